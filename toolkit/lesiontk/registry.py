@@ -27,7 +27,9 @@ class Registry(Generic[T]):
         if name in self._targets:
             raise ValueError(f"{self.family} {name!r} is registered already")
         if target.count(":") != 1:
-            raise ValueError(f"target {target!r} of {self.family} {name!r} is not 'module:attribute'")
+            raise ValueError(
+                f"target {target!r} of {self.family} {name!r} is not 'module:attribute'"
+            )
         self._targets[name] = target
 
     def get(self, name: str) -> T:

@@ -1,0 +1,59 @@
+"""Back ends: one file each, registered here. They convert models and open engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesiontk.backends.backend import Backend, Engine
+from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, suggest
+from lesiontk.registry import Registry
+
+BACKENDS: Registry[type[Backend]] = Registry("back end")
+BACKENDS.register("keras", "lesiontk.backends.keras_backend:KerasBackend")
+BACKENDS.register("tflite", "lesiontk.backends.tflite_backend:TFLiteBackend")
+BACKENDS.register("onnx", "lesiontk.backends.onnx_backend:ONNXBackend")
+
+
+def list_targets() -> tuple[str, ...]:
+    """Return every ``backend:precision`` that can be converted to."""
+    return tuple(
+        f"{name}:{p}" for name, backend in BACKENDS.items() for p in backend.info.precisions
+    )
+
+
+def parse_target(target: str) -> tuple[str, str]:
+    """Return back end and precision of ``backend:precision``; unknown ones are `UsageError`."""
+    name, _, precision = target.partition(":")
+    backend = BACKENDS.get(name)
+    if precision not in backend.info.precisions:
+        raise UsageError(
+            f"{target!r}: {name} has no precision {precision!r}; known targets are "
+            f"{', '.join(list_targets())}.{suggest(target, list_targets())}"
+        )
+    return name, precision
+
+
+def is_engine_file(reference: str) -> bool:
+    """Whether a reference is a path with the suffix of an engine file."""
+    return Path(reference).suffix in {backend.info.suffix for _, backend in BACKENDS.items()}
+
+
+def open_engine(path: Path | str, *, threads: int = 1) -> Engine:
+    """Open an engine file with the back end that its suffix belongs to.
+
+    Raises `DataError` for a missing file or an unknown suffix, `EnvironmentLacksError` if the back
+    end cannot run here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"engine file {path} does not exist.")
+    suffixes = {backend.info.suffix: backend for _, backend in BACKENDS.items()}
+    if path.suffix not in suffixes:
+        raise DataError(
+            f"{path.name} is no engine lesiontk knows; expected one of {', '.join(suffixes)}."
+        )
+    backend = suffixes[path.suffix]()
+    availability = backend.available()
+    if not availability.available:
+        raise EnvironmentLacksError(f"{path.name}: {availability.reason}")
+    return backend.open(path, threads=threads)

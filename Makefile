@@ -1,0 +1,41 @@
+# Two commands: `make demo` and `make test`. Both set up .venv from requirements.lock first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test setup lock lint typecheck pytest wheel clean
+
+demo: setup
+	$(BIN)/lesiontk demo
+
+test: setup lint typecheck pytest
+
+setup: $(VENV)/ready
+
+# --no-deps: the lock is whole; --require-hashes: nothing else is ever installed.
+$(VENV)/ready: requirements.lock setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: setup
+	$(BIN)/mypy
+
+pytest: setup
+	$(BIN)/pytest
+
+# Needed only when setup.cfg changes its dependencies.
+lock:
+	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --generate-hashes --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock setup.cfg
+
+wheel: setup
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

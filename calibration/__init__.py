@@ -1,0 +1,1 @@
+"""Calibration lists, shipped as package data."""

@@ -1,0 +1,92 @@
+"""Back end ``keras``: the trained model itself, the full-precision parent of every engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends.backend import (
+    SPEC_KEY,
+    Backend,
+    BackendInfo,
+    ConversionRecord,
+    Engine,
+    EngineStructure,
+    PrecisionInfo,
+    QuantizationPlan,
+    dump_spec,
+    parse_spec,
+)
+from lesiontk.backends.distributions import check_distributions
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.records import Availability, EngineSpec
+
+FILE = "keras_float32.keras"
+MEMBER = f"{SPEC_KEY}.json"
+
+
+class KerasEngine(Engine):
+    """Runs a ``.keras`` file of Keras 2."""
+
+    def __init__(self, path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
+        super().__init__(parse_spec(text, path))
+        tf = import_tensorflow()
+        model = import_keras().models.load_model(str(path), compile=False)
+        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
+
+    def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.concatenate(
+            [np.asarray(self._call(images[i : i + 32])) for i in range(0, len(images), 32)]
+        )
+
+
+def save_model(model: Any, spec: EngineSpec, path: Path) -> None:
+    """Write a model as ``.keras`` with its description in the file."""
+    model.save(str(path))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(MEMBER), dump_spec(spec))
+
+
+class KerasBackend(Backend):
+    """A trained model with its description put into the file."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="keras",
+        precisions={"float32": PrecisionInfo(derived_from="model")},
+        suffix=".keras",
+        tools=("tensorflow", "tf_keras"),
+    )
+
+    def available(self) -> Availability:
+        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
+
+    def convert(
+        self,
+        source: Path,
+        precision: str,
+        spec: EngineSpec,
+        quantization: QuantizationPlan | None,
+        out: Path,
+    ) -> ConversionRecord:
+        shutil.copyfile(source, out / FILE)  # a trained model is an engine already
+        return ConversionRecord(FILE)
+
+    def open(self, path: Path, *, threads: int = 1) -> Engine:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path.name} is not a .keras file (a zip archive).")
+        return KerasEngine(path)
+
+    def inspect(self, path: Path) -> EngineStructure:
+        with zipfile.ZipFile(path) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+            size = archive.getinfo("model.weights.h5").file_size
+        return EngineStructure({"float32": size}, {"float32": len(layers)})

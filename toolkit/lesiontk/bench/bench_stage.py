@@ -1,0 +1,163 @@
+"""Stage: every engine beside its full-precision parent: latency, size, memory, accuracy, gates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lesiontk.backends.convert_stage import engine_file
+from lesiontk.bench.machine import describe_machine
+from lesiontk.bench.measure import Measurement, measure_engines
+from lesiontk.data.images import open_images
+from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
+from lesiontk.evaluate.gate import judge_engine
+from lesiontk.recipe import BenchRule, EvaluateRule, GateRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+DOCUMENT, SAMPLES = "benchmark.json", "latency_samples.json"
+TIMED_IMAGES = 32
+
+
+class BenchConfig(StageConfig):
+    """How latency is timed, how differences are tested, what an engine may lose."""
+
+    rule: BenchRule
+    gate: dict[str, GateRule] = Field(default_factory=dict)
+    statistics: EvaluateRule
+
+
+class BenchStage(Stage):
+    """Produces ``benchmark.json`` (the table) and the raw latencies."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="bench",
+        version=1,
+        accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
+        produces="benchmark",
+        config=BenchConfig,
+        tools=("ai-edge-litert", "onnxruntime", "tensorflow"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)
+        engines = {r.partition(":")[2]: a for r, a in parents.items() if r.startswith("engine:")}
+        evaluations = {
+            r.partition(":")[2]: a for r, a in parents.items() if r.startswith("evaluation:")
+        }
+        files = {target: engine_file(artefact) for target, artefact in engines.items()}
+        measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
+        references = {target: find_reference(target, engines) for target in engines}
+        document = {
+            "recipe": context.recipe,
+            "task": images.task,
+            "labels": list(images.labels),
+            "critical": images.critical,
+            "image_size": images.preprocessing.image_size,
+            "split_hash": images.split_hash,
+            "threads": config.rule.threads,
+            "batch": 1,
+            "rows": [
+                _row(target, engines, measured, references, evaluations, config)
+                for target in engines
+            ],
+            "gate": [
+                result.to_json()
+                for target, reference in references.items()
+                if reference and engines[target].facts["precision"] != "float32"
+                for result in _judge(target, reference, evaluations, config)
+            ],
+            "machine": describe_machine(),
+        }
+        (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
+        samples = {target: list(m.samples_ms) for target, m in measured.items()}
+        (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")
+        return StageOutput(
+            {
+                "engines": list(engines),
+                "split_hash": images.split_hash,
+                "gates_failed": sum(not result["passed"] for result in document["gate"]),
+            }
+        )
+
+
+def read_benchmark(artefact: Artefact) -> dict[str, Any]:
+    """Return the document of a benchmark."""
+    document: dict[str, Any] = json.loads(artefact.file(DOCUMENT).read_text())
+    return document
+
+
+def find_reference(target: str, engines: Mapping[str, Artefact]) -> str | None:
+    """Return the full-precision engine that `target` is judged against.
+
+    It is the float32 engine of the same back end; for a float32 engine the trained model itself.
+    The model in Keras is its own reference: None.
+    """
+    backend = target.partition(":")[0]
+    for reference in (f"{backend}:float32", "keras:float32"):
+        if reference in engines and reference != target:
+            return reference
+    return None
+
+
+def _row(
+    target: str,
+    engines: Mapping[str, Artefact],
+    measured: Mapping[str, Measurement],
+    references: Mapping[str, str | None],
+    evaluations: Mapping[str, Artefact],
+    config: BenchConfig,
+) -> dict[str, Any]:
+    facts, mine, reference = engines[target].facts, measured[target], references[target]
+    row: dict[str, Any] = {
+        "engine": engines[target].name,
+        "backend": facts["backend"],
+        "precision": facts["precision"],
+        "threads": config.rule.threads,
+        "latency_ms": mine.latency_json(),
+        "size_bytes": mine.size_bytes,
+        "peak_memory_bytes": mine.peak_memory_bytes,
+        "n": evaluations[target].facts["n"],
+        "metrics": read_metrics(evaluations[target])["metrics"],
+        "versus_parent": None,
+    }
+    if reference is not None:
+        comparison = _compare(reference, target, evaluations, config).to_json()
+        parent = measured[reference]
+        row["versus_parent"] = {
+            "parent": reference,
+            "speedup": parent.latency_json()["median"] / mine.latency_json()["median"],
+            "size_ratio": parent.size_bytes / mine.size_bytes,
+            "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
+            **comparison,
+        }
+    return row
+
+
+def _compare(
+    reference: str, target: str, evaluations: Mapping[str, Artefact], config: BenchConfig
+) -> Any:
+    truth, parent, groups, _, labels = read_predictions(evaluations[reference])
+    child = read_predictions(evaluations[target])[1]
+    rule = config.statistics
+    return compare_predictions(
+        truth, parent, child, labels, groups,
+        resamples=rule.resamples, confidence=rule.confidence, seed=rule.seed,
+    )  # fmt: skip
+
+
+def _judge(
+    target: str, reference: str, evaluations: Mapping[str, Artefact], config: BenchConfig
+) -> Any:
+    truth, parent, groups, _, labels = read_predictions(evaluations[reference])
+    child = read_predictions(evaluations[target])[1]
+    return judge_engine(
+        target, truth, parent, child, labels, groups, config.gate, config.statistics
+    )

@@ -1,0 +1,56 @@
+"""Timing engine files that stand outside a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesiontk.backends import open_engine
+from lesiontk.bench.machine import describe_machine
+from lesiontk.bench.measure import measure_engines
+from lesiontk.errors import UsageError
+from lesiontk.progress import Progress
+from lesiontk.recipe import BenchRule
+
+
+def benchmark_files(
+    files: Mapping[str, Path], rule: BenchRule, progress: Progress
+) -> dict[str, Any]:
+    """Return a benchmark document without accuracy; all engines must take the same input size.
+
+    The pixels are noise: the kernels' time does not depend on values.
+    """
+    specs = {}
+    for name, path in files.items():
+        with open_engine(path) as engine:
+            specs[name] = engine.spec
+    shapes = {spec.input_shape for spec in specs.values()}
+    if len(shapes) > 1:
+        sizes = {name: spec.preprocessing.image_size for name, spec in specs.items()}
+        raise UsageError(f"the engines take different image sizes, {sizes}; time them apart.")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *shapes.pop()), np.uint8)
+    measured = measure_engines(files, pixels, rule, progress)
+    return {
+        "threads": rule.threads,
+        "batch": 1,
+        "rows": [
+            {
+                "engine": name,
+                "backend": specs[name].backend,
+                "precision": specs[name].precision,
+                "threads": rule.threads,
+                "latency_ms": result.latency_json(),
+                "size_bytes": result.size_bytes,
+                "peak_memory_bytes": result.peak_memory_bytes,
+                "n": None,
+                "metrics": None,
+                "versus_parent": None,
+            }
+            for name, result in measured.items()
+        ],
+        "gate": [],
+        "machine": describe_machine(),
+    }

@@ -1,0 +1,66 @@
+"""Single-image latency of several engines in one process of their own, taken in turns.
+
+Run as ``python -m lesiontk.bench.latency REQUEST.json RESULT.json``. A process of its own sees no
+thread pool and no cache of what ran before; turns spread what else the machine does over all
+engines alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def time_engines(
+    engines: dict[str, str], images: NDArray[np.uint8], *, rounds: int, warmup: int, threads: int
+) -> dict[str, list[float]]:
+    """Return engine name -> latencies in ms, one a round; `engines` maps names to files.
+
+    Each round gives the same image to every engine, starting with another engine each time.
+    """
+    from lesiontk.backends import open_engine
+
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    with ExitStack() as stack:
+        opened = [
+            (name, stack.enter_context(open_engine(path, threads=threads)))
+            for name, path in engines.items()
+        ]
+        for turn in range(warmup + rounds):
+            image = np.ascontiguousarray(images[turn % len(images)][np.newaxis])
+            first = turn % len(opened)
+            for name, engine in opened[first:] + opened[:first]:
+                start = time.perf_counter_ns()
+                engine.predict(image)
+                elapsed = (time.perf_counter_ns() - start) / 1e6
+                if turn >= warmup:
+                    samples[name].append(elapsed)
+    return samples
+
+
+def main(request: Path, result: Path) -> None:
+    """Read a request document, time, write the samples."""
+    document: dict[str, Any] = json.loads(request.read_text())
+    # TensorFlow reads its number of threads before its first operation.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(document["threads"])
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    samples = time_engines(
+        document["engines"],
+        np.load(document["images"]),
+        rounds=document["rounds"],
+        warmup=document["warmup"],
+        threads=document["threads"],
+    )
+    result.write_text(json.dumps(samples))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

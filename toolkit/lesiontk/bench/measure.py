@@ -1,0 +1,79 @@
+"""Measuring engine files: latency and memory in processes of their own, size on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.errors import EnvironmentLacksError
+from lesiontk.progress import Progress
+from lesiontk.recipe import BenchRule
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Raw latencies in ms, one a round; size and peak memory in bytes."""
+
+    samples_ms: tuple[float, ...]
+    size_bytes: int
+    peak_memory_bytes: int
+
+    def latency_json(self) -> dict[str, float | int]:
+        """Return median and 90th percentile in ms, and n."""
+        return {
+            "median": round(float(np.median(self.samples_ms)), 4),
+            "p90": round(float(np.percentile(self.samples_ms, 90)), 4),
+            "n": len(self.samples_ms),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self)
+
+
+def measure_engines(
+    engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
+) -> dict[str, Measurement]:
+    """Return engine name -> measurement; `images` uint8 [N, S, S, 3] fits all engines."""
+    with tempfile.TemporaryDirectory() as folder, progress.task("timing", None):
+        request, result, array = (Path(folder) / n for n in ("request", "result", "images.npy"))
+        np.save(array, images)
+        document = {
+            "engines": {name: str(path) for name, path in engines.items()},
+            "images": str(array),
+            "rounds": rule.rounds,
+            "warmup": rule.warmup,
+            "threads": rule.threads,
+        }
+        request.write_text(json.dumps(document))
+        _run_module("lesiontk.bench.latency", str(request), str(result))
+        samples = json.loads(result.read_text())
+    memory = {}
+    with progress.task("measuring memory", len(engines)) as advance:
+        for name, path in engines.items():
+            memory[name] = int(_run_module("lesiontk.bench.memory", str(path)).split()[-1])
+            advance(1)
+    return {
+        name: Measurement(tuple(samples[name]), path.stat().st_size, memory[name])
+        for name, path in engines.items()
+    }
+
+
+def _run_module(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EnvironmentLacksError(
+            f"the measuring process {module} ended with exit code {done.returncode}: {last}"
+        )
+    return done.stdout

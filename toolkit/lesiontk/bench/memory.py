@@ -1,0 +1,33 @@
+"""Peak memory of a process that loads one engine and answers.
+
+Run as ``python -m lesiontk.bench.memory ENGINE``; prints bytes. What counts is the whole process:
+the interpreter, the runtime's libraries and the engine, as a device would have to hold them.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def measure_peak_memory(path: str) -> int:
+    """Return the peak resident bytes of this process after three predictions."""
+    from lesiontk.backends import open_engine
+
+    with open_engine(path) as engine:
+        image = np.zeros((1, *engine.spec.input_shape), np.uint8)
+        for _ in range(3):
+            engine.predict(image)
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux's ru_maxrss also counts the process that started this one
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{measure_peak_memory(sys.argv[1])}\n")

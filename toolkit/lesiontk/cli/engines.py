@@ -1,0 +1,37 @@
+"""How converted engines are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lesiontk.cli.session import Session
+
+if TYPE_CHECKING:
+    from lesiontk.records import Artefact
+
+
+def show_engines(session: Session, engines: Mapping[str, Artefact]) -> None:
+    """Print target, size, agreement with the parent and file of each engine."""
+    from lesiontk.cli.tables import format_bytes, print_table
+
+    def show() -> None:
+        rows = []
+        for target, engine in engines.items():
+            agreement = engine.facts["verification"]["agreement"]
+            rows.append(
+                [
+                    target,
+                    format_bytes(engine.facts["size_bytes"]),
+                    f"{agreement['top1_agreement']:.3f} (n = {agreement['n']})",
+                    f"{agreement['mean_absolute_drift']:.4f}",
+                    str(engine.file(engine.facts["file"])),
+                ]
+            )
+        print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
+
+    document = {
+        target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}
+        for target, e in engines.items()
+    }
+    session.emit(document, show)

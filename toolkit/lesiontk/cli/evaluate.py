@@ -1,0 +1,44 @@
+"""``lesiontk evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lesiontk.cli.session import Session, command_options, set_option
+
+
+@click.command()
+@click.argument("engine", default="latest")
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder (or data set) to judge on, instead of the engine's own test split.")  # fmt: skip
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="HAM10000 metadata, ISIC one-hot or another CSV, if it lies elsewhere.")  # fmt: skip
+@set_option
+@command_options
+def evaluate(
+    session: Session,
+    engine: str,
+    images: Path | None,
+    labels: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Judge ENGINE (a file or an artefact; default: the latest) with bootstrap intervals by lesion."""
+    from lesiontk.cli.tables import format_estimate, print_table
+    from lesiontk.predict import evaluate_reference
+
+    document = evaluate_reference(session.open_store(), engine, images, labels, overrides)
+
+    def show() -> None:
+        rows = [[name, format_estimate(e)] for name, e in document["metrics"].items()]
+        print_table(
+            ["metric", f"value ({document['confidence']:.0%} interval)"],
+            rows,
+            title=f"{document['target']}: {document['n']} images of {document['lesions']} lesions",
+        )
+        names = document["labels"]
+        counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
+        print_table(["truth \\ answer", *names], counts)
+
+    session.emit(document, show)

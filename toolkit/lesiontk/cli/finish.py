@@ -1,0 +1,31 @@
+"""The end of a whole run: the table, where the report is, whether the gates hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from lesiontk.cli.session import Session
+
+if TYPE_CHECKING:
+    from lesiontk.records import Artefact
+
+
+def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
+    """Print what a run found out; raises `GateFailedError` if an engine lost too much."""
+    from lesiontk.bench.bench_stage import read_benchmark
+    from lesiontk.cli.tables import print_benchmark
+    from lesiontk.workflow import check_gates
+
+    benchmark = read_benchmark(done["benchmark"])
+    report = done["report"].file("report.html")
+
+    def show() -> None:
+        print_benchmark(benchmark)
+        click.echo(f"report: {report}")
+
+    artefacts = {step: artefact.name for step, artefact in done.items()}
+    session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)
+    check_gates(done["benchmark"])

@@ -1,0 +1,49 @@
+"""``lesiontk ls``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from lesiontk.cli.session import Session, command_options
+
+
+@click.command()
+@click.option("--kind", help="Only this kind, as model or engine.")
+@command_options
+def ls(session: Session, kind: str | None) -> None:
+    """List the workspace's artefacts, the last used first, and what failed."""
+    from lesiontk.cli.tables import format_bytes, print_table
+
+    store = session.open_store()
+    artefacts = [
+        {
+            "name": a.name,
+            "kind": a.kind,
+            "recipe": a.recipe_name,
+            "what": a.facts.get("target", a.facts.get("architecture", "")),
+            "bytes": sum(entry["bytes"] for entry in a.manifest["files"].values()),
+            "created": a.manifest["created"],
+            "path": str(a.path),
+        }
+        for a in store.list(kind)
+    ]
+    failures = [{"kind": f["kind"], "error": f["error"]} for f in store.failures()]
+
+    def show() -> None:
+        rows = [
+            [
+                str(a["name"]),
+                str(a["what"]),
+                str(a["recipe"]),
+                format_bytes(float(a["bytes"])),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(float(a["created"]))),
+            ]
+            for a in artefacts
+        ]
+        print_table(["artefact", "what", "recipe", "size", "made"], rows)
+        for failure in failures:
+            click.echo(f"failed: {failure['kind']}: {failure['error']}")
+
+    session.emit({"artefacts": artefacts, "failures": failures}, show)

@@ -1,0 +1,29 @@
+"""``lesiontk quantize``."""
+
+from __future__ import annotations
+
+import click
+
+from lesiontk.cli.engines import show_engines
+from lesiontk.cli.session import Session, command_options, set_option
+
+
+@click.command()
+@click.argument("model", default="latest")
+@click.option("--int8", is_flag=True, help="8-bit weights and activations, after training.")
+@set_option
+@command_options
+def quantize(session: Session, model: str, int8: bool, overrides: tuple[str, ...]) -> None:
+    """Make the int8 engines of MODEL (default: the latest) on every back end that has int8.
+
+    Ranges are measured on training images only; each engine is verified against its parent.
+    """
+    from lesiontk.backends import list_targets
+    from lesiontk.errors import UsageError
+    from lesiontk.workflow import convert_model
+
+    if not int8:
+        raise UsageError("quantize was not told to what; expected `lesiontk quantize --int8`.")
+    store = session.open_store()
+    targets = [target for target in list_targets() if target.endswith(":int8")]
+    show_engines(session, convert_model(store, store.resolve(model, "model"), targets, overrides))

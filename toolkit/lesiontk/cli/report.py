@@ -1,0 +1,23 @@
+"""``lesiontk report``."""
+
+from __future__ import annotations
+
+import click
+
+from lesiontk.cli.session import Session, command_options, set_option
+
+
+@click.command()
+@click.argument("model", default="latest")
+@set_option
+@command_options
+def report(session: Session, model: str, overrides: tuple[str, ...]) -> None:
+    """Write one HTML file about MODEL (default: the latest) and its engines."""
+    from lesiontk.workflow import report_model
+
+    store = session.open_store()
+    artefact = report_model(store, store.resolve(model, "model"), overrides)
+    path = artefact.file("report.html")
+    session.emit(
+        {"report": str(path), "artefact": artefact.name}, lambda: click.echo(f"report: {path}")
+    )

@@ -1,0 +1,40 @@
+"""``lesiontk run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lesiontk.cli.session import Session, command_options, load_recipe, recipe_options
+
+
+@click.command()
+@click.argument("recipe")
+@recipe_options
+@click.option("--dry-run", is_flag=True, help="Check and show the plan; do nothing.")
+@command_options
+def run(
+    session: Session,
+    recipe: str,
+    data_folder: Path | None,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Run RECIPE (a name or a YAML file) from images to report.
+
+    What is finished is reused; after an interruption the same command goes on.
+    """
+    from lesiontk.cli.finish import finish_run
+    from lesiontk.plan import describe_plan, plan_recipe
+    from lesiontk.workflow import run_recipe
+
+    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    if dry_run:
+        steps = describe_plan(plan_recipe(chosen))
+        lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
+                 for s in steps]  # fmt: skip
+        session.emit(steps, lambda: click.echo("\n".join(lines)))
+        return
+    finish_run(session, run_recipe(session.open_store(), chosen))

@@ -1,0 +1,112 @@
+"""What all commands share: their common options, the workspace, where output goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lesiontk.recipe import Recipe
+    from lesiontk.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One call of a command."""
+
+    workspace: Path
+    as_json: bool
+
+    def open_store(self) -> Store:
+        """Return the store of the workspace, with progress bars where a person looks."""
+        from lesiontk.cli.progress import make_progress
+        from lesiontk.store import Store
+
+        return Store(self.workspace, make_progress())
+
+    def emit(self, document: Any, show: Callable[[], None]) -> None:
+        """Print the document as JSON, or call `show`."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=1, default=str, allow_nan=False))
+        else:
+            show()
+
+
+def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --workspace, --json, --debug and --quiet; the command gets a `Session` first."""
+
+    @click.option(
+        "--workspace",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("lesiontk-workspace"),
+        envvar="LESIONTK_WORKSPACE",
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the artefacts.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+    @click.option("--quiet", is_flag=True, help="Only warnings and errors on standard error.")
+    @click.option("--debug", is_flag=True, help="Log more; show tracebacks.")
+    @functools.wraps(function)
+    def wrapped(
+        workspace: Path, as_json: bool, quiet: bool, debug: bool, *args: Any, **kwargs: Any
+    ) -> Any:
+        level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log = logging.getLogger("lesiontk")
+        log.handlers[:] = [handler]
+        log.setLevel(level)
+        log.propagate = False
+        return function(Session(workspace, as_json), *args, **kwargs)
+
+    return wrapped
+
+
+def set_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --set section.key=value."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Override a key of the recipe, as train.epochs=3; repeatable.",
+    )(function)
+
+
+def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data, --weights and --set."""
+    function = set_option(function)
+    function = click.option(
+        "--weights", metavar="imagenet|none|FILE", help="Where the network starts."
+    )(function)
+    return click.option(
+        "--data",
+        "data_folder",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder of images and their table.",
+    )(function)
+
+
+def load_recipe(
+    name: str, data: Path | None, weights: str | None, overrides: tuple[str, ...]
+) -> Recipe:
+    """Return the recipe with what the options override; --set wins over --data and --weights."""
+    from lesiontk.recipe import override_recipe, read_recipe
+
+    changes = []
+    if data is not None:
+        changes.append(f"data.path={json.dumps(str(data.resolve()))}")
+        if read_recipe(name).data.source == "synthetic":
+            changes.append("data.source=auto")
+    if weights is not None:
+        changes.append(f"model.weights={json.dumps(weights)}")
+    return override_recipe(read_recipe(name), [*changes, *overrides])

@@ -1,0 +1,67 @@
+"""Tables and figures as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table; columns after the first are right-aligned."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    # A pipe has no width; there nothing must be cut.
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def format_estimate(estimate: Mapping[str, float | None] | None) -> str:
+    """Return ``0.812 (0.790–0.834)``, or a dash where nothing is known."""
+    if estimate is None or estimate["value"] is None:
+        return "–"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})"
+
+
+def format_bytes(size: float) -> str:
+    """Return bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+def print_benchmark(document: Mapping[str, Any]) -> None:
+    """Print a benchmark: one row an engine."""
+    critical = f"recall[{document.get('critical', '')}]"
+    rows = []
+    for row in document["rows"]:
+        metrics, versus = row["metrics"] or {}, row["versus_parent"]
+        rows.append(
+            [
+                f"{row['backend']}:{row['precision']}",
+                f"{row['latency_ms']['median']:.2f}",
+                f"{row['latency_ms']['p90']:.2f}",
+                format_bytes(row["size_bytes"]),
+                format_bytes(row["peak_memory_bytes"]),
+                format_estimate(metrics.get("balanced_accuracy")),
+                format_estimate(metrics.get(critical)),
+                "–" if versus is None else f"{versus['speedup']:.2f}x",
+                "–" if versus is None else f"{versus['size_ratio']:.2f}x",
+            ]
+        )
+    print_table(
+        ["engine", "median ms", "p90 ms", "size", "peak memory", "balanced accuracy", critical,
+         "faster", "smaller"],
+        rows,
+        title=f"one image at a time, {document['threads']} thread(s), "
+        f"n = {document['rows'][0]['latency_ms']['n']} per engine",
+    )  # fmt: skip

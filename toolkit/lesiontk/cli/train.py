@@ -1,0 +1,42 @@
+"""``lesiontk train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lesiontk.cli.session import Session, command_options, load_recipe, recipe_options
+
+
+@click.command()
+@click.argument("recipe", default="demo")
+@recipe_options
+@click.option("--resume/--restart", default=True, help="Go on after the last whole epoch, or not.")
+@command_options
+def train(
+    session: Session,
+    recipe: str,
+    data_folder: Path | None,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+) -> None:
+    """Train RECIPE's network (default: demo, on synthetic images)."""
+    from lesiontk.workflow import train_recipe
+
+    store = session.open_store()
+    if not resume:
+        store.forget_scratch("model")
+    model = train_recipe(store, load_recipe(recipe, data_folder, weights, overrides))
+    facts, scores = model.facts, model.facts["validation"]
+
+    def show() -> None:
+        click.echo(
+            f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best epoch "
+            f"{facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
+            f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+        )
+        click.echo(f"curves: {model.file('curves.png')}")
+
+    session.emit({"model": model.name, "path": str(model.path), **facts}, show)

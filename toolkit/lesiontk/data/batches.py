@@ -1,0 +1,60 @@
+"""tf.data pipelines over prepared images; the same seed and epoch give the same batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.data.augment import Augmentation
+from lesiontk.data.images import ImageSet
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_tensorflow
+
+
+def training_batches(
+    images: ImageSet,
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float64] | None,
+    *,
+    batch_size: int,
+    augment: Augmentation,
+    seed: int,
+    epoch: int,
+) -> Any:
+    """Return a ``tf.data.Dataset`` of one epoch: (float32 [B, S, S, 3] in 0..255, int64 [B]).
+
+    With `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
+    incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
+    """
+    if len(rows) < batch_size:
+        raise DataError(
+            f"{len(rows)} training images make no batch of {batch_size}; lower train.batch_size."
+        )
+    tf = import_tensorflow()
+    generator = np.random.default_rng([seed, epoch])
+    order = (
+        generator.permutation(rows)
+        if probabilities is None
+        else generator.choice(rows, len(rows), p=probabilities)
+    )
+    size = images.preprocessing.image_size
+
+    def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return images.pixels[indices], images.targets[indices]
+
+    def load(step: Any, indices: Any) -> tuple[Any, Any]:
+        pixels, targets = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
+        pixels.set_shape([batch_size, size, size, 3])
+        targets.set_shape([batch_size])
+        key = tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step])
+        return augment(tf.cast(pixels, tf.float32), tf.cast(key, tf.int32)), targets
+
+    return (
+        tf.data.Dataset.from_tensor_slices(order)
+        .batch(batch_size, drop_remainder=True)
+        .enumerate()
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )

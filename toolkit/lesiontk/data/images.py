@@ -1,0 +1,87 @@
+"""Opening prepared images: one array on disk, its table, and the sides of the split."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.errors import DataError
+from lesiontk.records import Artefact, Preprocessing
+
+ARRAY = "images.npy"
+TABLE = "images.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Prepared images in the order of their table.
+
+    `pixels` is uint8 [N, S, S, 3] RGB, mapped from disk; `targets` are indices into `labels`.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+    image_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    hashes: tuple[str, ...]
+    sides: tuple[str, ...]
+    labels: tuple[str, ...]
+    task: str
+    critical: str
+    preprocessing: Preprocessing
+    split_hash: str
+
+    def indices(self, side: str) -> NDArray[np.int64]:
+        """Return the rows of one side; an empty side is an error."""
+        rows = np.array([i for i, name in enumerate(self.sides) if name == side], dtype=np.int64)
+        if len(rows) == 0:
+            raise DataError(f"the {side} side of the split has no image.")
+        return rows
+
+    def draw_stratified(self, side: str, count: int, seed: int) -> NDArray[np.int64]:
+        """Return up to `count` rows of a side, every class with as equal a share as it has."""
+        rows = self.indices(side)
+        order = np.random.default_rng(seed).permutation(rows)
+        queues = [list(order[self.targets[order] == label]) for label in range(len(self.labels))]
+        chosen: list[int] = []
+        while len(chosen) < min(count, len(rows)):
+            for queue in queues:
+                if queue and len(chosen) < count:
+                    chosen.append(int(queue.pop(0)))
+        return np.array(sorted(chosen), dtype=np.int64)
+
+
+def open_images(artefact: Artefact) -> ImageSet:
+    """Return the images of an artefact made by the stage ``prepare``."""
+    with artefact.file(TABLE).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    facts = artefact.facts
+    labels = tuple(facts["labels"])
+    pixels = np.load(artefact.file(ARRAY), mmap_mode="r")
+    if len(pixels) != len(rows):
+        raise DataError(f"{artefact.name}: {len(pixels)} images but {len(rows)} table rows.")
+    return ImageSet(
+        pixels=pixels,
+        targets=np.array([labels.index(row["label"]) for row in rows], dtype=np.int64),
+        image_ids=tuple(row["image_id"] for row in rows),
+        groups=tuple(row["group"] for row in rows),
+        hashes=tuple(row["pixel_sha256"] for row in rows),
+        sides=tuple(row["side"] for row in rows),
+        labels=labels,
+        task=str(facts["task"]),
+        critical=str(facts["critical"]),
+        preprocessing=Preprocessing(**facts["preprocessing"]),
+        split_hash=str(facts["split_hash"]),
+    )
+
+
+def write_rows(path: Path, rows: list[dict[str, object]], columns: tuple[str, ...]) -> None:
+    """Write a CSV with these columns, also where there is no row."""
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

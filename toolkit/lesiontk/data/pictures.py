@@ -1,0 +1,24 @@
+"""From a picture file of any size to one engine input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.data.decode import decode_image
+from lesiontk.data.preprocess import fit_image
+from lesiontk.data.reader import ImageReader
+from lesiontk.records import Preprocessing
+
+
+def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return uint8 [S, S, 3] RGB, cropped and resized as the engine was trained.
+
+    Raises `ImageError` (a `DataError`) for a file that is missing, broken or no image.
+    """
+    path = Path(path)
+    with ImageReader(path.parent) as reader:
+        content = reader.read(path.name)
+    return fit_image(decode_image(content, name=path.name), preprocessing)

@@ -1,0 +1,102 @@
+"""Stage: decode, crop and resize every image of a split once, into one array on disk."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from lesiontk.data.decode import ImageError
+from lesiontk.data.images import ARRAY, TABLE, write_rows
+from lesiontk.data.inspect_stage import data_root
+from lesiontk.data.preprocess import fit_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.split import SplitItem, check_leakage
+from lesiontk.data.split_stage import COLUMNS
+from lesiontk.data.split_stage import TABLE as SPLIT_TABLE
+from lesiontk.errors import DataError
+from lesiontk.records import Artefact, ImageRecord, Preprocessing
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+
+class PrepareConfig(StageConfig):
+    """Size and crop of the engine's input."""
+
+    path: str | None = Field(None, exclude=True)
+    image_size: int = Field(ge=16, le=1024)
+    fit: Literal["crop", "stretch"] = "crop"
+    max_failures: float = Field(0.01, ge=0, le=1)
+
+
+class PrepareStage(Stage):
+    """Produces ``images.npy`` uint8 [N, S, S, 3] and its table, in the order of image ids."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="prepare",
+        version=1,
+        accepts={"split": "split", "dataset": "dataset"},
+        produces="images",
+        config=PrepareConfig,
+        tools=("Pillow", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: PrepareConfig, context: Context
+    ) -> StageOutput:
+        with parents["split"].file(SPLIT_TABLE).open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        _refuse_leaks(rows)
+        preprocessing = Preprocessing(config.image_size, config.fit)
+        records = [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
+        size = config.image_size
+        array = np.lib.format.open_memmap(
+            context.directory / ARRAY, "w+", np.uint8, (len(rows), size, size, 3)
+        )
+        broken = []
+        with (
+            ImageReader(data_root(config.path, parents)) as reader,
+            context.progress.task("preparing images", len(rows)) as advance,
+        ):
+            for index, result in decode_many(
+                reader,
+                records,
+                workers=context.threads,
+                transform=lambda image: fit_image(image, preprocessing),
+                advance=advance,
+                max_failures=config.max_failures,
+            ):
+                if isinstance(result, ImageError):
+                    broken.append(f"{rows[index]['image_id']} ({result.reason})")
+                else:
+                    array[index] = result
+        array.flush()
+        if broken:
+            raise DataError(
+                f"{len(broken)} image(s) could be read when the data was checked and cannot now: "
+                f"{', '.join(broken[:5])}. Check the data folder and run `lesiontk data check`."
+            )
+        write_rows(context.directory / TABLE, list(rows), COLUMNS)  # type: ignore[arg-type]
+        facts = parents["split"].facts
+        return StageOutput(
+            {
+                "images": len(rows),
+                "preprocessing": asdict(preprocessing),
+                **{
+                    name: facts[name]
+                    for name in ("split_hash", "task", "labels", "critical", "licence", "citation")
+                },
+            }
+        )
+
+
+def _refuse_leaks(rows: list[dict[str, str]]) -> None:
+    """Check the table that is used, not the code that wrote it: it may have been edited."""
+    items = [
+        SplitItem(r["image_id"], r["lesion_id"] or None, r["label"], r["pixel_sha256"])
+        for r in rows
+    ]
+    check_leakage(items, {r["image_id"]: r["side"] for r in rows})

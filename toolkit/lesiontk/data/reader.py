@@ -1,0 +1,211 @@
+"""Reading a source's image files, from folders and zip archives, one by one or many at once."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.data.decode import MAX_BYTES, ImageError, RgbImage, decode_image
+from lesiontk.errors import DataError
+from lesiontk.records import ImageRecord
+
+ARCHIVE_SEPARATOR = "::"
+TOLERATED_FAILURES = 3
+LISTED_FAILURES = 5
+
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # a compression method that this Python lacks
+    RuntimeError,  # an encrypted member
+    ValueError,
+    OSError,
+)
+
+
+class ImageReader:
+    """Reads the bytes at a location below `root`; zip archives stay open until the reader closes.
+
+    A location is a path below `root`, or ``archive.zip::member``. One reader may serve many
+    threads: reading from archives is serialised, reading from folders is not.
+    """
+
+    def __init__(self, root: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.root = root.resolve()
+        self.max_bytes = max_bytes
+        self._archives: dict[Path, zipfile.ZipFile] = {}
+        self._lock = threading.Lock()
+        if not self.root.is_dir():
+            raise DataError(f"{root} is not a folder; expected the folder that holds the images.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every archive; the reader opens them again if it is asked to read again."""
+        with self._lock:
+            for archive in self._archives.values():
+                archive.close()
+            self._archives.clear()
+
+    def read(self, location: str) -> bytes:
+        """Return the bytes at `location`, at most `max_bytes` of them.
+
+        Raises `ImageError` with the reason ``missing``, ``unreadable``, ``too_large``, or
+        ``refused`` for a location that leaves the root (``..``, an absolute path, a symbolic link).
+        """
+        outer, separator, member = location.partition(ARCHIVE_SEPARATOR)
+        path = self._resolve(location, outer)
+        if separator:
+            return self._read_member(location, path, member)
+        try:
+            with path.open("rb") as stream:
+                return self._read_bounded(location, stream, path.stat().st_size)
+        except OSError as error:
+            raise _unreadable(location, error) from error
+
+    def _resolve(self, location: str, outer: str) -> Path:
+        """The file that holds `location`, proved to lie below the root."""
+        windows = PureWindowsPath(outer)
+        parts = PurePosixPath(outer).parts
+        if not parts or outer.startswith("/") or windows.drive or windows.root or "\0" in outer:
+            raise _refused(location)
+        if ".." in parts or ".." in windows.parts:
+            raise _refused(location)
+        try:
+            path = (self.root / outer).resolve()
+            if not path.is_relative_to(self.root):
+                raise _refused(location)
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            message = f"{location}: there is no such file below {self.root}. Fetch the data again."
+            raise ImageError(message, location, "missing") from error
+        except (OSError, RuntimeError) as error:
+            raise _unreadable(location, error) from error
+        if not stat.S_ISREG(mode):
+            raise _unreadable(location, "it is not a regular file")
+        return path
+
+    def _read_member(self, location: str, path: Path, member: str) -> bytes:
+        try:
+            with self._lock:
+                archive = self._archives.get(path)
+                if archive is None:
+                    archive = self._archives[path] = zipfile.ZipFile(path)
+                entry = archive.getinfo(member)
+                with archive.open(entry) as stream:
+                    return self._read_bounded(location, stream, entry.file_size)
+        except KeyError as error:
+            message = f"{location}: the archive has no such member. Fetch the data again."
+            raise ImageError(message, location, "missing") from error
+        except _BROKEN_ZIP as error:
+            raise _unreadable(location, error) from error
+
+    def _read_bounded(self, location: str, stream: IO[bytes], stated: int) -> bytes:
+        """Read to the end, trusting neither the stated size nor the end to come."""
+        if stated <= self.max_bytes:
+            data = stream.read(self.max_bytes + 1)
+            if len(data) <= self.max_bytes:
+                return data
+        message = (
+            f"{location}: received {max(stated, self.max_bytes + 1):,} bytes or more; expected at "
+            f"most {self.max_bytes:,}. Scale the picture down, or raise the limit."
+        )
+        raise ImageError(message, location, "too_large")
+
+
+def _refused(location: str) -> ImageError:
+    message = (
+        f"{location!r} leaves the folder of the data; expected a relative path below it. "
+        "Correct the table, or copy the files there instead of linking to them."
+    )
+    return ImageError(message, location, "refused")
+
+
+def _unreadable(location: str, why: object) -> ImageError:
+    message = f"{location} cannot be read: {why}. Check the file's permissions or fetch it again."
+    return ImageError(message, location, "unreadable")
+
+
+def decode_many(
+    reader: ImageReader,
+    records: Sequence[ImageRecord],
+    *,
+    workers: int,
+    transform: Callable[[RgbImage], NDArray[Any]] | None = None,
+    advance: Callable[[int], None] | None = None,
+    max_failures: float = 0.01,
+    draft_size: int | None = None,
+) -> Generator[tuple[int, NDArray[Any] | ImageError], None, None]:
+    """Yield (index, pixels or the error) of every record, in order, decoded by `workers` threads.
+
+    Pixels are uint8 [H, W, 3] RGB, or what `transform` makes of them in the worker's thread. No
+    more than ``2 * workers`` pictures are held at a time. `advance(1)` is called after each record.
+
+    A broken image is yielded as its `ImageError` and the run goes on, until more than
+    ``max(3, max_failures * len(records))`` are broken, or all: then `DataError` counts them and
+    names the first five. With ``max_failures=0`` the first one is too many. Any other error, a
+    `transform`'s included, ends the run. Closing the generator cancels what has not begun.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; expected 1 or more")
+    if not 0 <= max_failures <= 1:
+        raise ValueError(f"max_failures is {max_failures}; expected a fraction, 0 to 1")
+    tolerated = max(TOLERATED_FAILURES, int(max_failures * len(records))) if max_failures else 0
+
+    def work(record: ImageRecord) -> NDArray[Any] | ImageError:
+        try:
+            data = reader.read(record.location)
+            pixels = decode_image(data, name=record.location, draft_size=draft_size)
+        except ImageError as error:
+            return error
+        return np.asarray(transform(pixels)) if transform is not None else pixels
+
+    failures: list[ImageError] = []
+    waiting: deque[Future[NDArray[Any] | ImageError]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for index in range(len(records)):
+            while len(waiting) < 2 * workers and index + len(waiting) < len(records):
+                waiting.append(pool.submit(work, records[index + len(waiting)]))
+            result = waiting.popleft().result()
+            if isinstance(result, ImageError):
+                failures.append(result)
+                if len(failures) > tolerated or len(failures) == len(records):
+                    raise _too_many(failures, index + 1, len(records))
+            if advance is not None:
+                advance(1)
+            yield index, result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _too_many(failures: Sequence[ImageError], seen: int, total: int) -> DataError:
+    listed = "".join(f"\n  {error.reason}: {error}" for error in failures[:LISTED_FAILURES])
+    return DataError(
+        f"{len(failures)} of the first {seen} images (of {total}) cannot be read; expected almost "
+        f"all to be whole. Fetch the data again, or take the files out of the table:{listed}"
+    )

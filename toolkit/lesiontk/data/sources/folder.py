@@ -1,0 +1,109 @@
+"""One folder for each class, as image tools and hand-made collections have it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from lesiontk.data.sources.csv_table import described_tables
+from lesiontk.data.sources.ham10000 import ham10000_tables
+from lesiontk.data.sources.image_index import (
+    ImageIndex,
+    index_images,
+    unique_ids,
+    without_suffix,
+)
+from lesiontk.data.sources.isic import IsicSource
+from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
+from lesiontk.data.sources.source import NOT_STATED, Source, SourceInfo, SourceTable
+from lesiontk.data.sources.table import first_column, read_table
+from lesiontk.errors import DataError
+from lesiontk.hashing import hash_document
+
+LESIONS_TABLE = "lesions.csv"
+# Folders so called hold a side of a split or all images, not a class.
+_NO_CLASS = re.compile(
+    r"train(ing)?|val(id(ation)?)?|test(ing)?|images?|imgs?|data|masks?|.*_images_part_\d", re.I
+)
+
+
+class FolderSource(Source):
+    """The class of an image is the name of the folder it lies in, directly or deeper."""
+
+    info: ClassVar[SourceInfo] = SourceInfo(
+        name="folder",
+        description="Images of your own, sorted into folders",
+        layout=(
+            "two or more folders named after a diagnosis with images in them, and optionally "
+            f"{LESIONS_TABLE} (image_id, lesion_id)"
+        ),
+    )
+
+    def _detect(self, path: Path) -> bool:
+        if described_tables(path) or ham10000_tables(path) or IsicSource().detect(path):
+            return False
+        classes = _class_folders(index_images(path, archives=False))
+        return len(classes) > 1 and not any(map(_NO_CLASS.fullmatch, classes))
+
+    def _read(self, path: Path) -> SourceTable:
+        index = index_images(path, archives=False)
+        classes = _class_folders(index)
+        if len(classes) < 2:
+            raise self._layout_error(path, f"has images in {len(classes)} folder(s)")
+        if wrong := [name for name in classes if _NO_CLASS.fullmatch(name)]:
+            raise self._layout_error(
+                path, f"has the folder(s) {', '.join(wrong)}, which are named after no diagnosis"
+            )
+        locations = [location for location in index.locations if "/" in location]
+        ids = unique_ids(locations)
+        place = dict(zip(ids, locations, strict=True))
+        lesions = _read_lesions(path, place)
+        listed = [
+            ListedImage(
+                row=location,
+                image_id=image_id,
+                diagnosis=PurePosixPath(location).parts[0].strip().lower(),
+                lesion_id=lesions.pop(image_id, None),
+            )
+            for image_id, location in zip(ids, locations, strict=True)
+        ]
+        listed += [ListedImage(LESIONS_TABLE, name, "", lesion) for name, lesion in lesions.items()]
+        return source_table_from_listing(
+            listed,
+            index,
+            locate=lambda image: place.get(image.image_id),
+            licence=NOT_STATED,
+            citation=NOT_STATED,
+            metadata_sha256=hash_document([[i.row, i.lesion_id] for i in listed]),
+        )
+
+
+def _class_folders(index: ImageIndex) -> list[str]:
+    parts = (PurePosixPath(location).parts for location in index.locations)
+    return sorted({names[0] for names in parts if len(names) > 1})
+
+
+def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:
+    """Image id -> lesion id from the optional table; `place` is image id -> path."""
+    if not (path / LESIONS_TABLE).is_file():
+        return {}
+    table = read_table(path / LESIONS_TABLE)
+    column = first_column(table.columns, ("image_id", "image"))
+    if column is None or "lesion_id" not in table.columns:
+        raise DataError(
+            f"{table.path} has the columns {', '.join(table.columns)}; expected image_id and "
+            "lesion_id. Rename them."
+        )
+    ids = {without_suffix(location): image_id for image_id, location in place.items()}
+    lesions: dict[str, str] = {}
+    for row in table.rows:
+        name = without_suffix(table.required(row, column).replace("\\", "/"))
+        image_id = ids.get(name, name)
+        lesion = table.optional(row, "lesion_id")
+        if lesion is not None and lesions.setdefault(image_id, lesion) != lesion:
+            raise DataError(
+                f"{table.where(row)}: {name} is of lesion {lesion!r} here and of "
+                f"{lesions[image_id]!r} before; expected one lesion. Take one of the rows out."
+            )
+    return lesions

@@ -1,0 +1,128 @@
+"""Finding image files by name below a folder and inside the zip archives that lie there."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lesiontk.data.image_container import FORMAT_FROM_SUFFIX
+from lesiontk.data.reader import ARCHIVE_SEPARATOR
+from lesiontk.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """Every image below `root`: locations by file stem, and all of them in order."""
+
+    root: Path
+    locations: tuple[str, ...]
+    by_stem: dict[str, tuple[str, ...]]
+
+    def find(self, stem: str, rank: Callable[[str], int] = lambda location: 0) -> str | None:
+        """Return the location of the image called `stem`, or None.
+
+        Of several the one of lowest `rank` is meant, and a plain file rather than the same name in
+        an archive. Several that remain must be byte for byte the same file, else `DataError`.
+        """
+        candidates = self.by_stem.get(stem, ())
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+
+        def order(location: str) -> tuple[bool, int]:
+            return ARCHIVE_SEPARATOR in location, rank(location)
+
+        best = min(map(order, candidates))
+        tied = [location for location in candidates if order(location) == best]
+        if not all(self._is_same_file(tied[0], other) for other in tied[1:]):
+            raise DataError(
+                f"{stem} is the name of {len(tied)} different images below {self.root}: "
+                f"{', '.join(tied[:3])}; expected one. Take the others out of the folder."
+            )
+        return tied[0]
+
+    def holds(self, location: str) -> bool:
+        """Whether there is an image at exactly this location."""
+        return location in self.by_stem.get(stem_of(location), ())
+
+    def count_others(self, covered: set[str]) -> int:
+        """Return how many images are not among the locations `covered`."""
+        return sum(location not in covered for location in self.locations)
+
+    def _is_same_file(self, one: str, other: str) -> bool:
+        if ARCHIVE_SEPARATOR in one:
+            return False
+        return filecmp.cmp(self.root / one, self.root / other, shallow=False)
+
+
+def index_images(root: Path, *, archives: bool = True) -> ImageIndex:
+    """List the images below `root` by their suffix; hidden folders and linked ones are left out.
+
+    Raises `DataError` for an archive that cannot be opened.
+    """
+    locations = sorted(_walk(root, archives))
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for location in locations:
+        by_stem[stem_of(location)].append(location)
+    return ImageIndex(
+        root, tuple(locations), {stem: tuple(found) for stem, found in by_stem.items()}
+    )
+
+
+def stem_of(name: str) -> str:
+    """Return the file name of a location or path without its folder and image suffix."""
+    return without_suffix(PurePosixPath(name.rpartition(ARCHIVE_SEPARATOR)[2]).name)
+
+
+def unique_ids(names: Sequence[str]) -> list[str]:
+    """Return an id for each path: its stem, or where stems coincide the path without its suffix."""
+    stems = [stem_of(name) for name in names]
+    counts = Counter(stems)
+    return [
+        stem if counts[stem] == 1 else without_suffix(name)
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def without_suffix(name: str) -> str:
+    """Return a path without its image suffix; any other ending belongs to the name."""
+    return name.removesuffix(_image_suffix(name))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as an image's does."""
+    return bool(_image_suffix(name)) and not PurePosixPath(name).name.startswith(".")
+
+
+def _image_suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return suffix if suffix.lower() in FORMAT_FROM_SUFFIX else ""
+
+
+def _walk(root: Path, archives: bool) -> Iterator[str]:
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in files:
+            path = Path(folder, name)
+            location = path.relative_to(root).as_posix()
+            if is_image_name(name):
+                yield location
+            elif archives and name.lower().endswith(".zip") and not name.startswith("."):
+                for member in _image_members(path):
+                    yield f"{location}{ARCHIVE_SEPARATOR}{member}"
+
+
+def _image_members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be opened as a zip archive ({error}); expected a whole archive. Fetch "
+            "it again, or take it out of the folder."
+        ) from error
+    return [name for name in names if is_image_name(name)]

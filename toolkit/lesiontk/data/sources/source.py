@@ -1,0 +1,93 @@
+"""What a data source must say and do, and the table that it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, final
+
+from lesiontk.errors import DataError
+from lesiontk.records import ImageRecord
+
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A source's name, what it is, and the files that it expects in its folder."""
+
+    name: str
+    description: str
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """What a source knows about its images.
+
+    `records` are the images that were found, `missing` the ids that the table lists without a file,
+    `unlisted` the number of image files that the table does not list. `lesion_ids_known` says
+    whether every record has one. `metadata_sha256` changes whenever the source's tables do.
+    """
+
+    records: tuple[ImageRecord, ...]
+    missing: tuple[str, ...]
+    unlisted: int
+    licence: str
+    citation: str
+    lesion_ids_known: bool
+    metadata_sha256: str
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            listed = ", ".join(self.missing[:3]) or "none"
+            raise DataError(
+                f"the table lists {len(self.missing)} images ({listed}) and no file of theirs was "
+                f"found among {self.unlisted} others; expected each id to be the name of an image "
+                "file. Put the images beside the table."
+            )
+        counts = Counter([record.image_id for record in self.records] + list(self.missing))
+        image_id, count = counts.most_common(1)[0]
+        if count > 1:
+            raise DataError(f"image id {image_id!r} stands for {count} images; expected one.")
+
+
+class Source(ABC):
+    """Reads the images' table of one kind of folder. The public methods check, the hooks vary."""
+
+    info: ClassVar[SourceInfo]
+
+    @final
+    def detect(self, path: Path) -> bool:
+        """Whether the folder `path` has this source's layout."""
+        return path.is_dir() and self._detect(path)
+
+    @final
+    def read(self, path: Path) -> SourceTable:
+        """Return every image below `path`; locations are relative to it.
+
+        Raises `DataError` if the folder does not exist, lacks the layout or has a broken table.
+        """
+        if not path.is_dir():
+            what = "is a file" if path.is_file() else "does not exist"
+            raise DataError(
+                f"{path} {what}; expected the folder of a {self.info.name} data set: "
+                f"{self.info.layout}. Give that folder."
+            )
+        try:
+            return self._read(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}. Check its permissions.") from error
+
+    @abstractmethod
+    def _detect(self, path: Path) -> bool: ...
+
+    @abstractmethod
+    def _read(self, path: Path) -> SourceTable: ...
+
+    def _layout_error(self, path: Path, found: str) -> DataError:
+        return DataError(
+            f"{path} {found}; expected the layout of {self.info.name}: {self.info.layout}."
+        )

@@ -1,0 +1,179 @@
+"""Reading the tables of data sources: CSV as people and programs really write it.
+
+Comma, tab or semicolon; with or without byte-order mark; any line ending; stray spaces. What is
+ambiguous or broken is an error that names the row, by its line number in the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesiontk.errors import DataError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+_HEADER_BYTES = 65_536
+_EMPTY = frozenset(("", "nan", "none", "null"))
+_NOT_KNOWN = _EMPTY | {"na", "n/a", "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row: its line number in the file, and its cells by column name."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A whole table; column names are stripped and in lower case, cells are stripped."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    sha256: str
+
+    def where(self, row: TableRow) -> str:
+        """Name a row in a message."""
+        return f"{self.path.name}, row {row.line}"
+
+    def required(self, row: TableRow, column: str) -> str:
+        """Return a cell that must not be empty."""
+        value = row.cells[column]
+        if value.lower() in _EMPTY:
+            raise DataError(
+                f"{self.where(row)}: {column} is {value!r}; expected a value. Complete the row or "
+                "take it out."
+            )
+        return value
+
+    def optional(self, row: TableRow, column: str | None) -> str | None:
+        """Return a cell, or None where there is no such column or it says that nothing is known."""
+        value = row.cells.get(column, "") if column is not None else ""
+        return None if value.lower() in _NOT_KNOWN else value
+
+    def age(self, row: TableRow, column: str | None) -> float | None:
+        """Return an age in years, or None where it is not known."""
+        value = self.optional(row, column)
+        if value is None:
+            return None
+        try:
+            age = float(value)
+        except ValueError:
+            age = math.nan
+        if not 0 <= age <= 130:
+            raise DataError(
+                f"{self.where(row)}: {column} is {value!r}; expected years, 0 to 130. Correct it "
+                "or leave it empty."
+            )
+        return age
+
+
+def read_table(path: Path) -> Table:
+    """Return a table's rows; blank lines are passed over.
+
+    Raises `DataError` for an empty file, another encoding than UTF-8, repeated column names, or a
+    row with another number of cells than the header.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); expected a table. "
+            "Save it as 'CSV UTF-8'."
+        ) from error
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    rows: list[TableRow] = []
+    columns: tuple[str, ...] = ()
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if not any(stripped):
+                continue
+            if not columns:
+                columns = _columns_from_header(path, stripped)
+                continue
+            while len(stripped) > len(columns) and not stripped[-1]:
+                stripped.pop()
+            if len(stripped) != len(columns):
+                raise DataError(
+                    f"{path.name}, row {reader.line_num}: received {len(stripped)} cells; expected "
+                    f"{len(columns)}, as in the header. Correct the row."
+                )
+            rows.append(TableRow(reader.line_num, dict(zip(columns, stripped, strict=True))))
+    except csv.Error as error:
+        raise DataError(
+            f"{path.name}, row {reader.line_num}: {error}; expected a CSV table. Correct the row."
+        ) from error
+    if not rows:
+        raise DataError(f"{path} has no rows; expected a header and one row for each image.")
+    return Table(path, columns, tuple(rows), hashlib.sha256(data).hexdigest())
+
+
+def read_columns(path: Path) -> tuple[str, ...]:
+    """Return the column names of what may be a table, or nothing where it is none.
+
+    Reads no more than 64 KiB.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER_BYTES)
+    text = head.decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    lines = text.splitlines()
+    if not lines or "\0" in lines[0] or "\N{REPLACEMENT CHARACTER}" in lines[0]:
+        return ()
+    try:
+        cells = next(csv.reader([lines[0]], delimiter=_delimiter(text)))
+    except csv.Error:
+        return ()
+    return tuple(cell.strip().lower() for cell in cells)
+
+
+def tables_with(folder: Path, columns: Iterable[str], *, deep: bool = False) -> list[Path]:
+    """Return the tables in `folder`, and with `deep` in its folders, that have all `columns`."""
+    required = set(columns)
+    return [path for path in list_tables(folder, deep=deep) if required <= set(read_columns(path))]
+
+
+def list_tables(folder: Path, *, deep: bool = False) -> list[Path]:
+    """Return the files in `folder` that may be tables, by name, in order."""
+    patterns = ("*", "*/*") if deep else ("*",)
+    return sorted(
+        path
+        for pattern in patterns
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in ("", *TABLE_SUFFIXES)
+        and path.is_file()
+        and not path.name.startswith(".")
+    )
+
+
+def first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
+    """Return the first of `names` that is a column."""
+    present = set(columns)
+    return next((name for name in names if name in present), None)
+
+
+def _delimiter(text: str) -> str:
+    header = text.lstrip("\r\n").partition("\n")[0]
+    return max(",\t;", key=header.count)
+
+
+def _columns_from_header(path: Path, cells: list[str]) -> tuple[str, ...]:
+    while cells and not cells[-1]:
+        cells.pop()
+    # pandas writes its index as a first column without a name
+    names = [cell.lower() or f"column {number}" for number, cell in enumerate(cells, 1)]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise DataError(
+            f"{path.name}: the header names {', '.join(sorted(repeated))} twice; expected each "
+            "column once. Rename one."
+        )
+    return tuple(names)

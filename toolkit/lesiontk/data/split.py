@@ -1,0 +1,123 @@
+"""Dealing lesions to training, validation and test; plain Python, no framework."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lesiontk.errors import DataError, LeakageError
+from lesiontk.records import SIDES
+
+
+@dataclass(frozen=True, slots=True)
+class SplitItem:
+    """One image to be dealt: `lesion_id` may be unknown, `pixels` is the hash of its pixels."""
+
+    image_id: str
+    lesion_id: str | None
+    label: str
+    pixels: str
+
+
+def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
+    """Return image id -> group: images of one lesion, or with identical pixels, share a group.
+
+    An image without a lesion id is a lesion of its own. The group is named after its first image.
+    """
+    parent = {item.image_id: item.image_id for item in items}
+
+    def find(image: str) -> str:
+        while parent[image] != image:
+            parent[image] = parent[parent[image]]
+            image = parent[image]
+        return image
+
+    for key in (lambda item: item.lesion_id, lambda item: item.pixels):
+        first: dict[str, str] = {}
+        for item in items:
+            name = key(item)
+            if not name:
+                continue
+            if name in first:
+                low, high = sorted((find(first[name]), find(item.image_id)))
+                parent[high] = low
+            else:
+                first[name] = item.image_id
+    return {item.image_id: find(item.image_id) for item in items}
+
+
+def split_by_group(
+    items: Sequence[SplitItem], *, test: float, validation: float, seed: int
+) -> dict[str, str]:
+    """Return image id -> side, stratified by class; no group is ever cut.
+
+    In each class the groups come in an order drawn from `seed`, and each goes to the side that
+    is furthest below its share of the class's images. Raises `DataError` if a class has fewer
+    than three groups, for then a side would lack it.
+    """
+    groups = group_images(items)
+    members: dict[str, list[SplitItem]] = defaultdict(list)
+    for item in items:
+        members[groups[item.image_id]].append(item)
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for group, images in members.items():
+        by_label[Counter(sorted(i.label for i in images)).most_common(1)[0][0]].append(group)
+    shares = {"train": 1.0 - test - validation, "validation": validation, "test": test}
+    side_of: dict[str, str] = {}
+    for label in sorted(by_label):
+        names = sorted(by_label[label])
+        if len(names) < len(SIDES):
+            raise DataError(
+                f"class {label!r} has {len(names)} lesions; a split needs at least {len(SIDES)}, "
+                "one for each side. Add images, or map the class to another label in a task file."
+            )
+        order = np.random.default_rng([seed, *hashlib.sha256(label.encode()).digest()[:4]])
+        order.shuffle(names)
+        total = sum(len(members[name]) for name in names)
+        filled: Counter[str] = Counter()
+        waiting = list(SIDES)  # every side gets one group before any gets a second
+        for name in names:
+            side = (
+                waiting.pop(0)
+                if waiting
+                else max(SIDES, key=lambda side: shares[side] * total - filled[side])
+            )
+            side_of[name] = side
+            filled[side] += len(members[name])
+    sides = {item.image_id: side_of[groups[item.image_id]] for item in items}
+    check_leakage(items, sides)
+    return sides
+
+
+def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
+    """Raise `LeakageError` if a lesion, or the same pixels, stand on two sides."""
+    for what, key in (
+        ("lesion", lambda item: item.lesion_id),
+        ("pixels", lambda item: item.pixels),
+    ):
+        seen: dict[str, tuple[str, str]] = {}
+        leaks = []
+        for item in items:
+            name = key(item)
+            if not name:
+                continue
+            side = sides[item.image_id]
+            other, first = seen.setdefault(name, (side, item.image_id))
+            if other != side:
+                leaks.append(f"{name[:16]} ({first} in {other}, {item.image_id} in {side})")
+        if leaks:
+            raise LeakageError(
+                f"{len(leaks)} image(s) share their {what} with another side of the split: "
+                f"{'; '.join(leaks[:3])}. A lesion may stand on one side only: make the split "
+                "with `lesiontk data split`."
+            )
+
+
+def hash_split(sides: Mapping[str, str], labels: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a split: every image with its label and side, in order of its id."""
+    lines = "".join(f"{image},{labels[image]},{sides[image]}\n" for image in sorted(sides))
+    return hashlib.sha256(lines.encode()).hexdigest()

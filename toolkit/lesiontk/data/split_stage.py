@@ -1,0 +1,100 @@
+"""Stage: deal the inspected images to training, validation and test, by lesion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lesiontk.data.images import write_rows
+from lesiontk.data.inspect_stage import read_inspection
+from lesiontk.data.split import SplitItem, group_images, hash_split, split_by_group
+from lesiontk.data.tasks import load_task
+from lesiontk.hashing import hash_file
+from lesiontk.recipe import SplitRule
+from lesiontk.records import SIDES, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+TABLE = "split.csv"
+COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "side", "location",
+           "pixel_sha256")  # fmt: skip
+
+
+class SplitConfig(StageConfig):
+    """The task gives the labels, the rule the shares."""
+
+    task: str
+    rule: SplitRule
+
+
+class SplitStage(Stage):
+    """Produces ``split.csv`` and its hash, which every later artefact carries."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="split",
+        version=1,
+        accepts={"inspection": "inspection"},
+        produces="split",
+        config=SplitConfig,
+        tools=("numpy",),
+    )
+
+    def external_inputs(self, config: SplitConfig) -> dict[str, str]:
+        """The hash of a task file of the user's own."""
+        path = Path(config.task)
+        return {"task": hash_file(path)} if path.is_file() else {}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SplitConfig, context: Context
+    ) -> StageOutput:
+        task = load_task(config.task)
+        images = read_inspection(parents["inspection"])
+        labels = {
+            row["image_id"]: task.labels[task.label_index(row["diagnosis"])] for row in images
+        }
+        items = [
+            SplitItem(
+                row["image_id"],
+                row["lesion_id"] or None,
+                labels[row["image_id"]],
+                row["pixel_sha256"],
+            )
+            for row in images
+        ]
+        rule = config.rule
+        sides = split_by_group(items, test=rule.test, validation=rule.validation, seed=rule.seed)
+        groups = group_images(items)
+        rows: list[dict[str, object]] = [
+            {
+                **{name: row[name] for name in COLUMNS if name in row},
+                "group": groups[row["image_id"]],
+                "label": labels[row["image_id"]],
+                "side": sides[row["image_id"]],
+            }
+            for row in sorted(images, key=lambda row: row["image_id"])
+        ]
+        write_rows(context.directory / TABLE, rows, COLUMNS)
+        return StageOutput(
+            {
+                "split_hash": hash_split(sides, labels),
+                "task": task.name,
+                "labels": list(task.labels),
+                "critical": task.critical,
+                **{
+                    name: parents["inspection"].facts[name]
+                    for name in ("lesion_ids_known", "licence", "citation")
+                },
+                "images": _count(rows, task.labels, "image_id"),
+                "lesions": _count(rows, task.labels, "group"),
+            }
+        )
+
+
+def _count(
+    rows: list[dict[str, Any]], labels: tuple[str, ...], what: str
+) -> dict[str, dict[str, int]]:
+    """Return side -> label -> number of different values of a column."""
+    seen = {(row["side"], row["label"], row[what]) for row in rows}
+    counts = Counter((side, label) for side, label, _ in seen)
+    return {side: {label: counts[side, label] for label in labels} for side in SIDES}

@@ -1,0 +1,217 @@
+"""What a model is asked to tell apart: labels, and which diagnosis has which. Tasks are data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lesiontk.errors import DataError, UsageError, suggest
+
+_TASK_KEYS = ("title", "labels", "critical", "mapping")
+_PACKAGED = "tasks.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Labels in the order of a model's outputs, and the label of every diagnosis.
+
+    `critical` is the label whose sensitivity matters first. `mapping` is diagnosis -> label and
+    `aliases` another name -> diagnosis; names in both are as `normalise_diagnosis` leaves them.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    critical: str
+    mapping: Mapping[str, str]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise DataError(
+                f"task {self.name}: labels are {list(self.labels)}; expected two or more different "
+                "names."
+            )
+        if self.critical not in self.labels:
+            raise self._wrong_label("critical", self.critical)
+        for diagnosis, label in self.mapping.items():
+            if label not in self.labels:
+                raise self._wrong_label(f"mapping.{diagnosis}", label)
+        unreached = [label for label in self.labels if label not in self.mapping.values()]
+        if unreached:
+            raise DataError(
+                f"task {self.name}: no diagnosis is mapped to {', '.join(unreached)}; expected at "
+                "least one for each label. Add it to the mapping, or take the label out."
+            )
+
+    def label_index(self, diagnosis: str) -> int:
+        """Return the index in `labels` of a diagnosis, by code, long name or alias.
+
+        Raises `DataError` with the nearest known name if the task does not have the diagnosis.
+        """
+        name = normalise_diagnosis(diagnosis)
+        label = self.mapping.get(name) or self.mapping.get(self.aliases.get(name, ""))
+        if label is None:
+            known = [
+                *self.mapping,
+                *(a for a, code in self.aliases.items() if code in self.mapping),
+            ]
+            raise DataError(
+                f"diagnosis {diagnosis!r} has no label in the task {self.name}; expected one of "
+                f"{', '.join(self.mapping)}, or another name of theirs.{suggest(name, known)} "
+                "Leave its images out, or map it in a task file of your own."
+            )
+        return self.labels.index(label)
+
+    def _wrong_label(self, key: str, label: str) -> DataError:
+        return DataError(
+            f"task {self.name}: {key} is {label!r}; expected one of the labels "
+            f"{', '.join(self.labels)}.{suggest(label, self.labels)}"
+        )
+
+
+def normalise_diagnosis(name: str) -> str:
+    """Return a name in lower case, with one space for each run of spaces, hyphens, underscores."""
+    return (
+        re.sub(r"[\s_-]+", " ", name.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
+        .strip()
+        .lower()
+    )
+
+
+def list_tasks() -> tuple[str, ...]:
+    """Return the names of the tasks that come with lesiontk."""
+    return tuple(_packaged()["tasks"])
+
+
+def load_task(name_or_path: str | Path) -> Task:
+    """Return a task by its name, or from a YAML file of your own.
+
+    What ends in ``.yaml`` or ``.yml`` is a file with the keys title, labels, critical, mapping and
+    optionally aliases (diagnosis: list of other names), beside which lesiontk's own aliases hold.
+    Raises `UsageError` for an unknown name and `DataError` for a file that is missing or wrong.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"task file {path} cannot be read ({error}); expected a YAML text in UTF-8. Give "
+                "the path of one."
+            ) from error
+        document = _document_from_yaml(text, str(path))
+        own = _aliases_from_document(document.pop("aliases", {}), str(path))
+        return _task_from_document(path.stem, document, own, str(path))
+    name = str(name_or_path)
+    tasks = _packaged()["tasks"]
+    if name not in tasks:
+        raise UsageError(
+            f"unknown task {name!r}; known are {', '.join(tasks)}, and any path to a .yaml file."
+            + suggest(name, tasks)
+        )
+    return _task_from_document(name, tasks[name], {}, _PACKAGED)
+
+
+@cache
+def _packaged() -> dict[str, Any]:
+    text = resources.files("lesiontk.data").joinpath(_PACKAGED).read_text(encoding="utf-8")
+    return _document_from_yaml(text, _PACKAGED)
+
+
+def _task_from_document(name: str, document: Any, own: dict[str, str], where: str) -> Task:
+    if not isinstance(document, dict):
+        raise DataError(f"{where}: {name} is {document!r}; expected {', '.join(_TASK_KEYS)}.")
+    for key in document:
+        if key not in _TASK_KEYS:
+            raise DataError(
+                f"{where}: unknown key {key!r}; expected {', '.join(_TASK_KEYS)}, aliases."
+                + suggest(str(key), (*_TASK_KEYS, "aliases"))
+            )
+    for key in _TASK_KEYS:
+        if key not in document:
+            raise DataError(f"{where}: {key} is missing; expected {', '.join(_TASK_KEYS)}.")
+    labels, mapping = document["labels"], document["mapping"]
+    if not isinstance(labels, list) or not isinstance(mapping, dict):
+        raise DataError(f"{where}: expected labels as a list and mapping as diagnosis: label.")
+    normal = _normalised({_text(key, where): _text(mapping[key], where) for key in mapping}, where)
+    for alias, diagnosis in own.items():
+        if diagnosis not in normal:
+            raise DataError(
+                f"{where}: {alias!r} is an alias of {diagnosis!r}, which the mapping lacks; "
+                f"expected one of {', '.join(normal)}.{suggest(diagnosis, normal)}"
+            )
+    packaged = _aliases_from_document(_packaged()["aliases"], _PACKAGED)
+    return Task(
+        name=name,
+        title=_text(document["title"], where),
+        labels=tuple(_text(label, where) for label in labels),
+        critical=_text(document["critical"], where),
+        mapping=normal,
+        aliases={**packaged, **own},
+    )
+
+
+def _aliases_from_document(document: Any, where: str) -> dict[str, str]:
+    """Other name -> diagnosis."""
+    if not isinstance(document, dict) or not all(isinstance(v, list) for v in document.values()):
+        raise DataError(f"{where}: expected aliases as diagnosis: [another name, ...].")
+    pairs: dict[str, str] = {}
+    for diagnosis, names in document.items():
+        for name in names:
+            known = pairs.setdefault(_text(name, where), _text(diagnosis, where))
+            if known != diagnosis:
+                raise DataError(
+                    f"{where}: {name!r} is an alias of {known} and of {diagnosis}; expected one."
+                )
+    return {alias: normalise_diagnosis(code) for alias, code in _normalised(pairs, where).items()}
+
+
+def _normalised(pairs: dict[str, str], where: str) -> dict[str, str]:
+    normal: dict[str, str] = {}
+    for name, value in pairs.items():
+        if normal.setdefault(normalise_diagnosis(name), value) != value:
+            raise DataError(
+                f"{where}: {name!r} stands there twice, spelt differently, for {value} and for "
+                f"{normal[normalise_diagnosis(name)]}; expected one."
+            )
+    return normal
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(
+            f"{where}: received {value!r}; expected a text. YAML reads no, on and 0 as other "
+            "things: put them in quotes."
+        )
+    return value.strip()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A repeated key is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _document_from_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        document = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise DataError(f"{where} is not valid YAML: {error}. Correct it there.") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{where} holds {type(document).__name__}; expected keys and values.")
+    return document

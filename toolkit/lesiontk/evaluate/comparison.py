@@ -1,0 +1,267 @@
+"""An engine against its parent on the same images: what conversion or compression changed.
+
+`measure_agreement` needs no truth and suits the moment after a conversion; `compare_predictions`
+adds the truth: paired intervals, McNemar's test and the images whose class changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lesiontk.errors import DataError
+from lesiontk.evaluate.bootstrap import (
+    Estimate,
+    check_groups,
+    check_resampling,
+    estimate_from_resamples,
+    iterate_bootstrap_weights,
+)
+from lesiontk.evaluate.metrics import (
+    SMALLEST_PROBABILITY,
+    FloatArray,
+    MetricScorer,
+    check_probabilities,
+    order_labels,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How close a child's outputs are to its parent's on `n` images, truth aside.
+
+    `top1_agreement` is the share of images with the same arg-max; the drifts are the mean and the
+    largest |child - parent| over images and classes, in [0, 1]; `mean_kl_divergence` is the mean
+    of KL(parent || child) >= 0 in nats (Kullback & Leibler 1951).
+    """
+
+    n: int
+    top1_agreement: float
+    mean_absolute_drift: float
+    max_absolute_drift: float
+    mean_kl_divergence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class McNemarTest:
+    """The exact test that parent and child err equally often (McNemar 1947).
+
+    `b` images are right in the parent alone, `c` in the child alone. The test takes images as
+    independent; where lesions have several pictures, trust the paired bootstrap more.
+    """
+
+    b: int
+    c: int
+    p_value: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedImage:
+    """An image, by its row in the predictions, to which the child gives another class."""
+
+    index: int
+    true_label: str
+    from_label: str
+    to_label: str
+    right_before: bool
+    right_after: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A child against its parent on `n` images of `lesions` lesions.
+
+    `differences` are child - parent, with paired intervals at level `confidence`, for accuracy,
+    balanced_accuracy, macro_auc and each recall; below 0 the child is worse.
+    """
+
+    n: int
+    lesions: int
+    labels: tuple[str, ...]
+    differences: Mapping[str, Estimate]
+    mcnemar: McNemarTest
+    changed: tuple[ChangedImage, ...]
+    agreement: Agreement
+    confidence: float
+    resamples: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as plain Python values, None where undefined."""
+        return {
+            "n": self.n,
+            "lesions": self.lesions,
+            "labels": list(self.labels),
+            "differences": {name: x.to_json() for name, x in self.differences.items()},
+            "mcnemar": self.mcnemar.to_json(),
+            "changed": [image.to_json() for image in self.changed],
+            "agreement": self.agreement.to_json(),
+            "confidence": self.confidence,
+            "resamples": self.resamples,
+            "seed": self.seed,
+        }
+
+
+def _check_pair(parent: npt.ArrayLike, child: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    before = check_probabilities("parent", parent)
+    after = check_probabilities("child", child)
+    if before.shape != after.shape:
+        raise DataError(
+            f"child has shape {list(after.shape)}; expected its parent's {list(before.shape)}."
+        )
+    return before, after
+
+
+def _compute_kl_divergence(parent: FloatArray, child: FloatArray) -> FloatArray:
+    """Return KL(parent || child) [N] of rows kept above 1.2e-7 and brought to sum 1."""
+    before, after = (np.maximum(x, SMALLEST_PROBABILITY) for x in (parent, child))
+    before /= before.sum(axis=1, keepdims=True)
+    after /= after.sum(axis=1, keepdims=True)
+    divergence: FloatArray = (before * np.log(before / after)).sum(axis=1)
+    return np.maximum(divergence, 0.0)
+
+
+def measure_agreement(parent: npt.ArrayLike, child: npt.ArrayLike) -> Agreement:
+    """Return how close `child` is to `parent`, probabilities float [N, C] of the same images.
+
+    For the divergence alone, values below 1.2e-7 count as 1.2e-7 and rows are brought to sum 1, so
+    that an engine's rounded zeros give a finite number. Raises `DataError` for bad inputs.
+    """
+    before, after = _check_pair(parent, child)
+    drift = np.abs(after - before)
+    return Agreement(
+        n=len(before),
+        top1_agreement=float((before.argmax(axis=1) == after.argmax(axis=1)).mean()),
+        mean_absolute_drift=float(drift.mean()),
+        max_absolute_drift=float(drift.max()),
+        mean_kl_divergence=float(_compute_kl_divergence(before, after).mean()),
+    )
+
+
+def is_constant(probabilities: npt.ArrayLike, tolerance: float = 1e-6) -> bool:
+    """Return whether different images all get one output, the mark of a broken engine.
+
+    `probabilities` is float [N >= 2, C]; no class may vary by more than `tolerance`. Rows need not
+    sum to 1, for a broken engine's may not. Raises `DataError` for another shape or NaN.
+    """
+    array = np.asarray(probabilities, dtype=np.float64)
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] == 0:
+        raise DataError(
+            f"probabilities have shape {list(array.shape)}; expected [N, C] with N >= 2 images."
+        )
+    if not np.isfinite(array).all():
+        raise DataError("probabilities hold NaN or infinity; expected finite numbers.")
+    return bool(np.ptp(array, axis=0).max() <= tolerance)
+
+
+def apply_mcnemar_test(
+    parent_right: npt.NDArray[np.bool_], child_right: npt.NDArray[np.bool_]
+) -> McNemarTest:
+    """Return the exact two-sided test on two bool arrays [N]: was each image right.
+
+    The p-value is 2 P(X <= min(b, c)) with X ~ Binomial(b + c, 1/2), at most 1, and 1 where no
+    image is discordant. Computed in whole numbers, so it does not underflow early.
+    """
+    if parent_right.shape != child_right.shape or parent_right.ndim != 1:
+        raise DataError(
+            f"parent_right and child_right have shapes {list(parent_right.shape)} and "
+            f"{list(child_right.shape)}; expected the same [N]."
+        )
+    b = int((parent_right & ~child_right).sum())
+    c = int((child_right & ~parent_right).sum())
+    ways = tail = 1
+    for k in range(1, min(b, c) + 1):
+        ways = ways * (b + c - k + 1) // k
+        tail += ways
+    return McNemarTest(b=b, c=c, p_value=min(1.0, 2 * tail / (1 << (b + c))))
+
+
+def _list_changed(parent: MetricScorer, child: MetricScorer) -> tuple[ChangedImage, ...]:
+    labels = parent.labels
+    return tuple(
+        ChangedImage(
+            index=int(index),
+            true_label=labels[parent.y_true[index]],
+            from_label=labels[parent.top1[index]],
+            to_label=labels[child.top1[index]],
+            right_before=bool(parent.top1[index] == parent.y_true[index]),
+            right_after=bool(child.top1[index] == child.y_true[index]),
+        )
+        for index in np.flatnonzero(parent.top1 != child.top1)
+    )
+
+
+def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the metrics whose difference is estimated."""
+    recalls = (f"recall[{label}]" for label in order_labels(labels))
+    return ("accuracy", "balanced_accuracy", "macro_auc", *recalls)
+
+
+def compare_predictions(
+    y_true: npt.ArrayLike,
+    parent: npt.ArrayLike,
+    child: npt.ArrayLike,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Return what changed from `parent` to `child`, probabilities float [N, C] of the same images.
+
+    Both are scored on the same draws of whole lesions, so that what they share cancels (the paired
+    bootstrap). `y_true`, `groups` and the errors are those of `evaluate_predictions`.
+    """
+    check_resampling(resamples, confidence)
+    before, after = _check_pair(parent, child)
+    scorers = (MetricScorer(y_true, before, labels), MetricScorer(y_true, after, labels))
+    lesions = int(check_groups(groups, len(before)).max()) + 1
+    names = compared_metrics(labels)
+
+    def difference(weights: FloatArray | None) -> FloatArray:
+        """Return child - parent, [B, names]."""
+        old, new = (scorer.compute(weights) for scorer in scorers)
+        return np.stack([new[name] - old[name] for name in names], axis=1)
+
+    values = difference(None)[0]
+    samples = np.concatenate(
+        [
+            difference(weights)
+            for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
+        ]
+    )
+    if lesions == 1:
+        samples = np.full_like(samples, math.nan)
+    return Comparison(
+        n=len(before),
+        lesions=lesions,
+        labels=tuple(labels),
+        differences={
+            name: estimate_from_resamples(float(values[i]), samples[:, i], confidence)
+            for i, name in enumerate(names)
+        },
+        mcnemar=apply_mcnemar_test(*(s.top1 == s.y_true for s in scorers)),
+        changed=_list_changed(*scorers),
+        agreement=measure_agreement(before, after),
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )

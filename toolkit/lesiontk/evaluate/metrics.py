@@ -1,0 +1,305 @@
+"""Classification metrics of a batch of weight vectors, so that a bootstrap is one computation.
+
+Every metric is a ratio of sums over images; an image's weight multiplies its term, and weight 2
+equals the image standing twice. What cannot be computed (the recall of a class without images, the
+precision of a class never predicted) is NaN, never 0.
+
+Not undefined, hence a number: the precision of an absent class that is predicted (0), and the F1 of
+a present class that is never predicted (0). The predicted class is the arg-max; of equal
+probabilities the earlier label wins. Probabilities are scored as given, not rescaled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lesiontk.errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CALIBRATION_BINS = 15
+ROW_SUM_TOLERANCE = 1e-2
+# Logarithms see no less than the step of float32 at 1, for engines return float32 or coarser.
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+MELANOMA_LABELS = ("mel", "malignant")
+
+_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")
+_PER_LABEL = ("recall", "precision", "f1", "specificity", "auc")
+_CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Images whose top-1 confidence lies in (`low`, `high`], the first bin including 0.
+
+    `confidence` and `accuracy` are means in [0, 1] over the `count` images, None without images.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return asdict(self)
+
+
+def order_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return `labels` with melanoma (``mel`` or ``malignant``) first, the rest in their order."""
+    first = [label for label in MELANOMA_LABELS if label in labels]
+    return (*first, *(label for label in labels if label not in first))
+
+
+def metric_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return every metric's name in the order of `compute_metrics`, such as ``recall[mel]``.
+
+    Summaries come first, then each per-label metric with melanoma first, then calibration, and
+    for two labels ``sensitivity`` and ``specificity`` of the last.
+    """
+    ordered = order_labels(labels)
+    per_label = tuple(f"{metric}[{label}]" for metric in _PER_LABEL for label in ordered)
+    binary = ("sensitivity", "specificity") if len(labels) == 2 else ()
+    return (*_SUMMARIES, *per_label, *_CALIBRATION, *binary)
+
+
+def check_probabilities(
+    name: str, probabilities: npt.ArrayLike, classes: int | None = None
+) -> FloatArray:
+    """Return `probabilities` as float64 [N, C], N >= 1 and C >= 2 (`classes` where given).
+
+    Raises `DataError`, naming `name`, for another shape or type, values that are negative or not
+    finite, and rows whose sum is further than 0.01 from 1.
+    """
+    array = np.asarray(probabilities)
+    if array.dtype.kind != "f":
+        raise DataError(f"{name} has dtype {array.dtype}; expected floating point.")
+    fewest, most = (2, np.inf) if classes is None else (classes, classes)
+    if array.ndim != 2 or len(array) == 0 or not fewest <= array.shape[1] <= most:
+        columns = "C >= 2" if classes is None else f"{classes} labels"
+        raise DataError(
+            f"{name} has shape {list(array.shape)}; expected [N, {columns}] with N >= 1."
+        )
+    array = array.astype(np.float64)
+    wrong = ~np.isfinite(array) | (array < 0)
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise DataError(
+            f"{name}[{row}, {column}] is {array[row, column]}; expected a probability in [0, 1]."
+        )
+    distance = np.abs(array.sum(axis=1) - 1.0)
+    worst = int(distance.argmax())
+    if distance[worst] > ROW_SUM_TOLERANCE:
+        raise DataError(
+            f"{name}[{worst}] sums to {array[worst].sum():.6g}; expected 1 within "
+            f"{ROW_SUM_TOLERANCE}: pass probabilities, not logits."
+        )
+    return array
+
+
+def _check_truth(y_true: npt.ArrayLike, images: int, classes: int) -> IntArray:
+    truth = np.asarray(y_true)
+    if truth.shape != (images,) or truth.dtype.kind not in "iu":
+        raise DataError(
+            f"y_true has shape {list(truth.shape)} and dtype {truth.dtype}; "
+            f"expected [{images}] integers, one for each row of the probabilities."
+        )
+    outside = np.flatnonzero((truth < 0) | (truth >= classes))
+    if outside.size:
+        index = int(outside[0])
+        raise DataError(f"y_true[{index}] is {truth[index]}; expected 0 to {classes - 1}.")
+    return truth.astype(np.int64)
+
+
+def _check_weights(weights: npt.ArrayLike, images: int) -> FloatArray:
+    array = np.asarray(weights)
+    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != images:
+        raise DataError(f"weights have shape {list(array.shape)}; expected [B >= 1, {images}].")
+    array = array.astype(np.float64, copy=False)
+    if not np.isfinite(array).all() or array.min() < 0:
+        raise DataError("weights hold a negative or non-finite value; expected finite and >= 0.")
+    empty = np.flatnonzero(array.sum(axis=1) == 0)
+    if empty.size:
+        raise DataError(f"weights[{empty[0]}] are all 0; expected one positive weight at least.")
+    return array
+
+
+def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Return the quotient, NaN where the denominator is 0."""
+    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator > 0)
+    return result
+
+
+def _mean_of_defined(values: FloatArray) -> FloatArray:
+    """Return the mean over the last axis of what is not NaN; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    total = np.where(defined, values, 0.0).sum(axis=-1)
+    return _divide(total, defined.sum(axis=-1).astype(np.float64))
+
+
+def _assign_bins(confidence: FloatArray) -> IntArray:
+    """Return the bin 0..14 of each confidence; bin m is (m/15, (m+1)/15] as in Guo et al."""
+    edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+    return np.searchsorted(edges, confidence, side="left").astype(np.int64)
+
+
+class _RankedClass:
+    """One class against the rest: sorted once, then the AUC of any number of weight vectors."""
+
+    def __init__(self, scores: FloatArray, is_positive: npt.NDArray[np.bool_]) -> None:
+        self.positives = np.flatnonzero(is_positive)
+        negatives = np.flatnonzero(~is_positive)
+        self.negatives = negatives[np.argsort(scores[negatives], kind="stable")]
+        ranked = scores[self.negatives]
+        self.below = np.searchsorted(ranked, scores[self.positives], side="left")
+        self.not_above = np.searchsorted(ranked, scores[self.positives], side="right")
+
+    def compute_auc(self, weights: FloatArray) -> FloatArray:
+        """Return [B]: the weight of (positive, negative) pairs ranked rightly, ties half."""
+        cumulative = np.zeros((weights.shape[0], self.negatives.size + 1))
+        np.cumsum(weights[:, self.negatives], axis=1, out=cumulative[:, 1:])
+        positive = weights[:, self.positives]
+        surpassed = 0.5 * (cumulative[:, self.below] + cumulative[:, self.not_above])
+        pairs = np.einsum("bp,bp->b", positive, surpassed)
+        auc = _divide(pairs, positive.sum(axis=1) * cumulative[:, -1])
+        return np.minimum(auc, 1.0)  # fractional weights can round to a hair above 1
+
+
+class MetricScorer:
+    """Predictions prepared once (checked, sorted) and scored under many weight vectors.
+
+    Takes what `compute_metrics` takes. `top1` is the predicted class, int64 [N].
+    """
+
+    def __init__(
+        self, y_true: npt.ArrayLike, probabilities: npt.ArrayLike, labels: Sequence[str]
+    ) -> None:
+        if len(labels) < 2 or len(set(labels)) != len(labels):
+            raise DataError(f"labels are {tuple(labels)}; expected two or more different names.")
+        classes = len(labels)
+        self.labels = tuple(labels)
+        self.probabilities = check_probabilities("probabilities", probabilities, classes)
+        self.y_true = _check_truth(y_true, len(self.probabilities), classes)
+        self.top1: IntArray = self.probabilities.argmax(axis=1).astype(np.int64)
+        self._terms = self._build_terms()
+        self._ranked = [
+            _RankedClass(self.probabilities[:, c], self.y_true == c) for c in range(classes)
+        ]
+
+    def _build_terms(self) -> FloatArray:
+        """Return each image's terms [N, C*C + 15 + 2]: confusion cell, bin gap, losses."""
+        images, classes = self.probabilities.shape
+        rows = np.arange(images)
+        confidence = self.probabilities[rows, self.top1]
+        gap = (self.top1 == self.y_true) - confidence
+        cells, bins = classes * classes, _assign_bins(confidence)
+        terms = np.zeros((images, cells + CALIBRATION_BINS + 2))
+        terms[rows, self.y_true * classes + self.top1] = 1.0
+        terms[rows, cells + bins] = gap
+        target = np.eye(classes)[self.y_true]
+        terms[:, -2] = np.square(self.probabilities - target).sum(axis=1)
+        true_probability = self.probabilities[rows, self.y_true]
+        terms[:, -1] = -np.log(np.clip(true_probability, SMALLEST_PROBABILITY, 1.0))
+        return terms
+
+    def compute(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
+        """Return every metric of `metric_names`, each [B]; `weights` [B, N], None for ones."""
+        images, classes = self.probabilities.shape
+        checked = _check_weights(np.ones((1, images)) if weights is None else weights, images)
+        sums = checked @ self._terms
+        cells = classes * classes
+        confusion = sums[:, :cells].reshape(-1, classes, classes)
+        right = np.diagonal(confusion, axis1=1, axis2=2)
+        other = 1.0 - np.eye(classes)
+        missed, intruded = (confusion * other).sum(axis=2), (confusion * other).sum(axis=1)
+        correct, wrong = right.sum(axis=1), missed.sum(axis=1)
+        # Summed over cells, for a difference of totals would round to a false "not 0".
+        rejected = np.einsum("bij,ci,cj->bc", confusion, other, other)
+        present = right + missed > 0
+        f1 = np.where(present, _divide(2 * right, 2 * right + missed + intruded), np.nan)
+        per_label = {
+            "recall": _divide(right, right + missed),
+            "precision": _divide(right, right + intruded),
+            "f1": f1,
+            "specificity": _divide(rejected, rejected + intruded),
+            "auc": np.stack([ranked.compute_auc(checked) for ranked in self._ranked], axis=1),
+        }
+        auc, total = per_label["auc"], correct + wrong
+        values = {
+            "accuracy": correct / total,
+            "balanced_accuracy": _mean_of_defined(per_label["recall"]),
+            "macro_auc": auc[:, -1] if classes == 2 else _mean_of_defined(auc),
+            "macro_f1": _mean_of_defined(f1),
+            "expected_calibration_error": np.abs(sums[:, cells:-2]).sum(axis=1) / total,
+            "brier": sums[:, -2] / total,
+            "log_loss": sums[:, -1] / total,
+            "sensitivity": per_label["recall"][:, -1],
+            "specificity": per_label["specificity"][:, -1],
+        }
+        for metric, array in per_label.items():
+            values |= {f"{metric}[{label}]": array[:, c] for c, label in enumerate(self.labels)}
+        return {name: values[name] for name in metric_names(self.labels)}
+
+    def count_confusion(self) -> IntArray:
+        """Return the number of images, int64 [C, C]: rows truth, columns predicted class."""
+        classes = len(self.labels)
+        cells = self.y_true * classes + self.top1
+        return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+    def bin_reliability(self) -> tuple[ReliabilityBin, ...]:
+        """Return the 15 bins of a reliability diagram (Guo et al. 2017, figure 1)."""
+        confidence = self.probabilities.max(axis=1)
+        bins, correct = _assign_bins(confidence), self.top1 == self.y_true
+        inside = [bins == index for index in range(CALIBRATION_BINS)]
+        return tuple(
+            ReliabilityBin(
+                low=index / CALIBRATION_BINS,
+                high=(index + 1) / CALIBRATION_BINS,
+                count=int(mask.sum()),
+                confidence=float(confidence[mask].mean()) if mask.any() else None,
+                accuracy=float(correct[mask].mean()) if mask.any() else None,
+            )
+            for index, mask in enumerate(inside)
+        )
+
+
+def compute_metrics(
+    y_true: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    labels: Sequence[str],
+    weights: npt.ArrayLike | None = None,
+) -> dict[str, FloatArray]:
+    """Return every metric of `metric_names(labels)`, each float64 [B] (B is 1 without weights).
+
+    `y_true` is int [N] in 0..C-1, `probabilities` float [N, C] with rows summing to 1,
+    `weights` [B, N] >= 0. All metrics lie in [0, 1] but ``brier`` [0, 2] and ``log_loss`` (nats).
+
+    - ``balanced_accuracy``: mean recall over the classes present under the weights. Like
+      ``macro_f1`` and ``macro_auc`` it skips absent classes instead of counting them as 0.
+    - ``auc``: the Mann-Whitney statistic with ties counted half (Hanley & McNeil 1982);
+      ``macro_auc`` is the plain one-vs-rest mean, not the pairwise M of Hand & Till 2001; for
+      two labels it is the AUC of the last.
+    - ``expected_calibration_error``: top-1 confidence in 15 equal-width bins (Guo et al. 2017,
+      equation 3).
+    - ``brier``: squared distance summed over classes (Brier 1950), for two labels twice the
+      one-sided form. ``log_loss``: a probability below 1.2e-7 counts as 1.2e-7.
+    - ``sensitivity``, ``specificity``: for two labels, the last as positive, by arg-max (0.5).
+
+    Raises `DataError` naming what was received and what was expected.
+    """
+    return MetricScorer(y_true, probabilities, labels).compute(weights)
+
+
+def confusion_matrix(
+    y_true: npt.ArrayLike, probabilities: npt.ArrayLike, labels: Sequence[str]
+) -> IntArray:
+    """Return counts, int64 [C, C]: rows truth, columns the arg-max; inputs as `compute_metrics`."""
+    return MetricScorer(y_true, probabilities, labels).count_confusion()

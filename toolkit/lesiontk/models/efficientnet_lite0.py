@@ -1,0 +1,100 @@
+"""EfficientNet-Lite0: EfficientNet-B0 (Tan & Le, arXiv:1905.11946) for edge devices.
+
+No squeeze-and-excite, ReLU6 instead of swish, so that every operator quantizes to int8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.frameworks import import_keras
+from lesiontk.models.architecture import Architecture, Normalisation
+
+# expansion, output channels, blocks, stride, kernel size
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+
+
+def efficientnet_lite0_body(x: Any) -> Any:
+    """Stem, sixteen inverted residual blocks, head convolution; layers named as in the weights file."""
+    layers = import_keras().layers
+
+    def normalise(x: Any, name: str) -> Any:
+        return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
+
+    x = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv_stem")(x)
+    x = layers.ReLU(6.0, name="relu0")(normalise(x, "bn0"))
+    number = 0
+    for expansion, width, repeats, stride, kernel in STAGES:
+        for repeat in range(repeats):
+            prefix = f"blocks_{number}_"
+            shortcut = x
+            if expansion > 1:
+                channels = x.shape[-1] * expansion
+                x = layers.Conv2D(channels, 1, use_bias=False, name=f"{prefix}_expand_conv")(x)
+                x = layers.ReLU(6.0, name=f"{prefix}_relu0")(normalise(x, f"{prefix}_bn0"))
+            step = stride if repeat == 0 else 1
+            x = layers.DepthwiseConv2D(
+                kernel, step, padding="same", use_bias=False, name=f"{prefix}_depthwise_conv"
+            )(x)
+            x = layers.ReLU(6.0, name=f"{prefix}_relu1")(normalise(x, f"{prefix}_bn1"))
+            x = layers.Conv2D(width, 1, use_bias=False, name=f"{prefix}_project_conv")(x)
+            x = normalise(x, f"{prefix}_bn2")
+            if repeat > 0:
+                x = layers.Add(name=f"{prefix}_add")([x, shortcut])
+            number += 1
+    x = layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x)
+    return layers.ReLU(6.0, name="relu1")(normalise(x, "bn1"))
+
+
+def load_efficientnet_lite0(model: Any, weights: str) -> None:
+    """Load an ``.npz`` whose arrays are named ``_layer/variable`` (kernels HWIO).
+
+    Keras refuses names that begin with an underscore, so ours go without.
+    """
+    if weights == "imagenet":
+        raise EnvironmentLacksError(
+            "no ImageNet weights of efficientnet_lite0 are published in a form that can be "
+            "downloaded here; give the path of an .npz with arrays named layer/variable "
+            "(as _conv_stem/kernel) as model.weights."
+        )
+    try:
+        with np.load(weights) as arrays:
+            values = {name: arrays[name].astype(np.float32) for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{weights} is not an .npz of arrays: {error}") from error
+    for layer in model.layers:
+        names = [
+            f"_{layer.name}/{variable.name.rsplit('/', 1)[-1].split(':')[0]}".replace(
+                "depthwise_kernel", "kernel"
+            )
+            for variable in layer.weights
+        ]
+        if not names or layer.name == "logits":
+            continue
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise DataError(f"{weights} lacks {missing[0]}; it does not fit efficientnet_lite0.")
+        try:
+            layer.set_weights([values[name] for name in names])
+        except ValueError as error:
+            raise DataError(f"{weights}: layer {layer.name} does not fit: {error}") from error
+
+
+EFFICIENTNET_LITE0 = Architecture(
+    name="efficientnet_lite0",
+    min_image_size=32,
+    normalisation=Normalisation(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
+    body=efficientnet_lite0_body,
+    load=load_efficientnet_lite0,
+)

@@ -1,0 +1,246 @@
+"""From a recipe to the steps of its run, checked whole before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.convert_stage import ConvertConfig
+from lesiontk.bench.bench_stage import BenchConfig
+from lesiontk.calibration.observers import OBSERVERS
+from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.inspect_stage import InspectConfig
+from lesiontk.data.prepare_stage import PrepareConfig
+from lesiontk.data.sources import SOURCES
+from lesiontk.data.split_stage import SplitConfig
+from lesiontk.data.tasks import load_task
+from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
+from lesiontk.evaluate.comparison import compared_metrics
+from lesiontk.evaluate.evaluate_stage import EvaluateConfig
+from lesiontk.models import ARCHITECTURES
+from lesiontk.recipe import Recipe
+from lesiontk.report.report_stage import ReportConfig
+from lesiontk.stage import STAGES, StageConfig
+from lesiontk.train.imbalance import IMBALANCE
+from lesiontk.train.train_stage import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage with its config; `parents` maps each role to the step that fills it."""
+
+    name: str
+    stage: str
+    config: StageConfig
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of a recipe in an order in which they can run."""
+
+    recipe: Recipe
+    steps: tuple[Step, ...]
+
+    def __getitem__(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    @property
+    def model(self) -> str:
+        """The step whose model is converted: the last of training and compression."""
+        return [step.name for step in self.steps if step.name.startswith("model")][-1]
+
+
+def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
+    """Return the checked plan; raises `UsageError`, `DataError` or `EnvironmentLacksError`.
+
+    With `images_known` the data steps are done already and their folder is not asked for.
+    """
+    _check_names(recipe)
+    if not images_known:
+        _check_folder(recipe)
+    steps = [*_data_steps(recipe), *_model_steps(recipe)]
+    model = steps[-1].name
+    engines = _engine_steps(recipe, model)
+    if any("calibration" in step.parents for step in engines):
+        steps.append(Step("calibration", "calibrate", recipe.calibration, {"images": "images"}))
+    steps += engines
+    evaluations = [
+        Step(
+            step.name.replace("engine", "evaluation", 1),
+            "evaluate",
+            EvaluateConfig(**recipe.evaluate.model_dump()),
+            {"engine": step.name, "images": "images"},
+        )
+        for step in engines
+    ]
+    steps += evaluations
+    finished = {step.name: step.name for step in [*engines, *evaluations]}
+    steps.append(
+        Step(
+            "benchmark",
+            "bench",
+            BenchConfig(rule=recipe.bench, gate=recipe.gate, statistics=recipe.evaluate),
+            {"images": "images", **finished},
+        )
+    )
+    rest = [s.name for s in steps if s.name in ("inspection", "split", "images", "calibration")]
+    steps.append(
+        Step(
+            "report",
+            "report",
+            ReportConfig(name=recipe.name, description=recipe.description),
+            {"benchmark": "benchmark", "model": model, **{n: n for n in rest}, **finished},
+        )
+    )
+    return Plan(recipe, tuple(steps))
+
+
+def _check_names(recipe: Recipe) -> None:
+    if recipe.data.source != "auto":
+        SOURCES.get(recipe.data.source)
+    task = load_task(recipe.data.task)
+    architecture = ARCHITECTURES.get(recipe.model.architecture)
+    if recipe.data.image_size < architecture.min_image_size:
+        raise UsageError(
+            f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
+            f"{architecture.min_image_size} pixels."
+        )
+    architecture.check_weights(recipe.model.weights)
+    for name in recipe.train.imbalance:
+        IMBALANCE.get(name)
+    AUGMENTATIONS.get(recipe.train.augment)
+    OBSERVERS.get(recipe.calibration.observer)
+    known = compared_metrics(task.labels)
+    for metric in recipe.gate:
+        if metric not in known:
+            raise UsageError(
+                f"gate names the metric {metric!r}; expected one of {', '.join(known)}."
+                + suggest(metric, known)
+            )
+
+
+def _check_folder(recipe: Recipe) -> None:
+    data = recipe.data
+    if data.path is None and data.source != "synthetic":
+        raise UsageError(
+            f"recipe {recipe.name} needs images: give --data DIR (or data.path). `lesiontk data "
+            "fetch ham10000 --to DIR` downloads the official ones; `--set data.source=synthetic` "
+            "does without."
+        )
+    if data.path is not None and not Path(data.path).is_dir():
+        raise UsageError(f"data folder {data.path} does not exist or is not a folder.")
+
+
+def _data_steps(recipe: Recipe) -> list[Step]:
+    data = recipe.data
+    steps: list[Step] = []
+    dataset: dict[str, str] = {}
+    if data.source == "synthetic" and data.path is None:
+        steps.append(Step("dataset", "synthesize", data.synthetic))
+        dataset = {"dataset": "dataset"}
+    return [
+        *steps,
+        Step(
+            "inspection",
+            "inspect",
+            InspectConfig(source=data.source, path=data.path, max_failures=data.max_failures),
+            dataset,
+        ),
+        Step(
+            "split",
+            "split",
+            SplitConfig(task=data.task, rule=data.split),
+            {"inspection": "inspection"},
+        ),
+        Step(
+            "images",
+            "prepare",
+            PrepareConfig(
+                path=data.path,
+                image_size=data.image_size,
+                fit=data.fit,
+                max_failures=data.max_failures,
+            ),
+            {"split": "split", **dataset},
+        ),
+    ]
+
+
+def _model_steps(recipe: Recipe) -> list[Step]:
+    steps = [
+        Step(
+            "model",
+            "train",
+            TrainConfig(model=recipe.model, train=recipe.train),
+            {"images": "images"},
+        )
+    ]
+    techniques = [name for name in STAGES if STAGES.get(name).info.may_follow]
+    for number, entry in enumerate(recipe.compress, start=1):
+        if len(entry) != 1:
+            raise UsageError(f"compress[{number - 1}] has the keys {sorted(entry)}; expected one.")
+        ((technique, options),) = entry.items()
+        if technique not in techniques:
+            raise UsageError(
+                f"unknown compression {technique!r}; known are {', '.join(techniques) or 'none yet'}."
+                + suggest(technique, techniques)
+            )
+        info = STAGES.get(technique).info
+        if steps[-1].stage not in info.may_follow:
+            raise UsageError(
+                f"{technique} cannot follow {steps[-1].stage}; it may follow "
+                f"{', '.join(info.may_follow)}."
+            )
+        try:
+            config = info.config.model_validate(options)
+        except ValidationError as error:
+            raise UsageError(f"compress.{technique} is not valid: {error}") from error
+        parents = {"model": steps[-1].name, "images": "images"}
+        steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
+    return steps
+
+
+def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
+    """Return one step per target, with the targets that others are derived from put before them."""
+    steps: dict[str, Step] = {}
+
+    def add(target: str) -> str:
+        name = f"engine:{target}"
+        if name in steps:
+            return name
+        backend_name, precision = parse_target(target)
+        backend = BACKENDS.get(backend_name)()
+        availability = backend.available()
+        if not availability.available:
+            raise EnvironmentLacksError(f"{target}: {availability.reason}")
+        derived_from = backend.info.precisions[precision].derived_from
+        parents = {"images": "images"}
+        parents["source"] = model if derived_from == "model" else add(derived_from)
+        if backend.info.precisions[precision].calibrated:
+            parents["calibration"] = "calibration"
+        config = ConvertConfig(target=target, verify=recipe.verify)
+        steps[name] = Step(name, "convert", config, parents)
+        return name
+
+    for target in recipe.convert:
+        add(target)
+    return list(steps.values())
+
+
+def describe_plan(plan: Plan) -> list[dict[str, Any]]:
+    """Return the plan as plain documents, for ``run --dry-run``."""
+    return [
+        {
+            "step": step.name,
+            "stage": step.stage,
+            "parents": dict(step.parents),
+            "config": step.config.model_dump(mode="json"),
+        }
+        for step in plan.steps
+    ]

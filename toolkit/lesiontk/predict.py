@@ -1,0 +1,138 @@
+"""Using engines: on pictures, on a folder with labels, on the split they were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesiontk.backends import is_engine_file, open_engine
+from lesiontk.data.decode import ImageError
+from lesiontk.data.pictures import load_picture
+from lesiontk.data.preprocess import fit_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.sources import SOURCES, detect_source
+from lesiontk.data.sources.labelled import read_labelled_folder
+from lesiontk.data.tasks import load_task
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.bootstrap import evaluate_predictions
+from lesiontk.evaluate.evaluate_stage import read_metrics
+from lesiontk.progress import Progress
+from lesiontk.recipe import EvaluateRule
+from lesiontk.store import Store
+from lesiontk.workflow import evaluate_artefact, locate_engine
+
+
+def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, Any]:
+    """Return labels, one prediction a readable picture, and the failures."""
+    predictions, failures = [], []
+    with open_engine(engine_path) as engine:
+        spec = engine.spec
+        for picture in pictures:
+            try:
+                image = load_picture(picture, spec.preprocessing)
+            except DataError as error:
+                failures.append({"image": str(picture), "message": str(error)})
+                continue
+            values = engine.predict(image[np.newaxis])[0]
+            predictions.append(
+                {
+                    "image": str(picture),
+                    "label": spec.labels[int(values.argmax())],
+                    "probabilities": {
+                        label: round(float(value), 6)
+                        for label, value in zip(spec.labels, values, strict=True)
+                    },
+                }
+            )
+    return {
+        "engine": engine_path.name,
+        "recipe": spec.recipe,
+        "task": spec.task,
+        "labels": list(spec.labels),
+        "predictions": predictions,
+        "failures": failures,
+        "notice": spec.notice,
+    }
+
+
+def evaluate_reference(
+    store: Store,
+    reference: str,
+    images: Path | None,
+    labels: Path | None,
+    overrides: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Evaluate an engine on its own test split, or on the images and labels that are given."""
+    if images is None:
+        if labels is not None:
+            raise UsageError("--labels was given without --images; expected both.")
+        if is_engine_file(reference):
+            raise UsageError(
+                f"{reference} is a file outside the workspace: its test split is not known. Give "
+                "--images DIR --labels CSV."
+            )
+        return dict(
+            read_metrics(evaluate_artefact(store, store.resolve(reference, "engine"), overrides))
+        )
+    rule = EvaluateRule()
+    return evaluate_folder(locate_engine(store, reference), images, labels, rule, store.progress)
+
+
+def evaluate_folder(
+    engine_path: Path,
+    images: Path,
+    labels: Path | None,
+    rule: EvaluateRule,
+    progress: Progress,
+    *,
+    max_failures: float = 0.01,
+) -> dict[str, Any]:
+    """Evaluate an engine file on a folder of images; intervals resample lesions where known.
+
+    Raises `DataError` if a diagnosis is not one of the engine's task, or too many images are broken.
+    """
+    with open_engine(engine_path) as engine, ImageReader(images) as reader:
+        spec = engine.spec
+        task = load_task(spec.task)
+        table = (
+            read_labelled_folder(images, labels)
+            if labels is not None
+            else SOURCES.get(detect_source(images))().read(images)
+        )
+        truth, outputs, groups, failures = [], [], [], []
+        with progress.task("evaluating", len(table.records)) as advance:
+            for index, result in decode_many(
+                reader,
+                table.records,
+                workers=2,
+                transform=lambda image: fit_image(image, spec.preprocessing),
+                advance=advance,
+                max_failures=max_failures,
+            ):
+                record = table.records[index]
+                if isinstance(result, ImageError):
+                    failures.append({"image_id": record.image_id, "reason": result.reason})
+                    continue
+                truth.append(spec.labels.index(task.labels[task.label_index(record.diagnosis)]))
+                outputs.append(engine.predict(result[np.newaxis])[0])
+                groups.append(record.lesion_id or record.image_id)
+    evaluation = evaluate_predictions(
+        np.array(truth, dtype=np.int64),
+        np.stack(outputs),
+        spec.labels,
+        groups,
+        resamples=rule.resamples,
+        confidence=rule.confidence,
+        seed=rule.seed,
+    ).to_json()
+    return {
+        "target": f"{spec.backend}:{spec.precision}",
+        "recipe": spec.recipe,
+        "lesion_ids_known": table.lesion_ids_known,
+        "failures": failures,
+        "missing_files": list(table.missing),
+        **evaluation,
+    }

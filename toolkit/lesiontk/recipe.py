@@ -1,0 +1,245 @@
+"""What a recipe may say: every section, every key, every default.
+
+A recipe is YAML, validated when it is read; an unknown key is an error that names the nearest
+known one. Any key can be overridden with ``section.key=value``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from lesiontk.errors import UsageError, suggest
+from lesiontk.stage import StageConfig
+
+
+class SynthesizeConfig(StageConfig):
+    """The procedural data set that stands in where no data is given."""
+
+    lesions: int = Field(420, ge=14)
+    image_size: int = Field(96, ge=16, le=1024)
+    seed: int = 7
+
+
+class SplitRule(StageConfig):
+    """How lesions are dealt to the sides; `group` exists to be read: it cannot be an image."""
+
+    group: Literal["lesion_id"] = "lesion_id"
+    test: float = Field(0.15, gt=0, lt=0.5)
+    validation: float = Field(0.15, gt=0, lt=0.5)
+    seed: int = 7
+
+
+class DataSection(StageConfig):
+    """Which images, for which task, at which size."""
+
+    source: str = Field("auto", description="auto, or one of the registered sources")
+    path: str | None = Field(None, description="the folder of the images")
+    task: str = Field("seven_class", description="seven_class, malignancy, or a path to a YAML")
+    image_size: int = Field(96, ge=16, le=1024)
+    fit: Literal["crop", "stretch"] = "crop"
+    max_failures: float = Field(0.01, ge=0, le=1, description="share of broken images tolerated")
+    split: SplitRule = SplitRule()
+    synthetic: SynthesizeConfig = SynthesizeConfig()
+
+
+class ModelSection(StageConfig):
+    """Which network, and where its weights start."""
+
+    architecture: str = "cnn"
+    weights: str = Field("none", description="none, imagenet, or a path to a weights file")
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class TrainSection(StageConfig):
+    """How the network is trained."""
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.05, ge=0)
+    imbalance: tuple[str, ...] = Field(
+        ("class_weight",), description="one or several of the registered choices"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    augment: str = "dermoscopy"
+    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the averaged weights; 0 is off")
+    mixed_precision: bool = False
+    patience: int = Field(10, ge=1, description="epochs without a better validation score")
+    seed: int = 1
+
+    @field_validator("imbalance", mode="before")
+    @classmethod
+    def _accept_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class CalibrateConfig(StageConfig):
+    """Which training images int8 ranges are measured on, and how."""
+
+    images: int = Field(210, ge=8)
+    draw: Literal["balanced", "natural"] = "balanced"
+    list: str | None = Field(None, description="a shipped list, or a CSV file, instead of a draw")
+    observer: str = Field("min_max", description="one of the registered observers")
+    seed: int = 7
+
+
+class VerifyRule(StageConfig):
+    """How near an engine must be to its parent; measured on validation images."""
+
+    images: int = Field(256, ge=16)
+    min_agreement_float: float = Field(0.99, ge=0, le=1)
+    max_mean_drift_float: float = Field(1e-3, gt=0)
+    min_agreement_int8: float = Field(0.90, ge=0, le=1)
+    max_mean_drift_int8: float = Field(0.05, gt=0)
+
+
+class EvaluateRule(StageConfig):
+    """How the test split is judged."""
+
+    resamples: int = Field(1000, ge=100)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    seed: int = 0
+
+
+class BenchRule(StageConfig):
+    """How latency is timed."""
+
+    rounds: int = Field(100, ge=20)
+    warmup: int = Field(10, ge=1)
+    threads: int = Field(1, ge=1)
+    repetition: int = Field(0, ge=0, description="another number measures anew")
+
+
+class GateRule(StageConfig):
+    """How much of one metric an engine may lose against its float parent.
+
+    Without `confidence` the measured drop decides. With it the gate fails only if, at that
+    confidence (one-sided, paired by lesion), more than `max_drop` is lost: for a metric on few
+    images, where the measured drop alone says little.
+    """
+
+    max_drop: float = Field(ge=0)
+    confidence: float | None = Field(None, gt=0.5, lt=1)
+
+
+class Recipe(StageConfig):
+    """A whole system, from images to report."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    description: str = ""
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    compress: tuple[dict[str, dict[str, Any]], ...] = ()
+    calibration: CalibrateConfig = CalibrateConfig()
+    convert: tuple[str, ...] = (
+        "keras:float32",
+        "tflite:float32",
+        "tflite:int8",
+        "onnx:float32",
+        "onnx:int8",
+    )
+    verify: VerifyRule = VerifyRule()
+    evaluate: EvaluateRule = EvaluateRule()
+    bench: BenchRule = BenchRule()
+    gate: dict[str, GateRule] = Field(default_factory=dict)
+
+
+def list_recipes() -> tuple[str, ...]:
+    """Return the names of the recipes that are shipped."""
+    folder = resources.files("lesiontk.recipes")
+    return tuple(
+        sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
+    )
+
+
+def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe of that name, or in that YAML file, with ``section.key=value`` overrides.
+
+    Raises `UsageError` for an unknown name, broken YAML, an unknown key or a value out of range.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"recipe file {name_or_path} does not exist.")
+        text = path.read_text()
+    else:
+        known = list_recipes()
+        if name_or_path not in known:
+            raise UsageError(
+                f"unknown recipe {name_or_path!r}; known are {', '.join(known)}, or give the path "
+                f"of a .yaml file.{suggest(name_or_path, known)}"
+            )
+        text = resources.files("lesiontk.recipes").joinpath(f"{name_or_path}.yaml").read_text()
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"recipe {name_or_path} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"recipe {name_or_path} is {type(document).__name__}; expected keys.")
+    for override in overrides:
+        _override(document, override)
+    return parse_recipe(document)
+
+
+def parse_recipe(document: Mapping[str, Any]) -> Recipe:
+    """Return the validated recipe of a document; errors name the key and the nearest known one."""
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise UsageError("the recipe is not valid: " + "; ".join(_explain(error))) from error
+
+
+def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """Return the recipe with ``section.key=value`` overrides."""
+    document = recipe.model_dump(mode="json")
+    for override in overrides:
+        _override(document, override)
+    return parse_recipe(document)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every default visible."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override {override!r} is not section.key=value, as train.epochs=3.")
+    *sections, last = key.split(".")
+    node = document
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"override {override!r}: {section!r} is a value, not a section.")
+    node[last] = yaml.safe_load(text)
+
+
+def _explain(error: ValidationError) -> list[str]:
+    messages = []
+    for entry in error.errors():
+        where = ".".join(str(part) for part in entry["loc"])
+        if entry["type"] == "extra_forbidden":
+            known = _keys_at(Recipe, entry["loc"][:-1])
+            messages.append(f"unknown key {where!r}.{suggest(str(entry['loc'][-1]), known)}")
+        else:
+            messages.append(f"{where or 'recipe'}: {entry['msg']} (received {entry['input']!r})")
+    return messages
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        inner = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

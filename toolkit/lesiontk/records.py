@@ -1,0 +1,137 @@
+"""The frozen records that modules and stages exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesiontk.errors import DataError
+
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a data source.
+
+    `location` is a path below the source's root, with ``archive.zip::member`` inside an archive.
+    `diagnosis` is the source's own code in lower case; a task maps it to a label.
+    """
+
+    image_id: str
+    diagnosis: str
+    location: str
+    lesion_id: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture of any size becomes an engine's input; travels with every model.
+
+    `fit` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up). What happens
+    to the pixel values afterwards (normalisation) is inside the graph.
+    """
+
+    image_size: int
+    fit: str = "crop"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.image_size <= 2048:
+            raise DataError(f"image_size is {self.image_size}; expected 8 to 2048 pixels.")
+        if self.fit not in ("crop", "stretch"):
+            raise DataError(f"fit is {self.fit!r}; expected 'crop' or 'stretch'.")
+        if self.interpolation != "bilinear":
+            raise DataError(f"interpolation is {self.interpolation!r}; expected 'bilinear'.")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What an engine carries with it: input uint8 [N, size, size, 3] RGB, output float32 [N, C]."""
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    task: str
+    backend: str
+    precision: str
+    recipe: str
+    split_hash: str
+    licence: str = ""
+    notice: str = "Research software; not a medical device."
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise DataError(f"labels are {self.labels}; expected two or more different names.")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one image."""
+        return (self.preprocessing.image_size, self.preprocessing.image_size, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether something can be used on this machine, and if not, why and how to mend it."""
+
+    available: bool
+    reason: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of an artefact: its size in bytes and SHA-256."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A verified folder in the workspace; `manifest` is the document that describes it."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The folder's kind, such as ``model``."""
+        return str(self.manifest["kind"])
+
+    @property
+    def key(self) -> str:
+        """The full SHA-256 key of the inputs it was made from."""
+        return str(self.manifest["key"])
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over the names and hashes of its content files."""
+        return str(self.manifest["content"])
+
+    @property
+    def name(self) -> str:
+        """The folder's name, ``<kind>-<first 12 digits of key>``."""
+        return f"{self.kind}-{self.key[:12]}"
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe it was first made for, or an empty string."""
+        return str(self.manifest["recipe"].get("name", ""))
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the stage recorded: labels, metrics with n, fallbacks, specs."""
+        return dict(self.manifest["facts"])
+
+    def file(self, name: str) -> Path:
+        """Path of one file of the artefact; an unknown name is an error that lists the known."""
+        if name not in self.manifest["files"]:
+            known = ", ".join(sorted(self.manifest["files"]))
+            raise DataError(f"{self.name} has no file {name!r}; it has {known}.")
+        return self.path / name

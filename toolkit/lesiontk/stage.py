@@ -1,0 +1,98 @@
+"""A stage: a function from parent artefacts and a validated config to a new artefact."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from lesiontk.progress import NoProgress, Progress
+from lesiontk.records import Artefact
+from lesiontk.registry import Registry
+
+
+class StageConfig(BaseModel):
+    """Base of every config: unknown keys are errors, values never change after validation.
+
+    A field with ``exclude=True`` (a path on this machine, say) stays outside the artefact's key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """What the plan check, the store and the command line need to know of a stage.
+
+    `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
+    that several parents have is written ``role:which``. `may_follow` names the
+    stages whose model this one may be given; it is empty for stages outside the model chain.
+    `tools` are the distributions whose version is part of the key.
+    """
+
+    name: str
+    version: int
+    accepts: Mapping[str, str]
+    produces: str
+    config: type[StageConfig]
+    may_follow: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a stage writes and how it reports.
+
+    `directory` becomes the artefact. `scratch` outlives a killed process (checkpoints) and is
+    removed on success.
+    """
+
+    directory: Path
+    scratch: Path
+    recipe: str = ""
+    progress: Progress = field(default_factory=NoProgress)
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """What a stage says of the files it wrote.
+
+    `facts` go to the manifest. Files named in `auxiliary` (logs with times in them) are hashed but
+    stay outside the content hash, for they differ between equal runs.
+    """
+
+    facts: Mapping[str, Any]
+    auxiliary: tuple[str, ...] = ()
+
+
+class Stage(ABC):
+    """One box of the pipeline."""
+
+    info: ClassVar[StageInfo]
+
+    def external_inputs(self, config: Any) -> dict[str, str]:
+        """Hashes of what the stage reads from outside the workspace; part of the key."""
+        return {}
+
+    @abstractmethod
+    def run(self, parents: Mapping[str, Artefact], config: Any, context: Context) -> StageOutput:
+        """Write files below ``context.directory`` and describe them."""
+
+
+STAGES: Registry[type[Stage]] = Registry("stage")
+STAGES.register("synthesize", "lesiontk.data.synthesize_stage:SynthesizeStage")
+STAGES.register("inspect", "lesiontk.data.inspect_stage:InspectStage")
+STAGES.register("split", "lesiontk.data.split_stage:SplitStage")
+STAGES.register("prepare", "lesiontk.data.prepare_stage:PrepareStage")
+STAGES.register("train", "lesiontk.train.train_stage:TrainStage")
+STAGES.register("calibrate", "lesiontk.calibration.calibrate_stage:CalibrateStage")
+STAGES.register("convert", "lesiontk.backends.convert_stage:ConvertStage")
+STAGES.register("evaluate", "lesiontk.evaluate.evaluate_stage:EvaluateStage")
+STAGES.register("bench", "lesiontk.bench.bench_stage:BenchStage")
+STAGES.register("report", "lesiontk.report.report_stage:ReportStage")

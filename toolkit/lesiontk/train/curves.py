@@ -1,0 +1,28 @@
+"""Training curves as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def plot_curves(curves: Sequence[Mapping[str, float]], best_epoch: int, path: Path) -> None:
+    """Draw the training loss and the validation scores over epochs; the best epoch is marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in curves]
+    left.plot(epochs, [row["loss"] for row in curves], label="training loss")
+    left.plot(epochs, [row["log_loss"] for row in curves], label="validation log loss")
+    names = [n for n in curves[0] if n not in ("epoch", "loss", "log_loss")]
+    for name in names:
+        right.plot(epochs, [row[name] for row in curves], label=f"{name.replace('_', ' ')}")
+    for axes in (left, right):
+        axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"best epoch, {best_epoch}")
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    left.set_title("loss", fontsize=10)
+    right.set_title("validation", fontsize=10)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,222 @@
+"""What the commands do, as functions: each takes a store and gives back artefacts or documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lesiontk.backends import is_engine_file
+from lesiontk.backends.convert_stage import engine_file, verify_engine
+from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.bench.files import benchmark_files
+from lesiontk.data.images import open_images
+from lesiontk.errors import DataError, GateFailedError, UsageError
+from lesiontk.pipeline import build_step, known_ancestors, run_plan
+from lesiontk.plan import Plan, plan_recipe
+from lesiontk.recipe import BenchRule, Recipe, VerifyRule, override_recipe, parse_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+
+
+def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
+    """Build everything from images to report; returns the artefacts by step name."""
+    return run_plan(plan_recipe(recipe), store)
+
+
+def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
+    """Build one of the data steps: ``inspection``, ``split`` or ``images``."""
+    return build_step(plan_recipe(recipe), step, store, {})
+
+
+def train_recipe(store: Store, recipe: Recipe) -> Artefact:
+    """Build the recipe's model: training, and compression where the recipe has it."""
+    plan = plan_recipe(recipe)
+    return build_step(plan, plan.model, store, {})
+
+
+def convert_model(
+    store: Store, model: Artefact, targets: Sequence[str], overrides: Iterable[str] = ()
+) -> dict[str, Artefact]:
+    """Convert a model to the targets; what they are derived from is converted too."""
+    plan, done = _continue_from(store, model, targets, overrides)
+    return {target: build_step(plan, f"engine:{target}", store, done) for target in targets}
+
+
+def benchmark_model(
+    store: Store,
+    model: Artefact,
+    targets: Sequence[str] = (),
+    overrides: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+) -> Artefact:
+    """Evaluate and time the model's engines beside their full-precision parents.
+
+    Without `targets`, those that the workspace holds for this model. With `fresh`, latency is
+    measured again although an equal benchmark exists.
+    """
+    found = engines_of(store, model)
+    chosen = list(targets or found)
+    if not chosen:
+        raise UsageError(
+            f"{model.name} has no engine yet; make one with `lesiontk quantize --int8` or "
+            "`lesiontk convert --to BACKEND:PRECISION`."
+        )
+    if "keras:float32" not in chosen:
+        chosen.insert(0, "keras:float32")
+    plan, done = _continue_from(store, model, chosen, overrides, fresh=fresh)
+    return build_step(plan, "benchmark", store, done)
+
+
+def benchmark_references(
+    store: Store,
+    references: Sequence[str],
+    model: str = "latest",
+    overrides: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+) -> tuple[dict[str, Any], Artefact | None]:
+    """Benchmark engines by reference; returns the document, and its artefact if it has one.
+
+    Engines of the workspace are compared with their parent on its test split. If one reference is a
+    file outside of it, all are only timed and weighed, for their test split is not known.
+    """
+    if any(is_engine_file(reference) for reference in references):
+        files = {reference: locate_engine(store, reference) for reference in references}
+        return benchmark_files(files, BenchRule(), store.progress), None
+    engines = [store.resolve(reference, "engine") for reference in references]
+    parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
+    strangers = [e.name for e in engines if model_of(store, e).content != parent.content]
+    if strangers:
+        raise UsageError(
+            f"{', '.join(strangers)} descend(s) from another model than {engines[0].name}; compare "
+            "engines of one model."
+        )
+    targets = [str(engine.facts["target"]) for engine in engines]
+    artefact = benchmark_model(store, parent, targets, overrides, fresh=fresh)
+    return read_benchmark(artefact), artefact
+
+
+def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
+    """Build the report over the model's engines."""
+    targets = list(dict.fromkeys(["keras:float32", *engines_of(store, model)]))
+    plan, done = _continue_from(store, model, targets, overrides)
+    return build_step(plan, "report", store, done)
+
+
+def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
+    """Evaluate an engine of the workspace on the test side of its own split."""
+    model = model_of(store, engine)
+    target = str(engine.facts["target"])
+    plan, done = _continue_from(store, model, [target], overrides)
+    done[f"engine:{target}"] = engine
+    return build_step(plan, f"evaluation:{target}", store, done)
+
+
+def locate_engine(store: Store, reference: str) -> Path:
+    """Return the engine file of a path, or of an artefact of the workspace."""
+    if is_engine_file(reference):
+        if not Path(reference).is_file():
+            raise DataError(f"engine file {reference} does not exist.")
+        return Path(reference)
+    return engine_file(store.resolve(reference, "engine"))
+
+
+def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
+    """Return target -> the last used engine that was derived from `model`."""
+    found: dict[str, Artefact] = {}
+    for engine in store.list("engine"):
+        target = str(engine.facts["target"])
+        if target not in found and store.damage(engine.path) is None:
+            try:
+                origin = model_of(store, engine)
+            except DataError:
+                continue  # an engine whose parents were deleted belongs to no model here
+            if origin.content == model.content:
+                found[target] = engine
+    return dict(sorted(found.items()))
+
+
+def model_of(store: Store, engine: Artefact) -> Artefact:
+    """Return the model that an engine descends from."""
+    artefact = engine
+    while artefact.kind != "model":
+        artefact = store.parent(artefact, "source")
+    return artefact
+
+
+def check_gates(benchmark: Artefact) -> None:
+    """Raise `GateFailedError` naming every engine that lost more than the recipe allows."""
+    failed = [result for result in read_benchmark(benchmark)["gate"] if not result["passed"]]
+    if failed:
+        lines = "; ".join(
+            f"{f['engine']} loses {f['drop']:.4f} of {f['metric']} (at most {f['max_drop']})"
+            for f in failed
+        )
+        raise GateFailedError(
+            f"{lines}. Calibrate on more images or with another observer, or train with "
+            "quantization in mind; the report shows which lesions changed class."
+        )
+
+
+def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
+    """Check an artefact and its ancestors against their manifests, and an engine against its parent.
+
+    Returns the findings; raises `GateFailedError` if a file was changed or an engine has drifted.
+    """
+    findings: dict[str, Any] = {"artefact": artefact.name, "intact": [], "verification": None}
+    waiting, seen = [artefact], set()
+    while waiting:
+        current = waiting.pop()
+        if current.name in seen:
+            continue
+        seen.add(current.name)
+        why = store.damage(current.path)
+        if why is not None:
+            raise GateFailedError(
+                f"{current.name} is not what its manifest says: {why}. Run the command that made "
+                "it again; it will be rebuilt."
+            )
+        findings["intact"].append(current.name)
+        for role, entry in current.manifest["parents"].items():
+            if (current.path.parent / str(entry["name"])).is_dir():
+                waiting.append(store.parent(current, role))
+    if artefact.kind == "engine":
+        images = open_images(store.parent(artefact, "images"))
+        rule = VerifyRule(**artefact.manifest["config"]["verify"])
+        source = engine_file(store.parent(artefact, "source"))
+        verification = verify_engine(source, engine_file(artefact), images, rule, 1)
+        findings["verification"] = verification.to_json()
+        if not verification.passed:
+            failed = "; ".join(str(check) for check in verification.checks if not check.passed)
+            raise GateFailedError(f"{artefact.name} does not agree with its parent: {failed}.")
+    return findings
+
+
+def recipe_of(artefact: Artefact) -> Recipe:
+    """Return the recipe that an artefact was made for."""
+    document = artefact.manifest["recipe"]
+    if not document:
+        raise DataError(f"{artefact.name} carries no recipe.")
+    return parse_recipe(document)
+
+
+def _continue_from(
+    store: Store,
+    model: Artefact,
+    targets: Sequence[str],
+    overrides: Iterable[str],
+    *,
+    fresh: bool = False,
+) -> tuple[Plan, dict[str, Artefact]]:
+    """Return the plan from `model` on, and the artefacts that are there already."""
+    recipe = override_recipe(recipe_of(model), overrides)
+    recipe = recipe.model_copy(update={"convert": tuple(targets)})
+    if fresh:
+        count = len(store.list("benchmark"))
+        recipe = recipe.model_copy(
+            update={"bench": recipe.bench.model_copy(update={"repetition": count})}
+        )
+    plan = plan_recipe(recipe, images_known=True)
+    return plan, {**known_ancestors(model, store), plan.model: model}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from types import ModuleType
+from typing import Any
 
 from lesiontk.errors import EnvironmentLacksError
 
 
-def import_tensorflow() -> ModuleType:
+def import_tensorflow() -> Any:
     """Return ``tensorflow``, quiet and set to Keras 2.
 
     tensorflow-model-optimization needs Keras 2, so the variable must stand before the first import.
@@ -27,7 +27,7 @@ def import_tensorflow() -> ModuleType:
     return tensorflow
 
 
-def import_keras() -> ModuleType:
+def import_keras() -> Any:
     """Return ``tf_keras``, the Keras 2 that every lesiontk model is made of."""
     import_tensorflow()
     import tf_keras

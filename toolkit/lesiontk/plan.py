@@ -188,8 +188,8 @@ def _model_steps(recipe: Recipe) -> list[Step]:
         ((technique, options),) = entry.items()
         if technique not in techniques:
             raise UsageError(
-                f"unknown compression {technique!r}; known are {', '.join(techniques) or 'none yet'}."
-                + suggest(technique, techniques)
+                f"unknown compression {technique!r}; known are "
+                f"{', '.join(techniques) or 'none yet'}." + suggest(technique, techniques)
             )
         info = STAGES.get(technique).info
         if steps[-1].stage not in info.may_follow:

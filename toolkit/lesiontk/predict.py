@@ -92,7 +92,7 @@ def evaluate_folder(
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
-    Raises `DataError` if a diagnosis is not one of the engine's task, or too many images are broken.
+    Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
     with open_engine(engine_path) as engine, ImageReader(images) as reader:
         spec = engine.spec

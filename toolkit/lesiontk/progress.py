@@ -1,4 +1,4 @@
-"""How long work reports that it moves on; the command line shows it, a library user may ignore it."""
+"""How long work reports that it moves on; the command line shows it, others may ignore it."""
 
 from __future__ import annotations
 

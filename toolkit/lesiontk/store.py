@@ -192,7 +192,7 @@ class Store:
                 return f"{name} was changed"
         return None
 
-    def list(self, kind: str | None = None) -> list[Artefact]:
+    def list_artefacts(self, kind: str | None = None) -> list[Artefact]:
         """Return the artefacts with a manifest, the last used first."""
         if not self.workspace.is_dir():
             return []
@@ -222,7 +222,7 @@ class Store:
             if kind not in (None, artefact.kind):
                 raise UsageError(f"{reference} is of kind {artefact.kind}; expected {kind}.")
             return artefact
-        candidates = self.list(kind)
+        candidates = self.list_artefacts(kind)
         what = kind or "artefact"
         if reference == "latest" or reference.startswith("latest:"):
             recipe = reference.partition(":")[2]

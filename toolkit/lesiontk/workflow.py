@@ -126,7 +126,7 @@ def locate_engine(store: Store, reference: str) -> Path:
 def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
     """Return target -> the last used engine that was derived from `model`."""
     found: dict[str, Artefact] = {}
-    for engine in store.list("engine"):
+    for engine in store.list_artefacts("engine"):
         target = str(engine.facts["target"])
         if target not in found and store.damage(engine.path) is None:
             try:
@@ -161,7 +161,7 @@ def check_gates(benchmark: Artefact) -> None:
 
 
 def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
-    """Check an artefact and its ancestors against their manifests, and an engine against its parent.
+    """Check an artefact and its ancestors against their manifests, an engine against its parent.
 
     Returns the findings; raises `GateFailedError` if a file was changed or an engine has drifted.
     """
@@ -214,7 +214,7 @@ def _continue_from(
     recipe = override_recipe(recipe_of(model), overrides)
     recipe = recipe.model_copy(update={"convert": tuple(targets)})
     if fresh:
-        count = len(store.list("benchmark"))
+        count = len(store.list_artefacts("benchmark"))
         recipe = recipe.model_copy(
             update={"bench": recipe.bench.model_copy(update={"repetition": count})}
         )

@@ -102,7 +102,7 @@ class Engine(ABC):
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return probabilities [N, C]; N is at least one."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing to release
         """Release what the engine holds."""
 
     def __enter__(self) -> Self:

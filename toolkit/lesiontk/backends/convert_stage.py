@@ -27,7 +27,7 @@ class ConvertConfig(StageConfig):
 
 
 class ConvertStage(Stage):
-    """Produces one engine file that carries its description, and how it compares with its parent."""
+    """Produces an engine file that carries its description, and how it compares with its parent."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",

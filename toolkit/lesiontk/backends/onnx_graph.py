@@ -116,7 +116,7 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
 
 
 def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Return a copy in which every float32 tensor that a node makes is an output, and their names."""
+    """Return a copy in which each float32 tensor that a node makes is an output, and their names."""
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
     known = {entry.name: entry for entry in copy.graph.value_info}
@@ -166,7 +166,8 @@ def quantized_operators(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
             readers.setdefault(name, []).append(node.op_type)
     constants = {entry.name for entry in graph.initializer}
     weighted = ("Conv", "Gemm", "MatMul", "ConvTranspose")
-    quantized, floating = [], []
+    quantized: list[Any] = []
+    floating: list[Any] = []
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") or INPUT in node.input:
             continue

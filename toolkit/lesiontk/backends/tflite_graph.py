@@ -41,7 +41,7 @@ def dump_model(model: Any) -> bytes:
 def operator_name(model: Any, operator: Any) -> str:
     """Return an operator's name, such as ``CONV_2D``."""
     code = model.operatorCodes[operator.opcodeIndex]
-    return OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    return str(OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)])
 
 
 def constant(model: Any, graph: Any, tensor: int) -> np.ndarray[Any, np.dtype[Any]] | None:

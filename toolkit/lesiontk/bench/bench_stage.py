@@ -55,7 +55,7 @@ class BenchStage(Stage):
         files = {target: engine_file(artefact) for target, artefact in engines.items()}
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
         references = {target: find_reference(target, engines) for target in engines}
-        document = {
+        document: dict[str, Any] = {
             "recipe": context.recipe,
             "task": images.task,
             "labels": list(images.labels),

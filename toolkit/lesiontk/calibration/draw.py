@@ -1,4 +1,4 @@
-"""Drawing calibration images from the training split, and proving that they are from nowhere else."""
+"""Drawing calibration images from the training split, proving that they are from nowhere else."""
 
 from __future__ import annotations
 

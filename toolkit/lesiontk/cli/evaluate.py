@@ -12,9 +12,9 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.command()
 @click.argument("engine", default="latest")
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder (or data set) to judge on, instead of the engine's own test split.")  # fmt: skip
+              help="Folder to judge on, instead of the engine's own test split.")  # fmt: skip
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="HAM10000 metadata, ISIC one-hot or another CSV, if it lies elsewhere.")  # fmt: skip
+              help="HAM10000 metadata, ISIC one-hot or another CSV.")  # fmt: skip
 @set_option
 @command_options
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     labels: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Judge ENGINE (a file or an artefact; default: the latest) with bootstrap intervals by lesion."""
+    """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
     from lesiontk.cli.tables import format_estimate, print_table
     from lesiontk.predict import evaluate_reference
 

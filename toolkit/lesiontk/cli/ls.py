@@ -27,7 +27,7 @@ def ls(session: Session, kind: str | None) -> None:
             "created": a.manifest["created"],
             "path": str(a.path),
         }
-        for a in store.list(kind)
+        for a in store.list_artefacts(kind)
     ]
     failures = [{"kind": f["kind"], "error": f["error"]} for f in store.failures()]
 

@@ -67,7 +67,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 0 success, 1 a gate failed, 2 bad input, 3 something is missing."""
+    """Run the command line; exit 0 success, 1 a gate failed, 2 bad input, 3 lacking environment."""
     try:
         code = cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -33,8 +33,8 @@ def train(
 
     def show() -> None:
         click.echo(
-            f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best epoch "
-            f"{facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
+            f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best "
+            f"epoch {facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
             f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
         )
         click.echo(f"curves: {model.file('curves.png')}")

@@ -39,7 +39,7 @@ class InspectConfig(StageConfig):
 
 
 class InspectStage(Stage):
-    """Produces the table of usable images with their pixel hashes, and what is wrong with others."""
+    """Produces the table of usable images with pixel hashes, and what is wrong with others."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="inspect",

@@ -79,7 +79,7 @@ class PrepareStage(Stage):
                 f"{len(broken)} image(s) could be read when the data was checked and cannot now: "
                 f"{', '.join(broken[:5])}. Check the data folder and run `lesiontk data check`."
             )
-        write_rows(context.directory / TABLE, list(rows), COLUMNS)  # type: ignore[arg-type]
+        write_rows(context.directory / TABLE, list(rows), COLUMNS)
         facts = parents["split"].facts
         return StageOutput(
             {

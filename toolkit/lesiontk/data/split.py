@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ class SplitItem:
     pixels: str
 
 
+_Key = Callable[[SplitItem], str | None]
+
+
 def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
     """Return image id -> group: images of one lesion, or with identical pixels, share a group.
 
@@ -36,7 +39,8 @@ def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
             image = parent[image]
         return image
 
-    for key in (lambda item: item.lesion_id, lambda item: item.pixels):
+    keys: tuple[_Key, ...] = (lambda item: item.lesion_id, lambda item: item.pixels)
+    for key in keys:
         first: dict[str, str] = {}
         for item in items:
             name = key(item)
@@ -95,10 +99,11 @@ def split_by_group(
 
 def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
     """Raise `LeakageError` if a lesion, or the same pixels, stand on two sides."""
-    for what, key in (
+    keys: tuple[tuple[str, _Key], ...] = (
         ("lesion", lambda item: item.lesion_id),
         ("pixels", lambda item: item.pixels),
-    ):
+    )
+    for what, key in keys:
         seen: dict[str, tuple[str, str]] = {}
         leaks = []
         for item in items:

@@ -26,7 +26,7 @@ STAGES = (
 
 
 def efficientnet_lite0_body(x: Any) -> Any:
-    """Stem, sixteen inverted residual blocks, head convolution; layers named as in the weights file."""
+    """Stem, sixteen inverted residual blocks, head convolution; layers named as the weights are."""
     layers = import_keras().layers
 
     def normalise(x: Any, name: str) -> Any:

@@ -157,7 +157,7 @@ def _validate(
     scratch: Path,
     state: TrainingState,
 ) -> Mapping[str, float]:
-    """Score the (averaged) weights on validation, keep them if they are the best; count the epoch."""
+    """Score the (averaged) weights on validation, keep the best; count the epoch."""
     raw = model.get_weights() if section.ema else None
     if section.ema:
         optimizer.finalize_variable_values(trainee.trainable_variables)

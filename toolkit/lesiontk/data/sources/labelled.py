@@ -16,17 +16,18 @@ from lesiontk.data.sources.table import read_table
 def read_labelled_folder(images: Path, labels: Path) -> SourceTable:
     """Return the images below `images` that the table `labels` describes.
 
-    The table is HAM10000's metadata, an ISIC one-hot ground truth (lesion ids are taken from a table
-    beside it, if there is one) or any table that the source ``csv`` reads. Images that it lists and
-    that are not in the folder are counted as missing.
+    The table is HAM10000's metadata, an ISIC one-hot ground truth (lesion ids come from a table
+    beside it, if there is one) or any table that the source ``csv`` reads. Images that it lists
+    and that are not in the folder are counted as missing.
     """
     table = read_table(labels)
+    names: dict[str, str] = {}
     index = index_images(images)
     columns = set(table.columns)
     if {"image_id", "dx", "lesion_id"} <= columns:
-        listed, names = ham10000_listing(table), {}
+        listed = ham10000_listing(table)
     elif "image" in columns and len(columns & set(DIAGNOSES)) > 1:
-        listed, names = isic_listing(table, labels.parent)[0], {}
+        listed = isic_listing(table, labels.parent)[0]
     else:
         listed, names = table_listing(table)
     return source_table_from_listing(

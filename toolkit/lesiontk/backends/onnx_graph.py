@@ -116,7 +116,7 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
 
 
 def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Return a copy in which each float32 tensor that a node makes is an output, and their names."""
+    """Return a copy in which each float32 tensor that a node makes is an output; their names."""
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
     known = {entry.name: entry for entry in copy.graph.value_info}

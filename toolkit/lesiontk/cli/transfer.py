@@ -17,15 +17,17 @@ def fetch_with_progress(source: str, folder: Path, unpack: bool) -> dict[str, An
 
     official = find_official_source(source)
     progress = make_progress()
-    bars: dict[str, tuple[Advance, int]] = {}
+    shown: tuple[str, Advance, int] | None = None
     with ExitStack() as stack:
 
         def report(description: str, done: int, total: int | None) -> None:
-            if description not in bars:
-                bars[description] = (stack.enter_context(progress.task(description, total)), 0)
-            advance, before = bars[description]
+            nonlocal shown
+            if shown is None or shown[0] != description:
+                stack.close()  # one bar at a time
+                shown = (description, stack.enter_context(progress.task(description, total)), 0)
+            _, advance, before = shown
             advance(done - before)
-            bars[description] = (advance, done)
+            shown = (description, advance, done)
 
         result = fetch_source(official, folder, unpack=unpack, progress=report)
     files = [{k: str(v) for k, v in asdict(file).items()} for file in result.files]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,7 @@ from PIL import (
 )
 
 from lesiontk.data.image_container import (
-    FORMAT_FROM_SUFFIX,
     FORMATS,
-    SUFFIXES,
     Container,
     ContainerError,
     container_from_bytes,
@@ -57,7 +54,6 @@ _MEND = {
     "corrupt": "Fetch the file again, or save it anew with an image editor.",
     "not_an_image": "Check what the file holds, or take it out of the table.",
     "unsupported": "Convert the file to 8-bit RGB PNG or JPEG.",
-    "wrong_extension": "Rename the file, so that every program reads it alike.",
     "too_large": "Scale the picture down, or raise the limit if you trust its source.",
     "too_small": "Use the full-size picture, not its thumbnail.",
 }
@@ -80,8 +76,8 @@ _WHOLE = f"a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
 class ImageError(DataError):
     """An image that cannot be read. `name` is the image's, `reason` one word for programs.
 
-    Reasons here: empty, too_large, too_small, not_an_image, unsupported, wrong_extension,
-    truncated, corrupt; the reader adds missing, unreadable and refused.
+    Reasons here: empty, too_large, too_small, not_an_image, unsupported, truncated, corrupt; the
+    reader adds missing, unreadable and refused.
     """
 
     def __init__(self, message: str, name: str, reason: str) -> None:
@@ -125,7 +121,6 @@ def decode_image(
         container = container_from_bytes(data)
     except ContainerError as error:
         raise _image_error(name, error.reason, str(error), _WHOLE) from error
-    _check_suffix(name, container)
     image = _load_picture(container, name, max_pixels, draft_size)
     exif = image.info.get("exif") if container.format == "WEBP" else None
     orientation = orientation_from_exif(exif) if exif else container.orientation
@@ -164,14 +159,6 @@ def _load_picture(
         received = f"a {container.format} file that cannot be decoded ({error})"
         raise _image_error(name, _reason_from_pillow(error), received, _WHOLE) from error
     return picture
-
-
-def _check_suffix(name: str, container: Container) -> None:
-    suffix = PurePosixPath(name).suffix.lower()
-    if FORMAT_FROM_SUFFIX.get(suffix, container.format) != container.format:
-        expected = f"a name that ends in {' or '.join(SUFFIXES[container.format])}"
-        received = f"{container.format} data in a file called {suffix}"
-        raise _image_error(name, "wrong_extension", received, expected)
 
 
 def _check_size(name: str, container: Container, size: tuple[int, int], max_pixels: int) -> None:

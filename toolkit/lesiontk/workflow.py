@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.backends import is_engine_file
+from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.convert_stage import engine_file, verify_engine
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
@@ -124,7 +124,7 @@ def locate_engine(store: Store, reference: str) -> Path:
 
 
 def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
-    """Return target -> the last used engine that was derived from `model`."""
+    """Return target -> the last used engine derived from `model`, in order of registration."""
     found: dict[str, Artefact] = {}
     for engine in store.list_artefacts("engine"):
         target = str(engine.facts["target"])
@@ -135,7 +135,7 @@ def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
                 continue  # an engine whose parents were deleted belongs to no model here
             if origin.content == model.content:
                 found[target] = engine
-    return dict(sorted(found.items()))
+    return {target: found[target] for target in list_targets() if target in found}
 
 
 def model_of(store: Store, engine: Artefact) -> Artefact:

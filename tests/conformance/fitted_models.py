@@ -1,0 +1,80 @@
+"""Models that tell made-up pictures apart, made in a second: random features, a fitted last layer.
+
+A network fresh from its initialiser answers every picture alike; then any damage would go unseen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.frameworks import import_keras
+from lesiontk.models.architecture import Architecture, build_model
+
+# RGB; none is another with red and blue exchanged.
+PALETTE = np.array(
+    [
+        (210, 90, 60),
+        (70, 160, 220),
+        (90, 200, 40),
+        (230, 200, 150),
+        (120, 40, 160),
+        (30, 60, 90),
+        (180, 190, 30),
+    ]
+)
+
+
+def draw_pictures(
+    count: int, size: int, classes: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return uint8 [count, size, size, 3], a disc on a ground, and int64 [count]: the disc's colour."""
+    generator = np.random.default_rng(seed)
+    targets = np.arange(count) % classes
+    rows, columns = np.mgrid[:size, :size]
+    pictures = np.empty((count, size, size, 3))
+    for picture, target in zip(pictures, targets, strict=True):
+        y, x = generator.uniform(0.4, 0.6, 2) * size
+        inside = np.hypot(rows - y, columns - x) < generator.uniform(0.25, 0.45) * size
+        ground = generator.uniform(100, 200)
+        picture[:] = np.where(inside[..., np.newaxis], PALETTE[target], ground)
+    pictures += generator.normal(0, 12, pictures.shape)
+    return np.clip(pictures, 0, 255).astype(np.uint8), targets
+
+
+def build_fitted_model(architecture: Architecture, *, image_size: int, classes: int) -> Any:
+    """Return a model that classifies `draw_pictures`; its body is random."""
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    model = build_model(architecture, image_size=image_size, classes=classes)
+    pixels, targets = draw_pictures(20 * classes, image_size, classes, seed=99)
+    pictures = pixels.astype(np.float32)
+    _settle_statistics(model, pictures)
+    logits = model.get_layer("logits")
+    features = np.asarray(keras.Model(model.input, logits.input).predict_on_batch(pictures))
+    spread, middle = features.std(axis=0) + 1e-6, features.mean(axis=0)
+    design = (features - middle) / spread
+    wanted = 6.0 * (np.eye(classes)[targets] - 1 / classes)
+    gram = design @ design.T  # ridge regression in its dual form: fewer pictures than features
+    penalty = 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    kernel = design.T @ np.linalg.solve(gram + penalty, wanted) / spread[:, np.newaxis]
+    logits.set_weights([kernel, -middle @ kernel])
+    return model
+
+
+def _settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
+    """Give every normalisation layer scales and statistics like those of a trained one."""
+    generator = np.random.default_rng(3)
+    kind = import_keras().layers.BatchNormalization
+    layers = [layer for layer in model.layers if isinstance(layer, kind)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        width = layer.gamma.shape[0]
+        layer.gamma.assign(generator.uniform(0.8, 1.2, width))
+        layer.beta.assign(generator.normal(0, 0.1, width))
+        layer.momentum = 0.0  # the statistics of this one batch
+    model(pictures, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum

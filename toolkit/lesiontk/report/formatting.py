@@ -1,0 +1,137 @@
+"""Numbers as readers expect them: sensible digits, a true minus sign, a dash where none is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DASH = "–"
+MINUS = "−"
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateText:
+    """A value and its interval as text; the interval is empty where there is none."""
+
+    value: str
+    interval: str
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return `value` with that many significant digits and thousands separated by a thin space."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -4:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa} × 10^{int(exponent)}".replace("-", MINUS)
+    decimals = max(0, digits - 1 - magnitude)
+    text = f"{value:,.{decimals}f}"
+    # 0.9996 rounds to a number with one digit more before the point.
+    if float(text.replace(",", "")) >= 10 ** (magnitude + 1) and decimals:
+        text = f"{value:,.{decimals - 1}f}"
+    return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
+
+
+def format_bound(value: float) -> str:
+    """Return a checked value or its bound: three significant digits, a whole number as such."""
+    return f"{value:.0f}" if value == int(value) else format_number(value)
+
+
+def format_count(value: int | None) -> str:
+    """Return a whole number with thousands separated by a thin space."""
+    return DASH if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def format_share(value: float | None, digits: int = 1) -> str:
+    """Return a share 0..1 as ``77.1 %``; 100 % and 0 % stand for exactly all and none."""
+    if value is None:
+        return DASH
+    text, step = f"{100 * value:.{digits}f}", 10.0**-digits
+    if value < 1 and float(text) == 100:
+        return f"> {100 - step:.{digits}f} %"
+    if value > 0 and float(text) == 0:
+        return f"< {step:.{digits}f} %"
+    return f"{text} %"
+
+
+def format_points(value: float | None) -> str:
+    """Return a difference of shares in percentage points with its sign, such as ``−0.4``."""
+    if value is None:
+        return DASH
+    text = f"{100 * value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def format_decimal(value: float | None) -> str:
+    """Return a score 0..1 with three decimals."""
+    return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
+
+
+def format_ratio(value: float | None) -> str:
+    """Return ``2.78×``."""
+    return DASH if value is None else f"{format_number(value)}×"
+
+
+def format_bytes(size: float | None) -> str:
+    """Return bytes with three significant digits in the decimal unit that reads best."""
+    if size is None:
+        return DASH
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} B" if unit == "B" else f"{format_number(size)} {unit}"
+
+
+def format_latency(milliseconds: float | None) -> str:
+    """Return ``0.189 ms``."""
+    return DASH if milliseconds is None else f"{format_number(milliseconds)} ms"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return seconds as ``33 s``, ``12 min`` or ``3 h 25 min``."""
+    if seconds is None:
+        return DASH
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_p_value(value: float | None) -> str:
+    """Return a p-value; below 0.001 only that."""
+    if value is None:
+        return DASH
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _format_estimate(
+    estimate: Mapping[str, Any] | None, show: Callable[[float | None], str], joint: str
+) -> EstimateText:
+    if estimate is None or estimate["value"] is None:
+        return EstimateText(DASH, "")
+    low, high = estimate["low"], estimate["high"]
+    interval = "" if low is None else f"{show(low).removesuffix(' %')}{joint}{show(high)}"
+    return EstimateText(show(estimate["value"]), interval)
+
+
+def share_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+    """Return an estimate of a share as ``77.1 %`` and ``66.2–88.8 %``."""
+    return _format_estimate(estimate, format_share, "–")
+
+
+def decimal_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+    """Return an estimate of a score as ``0.990`` and ``0.978–0.997``."""
+    return _format_estimate(estimate, format_decimal, "–")
+
+
+def points_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+    """Return an estimate of a difference as ``−0.4`` and ``−1.2 to +0.5`` percentage points."""
+    return _format_estimate(estimate, format_points, " to ")

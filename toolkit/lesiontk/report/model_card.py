@@ -1,0 +1,92 @@
+"""A model card (Mitchell et al., arXiv:1810.03993) in Markdown, from a run's artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lesiontk.report.result_table import format_estimate, table_from_benchmark
+
+
+def render_model_card(
+    *,
+    recipe: Mapping[str, Any],
+    model: Mapping[str, Any],
+    training_seconds: float,
+    split: Mapping[str, Any],
+    calibration: Mapping[str, Any] | None,
+    benchmark: Mapping[str, Any],
+    files: Sequence[str],
+    command: str,
+) -> str:
+    """Return the card; each mapping is the manifest's facts of the artefact it is called after."""
+    labels, critical = model["labels"], model["critical"]
+    counts = {side: sum(values.values()) for side, values in split["images"].items()}
+    lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
+    rows = {f"{row['backend']}:{row['precision']}": row for row in benchmark["rows"]}
+    machine = benchmark["machine"]
+    sections = [
+        f"# {recipe['name']}\n\n{recipe['description']}",
+        "**Research software, not a medical device.** It must not be used to diagnose or to decide "
+        "on treatment.",
+        "## Intended use\n\nStudying how a network of this kind behaves on edge hardware, and how "
+        "much quantization costs. Input: one dermoscopic picture with the lesion in its centred "
+        f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
+        "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
+        "comes from Austria and Australia and holds few dark skin types).",
+        f"## Files\n\n{_list(files)}\n\nEvery file carries its labels, crop, input size and the "
+        "hash of the split; `lesiontk predict FILE picture.jpg` needs nothing else. Input uint8 "
+        f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
+        f"[1, {len(labels)}].",
+        f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "
+        "are derived from these images: use them under the same terms. No image is part of the "
+        "files.\n\n"
+        f"Split by lesion, stratified by class, hash `{split['split_hash']}`: "
+        + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
+        + ".",
+        f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "
+        f"{recipe['data']['image_size']} px; {model['epochs']} epochs, the best by validation "
+        f"balanced accuracy was epoch {model['best_epoch']} "
+        f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
+        f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other work. "
+        f"Again:\n\n```\n{command}\n```",
+        _describe_calibration(calibration),
+        f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets 95 % "
+        "intervals from a bootstrap over lesions. Latency: one image at a time, "
+        f"{benchmark['threads']} thread, n = {benchmark['rows'][0]['latency_ms']['n']} per engine, "
+        f"taken in turns, on {machine['processor']} ({', '.join(machine['int8_features'])}); "
+        "compare rows with each other, not with other machines.\n\n"
+        + table_from_benchmark(benchmark),
+        "Recall of each class (share of its images that are found):\n\n"
+        + _recalls(rows, [critical, *(name for name in labels if name != critical)]),
+        "## Limits\n\nThe network misses melanomas: see its recall above, and the interval. It has "
+        "been judged on one split of one collection. Its probabilities are trained for balanced "
+        "classes and are not the risk of a patient.",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_calibration(calibration: Mapping[str, Any] | None) -> str:
+    if calibration is None:
+        return ""
+    compared = calibration["disjoint_from"]
+    return (
+        f"## Quantization\n\nint8 after training: weights symmetric per channel, activations "
+        f"asymmetric per tensor, ranges ({calibration['observer']}) from "
+        f"{calibration['images']} training images, drawn {calibration['draw']} with seed {calibration['seed']}. None shares "
+        "its id, lesion or pixels with an image of "
+        + ", ".join(f"{side} ({n} compared)" for side, n in compared.items())
+        + ". Softmax stays in float."
+    )
+
+
+def _recalls(rows: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> str:
+    lines = ["| engine | " + " | ".join(labels) + " |", "| --- |" + " --- |" * len(labels)]
+    for target, row in rows.items():
+        cells = [format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels]
+        lines.append(f"| {target} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _list(entries: Sequence[str]) -> str:
+    return "\n".join(f"- `{entry}`" for entry in entries)

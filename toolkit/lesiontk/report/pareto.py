@@ -1,0 +1,108 @@
+"""Which engines no other beats, and where their labels go on a plot. No plotting in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePoint:
+    """One engine on the accuracy-latency plane: median in ms, score 0..1 with interval, bytes."""
+
+    name: str
+    latency_ms: float
+    score: float
+    low: float | None
+    high: float | None
+    size_bytes: int
+
+
+def find_pareto_front(points: Sequence[EnginePoint]) -> tuple[int, ...]:
+    """Return the indices of the engines that no other beats, fastest first.
+
+    An engine is beaten if another is as fast and as good, and faster or better. Of two equal
+    engines neither is beaten.
+    """
+
+    def is_beaten(point: EnginePoint) -> bool:
+        return any(
+            other.latency_ms <= point.latency_ms
+            and other.score >= point.score
+            and (other.latency_ms < point.latency_ms or other.score > point.score)
+            for other in points
+        )
+
+    front = [index for index, point in enumerate(points) if not is_beaten(point)]
+    return tuple(sorted(front, key=lambda index: (points[index].latency_ms, index)))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle, in points of the figure."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def shared_area(self, other: Box) -> float:
+        """Return the area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0.0) * max(height, 0.0)
+
+    @property
+    def area(self) -> float:
+        """Width times height."""
+        return (self.right - self.left) * (self.top - self.bottom)
+
+
+# Right, left, above, below, then the diagonals: the order in which a reader finds a label.
+_DIRECTIONS = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 68, 112, 248, 292)
+_DISTANCES = (0.0, 8.0, 18.0, 30.0, 46.0, 66.0, 90.0)
+
+
+def place_labels(
+    anchors: Sequence[Box], sizes: Sequence[tuple[float, float]], obstacles: Sequence[Box],
+    bounds: Box, gap: float = 4.0,
+) -> list[Box]:  # fmt: skip
+    """Return a box for each label, near its anchor and clear of all else where there is room.
+
+    `anchors` are the markers, `sizes` the labels' widths and heights. Labels are placed in order;
+    one that finds no free place takes the one that covers least.
+    """
+    placed: list[Box] = []
+    for anchor, size in zip(anchors, sizes, strict=True):
+        best, best_cost = None, math.inf
+        for box in _candidates(anchor, size, gap):
+            others = (*anchors, *placed, *obstacles)
+            cost = sum(box.shared_area(other) for other in others)
+            cost += box.area - box.shared_area(bounds)
+            if cost < best_cost - 1e-9:
+                best, best_cost = box, cost
+            if cost <= 1e-9:
+                break
+        assert best is not None  # there are always candidates
+        placed.append(best)
+    return placed
+
+
+def _candidates(anchor: Box, size: tuple[float, float], gap: float) -> Iterator[Box]:
+    """Yield boxes of `size` around the anchor, the nearest first."""
+    width, height = size
+    x, y = (anchor.left + anchor.right) / 2, (anchor.bottom + anchor.top) / 2
+    reach_x = (anchor.right - anchor.left + width) / 2 + gap
+    reach_y = (anchor.top - anchor.bottom + height) / 2 + gap
+    for distance in _DISTANCES:
+        for degrees in _DIRECTIONS:
+            cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+            # The label touches the anchor's frame in that direction, then moves on by `distance`.
+            scale = 1 / max(abs(cosine), abs(sine))
+            centre_x = x + cosine * (scale * reach_x + distance)
+            centre_y = y + sine * (scale * reach_y + distance)
+            yield Box(
+                centre_x - width / 2, centre_y - height / 2,
+                centre_x + width / 2, centre_y + height / 2,
+            )  # fmt: skip

@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both set up .venv from requirements.lock first.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

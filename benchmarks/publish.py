@@ -26,7 +26,8 @@ MAX_BYTES = 20_000_000
 @click.command()
 @click.argument("recipe")
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-def publish(recipe: str, workspace: Path) -> None:
+@click.option("--training-seconds", type=float, help="If they were counted elsewhere.")
+def publish(recipe: str, workspace: Path, training_seconds: float | None) -> None:
     """Write benchmarks/results/RECIPE.* and benchmarks/engines/RECIPE/."""
     store = Store(workspace)
     benchmark = store.resolve(f"latest:{recipe}", "benchmark")
@@ -36,6 +37,7 @@ def publish(recipe: str, workspace: Path) -> None:
     images = store.parent(model, "images")
     split = store.parent(images, "split")
     document = read_benchmark(benchmark)
+    seconds = float(training_seconds or model.manifest["seconds"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     files, calibration = [], None
@@ -54,7 +56,7 @@ def publish(recipe: str, workspace: Path) -> None:
     card = render_model_card(
         recipe=chosen,
         model=model.facts,
-        training_seconds=float(model.manifest["seconds"]),
+        training_seconds=seconds,
         split=split.facts,
         calibration=calibration.facts if calibration else None,
         benchmark=document,
@@ -70,7 +72,7 @@ def publish(recipe: str, workspace: Path) -> None:
         "recipe": chosen,
         "split": dict(split.facts),
         "model": dict(model.facts),
-        "training_seconds": model.manifest["seconds"],
+        "training_seconds": seconds,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
         "command": f"lesiontk run {recipe} --data HAM10000_FOLDER",
         "benchmark": document,

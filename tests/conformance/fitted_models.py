@@ -73,7 +73,7 @@ def _settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
     for layer in layers:
         width = layer.gamma.shape[0]
         layer.gamma.assign(generator.uniform(0.8, 1.2, width))
-        layer.beta.assign(generator.normal(0, 0.1, width))
+        layer.beta.assign(generator.normal(1.5, 0.1, width))
         layer.momentum = 0.0  # the statistics of this one batch
     model(pictures, training=True)
     for layer, momentum in zip(layers, momenta, strict=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import Any
 
 from lesiontk.errors import EnvironmentLacksError
+from lesiontk.native_output import hold_native_output
 
 
 def import_tensorflow() -> Any:
@@ -14,10 +16,16 @@ def import_tensorflow() -> Any:
 
     tensorflow-model-optimization needs Keras 2, so the variable must stand before the first import.
     """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    talkative = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import tensorflow
+        with hold_native_output(shown=talkative):
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()  # what it has to say of GPUs it says here
     except ImportError as error:
         raise EnvironmentLacksError(
             f"TensorFlow cannot be imported ({error}); install lesiontk with its dependencies "

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.convert_stage import ConvertConfig
 from lesiontk.bench.bench_stage import BenchConfig
+from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.inspect_stage import InspectConfig
@@ -23,7 +24,7 @@ from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
 from lesiontk.evaluate.comparison import compared_metrics
 from lesiontk.evaluate.evaluate_stage import EvaluateConfig
 from lesiontk.models import ARCHITECTURES
-from lesiontk.recipe import Recipe
+from lesiontk.recipe import Recipe, explain_invalid
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
 from lesiontk.train.imbalance import IMBALANCE
@@ -116,6 +117,8 @@ def _check_names(recipe: Recipe) -> None:
         IMBALANCE.get(name)
     AUGMENTATIONS.get(recipe.train.augment)
     OBSERVERS.get(recipe.calibration.observer)
+    if recipe.calibration.list is not None:
+        read_list(recipe.calibration.list)
     known = compared_metrics(task.labels)
     for metric in recipe.gate:
         if metric not in known:
@@ -200,7 +203,9 @@ def _model_steps(recipe: Recipe) -> list[Step]:
         try:
             config = info.config.model_validate(options)
         except ValidationError as error:
-            raise UsageError(f"compress.{technique} is not valid: {error}") from error
+            raise UsageError(
+                f"compress.{technique} is not valid: {explain_invalid(error, info.config)}"
+            ) from error
         parents = {"model": steps[-1].name, "images": "images"}
         steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
     return steps

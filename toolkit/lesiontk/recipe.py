@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from lesiontk.errors import UsageError, suggest
 from lesiontk.stage import StageConfig
+from lesiontk.strict_yaml import load_yaml
 
 
 class SynthesizeConfig(StageConfig):
@@ -140,12 +141,9 @@ class Recipe(StageConfig):
     train: TrainSection = TrainSection()
     compress: tuple[dict[str, dict[str, Any]], ...] = ()
     calibration: CalibrateConfig = CalibrateConfig()
-    convert: tuple[str, ...] = (
-        "keras:float32",
-        "tflite:float32",
-        "tflite:int8",
-        "onnx:float32",
-        "onnx:int8",
+    convert: tuple[str, ...] = Field(
+        ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"),
+        min_length=1,
     )
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
@@ -170,7 +168,13 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UsageError(f"recipe file {name_or_path} does not exist.")
-        text = path.read_text()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"recipe file {name_or_path} cannot be read ({error}); expected a YAML text in "
+                "UTF-8."
+            ) from error
     else:
         known = list_recipes()
         if name_or_path not in known:
@@ -180,7 +184,7 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
             )
         text = resources.files("lesiontk.recipes").joinpath(f"{name_or_path}.yaml").read_text()
     try:
-        document = yaml.safe_load(text)
+        document = load_yaml(text)
     except yaml.YAMLError as error:
         raise UsageError(f"recipe {name_or_path} is not valid YAML: {error}") from error
     if not isinstance(document, dict):
@@ -195,7 +199,7 @@ def parse_recipe(document: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise UsageError("the recipe is not valid: " + "; ".join(_explain(error))) from error
+        raise UsageError(f"the recipe is not valid: {explain_invalid(error, Recipe)}") from error
 
 
 def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -221,25 +225,36 @@ def _override(document: dict[str, Any], override: str) -> None:
         node = node.setdefault(section, {})
         if not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {section!r} is a value, not a section.")
-    node[last] = yaml.safe_load(text)
+    try:
+        node[last] = load_yaml(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"override {override!r}: its value is not valid YAML: {error}") from error
 
 
-def _explain(error: ValidationError) -> list[str]:
+def explain_invalid(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return what is wrong with a document of `model`: each key, what was received, the nearest."""
     messages = []
     for entry in error.errors():
         where = ".".join(str(part) for part in entry["loc"])
         if entry["type"] == "extra_forbidden":
-            known = _keys_at(Recipe, entry["loc"][:-1])
+            known = _keys_at(model, entry["loc"][:-1])
             messages.append(f"unknown key {where!r}.{suggest(str(entry['loc'][-1]), known)}")
         else:
             messages.append(f"{where or 'recipe'}: {entry['msg']} (received {entry['input']!r})")
-    return messages
+    return "; ".join(messages)
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys known at a location, through sections and through maps of sections."""
+    inner: Any = model
     for part in location:
-        inner = model.model_fields[str(part)].annotation if part in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)
+        if _is_section(inner):
+            known = inner.model_fields.get(str(part))
+            inner = known.annotation if known else None
+        else:  # dict[str, Section]: any name leads to a section
+            inner = next((a for a in get_args(inner) if _is_section(a)), None)
+    return list(inner.model_fields) if _is_section(inner) else []
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

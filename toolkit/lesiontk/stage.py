@@ -22,7 +22,7 @@ class StageConfig(BaseModel):
     A field with ``exclude=True`` (a path on this machine, say) stays outside the artefact's key.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,13 @@ class StageOutput:
     """What a stage says of the files it wrote.
 
     `facts` go to the manifest. Files named in `auxiliary` (logs with times in them) are hashed but
-    stay outside the content hash, for they differ between equal runs.
+    stay outside the content hash, for they differ between equal runs. `earlier_seconds` is what
+    processes that were killed had worked on it before.
     """
 
     facts: Mapping[str, Any]
     auxiliary: tuple[str, ...] = ()
+    earlier_seconds: float = 0.0
 
 
 class Stage(ABC):

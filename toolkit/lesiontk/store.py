@@ -33,6 +33,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 FAILURE = "failed.json"
 
+_MANIFEST_KEYS = {"format", "kind", "key", "content", "stage", "config", "parents", "recipe",
+                  "files", "facts"}  # fmt: skip
+
 
 class Store:
     """The artefacts of one workspace."""
@@ -56,6 +59,7 @@ class Store:
     ) -> Artefact:
         """Return the artefact of `stage` for these inputs, made now or reused if intact.
 
+        Raises `DataError` if a parent is no longer what its manifest says.
         A failure leaves ``failed.json`` (and what the stage had written, as evidence) in place of
         a manifest and is raised again.
         """
@@ -106,6 +110,13 @@ class Store:
         target: Path,
         recipe: Mapping[str, Any] | None,
     ) -> Artefact:
+        for role, parent in parents.items():
+            why = self.damage(parent.path)
+            if why is not None:
+                raise DataError(
+                    f"{parent.name} cannot be used as {role}: {why}. Run the command that made it "
+                    "again; it will be rebuilt."
+                )
         logger.info("%s: stage %s", target.name, stage.info.name)
         temporary = self.workspace / f".{target.name}.tmp"
         scratch = self.workspace / ".scratch" / target.name
@@ -117,6 +128,15 @@ class Store:
         start = time.perf_counter()
         try:
             output = stage.run(parents, config, context)
+            manifest = {
+                **_header(stage, key, identity, parents, recipe),
+                **_describe_files(temporary, output),
+                "facts": dict(output.facts),
+                "environment": describe_environment(),
+                "created": time.time(),
+                "seconds": round(output.earlier_seconds + time.perf_counter() - start, 3),
+            }
+            text = json.dumps(manifest, indent=1, allow_nan=False)
         except KeyboardInterrupt:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -130,15 +150,7 @@ class Store:
             (temporary / FAILURE).write_text(json.dumps(failure, indent=1) + "\n")
             _replace(target, temporary)
             raise
-        manifest = {
-            **_header(stage, key, identity, parents, recipe),
-            **_describe_files(temporary, output),
-            "facts": dict(output.facts),
-            "environment": describe_environment(),
-            "created": time.time(),
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+        (temporary / MANIFEST).write_text(text + "\n")
         _replace(target, temporary)
         shutil.rmtree(scratch, ignore_errors=True)
         return self._load(target)
@@ -171,19 +183,26 @@ class Store:
     # ---------------------------------------------------------------- read
 
     def _load(self, folder: Path) -> Artefact:
-        return Artefact(folder, json.loads((folder / MANIFEST).read_text()))
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            whole = manifest.keys() >= _MANIFEST_KEYS
+        except (ValueError, AttributeError):
+            whole = False
+        if not whole:
+            raise DataError(f"{folder}: the manifest cannot be read; the folder is no artefact.")
+        return Artefact(folder, manifest)
 
     def damage(self, folder: Path) -> str | None:
         """Return why the folder is no intact artefact, or None if it is one."""
         if not (folder / MANIFEST).is_file():
             return "an earlier try failed" if (folder / FAILURE).is_file() else "it has no manifest"
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = self._load(folder).manifest
             files = {name: FileEntry(**entry) for name, entry in manifest["files"].items()}
-        except (ValueError, KeyError, TypeError):
+        except (DataError, AttributeError, TypeError):
             return "its manifest cannot be read"
-        if manifest.get("format") != FORMAT:
-            return f"its manifest has format {manifest.get('format')}, not {FORMAT}"
+        if manifest["format"] != FORMAT:
+            return f"its manifest has format {manifest['format']}, not {FORMAT}"
         for name, entry in files.items():
             path = folder / name
             if not path.is_file():
@@ -202,14 +221,18 @@ class Store:
             if not path.name.startswith(".") and (path / MANIFEST).is_file()
         ]
         folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        artefacts = [self._load(folder) for folder in folders]
+        artefacts = []
+        for folder in folders:
+            try:
+                artefacts.append(self._load(folder))
+            except DataError:
+                logger.warning("%s: left out, because its manifest cannot be read", folder.name)
         return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
 
     def failures(self) -> list[dict[str, Any]]:
         """Return the ``failed.json`` of every stage whose last try failed."""
-        return [
-            json.loads(path.read_text()) for path in sorted(self.workspace.glob(f"*/{FAILURE}"))
-        ]
+        paths = sorted(self.workspace.glob(f"*/{FAILURE}"))
+        return [json.loads(p.read_text()) for p in paths if not p.parent.name.startswith(".")]
 
     def resolve(self, reference: str, kind: str | None = None) -> Artefact:
         """Return the artefact that a user's reference means.

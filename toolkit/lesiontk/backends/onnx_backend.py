@@ -26,6 +26,7 @@ from lesiontk.backends.distributions import check_distributions
 from lesiontk.calibration.ranges import collect_ranges
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
 from lesiontk.frameworks import import_tensorflow
+from lesiontk.native_output import hold_native_output
 from lesiontk.records import Availability, EngineSpec
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
@@ -129,16 +130,17 @@ class ONNXBackend(Backend):
 
 def convert_tflite(path: Path) -> Any:
     """Return the ONNX model of a float32 flatbuffer; input uint8 NHWC ``image``."""
-    from lesiontk.backends.onnx_graph import rename_border
+    from lesiontk.backends.onnx_graph import name_canonically, rename_border
 
     import_tensorflow()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), hold_native_output():
         warnings.simplefilter("ignore")  # tf2onnx still opens TensorFlow's own interpreter
         import tf2onnx
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
     rename_border(model)
+    name_canonically(model)
     return model
 
 
@@ -162,10 +164,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> Any:
 
     ranges = collect_ranges(run, (image[np.newaxis] for image in plan.images), plan.observer)
     stripped = strip(model)
-    ranges[stripped.tensor] = (
-        stripped.scale * (0 - stripped.zero_point),
-        stripped.scale * (255 - stripped.zero_point),
-    )
+    ranges[stripped.tensor] = stripped.quantization.range()
     data = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in ranges.items()

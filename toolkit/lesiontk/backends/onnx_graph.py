@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lesiontk.backends.backend import SPEC_KEY
+from lesiontk.backends.input_quantization import InputQuantization
 from lesiontk.errors import DataError
 
+FOLDABLE: Final[dict[str, Literal["mul", "add"]]] = {"Mul": "mul", "Add": "add"}
 INPUT = "image"
 OUTPUT = "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
 class StrippedInput:
-    """The tensor that took the input's place; byte q stands for ``scale * (q - zero_point)``.
+    """The tensor that took the input's place, and what its bytes stand for.
 
     `shape` is the input's own, NHWC; `permutation` leads to the tensor's layout, if it differs.
     """
 
     tensor: str
-    scale: float
-    zero_point: int
+    quantization: InputQuantization
     shape: tuple[int, ...]
     permutation: tuple[int, ...] | None
 
@@ -41,6 +43,66 @@ def rename_border(model: onnx.ModelProto) -> None:
     graph.output[0].name = OUTPUT
 
 
+def name_canonically(model: onnx.ModelProto) -> None:
+    """Order and name nodes, tensors and constants by the graph's structure alone, in place.
+
+    tf2onnx numbers names with a counter that goes on from model to model, and folds constants in an
+    order that changes with Python's hash seed: equal conversions gave different bytes. Nodes come
+    in the order in which the output needs them; the numbers behind ``__`` go.
+    """
+    graph = model.graph
+    nodes = _order_nodes(graph)
+    border = {entry.name: entry.name for entry in (*graph.input, *graph.output)}
+    constants = {entry.name: entry for entry in graph.initializer}
+    tensors = dict(border)
+    taken = set(border)
+    for node in nodes:
+        for name in (*node.input, *node.output):
+            if name and name not in tensors:
+                tensors[name] = _free_name(name, taken)
+    labels: set[str] = set()
+    for node in nodes:
+        node.input[:] = [tensors.get(name, name) for name in node.input]
+        node.output[:] = [tensors.get(name, name) for name in node.output]
+        node.name = _free_name(node.name or node.op_type, labels)
+    for name, entry in constants.items():
+        entry.name = tensors.get(name, name)
+    ordered = [constants[name] for name in tensors if name in constants]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(ordered)
+
+
+def _order_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return copies of the nodes that the outputs need, each after those that it reads from."""
+    makers = {name: node for node in graph.node for name in node.output}
+    ordered: dict[str, onnx.NodeProto] = {}
+    waiting = [entry.name for entry in reversed(graph.output)]
+    while waiting:
+        node = makers.get(waiting[-1])
+        if node is None or node.output[0] in ordered:
+            waiting.pop()
+            continue
+        missing = [n for n in node.input if n in makers and makers[n].output[0] not in ordered]
+        if missing:
+            waiting.extend(reversed(missing))
+            continue
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        ordered[node.output[0]] = copy
+    return list(ordered.values())
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name without its counter, with the next free number where it is taken."""
+    base = re.sub(r"__\d+", "", name)
+    free, number = base, 1
+    while free in taken:
+        free, number = f"{base}_{number}", number + 1
+    taken.add(free)
+    return free
+
+
 def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
     """Take Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] off the front, in place.
 
@@ -53,19 +115,15 @@ def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
     node = producers.get(INPUT)
     if node is None or node.op_type != "Cast":
         raise DataError("the float graph does not begin with a Cast of its uint8 input.")
-    scale, offset, current = 1.0, 0.0, node.output[0]
+    quantization, current = InputQuantization(), node.output[0]
     graph.node.remove(node)
-    while (node := producers.get(current)) is not None and node.op_type in ("Mul", "Add"):
+    while (node := producers.get(current)) is not None and node.op_type in FOLDABLE:
         others = [name for name in node.input if name != current]
         values = constants.get(others[0]) if len(others) == 1 else None
-        if values is None or np.ptp(values) > 0:
+        folded = None if values is None else quantization.after(FOLDABLE[node.op_type], values)
+        if folded is None:
             break
-        value = float(values.flat[0])
-        new = (scale * value, offset * value) if node.op_type == "Mul" else (scale, offset + value)
-        zero_point = -new[1] / new[0]
-        if abs(zero_point - round(zero_point)) > 1e-4 or not 0 <= round(zero_point) <= 255:
-            break
-        scale, offset = new
+        quantization = folded
         current = node.output[0]
         graph.node.remove(node)
     shape = tuple(d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)
@@ -76,7 +134,7 @@ def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
         graph.node.remove(node)
     inner = [shape[axis] for axis in permutation] if permutation else list(shape)
     graph.input[0].CopyFrom(helper.make_tensor_value_info(current, TensorProto.FLOAT, inner))
-    return StrippedInput(current, scale, round(-offset / scale), shape, permutation)
+    return StrippedInput(current, quantization, shape, permutation)
 
 
 def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
@@ -95,13 +153,15 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
     (quantize,) = users
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     scale, zero_point = constants[quantize.input[1]], constants[quantize.input[2]]
-    if zero_point.dtype != np.uint8 or int(zero_point) != stripped.zero_point:
+    if zero_point.dtype != np.uint8 or int(zero_point) != stripped.quantization.zero_point:
         raise DataError(
             f"the input was quantized with zero point {zero_point} ({zero_point.dtype}); expected "
-            f"uint8 {stripped.zero_point}."
+            f"uint8 {stripped.quantization.zero_point}."
         )
-    if abs(float(scale) - stripped.scale) > 1e-6 * stripped.scale:
-        raise DataError(f"the input was quantized with scale {scale}; expected {stripped.scale}.")
+    if abs(float(scale) - stripped.quantization.scale) > 1e-6 * stripped.quantization.scale:
+        raise DataError(
+            f"the input was quantized with scale {scale}; expected {stripped.quantization.scale}."
+        )
     graph.node.remove(quantize)
     if stripped.permutation:
         turn = helper.make_node(
@@ -142,9 +202,17 @@ def embed_spec(model: onnx.ModelProto, text: str) -> None:
 
 
 def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:
-    """Return bytes of initializers by element type."""
+    """Return bytes of initializers by element type; scales and zero points are no weights."""
+    parameters = {
+        name
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
     sizes: dict[str, int] = {}
     for entry in model.graph.initializer:
+        if entry.name in parameters:
+            continue
         kind = TensorProto.DataType.Name(entry.data_type).lower()
         kind = {"float": "float32"}.get(kind, kind)
         sizes[kind] = sizes.get(kind, 0) + numpy_helper.to_array(entry).nbytes

@@ -26,9 +26,11 @@ from lesiontk.backends.backend import (
     parse_spec,
 )
 from lesiontk.backends.distributions import check_distributions
+from lesiontk.backends.input_quantization import InputQuantization
 from lesiontk.calibration.ranges import Ranges, collect_ranges
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.native_output import hold_native_output
 from lesiontk.records import Availability, EngineSpec
 
 logger = logging.getLogger(__name__)
@@ -46,8 +48,9 @@ class TFLiteEngine(Engine):
         if content[4:8] != b"TFL3":
             raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
         super().__init__(parse_spec(extract_spec(content), path))
-        self._interpreter = Interpreter(model_content=content, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with hold_native_output():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
@@ -134,7 +137,7 @@ def convert_keras(path: Path) -> bytes:
     signature = [tf.TensorSpec([1, height, width, channels], tf.uint8, name="image")]
     function = tf.function(forward, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), hold_native_output():
         warnings.simplefilter("ignore")  # the converter's own deprecations
         return bytes(converter.convert())
 
@@ -153,7 +156,7 @@ def quantize_static(content: bytes, plan: QuantizationPlan) -> bytes:
     run = tensor_reader(content)
     ranges = collect_ranges(run, (image[np.newaxis] for image in plan.images), plan.observer)
     core, byte_input = strip_normalisation(content)
-    _set_input_range(core, ranges, byte_input.scale, byte_input.zero_point)
+    _set_input_range(core, ranges, byte_input)
     manager = recipe_manager.RecipeManager()
     manager.add_static_config(
         regex=".*",
@@ -207,13 +210,13 @@ def tensor_reader(content: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDA
     return read
 
 
-def _set_input_range(core: bytes, ranges: Ranges, scale: float, zero_point: int) -> None:
+def _set_input_range(core: bytes, ranges: Ranges, byte_input: InputQuantization) -> None:
     """Give the stripped graph's input the range of all 256 byte values, so that none is changed."""
     from lesiontk.backends.tflite_graph import read_model
 
     graph = read_model(core).subgraphs[0]
     name = graph.tensors[graph.inputs[0]].name.decode()
-    ranges[name] = (scale * (0 - zero_point), scale * (255 - zero_point))
+    ranges[name] = byte_input.range()
 
 
 def _float_operators(content: bytes) -> tuple[str, ...]:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from lesiontk.backends.backend import SPEC_KEY
+from lesiontk.backends.input_quantization import InputQuantization
 from lesiontk.errors import DataError
 
+FOLDABLE: Final[dict[str, Literal["mul", "add"]]] = {"MUL": "mul", "ADD": "add"}
 OPERATOR_NAMES = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
 }
 TYPE_NAMES = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
 }
-
-
-@dataclass(frozen=True, slots=True)
-class InputQuantization:
-    """The real value of an input byte q is ``scale * (q - zero_point)``."""
-
-    scale: float
-    zero_point: int
 
 
 def read_model(content: bytes) -> Any:
@@ -63,30 +56,24 @@ def strip_normalisation(content: bytes) -> tuple[bytes, InputQuantization]:
     """
     model = read_model(content)
     graph = model.subgraphs[0]
-    scale, offset = 1.0, 0.0
     operators = list(graph.operators)
     if operator_name(model, operators[0]) != "CAST":
         raise DataError("the float graph does not begin with a CAST of its uint8 input.")
+    quantization = InputQuantization()
     current = operators.pop(0).outputs[0]
-    while operators:
-        operator = operators[0]
-        name = operator_name(model, operator)
-        others = [t for t in operator.inputs if t != current]
+    while operators and (name := operator_name(model, operators[0])) in FOLDABLE:
+        others = [tensor for tensor in operators[0].inputs if tensor != current]
         values = constant(model, graph, others[0]) if len(others) == 1 else None
-        if name not in ("MUL", "ADD") or values is None or np.ptp(values) > 0:
+        folded = None if values is None else quantization.after(FOLDABLE[name], values)
+        if folded is None:
             break
-        value = float(values[0])
-        new = (scale * value, offset * value) if name == "MUL" else (scale, offset + value)
-        zero_point = -new[1] / new[0]
-        if abs(zero_point - round(zero_point)) > 1e-4 or not 0 <= round(zero_point) <= 255:
-            break
-        scale, offset = new
+        quantization = folded
         current = operators.pop(0).outputs[0]
     graph.operators = operators
     graph.inputs = [current]
     for signature in model.signatureDefs or []:
         signature.inputs[0].tensorIndex = current
-    return dump_model(model), InputQuantization(scale, round(-offset / scale))
+    return dump_model(model), quantization
 
 
 def set_byte_input(content: bytes, quantization: InputQuantization) -> bytes:

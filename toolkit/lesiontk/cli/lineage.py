@@ -17,11 +17,15 @@ def lineage(session: Session, reference: str) -> None:
     """Show what REFERENCE was made from, back to the images."""
     store = session.open_store()
     tree = store.lineage(store.resolve(reference))
-    session.emit(tree, lambda: _print_tree(tree, "", ""))
+    session.emit(tree, lambda: _print_tree(tree, "", "", set()))
 
 
-def _print_tree(node: Mapping[str, Any], role: str, indent: str) -> None:
-    note = " (gone)" if node.get("gone") else f"  stage {node['stage']}"
-    click.echo(f"{indent}{role + ': ' if role else ''}{node['name']}{note}")
-    for name, parent in node.get("parents", {}).items():
-        _print_tree(parent, name, indent + "  ")
+def _print_tree(node: Mapping[str, Any], role: str, indent: str, seen: set[str]) -> None:
+    """Print a node and its ancestors; what was printed before is only named."""
+    parents = node.get("parents", {})
+    shown = node["name"] in seen and parents
+    note = "gone" if node.get("gone") else "see above" if shown else f"stage {node['stage']}"
+    click.echo(f"{indent}{role + ': ' if role else ''}{node['name']}  ({note})")
+    seen.add(node["name"])
+    for name, parent in () if shown else parents.items():
+        _print_tree(parent, name, indent + "  ", seen)

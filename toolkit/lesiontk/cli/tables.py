@@ -42,7 +42,7 @@ def format_bytes(size: float) -> str:
 
 def print_benchmark(document: Mapping[str, Any]) -> None:
     """Print a benchmark: one row an engine."""
-    critical = f"recall[{document.get('critical', '')}]"
+    critical = f"recall[{document['critical']}]" if "critical" in document else "recall"
     rows = []
     for row in document["rows"]:
         metrics, versus = row["metrics"] or {}, row["versus_parent"]

@@ -103,6 +103,7 @@ def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
         ("lesion", lambda item: item.lesion_id),
         ("pixels", lambda item: item.pixels),
     )
+    items = list(items)  # it is walked twice
     for what, key in keys:
         seen: dict[str, tuple[str, str]] = {}
         leaks = []

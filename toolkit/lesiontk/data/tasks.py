@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lesiontk.errors import DataError, UsageError, suggest
+from lesiontk.strict_yaml import load_yaml
 
 _TASK_KEYS = ("title", "labels", "critical", "mapping")
 _PACKAGED = "tasks.yaml"
@@ -194,22 +195,9 @@ def _text(value: Any, where: str) -> str:
     return value.strip()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """A repeated key is an error, not the last one's victory."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 def _document_from_yaml(text: str, where: str) -> dict[str, Any]:
     try:
-        document = yaml.load(text, _StrictLoader)
+        document = load_yaml(text)
     except yaml.YAMLError as error:
         raise DataError(f"{where} is not valid YAML: {error}. Correct it there.") from error
     if not isinstance(document, dict):

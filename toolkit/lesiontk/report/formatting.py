@@ -9,6 +9,7 @@ from typing import Any
 
 DASH = "–"
 MINUS = "−"
+PERCENT = "\N{NO-BREAK SPACE}%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,18 @@ def format_count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def format_share(value: float | None, digits: int = 1) -> str:
-    """Return a share 0..1 as ``77.1 %``; 100 % and 0 % stand for exactly all and none."""
-    if value is None:
-        return DASH
-    text, step = f"{100 * value:.{digits}f}", 10.0**-digits
-    if value < 1 and float(text) == 100:
-        return f"> {100 - step:.{digits}f} %"
-    if value > 0 and float(text) == 0:
-        return f"< {step:.{digits}f} %"
-    return f"{text} %"
+def format_percent(value: float | None) -> str:
+    """Return a share 0..1 as ``77.1 %``."""
+    return DASH if value is None else f"{100 * value:.1f}{PERCENT}"
+
+
+def format_exact_share(value: float | None) -> str:
+    """Return a share as `format_percent`, but 100 % and 0 % for exactly all and none alone."""
+    if value is not None and 0.9995 <= value < 1:
+        return f"> 99.9{PERCENT}"
+    if value is not None and 0 < value < 0.0005:
+        return f"< 0.1{PERCENT}"
+    return format_percent(value)
 
 
 def format_points(value: float | None) -> str:
@@ -118,13 +121,13 @@ def _format_estimate(
     if estimate is None or estimate["value"] is None:
         return EstimateText(DASH, "")
     low, high = estimate["low"], estimate["high"]
-    interval = "" if low is None else f"{show(low).removesuffix(' %')}{joint}{show(high)}"
+    interval = "" if low is None else f"{show(low).removesuffix(PERCENT)}{joint}{show(high)}"
     return EstimateText(show(estimate["value"]), interval)
 
 
 def share_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
     """Return an estimate of a share as ``77.1 %`` and ``66.2–88.8 %``."""
-    return _format_estimate(estimate, format_share, "–")
+    return _format_estimate(estimate, format_percent, "–")
 
 
 def decimal_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:

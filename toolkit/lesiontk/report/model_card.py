@@ -48,7 +48,8 @@ def render_model_card(
         f"{recipe['data']['image_size']} px; {model['epochs']} epochs, the best by validation "
         f"balanced accuracy was epoch {model['best_epoch']} "
         f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
-        f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other work. "
+        f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
+        "work. "
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration),
         f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets 95 % "
@@ -73,8 +74,8 @@ def _describe_calibration(calibration: Mapping[str, Any] | None) -> str:
     return (
         f"## Quantization\n\nint8 after training: weights symmetric per channel, activations "
         f"asymmetric per tensor, ranges ({calibration['observer']}) from "
-        f"{calibration['images']} training images, drawn {calibration['draw']} with seed {calibration['seed']}. None shares "
-        "its id, lesion or pixels with an image of "
+        f"{calibration['images']} training images, drawn {calibration['draw']} with seed "
+        f"{calibration['seed']}. None shares its id, lesion or pixels with an image of "
         + ", ".join(f"{side} ({n} compared)" for side, n in compared.items())
         + ". Softmax stays in float."
     )

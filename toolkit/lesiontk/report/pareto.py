@@ -75,17 +75,13 @@ def place_labels(
     """
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
-        best, best_cost = None, math.inf
-        for box in _candidates(anchor, size, gap):
-            others = (*anchors, *placed, *obstacles)
-            cost = sum(box.shared_area(other) for other in others)
-            cost += box.area - box.shared_area(bounds)
-            if cost < best_cost - 1e-9:
-                best, best_cost = box, cost
-            if cost <= 1e-9:
-                break
-        assert best is not None  # there are always candidates
-        placed.append(best)
+        others = (*anchors, *placed, *obstacles)
+
+        def covered(box: Box, others: tuple[Box, ...] = others) -> float:
+            outside = box.area - box.shared_area(bounds)
+            return round(outside + sum(box.shared_area(other) for other in others), 6)
+
+        placed.append(min(_candidates(anchor, size, gap), key=covered))
     return placed
 
 

@@ -3,9 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lesiontk.backends.backend import EngineStructure
+from lesiontk.bench.machine import explain_int8
+from lesiontk.evaluate.metrics import CALIBRATION_BINS
+from lesiontk.report import formatting, tables, wording
+from lesiontk.report.tables import JudgedImage
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from lesiontk.report.drawing import Picture
+
+TEMPLATE = "report.html.j2"
+FILTERS = {
+    "bytes": formatting.format_bytes,
+    "bound": formatting.format_bound,
+    "count": formatting.format_count,
+    "duration": formatting.format_duration,
+    "exact_share": formatting.format_exact_share,
+    "latency": formatting.format_latency,
+    "number": formatting.format_number,
+    "p_value": formatting.format_p_value,
+    "percent": formatting.format_percent,
+    "points": formatting.format_points,
+    "ratio": formatting.format_ratio,
+    "decimal_estimate": formatting.decimal_estimate,
+    "points_estimate": formatting.points_estimate,
+    "share_estimate": formatting.share_estimate,
+    "backend_name": wording.name_backend,
+    "engine_name": wording.name_engine,
+    "label_name": wording.name_label,
+    "metric_name": wording.name_metric,
+    "recall_name": wording.name_recall,
+    "reason_for_float": wording.explain_float_operator,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ArtefactOrigin:
+    """An artefact of the run: its folder, its content hash, what it was made from by role."""
+
+    artefact: str
+    content: str
+    made_from: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +61,9 @@ class ReportData:
 
     `benchmark` is the document of the stage bench, `metrics` and `engines` map each target
     (``tflite:int8``) to its evaluation and its manifest's facts, `curves` has a row an epoch.
+    `images` are the judged images in the order of the predictions, `confidences` maps targets to
+    their highest probability on each of them; both may be empty. `versions` maps each tool to the
+    versions that took part.
     """
 
     name: str
@@ -28,12 +78,111 @@ class ReportData:
     split: Mapping[str, Any] | None
     inspection: Mapping[str, Any] | None
     calibration: Mapping[str, Any] | None
-    lineage: Mapping[str, str]
+    lineage: Mapping[str, ArtefactOrigin]
+    images: Sequence[JudgedImage] = ()
+    confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def write_report(data: ReportData, path: Path) -> None:
-    """Write the report."""
-    import json
-    from dataclasses import asdict
+    """Write the report in UTF-8; equal data gives equal bytes."""
+    path.write_text(render_report(data), encoding="utf-8")
 
-    path.write_text(json.dumps(asdict(data), default=dict))
+
+def render_report(data: ReportData) -> str:
+    """Return the report as HTML; every text of the data is escaped."""
+    benchmark = data.benchmark
+    rows = {wording.name_target(row): row for row in benchmark["rows"]}
+    return (
+        _make_environment()
+        .get_template(TEMPLATE)
+        .render(
+            data=data,
+            benchmark=benchmark,
+            rows=rows,
+            labels=tables.label_order(benchmark),
+            critical=benchmark["critical"],
+            sentences=wording.summarise_run(benchmark),
+            headline=wording.order_by_importance(benchmark)[0],
+            verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
+            front=tables.list_front(benchmark),
+            changed_lesions={
+                target: tables.count_changed_lesions(row["versus_parent"]["changed"], data.images)
+                for target, row in rows.items()
+                if row["versus_parent"] is not None
+            },
+            confusions=tables.list_confusions(benchmark, data.metrics),
+            changed=tables.list_changed(benchmark, data.images, data.confidences),
+            pictures=_draw_pictures(data),
+            int8_shares={
+                target: EngineStructure(**engine["structure"]).int8_weight_share
+                for target, engine in data.engines.items()
+            },
+            int8_note=explain_int8(
+                benchmark["machine"]["int8_features"], benchmark["machine"]["architecture"]
+            ),
+            first=next(iter(data.metrics.values())),
+            bins=CALIBRATION_BINS,
+            synthetic=_is_synthetic(data.recipe),
+            recipe_text=yaml.safe_dump(
+                shorten_paths(data.recipe), sort_keys=False, allow_unicode=True
+            ),
+        )
+    )
+
+
+def shorten_paths(value: Any) -> Any:
+    """Return a document with each absolute path cut to its last part: a report gets passed on."""
+    if isinstance(value, Mapping):
+        return {key: shorten_paths(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shorten_paths(entry) for entry in value]
+    if isinstance(value, str) and (value.startswith(("/", "~", "\\\\")) or value[1:3] == ":\\"):
+        return value.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return value
+
+
+def _make_environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = resources.files("lesiontk.report")
+    environment = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+def _draw_pictures(data: ReportData) -> dict[str, Picture]:
+    """Return the figures that the data supports, by name."""
+    from lesiontk.report.drawing import look_of_engines
+    from lesiontk.report.pareto_plot import plot_pareto
+    from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
+
+    benchmark = data.benchmark
+    looks = look_of_engines([wording.name_target(row) for row in benchmark["rows"]])
+    evaluated = {target: data.metrics[target] for target in looks if target in data.metrics}
+    compared = {t: evaluated[t] for t in tables.list_compared(benchmark) if t in evaluated}
+    pictures = {}
+    points = tables.list_points(benchmark)
+    if points:
+        pictures["pareto"] = plot_pareto(points, looks)
+    if evaluated:
+        labels = tables.label_order(benchmark)
+        notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)
+        pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks)
+        pictures["reliability"] = plot_reliability(compared, looks)
+    if data.curves:
+        pictures["training"] = plot_training(
+            data.curves, data.model.get("best_epoch"), benchmark["critical"]
+        )
+    return pictures
+
+
+def _is_synthetic(recipe: Mapping[str, Any]) -> bool:
+    section = recipe.get("data", {})
+    return section.get("source") == "synthetic" and section.get("path") is None

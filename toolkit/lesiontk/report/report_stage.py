@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.evaluate.evaluate_stage import read_metrics
+from lesiontk.data.images import TABLE
+from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
 from lesiontk.records import Artefact
-from lesiontk.report.render import ReportData, write_report
+from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
+from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 FILE = "report.html"
+CURVES = "curves.csv"
+AFTER_TRAINING = ("calibration", "convert", "verify", "evaluate", "bench", "gate")
 
 
 class ReportConfig(StageConfig):
@@ -27,7 +32,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=1,
+        version=2,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -46,34 +51,91 @@ class ReportStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: ReportConfig, context: Context
     ) -> StageOutput:
-        def facts(role: str) -> Mapping[str, object] | None:
+        def facts(role: str) -> Mapping[str, Any] | None:
             return parents[role].facts if role in parents else None
 
-        model = parents["model"]
-        with model.file("curves.csv").open(newline="") as stream:
-            curves = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        def by_target(kind: str) -> dict[str, Artefact]:
+            return {
+                role.partition(":")[2]: artefact
+                for role, artefact in parents.items()
+                if role.startswith(f"{kind}:")
+            }
+
+        model, benchmark = parents["model"], parents["benchmark"]
+        evaluations = by_target("evaluation")
         data = ReportData(
             name=config.name,
             description=config.description,
-            benchmark=read_benchmark(parents["benchmark"]),
-            metrics={
-                role.partition(":")[2]: read_metrics(artefact)
-                for role, artefact in parents.items()
-                if role.startswith("evaluation:")
-            },
-            engines={
-                role.partition(":")[2]: dict(artefact.facts)
-                for role, artefact in parents.items()
-                if role.startswith("engine:")
-            },
-            curves=curves,
+            benchmark=read_benchmark(benchmark),
+            metrics={target: read_metrics(artefact) for target, artefact in evaluations.items()},
+            engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
+            curves=_read_curves(model),
             model=dict(model.facts),
             training_seconds=float(model.manifest["seconds"]),
-            recipe=dict(model.manifest["recipe"]),
+            recipe=_recipe_of_run(model, benchmark),
             split=facts("split"),
             inspection=facts("inspection"),
             calibration=facts("calibration"),
-            lineage={role: artefact.name for role, artefact in sorted(parents.items())},
+            lineage={role: _origin(artefact) for role, artefact in sorted(parents.items())},
+            images=_read_images(evaluations, parents.get("images")),
+            confidences={
+                target: [float(p) for p in read_predictions(artefact)[1].max(axis=1)]
+                for target, artefact in evaluations.items()
+            },
+            versions=_collect_versions(parents),
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
+
+
+def _read_curves(model: Artefact) -> list[dict[str, float]]:
+    """Return a row an epoch; empty for a model that was not trained but derived."""
+    if CURVES not in model.manifest["files"]:
+        return []
+    with model.file(CURVES).open(newline="") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:
+    """Return the model's recipe with what came after training as the benchmark had it.
+
+    The model may have been trained for another recipe, or without the overrides of today.
+    """
+    later = benchmark.manifest["recipe"]
+    return {
+        **model.manifest["recipe"],
+        **{section: later[section] for section in AFTER_TRAINING if section in later},
+    }
+
+
+def _read_images(
+    evaluations: Mapping[str, Artefact], images: Artefact | None
+) -> tuple[JudgedImage, ...]:
+    """Return the judged images in the order of the predictions, which all engines share."""
+    if not evaluations:
+        return ()
+    _, _, groups, image_ids, _ = read_predictions(next(iter(evaluations.values())))
+    lesions: dict[str, str] = {}
+    if images is not None:
+        with images.file(TABLE).open(newline="") as stream:
+            lesions = {row["image_id"]: row["lesion_id"] for row in csv.DictReader(stream)}
+    return tuple(
+        JudgedImage(image_id, group, lesions.get(image_id) or None)
+        for image_id, group in zip(image_ids, groups, strict=True)
+    )
+
+
+def _origin(artefact: Artefact) -> ArtefactOrigin:
+    made_from = {role: str(entry["name"]) for role, entry in artefact.manifest["parents"].items()}
+    return ArtefactOrigin(artefact.name, artefact.content, made_from)
+
+
+def _collect_versions(parents: Mapping[str, Artefact]) -> dict[str, tuple[str, ...]]:
+    """Return tool -> the versions that made the run's artefacts; more than one is worth seeing."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for artefact in parents.values():
+        environment = artefact.manifest["environment"]
+        own = {name: environment[name] for name in ("lesiontk", "python") if name in environment}
+        for name, version in {**artefact.manifest["tools"], **own}.items():
+            versions[name].add(str(version))
+    return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}

@@ -35,6 +35,7 @@ class TrainingState:
     epoch: int = 0
     best_epoch: int = 0
     best_score: float = -math.inf
+    seconds: float = 0.0
     curves: list[dict[str, float]] = field(default_factory=list)
 
     def is_over(self, section: TrainSection) -> bool:
@@ -101,8 +102,9 @@ def train_model(
             row = {"epoch": state.epoch, "loss": float(history.history["loss"][0]), **scores}
             state.curves.append(row)
             _log_scalars(tf, writer, row)
-            _save(checkpoint, state, scratch)
             seconds = time.perf_counter() - start
+            state.seconds += seconds
+            _save(checkpoint, state, scratch)
             note = (
                 f"epoch {state.epoch}: loss {row['loss']:.3f}, validation balanced accuracy "
                 f"{row['balanced_accuracy']:.3f} (best {state.best_score:.3f})"

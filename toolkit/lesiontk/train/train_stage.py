@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -51,6 +52,7 @@ class TrainStage(Stage):
         architecture = ARCHITECTURES.get(config.model.architecture)
         weights = config.model.weights
         resumed = (context.scratch / "best.weights.h5").is_file()
+        start = time.perf_counter()
 
         model, state = train_model(
             lambda: build_model(
@@ -100,4 +102,5 @@ class TrainStage(Stage):
                 },
             },
             auxiliary=("tensorboard", "curves.png"),
+            earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - start)),
         )

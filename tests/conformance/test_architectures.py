@@ -1,0 +1,347 @@
+"""What every registered architecture must be, and what each family's weights must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lesiontk.backends import BACKENDS, open_engine
+from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.keras_backend import save_model
+from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.evaluate.verification import Verification, verify_outputs
+from lesiontk.frameworks import import_keras
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import Architecture, build_model
+from lesiontk.recipe import VerifyRule
+from lesiontk.records import EngineSpec, Preprocessing
+
+from .fitted_models import build_fitted_model, draw_pictures
+
+SHARED_WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights"
+QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # it takes seconds to build
+LOADABLE = [name for name, entry in ARCHITECTURES.items() if entry.load is not None]
+
+Pixels = NDArray[np.float32]
+
+
+def normalise_rgb(scale: float, shift: float) -> Callable[[Pixels], Pixels]:
+    return lambda pixels: pixels / np.float32(scale) - np.float32(shift)
+
+
+def subtract_imagenet_mean(pixels: Pixels) -> Pixels:
+    """VGG's training subtracted the mean of ImageNet, published in BGR order."""
+    return pixels - np.array([103.939, 116.779, 123.68], np.float32)[::-1]
+
+
+PUBLISHED_NORMALISATION: dict[str, Callable[[Pixels], Pixels]] = {
+    "cnn": normalise_rgb(128, 1),
+    "resnet152v2": normalise_rgb(127.5, 1),
+    "vgg16": subtract_imagenet_mean,
+    "efficientnet_lite0": normalise_rgb(128, 127 / 128),
+}
+
+
+@pytest.fixture(scope="session")
+def smallest_model() -> Callable[[str], Any]:
+    """Return a function from a name to its model of seven classes at its smallest size."""
+    built: dict[str, Any] = {}
+
+    def build(name: str) -> Any:
+        if name not in built:
+            architecture = ARCHITECTURES.get(name)
+            built[name] = build_model(
+                architecture, image_size=architecture.min_image_size, classes=7, dropout=0.2
+            )
+        return built[name]
+
+    return build
+
+
+def run(model: Any, output: str, pixels: Pixels) -> Pixels:
+    """Return what the layer `output` gives."""
+    part = import_keras().Model(model.input, model.get_layer(output).output)
+    return np.asarray(part.predict_on_batch(pixels))
+
+
+# ------------------------------------------------------------------- every one
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_it_maps_pixels_to_probabilities(name: str, smallest_model: Callable[[str], Any]) -> None:
+    model = smallest_model(name)
+    size = ARCHITECTURES.get(name).min_image_size
+    pixels, _ = draw_pictures(3, size, 7, seed=0)
+    assert model.input_shape == (None, size, size, 3)
+    assert model.input.dtype == "float32"
+    probabilities = np.asarray(model.predict_on_batch(pixels.astype(np.float32)))
+    assert probabilities.shape == (3, 7)
+    assert probabilities.dtype == np.float32
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_it_can_end_in_two_classes(name: str) -> None:
+    architecture = ARCHITECTURES.get(name)
+    model = build_model(architecture, image_size=architecture.min_image_size, classes=2)
+    assert model.output_shape == (None, 2)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_its_entry_and_its_model_bear_its_name(
+    name: str, smallest_model: Callable[[str], Any]
+) -> None:
+    assert ARCHITECTURES.get(name).name == name
+    assert smallest_model(name).name == name
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_its_first_layer_is_the_published_normalisation(
+    name: str, smallest_model: Callable[[str], Any]
+) -> None:
+    model = smallest_model(name)
+    size = model.input_shape[1]
+    pixels = np.random.default_rng(5).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+    expected = PUBLISHED_NORMALISATION[name](pixels)
+    received = run(model, "normalisation", pixels)
+    np.testing.assert_allclose(received, expected, atol=2e-5)
+    exchanged = run(model, "normalisation", pixels[..., ::-1])
+    assert np.abs(exchanged - expected).max() > 0.1  # the comparison sees another channel order
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_its_logits_are_not_squashed_and_softmax_alone_follows(
+    name: str, smallest_model: Callable[[str], Any]
+) -> None:
+    model = smallest_model(name)
+    logits = model.get_layer("logits")
+    assert logits.activation is import_keras().activations.linear
+    assert model.layers[-2] is logits
+    pixels = draw_pictures(2, model.input_shape[1], 7, seed=1)[0].astype(np.float32)
+    values = run(model, "logits", pixels).astype(np.float64)
+    softmax = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(model.predict_on_batch(pixels)), softmax, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_seed_alone_decides_its_first_weights(name: str) -> None:
+    def draw(seed: int) -> list[NDArray[np.float32]]:
+        import_keras().utils.set_random_seed(seed)
+        architecture = ARCHITECTURES.get(name)
+        model = build_model(architecture, image_size=architecture.min_image_size, classes=3)
+        return list(model.get_weights())
+
+    first, again, other = draw(1), draw(1), draw(2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_a_weights_file_that_does_not_exist_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.h5 does not exist"):
+        ARCHITECTURES.get(name).check_weights(str(tmp_path / "absent.h5"))
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in LOADABLE])
+def test_weights_are_refused_where_none_were_published(name: str) -> None:
+    architecture = ARCHITECTURES.get(name)
+    architecture.check_weights("none")
+    with pytest.raises(UsageError, match=f"{name} is trained from random weights"):
+        architecture.check_weights("imagenet")
+
+
+@pytest.mark.parametrize("name", [name for name in LOADABLE if name in QUICK])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 a zip cut short"])
+def test_a_file_that_holds_no_weights_is_a_data_error(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    architecture = ARCHITECTURES.get(name)
+    path = tmp_path / ("weights.npz" if name == "efficientnet_lite0" else "weights.h5")
+    path.write_bytes(content)
+    size = architecture.min_image_size
+    with pytest.raises(DataError, match=path.name):
+        build_model(architecture, image_size=size, classes=2, weights=str(path))
+
+
+# ------------------------------------------------------------------------ int8
+
+
+@pytest.fixture(scope="session")
+def int8_outputs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], tuple[Path, Path]]:
+    """Return a function from a name and a back end to the files of parent and int8 engine."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def convert(name: str, backend_name: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.getbasetemp() / f"architecture-{name}"
+        if (name, "model") not in made:
+            folder.mkdir()
+            model = build_fitted_model(ARCHITECTURES.get(name), image_size=32, classes=7)
+            spec = EngineSpec(
+                labels=tuple("abcdefg"),
+                preprocessing=Preprocessing(32),
+                task="test",
+                backend="keras",
+                precision="float32",
+                recipe="test",
+                split_hash="0" * 64,
+            )
+            save_model(model, spec, folder / "model.keras")
+            made[name, "model"] = folder / "model.keras"
+        return made[name, "model"], _derive(name, f"{backend_name}:int8", folder, made)
+
+    return convert
+
+
+def _derive(name: str, target: str, folder: Path, made: dict[tuple[str, str], Path]) -> Path:
+    if (name, target) not in made:
+        backend_name, _, precision = target.partition(":")
+        backend = BACKENDS.get(backend_name)()
+        source = _derive(name, backend.info.precisions[precision].derived_from, folder, made)
+        with open_engine(made[name, "model"]) as engine:
+            spec = engine.spec
+        plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
+        record = backend.convert(source, precision, spec, plan, folder)
+        made[name, target] = folder / record.file
+    return made[name, target]
+
+
+def verify(parent: Path, child: Path, pictures: NDArray[np.uint8], *, bgr: bool) -> Verification:
+    with open_engine(parent) as before, open_engine(child) as after:
+        return verify_outputs(
+            before.predict(pictures),
+            after.predict(pictures[..., ::-1] if bgr else pictures),
+            precision="int8",
+            int8_weight_share=BACKENDS.get(after.spec.backend)().inspect(child).int8_weight_share,
+            rule=VerifyRule(),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tflite", "onnx"])
+@pytest.mark.parametrize("name", QUICK)
+def test_its_int8_engine_agrees_with_it(
+    name: str, backend: str, int8_outputs: Callable[[str, str], tuple[Path, Path]]
+) -> None:
+    parent, child = int8_outputs(name, backend)
+    pictures, targets = draw_pictures(56, 32, 7, seed=2)
+    with open_engine(parent) as engine:
+        answers = engine.predict(pictures).argmax(axis=1)
+    assert np.mean(answers == targets) > 0.6  # the parent tells pictures apart
+    right = verify(parent, child, pictures, bgr=False)
+    assert right.passed, [str(check) for check in right.checks]
+    assert not verify(parent, child, pictures, bgr=True).passed
+
+
+# --------------------------------------------------------------------- weights
+
+
+@pytest.fixture(scope="session")
+def keras_vgg16(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """Keras' own VGG16 with random weights and biases, and the file they were written to."""
+    keras = import_keras()
+    keras.utils.set_random_seed(11)
+    source = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    for layer in source.layers:
+        if layer.weights:
+            layer.bias.assign(np.random.default_rng(1).normal(0, 0.5, layer.bias.shape))
+    path = tmp_path_factory.mktemp("vgg16") / "vgg16.h5"
+    source.save_weights(str(path))
+    return source, path
+
+
+def test_vgg16_gives_what_keras_gives(keras_vgg16: tuple[Any, Path]) -> None:
+    source, path = keras_vgg16
+    pixels = draw_pictures(4, 32, 7, seed=3)[0].astype(np.float32)
+    prepared = import_keras().applications.vgg16.preprocess_input(pixels.copy())  # BGR, mean
+    expected = np.asarray(source.predict_on_batch(prepared))
+    ours = build_model(ARCHITECTURES.get("vgg16"), image_size=32, classes=2, weights=str(path))
+    tolerance = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(run(ours, "block5_pool", pixels), expected, atol=tolerance)
+
+    first = ours.get_layer("block1_conv1")
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel[:, :, ::-1, :], bias])  # as if the file's kernel were not turned
+    assert np.abs(run(ours, "block5_pool", pixels) - expected).max() > 100 * tolerance
+
+
+def lite0_arrays(model: Any) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays under the names that EfficientNet-Lite's weights were published with."""
+    arrays = {}
+    for layer in model.layers:
+        if layer.name != "logits":
+            for variable, value in zip(layer.weights, layer.get_weights(), strict=True):
+                kind = variable.name.split("/")[-1].removesuffix(":0")
+                kind = "kernel" if kind == "depthwise_kernel" else kind
+                arrays[f"_{layer.name}/{kind}"] = value
+    return arrays
+
+
+def build_lite0(weights: str = "none") -> Any:
+    return build_model(
+        ARCHITECTURES.get("efficientnet_lite0"), image_size=32, classes=2, weights=weights
+    )
+
+
+def test_efficientnet_lite0_gets_back_the_arrays_that_were_written(tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(21)
+    source = build_lite0()
+    np.savez(tmp_path / "lite0.npz", **lite0_arrays(source))
+    keras.utils.set_random_seed(22)
+    loaded, fresh = build_lite0(str(tmp_path / "lite0.npz")), build_lite0()
+    pixels = draw_pictures(2, 32, 7, seed=4)[0].astype(np.float32)
+    expected = run(source, "relu1", pixels)
+    np.testing.assert_array_equal(run(loaded, "relu1", pixels), expected)
+    assert not np.array_equal(run(fresh, "relu1", pixels), expected)
+
+
+def test_efficientnet_lite0_names_the_array_that_a_file_lacks(tmp_path: Path) -> None:
+    arrays = lite0_arrays(build_lite0())
+    del arrays["_blocks_3__bn1/moving_variance"]
+    np.savez(tmp_path / "lite0.npz", **arrays)
+    with pytest.raises(DataError, match="lacks _blocks_3__bn1/moving_variance"):
+        build_lite0(str(tmp_path / "lite0.npz"))
+
+
+def test_efficientnet_lite0_names_the_layer_that_does_not_fit(tmp_path: Path) -> None:
+    arrays = lite0_arrays(build_lite0())
+    arrays["_conv_stem/kernel"] = arrays["_conv_stem/kernel"][..., :-1]
+    np.savez(tmp_path / "lite0.npz", **arrays)
+    with pytest.raises(DataError, match="layer conv_stem does not fit"):
+        build_lite0(str(tmp_path / "lite0.npz"))
+
+
+def test_efficientnet_lite0_says_where_imagenet_weights_come_from() -> None:
+    with pytest.raises(EnvironmentLacksError, match=r"path of an \.npz"):
+        build_lite0("imagenet")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("vgg16", "vgg16_imagenet_notop.h5"),
+        ("efficientnet_lite0", "efficientnet_lite0_imagenet_notop.npz"),
+    ],
+)
+def test_the_published_imagenet_weights_fit(name: str, file: str) -> None:
+    path = SHARED_WEIGHTS / file
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    architecture = ARCHITECTURES.get(name)
+    architecture.check_weights(str(path))
+    loaded = build_model(architecture, image_size=32, classes=2, weights=str(path))
+    fresh = build_model(architecture, image_size=32, classes=2)
+    for ours, theirs in zip(loaded.layers, fresh.layers, strict=True):
+        if ours.weights and ours.name != "logits":
+            pairs = zip(ours.get_weights(), theirs.get_weights(), strict=True)
+            assert all(not np.array_equal(a, b) for a, b in pairs), ours.name

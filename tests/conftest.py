@@ -1,0 +1,35 @@
+"""What several folders of tests share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty workspace."""
+    return Store(tmp_path / "workspace", threads=1)
+
+
+@pytest.fixture(scope="session")
+def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty-eight tiny lesions in HAM10000's layout, three of a class at least; do not write."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    write_synthetic_dataset(folder, lesions=38, image_size=24, seed=5)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def restored_log() -> Iterator[None]:
+    """Commands set up lesiontk's log; a test that follows must find it untouched."""
+    log = logging.getLogger("lesiontk")
+    before = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers[:], log.level, log.propagate = before

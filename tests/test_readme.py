@@ -1,0 +1,98 @@
+"""The README's commands and code run as they stand, on small data."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lesiontk.cli.main import cli
+from lesiontk.data.sources.synthesis import write_synthetic_dataset
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+LINES = [
+    line.partition("  #")[0].strip()
+    for language, block in BLOCKS
+    if language == "console"
+    for line in block.splitlines()
+    if line.strip()
+]
+INLINE = re.findall(r"`(lesiontk [a-z][^`]*)`", README)
+# So small that a run takes seconds; the commands themselves are the README's.
+SMALL = [
+    "train.epochs=1", "train.batch_size=16", "train.mixed_precision=false", "data.image_size=32",
+    "data.synthetic.lesions=70", "data.synthetic.image_size=40", "calibration.images=16",
+    "verify.min_agreement_int8=0", "evaluate.resamples=100", "bench.rounds=20", "gate={}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the README's reader has it: HAM10000, a picture, the published engines."""
+    folder = tmp_path_factory.mktemp("desk")
+    write_synthetic_dataset(folder / "HAM10000", lesions=70, image_size=40, seed=3)
+    picture = next((folder / "HAM10000").glob("*/*.jpg"))
+    (folder / "picture.jpg").write_bytes(picture.read_bytes())
+    (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    return folder
+
+
+def _shrink(words: list[str]) -> list[str]:
+    if words[0] in ("train", "run", "demo", "quantize", "bench", "report"):
+        return [*words, *(part for item in SMALL for part in ("--set", item))]
+    return words
+
+
+def test_the_readme_shows_the_commands_that_matter() -> None:
+    text = "\n".join(LINES)
+    for command in ("make demo", "make test", "lesiontk train", "lesiontk quantize --int8"):
+        assert command in text
+
+
+def test_make_knows_the_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in LINES:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE), line
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_the_order_they_stand(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk)
+    monkeypatch.delenv("LESIONTK_WORKSPACE", raising=False)
+    ran = []
+    for line in [*LINES, *INLINE]:
+        words = shlex.split(line)
+        if words[0] != "lesiontk":
+            continue
+        if words[1:3] == ["data", "fetch"]:
+            words = [*words, "--help"]  # what it does is tested against a local server
+        if words[1:] == ["run"] or "DIR" in words:
+            continue  # prose about an option, not a command
+        result = CliRunner().invoke(cli, _shrink(words[1:]))
+        assert result.exit_code == 0, f"{line}: {result.output} {result.exception!r}"
+        ran.append(words[1])
+    assert {"train", "quantize", "bench", "run", "predict", "evaluate", "doctor"} <= set(ran)
+
+
+@pytest.mark.slow
+def test_the_python_code_runs(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = [block for language, block in BLOCKS if language == "python"]
+    small = ", ".join(f'"{item}"' for item in SMALL)
+    assert '["train.epochs=2"]' in code
+    script = desk / "example.py"
+    script.write_text(code.replace('["train.epochs=2"]', f"[{small}]"))
+    monkeypatch.chdir(desk)
+    runpy.run_path(str(script))
+    printed = capsys.readouterr().out.split()
+    assert printed[0] in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

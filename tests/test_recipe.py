@@ -1,0 +1,253 @@
+"""A recipe says everything, survives being written down, and an error in it names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lesiontk.errors import UsageError
+from lesiontk.recipe import (
+    Recipe,
+    dump_recipe,
+    list_recipes,
+    override_recipe,
+    parse_recipe,
+    read_recipe,
+)
+
+PROBE = parse_recipe({"name": "probe", "gate": {"accuracy": {"max_drop": 0.01}}})
+
+
+def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a recipe with its path: "", "data", "data.split", ..."""
+    yield path, model
+    for name, known in model.model_fields.items():
+        if isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel):
+            yield from sections(known.annotation, f"{path}.{name}".lstrip("."))
+
+
+def value_at(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for part in key.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def write_yaml(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+# ------------------------------------------------------------------------------ what is shipped
+
+
+def test_recipes_are_shipped() -> None:
+    assert {"demo", "cnn_7class"} <= set(list_recipes())
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_shipped_recipe_loads_and_survives_being_written_down(name: str, tmp_path: Path) -> None:
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    written = write_yaml(tmp_path, dump_recipe(recipe))
+    assert read_recipe(written) == recipe
+
+
+def test_a_changed_value_does_not_survive_unnoticed(tmp_path: Path) -> None:
+    """The twin of the test above: its comparison sees one digit."""
+    text = dump_recipe(PROBE)
+    assert "batch_size: 32\n" in text
+    written = write_yaml(tmp_path, text.replace("batch_size: 32\n", "batch_size: 33\n"))
+    assert read_recipe(written) != PROBE
+
+
+def test_a_written_recipe_shows_every_default() -> None:
+    document = yaml.safe_load(dump_recipe(PROBE))
+    for path, model in sections(Recipe):
+        section = document
+        for part in path.split(".") if path else []:
+            section = section[part]
+        assert set(section) == set(model.model_fields), path or "recipe"
+
+
+def test_a_recipe_never_changes_after_it_was_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        PROBE.train.epochs = 3  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------ unknown keys
+
+
+@pytest.mark.parametrize(("path", "model"), list(sections(Recipe)))
+def test_an_unknown_key_names_the_nearest_in_every_section(
+    path: str, model: type[BaseModel]
+) -> None:
+    for key in model.model_fields:
+        where = f"{path}.{key}x".lstrip(".")
+        with pytest.raises(UsageError) as caught:
+            override_recipe(PROBE, [f"{where}=1"])
+        assert f"unknown key {where!r}. Did you mean {key!r}?" in str(caught.value)
+
+
+def test_an_unknown_key_of_a_gate_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"'gate\.accuracy\.max_drops'\. Did you mean 'max_drop'"):
+        override_recipe(PROBE, ["gate.accuracy.max_drops=1"])
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        override_recipe(PROBE, ["train.epoch=1", "data.fit=squash", "bench.rounds=1"])
+    for key in ("'train.epoch'", "data.fit", "bench.rounds"):
+        assert key in str(caught.value)
+
+
+# ------------------------------------------------------------------------------ overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.epochs=3", 3),
+        ("train.learning_rate=1e-4", 1e-4),
+        ("train.learning_rate=0.5", 0.5),
+        ("train.mixed_precision=true", True),
+        ("train.imbalance=focal_loss", ("focal_loss",)),
+        ("train.imbalance=[focal_loss, sqrt_sampling]", ("focal_loss", "sqrt_sampling")),
+        ("model.weights=none", "none"),
+        ("data.path=/a folder/with = in it", "/a folder/with = in it"),
+        ("data.path=null", None),
+        ("data.split.seed=11", 11),
+        ("convert=[tflite:int8]", ("tflite:int8",)),
+        ("gate.accuracy.max_drop=0.5", 0.5),
+        ("gate.accuracy.confidence=0.9", 0.9),
+    ],
+)
+def test_an_override_has_the_type_of_its_key(override: str, value: Any) -> None:
+    received = value_at(override_recipe(PROBE, [override]), override.partition("=")[0])
+    assert received == value
+    assert type(received) is type(value)
+
+
+def test_a_section_can_be_overridden_whole() -> None:
+    recipe = override_recipe(PROBE, ["data.synthetic={lesions: 70}"])
+    assert recipe.data.synthetic.lesions == 70
+
+
+def test_a_metric_with_brackets_can_be_overridden() -> None:
+    recipe = override_recipe(PROBE, ["gate.recall[mel].max_drop=0.02"])
+    assert recipe.gate["recall[mel]"].max_drop == 0.02
+    assert set(recipe.gate) == {"accuracy", "recall[mel]"}
+
+
+def test_the_last_override_holds_and_the_recipe_itself_is_kept() -> None:
+    changed = override_recipe(PROBE, ["train.epochs=3", "train.epochs=4"])
+    assert changed.train.epochs == 4
+    assert PROBE.train.epochs != 4
+    assert changed.model_copy(update={"train": PROBE.train}) == PROBE
+
+
+def test_a_recipe_is_read_with_overrides() -> None:
+    assert read_recipe("demo", ["train.epochs=3"]).train.epochs == 3
+    assert read_recipe("demo").train.epochs != 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "is not section.key=value"),
+        ("=3", "is not section.key=value"),
+        ("name.first=3", "'name' is a value, not a section"),
+        ("train.epochs.first=3", "'epochs' is a value, not a section"),
+        ("train.epochs=[1", "'train.epochs=\\[1': its value is not valid YAML"),
+        ("train.imbalance={a: 1, a: 2}", "the key 'a' stands there twice"),
+    ],
+)
+def test_an_override_that_cannot_be_understood_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        override_recipe(PROBE, [override])
+
+
+# ------------------------------------------------------------------------------ bad values
+
+
+@pytest.mark.parametrize(
+    ("override", "received"),
+    [
+        ("train.epochs=0", "0"),
+        ("train.epochs=soon", "'soon'"),
+        ("train.epochs=2.5", "2.5"),
+        ("train.epochs=", "None"),
+        ("description=", "None"),
+        ("train.learning_rate=0", "0"),
+        ("train.learning_rate=.inf", "inf"),
+        ("train.warmup_epochs=.inf", "inf"),
+        ("train.weight_decay=.nan", "nan"),
+        ("data.fit=squash", "'squash'"),
+        ("data.image_size=8", "8"),
+        ("data.split.test=0.5", "0.5"),
+        ("data.split.group=image_id", "'image_id'"),
+        ("train=3", "3"),
+        ("model.weights=no", "False"),
+        ("convert=[]", "[]"),
+        ("gate.accuracy.max_drop=-0.1", "-0.1"),
+        ("gate.accuracy.confidence=0.5", "0.5"),
+        ("name=Two Words", "'Two Words'"),
+    ],
+)
+def test_a_value_out_of_range_names_its_key_and_itself(override: str, received: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        override_recipe(PROBE, [override])
+    message = str(caught.value)
+    assert message.startswith(f"the recipe is not valid: {override.partition('=')[0]}")
+    assert f"(received {received})" in message
+
+
+def test_a_gate_needs_its_bound() -> None:
+    with pytest.raises(UsageError, match=r"gate\.accuracy\.max_drop: Field required"):
+        parse_recipe({"name": "probe", "gate": {"accuracy": {}}})
+
+
+def test_a_recipe_needs_its_name() -> None:
+    with pytest.raises(UsageError, match="name: Field required"):
+        parse_recipe({})
+
+
+# ------------------------------------------------------------------------------ bad files
+
+
+def test_an_unknown_recipe_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown recipe 'dmo'; known .* Did you mean 'demo'\?"):
+        read_recipe("dmo")
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UsageError, match=r"recipe file nowhere/mine\.yaml does not exist"):
+        read_recipe("nowhere/mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [probe", r"mine\.yaml is not valid YAML: .*line 1"),
+        ("name: probe\ntrain: {epochs: 1, epochs: 2}", "the key 'epochs' stands there twice"),
+        ("- name\n- probe\n", r"mine\.yaml is list; expected keys"),
+        ("", r"mine\.yaml is NoneType; expected keys"),
+        ("name: probe\ntrain:\n", r"train: .* \(received None\)"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        read_recipe(write_yaml(tmp_path, text))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UsageError, match=r"mine\.yaml cannot be read .* expected a YAML text"):
+        read_recipe(str(tmp_path / "mine.yaml"))

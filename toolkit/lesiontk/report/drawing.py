@@ -1,0 +1,122 @@
+"""Figures as self-contained pictures: one style, the same bytes for the same data."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+POINTS_PER_INCH = 72
+WIDTH = 10.0  # inches; about the width of the report's text
+
+# Okabe & Ito's colours, told apart by readers with any colour vision.
+BLACK, BLUE, VERMILLION, GREEN = "#1a1a1a", "#0072B2", "#D55E00", "#009E73"
+PURPLE, SKY, ORANGE, GREY = "#CC79A7", "#56B4E9", "#E69F00", "#6b7280"
+BACKEND_COLOURS = {"keras": BLACK, "tflite": BLUE, "onnx": VERMILLION, "tensorrt": GREEN}
+OTHER_COLOURS = (PURPLE, SKY, ORANGE, GREY)
+PRECISION_MARKERS = {"float32": "o", "float16": "s", "int8": "D"}
+OTHER_MARKER = "^"
+
+STYLE = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lesiontk",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#9aa1ab",
+    "axes.labelcolor": "#374151",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.color": "#1f2937",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a ``data:`` address, what it shows in words, and its size in CSS pixels."""
+
+    source: str
+    alternative: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an engine is drawn in every figure: colour says the back end, shape the precision."""
+
+    colour: str
+    marker: str
+    face: str
+    dashes: str
+
+
+def look_of_engines(targets: Sequence[str]) -> dict[str, Look]:
+    """Return the look of each target; hollow markers and dashed lines are full precision."""
+    unknown = [t.partition(":")[0] for t in targets if t.partition(":")[0] not in BACKEND_COLOURS]
+    extra = {name: OTHER_COLOURS[i % 4] for i, name in enumerate(dict.fromkeys(unknown))}
+    looks = {}
+    for target in targets:
+        backend, _, precision = target.partition(":")
+        colour = {**BACKEND_COLOURS, **extra}[backend]
+        full = precision == "float32"
+        looks[target] = Look(
+            colour=colour,
+            marker=PRECISION_MARKERS.get(precision, OTHER_MARKER),
+            face="white" if full else colour,
+            dashes="--" if full else "-",
+        )
+    return looks
+
+
+def draw_picture(draw: Callable[[Figure], None], height: float, alternative: str) -> Picture:
+    """Return what `draw` puts on a figure of `height` inches, as SVG.
+
+    Settings of the user's own matplotlibrc have no effect, and no date or id is left to chance.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(WIDTH, height), dpi=POINTS_PER_INCH)
+        draw(figure)
+        stream = io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", dpi=POINTS_PER_INCH, metadata=nothing)
+    encoded = base64.b64encode(stream.getvalue()).decode("ascii")
+    return Picture(
+        source=f"data:image/svg+xml;base64,{encoded}",
+        alternative=alternative,
+        width=round(WIDTH * 96),
+        height=round(height * 96),
+    )
+
+
+def show_percent(axis: Any) -> None:
+    """Label an axis of shares 0..1 in percent."""
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+
+
+def draw_error_bar(
+    axes: Any, x: float, y: float, interval: tuple[float, float] | None, look: Look, **options: Any
+) -> None:
+    """Draw one marker; `interval` gives the ends of its whisker along ``along``, x or y."""
+    along, size, label = options["along"], options["size"], options.get("label")
+    if interval is not None:
+        ends = (interval, (y, y)) if along == "x" else ((x, x), interval)
+        axes.plot(*ends, color=look.colour, linewidth=1.4, alpha=0.55, solid_capstyle="round")
+    axes.plot(
+        x, y, look.marker, color=look.colour, markerfacecolor=look.face, markersize=size,
+        markeredgewidth=1.4, label=label, zorder=3,
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""The accuracy-latency plot: every engine, its interval, its size, and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from lesiontk.report.drawing import (
+    GREY,
+    Look,
+    Picture,
+    draw_error_bar,
+    draw_picture,
+    show_percent,
+)
+from lesiontk.report.formatting import (
+    format_bytes,
+    format_latency,
+    format_number,
+    format_percent,
+)
+from lesiontk.report.pareto import Box, EnginePoint, find_pareto_front, place_labels
+
+LARGEST_MARKER = 22.0  # diameter in points of the largest engine's marker
+SMALLEST_MARKER = 4.0
+
+
+def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Picture:
+    """Draw balanced accuracy over median latency; area is file size, the line the Pareto front."""
+    front = find_pareto_front(points)
+    largest = max(point.size_bytes for point in points)
+
+    def draw(figure: Figure) -> None:
+        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=0.97)
+        axes = figure.subplots()
+        _limit_pareto(axes, points)
+        _draw_front(axes, [points[index] for index in front])
+        markers = []
+        for point in points:
+            size = max(SMALLEST_MARKER, LARGEST_MARKER * (point.size_bytes / largest) ** 0.5)
+            interval = None if point.low is None or point.high is None else (point.low, point.high)
+            draw_error_bar(
+                axes, point.latency_ms, point.score, interval, looks[point.name],
+                along="y", size=size,
+            )  # fmt: skip
+            markers.append(size)
+        _label_points(axes, figure, points, markers, front)
+        axes.set_xlabel("median latency of one image, ms (logarithmic; left is faster)")
+        axes.set_ylabel("balanced accuracy")
+        axes.grid(True)
+
+    words = "; ".join(
+        f"{p.name}: {format_latency(p.latency_ms)}, {format_percent(p.score)}, "
+        f"{format_bytes(p.size_bytes)}"
+        for p in points
+    )
+    best = ", ".join(points[index].name for index in front)
+    return draw_picture(
+        draw, 4.8, f"Balanced accuracy over median latency. {words}. On the Pareto front: {best}."
+    )
+
+
+def _limit_pareto(axes: Any, points: Sequence[EnginePoint]) -> None:
+    """Set both ranges with room for markers and labels, and readable logarithmic ticks."""
+    low, high = min(p.latency_ms for p in points), max(p.latency_ms for p in points)
+    margin = max((high / low) ** 0.18, 1.5)
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    ticks = [
+        digit * 10.0**power
+        for power in range(-5, 6)
+        for digit in ((1, 2, 3, 5, 7) if high / low < 30 else (1, 3))
+        if low / margin <= digit * 10.0**power <= high * margin
+    ]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: format_number(value, 1))
+    bottom = min(p.score if p.low is None else p.low for p in points)
+    top = max(p.score if p.high is None else p.high for p in points)
+    room = max(0.12 * (top - bottom), 0.01)
+    axes.set_ylim(bottom - room, top + room)
+    show_percent(axes.yaxis)
+
+
+def _draw_front(axes: Any, front: Sequence[EnginePoint]) -> None:
+    """Draw the border of what no engine reaches: up at each engine of the front, then right."""
+    bottom, right = axes.get_ylim()[0], axes.get_xlim()[1]
+    x = [front[0].latency_ms, *(point.latency_ms for point in front), right]
+    y = [bottom, *(point.score for point in front), front[-1].score]
+    axes.step(x, y, where="post", color=GREY, linestyle="--", linewidth=1.2, zorder=1)
+
+
+def _label_points(
+    axes: Any,
+    figure: Figure,
+    points: Sequence[EnginePoint],
+    diameters: Sequence[float],
+    front: Sequence[int],
+) -> None:
+    """Write each engine's name and figures where nothing else stands."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+
+    def locate(x: float, y: float) -> tuple[float, float]:
+        across, up = axes.transData.transform((x, y))
+        return float(across), float(up)
+
+    texts, anchors, whiskers = [], [], []
+    for index, (point, diameter) in enumerate(zip(points, diameters, strict=True)):
+        note = f"{format_latency(point.latency_ms)}, {format_bytes(point.size_bytes)}"
+        texts.append(
+            axes.text(
+                0, 0, f"{point.name}\n{note}", fontsize=9, transform=None, linespacing=1.25,
+                fontweight="bold" if index in front else "normal", zorder=4,
+            )
+        )  # fmt: skip
+        x, y = locate(point.latency_ms, point.score)
+        half = diameter / 2 + 1
+        anchors.append(Box(x - half, y - half, x + half, y + half))
+        if point.low is not None and point.high is not None:
+            ends = (locate(point.latency_ms, value)[1] for value in (point.low, point.high))
+            whiskers.append(Box(x - 2, next(ends), x + 2, next(ends)))
+    extents = [text.get_window_extent(renderer) for text in texts]
+    frame = axes.get_window_extent(renderer)
+    boxes = place_labels(
+        anchors,
+        [(extent.width, extent.height) for extent in extents],
+        whiskers,
+        Box(frame.x0 + 4, frame.y0 + 4, frame.x1, frame.y1),
+    )
+    for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
+        text.set_position((box.left - extent.x0, box.bottom - extent.y0))
+        _draw_leader(axes, anchor, box)
+
+
+def _draw_leader(axes: Any, anchor: Box, box: Box) -> None:
+    """Join a label to its marker where it had to go away from it."""
+    x, y = (anchor.left + anchor.right) / 2, (anchor.bottom + anchor.top) / 2
+    near_x = min(max(x, box.left), box.right)
+    near_y = min(max(y, box.bottom), box.top)
+    if abs(near_x - x) > 24 or abs(near_y - y) > 24:
+        axes.plot([x, near_x], [y, near_y], color="#9aa1ab", linewidth=0.8, transform=None)

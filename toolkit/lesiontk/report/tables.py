@@ -1,0 +1,283 @@
+"""What the report's tables show, as records: computed here, so that the template only prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lesiontk.evaluate.metrics import order_labels
+from lesiontk.report.pareto import EnginePoint, find_pareto_front
+from lesiontk.report.wording import is_reduced, name_target
+
+MAX_CHANGED = 40
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedImage:
+    """A row of the predictions: its image, the group that is resampled, the lesion if known."""
+
+    image_id: str
+    group: str
+    lesion_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """One acceptance rule on one engine; `passed` is None where it could not be judged."""
+
+    engine: str
+    metric: str
+    drop: float | None
+    judged: float | None
+    max_drop: float
+    confidence: float | None
+    passed: bool | None
+
+    @property
+    def words(self) -> str:
+        """The verdict as a word."""
+        return {True: "passed", False: "failed", None: "not judged"}[self.passed]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedImage:
+    """An image to which an engine gives another class than its parent does."""
+
+    row: int
+    image: JudgedImage | None
+    true_label: str
+    from_label: str
+    to_label: str
+    right_before: bool
+    right_after: bool
+    confidence_before: float | None
+    confidence_after: float | None
+    is_critical_loss: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedTable:
+    """The changed images of one engine, the losses of the critical label first.
+
+    `lesions` is None where the images' lesions are not known; `left_out` rows are not listed.
+    """
+
+    engine: str
+    parent: str
+    judged: int
+    images: int
+    lesions: int | None
+    critical_losses: int
+    lost: int
+    gained: int
+    rows: tuple[ChangedImage, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionRow:
+    """Counts of one true label; `shares` are of the row's total, None for a row without images."""
+
+    label: str
+    total: int
+    counts: tuple[int, ...]
+    shares: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionTable:
+    """A confusion matrix, and every engine that has exactly this one."""
+
+    engines: tuple[str, ...]
+    labels: tuple[str, ...]
+    rows: tuple[ConfusionRow, ...]
+
+
+def label_order(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels with the critical one first."""
+    critical = str(benchmark["critical"])
+    rest = [label for label in order_labels(benchmark["labels"]) if label != critical]
+    return (critical, *rest)
+
+
+def list_points(benchmark: Mapping[str, Any]) -> tuple[EnginePoint, ...]:
+    """Return the engines whose balanced accuracy is known, for the accuracy-latency plot."""
+    points = []
+    for row in benchmark["rows"]:
+        score = row["metrics"]["balanced_accuracy"]
+        if score["value"] is not None:
+            points.append(
+                EnginePoint(
+                    name=name_target(row),
+                    latency_ms=row["latency_ms"]["median"],
+                    score=score["value"],
+                    low=score["low"],
+                    high=score["high"],
+                    size_bytes=row["size_bytes"],
+                )
+            )
+    return tuple(points)
+
+
+def list_front(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the targets on the Pareto front of latency and balanced accuracy, fastest first."""
+    points = list_points(benchmark)
+    return tuple(points[index].name for index in find_pareto_front(points))
+
+
+def list_verdicts(
+    benchmark: Mapping[str, Any], rules: Mapping[str, Mapping[str, Any]]
+) -> tuple[GateVerdict, ...]:
+    """Return each rule's verdict on each engine of reduced precision, failures first.
+
+    A rule of the recipe without a result is listed as not judged, so that it is not overlooked.
+    """
+    verdicts = [GateVerdict(**result) for result in benchmark["gate"]]
+    known = {(verdict.engine, verdict.metric) for verdict in verdicts}
+    for row in filter(is_reduced, benchmark["rows"]):
+        for metric, rule in rules.items():
+            if (name_target(row), metric) not in known:
+                verdicts.append(
+                    GateVerdict(
+                        engine=name_target(row),
+                        metric=metric,
+                        drop=None,
+                        judged=None,
+                        max_drop=rule["max_drop"],
+                        confidence=rule.get("confidence"),
+                        passed=None,
+                    )
+                )
+    return tuple(sorted(verdicts, key=lambda v: (False, None, True).index(v.passed)))
+
+
+def count_changed_lesions(
+    changed: Sequence[Mapping[str, Any]], images: Sequence[JudgedImage]
+) -> int | None:
+    """Return how many lesions have an image among `changed`, None if lesions are not known."""
+    return len({images[image["index"]].group for image in changed}) if images else None
+
+
+def list_changed(
+    benchmark: Mapping[str, Any],
+    images: Sequence[JudgedImage],
+    confidences: Mapping[str, Sequence[float]],
+) -> tuple[ChangedTable, ...]:
+    """Return a table for every engine of reduced precision, and any other that changed a class."""
+    critical = str(benchmark["critical"])
+    tables = []
+    for row in benchmark["rows"]:
+        versus = row["versus_parent"]
+        if versus is None or not (is_reduced(row) or versus["changed"]):
+            continue
+        changed = [
+            _changed_image(entry, name_target(row), versus["parent"], critical, images, confidences)
+            for entry in versus["changed"]
+        ]
+        changed.sort(key=lambda image: _urgency(image, critical))
+        tables.append(
+            ChangedTable(
+                engine=name_target(row),
+                parent=versus["parent"],
+                judged=versus["n"],
+                images=len(changed),
+                lesions=count_changed_lesions(versus["changed"], images),
+                critical_losses=sum(image.is_critical_loss for image in changed),
+                lost=sum(image.right_before for image in changed),
+                gained=sum(image.right_after for image in changed),
+                rows=tuple(changed[:MAX_CHANGED]),
+                left_out=max(0, len(changed) - MAX_CHANGED),
+            )
+        )
+    return tuple(tables)
+
+
+def _changed_image(
+    entry: Mapping[str, Any],
+    target: str,
+    parent: str,
+    critical: str,
+    images: Sequence[JudgedImage],
+    confidences: Mapping[str, Sequence[float]],
+) -> ChangedImage:
+    row = int(entry["index"])
+
+    def confidence(engine: str) -> float | None:
+        return confidences[engine][row] if engine in confidences else None
+
+    return ChangedImage(
+        row=row,
+        image=images[row] if images else None,
+        true_label=entry["true_label"],
+        from_label=entry["from_label"],
+        to_label=entry["to_label"],
+        right_before=entry["right_before"],
+        right_after=entry["right_after"],
+        confidence_before=confidence(parent),
+        confidence_after=confidence(target),
+        is_critical_loss=entry["true_label"] == critical and entry["right_before"],
+    )
+
+
+def _urgency(image: ChangedImage, critical: str) -> tuple[bool, bool, bool, bool, str, int]:
+    """Sort key: critical lost, other critical, other lost, wrong either way, gained."""
+    return (
+        not image.is_critical_loss,
+        image.true_label != critical,
+        not image.right_before,
+        image.right_after,
+        image.true_label,
+        image.row,
+    )
+
+
+def list_confusions(
+    benchmark: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
+) -> tuple[ConfusionTable, ...]:
+    """Return the confusion matrices of `list_compared`; engines with equal ones share a table."""
+    labels = label_order(benchmark)
+    engines_by_matrix: dict[tuple[tuple[int, ...], ...], list[str]] = {}
+    for target in list_compared(benchmark):
+        if target in metrics:
+            document = metrics[target]
+            order = [list(document["labels"]).index(label) for label in labels]
+            matrix = tuple(tuple(document["confusion"][i][j] for j in order) for i in order)
+            engines_by_matrix.setdefault(matrix, []).append(target)
+    return tuple(
+        ConfusionTable(
+            engines=tuple(engines),
+            labels=labels,
+            rows=tuple(map(_confusion_row, labels, matrix)),
+        )
+        for matrix, engines in engines_by_matrix.items()
+    )
+
+
+def _confusion_row(label: str, counts: tuple[int, ...]) -> ConfusionRow:
+    total = sum(counts)
+    shares = tuple(count / total if total else None for count in counts)
+    return ConfusionRow(label, total, counts, shares)
+
+
+def list_compared(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the engines of reduced precision and their parents, parents first; else all."""
+    rows = benchmark["rows"]
+    reduced = [row for row in rows if is_reduced(row)]
+    if not reduced:
+        return tuple(map(name_target, rows))
+    parents = {row["versus_parent"]["parent"] for row in reduced if row["versus_parent"]}
+    chosen = [row for row in rows if name_target(row) in parents]
+    return tuple(map(name_target, [*chosen, *(row for row in reduced if row not in chosen)]))
+
+
+def describe_labels(
+    labels: Sequence[str], evaluation: Mapping[str, Any], split: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Return for each label how many images, and lesions if known, were judged."""
+    totals = dict(zip(evaluation["labels"], map(sum, evaluation["confusion"]), strict=True))
+    lesions = split["lesions"].get(evaluation.get("side", "test"), {}) if split else {}
+    return {
+        label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
+        for label in labels
+    }

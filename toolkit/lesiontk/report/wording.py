@@ -1,0 +1,184 @@
+"""Names and sentences in plain words, for readers who do not know the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lesiontk.report.formatting import (
+    format_bytes,
+    format_latency,
+    format_percent,
+    format_ratio,
+    points_estimate,
+    share_estimate,
+)
+
+LABEL_NAMES = {
+    "akiec": "actinic keratosis, intraepithelial carcinoma",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic nevus",
+    "vasc": "vascular lesion",
+    "malignant": "malignant lesions",
+    "benign": "benign lesions",
+}
+BACKEND_NAMES = {
+    "keras": "Keras",
+    "tflite": "TFLite",
+    "onnx": "ONNX",
+    "tensorrt": "TensorRT",
+}
+FULL_PRECISION = "float32"
+
+# By the operator's type in lower case. What is not here has no recorded reason.
+REASONS_FOR_FLOAT = {
+    "softmax": "kept in float on purpose: on a few logits it costs nothing, and int8 "
+    "probabilities would come in steps of 1/256",
+}
+NO_REASON = "no reason was recorded"
+
+
+def name_label(label: str) -> str:
+    """Return what a label stands for, or the label itself."""
+    return LABEL_NAMES.get(label, label)
+
+
+def name_backend(backend: str) -> str:
+    """Return a back end's name as its makers write it."""
+    return BACKEND_NAMES.get(backend, backend)
+
+
+def name_recall(label: str) -> str:
+    """Return ``melanoma recall``, ``recall of malignant lesions``."""
+    return "melanoma recall" if label == "mel" else f"recall of {name_label(label)}"
+
+
+def name_metric(metric: str) -> str:
+    """Return a metric's name in words: ``recall[mel]`` is ``melanoma recall``."""
+    if metric.startswith("recall[") and metric.endswith("]"):
+        return name_recall(metric[len("recall[") : -1])
+    return metric.replace("_", " ").replace("auc", "AUC")
+
+
+def name_target(row: Mapping[str, Any]) -> str:
+    """Return the target of a benchmark's row, ``tflite:int8``."""
+    return f"{row['backend']}:{row['precision']}"
+
+
+def name_engine(target: str) -> str:
+    """Return ``int8 TFLite`` for ``tflite:int8``."""
+    backend, _, precision = target.partition(":")
+    return f"{precision} {name_backend(backend)}"
+
+
+def is_reduced(row: Mapping[str, Any]) -> bool:
+    """Whether a benchmark's row is of an engine in less than full precision."""
+    return bool(row["precision"] != FULL_PRECISION)
+
+
+def explain_float_operator(entry: str) -> str:
+    """Return why an operator such as ``SOFTMAX -> name`` stayed in float."""
+    words = entry.split()
+    return REASONS_FOR_FLOAT.get(words[0].lower() if words else "", NO_REASON)
+
+
+def summarise_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a sentence for each engine of reduced precision, in order of importance.
+
+    Without such an engine there is one sentence, about the fastest.
+    """
+    rows = order_by_importance(benchmark)
+    critical = str(benchmark["critical"])
+    reduced = [row for row in rows if is_reduced(row)]
+    if reduced:
+        return tuple(summarise_engine(row, critical) for row in reduced)
+    return (_summarise_full_precision(rows, critical),)
+
+
+def order_by_importance(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows: reduced precision first, then what passed its gates, then the faster."""
+    failed = {result["engine"] for result in benchmark["gate"] if not result["passed"]}
+    return sorted(
+        benchmark["rows"],
+        key=lambda row: (
+            not is_reduced(row), name_target(row) in failed, row["latency_ms"]["median"],
+        ),
+    )  # fmt: skip
+
+
+def summarise_engine(row: Mapping[str, Any], critical: str) -> str:
+    """Return one sentence on an engine against its parent, computed from its benchmark row."""
+    engine, versus = name_engine(name_target(row)), row["versus_parent"]
+    if versus is None:
+        return (
+            f"The {engine} engine answers in {format_latency(row['latency_ms']['median'])} and "
+            f"takes {format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}. No "
+            "full-precision parent was measured beside it."
+        )
+    speed, speed_word = _compare_ratio(versus["speedup"], "faster", "slower", "fast")
+    size, size_word = _compare_ratio(versus["size_ratio"], "smaller", "larger", "large")
+    joint = "and" if speed_word == size_word else f"{speed_word} and"
+    return (
+        f"The {engine} engine is {speed} {joint} {size} {size_word} its parent, "
+        f"{name_engine(versus['parent'])}; {_describe_change(versus, critical)}."
+    )
+
+
+def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> tuple[str, str]:
+    """Return ``2.8× faster`` and ``than``; within 2 % the two are called equal."""
+    if ratio > 1.02:
+        return f"{format_ratio(ratio)} {more}", "than"
+    if ratio < 0.98:
+        return f"{format_ratio(1 / ratio)} {less}", "than"
+    return f"practically as {equal}", "as"
+
+
+def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
+    judged = f"{versus['n']} test images of {versus['lesions']} lesions"
+    recall = versus["differences"].get(f"recall[{critical}]")
+    if not versus["changed"]:
+        return (
+            f"none of the {judged} changes class, so that balanced accuracy and "
+            f"{name_recall(critical)} stay as they are"
+        )
+    level = f"{100 * versus['confidence']:g} % interval"
+    balanced = points_estimate(versus["differences"]["balanced_accuracy"])
+    text = f"balanced accuracy changes by {balanced.value} points"
+    if balanced.interval:
+        text += f" ({level} {balanced.interval})"
+    if recall is None or recall["value"] is None:
+        text += f", {name_recall(critical)} cannot be judged"
+    else:
+        change = points_estimate(recall)
+        text += f", {name_recall(critical)} by {change.value} points"
+        text += f" ({change.interval})" if change.interval else ""
+    return f"{text}; {len(versus['changed'])} of {judged} change class"
+
+
+def _summarise_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:
+    row = min(rows, key=lambda row: row["latency_ms"]["median"])
+    engine = name_engine(name_target(row))
+    latency = format_latency(row["latency_ms"]["median"])
+    if len(rows) == 1:
+        return (
+            f"The {engine} engine answers in {latency} and takes "
+            f"{format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}. There is no "
+            "engine of reduced precision in this report."
+        )
+    return (
+        f"All {len(rows)} engines are in full precision; the fastest, {engine}, answers in "
+        f"{latency} and takes {format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}."
+    )
+
+
+def _state_scores(row: Mapping[str, Any], critical: str) -> str:
+    balanced = share_estimate(row["metrics"]["balanced_accuracy"])
+    recall = row["metrics"][f"recall[{critical}]"]["value"]
+    text = f"balanced accuracy is {balanced.value}"
+    text += f" ({balanced.interval})" if balanced.interval else ""
+    if recall is None:
+        return f"{text}, {name_recall(critical)} cannot be judged"
+    return f"{text}, {name_recall(critical)} {format_percent(recall)}, n = {row['n']}"

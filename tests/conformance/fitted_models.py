@@ -5,13 +5,21 @@ A network fresh from its initialiser answers every picture alike; then any damag
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.backends import BACKENDS
+from lesiontk.backends.backend import ConversionRecord, QuantizationPlan
+from lesiontk.backends.keras_backend import save_model
+from lesiontk.evaluate.verification import Verification, verify_outputs
 from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, build_model
+from lesiontk.recipe import VerifyRule
+from lesiontk.records import EngineSpec, Preprocessing
 
 # RGB; none is another with red and blue exchanged.
 PALETTE = np.array(
@@ -30,7 +38,7 @@ PALETTE = np.array(
 def draw_pictures(
     count: int, size: int, classes: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return uint8 [count, size, size, 3], a disc on a ground, and int64 [count]: the disc's colour."""
+    """Return uint8 [count, size, size, 3], discs on grounds, and int64 [count], their colours."""
     generator = np.random.default_rng(seed)
     targets = np.arange(count) % classes
     rows, columns = np.mgrid[:size, :size]
@@ -65,7 +73,11 @@ def build_fitted_model(architecture: Architecture, *, image_size: int, classes: 
 
 
 def _settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
-    """Give every normalisation layer scales and statistics like those of a trained one."""
+    """Give every normalisation layer scales and statistics like those of a trained one.
+
+    The large offset keeps most units open: a deep random network that clips half of its units blows
+    any small difference up until its answers say nothing, which no trained network does.
+    """
     generator = np.random.default_rng(3)
     kind = import_keras().layers.BatchNormalization
     layers = [layer for layer in model.layers if isinstance(layer, kind)]
@@ -78,3 +90,61 @@ def _settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
     model(pictures, training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+
+
+SPEC = EngineSpec(
+    labels=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
+    preprocessing=Preprocessing(32, "stretch"),
+    task="seven_class",
+    backend="keras",
+    precision="float32",
+    recipe="fitted",
+    split_hash="5" * 64,
+    licence="CC0",
+)
+
+
+class FittedParent:
+    """A fitted model on disk, what it answers to `pictures`, and the engines made of it so far."""
+
+    def __init__(self, architecture: Architecture, folder: Path) -> None:
+        self.folder = folder
+        self.pictures, self.targets = draw_pictures(56, 32, 7, seed=2)
+        self.plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
+        model = build_fitted_model(architecture, image_size=32, classes=7)
+        self.outputs = np.asarray(model.predict_on_batch(self.pictures.astype(np.float32)))
+        save_model(model, SPEC, folder / "model.keras")
+        self.files = {"model": folder / "model.keras"}
+        self.records: dict[str, ConversionRecord] = {}
+
+    def convert(self, target: str) -> Path:
+        """Return the engine file of a target; what it is derived from is made before it."""
+        if target not in self.files:
+            self.records[target] = self.convert_into(target, self.folder)
+            self.files[target] = self.folder / self.records[target].file
+        return self.files[target]
+
+    def convert_into(self, target: str, folder: Path) -> ConversionRecord:
+        """Convert anew, into another folder."""
+        name, _, precision = target.partition(":")
+        backend = BACKENDS.get(name)()
+        info = backend.info.precisions[precision]
+        return backend.convert(
+            self.convert(info.derived_from),
+            precision,
+            replace(SPEC, backend=name, precision=precision),
+            self.plan if info.calibrated else None,
+            folder,
+        )
+
+    def verify(self, target: str, outputs: NDArray[np.float32]) -> Verification:
+        """Compare a target's answers to `pictures` with the parent's."""
+        name, _, precision = target.partition(":")
+        structure = BACKENDS.get(name)().inspect(self.convert(target))
+        return verify_outputs(
+            self.outputs,
+            outputs,
+            precision=precision,
+            int8_weight_share=structure.int8_weight_share,
+            rule=VerifyRule(),
+        )

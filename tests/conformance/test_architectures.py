@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,33 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.backends import BACKENDS, open_engine
-from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.keras_backend import save_model
+from lesiontk.backends import open_engine
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.evaluate.verification import Verification, verify_outputs
 from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import Architecture, build_model
-from lesiontk.recipe import VerifyRule
-from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.models.architecture import build_model
 
-from .fitted_models import build_fitted_model, draw_pictures
+from .fitted_models import FittedParent, draw_pictures
 
 SHARED_WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights"
 QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # it takes seconds to build
 LOADABLE = [name for name, entry in ARCHITECTURES.items() if entry.load is not None]
 
 Pixels = NDArray[np.float32]
+
+
+def save_one_array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    return stream.getvalue()
+
+
+NO_WEIGHTS = {
+    "empty": b"",
+    "text": b"no weights",
+    "cut short": b"PK\x03\x04 a zip of which this is the beginning",
+    "another file of NumPy's": save_one_array(),
+}
 
 
 def normalise_rgb(scale: float, shift: float) -> Callable[[Pixels], Pixels]:
@@ -158,7 +168,7 @@ def test_weights_are_refused_where_none_were_published(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in LOADABLE if name in QUICK])
-@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 a zip cut short"])
+@pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_a_file_that_holds_no_weights_is_a_data_error(
     name: str, content: bytes, tmp_path: Path
 ) -> None:
@@ -173,72 +183,20 @@ def test_a_file_that_holds_no_weights_is_a_data_error(
 # ------------------------------------------------------------------------ int8
 
 
-@pytest.fixture(scope="session")
-def int8_outputs(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, str], tuple[Path, Path]]:
-    """Return a function from a name and a back end to the files of parent and int8 engine."""
-    made: dict[tuple[str, str], Path] = {}
-
-    def convert(name: str, backend_name: str) -> tuple[Path, Path]:
-        folder = tmp_path_factory.getbasetemp() / f"architecture-{name}"
-        if (name, "model") not in made:
-            folder.mkdir()
-            model = build_fitted_model(ARCHITECTURES.get(name), image_size=32, classes=7)
-            spec = EngineSpec(
-                labels=tuple("abcdefg"),
-                preprocessing=Preprocessing(32),
-                task="test",
-                backend="keras",
-                precision="float32",
-                recipe="test",
-                split_hash="0" * 64,
-            )
-            save_model(model, spec, folder / "model.keras")
-            made[name, "model"] = folder / "model.keras"
-        return made[name, "model"], _derive(name, f"{backend_name}:int8", folder, made)
-
-    return convert
-
-
-def _derive(name: str, target: str, folder: Path, made: dict[tuple[str, str], Path]) -> Path:
-    if (name, target) not in made:
-        backend_name, _, precision = target.partition(":")
-        backend = BACKENDS.get(backend_name)()
-        source = _derive(name, backend.info.precisions[precision].derived_from, folder, made)
-        with open_engine(made[name, "model"]) as engine:
-            spec = engine.spec
-        plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
-        record = backend.convert(source, precision, spec, plan, folder)
-        made[name, target] = folder / record.file
-    return made[name, target]
-
-
-def verify(parent: Path, child: Path, pictures: NDArray[np.uint8], *, bgr: bool) -> Verification:
-    with open_engine(parent) as before, open_engine(child) as after:
-        return verify_outputs(
-            before.predict(pictures),
-            after.predict(pictures[..., ::-1] if bgr else pictures),
-            precision="int8",
-            int8_weight_share=BACKENDS.get(after.spec.backend)().inspect(child).int8_weight_share,
-            rule=VerifyRule(),
-        )
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tflite", "onnx"])
+@pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
 @pytest.mark.parametrize("name", QUICK)
 def test_its_int8_engine_agrees_with_it(
-    name: str, backend: str, int8_outputs: Callable[[str, str], tuple[Path, Path]]
+    name: str, target: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:
-    parent, child = int8_outputs(name, backend)
-    pictures, targets = draw_pictures(56, 32, 7, seed=2)
-    with open_engine(parent) as engine:
-        answers = engine.predict(pictures).argmax(axis=1)
-    assert np.mean(answers == targets) > 0.6  # the parent tells pictures apart
-    right = verify(parent, child, pictures, bgr=False)
+    parent = fitted_parent(name)
+    answers = parent.outputs.argmax(axis=1)
+    assert np.mean(answers == parent.targets) > 0.6  # the parent tells pictures apart
+    with open_engine(parent.convert(target)) as engine:
+        right = parent.verify(target, engine.predict(parent.pictures))
+        wrong = parent.verify(target, engine.predict(parent.pictures[..., ::-1]))
     assert right.passed, [str(check) for check in right.checks]
-    assert not verify(parent, child, pictures, bgr=True).passed
+    assert not wrong.passed
 
 
 # --------------------------------------------------------------------- weights

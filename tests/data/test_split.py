@@ -161,7 +161,7 @@ def test_shares_that_are_not_met_are_noticed() -> None:
     """The twin of the tests above: a split with an emptied side fails their check."""
     sides = deal(BIG)
     assert shares_are_met(BIG, sides)
-    assert not shares_are_met(BIG, {image: "train" for image in sides})
+    assert not shares_are_met(BIG, dict.fromkeys(sides, "train"))
     moved = {image: "test" if side == "validation" else side for image, side in sides.items()}
     assert not shares_are_met(BIG, moved)
 

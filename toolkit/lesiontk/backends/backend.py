@@ -155,13 +155,19 @@ def dump_spec(spec: EngineSpec) -> str:
 
 
 def parse_spec(text: str | None, path: Path) -> EngineSpec:
-    """Return the spec that an engine file carries; `DataError` if it carries none."""
+    """Return the spec that an engine file carries; `DataError` if it carries none or another."""
     if text is None:
         raise DataError(
             f"{path.name} carries no lesiontk description (labels, preprocessing); convert it with "
             "`lesiontk convert`, so that a device cannot get them wrong."
         )
-    document = json.loads(text)
-    document["labels"] = tuple(document["labels"])
-    document["preprocessing"] = Preprocessing(**document["preprocessing"])
-    return EngineSpec(**document)
+    try:
+        document = json.loads(text)
+        document["labels"] = tuple(document["labels"])
+        document["preprocessing"] = Preprocessing(**document["preprocessing"])
+        return EngineSpec(**document)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path.name} carries a description that this lesiontk cannot read ({error!r}); "
+            "convert the model again."
+        ) from error

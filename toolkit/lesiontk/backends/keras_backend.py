@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,17 +37,26 @@ class KerasEngine(Engine):
     """Runs a ``.keras`` file of Keras 2."""
 
     def __init__(self, path: Path) -> None:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
-        super().__init__(parse_spec(text, path))
+        super().__init__(parse_spec(_read_description(path), path))
         tf = import_tensorflow()
-        model = import_keras().models.load_model(str(path), compile=False)
+        try:
+            model = import_keras().models.load_model(str(path), compile=False)
+        except Exception as error:  # what it raises depends on where the file is damaged
+            raise DataError(f"{path.name} is no model Keras can load: {error}") from error
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         return np.concatenate(
             [np.asarray(self._call(images[i : i + 32])) for i in range(0, len(images), 32)]
         )
+
+
+def _read_description(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path.name} is no intact .keras file: {error}") from error
 
 
 def save_model(model: Any, spec: EngineSpec, path: Path) -> None:
@@ -81,8 +91,6 @@ class KerasBackend(Backend):
         return ConversionRecord(FILE)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path.name} is not a .keras file (a zip archive).")
         return KerasEngine(path)
 
     def inspect(self, path: Path) -> EngineStructure:

@@ -47,10 +47,14 @@ class TFLiteEngine(Engine):
         content = path.read_bytes()
         if content[4:8] != b"TFL3":
             raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
+        try:  # first, for it alone checks the whole structure
+            with hold_native_output():
+                interpreter = Interpreter(model_content=content, num_threads=threads)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error
         super().__init__(parse_spec(extract_spec(content), path))
-        with hold_native_output():
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+        self._interpreter = interpreter
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -36,9 +37,9 @@ def draw_calibration(
             "calibration.images."
         )
     if draw == "natural":
-        wanted = [max(1, round(count * len(queue) / total)) for queue in queues]
+        wanted = share_naturally(np.array([len(queue) for queue in queues]), count)
         chosen = [row for queue, n in zip(queues, wanted, strict=True) for row in queue[:n]]
-        return np.array(sorted(chosen[:count]), dtype=np.int64)
+        return np.array(sorted(chosen), dtype=np.int64)
     chosen = []
     while len(chosen) < count:
         for queue in queues:
@@ -47,14 +48,32 @@ def draw_calibration(
     return np.array(sorted(chosen), dtype=np.int64)
 
 
+def share_naturally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return how many of each class to take, [C], in all `count` <= the sum of `sizes` [C].
+
+    Every class that has any gets one, if `count` reaches; then always the class furthest below its
+    share.
+    """
+    share = count * sizes / sizes.sum()
+    taken = np.minimum(sizes, 1 if count >= np.count_nonzero(sizes) else 0)
+    while taken.sum() < count:
+        taken[np.where(taken < sizes, share - taken, -np.inf).argmax()] += 1
+    return taken
+
+
 def select_listed(images: ImageSet, ids: list[str]) -> NDArray[np.int64]:
-    """Return the rows of the listed images; `DataError` if one is not among the images."""
+    """Return the rows of the listed images; `DataError` for an unknown id or one listed twice."""
     rows = {image_id: row for row, image_id in enumerate(images.image_ids)}
     unknown = [image_id for image_id in ids if image_id not in rows]
     if unknown:
         raise DataError(
             f"{len(unknown)} image(s) of the calibration list are not in the data: "
             f"{', '.join(unknown[:3])}. Draw a list of your own (leave calibration.list empty)."
+        )
+    image_id, times = Counter(ids).most_common(1)[0]
+    if times > 1:
+        raise DataError(
+            f"the calibration list names {image_id} {times} times; expected each image once."
         )
     return np.array(sorted(rows[image_id] for image_id in ids), dtype=np.int64)
 

@@ -99,16 +99,17 @@ class PercentileObserver(Observer):
         self._counts = np.zeros(bins, np.int64)
 
     def _observe(self, values: Values) -> None:
-        extreme = float(np.abs(values).max()) or 1e-6
+        extreme = float(np.abs(values).max())
         if self._limit == 0.0:
-            self._limit = extreme
+            self._limit = max(extreme, 1e-6)
         while extreme > self._limit:  # merge pairs of bins towards the centre
             half = self._bins // 4
             merged = self._counts.reshape(-1, 2).sum(axis=1)
             self._counts = np.zeros(self._bins, np.int64)
             self._counts[half : half + self._bins // 2] = merged
             self._limit *= 2
-        self._counts += np.histogram(values, self._bins, (-self._limit, self._limit))[0]
+        wide = values.astype(np.float64)  # bin edges are exact there, as they are in `_range`
+        self._counts += np.histogram(wide, self._bins, (-self._limit, self._limit))[0]
 
     def _range(self) -> tuple[float, float]:
         total = int(self._counts.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 
 import click
 
@@ -80,7 +81,12 @@ def main() -> None:
         code = 2
     except LesionTKError as error:
         if "--debug" in sys.argv:
-            raise
+            traceback.print_exc()
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except OSError as error:  # a full disk, a folder without permission
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        click.echo(f"error: {error}; what was finished is kept.", err=True)
+        code = 3
     sys.exit(code if isinstance(code, int) else 0)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.evaluate.comparison import is_constant, measure_agreement
+from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.recipe import VerifyRule
 
 MIN_INT8_WEIGHTS = 0.9
@@ -69,11 +70,19 @@ def verify_outputs(
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
     An int8 engine must in truth hold int8 weights; no engine may give numbers that are not
-    finite, or one answer for all images where its parent gives several.
+    finite or no probabilities, or one answer for all images where its parent gives several.
     """
-    finite = float(np.isfinite(child).all(axis=1).mean())
-    checks = [Check("share of finite outputs", finite, 1.0, at_least=True)]
-    if finite < 1.0:
+    finite = np.isfinite(child).all(axis=1)
+    checks = [Check("share of finite outputs", float(finite.mean()), 1.0, at_least=True)]
+    if finite.all():
+        distance = np.abs(child.sum(axis=1, dtype=np.float64) - 1.0)
+        valid = (child >= 0).all(axis=1) & (distance <= ROW_SUM_TOLERANCE)
+        checks.append(
+            Check(
+                "share of outputs that are probabilities", float(valid.mean()), 1.0, at_least=True
+            )
+        )
+    if not checks[-1].passed:
         return Verification(len(parent), tuple(checks), {})
     constant = is_constant(child) and not is_constant(parent)
     agreement = measure_agreement(parent, child).to_json()

@@ -5,6 +5,8 @@ No squeeze-and-excite, ReLU6 instead of swish, so that every operator quantizes 
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -68,10 +70,12 @@ def load_efficientnet_lite0(model: Any, weights: str) -> None:
             "downloaded here; give the path of an .npz with arrays named layer/variable "
             "(as _conv_stem/kernel) as model.weights."
         )
+    if not zipfile.is_zipfile(weights):
+        raise DataError(f"{weights} is not an .npz of arrays (a zip archive).")
     try:
         with np.load(weights) as arrays:
             values = {name: arrays[name].astype(np.float32) for name in arrays.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{weights} is not an .npz of arrays: {error}") from error
     for layer in model.layers:
         names = [

@@ -21,9 +21,13 @@ BACKEND_COLOURS = {"keras": BLACK, "tflite": BLUE, "onnx": VERMILLION, "tensorrt
 OTHER_COLOURS = (PURPLE, SKY, ORANGE, GREY)
 PRECISION_MARKERS = {"float32": "o", "float16": "s", "int8": "D"}
 OTHER_MARKER = "^"
+# Side over the diameter of a circle of the same area, and half the width over that side.
+SIDE_FACTORS = {"o": 1.0, "s": 0.886, "D": 0.886, "^": 1.253}
+REACH_FACTORS = {"o": 0.5, "s": 0.5, "D": 0.707, "^": 0.5}
 
 STYLE = {
     "svg.fonttype": "path",
+    "text.hinting": "no_hinting",  # else texts are measured narrower than SVG draws them
     "svg.hashsalt": "lesiontk",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -105,7 +109,7 @@ def draw_picture(draw: Callable[[Figure], None], height: float, alternative: str
 
 def show_percent(axis: Any) -> None:
     """Label an axis of shares 0..1 in percent."""
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
 
 
 def draw_error_bar(
@@ -115,7 +119,8 @@ def draw_error_bar(
     along, size, label = options["along"], options["size"], options.get("label")
     if interval is not None:
         ends = (interval, (y, y)) if along == "x" else ((x, x), interval)
-        axes.plot(*ends, color=look.colour, linewidth=1.4, alpha=0.55, solid_capstyle="round")
+        cap = "|" if along == "x" else "_"
+        axes.plot(*ends, cap, linestyle="-", color=look.colour, linewidth=1.4, alpha=0.6)
     axes.plot(
         x, y, look.marker, color=look.colour, markerfacecolor=look.face, markersize=size,
         markeredgewidth=1.4, label=label, zorder=3,

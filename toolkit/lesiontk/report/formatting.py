@@ -1,4 +1,4 @@
-"""Numbers as readers expect them: sensible digits, a true minus sign, a dash where none is known."""
+"""Numbers as readers expect them: sensible digits, a true minus sign, a dash for the unknown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 DASH = "–"
 MINUS = "−"
 PERCENT = "\N{NO-BREAK SPACE}%"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
     magnitude = math.floor(math.log10(abs(value)))
     if magnitude < -4:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa} × 10^{int(exponent)}".replace("-", MINUS)
+        return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}".replace("-", MINUS)
     decimals = max(0, digits - 1 - magnitude)
     text = f"{value:,.{decimals}f}"
     # 0.9996 rounds to a number with one digit more before the point.
@@ -38,9 +39,10 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
 
 
-def format_bound(value: float) -> str:
-    """Return a checked value or its bound: three significant digits, a whole number as such."""
-    return f"{value:.0f}" if value == int(value) else format_number(value)
+def format_plain(value: float) -> str:
+    """Return a setting or a bound with at most three significant digits and no trailing zeros."""
+    text = format_number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "×" not in text else text
 
 
 def format_count(value: int | None) -> str:
@@ -51,6 +53,16 @@ def format_count(value: int | None) -> str:
 def format_percent(value: float | None) -> str:
     """Return a share 0..1 as ``77.1 %``."""
     return DASH if value is None else f"{100 * value:.1f}{PERCENT}"
+
+
+def count_things(count: int, singular: str, plural: str = "") -> str:
+    """Return ``1 file``, ``2 files``; the plural is the singular with an s unless given."""
+    return f"{format_count(count)} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_level(value: float) -> str:
+    """Return a confidence level 0..1 as ``95 %``."""
+    return f"{100 * value:g}{PERCENT}"
 
 
 def format_exact_share(value: float | None) -> str:

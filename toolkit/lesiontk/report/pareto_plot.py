@@ -11,6 +11,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from lesiontk.report.drawing import (
     GREY,
+    REACH_FACTORS,
+    SIDE_FACTORS,
     Look,
     Picture,
     draw_error_bar,
@@ -20,8 +22,8 @@ from lesiontk.report.drawing import (
 from lesiontk.report.formatting import (
     format_bytes,
     format_latency,
-    format_number,
     format_percent,
+    format_plain,
 )
 from lesiontk.report.pareto import Box, EnginePoint, find_pareto_front, place_labels
 
@@ -35,20 +37,22 @@ def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Pic
     largest = max(point.size_bytes for point in points)
 
     def draw(figure: Figure) -> None:
-        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=0.97)
+        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.105, top=0.975)
         axes = figure.subplots()
         _limit_pareto(axes, points)
         _draw_front(axes, [points[index] for index in front])
-        markers = []
+        reaches = []
         for point in points:
-            size = max(SMALLEST_MARKER, LARGEST_MARKER * (point.size_bytes / largest) ** 0.5)
+            marker = looks[point.name].marker
+            circle = max(SMALLEST_MARKER, LARGEST_MARKER * (point.size_bytes / largest) ** 0.5)
+            size = circle * SIDE_FACTORS[marker]
             interval = None if point.low is None or point.high is None else (point.low, point.high)
             draw_error_bar(
                 axes, point.latency_ms, point.score, interval, looks[point.name],
                 along="y", size=size,
             )  # fmt: skip
-            markers.append(size)
-        _label_points(axes, figure, points, markers, front)
+            reaches.append(size * REACH_FACTORS[marker] + 1)
+        _label_points(axes, figure, points, reaches, front)
         axes.set_xlabel("median latency of one image, ms (logarithmic; left is faster)")
         axes.set_ylabel("balanced accuracy")
         axes.grid(True)
@@ -70,15 +74,9 @@ def _limit_pareto(axes: Any, points: Sequence[EnginePoint]) -> None:
     margin = max((high / low) ** 0.18, 1.5)
     axes.set_xscale("log")
     axes.set_xlim(low / margin, high * margin)
-    ticks = [
-        digit * 10.0**power
-        for power in range(-5, 6)
-        for digit in ((1, 2, 3, 5, 7) if high / low < 30 else (1, 3))
-        if low / margin <= digit * 10.0**power <= high * margin
-    ]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_locator(FixedLocator(choose_log_ticks(low / margin, high * margin)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: format_number(value, 1))
+    axes.xaxis.set_major_formatter(lambda value, _: format_plain(value))
     bottom = min(p.score if p.low is None else p.low for p in points)
     top = max(p.score if p.high is None else p.high for p in points)
     room = max(0.12 * (top - bottom), 0.01)
@@ -86,11 +84,22 @@ def _limit_pareto(axes: Any, points: Sequence[EnginePoint]) -> None:
     show_percent(axes.yaxis)
 
 
+def choose_log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers from `low` to `high`, three or more, as few as serve."""
+    ticks: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)):
+        numbers = (digit * 10.0**power for power in range(-6, 7) for digit in digits)
+        ticks = [number for number in numbers if low <= number <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks
+
+
 def _draw_front(axes: Any, front: Sequence[EnginePoint]) -> None:
-    """Draw the border of what no engine reaches: up at each engine of the front, then right."""
-    bottom, right = axes.get_ylim()[0], axes.get_xlim()[1]
-    x = [front[0].latency_ms, *(point.latency_ms for point in front), right]
-    y = [bottom, *(point.score for point in front), front[-1].score]
+    """Draw the front as steps and shade what it beats: all that is slower and no better."""
+    x = [*(point.latency_ms for point in front), axes.get_xlim()[1]]
+    y = [*(point.score for point in front), front[-1].score]
+    axes.fill_between(x, y, axes.get_ylim()[0], step="post", color="#f3f5f8", linewidth=0, zorder=0)
     axes.step(x, y, where="post", color=GREY, linestyle="--", linewidth=1.2, zorder=1)
 
 
@@ -98,7 +107,7 @@ def _label_points(
     axes: Any,
     figure: Figure,
     points: Sequence[EnginePoint],
-    diameters: Sequence[float],
+    reaches: Sequence[float],
     front: Sequence[int],
 ) -> None:
     """Write each engine's name and figures where nothing else stands."""
@@ -108,8 +117,8 @@ def _label_points(
         across, up = axes.transData.transform((x, y))
         return float(across), float(up)
 
-    texts, anchors, whiskers = [], [], []
-    for index, (point, diameter) in enumerate(zip(points, diameters, strict=True)):
+    texts, anchors, obstacles = [], [], _cover_front(axes, [points[i] for i in front])
+    for index, (point, reach) in enumerate(zip(points, reaches, strict=True)):
         note = f"{format_latency(point.latency_ms)}, {format_bytes(point.size_bytes)}"
         texts.append(
             axes.text(
@@ -118,22 +127,32 @@ def _label_points(
             )
         )  # fmt: skip
         x, y = locate(point.latency_ms, point.score)
-        half = diameter / 2 + 1
-        anchors.append(Box(x - half, y - half, x + half, y + half))
+        anchors.append(Box(x - reach, y - reach, x + reach, y + reach))
         if point.low is not None and point.high is not None:
             ends = (locate(point.latency_ms, value)[1] for value in (point.low, point.high))
-            whiskers.append(Box(x - 2, next(ends), x + 2, next(ends)))
+            obstacles.append(Box(x - 2, next(ends), x + 2, next(ends)))
     extents = [text.get_window_extent(renderer) for text in texts]
     frame = axes.get_window_extent(renderer)
     boxes = place_labels(
         anchors,
         [(extent.width, extent.height) for extent in extents],
-        whiskers,
+        obstacles,
         Box(frame.x0 + 4, frame.y0 + 4, frame.x1, frame.y1),
     )
     for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
         text.set_position((box.left - extent.x0, box.bottom - extent.y0))
         _draw_leader(axes, anchor, box)
+
+
+def _cover_front(axes: Any, front: Sequence[EnginePoint]) -> list[Box]:
+    """Return boxes over the level parts of the front, in points."""
+    ends = [*(point.latency_ms for point in front[1:]), axes.get_xlim()[1]]
+    boxes = []
+    for point, end in zip(front, ends, strict=True):
+        left, y = axes.transData.transform((point.latency_ms, point.score))
+        right, _ = axes.transData.transform((end, point.score))
+        boxes.append(Box(float(left), float(y) - 2, float(right), float(y) + 2))
+    return boxes
 
 
 def _draw_leader(axes: Any, anchor: Box, box: Box) -> None:

@@ -25,7 +25,7 @@ from lesiontk.report.drawing import (
 from lesiontk.report.formatting import format_percent, share_estimate
 from lesiontk.report.wording import name_metric
 
-MAX_ROW = 0.19  # inches an engine takes in the recall plot
+MAX_ROW = 0.15  # inches an engine takes in the recall plot
 
 
 def plot_recalls(
@@ -102,6 +102,7 @@ def plot_reliability(
     metrics: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]
 ) -> Picture:
     """Draw accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
+    most = max(b["count"] for document in metrics.values() for b in document["reliability"])
 
     def draw(figure: Figure) -> None:
         figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=0.93, wspace=0.2)
@@ -112,10 +113,21 @@ def plot_reliability(
         for target, document in metrics.items():
             look, bins = looks[target], [b for b in document["reliability"] if b["count"]]
             error = share_estimate(document["metrics"]["expected_calibration_error"])
+            confidence, accuracy = ([b[name] for b in bins] for name in ("confidence", "accuracy"))
+            left.plot(confidence, accuracy, look.dashes, color=look.colour, linewidth=1.2)
+            left.scatter(
+                confidence,
+                accuracy,
+                [90 * b["count"] / most + 4 for b in bins],
+                marker=look.marker,
+                edgecolors=look.colour,
+                facecolors=look.face,
+                linewidths=1.2,
+                zorder=3,
+            )
             left.plot(
-                [b["confidence"] for b in bins], [b["accuracy"] for b in bins], look.dashes,
-                color=look.colour, marker=look.marker, markerfacecolor=look.face, markersize=5,
-                linewidth=1.4, label=f"{target}, ECE {error.value}",
+                [], [], look.dashes, color=look.colour, linewidth=1.2, marker=look.marker,
+                markerfacecolor=look.face, markersize=5, label=f"{target}, ECE {error.value}",
             )  # fmt: skip
             edges = [document["reliability"][0]["low"]]
             edges += [b["high"] for b in document["reliability"]]
@@ -176,7 +188,8 @@ def plot_training(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("epoch")
             axes.grid(True)
-            axes.legend(loc="best")
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="best")
 
     values = [row[first] for row in curves if first in row]
     words = (

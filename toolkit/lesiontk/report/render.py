@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 TEMPLATE = "report.html.j2"
 FILTERS = {
     "bytes": formatting.format_bytes,
-    "bound": formatting.format_bound,
     "count": formatting.format_count,
+    "counted": formatting.count_things,
     "duration": formatting.format_duration,
     "exact_share": formatting.format_exact_share,
     "latency": formatting.format_latency,
+    "level": formatting.format_level,
     "number": formatting.format_number,
     "p_value": formatting.format_p_value,
     "percent": formatting.format_percent,
+    "plain": formatting.format_plain,
     "points": formatting.format_points,
     "ratio": formatting.format_ratio,
     "decimal_estimate": formatting.decimal_estimate,
@@ -43,6 +46,8 @@ FILTERS = {
     "metric_name": wording.name_metric,
     "recall_name": wording.name_recall,
     "reason_for_float": wording.explain_float_operator,
+    "size_words": wording.compare_size,
+    "speed_words": wording.compare_speed,
 }
 
 
@@ -86,11 +91,14 @@ class ReportData:
 
 def write_report(data: ReportData, path: Path) -> None:
     """Write the report in UTF-8; equal data gives equal bytes."""
-    path.write_text(render_report(data), encoding="utf-8")
+    path.write_text(render_report(data, draw_pictures(data)), encoding="utf-8")
 
 
-def render_report(data: ReportData) -> str:
-    """Return the report as HTML; every text of the data is escaped."""
+def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
+    """Return the report as HTML; every text of the data is escaped.
+
+    `pictures` are those of `draw_pictures`; what is missing there is missing in the report.
+    """
     benchmark = data.benchmark
     rows = {wording.name_target(row): row for row in benchmark["rows"]}
     return (
@@ -113,7 +121,7 @@ def render_report(data: ReportData) -> str:
             },
             confusions=tables.list_confusions(benchmark, data.metrics),
             changed=tables.list_changed(benchmark, data.images, data.confidences),
-            pictures=_draw_pictures(data),
+            pictures=pictures,
             int8_shares={
                 target: EngineStructure(**engine["structure"]).int8_weight_share
                 for target, engine in data.engines.items()
@@ -121,6 +129,7 @@ def render_report(data: ReportData) -> str:
             int8_note=explain_int8(
                 benchmark["machine"]["int8_features"], benchmark["machine"]["architecture"]
             ),
+            check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
             synthetic=_is_synthetic(data.recipe),
@@ -142,12 +151,16 @@ def shorten_paths(value: Any) -> Any:
     return value
 
 
+@cache
 def _make_environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = resources.files("lesiontk.report")
+    def load(name: str) -> tuple[str, str, Callable[[], bool]]:
+        text = resources.files("lesiontk.report").joinpath(name).read_text(encoding="utf-8")
+        return text, name, lambda: True
+
     environment = Environment(
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(load),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -157,8 +170,8 @@ def _make_environment() -> Environment:
     return environment
 
 
-def _draw_pictures(data: ReportData) -> dict[str, Picture]:
-    """Return the figures that the data supports, by name."""
+def draw_pictures(data: ReportData) -> dict[str, Picture]:
+    """Return the figures that the data supports: pareto, recalls, reliability, training."""
     from lesiontk.report.drawing import look_of_engines
     from lesiontk.report.pareto_plot import plot_pareto
     from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training

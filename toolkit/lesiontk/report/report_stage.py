@@ -17,6 +17,16 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 FILE = "report.html"
 CURVES = "curves.csv"
+ORDER = (
+    "inspection",
+    "split",
+    "images",
+    "model",
+    "calibration",
+    "engine",
+    "evaluation",
+    "benchmark",
+)
 AFTER_TRAINING = ("calibration", "convert", "verify", "evaluate", "bench", "gate")
 
 
@@ -76,7 +86,7 @@ class ReportStage(Stage):
             split=facts("split"),
             inspection=facts("inspection"),
             calibration=facts("calibration"),
-            lineage={role: _origin(artefact) for role, artefact in sorted(parents.items())},
+            lineage={role: _origin(parents[role]) for role in sorted(parents, key=_rank)},
             images=_read_images(evaluations, parents.get("images")),
             confidences={
                 target: [float(p) for p in read_predictions(artefact)[1].max(axis=1)]
@@ -123,6 +133,10 @@ def _read_images(
         JudgedImage(image_id, group, lesions.get(image_id) or None)
         for image_id, group in zip(image_ids, groups, strict=True)
     )
+
+
+def _rank(role: str) -> tuple[int, str]:
+    return ORDER.index(role.partition(":")[0]), role
 
 
 def _origin(artefact: Artefact) -> ArtefactOrigin:

@@ -271,6 +271,12 @@ def list_compared(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(name_target, [*chosen, *(row for row in reduced if row not in chosen)]))
 
 
+def list_checks(engines: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the name of every verification check of any engine, in order of appearance."""
+    names = (c["name"] for e in engines.values() for c in e["verification"]["checks"])
+    return tuple(dict.fromkeys(names))
+
+
 def describe_labels(
     labels: Sequence[str], evaluation: Mapping[str, Any], split: Mapping[str, Any] | None
 ) -> dict[str, str]:

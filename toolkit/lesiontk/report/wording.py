@@ -8,6 +8,7 @@ from typing import Any
 from lesiontk.report.formatting import (
     format_bytes,
     format_latency,
+    format_level,
     format_percent,
     format_ratio,
     points_estimate,
@@ -118,22 +119,32 @@ def summarise_engine(row: Mapping[str, Any], critical: str) -> str:
             f"takes {format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}. No "
             "full-precision parent was measured beside it."
         )
-    speed, speed_word = _compare_ratio(versus["speedup"], "faster", "slower", "fast")
-    size, size_word = _compare_ratio(versus["size_ratio"], "smaller", "larger", "large")
-    joint = "and" if speed_word == size_word else f"{speed_word} and"
+    speed, size = compare_speed(versus["speedup"]), compare_size(versus["size_ratio"])
+    if speed.endswith(" than") and size.endswith(" than"):
+        speed = speed.removesuffix(" than")
     return (
-        f"The {engine} engine is {speed} {joint} {size} {size_word} its parent, "
+        f"The {engine} engine is {speed} and {size} its parent, "
         f"{name_engine(versus['parent'])}; {_describe_change(versus, critical)}."
     )
 
 
-def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> tuple[str, str]:
-    """Return ``2.8× faster`` and ``than``; within 2 % the two are called equal."""
+def compare_speed(speedup: float) -> str:
+    """Return ``2.78× faster than``, ``1.50× slower than`` or ``practically as fast as``."""
+    return _compare_ratio(speedup, "faster", "slower", "fast")
+
+
+def compare_size(size_ratio: float) -> str:
+    """Return ``3.82× smaller than``, ``1.50× larger than`` or ``practically as large as``."""
+    return _compare_ratio(size_ratio, "smaller", "larger", "large")
+
+
+def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> str:
+    """Within 2 % the two are called equal."""
     if ratio > 1.02:
-        return f"{format_ratio(ratio)} {more}", "than"
+        return f"{format_ratio(ratio)} {more} than"
     if ratio < 0.98:
-        return f"{format_ratio(1 / ratio)} {less}", "than"
-    return f"practically as {equal}", "as"
+        return f"{format_ratio(1 / ratio)} {less} than"
+    return f"practically as {equal} as"
 
 
 def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
@@ -144,7 +155,7 @@ def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
             f"none of the {judged} changes class, so that balanced accuracy and "
             f"{name_recall(critical)} stay as they are"
         )
-    level = f"{100 * versus['confidence']:g} % interval"
+    level = f"{format_level(versus['confidence'])} interval"
     balanced = points_estimate(versus["differences"]["balanced_accuracy"])
     text = f"balanced accuracy changes by {balanced.value} points"
     if balanced.interval:

@@ -30,13 +30,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class TrainingState:
-    """What a resume needs to know beside the checkpoint of the same epoch."""
+    """What a resume needs to know beside the checkpoint of the same epoch.
+
+    `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
+    checkpoints.
+    """
 
     epoch: int = 0
     best_epoch: int = 0
     best_score: float = -math.inf
     seconds: float = 0.0
     curves: list[dict[str, float]] = field(default_factory=list)
+    generators: list[list[int]] = field(default_factory=list)
 
     def is_over(self, section: TrainSection) -> bool:
         """Whether the last epoch is reached or patience is used up."""
@@ -58,7 +63,7 @@ def train_model(
     """
     tf, keras = import_tensorflow(), import_keras()
     keras.utils.set_random_seed(section.seed)
-    # Dropout then draws from a generator whose state is in the checkpoint.
+    # Dropout then draws from a generator whose state can be kept.
     keras.backend.experimental.enable_tf_random_generator()
     model = _build_in_policy(build, section)
     trainee = keras.Model(model.input, model.get_layer("logits").output)
@@ -80,7 +85,8 @@ def train_model(
     )
     optimizer.build(trainee.trainable_variables)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    state = _restore(checkpoint, scratch)
+    generators = _list_generators(model)
+    state = _restore(checkpoint, generators, scratch)
     writer = tf.summary.create_file_writer(str(scratch / "tensorboard"))
     augment = AUGMENTATIONS.get(section.augment)
     with progress.task("training", section.epochs * max(steps, 1)) as advance:
@@ -104,6 +110,7 @@ def train_model(
             _log_scalars(tf, writer, row)
             seconds = time.perf_counter() - start
             state.seconds += seconds
+            state.generators = [generator.state.numpy().tolist() for generator in generators]
             _save(checkpoint, state, scratch)
             note = (
                 f"epoch {state.epoch}: loss {row['loss']:.3f}, validation balanced accuracy "
@@ -207,12 +214,20 @@ def _save(checkpoint: Any, state: TrainingState, scratch: Path) -> None:
             path.unlink()
 
 
-def _restore(checkpoint: Any, scratch: Path) -> TrainingState:
+def _list_generators(model: Any) -> list[Any]:
+    """Return the random generators of the layers that have one, in the model's order."""
+    owners = [getattr(layer, "_random_generator", None) for layer in model.layers]
+    return [owner._generator for owner in owners if owner is not None]
+
+
+def _restore(checkpoint: Any, generators: list[Any], scratch: Path) -> TrainingState:
     path = scratch / "state.json"
     if not path.is_file():
         return TrainingState()
     state = TrainingState(**json.loads(path.read_text()))
     checkpoint.read(str(scratch / f"checkpoint-{state.epoch}")).assert_existing_objects_matched()
+    for generator, value in zip(generators, state.generators, strict=False):  # older states: none
+        generator.reset(value)
     logger.info("training resumes after epoch %d", state.epoch)
     return state
 

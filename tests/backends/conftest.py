@@ -1,0 +1,41 @@
+"""Tiny networks, one for each kind of input normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lesiontk.frameworks import import_keras
+from lesiontk.models.architecture import Architecture, Normalisation
+
+from ..conformance.fitted_models import FittedParent
+
+NORMALISATIONS = {
+    "cnn": Normalisation(1 / 128, (-1.0, -1.0, -1.0)),
+    "lite": Normalisation(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
+    "resnet": Normalisation(1 / 127.5, (-1.0, -1.0, -1.0)),
+    "vgg": Normalisation(1.0, (-123.68, -116.779, -103.939)),
+}
+
+
+def tiny_body(x: Any) -> Any:
+    """Two convolutions."""
+    layers = import_keras().layers
+    x = layers.Conv2D(32, 3, 2, activation="relu", name="first")(x)
+    return layers.Conv2D(48, 3, 2, activation="relu", name="second")(x)
+
+
+@pytest.fixture(scope="session")
+def tiny_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FittedParent]:
+    """Return a function from a normalisation's name to a fitted network that begins with it."""
+    made: dict[str, FittedParent] = {}
+
+    def make(name: str) -> FittedParent:
+        if name not in made:
+            architecture = Architecture(f"tiny_{name}", 32, NORMALISATIONS[name], tiny_body)
+            made[name] = FittedParent(architecture, tmp_path_factory.mktemp(f"tiny-{name}"))
+        return made[name]
+
+    return make

@@ -1,0 +1,165 @@
+"""The exit code tells what happened; an error is one line on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lesiontk import __version__
+from lesiontk.cli.main import main
+from lesiontk.errors import (
+    DataError,
+    EnvironmentLacksError,
+    GateFailedError,
+    LeakageError,
+    LesionTKError,
+    UsageError,
+)
+
+FINDINGS: dict[str, Any] = {
+    "lesiontk": __version__,
+    "machine": {"processor": "p", "cores": 1, "architecture": "a", "python": "3"},
+    "int8": "exact.",
+    "backends": [],
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: object
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``lesiontk`` with these arguments, as the console script does."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr("sys.argv", ["lesiontk", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException | None], None]:
+    """Decide how the work of ``lesiontk doctor`` ends."""
+
+    def decide(error: BaseException | None) -> None:
+        def examine() -> dict[str, Any]:
+            if error is not None:
+                raise error
+            return FINDINGS
+
+        monkeypatch.setattr("lesiontk.doctor.examine_machine", examine)
+
+    return decide
+
+
+Decide = Callable[[BaseException | None], None]
+
+each_error = pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (GateFailedError("too much is lost."), 1),
+        (LesionTKError("something."), 2),
+        (UsageError("no such thing."), 2),
+        (DataError("broken."), 2),
+        (LeakageError("on two sides."), 2),
+        (EnvironmentLacksError("not installed."), 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+
+
+def test_success_is_zero(run: Run, doctor: Decide) -> None:
+    doctor(None)
+    ended = run("doctor")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"lesiontk {__version__}" in ended.out
+
+
+@each_error
+@pytest.mark.parametrize("json", [[], ["--json"]], ids=["text", "json"])
+def test_an_error_is_one_line_and_its_code(
+    run: Run, doctor: Decide, error: LesionTKError, code: int, json: list[str]
+) -> None:
+    doctor(error)
+    assert run("doctor", *json) == Ended(code, "", f"error: {error}\n")
+
+
+@each_error
+def test_debug_adds_the_traceback_and_keeps_the_code(
+    run: Run, doctor: Decide, error: LesionTKError, code: int
+) -> None:
+    doctor(error)
+    ended = run("doctor", "--debug")
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.startswith("Traceback (most recent call last)")
+    assert "in examine" in ended.err
+    assert ended.err.endswith(f"error: {error}\n")
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch, doctor: Decide) -> None:
+    doctor(ZeroDivisionError("division by zero"))
+    monkeypatch.setattr("sys.argv", ["lesiontk", "doctor"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_an_interrupt_says_how_to_go_on(run: Run, doctor: Decide) -> None:
+    doctor(KeyboardInterrupt())
+    ended = run("doctor")
+    assert ended.code == 130
+    assert "run the same command to go on" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
+    ended = run("quantise", "--int8")
+    assert ended.code == 2
+    assert "unknown command 'quantise'. Did you mean 'quantize'?" in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["doctor", "--jsn"], "No such option"),
+        (["run"], "Missing argument 'RECIPE'"),
+        (["data", "chekc"], "No such command 'chekc'"),
+        (["run", "demo", "--data", "nowhere"], "'nowhere' does not exist"),
+        (["run", "dmo", "--dry-run"], "unknown recipe 'dmo'; .* Did you mean 'demo'?"),
+        (["quantize"], "expected `lesiontk quantize --int8`"),
+        (["run", "demo", "--dry-run", "--set", "train.epoch=1"], "Did you mean 'epochs'?"),
+    ],
+)
+def test_bad_usage_is_two_and_names_what_was_received(
+    run: Run, arguments: list[str], message: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Traceback" not in ended.err
+    for part in message.split(".*"):
+        assert part in ended.err
+
+
+def test_the_version_is_told(run: Run) -> None:
+    ended = run("--version")
+    assert ended.code == 0
+    assert __version__ in ended.out
+
+
+def test_without_arguments_the_commands_are_shown(run: Run) -> None:
+    ended = run()
+    assert "Usage: lesiontk" in ended.out + ended.err
+    assert "quantize" in ended.out + ended.err

@@ -1,0 +1,313 @@
+"""From a folder with its faults to prepared images: inspect, split and prepare, through a store."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesiontk.data.images import open_images
+from lesiontk.data.inspect_stage import InspectConfig, InspectStage, read_inspection
+from lesiontk.data.pictures import load_picture
+from lesiontk.data.prepare_stage import PrepareConfig, PrepareStage
+from lesiontk.data.split import hash_split
+from lesiontk.data.split_stage import SplitConfig, SplitStage
+from lesiontk.errors import DataError, LeakageError
+from lesiontk.hashing import hash_file
+from lesiontk.recipe import SplitRule
+from lesiontk.records import SIDES, Artefact, Preprocessing
+from lesiontk.store import Store
+
+SIZE = 20
+TWINS = 6
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def find_picture(folder: Path, image_id: str) -> Path:
+    (path,) = folder.rglob(f"{image_id}.jpg")
+    return path
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A data set with one broken file, and copies of pictures under new ids and new lesions."""
+
+    path: Path
+    broken: str
+    twin_of: dict[str, str]
+
+
+@pytest.fixture
+def folder(synthetic_folder: Path, tmp_path: Path) -> Folder:
+    path = tmp_path / "images"
+    shutil.copytree(synthetic_folder, path)
+    metadata = path / "HAM10000_metadata.csv"
+    rows = read_rows(metadata)
+    broken, *others = [row for row in rows if row["dx"] in ("nv", "mel")]
+    picture = find_picture(path, broken["image_id"])
+    picture.write_bytes(picture.read_bytes()[:200])
+    twins = {}
+    with metadata.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        for number, row in enumerate(others[:TWINS]):
+            name = f"TWIN_{number}"
+            twins[name] = row["image_id"]
+            original = find_picture(path, row["image_id"])
+            shutil.copy(original, original.with_name(f"{name}.jpg"))
+            writer.writerow({**row, "image_id": name, "lesion_id": f"LESION_OF_TWIN_{number}"})
+    return Folder(path, broken["image_id"], twins)
+
+
+def inspect(store: Store, path: Path, **config: Any) -> Artefact:
+    return store.build(InspectStage(), InspectConfig(path=str(path), **config), {})
+
+
+def split(store: Store, inspection: Artefact, task: str = "seven_class", seed: int = 7) -> Artefact:
+    rule = SplitRule(test=0.2, validation=0.2, seed=seed)
+    return store.build(SplitStage(), SplitConfig(task=task, rule=rule), {"inspection": inspection})
+
+
+def prepare(store: Store, path: Path, split: Artefact, **config: Any) -> Artefact:
+    chosen = PrepareConfig(path=str(path), image_size=SIZE, **config)
+    return store.build(PrepareStage(), chosen, {"split": split})
+
+
+def rewrite_split(split: Artefact, rows: list[dict[str, str]]) -> Artefact:
+    """Write another table into a split and make its manifest agree, as a forger would."""
+    table = split.path / "split.csv"
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    manifest = json.loads((split.path / "manifest.json").read_text())
+    entry = {"bytes": table.stat().st_size, "sha256": hash_file(table)}
+    manifest["files"]["split.csv"] = entry
+    manifest["content"] = entry["sha256"]
+    (split.path / "manifest.json").write_text(json.dumps(manifest))
+    return Artefact(split.path, manifest)
+
+
+# ------------------------------------------------------------------------------ inspect
+
+
+def test_inspection_tells_what_is_wrong(store: Store, folder: Folder) -> None:
+    inspection = inspect(store, folder.path)
+    facts = inspection.facts
+    assert facts["source"] == "synthetic"
+    assert facts["broken"] == [{"image_id": folder.broken, "reason": "truncated"}]
+    assert facts["identical_pixels"] == sorted(sorted(p) for p in folder.twin_of.items())
+    assert facts["missing_files"] == []
+    assert facts["unlisted_files"] == 0
+    rows = read_rows(inspection.file("broken.csv"))
+    assert [row["image_id"] for row in rows] == [folder.broken]
+
+
+def test_inspection_lists_every_image_that_can_be_used(store: Store, folder: Folder) -> None:
+    rows = read_inspection(inspect(store, folder.path))
+    listed = {row["image_id"]: row for row in read_rows(folder.path / "HAM10000_metadata.csv")}
+    assert {row["image_id"] for row in rows} == set(listed) - {folder.broken}
+    for row in rows:
+        source = listed[row["image_id"]]
+        assert (row["diagnosis"], row["lesion_id"]) == (source["dx"], source["lesion_id"])
+        with Image.open(folder.path / row["location"]) as image:
+            assert (int(row["width"]), int(row["height"])) == image.size
+
+
+def test_inspection_counts_lesions_and_images(store: Store, folder: Folder) -> None:
+    facts = inspect(store, folder.path).facts
+    rows = read_rows(folder.path / "HAM10000_metadata.csv")
+    usable = [row for row in rows if row["image_id"] != folder.broken]
+    assert facts["images"] == len(usable)
+    assert facts["lesions"] == len({row["lesion_id"] for row in usable})
+    assert facts["images_by_diagnosis"] == dict(Counter(row["dx"] for row in usable))
+    assert sum(facts["lesions_by_diagnosis"].values()) == facts["lesions"]
+    assert sum(facts["sex"].values()) == facts["images"]
+
+
+def test_a_near_copy_is_listed_and_tells_whether_the_lesion_is_the_same(
+    store: Store, folder: Folder
+) -> None:
+    original = folder.twin_of["TWIN_0"]
+    with Image.open(find_picture(folder.path, original)) as image:
+        brighter = np.clip(np.asarray(image) * 1.01 + 1, 0, 255).astype(np.uint8)
+    Image.fromarray(brighter).save(find_picture(folder.path, "TWIN_0"), quality=98)
+    inspection = inspect(store, folder.path, near_distance=24)
+    pairs = {
+        frozenset((row["image_a"], row["image_b"])): row["same_lesion"]
+        for row in read_rows(inspection.file("near_duplicates.csv"))
+    }
+    assert pairs[frozenset(("TWIN_0", original))] == "False"
+    assert inspection.facts["near_duplicates"] == len(pairs)
+    assert inspection.facts["near_duplicates_across_lesions"] >= 1
+
+
+def test_a_file_that_changes_is_looked_at_again(store: Store, folder: Folder) -> None:
+    before = inspect(store, folder.path)
+    assert inspect(store, folder.path) == before
+    picture = find_picture(folder.path, "TWIN_1")
+    with Image.open(picture) as image:
+        pixels = np.asarray(image)
+    Image.fromarray(pixels[::-1]).save(picture)
+    after = inspect(store, folder.path)
+    assert after.key != before.key
+    assert after.content != before.content
+
+
+def test_a_folder_that_was_touched_or_moved_gives_the_same_content(
+    store: Store, folder: Folder, tmp_path: Path
+) -> None:
+    before = inspect(store, folder.path)
+    moved = tmp_path / "moved"
+    folder.path.rename(moved)
+    assert inspect(store, moved) == before
+    os.utime(find_picture(moved, "TWIN_1"), (1, 1))
+    touched = inspect(store, moved)
+    assert touched.key != before.key
+    assert touched.content == before.content
+
+
+def test_more_broken_files_than_allowed_are_an_error(store: Store, folder: Folder) -> None:
+    with pytest.raises(DataError, match=f"(?s)1 of the first .*{folder.broken}"):
+        inspect(store, folder.path, max_failures=0)
+
+
+def test_a_folder_that_is_not_there_is_an_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist or is not a folder\."):
+        inspect(store, tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no data folder was given; expected --data"):
+        store.build(InspectStage(), InspectConfig(), {})
+
+
+# ------------------------------------------------------------------------------ split
+
+
+def test_no_lesion_and_no_pixels_are_cut(store: Store, folder: Folder) -> None:
+    rows = read_rows(split(store, inspect(store, folder.path)).file("split.csv"))
+    for column in ("lesion_id", "pixel_sha256", "group"):
+        sides = {(row[column], row["side"]) for row in rows}
+        assert len(sides) == len({row[column] for row in rows})
+
+
+def test_pixels_under_another_lesion_end_on_the_same_side(store: Store, folder: Folder) -> None:
+    rows = read_rows(split(store, inspect(store, folder.path)).file("split.csv"))
+    by_id = {row["image_id"]: row for row in rows}
+    for twin, original in folder.twin_of.items():
+        assert by_id[twin]["lesion_id"] != by_id[original]["lesion_id"]
+        for column in ("side", "group", "pixel_sha256"):
+            assert by_id[twin][column] == by_id[original][column]
+
+
+def test_the_split_counts_its_sides_and_carries_its_hash(store: Store, folder: Folder) -> None:
+    made = split(store, inspect(store, folder.path))
+    rows = read_rows(made.file("split.csv"))
+    assert {row["side"] for row in rows} == set(SIDES)
+    labels = {row["image_id"]: row["label"] for row in rows}
+    sides = {row["image_id"]: row["side"] for row in rows}
+    assert made.facts["split_hash"] == hash_split(sides, labels)
+    for side in SIDES:
+        mine = [row for row in rows if row["side"] == side]
+        for label, count in made.facts["images"][side].items():
+            groups = {row["group"] for row in mine if row["label"] == label}
+            assert count == sum(row["label"] == label for row in mine) >= 1
+            assert made.facts["lesions"][side][label] == len(groups) >= 1
+
+
+def test_the_task_gives_the_labels(store: Store, folder: Folder) -> None:
+    made = split(store, inspect(store, folder.path), task="malignancy")
+    malignant = {"mel", "bcc", "akiec"}
+    assert made.facts["labels"] == ["benign", "malignant"]
+    for row in read_rows(made.file("split.csv")):
+        assert (row["label"] == "malignant") == (row["diagnosis"] in malignant)
+
+
+def test_another_seed_is_another_split(store: Store, folder: Folder) -> None:
+    inspection = inspect(store, folder.path)
+    one, two = split(store, inspection, seed=1), split(store, inspection, seed=2)
+    assert one.facts["split_hash"] != two.facts["split_hash"]
+
+
+def test_a_changed_task_file_is_another_split(store: Store, folder: Folder, tmp_path: Path) -> None:
+    inspection = inspect(store, folder.path)
+    task = tmp_path / "mine.yaml"
+    names = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+    keys = set()
+    for melanoma in ("melanoma", "malignant"):
+        mapping = {name: melanoma if name == "mel" else "other" for name in names}
+        document = {"title": "t", "labels": [melanoma, "other"], "critical": melanoma}
+        task.write_text(json.dumps({**document, "mapping": mapping}))
+        keys.add(split(store, inspection, task=str(task)).key)
+    assert len(keys) == 2
+
+
+# ------------------------------------------------------------------------------ prepare
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_every_image_is_what_load_picture_gives(store: Store, folder: Folder, fit: str) -> None:
+    made = split(store, inspect(store, folder.path))
+    images = open_images(prepare(store, folder.path, made, fit=fit))
+    rows = read_rows(made.file("split.csv"))
+    assert images.pixels.shape == (len(rows), SIZE, SIZE, 3)
+    assert images.preprocessing == Preprocessing(SIZE, fit)
+    for number, row in enumerate(rows):
+        expected = load_picture(folder.path / row["location"], images.preprocessing)
+        assert np.array_equal(images.pixels[number], expected)
+        assert images.image_ids[number] == row["image_id"]
+        assert images.labels[images.targets[number]] == row["label"]
+        assert images.sides[number] == row["side"]
+        assert images.hashes[number] == row["pixel_sha256"]
+
+
+def test_the_images_differ_from_each_other(store: Store, folder: Folder) -> None:
+    """The twin of the test above: an image in another's row would be seen."""
+    made = split(store, inspect(store, folder.path))
+    images = open_images(prepare(store, folder.path, made))
+    different = {image.tobytes() for image in images.pixels}
+    assert len(different) == len(images.pixels) - len(folder.twin_of)
+
+
+def test_an_edited_split_is_refused_though_its_manifest_agrees(
+    store: Store, folder: Folder
+) -> None:
+    made = split(store, inspect(store, folder.path))
+    rows = read_rows(made.file("split.csv"))
+    lesion, _ = Counter(row["lesion_id"] for row in rows).most_common(1)[0]
+    moved = next(row for row in rows if row["lesion_id"] == lesion)
+    moved["side"] = "test" if moved["side"] != "test" else "train"
+    forged = rewrite_split(made, rows)
+    assert store.damage(forged.path) is None, "the manifest must agree with the edited table"
+    with pytest.raises(LeakageError, match=f"share their lesion .*{lesion}"):
+        prepare(store, folder.path, forged)
+
+
+def test_pixels_moved_to_another_side_are_refused_though_the_manifest_agrees(
+    store: Store, folder: Folder
+) -> None:
+    made = split(store, inspect(store, folder.path))
+    rows = read_rows(made.file("split.csv"))
+    twin = next(row for row in rows if row["image_id"] == "TWIN_0")
+    twin["side"] = "test" if twin["side"] != "test" else "train"
+    with pytest.raises(LeakageError, match=r"share their pixels .*TWIN_0"):
+        prepare(store, folder.path, rewrite_split(made, rows))
+
+
+def test_an_image_that_vanished_since_the_inspection_is_an_error(
+    store: Store, folder: Folder
+) -> None:
+    made = split(store, inspect(store, folder.path))
+    find_picture(folder.path, "TWIN_2").unlink()
+    with pytest.raises(DataError, match=r"1 image.s. could be read .*TWIN_2 .missing."):
+        prepare(store, folder.path, made)

@@ -1,0 +1,273 @@
+"""What a run might have found out, with real statistics of made-up predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lesiontk.bench.bench_stage import find_reference
+from lesiontk.evaluate.bootstrap import evaluate_predictions
+from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.gate import judge_engine
+from lesiontk.recipe import EvaluateRule, GateRule
+from lesiontk.records import SIDES
+from lesiontk.report.render import ArtefactOrigin, ReportData
+from lesiontk.report.tables import JudgedImage
+
+SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+TWO = ("benign", "malignant")
+TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8")
+LATENCIES = (1.11, 0.526, 0.189, 0.572, 0.298)
+IMAGES = 160
+RESAMPLES = 100
+GROUPS = [f"lesion-{row // 2:03d}" for row in range(IMAGES)]
+SHARES = (("train", 5), ("validation", 1), ("test", 1))
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def make_probabilities(
+    labels: Sequence[str], targets: Sequence[str], noise: float
+) -> tuple[npt.NDArray[np.int64], dict[str, FloatArray]]:
+    """Return truth [N] and the probabilities of each target; int8 differs from float by `noise`."""
+    generator = np.random.default_rng(3)
+    truth = np.arange(IMAGES) // 2 % len(labels)
+    logits = generator.normal(size=(IMAGES, len(labels)))
+    logits[np.arange(IMAGES), truth] += 2.0
+    found = {}
+    for target in targets:
+        shaken = logits
+        if not target.endswith("float32"):
+            shaken = logits + noise * generator.normal(size=logits.shape)
+        powers = np.exp(shaken)
+        found[target] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return truth.astype(np.int64), found
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What evaluation and benchmark found; shared by tests, so none may change it."""
+
+    rows: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    gate: list[dict[str, Any]]
+    confidences: dict[str, list[float]]
+
+
+@cache
+def measure(
+    labels: tuple[str, ...],
+    targets: tuple[str, ...],
+    noise: float,
+    max_drop: float,
+    with_parents: bool,
+) -> Measured:
+    """Score the engines, compare them with their parents and judge them."""
+    truth, probabilities = make_probabilities(labels, targets, noise)
+    found = Measured([], {}, [], {})
+    rule = {"balanced_accuracy": GateRule(max_drop=max_drop)}
+    for number, target in enumerate(targets):
+        mine = probabilities[target]
+        document = evaluate_predictions(
+            truth, mine, labels, GROUPS, resamples=RESAMPLES
+        ).to_json()  # fmt: skip
+        backend, _, precision = target.partition(":")
+        latency = LATENCIES[number]
+        row = {
+            "engine": f"engine-{number:012d}",
+            "backend": backend,
+            "precision": precision,
+            "threads": 1,
+            "latency_ms": {"median": latency, "p90": 1.2 * latency, "n": 100},
+            "size_bytes": 433_213 if precision == "int8" else 1_638_177,
+            "peak_memory_bytes": 51_000_000,
+            "n": IMAGES,
+            "metrics": document["metrics"],
+            "versus_parent": None,
+        }
+        parent = find_reference(target, dict.fromkeys(targets)) if with_parents else None  # type: ignore[arg-type]
+        if parent is not None:
+            theirs = probabilities[parent]
+            comparison = compare_predictions(
+                truth, theirs, mine, labels, GROUPS, resamples=RESAMPLES
+            ).to_json()
+            row["versus_parent"] = {
+                "parent": parent,
+                "speedup": LATENCIES[targets.index(parent)] / latency,
+                "size_ratio": 3.78 if precision == "int8" else 1.0,
+                "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
+                **comparison,
+            }
+            if precision != "float32":
+                results = judge_engine(
+                    target, truth, theirs, mine, labels, GROUPS, rule,
+                    EvaluateRule(resamples=RESAMPLES),
+                )  # fmt: skip
+                found.gate.extend(result.to_json() for result in results)
+        found.rows.append(row)
+        found.metrics[target] = {"target": target, "side": "test", **document}
+        found.confidences[target] = [float(p) for p in mine.max(axis=1)]
+    return found
+
+
+def make_report_data(
+    labels: Sequence[str] = SEVEN,
+    critical: str = "mel",
+    targets: Sequence[str] = TARGETS,
+    *,
+    noise: float = 0.3,
+    max_drop: float = 0.5,
+    with_parents: bool = True,
+    **changes: Any,
+) -> ReportData:
+    """Return a report's data; `changes` replace whole fields of it."""
+    measured = measure(tuple(labels), tuple(targets), noise, max_drop, with_parents)
+    fields: dict[str, Any] = {
+        "name": "sample",
+        "description": "A made-up run.",
+        "benchmark": {
+            "recipe": "sample",
+            "task": "seven_class",
+            "labels": list(labels),
+            "critical": critical,
+            "image_size": 64,
+            "split_hash": "5" * 64,
+            "threads": 1,
+            "batch": 1,
+            "rows": measured.rows,
+            "gate": measured.gate,
+            "machine": {
+                "processor": "A CPU",
+                "architecture": "x86_64",
+                "cores": 2,
+                "memory_bytes": 25_276_510_208,
+                "system": "Linux 6.1",
+                "python": "3.11.7",
+                "int8_features": ["avx2", "avx_vnni"],
+            },
+        },
+        "metrics": measured.metrics,
+        "engines": {target: make_engine(target) for target in targets},
+        "curves": make_curves(critical),
+        "model": {"architecture": "cnn", "parameters": 409_767, "epochs": 6, "best_epoch": 5},
+        "training_seconds": 4000.0,
+        "recipe": {
+            "name": "sample",
+            "data": {"source": "ham10000", "path": "/home/somebody/pictures"},
+            "gate": {"balanced_accuracy": {"max_drop": max_drop, "confidence": None}},
+        },
+        "split": make_split(labels),
+        "inspection": make_inspection(),
+        "calibration": make_calibration(labels),
+        "lineage": {
+            "model": ArtefactOrigin("model-0123456789ab", "c" * 64, {"images": "images-1"})
+        },
+        "images": tuple(
+            JudgedImage(f"ISIC_{row:07d}", GROUPS[row], f"HAM_{row // 2:07d}")
+            for row in range(IMAGES)
+        ),
+        "confidences": measured.confidences,
+        "versions": {"tensorflow": ("2.20.0", "2.21.0")},
+    }
+    return ReportData(**{**fields, **changes})
+
+
+def make_engine(target: str) -> dict[str, Any]:
+    """Return the facts of a converted engine."""
+    precision = target.partition(":")[2]
+    int8 = precision == "int8"
+    share = {"name": "share of int8 weights", "value": 0.9974, "bound": 0.9}
+    drift = {"name": "mean probability drift", "value": 3.7e-8, "bound": 0.001}
+    checks = [{**drift, "at_least": False, "passed": True}]
+    checks += [{**share, "at_least": True, "passed": True}] if int8 else []
+    return {
+        "target": target,
+        "precision": precision,
+        "float_operators": ["SOFTMAX -> out:0", "ODDITY -> in:0"] if int8 else [],
+        "structure": {
+            "weight_bytes": {"int8": 407_712, "float32": 16} if int8 else {"float32": 1_697_940},
+            "operators": {"int8": 11, "float32": 1} if int8 else {"float32": 15},
+        },
+        "verification": {"n": 103, "passed": True, "checks": checks, "agreement": {}},
+    }
+
+
+def make_curves(critical: str) -> list[dict[str, float]]:
+    """Return six epochs."""
+    return [
+        {
+            "epoch": epoch,
+            "loss": 2.0 / epoch,
+            "balanced_accuracy": 0.8 - 0.3 / epoch,
+            "accuracy": 0.82 - 0.3 / epoch,
+            "macro_auc": 0.95 - 0.2 / epoch,
+            "log_loss": 2.2 / epoch,
+            f"recall[{critical}]": 0.7 - 0.5 / epoch,
+        }
+        for epoch in range(1, 7)
+    ]
+
+
+def make_split(labels: Sequence[str], *, lesion_ids_known: bool = True) -> dict[str, Any]:
+    """Return the facts of a split."""
+    truth, _ = make_probabilities(labels, (), 0.0)
+    judged = dict(zip(labels, np.bincount(truth).tolist(), strict=True))
+    images = {side: {name: factor * n for name, n in judged.items()} for side, factor in SHARES}
+    lesions = {side: {name: n // 2 for name, n in images[side].items()} for side in SIDES}
+    return {
+        "split_hash": "5" * 64,
+        "task": "seven_class",
+        "labels": list(labels),
+        "lesion_ids_known": lesion_ids_known,
+        "licence": "CC BY-NC 4.0",
+        "citation": "Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
+        "images": images,
+        "lesions": lesions,
+    }
+
+
+def make_inspection() -> dict[str, Any]:
+    """Return the facts of an inspection that found something of everything."""
+    return {
+        "source": "ham10000",
+        "licence": "CC BY-NC 4.0",
+        "citation": "Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
+        "lesion_ids_known": True,
+        "images": 10_015,
+        "lesions": 7470,
+        "lesions_with_several_images": 1956,
+        "lesions_with_several_diagnoses": 2,
+        "broken": [{"image_id": "ISIC_0000001", "reason": "truncated"}],
+        "missing_files": ["ISIC_0000002"],
+        "unlisted_files": 1,
+        "identical_pixels": [["ISIC_0000003", "ISIC_0000004"]],
+        "near_duplicates": 12,
+        "near_duplicates_across_lesions": 3,
+        "sizes": {"600x450": 10_015},
+        "age": {"known": 9958, "quartiles": [40.0, 50.0, 65.0]},
+        "sex": {"male": 5406, "female": 4552, "unknown": 57},
+        "site": {"back": 2192, "face": 745},
+    }
+
+
+def make_calibration(labels: Sequence[str]) -> dict[str, Any]:
+    """Return the facts of a calibration list."""
+    return {
+        "images": 15 * len(labels),
+        "images_by_label": dict.fromkeys(labels, 15),
+        "draw": "balanced",
+        "list": None,
+        "seed": 7,
+        "observer": "min_max",
+        "disjoint_from": {"validation": 103, "test": 100},
+    }
+
+
+def change_benchmark(data: ReportData, **changes: Any) -> Mapping[str, Any]:
+    """Return the benchmark document with some entries replaced."""
+    return {**data.benchmark, **changes}

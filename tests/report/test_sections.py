@@ -1,0 +1,168 @@
+"""Each section says what the artefacts hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lesiontk.report.formatting import (
+    format_percent,
+    share_estimate,
+)
+from lesiontk.report.render import (
+    ReportData,
+)
+from lesiontk.report.tables import (
+    list_changed,
+    list_confusions,
+    list_front,
+    list_verdicts,
+)
+
+from .page import Page, read
+from .sample_report import TARGETS, change_benchmark, make_report_data
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def test_failed_gates_are_said_in_words(page: Page) -> None:
+    assert "✗ 2 of 2 gates failed." in page.text
+    assert "tflite:int8 loses too much balanced accuracy" in page.text
+    rows = page.tables["Acceptance gates"][1:]
+    assert [row[-1] for row in rows] == ["✗ failed", "✗ failed"]
+    assert rows[0][4] == "1.0"
+
+
+def test_passed_gates_are_said_in_words() -> None:
+    text = read(make_report_data()).text
+    assert "✓ All 2 gates passed." in text
+    assert "failed" not in text
+
+
+def test_a_gate_that_could_not_be_judged_is_not_passed_over() -> None:
+    data = make_report_data()
+    data = replace(data, benchmark=change_benchmark(data, gate=data.benchmark["gate"][:1]))
+    text = read(data).text
+    assert "1 of 2 gates could not be judged" in text
+    assert "gates passed" not in text
+    (verdict,) = [v for v in list_verdicts(data.benchmark, data.recipe["gate"]) if not v.passed]
+    assert (verdict.engine, verdict.passed, verdict.drop) == ("onnx:int8", None, None)
+
+
+def test_a_recipe_without_gates_says_that_nothing_was_accepted() -> None:
+    data = make_report_data()
+    data = replace(data, benchmark=change_benchmark(data, gate=[]), recipe={"name": "sample"})
+    assert "sets no acceptance gate" in read(data).text
+
+
+def test_every_engine_has_its_row_in_both_tables(sample: ReportData, page: Page) -> None:
+    table = page.tables["Engines: latency, size, memory and scores"]
+    assert len(table) == 1 + len(TARGETS)
+    (int8,) = [row for row in table if row[0].startswith("TFLite") and row[1] == "int8"]
+    metrics = sample.metrics["tflite:int8"]["metrics"]
+    assert int8[2:8] == ["0.189 ms", "0.227 ms", "100", "1", "433 kB", "51.0 MB"]
+    for cell, metric in ((8, "accuracy"), (9, "balanced_accuracy"), (11, "recall[mel]")):
+        estimate = share_estimate(metrics[metric])
+        assert int8[cell] == estimate.value + estimate.interval
+    parents = page.tables["Engines against their full-precision parents"]
+    assert [row[:2] for row in parents[1:]] == [
+        ["tflite:float32", "keras:float32"],
+        ["tflite:int8", "tflite:float32"],
+        ["onnx:float32", "keras:float32"],
+        ["onnx:int8", "onnx:float32"],
+    ]
+    changed = next(
+        r for r in sample.benchmark["rows"] if r["backend"] + r["precision"] == "onnxint8"
+    )
+    lesions = {image["index"] // 2 for image in changed["versus_parent"]["changed"]}
+    assert parents[-1][-2:] == [str(len(changed["versus_parent"]["changed"])), str(len(lesions))]
+
+
+def test_the_pareto_mark_stands_at_the_engines_of_the_front(sample: ReportData, page: Page) -> None:
+    table = page.tables["Engines: latency, size, memory and scores"][1:]
+    marked = {TARGETS[i] for i, row in enumerate(table) if "Pareto" in row[0]}
+    assert marked == set(list_front(sample.benchmark))
+    assert "tflite:int8" in marked
+
+
+def test_changed_images_are_shown_with_their_names_and_confidences(
+    sample: ReportData, page: Page
+) -> None:
+    table = list_changed(sample.benchmark, sample.images, sample.confidences)[0]
+    shown = page.tables["Images to which tflite:int8 gives another class"]
+    assert len(shown) == 1 + len(table.rows)
+    first = table.rows[0]
+    assert first.image is not None
+    assert first.confidence_before is not None
+    assert first.confidence_after is not None
+    assert shown[1] == [
+        first.image.image_id,
+        first.image.lesion_id,
+        "mel",
+        f"mel {format_percent(first.confidence_before)}",
+        f"{first.to_label} {format_percent(first.confidence_after)}",
+        "✓ right",
+        "✗ wrongmel lost",
+    ]
+    lost = f"{table.critical_losses} images of melanoma that the parent recognised are lost"
+    assert lost in page.text
+    assert f"{table.left_out} more are not listed" in page.text
+
+
+def test_confusion_matrices_are_shown(sample: ReportData, page: Page) -> None:
+    row = list_confusions(sample.benchmark, sample.metrics)[1].rows[0]
+    shown = page.tables["Confusion matrix of tflite:int8"]
+    assert shown[1][0] == "mel"
+    assert shown[1][1].startswith(str(row.counts[0]))
+    assert shown[1][-1] == str(row.total)
+
+
+def test_without_ids_the_changed_images_are_known_by_their_row() -> None:
+    data = make_report_data(noise=0.8, images=(), confidences={})
+    table = list_changed(data.benchmark, (), {})[0]
+    assert table.lesions is None
+    shown = read(data).tables["Images to which tflite:int8 gives another class"]
+    assert shown[1][:2] == [f"row {table.rows[0].row}", "–"]
+
+
+def test_data_facts_are_all_there(page: Page) -> None:
+    for fact in (
+        "5" * 64,
+        "1 group: ISIC_0000003 = ISIC_0000004",
+        "12 pairs, 3 of them across lesions",
+        "1: ISIC_0000001 (truncated); left out",
+        "1: ISIC_0000002; 1 file that no table lists",
+        "median 50 years, middle half 40 to 65",
+        "female 4\N{NARROW NO-BREAK SPACE}552",
+        "CC BY-NC 4.0",
+        "doi:10.1038/sdata.2018.161",
+        "2 lesions have images of different diagnoses",
+    ):
+        assert fact in page.text
+    rows = page.tables["Images and lesions of each class and side"]
+    assert rows[1][0].startswith("mel")
+    assert rows[1][2:] == ["110 (55)", "22 (11)", "22 (11)", "154 (77)"]
+    assert rows[-1][-1] == "1\N{NARROW NO-BREAK SPACE}120 (560)"
+
+
+def test_calibration_and_verification_are_all_there(page: Page) -> None:
+    assert "103 validation and 100 test images were compared" in page.text
+    assert "105 training images" in page.text
+    checks = page.tables["Verification of each engine"]
+    assert checks[0][1:] == ["mean probability drift", "share of int8 weights", "n"]
+    small = "3.70 × 10⁻⁸≤ 0.001✓ passed"
+    assert checks[1][1:] == [small, "–", "103"]
+    assert checks[3][1:] == [small, "0.997≥ 0.9✓ passed", "103"]
+    structure = page.tables["Structure of the engines"]
+    assert structure[3][1:3] == ["11 int8, 1 float32", f"> 99.9{NBSP}%"]
+    assert "SOFTMAX -> out:0: kept in float on purpose" in structure[3][3]
+    assert "ODDITY -> in:0: no reason was recorded" in structure[3][3]
+
+
+def test_the_run_can_be_traced_and_run_again(page: Page) -> None:
+    assert "lesiontk run sample.yaml --data DIR" in page.text
+    assert "tensorflow 2.20.0 and 2.21.0" in page.text
+    assert page.tables["Artefacts this report was made from"][1] == [
+        "model", "model-0123456789ab", "c" * 12, "images-1",
+    ]  # fmt: skip
+    assert "path: pictures" in page.text
+    assert "somebody" not in page.text

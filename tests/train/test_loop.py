@@ -1,0 +1,395 @@
+"""Training on a problem that can be solved: scores, best epoch, exact resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lesiontk.data.images import ImageSet
+from lesiontk.errors import DataError
+from lesiontk.evaluate.metrics import compute_metrics
+from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models.architecture import Architecture, Normalisation, build_model
+from lesiontk.progress import NoProgress
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Preprocessing
+from lesiontk.train import loop
+from lesiontk.train.imbalance import IMBALANCE, make_loss
+from lesiontk.train.loop import TrainingState, predict_probabilities, train_model
+
+COLOURS = np.array([(200, 90, 80), (90, 180, 80), (80, 90, 200)])
+SIZE = 12
+
+
+def make_images(*, separable: bool = True, count: int = 96) -> ImageSet:
+    """Return three classes of coloured noise, told apart by colour unless it is shuffled."""
+    generator = np.random.default_rng(0)
+    targets = np.arange(count, dtype=np.int64) % 3
+    shown = targets if separable else generator.permutation(targets)
+    pixels = COLOURS[shown][:, np.newaxis, np.newaxis] + generator.normal(0, 30, (count, 1, 1, 3))
+    pixels = pixels + generator.normal(0, 20, (count, SIZE, SIZE, 3))
+    ids = tuple(f"image{i}" for i in range(count))
+    return ImageSet(
+        pixels=np.clip(pixels, 0, 255).astype(np.uint8),
+        targets=targets,
+        image_ids=ids,
+        groups=ids,
+        hashes=ids,
+        sides=tuple("train" if i < count * 2 / 3 else "validation" for i in range(count)),
+        labels=("bkl", "mel", "nv"),
+        task="test",
+        critical="mel",
+        preprocessing=Preprocessing(SIZE),
+        split_hash="0" * 64,
+    )
+
+
+def tiny_body(x: Any) -> Any:
+    """One convolution, normalised: all that a resume must bring back."""
+    layers = import_keras().layers
+    x = layers.Conv2D(8, 3, 2, use_bias=False, name="conv")(x)
+    return layers.ReLU(name="relu")(layers.BatchNormalization(momentum=0.8, name="bn")(x))
+
+
+def build() -> Any:
+    architecture = Architecture("tiny", SIZE, Normalisation(1 / 128, (-1.0,) * 3), tiny_body)
+    return build_model(architecture, image_size=SIZE, classes=3, dropout=0.2)
+
+
+def make_section(**changes: Any) -> TrainSection:
+    plain = {"epochs": 4, "batch_size": 16, "learning_rate": 0.02, "patience": 99}
+    return TrainSection(**{**plain, **changes})
+
+
+def train(
+    scratch: Path, images: ImageSet | None = None, progress: Any = None, **changes: Any
+) -> tuple[Any, TrainingState]:
+    scratch.mkdir(exist_ok=True)
+    section = make_section(**changes)
+    return train_model(build, images or make_images(), section, scratch, progress or NoProgress())
+
+
+def score(model: Any, images: ImageSet) -> float:
+    """Return the validation balanced accuracy of a model as it is."""
+    rows = images.indices("validation")
+    probabilities = predict_probabilities(model, images.pixels, rows, 16)
+    values = compute_metrics(images.targets[rows], probabilities, images.labels)
+    return float(values["balanced_accuracy"][0])
+
+
+class Killed(Exception):
+    """Stands for a power cut."""
+
+
+class KillingProgress:
+    """Ends the process, so to speak, after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Callable[..., None]]:
+        def advance(steps: int, note: str = "") -> None:
+            self.left -= steps
+            if self.left < 0:
+                raise Killed
+
+        yield advance
+
+
+# -------------------------------------------------------------------- learning
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingState, Path]:
+    """A model trained on the separable problem, its course, and where its checkpoints lie."""
+    scratch = tmp_path_factory.mktemp("learned")
+    model, state = train(scratch, epochs=12, ema=0.8)
+    return model, state, scratch
+
+
+def test_a_separable_problem_is_learned(learned: tuple[Any, TrainingState, Path]) -> None:
+    _, state, _ = learned
+    assert state.best_score > 0.9
+    assert state.curves[-1]["loss"] < 0.5 * state.curves[0]["loss"]
+
+
+def test_an_unlearnable_problem_is_not(tmp_path: Path) -> None:
+    _, state = train(tmp_path, make_images(separable=False), epochs=6)
+    assert state.best_score < 0.7
+
+
+def test_the_weights_of_the_best_epoch_are_returned(
+    learned: tuple[Any, TrainingState, Path],
+) -> None:
+    model, state, _ = learned
+    scores = [row["balanced_accuracy"] for row in state.curves]
+    assert state.best_score == max(scores)
+    assert state.best_epoch == 1 + scores.index(max(scores))
+    assert score(model, make_images()) == pytest.approx(state.best_score, abs=1e-6)
+
+
+def test_the_best_epoch_may_be_an_early_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three epochs is declared the best; its weights must come back."""
+    weights = []
+
+    def score_by_script(model: Any, *_: Any) -> dict[str, float]:
+        weights.append(model.get_weights())
+        state = _[-1]
+        value = {1: 0.3, 2: 0.9, 3: 0.5}[state.epoch + 1]
+        state.epoch += 1
+        if value > state.best_score:
+            state.best_score, state.best_epoch = value, state.epoch
+            model.save_weights(str(_[-2] / "best.weights.h5"))
+        return {"balanced_accuracy": value, "log_loss": 1.0}
+
+    monkeypatch.setattr(loop, "_validate", score_by_script)
+    model, state = train(tmp_path, epochs=3)
+    assert state.best_epoch == 2
+    assert_weights_equal(model.get_weights(), weights[1])
+    assert not weights_equal(model.get_weights(), weights[2])
+
+
+def test_each_epoch_has_a_row_of_scores(learned: tuple[Any, TrainingState, Path]) -> None:
+    _, state, _ = learned
+    assert [row["epoch"] for row in state.curves] == list(range(1, 13))
+    expected = {"epoch", "loss", "balanced_accuracy", "accuracy", "macro_auc", "log_loss"}
+    assert all(set(row) == {*expected, "recall[mel]"} for row in state.curves)
+    assert all(np.isfinite(list(row.values())).all() for row in state.curves)
+
+
+def test_training_stops_when_patience_is_used_up(tmp_path: Path) -> None:
+    model, state = train(tmp_path, epochs=30, patience=2, learning_rate=1e-9, schedule="constant")
+    assert state.epoch == state.best_epoch + 2
+    assert state.epoch < 30
+
+
+def test_a_split_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
+    images = make_images()
+    sides = tuple(
+        "test" if label == 1 and side == "train" else side
+        for label, side in zip(images.targets, images.sides, strict=True)
+    )
+    from dataclasses import replace
+
+    with pytest.raises(DataError, match="training split has no image of mel"):
+        train(tmp_path, replace(images, sides=sides))
+
+
+# ---------------------------------------------------------------------- resume
+
+
+def weights_equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> bool:
+    return all(np.allclose(a, b, atol=1e-6, rtol=0) for a, b in zip(first, second, strict=True))
+
+
+def assert_weights_equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> None:
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6, rtol=0)
+
+
+def curves_equal(first: TrainingState, second: TrainingState) -> bool:
+    return [row.keys() for row in first.curves] == [row.keys() for row in second.curves] and all(
+        np.allclose(list(a.values()), list(b.values()), atol=1e-6)
+        for a, b in zip(first.curves, second.curves, strict=True)
+    )
+
+
+RESUMED = {
+    "plain": {},
+    "averaged": {"ema": 0.9},
+    "sampled": {"imbalance": ("balanced_sampling",), "schedule": "constant"},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    changes: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole_model, whole = train(tmp_path / "whole", **changes)
+    steps = 64 // 16
+    with pytest.raises(Killed):  # in the middle of the third epoch
+        train(tmp_path / "killed", progress=KillingProgress(2 * steps + 2), **changes)
+    assert json.loads((tmp_path / "killed" / "state.json").read_text())["epoch"] == 2
+    with caplog.at_level(logging.INFO, logger="lesiontk"):
+        resumed_model, resumed = train(tmp_path / "killed", **changes)
+    assert "training resumes after epoch 2" in caplog.text
+    assert curves_equal(whole, resumed)
+    assert_weights_equal(resumed_model.get_weights(), whole_model.get_weights())
+    assert resumed.best_epoch == whole.best_epoch
+
+
+def test_a_resume_that_lost_the_optimizer_would_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = train(tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", progress=KillingProgress(10))
+
+    def restore_model_alone(checkpoint: Any, generators: Any, scratch: Path) -> TrainingState:
+        state = TrainingState(**json.loads((scratch / "state.json").read_text()))
+        alone = import_tensorflow().train.Checkpoint(model=checkpoint.model)
+        alone.read(str(scratch / f"checkpoint-{state.epoch}")).expect_partial()
+        return state
+
+    monkeypatch.setattr(loop, "_restore", restore_model_alone)
+    _, damaged = train(tmp_path / "killed")
+    assert not curves_equal(whole, damaged)
+
+
+def test_another_seed_takes_another_course(tmp_path: Path) -> None:
+    _, first = train(tmp_path / "first", epochs=2)
+    _, other = train(tmp_path / "other", epochs=2, seed=2)
+    assert not curves_equal(first, other)
+
+
+def test_a_kill_between_checkpoint_and_state_costs_one_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = train(tmp_path / "whole", epochs=3)
+    real, calls = loop.json.dump, []
+
+    def die_in_the_second_epoch(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        real(*arguments)
+
+    monkeypatch.setattr(loop.json, "dump", die_in_the_second_epoch)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", epochs=3)
+    monkeypatch.undo()
+    _, resumed = train(tmp_path / "killed", epochs=3)
+    assert curves_equal(whole, resumed)
+
+
+def test_a_finished_run_is_not_trained_again(learned: tuple[Any, TrainingState, Path]) -> None:
+    model, state, scratch = learned
+    again_model, again = train(
+        scratch, epochs=12, ema=0.8, progress=KillingProgress(state.epoch * 4)
+    )
+    assert curves_equal(state, again)
+    assert_weights_equal(again_model.get_weights(), model.get_weights())
+
+
+def test_one_checkpoint_is_kept(learned: tuple[Any, TrainingState, Path]) -> None:
+    _, state, scratch = learned
+    names = {path.name.split(".")[0] for path in scratch.glob("checkpoint-*")}
+    assert names == {f"checkpoint-{state.epoch}"}
+
+
+# --------------------------------------------------------------------- options
+
+
+def test_averaging_scores_the_averaged_weights(tmp_path: Path) -> None:
+    """With a momentum near 1 the average stays where it began, whatever the weights do."""
+    _, raw = train(tmp_path / "raw", epochs=4)
+    model, averaged = train(tmp_path / "averaged", epochs=4, ema=0.99999)
+    assert raw.curves[-1]["log_loss"] < averaged.curves[-1]["log_loss"] - 0.1
+    assert raw.curves[-1]["loss"] == pytest.approx(averaged.curves[-1]["loss"], abs=1e-4)
+    kernel = model.get_layer("conv").get_weights()[0]
+    import_keras().utils.set_random_seed(make_section().seed)
+    np.testing.assert_allclose(kernel, build().get_layer("conv").get_weights()[0], atol=1e-3)
+
+
+def test_mixed_precision_returns_a_float32_model(tmp_path: Path) -> None:
+    model, state = train(tmp_path, epochs=8, mixed_precision=True)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert {weight.dtype.name for weight in model.weights} == {"float32"}
+    assert state.best_score > 0.8
+    assert score(model, make_images()) == pytest.approx(state.best_score, abs=0.1)
+    assert import_keras().mixed_precision.global_policy().name == "float32"
+
+
+def test_mixed_precision_trains_in_bfloat16(tmp_path: Path) -> None:
+    model = loop._build_in_policy(build, make_section(mixed_precision=True))
+    assert model.get_layer("conv").compute_dtype == "bfloat16"
+    assert model.get_layer("logits").compute_dtype == "float32"
+
+
+@pytest.mark.parametrize("name", IMBALANCE)
+def test_every_imbalance_choice_trains(name: str, tmp_path: Path) -> None:
+    _, state = train(tmp_path, epochs=1, imbalance=(name,))
+    assert np.isfinite(state.curves[0]["loss"])
+
+
+def test_tensorboard_reads_the_curves(learned: tuple[Any, TrainingState, Path]) -> None:
+    _, state, scratch = learned
+    tf = import_tensorflow()
+    (file,) = (scratch / "tensorboard").glob("events.out.tfevents.*")
+    read: dict[str, dict[int, float]] = {}
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            read.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    assert {"loss", "balanced_accuracy", "recall_mel"} <= set(read)
+    for row in state.curves:
+        assert read["loss"][int(row["epoch"])] == pytest.approx(row["loss"], rel=1e-5)
+        assert read["recall_mel"][int(row["epoch"])] == pytest.approx(row["recall[mel]"], rel=1e-5)
+
+
+# ------------------------------------------------------------------------ loss
+
+COUNTS = np.array([10, 30, 60])
+LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5], [-0.5, 0.5, 0.0]], np.float32)
+TARGETS = np.array([0, 2, 1])
+
+
+def compute_loss(*names: str, smoothing: float = 0.0) -> NDArray[np.float64]:
+    loss = make_loss([IMBALANCE.get(name) for name in names], COUNTS, smoothing)
+    return np.asarray(loss(TARGETS, LOGITS), np.float64)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+PLAIN = -log_softmax(LOGITS.astype(np.float64))[np.arange(3), TARGETS]
+
+
+def test_without_a_choice_the_loss_is_cross_entropy() -> None:
+    np.testing.assert_allclose(compute_loss("none"), PLAIN, rtol=1e-5)
+
+
+def test_class_weights_multiply_by_n_over_c_times_count() -> None:
+    weights = np.array([100 / 30, 100 / 90, 100 / 180])
+    np.testing.assert_allclose(compute_loss("class_weight"), PLAIN * weights[TARGETS], rtol=1e-5)
+
+
+def test_focal_loss_multiplies_by_the_square_of_what_is_missing() -> None:
+    missing = 1 - np.exp(-PLAIN)
+    np.testing.assert_allclose(compute_loss("focal_loss"), PLAIN * missing**2, rtol=1e-4)
+
+
+def test_logit_adjustment_adds_the_log_of_the_share() -> None:
+    adjusted = log_softmax(LOGITS + np.log(COUNTS / 100))
+    expected = -adjusted[np.arange(3), TARGETS]
+    np.testing.assert_allclose(compute_loss("logit_adjustment"), expected, rtol=1e-5)
+
+
+def test_logit_adjustment_does_nothing_where_the_draw_is_balanced() -> None:
+    both = compute_loss("logit_adjustment", "balanced_sampling")
+    np.testing.assert_allclose(both, PLAIN, rtol=1e-5)
+
+
+def test_choices_combine() -> None:
+    weights = np.array([100 / 30, 100 / 90, 100 / 180])
+    expected = PLAIN * (1 - np.exp(-PLAIN)) ** 2 * weights[TARGETS]
+    np.testing.assert_allclose(compute_loss("class_weight", "focal_loss"), expected, rtol=1e-4)
+
+
+def test_label_smoothing_spreads_a_part_over_all_classes() -> None:
+    logs = -log_softmax(LOGITS.astype(np.float64))
+    expected = 0.9 * PLAIN + 0.1 * logs.mean(axis=1)
+    np.testing.assert_allclose(compute_loss("none", smoothing=0.1), expected, rtol=1e-5)

@@ -1,21 +1,29 @@
-"""Copy a finished run into the repository: result table, model card, int8 engines, curves.
+"""Copy a finished run into the repository: result table, plots, model card, int8 engines and the
+list of calibration images.
 
     python benchmarks/publish.py RECIPE [--workspace DIR]
 
-Takes the latest benchmark of the recipe. Engines over 20 MB are left out.
+Takes the latest benchmark of the recipe. Beside the int8 engines goes the float model that they
+were made from, so that they can be compared with it; what is over 20 MB is left out.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
 
 import click
+import yaml
 
 from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.records import Artefact
+from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
+from lesiontk.report.pareto_plot import plot_pareto
 from lesiontk.report.result_table import table_from_benchmark
+from lesiontk.report.tables import list_points
 from lesiontk.store import Store
 from lesiontk.workflow import engines_of, model_of
 
@@ -40,11 +48,13 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
     seconds = float(training_seconds or model.manifest["seconds"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
-    files, calibration = [], None
+    files: list[str] = []
+    calibration: Artefact | None = None
     for target, artefact in engines_of(store, model).items():
-        if artefact.facts["precision"] != "int8":
+        if target != "keras:float32" and artefact.facts["precision"] != "int8":
             continue
-        calibration = store.parent(artefact, "calibration")
+        if "calibration" in artefact.manifest["parents"]:
+            calibration = store.parent(artefact, "calibration")
         if artefact.facts["size_bytes"] <= MAX_BYTES:
             name = str(artefact.facts["file"])
             shutil.copyfile(artefact.file(name), folder / name)
@@ -68,6 +78,12 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
     results.mkdir(exist_ok=True)
     shutil.copyfile(model.file("curves.csv"), results / f"{recipe}_curves.csv")
     shutil.copyfile(model.file("curves.png"), results / f"{recipe}_curves.png")
+    points = list_points(document)
+    picture = plot_pareto(points, look_of_engines([point.name for point in points]))
+    svg = base64.b64decode(picture.source.partition(",")[2])
+    (results / f"{recipe}_pareto.svg").write_bytes(svg)
+    if calibration is not None:
+        publish_calibration(recipe, calibration)
     facts = {
         "recipe": chosen,
         "split": dict(split.facts),
@@ -87,6 +103,14 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
         f"`../engines/{recipe}/README.md`.\n\n{table_from_benchmark(document)}"
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
+
+
+def publish_calibration(recipe: str, calibration: Artefact) -> None:
+    """Write calibration/RECIPE.csv and how it was drawn; pixel hashes stay in the manifest."""
+    folder = HERE.parent / "calibration"
+    shutil.copyfile(calibration.file("calibration.csv"), folder / f"{recipe}.csv")
+    drawn = {name: v for name, v in calibration.facts.items() if name != "pixel_sha256"}
+    (folder / f"{recipe}.yaml").write_text(yaml.safe_dump(drawn, sort_keys=False))
 
 
 if __name__ == "__main__":

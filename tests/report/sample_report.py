@@ -14,7 +14,7 @@ from lesiontk.bench.bench_stage import find_reference
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.gate import judge_engine
-from lesiontk.recipe import EvaluateRule, GateRule
+from lesiontk.recipe import EvaluateRule, GateRule, read_recipe
 from lesiontk.records import SIDES
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
@@ -157,6 +157,7 @@ def make_report_data(
         "model": {"architecture": "cnn", "parameters": 409_767, "epochs": 6, "best_epoch": 5},
         "training_seconds": 4000.0,
         "recipe": {
+            **read_recipe("demo").model_dump(mode="json"),
             "name": "sample",
             "data": {"source": "ham10000", "path": "/home/somebody/pictures"},
             "gate": {"balanced_accuracy": {"max_drop": max_drop, "confidence": None}},

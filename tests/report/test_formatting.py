@@ -62,6 +62,8 @@ NBSP = "\N{NO-BREAK SPACE}"
         (compare_speed(1.01), "practically as fast as"),
         (name_metric("recall[mel]"), "melanoma recall"),
         (name_metric("macro_auc"), "macro AUC"),
+        (name_metric("recall"), "recall"),
+        (name_metric("f1[nv]"), "F1 of nv"),
         (explain_float_operator(""), "no reason was recorded"),
     ],
 )

@@ -144,6 +144,18 @@ def test_data_facts_are_all_there(page: Page) -> None:
     assert rows[-1][-1] == "1\N{NARROW NO-BREAK SPACE}120 (560)"
 
 
+def test_training_facts_are_all_there(page: Page) -> None:
+    for fact in (
+        "409\N{NARROW NO-BREAK SPACE}767 parameters",
+        "64 × 64 pixels",
+        "6 of at most 14; best: 5",
+        "67 min",
+        "sqrt sampling",
+        "AdamW, learning rate 0.002 (cosine, 1 warm-up epoch), batch 32, weight decay 0.05",
+    ):
+        assert fact in page.text
+
+
 def test_calibration_and_verification_are_all_there(page: Page) -> None:
     assert "103 validation and 100 test images were compared" in page.text
     assert "105 training images" in page.text

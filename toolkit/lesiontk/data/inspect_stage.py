@@ -34,7 +34,7 @@ class InspectConfig(StageConfig):
     path: str | None = Field(None, exclude=True)
     max_failures: float = Field(0.01, ge=0, le=1)
     near_distance: int = Field(
-        8, ge=0, le=64, description="bits of 256 that near-duplicates differ in"
+        16, ge=0, le=64, description="bits of 256 that near-duplicates differ in"
     )
 
 

@@ -33,6 +33,7 @@ BACKEND_NAMES = {
     "tensorrt": "TensorRT",
 }
 FULL_PRECISION = "float32"
+_METRIC_WORDS = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 
 # By the operator's type in lower case. What is not here has no recorded reason.
 REASONS_FOR_FLOAT = {
@@ -59,9 +60,11 @@ def name_recall(label: str) -> str:
 
 def name_metric(metric: str) -> str:
     """Return a metric's name in words: ``recall[mel]`` is ``melanoma recall``."""
-    if metric.startswith("recall[") and metric.endswith("]"):
-        return name_recall(metric[len("recall[") : -1])
-    return metric.replace("_", " ").replace("auc", "AUC")
+    kind, _, label = metric.rstrip("]").partition("[")
+    if kind == "recall" and label:
+        return name_recall(label)
+    words = " ".join(_METRIC_WORDS.get(word, word) for word in kind.split("_"))
+    return f"{words} of {label}" if label else words
 
 
 def name_target(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,442 @@
+"""The whole chain through the command line, on tiny synthetic pictures.
+
+One workspace is made for the session and only read by the tests; who writes, writes into a copy.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
+
+from .command_line import Call, call_lesiontk, start_lesiontk
+
+TARGETS = ["keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"]
+LABELS = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+
+TRAINING = {  # seconds instead of minutes
+    "data.synthetic.lesions": 105,
+    "data.synthetic.image_size": 48,
+    "data.image_size": 32,
+    "train.epochs": 6,
+    "train.learning_rate": 0.003,
+    "train.ema": 0,
+}
+CHAIN = {
+    **TRAINING,
+    "calibration.images": 28,
+    "verify.images": 16,
+    "verify.min_agreement_int8": 0.6,  # six epochs leave classes close to each other
+    "bench.rounds": 20,
+    "bench.warmup": 1,
+    "evaluate.resamples": 100,
+    "gate": '{"macro_auc": {"max_drop": 0.5}}',
+}
+
+
+def set_keys(settings: dict[str, Any]) -> list[str]:
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+
+
+class Chain:
+    """The workspace of a finished ``lesiontk demo``, and what the command printed."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        self.call = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=workspace)
+        assert self.call.code == 0, self.call.err
+
+    def folder(self, kind: str) -> Path:
+        """The one artefact of a kind."""
+        (found,) = self.workspace.glob(f"{kind}-*")
+        return found
+
+    def engine(self, target: str) -> Path:
+        """The file of an engine."""
+        (found,) = self.workspace.glob(f"engine-*/{target.replace(':', '_')}.*")
+        return found
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return Chain(tmp_path_factory.mktemp("chain") / "workspace")
+
+
+@pytest.fixture
+def copy(chain: Chain, tmp_path: Path) -> Path:
+    """A copy of the workspace that may be written to."""
+    return Path(shutil.copytree(chain.workspace, tmp_path / "copy"))
+
+
+def stages_run(call: Call) -> list[str]:
+    return [line.rpartition(" ")[2] for line in call.err.splitlines() if ": stage " in line]
+
+
+# ------------------------------------------------------------------------ demo
+
+
+def test_demo_goes_from_pictures_to_a_report(chain: Chain) -> None:
+    assert stages_run(chain.call)[:5] == ["synthesize", "inspect", "split", "prepare", "train"]
+    assert stages_run(chain.call)[-2:] == ["bench", "report"]
+    report = Path(chain.call.document["report"])
+    assert report.is_file()
+    assert report.parent.parent == chain.workspace
+    assert "mel" in report.read_text()
+    assert [f"{r['backend']}:{r['precision']}" for r in chain.call.document["rows"]] == TARGETS
+    assert {*TRAINING} and len(list(chain.workspace.glob("engine-*"))) == len(TARGETS)
+
+
+def test_the_same_command_again_runs_nothing(chain: Chain) -> None:
+    again = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=chain.workspace)
+    assert again.code == 0
+    assert stages_run(again) == []
+    reused = [line for line in again.err.splitlines() if line.endswith(": reused")]
+    assert len(reused) == len(stages_run(chain.call))
+    assert again.document == chain.call.document
+
+
+def test_another_setting_runs_what_depends_on_it_and_no_more(copy: Path) -> None:
+    call = call_lesiontk(
+        "demo",
+        *set_keys(CHAIN),
+        "--set",
+        "convert=[keras:float32]",
+        "--set",
+        "evaluate.confidence=0.9",
+        workspace=copy,
+    )
+    assert call.code == 0, call.err
+    assert stages_run(call) == ["evaluate", "bench", "report"]
+
+
+def test_a_plan_is_shown_without_work(tmp_path: Path) -> None:
+    call = call_lesiontk("run", "demo", "--dry-run", "--json", workspace=tmp_path / "new")
+    assert call.code == 0
+    assert [step["step"] for step in call.document][-2:] == ["benchmark", "report"]
+    assert not (tmp_path / "new").exists()
+
+
+# ---------------------------------------------------------------- step by step
+
+
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
+    """``train``, ``quantize --int8`` and ``bench`` in a fresh workspace named by the environment."""
+    workspace = tmp_path_factory.mktemp("steps") / "workspace"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LESIONTK_WORKSPACE", str(workspace))
+        return {
+            "train": call_lesiontk("train", "--json", *set_keys(CHAIN)),
+            "quantize": call_lesiontk("quantize", "--int8", "--json"),
+            "bench": call_lesiontk("bench", "--json"),
+        }
+
+
+@pytest.mark.parametrize("step", ["train", "quantize", "bench"])
+def test_train_quantize_and_bench_follow_each_other_without_arguments(
+    step: str, steps: dict[str, Call]
+) -> None:
+    assert steps[step].code == 0, steps[step].err
+
+
+def test_train_says_what_it_made(steps: dict[str, Call]) -> None:
+    document = steps["train"].document
+    assert (Path(document["path"]) / "model.keras").is_file()
+    assert document["labels"] == LABELS
+    assert document["epochs"] == 6
+    assert 1 <= document["best_epoch"] <= 6
+    assert document["validation"]["n"] > 0
+
+
+def test_training_gives_the_same_curve_as_in_the_whole_run(
+    steps: dict[str, Call], chain: Chain
+) -> None:
+    assert_same_curves(Path(steps["train"].document["path"]), chain.folder("model"))
+
+
+def test_quantize_makes_an_engine_of_every_back_end(steps: dict[str, Call]) -> None:
+    document = steps["quantize"].document
+    assert list(document) == ["tflite:int8", "onnx:int8"]
+    for engine in document.values():
+        assert Path(engine["path"]).is_file()
+        assert engine["size_bytes"] == Path(engine["path"]).stat().st_size
+        assert engine["verification"]["passed"]
+        assert engine["verification"]["n"] == 16
+
+
+def test_bench_has_the_documented_shape(steps: dict[str, Call]) -> None:
+    document = steps["bench"].document
+    assert {"rows", "machine", "gate", "threads", "batch", "split_hash"} <= set(document)
+    assert {"processor", "cores", "memory_bytes", "int8_features"} <= set(document["machine"])
+    rows = {f"{row['backend']}:{row['precision']}": row for row in document["rows"]}
+    assert set(rows) == set(TARGETS)
+    for target, row in rows.items():
+        assert row["engine"].startswith("engine-")
+        assert row["latency_ms"]["n"] == 20
+        assert 0 < row["latency_ms"]["median"] <= row["latency_ms"]["p90"]
+        assert row["size_bytes"] > 100_000
+        assert row["peak_memory_bytes"] > 10_000_000
+        assert {"accuracy", "balanced_accuracy", "macro_auc", "recall[mel]"} <= set(row["metrics"])
+        assert (row["versus_parent"] is None) == (target == "keras:float32")
+    for target in ("tflite:int8", "onnx:int8"):
+        versus, parent = rows[target]["versus_parent"], rows[target.replace("int8", "float32")]
+        assert versus["parent"] == target.replace("int8", "float32")
+        assert versus["speedup"] == pytest.approx(
+            parent["latency_ms"]["median"] / rows[target]["latency_ms"]["median"]
+        )
+        assert versus["size_ratio"] == pytest.approx(
+            parent["size_bytes"] / rows[target]["size_bytes"]
+        )
+        assert versus["size_ratio"] > 3
+        assert versus["balanced_accuracy_delta"] == pytest.approx(
+            rows[target]["metrics"]["balanced_accuracy"]["value"]
+            - parent["metrics"]["balanced_accuracy"]["value"],
+            abs=1e-6,
+        )
+
+
+# ---------------------------------------------------------------------- resume
+
+
+def read_curves(model: Path) -> list[dict[str, float]]:
+    with (model / "curves.csv").open(newline="") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def assert_same_curves(first: Path, second: Path) -> None:
+    curves = [[list(row.values()) for row in read_curves(model)] for model in (first, second)]
+    np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
+
+
+def test_a_killed_training_goes_on_to_the_same_curve(chain: Chain, tmp_path: Path) -> None:
+    for kind in ("dataset", "inspection", "split", "images"):
+        folder = chain.folder(kind)
+        shutil.copytree(folder, tmp_path / folder.name)
+    process = start_lesiontk("train", *set_keys(TRAINING), workspace=tmp_path)
+    assert process.stderr is not None
+    with process, process.stderr:
+        seen = next((line for line in process.stderr if line.startswith("epoch 2:")), "")
+        process.kill()
+    assert seen, "the training was over or failed before its second epoch"
+    assert process.returncode == -9
+    assert list(tmp_path.glob("model-*")) == []
+
+    resumed = call_lesiontk("train", "--json", *set_keys(TRAINING), workspace=tmp_path)
+    assert resumed.code == 0, resumed.err
+    assert "training resumes after epoch" in resumed.err
+    assert "epoch 1:" not in resumed.err
+    assert_same_curves(Path(resumed.document["path"]), chain.folder("model"))
+    assert not list((tmp_path / ".scratch").iterdir())
+
+
+# --------------------------------------------------------------------- predict
+
+
+def test_predict_answers_for_good_pictures_and_names_broken_ones(
+    chain: Chain, tmp_path: Path
+) -> None:
+    good = sorted(chain.folder("dataset").rglob("*.jpg"))[0]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(good.read_bytes()[:300])
+    call = call_lesiontk("predict", "--json", chain.engine("tflite:int8"), broken, good)
+    assert call.code == 2
+    assert str(broken) in call.err or broken.name in call.err
+    (failure,) = call.document["failures"]
+    assert failure["image"] == str(broken)
+    (prediction,) = call.document["predictions"]
+    assert prediction["image"] == str(good)
+    assert list(prediction["probabilities"]) == LABELS
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert prediction["label"] == max(LABELS, key=prediction["probabilities"].__getitem__)
+
+
+def test_predict_is_content_with_good_pictures(chain: Chain) -> None:
+    good = sorted(chain.folder("dataset").rglob("*.jpg"))[:2]
+    call = call_lesiontk("predict", chain.engine("onnx:int8"), *good)
+    assert call.code == 0
+    assert good[0].name in call.out
+    assert "not a medical device" in call.out
+
+
+def test_predict_without_an_engine_is_refused(tmp_path: Path) -> None:
+    call = call_lesiontk("predict", tmp_path / "absent.tflite", tmp_path / "picture.jpg")
+    assert call.code == 2
+    assert "absent.tflite does not exist" in call.err
+
+
+# -------------------------------------------------------------------- evaluate
+
+
+def write_isic_table(metadata: Path, out: Path) -> None:
+    """Write HAM10000's metadata as the one-hot table of the ISIC challenges."""
+    order = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    with metadata.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = [",".join(("image", *order))]
+    for row in rows:
+        values = [f"{float(row['dx'].upper() == name):.1f}" for name in order]
+        lines.append(",".join([row["image_id"], *values]))
+    out.write_text("\n".join(lines) + "\n")
+
+
+def evaluate_on(chain: Chain, labels: Path) -> dict[str, Any]:
+    call = call_lesiontk(
+        "evaluate",
+        chain.engine("tflite:int8"),
+        "--json",
+        "--images",
+        chain.folder("dataset"),
+        "--labels",
+        labels,
+    )
+    assert call.code == 0, call.err
+    document: dict[str, Any] = call.document
+    return document
+
+
+def test_evaluate_reads_ham10000_and_isic_tables_alike(chain: Chain, tmp_path: Path) -> None:
+    metadata = chain.folder("dataset") / "HAM10000_metadata.csv"
+    write_isic_table(metadata, tmp_path / "ISIC_GroundTruth.csv")
+    ham, isic = evaluate_on(chain, metadata), evaluate_on(chain, tmp_path / "ISIC_GroundTruth.csv")
+    with metadata.open() as stream:
+        assert ham["n"] == len(stream.readlines()) - 1
+    assert ham["labels"] == LABELS
+    assert ham["n"] == isic["n"] == int(np.sum(ham["confusion"]))
+    assert ham["confusion"] == isic["confusion"]
+    assert ham["lesions"] < ham["n"] == isic["lesions"]  # ISIC's table knows no lesions
+    for name in ("accuracy", "balanced_accuracy", "macro_auc", "recall[mel]"):
+        estimate = ham["metrics"][name]
+        assert estimate["low"] <= estimate["value"] <= estimate["high"]
+        assert estimate["value"] == isic["metrics"][name]["value"]
+    diagonal = np.trace(np.array(ham["confusion"])) / ham["n"]
+    assert ham["metrics"]["accuracy"]["value"] == pytest.approx(diagonal)
+
+
+def test_evaluate_takes_the_test_side_of_the_engines_own_split(chain: Chain) -> None:
+    name = chain.engine("tflite:int8").parent.name
+    call = call_lesiontk("evaluate", name, "--json", workspace=chain.workspace)
+    assert call.code == 0, call.err
+    split = json.loads((chain.folder("split") / "manifest.json").read_text())["facts"]
+    assert call.document["n"] == sum(split["images"]["test"].values())
+    assert call.document["side"] == "test"
+    rows = {f"{r['backend']}:{r['precision']}": r for r in chain.call.document["rows"]}
+    assert call.document["metrics"] == rows["tflite:int8"]["metrics"]
+
+
+def test_evaluate_wants_images_for_a_file_of_unknown_origin(chain: Chain) -> None:
+    call = call_lesiontk("evaluate", chain.engine("tflite:int8"), workspace=chain.workspace)
+    assert call.code == 2
+    assert "test split is not known" in call.err
+
+
+# ---------------------------------------------------------- verify and lineage
+
+
+def test_verify_passes_until_a_byte_is_flipped(chain: Chain, copy: Path) -> None:
+    original = chain.engine("tflite:int8")
+    engine = copy / original.relative_to(chain.workspace)
+    whole = call_lesiontk("verify", engine.parent.name, "--json", workspace=copy)
+    assert whole.code == 0, whole.err
+    assert engine.parent.name in whole.document["intact"]
+    assert chain.folder("split").name in whole.document["intact"]
+    assert whole.document["verification"]["passed"]
+
+    content = bytearray(engine.read_bytes())
+    content[len(content) // 2] ^= 1
+    engine.write_bytes(content)
+    flipped = call_lesiontk("verify", engine.parent.name, workspace=copy)
+    assert flipped.code == 1
+    assert f"{engine.name} was changed" in flipped.err
+
+    again = call_lesiontk("convert", "--to", "tflite:int8", workspace=copy)
+    assert again.code == 0, again.err
+    assert f"rebuilt, because {engine.name} was changed" in again.err
+    assert engine.read_bytes() == original.read_bytes()
+    assert call_lesiontk("verify", engine.parent.name, workspace=copy).code == 0
+
+
+def test_verify_sees_damage_in_what_an_engine_was_made_from(chain: Chain, copy: Path) -> None:
+    table = copy / chain.folder("split").name / "split.csv"
+    table.write_text(table.read_text().replace(",train,", ",test,", 1))
+    name = chain.engine("onnx:int8").parent.name
+    call = call_lesiontk("verify", name, workspace=copy)
+    assert call.code == 1
+    assert "split.csv was changed" in call.err
+
+
+def list_kinds(tree: dict[str, Any]) -> set[str]:
+    kinds = {tree["name"].rpartition("-")[0]}
+    return kinds.union(*(list_kinds(parent) for parent in tree["parents"].values()))
+
+
+def test_lineage_leads_from_an_engine_to_split_and_pictures(chain: Chain) -> None:
+    name = chain.engine("onnx:int8").parent.name
+    call = call_lesiontk("lineage", name, "--json", workspace=chain.workspace)
+    assert call.code == 0
+    expected = {"engine", "model", "calibration", "images", "split", "inspection", "dataset"}
+    assert list_kinds(call.document) == expected
+    text = call_lesiontk("lineage", name, workspace=chain.workspace).out
+    assert chain.folder("split").name in text
+
+
+# ----------------------------------------------------------------------- gates
+
+
+class BlindObserver(MinMaxObserver):
+    """Sees a tenth of every range: its engines saturate and lose their accuracy."""
+
+    def range(self) -> tuple[float, float]:
+        low, high = super().range()
+        return low / 10, high / 10
+
+
+@pytest.fixture
+def blind_observer(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setitem(OBSERVERS._targets, "blind", f"{__name__}:BlindObserver")
+    return "blind"
+
+
+def test_a_gate_that_does_not_hold_ends_with_exit_1_and_a_report(
+    copy: Path, blind_observer: str
+) -> None:
+    damaged = {
+        **CHAIN,
+        "convert": "[keras:float32, tflite:float32, tflite:int8]",
+        "calibration.observer": blind_observer,
+        "verify.min_agreement_int8": 0,
+        "verify.max_mean_drift_int8": 10,
+        "gate": '{"macro_auc": {"max_drop": 0.02}}',
+    }
+    call = call_lesiontk("demo", "--json", *set_keys(damaged), workspace=copy)
+    assert call.code == 1, call.err
+    assert "tflite:int8 loses" in call.err
+    assert "of macro_auc (at most 0.02)" in call.err
+    (result,) = [entry for entry in call.document["gate"] if not entry["passed"]]
+    assert result["engine"] == "tflite:int8"
+    assert Path(call.document["report"]).is_file()
+
+
+def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
+    copy: Path, blind_observer: str
+) -> None:
+    call = call_lesiontk(
+        "convert",
+        "--to",
+        "tflite:int8",
+        "--set",
+        f"calibration.observer={blind_observer}",
+        workspace=copy,
+    )
+    assert call.code == 1
+    assert "tflite:int8 is not the model it was made from" in call.err
+    (failure,) = copy.glob("engine-*/failed.json")
+    assert (failure.parent / "tflite_int8.tflite").is_file()
+    assert not (failure.parent / "manifest.json").exists()

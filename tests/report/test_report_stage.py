@@ -1,0 +1,145 @@
+"""The stage finds what the report needs in the artefacts of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lesiontk.recipe import read_recipe
+from lesiontk.records import Artefact
+from lesiontk.report.report_stage import FILE, ReportConfig, ReportStage
+from lesiontk.stage import Context
+
+from .page import Page
+from .sample_report import GROUPS, SEVEN, make_report_data
+
+TARGETS = ("keras:float32", "tflite:float32", "tflite:int8")
+
+
+def make_recipe(*overrides: str) -> dict[str, Any]:
+    """Return the document of a recipe as manifests hold it."""
+    return read_recipe("demo", overrides).model_dump(mode="json")
+
+
+def make_artefact(
+    folder: Path,
+    kind: str,
+    key: str,
+    facts: Any,
+    files: dict[str, str],
+    **manifest: Any,
+) -> Artefact:
+    """Write an artefact as the store would have."""
+    path = folder / f"{kind}-{key * 12}"
+    path.mkdir()
+    for name, text in files.items():
+        (path / name).write_text(text)
+    document = {
+        "kind": kind,
+        "key": key * 64,
+        "content": key * 64,
+        "facts": facts,
+        "files": {name: {} for name in files},
+        "parents": {},
+        "recipe": make_recipe("train.seed=5"),
+        "tools": {"numpy": "2.4.6"},
+        "environment": {"lesiontk": "0.1.0", "python": "3.11.7"},
+        "seconds": 33.0,
+        **manifest,
+    }
+    return Artefact(path, document)
+
+
+@pytest.fixture
+def parents(tmp_path: Path) -> dict[str, Artefact]:
+    data = make_report_data(targets=TARGETS, noise=0.8)
+    model = {**data.model, "labels": list(SEVEN)}
+    table = ["image_id,lesion_id"]
+    table += [f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''}" for row in range(160)]
+    found = {
+        "benchmark": make_artefact(
+            tmp_path, "benchmark", "a", {}, {"benchmark.json": json.dumps(data.benchmark)},
+            recipe=make_recipe("train.seed=9", "gate.balanced_accuracy.max_drop=0.125"),
+            tools={"numpy": "2.5.0"},
+        ),
+        "model": make_artefact(
+            tmp_path, "model", "b", model, {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},
+            parents={"images": {"name": "images-cccccccccccc"}},
+        ),
+        "images": make_artefact(tmp_path, "images", "c", {}, {"images.csv": "\n".join(table)}),
+    }  # fmt: skip
+    for number, target in enumerate(TARGETS):
+        lines = ["image_id,group,label," + ",".join(f"p_{label}" for label in SEVEN)]
+        for row, confidence in enumerate(data.confidences[target]):
+            rest = ",".join(["0"] * 6)
+            lines.append(f"ISIC_{row:07d},{GROUPS[row]},mel,{confidence},{rest}")
+        files = {
+            "metrics.json": json.dumps(data.metrics[target]),
+            "predictions.csv": "\n".join(lines),
+        }
+        facts = data.engines[target]
+        found[f"engine:{target}"] = make_artefact(tmp_path, "engine", str(number), facts, {})
+        found[f"evaluation:{target}"] = make_artefact(
+            tmp_path, "evaluation", str(number), {}, files
+        )
+    return found
+
+
+def report(parents: dict[str, Artefact], folder: Path) -> Page:
+    config = ReportConfig(name="this", description="A run.")
+    output = ReportStage().run(parents, config, Context(folder, folder))
+    assert output.facts["file"] == FILE
+    return Page((folder / FILE).read_text(encoding="utf-8"))
+
+
+def test_changed_images_get_their_names_lesions_and_confidences(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    shown = report(parents, tmp_path).tables["Images to which tflite:int8 gives another class"]
+    assert all(row[0].startswith("ISIC_") for row in shown[1:])
+    numbers = {row[0].removeprefix("ISIC_"): row[1] for row in shown[1:]}
+    assert all(
+        lesion == f"HAM_{int(number) // 2:07d}" for number, lesion in numbers.items() if int(number)
+    )
+    assert all("%" in row[3] and "%" in row[4] for row in shown[1:])
+
+
+def test_the_recipe_is_the_models_and_after_training_the_benchmarks(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    page = report(parents, tmp_path)
+    assert "seed: 5" in page.text
+    assert "seed: 9" not in page.text
+    assert "max_drop: 0.125" in page.text
+
+
+def test_versions_and_lineage_are_of_all_artefacts(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    page = report(parents, tmp_path)
+    assert "numpy 2.4.6 and 2.5.0" in page.text
+    table = page.tables["Artefacts this report was made from"]
+    assert [row[0] for row in table[1:]] == [
+        "images",
+        "model",
+        *(f"engine:{target}" for target in TARGETS),
+        *(f"evaluation:{target}" for target in TARGETS),
+        "benchmark",
+    ]
+    assert table[2][1:] == ["model-bbbbbbbbbbbb", "b" * 12, "images-cccccccccccc"]
+
+
+def test_a_model_without_curves_and_unknown_images_still_make_a_report(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    model = parents["model"]
+    bare = Artefact(model.path, {**model.manifest, "files": {}})
+    page = report(
+        {role: a for role, a in {**parents, "model": bare}.items() if role != "images"}, tmp_path
+    )
+    assert "This model has no training curves of its own." in page.text
+    shown = page.tables["Images to which tflite:int8 gives another class"]
+    assert {row[1] for row in shown[1:]} == {"–"}

@@ -1,5 +1,5 @@
 """Copy a finished run into the repository: result table, plots, model card, int8 engines and the
-list of calibration images.
+lists of calibration images and of the split.
 
     python benchmarks/publish.py RECIPE [--workspace DIR]
 
@@ -10,6 +10,7 @@ were made from, so that they can be compared with it; what is over 20 MB is left
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -78,6 +79,7 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
     results.mkdir(exist_ok=True)
     shutil.copyfile(model.file("curves.csv"), results / f"{recipe}_curves.csv")
     shutil.copyfile(model.file("curves.png"), results / f"{recipe}_curves.png")
+    publish_split(split)
     points = list_points(document)
     picture = plot_pareto(points, look_of_engines([point.name for point in points]))
     svg = base64.b64decode(picture.source.partition(",")[2])
@@ -111,6 +113,16 @@ def publish_calibration(recipe: str, calibration: Artefact) -> None:
     shutil.copyfile(calibration.file("calibration.csv"), folder / f"{recipe}.csv")
     drawn = {name: v for name, v in calibration.facts.items() if name != "pixel_sha256"}
     (folder / f"{recipe}.yaml").write_text(yaml.safe_dump(drawn, sort_keys=False))
+
+
+def publish_split(split: Artefact) -> None:
+    """Write recipes/splits/HASH.csv: which side each image is on, so that none is judged twice."""
+    with split.file("split.csv").open(newline="") as stream:
+        lines = [f"{row['image_id']},{row['side']}\n" for row in csv.DictReader(stream)]
+    folder = HERE.parent / "recipes" / "splits"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{split.facts['split_hash'][:12]}.csv"
+    path.write_text("image_id,side\n" + "".join(lines))
 
 
 if __name__ == "__main__":

@@ -38,12 +38,18 @@ def call_lesiontk(*arguments: object, workspace: Path | None = None) -> Call:
         pytest.MonkeyPatch.context() as patch,
         redirect_stdout(out),
         redirect_stderr(err),
-        pytest.raises(SystemExit) as exit_,
     ):
         patch.setattr(sys, "argv", ["lesiontk", *map(str, arguments), *chosen])
+        code = _run_main()
+    return Call(code, out.getvalue(), err.getvalue())
+
+
+def _run_main() -> int:
+    try:
         main()
-    code = exit_.value.code
-    return Call(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    raise AssertionError("main() returned; expected it to end with an exit code")
 
 
 def start_lesiontk(*arguments: object, workspace: Path) -> subprocess.Popen[str]:

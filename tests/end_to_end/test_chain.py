@@ -91,7 +91,7 @@ def test_demo_goes_from_pictures_to_a_report(chain: Chain) -> None:
     assert report.parent.parent == chain.workspace
     assert "mel" in report.read_text()
     assert [f"{r['backend']}:{r['precision']}" for r in chain.call.document["rows"]] == TARGETS
-    assert {*TRAINING} and len(list(chain.workspace.glob("engine-*"))) == len(TARGETS)
+    assert len(list(chain.workspace.glob("engine-*"))) == len(TARGETS)
 
 
 def test_the_same_command_again_runs_nothing(chain: Chain) -> None:
@@ -129,7 +129,7 @@ def test_a_plan_is_shown_without_work(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
-    """``train``, ``quantize --int8`` and ``bench`` in a fresh workspace named by the environment."""
+    """``train``, ``quantize --int8``, ``bench`` in a fresh workspace, named by the environment."""
     workspace = tmp_path_factory.mktemp("steps") / "workspace"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LESIONTK_WORKSPACE", str(workspace))
@@ -248,7 +248,7 @@ def test_predict_answers_for_good_pictures_and_names_broken_ones(
     broken.write_bytes(good.read_bytes()[:300])
     call = call_lesiontk("predict", "--json", chain.engine("tflite:int8"), broken, good)
     assert call.code == 2
-    assert str(broken) in call.err or broken.name in call.err
+    assert broken.name in call.err
     (failure,) = call.document["failures"]
     assert failure["image"] == str(broken)
     (prediction,) = call.document["predictions"]
@@ -262,7 +262,7 @@ def test_predict_is_content_with_good_pictures(chain: Chain) -> None:
     good = sorted(chain.folder("dataset").rglob("*.jpg"))[:2]
     call = call_lesiontk("predict", chain.engine("onnx:int8"), *good)
     assert call.code == 0
-    assert good[0].name in call.out
+    assert all(str(path) in call.out for path in good)
     assert "not a medical device" in call.out
 
 
@@ -433,6 +433,8 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
         "tflite:int8",
         "--set",
         f"calibration.observer={blind_observer}",
+        "--set",
+        "verify.min_agreement_int8=0.9",
         workspace=copy,
     )
     assert call.code == 1

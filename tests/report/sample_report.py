@@ -157,7 +157,7 @@ def make_report_data(
         "model": {"architecture": "cnn", "parameters": 409_767, "epochs": 6, "best_epoch": 5},
         "training_seconds": 4000.0,
         "recipe": {
-            **read_recipe("demo").model_dump(mode="json"),
+            **read_recipe("demo", ("train.epochs=14",)).model_dump(mode="json"),
             "name": "sample",
             "data": {"source": "ham10000", "path": "/home/somebody/pictures"},
             "gate": {"balanced_accuracy": {"max_drop": max_drop, "confidence": None}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.data.decode import ImageError
+from lesiontk.data.known_splits import find_split
 from lesiontk.data.pictures import load_picture
 from lesiontk.data.preprocess import fit_image
 from lesiontk.data.reader import ImageReader, decode_many
@@ -21,6 +23,7 @@ from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.evaluate_stage import read_metrics
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
+from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import evaluate_artefact, locate_engine
 
@@ -64,8 +67,14 @@ def evaluate_reference(
     images: Path | None,
     labels: Path | None,
     overrides: Iterable[str] = (),
+    *,
+    include_seen: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate an engine on its own test split, or on the images and labels that are given."""
+    """Evaluate an engine on its own test split, or on the images and labels that are given.
+
+    Of the given images those are left out, and counted, that the engine was trained or validated
+    on, where its split is known; with `include_seen` they stay in.
+    """
     if images is None:
         if labels is not None:
             raise UsageError("--labels was given without --images; expected both.")
@@ -77,8 +86,15 @@ def evaluate_reference(
         return dict(
             read_metrics(evaluate_artefact(store, store.resolve(reference, "engine"), overrides))
         )
-    rule = EvaluateRule()
-    return evaluate_folder(locate_engine(store, reference), images, labels, rule, store.progress)
+    return evaluate_folder(
+        locate_engine(store, reference),
+        images,
+        labels,
+        EvaluateRule(),
+        store.progress,
+        splits=store.list_artefacts("split"),
+        include_seen=include_seen,
+    )
 
 
 def evaluate_folder(
@@ -88,9 +104,13 @@ def evaluate_folder(
     rule: EvaluateRule,
     progress: Progress,
     *,
+    splits: Iterable[Artefact] = (),
+    include_seen: bool = False,
     max_failures: float = 0.01,
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
+
+    `splits` are those of the workspace, in which the engine's own is looked for.
 
     Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
@@ -102,17 +122,34 @@ def evaluate_folder(
             if labels is not None
             else SOURCES.get(detect_source(images))().read(images)
         )
+        sides = find_split(spec.split_hash, splits)
+        seen = Counter(
+            side
+            for record in table.records
+            if (side := (sides or {}).get(record.image_id, "test")) != "test"
+        )
+        records = [
+            record
+            for record in table.records
+            if include_seen or (sides or {}).get(record.image_id, "test") == "test"
+        ]
+        if not records:
+            raise DataError(
+                f"all {len(table.records)} images were used to train or validate "
+                f"{engine_path.name}; expected others, for on these it would look better than it is. --include-seen "
+                "evaluates it on them all the same."
+            )
         truth, outputs, groups, failures = [], [], [], []
-        with progress.task("evaluating", len(table.records)) as advance:
+        with progress.task("evaluating", len(records)) as advance:
             for index, result in decode_many(
                 reader,
-                table.records,
+                records,
                 workers=2,
                 transform=lambda image: fit_image(image, spec.preprocessing),
                 advance=advance,
                 max_failures=max_failures,
             ):
-                record = table.records[index]
+                record = records[index]
                 if isinstance(result, ImageError):
                     failures.append({"image_id": record.image_id, "reason": result.reason})
                     continue
@@ -132,6 +169,9 @@ def evaluate_folder(
         "target": f"{spec.backend}:{spec.precision}",
         "recipe": spec.recipe,
         "lesion_ids_known": table.lesion_ids_known,
+        "split_known": sides is not None,
+        "seen_images": dict(seen),
+        "seen_included": include_seen,
         "failures": failures,
         "missing_files": list(table.missing),
         **evaluation,

@@ -54,7 +54,7 @@ class QuantizationPlan:
 
 @dataclass(frozen=True, slots=True)
 class ConversionRecord:
-    """What a conversion did: the file it wrote, and each operator left in float with the reason."""
+    """What a conversion did: the file it wrote, and and each operator left in float."""
 
     file: str
     float_operators: tuple[str, ...] = ()

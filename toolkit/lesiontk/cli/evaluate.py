@@ -15,6 +15,8 @@ from lesiontk.cli.session import Session, command_options, set_option
               help="Folder to judge on, instead of the engine's own test split.")  # fmt: skip
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="HAM10000 metadata, ISIC one-hot or another CSV.")  # fmt: skip
+@click.option("--include-seen", is_flag=True,
+              help="Also judge on images that the engine was trained or validated on.")  # fmt: skip
 @set_option
 @command_options
 def evaluate(
@@ -22,13 +24,21 @@ def evaluate(
     engine: str,
     images: Path | None,
     labels: Path | None,
+    include_seen: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
     from lesiontk.cli.tables import format_estimate, print_table
     from lesiontk.predict import evaluate_reference
 
-    document = evaluate_reference(session.open_store(), engine, images, labels, overrides)
+    store = session.open_store()
+    document = evaluate_reference(
+        store, engine, images, labels, overrides, include_seen=include_seen
+    )
+    if seen := document.get("seen_images"):
+        counts = ", ".join(f"{n} {side}" for side, n in seen.items())
+        verb = "count" if include_seen else "are left out"
+        click.echo(f"note: images of the engine's own split {verb}: {counts}", err=True)
 
     def show() -> None:
         rows = [[name, format_estimate(e)] for name, e in document["metrics"].items()]

@@ -70,7 +70,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit 0 success, 1 a gate failed, 2 bad input, 3 lacking environment."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="lesiontk", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo(
             "interrupted; what was finished is kept, run the same command to go on", err=True

@@ -14,12 +14,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
     table = Table(title=escape(title) or None, title_justify="left")
     for number, name in enumerate(columns):
-        table.add_column(escape(name), justify="right" if number else "left")
+        table.add_column(escape(name), justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console()
-    # A pipe has no width; there nothing must be cut.
-    (console if console.is_terminal else Console(width=160)).print(table)
+    # A pipe has no width; there no path must be cut or broken.
+    (console if console.is_terminal else Console(width=10_000)).print(table)
 
 
 def format_estimate(estimate: Mapping[str, float | None] | None) -> str:

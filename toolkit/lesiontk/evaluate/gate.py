@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import numpy.typing as npt
 
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.recipe import EvaluateRule, GateRule
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ def judge_engine(
             seed=statistics.seed,
         ).differences[metric]
         if difference.value is None:
-            continue  # the test split has no image of that class
+            logger.warning(
+                "%s: %s cannot be judged, for no test image has the class", engine, metric
+            )
+            continue
         drop = -difference.value
         judged = drop if rule.confidence is None or difference.high is None else -difference.high
         results.append(

@@ -246,7 +246,9 @@ def test_predict_answers_for_good_pictures_and_names_broken_ones(
     good = sorted(chain.folder("dataset").rglob("*.jpg"))[0]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(good.read_bytes()[:300])
-    call = call_lesiontk("predict", "--json", chain.engine("tflite:int8"), broken, good)
+    call = call_lesiontk(
+        "predict", "--json", chain.engine("tflite:int8"), broken, good, workspace=tmp_path / "new"
+    )
     assert call.code == 2
     assert broken.name in call.err
     (failure,) = call.document["failures"]
@@ -258,16 +260,17 @@ def test_predict_answers_for_good_pictures_and_names_broken_ones(
     assert prediction["label"] == max(LABELS, key=prediction["probabilities"].__getitem__)
 
 
-def test_predict_is_content_with_good_pictures(chain: Chain) -> None:
+def test_predict_is_content_with_good_pictures(chain: Chain, tmp_path: Path) -> None:
     good = sorted(chain.folder("dataset").rglob("*.jpg"))[:2]
-    call = call_lesiontk("predict", chain.engine("onnx:int8"), *good)
+    call = call_lesiontk("predict", chain.engine("onnx:int8"), *good, workspace=tmp_path / "new")
     assert call.code == 0
     assert all(str(path) in call.out for path in good)
     assert "not a medical device" in call.out
 
 
 def test_predict_without_an_engine_is_refused(tmp_path: Path) -> None:
-    call = call_lesiontk("predict", tmp_path / "absent.tflite", tmp_path / "picture.jpg")
+    absent, picture = tmp_path / "absent.tflite", tmp_path / "picture.jpg"
+    call = call_lesiontk("predict", absent, picture, workspace=tmp_path / "new")
     assert call.code == 2
     assert "absent.tflite does not exist" in call.err
 
@@ -287,7 +290,7 @@ def write_isic_table(metadata: Path, out: Path) -> None:
     out.write_text("\n".join(lines) + "\n")
 
 
-def evaluate_on(chain: Chain, labels: Path) -> dict[str, Any]:
+def evaluate_on(chain: Chain, labels: Path, *options: str, workspace: Path) -> dict[str, Any]:
     call = call_lesiontk(
         "evaluate",
         chain.engine("tflite:int8"),
@@ -296,6 +299,8 @@ def evaluate_on(chain: Chain, labels: Path) -> dict[str, Any]:
         chain.folder("dataset"),
         "--labels",
         labels,
+        *options,
+        workspace=workspace,
     )
     assert call.code == 0, call.err
     document: dict[str, Any] = call.document
@@ -303,9 +308,9 @@ def evaluate_on(chain: Chain, labels: Path) -> dict[str, Any]:
 
 
 def test_evaluate_reads_ham10000_and_isic_tables_alike(chain: Chain, tmp_path: Path) -> None:
-    metadata = chain.folder("dataset") / "HAM10000_metadata.csv"
-    write_isic_table(metadata, tmp_path / "ISIC_GroundTruth.csv")
-    ham, isic = evaluate_on(chain, metadata), evaluate_on(chain, tmp_path / "ISIC_GroundTruth.csv")
+    metadata, one_hot = chain.folder("dataset") / "HAM10000_metadata.csv", tmp_path / "ISIC.csv"
+    write_isic_table(metadata, one_hot)
+    ham, isic = (evaluate_on(chain, t, workspace=tmp_path / "new") for t in (metadata, one_hot))
     with metadata.open() as stream:
         assert ham["n"] == len(stream.readlines()) - 1
     assert ham["labels"] == LABELS
@@ -318,6 +323,17 @@ def test_evaluate_reads_ham10000_and_isic_tables_alike(chain: Chain, tmp_path: P
         assert estimate["value"] == isic["metrics"][name]["value"]
     diagonal = np.trace(np.array(ham["confusion"])) / ham["n"]
     assert ham["metrics"]["accuracy"]["value"] == pytest.approx(diagonal)
+
+
+def test_evaluate_leaves_out_what_the_engine_was_trained_on(chain: Chain) -> None:
+    metadata = chain.folder("dataset") / "HAM10000_metadata.csv"
+    split = json.loads((chain.folder("split") / "manifest.json").read_text())["facts"]["images"]
+    counts = {side: sum(by_label.values()) for side, by_label in split.items()}
+    unseen = evaluate_on(chain, metadata, workspace=chain.workspace)
+    assert unseen["n"] == counts["test"]
+    assert unseen["seen_images"] == {side: counts[side] for side in ("train", "validation")}
+    everything = evaluate_on(chain, metadata, "--include-seen", workspace=chain.workspace)
+    assert everything["n"] == sum(counts.values())
 
 
 def test_evaluate_takes_the_test_side_of_the_engines_own_split(chain: Chain) -> None:

@@ -136,8 +136,8 @@ def evaluate_folder(
         if not records:
             raise DataError(
                 f"all {len(table.records)} images were used to train or validate "
-                f"{engine_path.name}; expected others, for on these it would look better than it is. --include-seen "
-                "evaluates it on them all the same."
+                f"{engine_path.name}; expected others, for on these it would look better than it "
+                "is. --include-seen evaluates it on them all the same."
             )
         truth, outputs, groups, failures = [], [], [], []
         with progress.task("evaluating", len(records)) as advance:

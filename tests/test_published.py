@@ -1,0 +1,116 @@
+"""What the repository publishes holds together: engines, splits, calibration lists, results."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesiontk.backends import open_engine
+from lesiontk.calibration.draw import read_list
+from lesiontk.data.known_splits import find_split
+from lesiontk.data.sources.synthesis import render_view
+from lesiontk.predict import evaluate_folder
+from lesiontk.progress import NoProgress
+from lesiontk.recipe import EvaluateRule, list_recipes
+
+ROOT = Path(__file__).parents[1]
+ENGINES = sorted(
+    path for path in (ROOT / "benchmarks" / "engines").glob("*/*") if path.suffix != ".md"
+)
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+SHARED = ROOT.parent / "shared" / "data" / "ham10000"
+
+
+def describe(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def test_something_is_published() -> None:
+    assert ENGINES
+    assert RESULTS
+
+
+@pytest.mark.parametrize("path", ENGINES, ids=describe)
+def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
+    with open_engine(path) as engine:
+        size = engine.spec.preprocessing.image_size
+        views = np.stack([render_view(name, 1, 0, size) for name in ("mel", "nv", "vasc")])
+        probabilities = engine.predict(views)
+    assert f"{engine.spec.backend}_{engine.spec.precision}" == path.stem
+    assert engine.spec.recipe == path.parent.name
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-4)
+    assert np.ptp(probabilities, axis=0).max() > 0.01
+
+
+@pytest.mark.parametrize("path", ENGINES, ids=describe)
+def test_the_split_of_an_engine_is_shipped(path: Path) -> None:
+    with open_engine(path) as engine:
+        sides = find_split(engine.spec.split_hash, [])
+    assert sides is not None
+    assert set(sides.values()) == {"train", "validation", "test"}
+    assert path.parent.name in list_recipes()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_calibration_images_are_training_images(path: Path) -> None:
+    document = json.loads(path.read_text())
+    sides = find_split(document["split"]["split_hash"], [])
+    assert sides is not None
+    listed = read_list(path.stem)
+    assert len(listed) == len(set(listed)) >= 100
+    assert {sides[image] for image in listed} == {"train"}
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_model_card_states_the_published_figures(path: Path) -> None:
+    document = json.loads(path.read_text())
+    card = (ROOT / "benchmarks" / "engines" / path.stem / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for row in document["benchmark"]["rows"]:
+        assert f"{row['metrics']['balanced_accuracy']['value']:.3f}" in card
+    assert "not a medical device" in card
+    assert document["split"]["split_hash"] in card
+    if path.stem == "cnn_7class":
+        float32 = document["benchmark"]["rows"][0]["metrics"]
+        assert f"{float32['balanced_accuracy']['value']:.3f}" in readme
+        assert f"{float32['macro_auc']['value']:.3f}" in readme
+
+
+def test_no_path_of_a_machine_is_published() -> None:
+    for path in RESULTS:
+        assert json.loads(path.read_text())["recipe"]["data"]["path"] is None
+
+
+def test_a_published_split_keeps_lesions_whole() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real HAM10000 beside the checkout")
+    with (SHARED / "HAM10000_metadata.csv").open(newline="") as stream:
+        lesions = {row["image_id"]: row["lesion_id"] for row in csv.DictReader(stream)}
+    for path in RESULTS:
+        sides = find_split(json.loads(path.read_text())["split"]["split_hash"], [])
+        assert sides is not None
+        assert len({(lesions[i], side) for i, side in sides.items()}) == len(set(lesions.values()))
+
+
+@pytest.mark.shared
+def test_the_published_figures_come_out_again() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real HAM10000 beside the checkout")
+    path = ROOT / "benchmarks" / "engines" / "cnn_7class" / "tflite_int8.tflite"
+    rule = EvaluateRule(resamples=100)
+    document = evaluate_folder(path, SHARED, None, rule, NoProgress())
+    published = json.loads((ROOT / "benchmarks" / "results" / "cnn_7class.json").read_text())
+    (row,) = (
+        row for row in published["benchmark"]["rows"]
+        if (row["backend"], row["precision"]) == ("tflite", "int8")
+    )  # fmt: skip
+    assert document["n"] == row["n"]
+    assert document["seen_images"].keys() == {"train", "validation"}
+    for name in ("balanced_accuracy", "macro_auc"):
+        assert document["metrics"][name]["value"] == pytest.approx(
+            row["metrics"][name]["value"], abs=0.01  # another CPU's int8 kernels may round apart
+        )  # fmt: skip

@@ -109,7 +109,7 @@ def test_a_graph_whose_input_is_not_quantized_gets_no_byte_input(tiny_parent: Ti
 # ------------------------------------------------------------- names and order
 
 
-def make_chain(numbers: tuple[int, int, int, int], order: tuple[int, ...]) -> onnx.ModelProto:
+def make_chain(numbers: tuple[int, ...], order: tuple[int, ...]) -> onnx.ModelProto:
     """Two additions on two branches, joined; as tf2onnx names and orders them, by chance."""
     a, b, c, d = (f"__{number}" for number in numbers)
     nodes = [

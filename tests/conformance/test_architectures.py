@@ -231,7 +231,27 @@ def test_vgg16_gives_what_keras_gives(keras_vgg16: tuple[Any, Path]) -> None:
     assert np.abs(run(ours, "block5_pool", pixels) - expected).max() > 100 * tolerance
 
 
-def lite0_arrays(model: Any) -> dict[str, NDArray[np.float32]]:
+@pytest.mark.slow
+def test_resnet152v2_gives_what_keras_gives(tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(13)
+    source = keras.applications.ResNet152V2(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    path = tmp_path / "resnet152v2.h5"
+    source.save_weights(str(path))
+    pixels = draw_pictures(2, 32, 7, seed=3)[0].astype(np.float32)
+    prepared = keras.applications.resnet_v2.preprocess_input(pixels.copy())
+    expected = np.asarray(source.predict_on_batch(prepared))
+    architecture = ARCHITECTURES.get("resnet152v2")
+    ours = build_model(architecture, image_size=32, classes=2, weights=str(path))
+    tolerance = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(run(ours, "post_relu", pixels), expected, atol=tolerance)
+    assert np.abs(run(ours, "post_relu", pixels[..., ::-1]) - expected).max() > 100 * tolerance
+    path.unlink()  # a quarter of a gigabyte
+
+
+def lite0_arrays(model: Any) -> dict[str, Any]:
     """Return the arrays under the names that EfficientNet-Lite's weights were published with."""
     arrays = {}
     for layer in model.layers:

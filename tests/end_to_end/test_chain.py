@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -415,7 +414,7 @@ class BlindObserver(MinMaxObserver):
 
 
 @pytest.fixture
-def blind_observer(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def blind_observer(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(OBSERVERS._targets, "blind", f"{__name__}:BlindObserver")
     return "blind"
 

@@ -256,7 +256,7 @@ def test_a_kill_between_checkpoint_and_state_costs_one_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole = train(tmp_path / "whole", epochs=3)
-    real, calls = loop.json.dump, []
+    real, calls = json.dump, []
 
     def die_in_the_second_epoch(*arguments: Any) -> None:
         calls.append(1)
@@ -264,7 +264,7 @@ def test_a_kill_between_checkpoint_and_state_costs_one_epoch(
             raise KilledError
         real(*arguments)
 
-    monkeypatch.setattr(loop.json, "dump", die_in_the_second_epoch)
+    monkeypatch.setattr(json, "dump", die_in_the_second_epoch)
     with pytest.raises(KilledError):
         train(tmp_path / "killed", epochs=3)
     monkeypatch.undo()
@@ -290,17 +290,12 @@ def test_one_checkpoint_is_kept(learned: tuple[Any, TrainingState, Path]) -> Non
 # --------------------------------------------------------------------- options
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Keras' fit puts the averages in the weights' place at the end of every call, so each "
-    "epoch goes on from the averages (tf_keras/src/engine/training.py, finalize_variable_values)",
-)
-def test_averaging_leaves_the_course_of_the_weights_alone(tmp_path: Path) -> None:
+def test_an_epoch_goes_on_from_the_averages_of_the_one_before(tmp_path: Path) -> None:
     _, raw = train(tmp_path / "raw")
     _, averaged = train(tmp_path / "averaged", ema=0.99)
     losses = [[row["loss"] for row in state.curves] for state in (raw, averaged)]
-    np.testing.assert_allclose(losses[1], losses[0], atol=1e-4)
+    assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-4)  # nothing was averaged yet
+    assert losses[0][1] < losses[1][1] - 0.01  # averages lag behind
 
 
 def test_averaging_scores_the_averaged_weights(tmp_path: Path) -> None:
@@ -363,7 +358,7 @@ def compute_loss(*names: str, smoothing: float = 0.0) -> NDArray[np.float64]:
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
 
 
 PLAIN = -log_softmax(LOGITS.astype(np.float64))[np.arange(3), TARGETS]
@@ -384,7 +379,7 @@ def test_focal_loss_multiplies_by_the_square_of_what_is_missing() -> None:
 
 
 def test_logit_adjustment_adds_the_log_of_the_share() -> None:
-    adjusted = log_softmax(LOGITS + np.log(COUNTS / 100))
+    adjusted = log_softmax(LOGITS.astype(np.float64) + np.log(COUNTS / 100))
     expected = -adjusted[np.arange(3), TARGETS]
     np.testing.assert_allclose(compute_loss("logit_adjustment"), expected, rtol=1e-5)
 

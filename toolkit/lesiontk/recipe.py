@@ -71,7 +71,12 @@ class TrainSection(StageConfig):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     augment: str = "dermoscopy"
-    ema: float = Field(0.0, ge=0, lt=1, description="momentum of the averaged weights; 0 is off")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="momentum of averaged weights, which take the weights' place after each epoch",
+    )
     mixed_precision: bool = False
     patience: int = Field(10, ge=1, description="epochs without a better validation score")
     seed: int = 1

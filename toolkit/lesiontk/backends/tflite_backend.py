@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -180,7 +180,9 @@ def quantize_static(content: bytes, plan: QuantizationPlan) -> bytes:
         name: {"min": np.full((1, 1, 1, 1), low), "max": np.full((1, 1, 1, 1), high)}
         for name, (low, high) in ranges.items()
     }
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    # Told not to, it still draws a bar for large models.
+    silence = io.StringIO()
+    with redirect_stdout(silence), redirect_stderr(silence), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = job.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
     return set_byte_input(bytes(result.quantized_model), byte_input)

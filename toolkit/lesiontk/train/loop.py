@@ -104,7 +104,7 @@ def train_model(
             )
             ticker = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
             history = trainee.fit(batches, epochs=1, verbose=0, callbacks=[ticker])
-            scores = _validate(model, trainee, optimizer, images, section, scratch, state)
+            scores = _validate(model, images, section, scratch, state)
             row = {"epoch": state.epoch, "loss": float(history.history["loss"][0]), **scores}
             state.curves.append(row)
             _log_scalars(tf, writer, row)
@@ -159,17 +159,15 @@ def _make_optimizer(section: TrainSection, steps: int) -> Any:
 
 def _validate(
     model: Any,
-    trainee: Any,
-    optimizer: Any,
     images: ImageSet,
     section: TrainSection,
     scratch: Path,
     state: TrainingState,
 ) -> Mapping[str, float]:
-    """Score the (averaged) weights on validation, keep the best; count the epoch."""
-    raw = model.get_weights() if section.ema else None
-    if section.ema:
-        optimizer.finalize_variable_values(trainee.trainable_variables)
+    """Score the weights on validation, keep the best; count the epoch.
+
+    With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
+    """
     rows = images.indices("validation")
     probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size)
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
@@ -184,8 +182,6 @@ def _validate(
         temporary = scratch / "next.weights.h5"
         model.save_weights(str(temporary))
         temporary.replace(scratch / "best.weights.h5")
-    if raw is not None:
-        model.set_weights(raw)
     return scores
 
 

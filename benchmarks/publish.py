@@ -118,11 +118,12 @@ def publish_calibration(recipe: str, calibration: Artefact) -> None:
 def publish_split(split: Artefact) -> None:
     """Write recipes/splits/HASH.csv: which side each image is on, so that none is judged twice."""
     with split.file("split.csv").open(newline="") as stream:
-        lines = [f"{row['image_id']},{row['side']}\n" for row in csv.DictReader(stream)]
+        rows = csv.DictReader(stream)
+        lines = [f"{row['image_id']},{row['lesion_id']},{row['side']}\n" for row in rows]
     folder = HERE.parent / "recipes" / "splits"
     folder.mkdir(exist_ok=True)
     path = folder / f"{split.facts['split_hash'][:12]}.csv"
-    path.write_text("image_id,side\n" + "".join(lines))
+    path.write_text("image_id,lesion_id,side\n" + "".join(lines))
 
 
 if __name__ == "__main__":

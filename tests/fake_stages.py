@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -49,7 +50,7 @@ class TextStage(Stage):
         (context.directory / "text.txt").write_text(config.text)
         self.during(context)
         (context.directory / "log").mkdir()
-        (context.directory / "log" / "run.txt").write_text(f"{id(self)} {self.runs}")
+        (context.directory / "log" / "run.txt").write_text(f"{uuid.uuid4()} {self.runs}")
         return StageOutput({"letters": len(config.text), **self.facts}, auxiliary=("log",))
 
 

@@ -51,7 +51,7 @@ def test_the_split_of_an_engine_is_shipped(path: Path) -> None:
     with open_engine(path) as engine:
         sides = find_split(engine.spec.split_hash, [])
     assert sides is not None
-    assert set(sides.values()) == {"train", "validation", "test"}
+    assert set(sides.images.values()) == {"train", "validation", "test"}
     assert path.parent.name in list_recipes()
 
 
@@ -62,7 +62,7 @@ def test_calibration_images_are_training_images(path: Path) -> None:
     assert sides is not None
     listed = read_list(path.stem)
     assert len(listed) == len(set(listed)) >= 100
-    assert {sides[image] for image in listed} == {"train"}
+    assert {sides.images[image] for image in listed} == {"train"}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
@@ -93,7 +93,9 @@ def test_a_published_split_keeps_lesions_whole() -> None:
     for path in RESULTS:
         sides = find_split(json.loads(path.read_text())["split"]["split_hash"], [])
         assert sides is not None
-        assert len({(lesions[i], side) for i, side in sides.items()}) == len(set(lesions.values()))
+        assert len({(lesions[i], side) for i, side in sides.images.items()}) == len(
+            set(lesions.values())
+        )
 
 
 @pytest.mark.shared

@@ -111,13 +111,12 @@ def test_scratch_is_of_one_key(store: Store) -> None:
     assert obstacle.found == []
 
 
-def test_scratch_of_one_kind_can_be_forgotten(store: Store) -> None:
+def test_a_restart_forgets_the_scratch_of_its_own_key_alone(store: Store) -> None:
     text, note = Obstacle(BUG), Obstacle(BUG)
     for stage in (TextStage(text), NoteStage(note)):
         with pytest.raises(ZeroDivisionError):
             store.build(stage, TextConfig(), {})
-    store.forget_scratch("text")
-    store.build(TextStage(text), TextConfig(), {})
+    store.build(TextStage(text), TextConfig(), {}, restart=True)
     store.build(NoteStage(note), TextConfig(), {})
     assert (text.found, note.found) == ([], ["checkpoint"])
 

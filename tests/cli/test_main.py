@@ -109,11 +109,12 @@ def test_debug_adds_the_traceback_and_keeps_the_code(
     assert ended.err.endswith(f"error: {error}\n")
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch, doctor: Decide) -> None:
+def test_a_bug_is_not_hidden_and_is_no_failed_gate(run: Run, doctor: Decide) -> None:
     doctor(ZeroDivisionError("division by zero"))
-    monkeypatch.setattr("sys.argv", ["lesiontk", "doctor"])
-    with pytest.raises(ZeroDivisionError):
-        main()
+    ended = run("doctor")
+    assert ended.code == 70
+    assert "Traceback" in ended.err
+    assert "bug in lesiontk" in ended.err
 
 
 def test_an_interrupt_says_how_to_go_on(run: Run, doctor: Decide) -> None:

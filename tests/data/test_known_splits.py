@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from lesiontk import predict
-from lesiontk.data.known_splits import find_split
+from lesiontk.data.known_splits import KnownSplit, find_split
 from lesiontk.data.sources.synthesis import write_synthetic_dataset
 from lesiontk.errors import DataError
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
+from lesiontk.records import ImageRecord
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "benchmarks" / "engines" / "cnn_7class" / "onnx_int8.onnx"
@@ -35,7 +36,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, share: float) -> int:
     ids = sorted(path.stem for path in folder.glob("*/*.jpg"))
     seen = ids[: round(share * len(ids))]
     sides = {image: "train" if image in seen else "test" for image in ids}
-    monkeypatch.setattr(predict, "find_split", lambda split_hash, splits: sides)
+    monkeypatch.setattr(predict, "find_split", lambda split_hash, splits: KnownSplit(sides, {}))
     return len(ids)
 
 
@@ -58,6 +59,13 @@ def test_training_images_are_left_out_and_counted(
     document = evaluate(folder)
     assert document["seen_images"] == {"train": round(total / 2)}
     assert document["n"] == total - round(total / 2)
+
+
+def test_another_picture_of_a_training_lesion_is_known_too() -> None:
+    split = KnownSplit({"a": "train"}, {"L1": "train", "L2": "test"})
+    assert split.side_of(ImageRecord("renamed", "nv", "renamed.jpg", "L1")) == "train"
+    assert split.side_of(ImageRecord("renamed", "nv", "renamed.jpg", "L2")) == "test"
+    assert split.side_of(ImageRecord("stranger", "nv", "stranger.jpg")) is None
 
 
 def test_they_count_where_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

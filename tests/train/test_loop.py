@@ -185,6 +185,11 @@ def test_a_split_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
         train(tmp_path, replace(images, sides=sides))
 
 
+def test_a_training_that_diverges_says_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"diverged in epoch 1: .* Lower train\.learning_rate"):
+        train(tmp_path, learning_rate=1e30, schedule="constant")
+
+
 # ---------------------------------------------------------------------- resume
 
 

@@ -12,10 +12,13 @@ from lesiontk.stage import STAGES
 from lesiontk.store import Store
 
 
-def build_step(plan: Plan, name: str, store: Store, done: dict[str, Artefact]) -> Artefact:
+def build_step(
+    plan: Plan, name: str, store: Store, done: dict[str, Artefact], *, restart: bool = False
+) -> Artefact:
     """Return the artefact of one step, with everything it needs.
 
-    `done` holds artefacts known already, by step name; what is built is added to it.
+    `done` holds artefacts known already, by step name; what is built is added to it. `restart`
+    throws away what a killed process left of this step.
     """
     if name not in done:
         step = plan[name]
@@ -23,7 +26,7 @@ def build_step(plan: Plan, name: str, store: Store, done: dict[str, Artefact]) -
             role: build_step(plan, which, store, done) for role, which in step.parents.items()
         }
         done[name] = store.build(
-            STAGES.get(step.stage)(), step.config, parents, recipe=_document(plan)
+            STAGES.get(step.stage)(), step.config, parents, recipe=_document(plan), restart=restart
         )
     return done[name]
 

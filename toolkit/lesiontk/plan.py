@@ -48,6 +48,9 @@ class Plan:
     recipe: Recipe
     steps: tuple[Step, ...]
 
+    def __contains__(self, name: object) -> bool:
+        return any(step.name == name for step in self.steps)
+
     def __getitem__(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
 
@@ -64,13 +67,15 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     """
     _check_names(recipe)
     if not images_known:
-        _check_folder(recipe)
-    steps = [*_data_steps(recipe), *_model_steps(recipe)]
-    model = steps[-1].name
+        _check_files(recipe)
+    models = _model_steps(recipe)
+    model = models[-1].name
     engines = _engine_steps(recipe, model)
+    steps = _data_steps(recipe)
     if any("calibration" in step.parents for step in engines):
+        # Before training, so that a list that cannot be drawn is not found out after it.
         steps.append(Step("calibration", "calibrate", recipe.calibration, {"images": "images"}))
-    steps += engines
+    steps += [*models, *engines]
     evaluations = [
         Step(
             step.name.replace("engine", "evaluation", 1),
@@ -105,30 +110,32 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
 def _check_names(recipe: Recipe) -> None:
     if recipe.data.source != "auto":
         SOURCES.get(recipe.data.source)
-    task = load_task(recipe.data.task)
     architecture = ARCHITECTURES.get(recipe.model.architecture)
     if recipe.data.image_size < architecture.min_image_size:
         raise UsageError(
             f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
             f"{architecture.min_image_size} pixels."
         )
-    architecture.check_weights(recipe.model.weights)
     for name in recipe.train.imbalance:
         IMBALANCE.get(name)
     AUGMENTATIONS.get(recipe.train.augment)
     OBSERVERS.get(recipe.calibration.observer)
     if recipe.calibration.list is not None:
         read_list(recipe.calibration.list)
+
+
+def _check_files(recipe: Recipe) -> None:
+    """What only training reads: the task, the weights to start from, the folder of the images."""
+    task = load_task(recipe.data.task)
+    ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
     known = compared_metrics(task.labels)
     for metric in recipe.gate:
         if metric not in known:
             raise UsageError(
-                f"gate names the metric {metric!r}; expected one of {', '.join(known)}."
-                + suggest(metric, known)
+                f"gate names the metric {metric!r}; the task {task.name} has {', '.join(known)}."
+                f"{suggest(metric, known)} The class that matters first has "
+                f"recall[{task.critical}]; --set 'gate={{}}' drops the gates."
             )
-
-
-def _check_folder(recipe: Recipe) -> None:
     data = recipe.data
     if data.path is None and data.source != "synthetic":
         raise UsageError(

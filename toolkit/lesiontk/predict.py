@@ -17,7 +17,7 @@ from lesiontk.data.preprocess import fit_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.labelled import read_labelled_folder
-from lesiontk.data.tasks import load_task
+from lesiontk.data.tasks import load_task, task_from_definition
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.evaluate_stage import read_metrics
@@ -25,7 +25,7 @@ from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import evaluate_artefact, locate_engine
+from lesiontk.workflow import evaluate_artefact, locate_engine, rules_from
 
 
 def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def evaluate_reference(
         locate_engine(store, reference),
         images,
         labels,
-        EvaluateRule(),
+        rules_from(overrides).evaluate,
         store.progress,
         splits=store.list_artefacts("split"),
         include_seen=include_seen,
@@ -116,23 +116,22 @@ def evaluate_folder(
     """
     with open_engine(engine_path) as engine, ImageReader(images) as reader:
         spec = engine.spec
-        task = load_task(spec.task)
+        definition = spec.extra.get("task_definition")
+        task = task_from_definition(definition) if definition else load_task(spec.task)
         table = (
             read_labelled_folder(images, labels)
             if labels is not None
             else SOURCES.get(detect_source(images))().read(images)
         )
-        sides = find_split(spec.split_hash, splits)
-        seen = Counter(
-            side
-            for record in table.records
-            if (side := (sides or {}).get(record.image_id, "test")) != "test"
-        )
-        records = [
-            record
-            for record in table.records
-            if include_seen or (sides or {}).get(record.image_id, "test") == "test"
-        ]
+        split = find_split(spec.split_hash, splits)
+        seen: Counter[str] = Counter()
+        records = []
+        for record in table.records:
+            side = split.side_of(record) if split else None
+            if side in ("train", "validation"):
+                seen[side] += 1
+            if include_seen or side not in ("train", "validation"):
+                records.append(record)
         if not records:
             raise DataError(
                 f"all {len(table.records)} images were used to train or validate "
@@ -169,7 +168,7 @@ def evaluate_folder(
         "target": f"{spec.backend}:{spec.precision}",
         "recipe": spec.recipe,
         "lesion_ids_known": table.lesion_ids_known,
-        "split_known": sides is not None,
+        "split_known": split is not None,
         "seen_images": dict(seen),
         "seen_included": include_seen,
         "failures": failures,

@@ -56,8 +56,11 @@ class Store:
         parents: Mapping[str, Artefact],
         *,
         recipe: Mapping[str, Any] | None = None,
+        restart: bool = False,
     ) -> Artefact:
         """Return the artefact of `stage` for these inputs, made now or reused if intact.
+
+        With `restart` the checkpoints of an earlier, unfinished try are thrown away.
 
         Raises `DataError` if a parent is no longer what its manifest says.
         A failure leaves ``failed.json`` (and what the stage had written, as evidence) in place of
@@ -68,9 +71,11 @@ class Store:
         key = hash_document(identity)
         target = self.workspace / f"{stage.info.produces}-{key[:12]}"
         with self._lock(target.name):
-            reused = self._reuse(target, key)
+            reused = self._reuse(target, key, recipe)
             if reused is not None:
                 return reused
+            if restart:
+                shutil.rmtree(self.workspace / ".scratch" / target.name, ignore_errors=True)
             return self._make(stage, config, parents, identity, key, target, recipe)
 
     def _identify(
@@ -86,7 +91,7 @@ class Store:
             "tools": {name: _version(name) for name in info.tools},
         }
 
-    def _reuse(self, target: Path, key: str) -> Artefact | None:
+    def _reuse(self, target: Path, key: str, recipe: Mapping[str, Any] | None) -> Artefact | None:
         if not target.exists():
             return None
         why = self.damage(target)
@@ -94,6 +99,13 @@ class Store:
             artefact = self._load(target)
             if artefact.key == key:
                 logger.info("%s: reused", target.name)
+                if recipe and artefact.manifest["recipe"] != recipe:
+                    # Outside key and content; later commands go on with the recipe of last use.
+                    manifest = {**artefact.manifest, "recipe": dict(recipe)}
+                    temporary = target / f"{MANIFEST}.tmp"
+                    temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+                    temporary.replace(target / MANIFEST)
+                    artefact = self._load(target)
                 os.utime(target)  # "latest" means last used, not only last made
                 return artefact
             why = "its key begins like another's"
@@ -154,11 +166,6 @@ class Store:
         _replace(target, temporary)
         shutil.rmtree(scratch, ignore_errors=True)
         return self._load(target)
-
-    def forget_scratch(self, kind: str) -> None:
-        """Remove the checkpoints of unfinished artefacts of a kind, so that they begin anew."""
-        for folder in (self.workspace / ".scratch").glob(f"{kind}-*"):
-            shutil.rmtree(folder)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -231,8 +238,15 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """Return the ``failed.json`` of every stage whose last try failed."""
-        paths = sorted(self.workspace.glob(f"*/{FAILURE}"))
-        return [json.loads(p.read_text()) for p in paths if not p.parent.name.startswith(".")]
+        found = []
+        for path in sorted(self.workspace.glob(f"*/{FAILURE}")):
+            if path.parent.name.startswith("."):
+                continue
+            try:
+                found.append(json.loads(path.read_text()))
+            except ValueError:
+                logger.warning("%s cannot be read and is left out", path)
+        return found
 
     def resolve(self, reference: str, kind: str | None = None) -> Artefact:
         """Return the artefact that a user's reference means.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,31 @@ from lesiontk.data.images import open_images
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
-from lesiontk.recipe import BenchRule, Recipe, VerifyRule, override_recipe, parse_recipe
+from lesiontk.recipe import Recipe, VerifyRule, override_recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 
 
 def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
     """Build everything from images to report; returns the artefacts by step name."""
+    _keep_apart(store, recipe)
     return run_plan(plan_recipe(recipe), store)
 
 
 def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
     """Build one of the data steps: ``inspection``, ``split`` or ``images``."""
+    _keep_apart(store, recipe)
     return build_step(plan_recipe(recipe), step, store, {})
 
 
-def train_recipe(store: Store, recipe: Recipe) -> Artefact:
-    """Build the recipe's model: training, and compression where the recipe has it."""
+def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Artefact:
+    """Build the recipe's model: training, and compression where the recipe has it.
+
+    With `restart` an unfinished training of it begins anew.
+    """
+    _keep_apart(store, recipe)
     plan = plan_recipe(recipe)
-    return build_step(plan, plan.model, store, {})
+    return build_step(plan, plan.model, store, {}, restart=restart)
 
 
 def convert_model(
@@ -50,13 +56,15 @@ def benchmark_model(
     overrides: Iterable[str] = (),
     *,
     fresh: bool = False,
+    engines: Mapping[str, Artefact] | None = None,
 ) -> Artefact:
     """Evaluate and time the model's engines beside their full-precision parents.
 
-    Without `targets`, those that the workspace holds for this model. With `fresh`, latency is
+    Without `targets`, those that the workspace holds for this model; the engines themselves are
+    taken, not made again. `engines` names others for their target. With `fresh`, latency is
     measured again although an equal benchmark exists.
     """
-    found = engines_of(store, model)
+    found = {**engines_of(store, model), **(engines or {})}
     chosen = list(targets or found)
     if not chosen:
         raise UsageError(
@@ -66,6 +74,7 @@ def benchmark_model(
     if "keras:float32" not in chosen:
         chosen.insert(0, "keras:float32")
     plan, done = _continue_from(store, model, chosen, overrides, fresh=fresh)
+    done |= {f"engine:{t}": engine for t, engine in found.items() if f"engine:{t}" in plan}
     return build_step(plan, "benchmark", store, done)
 
 
@@ -84,7 +93,7 @@ def benchmark_references(
     """
     if any(is_engine_file(reference) for reference in references):
         files = {reference: locate_engine(store, reference) for reference in references}
-        return benchmark_files(files, BenchRule(), store.progress), None
+        return benchmark_files(files, rules_from(overrides).bench, store.progress), None
     engines = [store.resolve(reference, "engine") for reference in references]
     parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
     strangers = [e.name for e in engines if model_of(store, e).content != parent.content]
@@ -93,21 +102,34 @@ def benchmark_references(
             f"{', '.join(strangers)} descend(s) from another model than {engines[0].name}; compare "
             "engines of one model."
         )
-    targets = [str(engine.facts["target"]) for engine in engines]
-    artefact = benchmark_model(store, parent, targets, overrides, fresh=fresh)
+    named = {str(engine.facts["target"]): engine for engine in engines}
+    if len(named) < len({engine.name for engine in engines}):
+        raise UsageError(
+            "two of the engines have the same target; bench them one after the other, each beside "
+            "its parent."
+        )
+    artefact = benchmark_model(store, parent, list(named), overrides, fresh=fresh, engines=named)
     return read_benchmark(artefact), artefact
+
+
+def rules_from(overrides: Iterable[str]) -> Recipe:
+    """Return the defaults with overrides, for engines that have no recipe here."""
+    return override_recipe(Recipe(name="engine_files"), overrides)
 
 
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
     """Build the report over the model's engines."""
-    targets = list(dict.fromkeys(["keras:float32", *engines_of(store, model)]))
-    plan, done = _continue_from(store, model, targets, overrides)
+    found = engines_of(store, model)
+    plan, done = _continue_from(
+        store, model, list(dict.fromkeys(["keras:float32", *found])), overrides
+    )
+    done |= {f"engine:{target}": engine for target, engine in found.items()}
     return build_step(plan, "report", store, done)
 
 
 def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
     """Evaluate an engine of the workspace on the test side of its own split."""
-    model = model_of(store, engine)
+    model = model_of(store, intact(store, engine))
     target = str(engine.facts["target"])
     plan, done = _continue_from(store, model, [target], overrides)
     done[f"engine:{target}"] = engine
@@ -120,7 +142,15 @@ def locate_engine(store: Store, reference: str) -> Path:
         if not Path(reference).is_file():
             raise DataError(f"engine file {reference} does not exist.")
         return Path(reference)
-    return engine_file(store.resolve(reference, "engine"))
+    return engine_file(intact(store, store.resolve(reference, "engine")))
+
+
+def intact(store: Store, artefact: Artefact) -> Artefact:
+    """Return the artefact; `DataError` if its files are not what its manifest says."""
+    why = store.damage(artefact.path)
+    if why is not None:
+        raise DataError(f"{artefact.name} cannot be used: {why}. Make it again.")
+    return artefact
 
 
 def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
@@ -148,7 +178,14 @@ def model_of(store: Store, engine: Artefact) -> Artefact:
 
 def check_gates(benchmark: Artefact) -> None:
     """Raise `GateFailedError` naming every engine that lost more than the recipe allows."""
-    failed = [result for result in read_benchmark(benchmark)["gate"] if not result["passed"]]
+    document = read_benchmark(benchmark)
+    unjudged = [f"{entry['metric']} of {entry['engine']}" for entry in document["gate_unjudged"]]
+    if unjudged:
+        raise GateFailedError(
+            f"{', '.join(unjudged)} cannot be judged, for no test image has the class; expected "
+            "images of it, or a gate on another metric."
+        )
+    failed = [result for result in document["gate"] if not result["passed"]]
     if failed:
         lines = "; ".join(
             f"{f['engine']} loses {f['drop']:.4f} of {f['metric']} (at most {f['max_drop']})"
@@ -194,6 +231,18 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
     return findings
 
 
+def _keep_apart(store: Store, recipe: Recipe) -> None:
+    """Refuse a workspace among the images: its own pictures would become part of the data."""
+    if recipe.data.path is None:
+        return
+    data, workspace = Path(recipe.data.path).resolve(), store.workspace.resolve()
+    if workspace == data or workspace.is_relative_to(data):
+        raise UsageError(
+            f"the workspace {store.workspace} lies in the data folder {recipe.data.path}; expected "
+            "it elsewhere: name another with --workspace."
+        )
+
+
 def recipe_of(artefact: Artefact) -> Recipe:
     """Return the recipe that an artefact was made for."""
     document = artefact.manifest["recipe"]
@@ -211,12 +260,21 @@ def _continue_from(
     fresh: bool = False,
 ) -> tuple[Plan, dict[str, Artefact]]:
     """Return the plan from `model` on, and the artefacts that are there already."""
+    overrides = list(overrides)
+    late = [o for o in overrides if o.partition(".")[0] in ("data", "model", "train", "compress")]
+    if late:
+        raise UsageError(
+            f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
+            "calibration, verify, evaluate, bench or gate. `lesiontk train` takes the others."
+        )
     recipe = override_recipe(recipe_of(model), overrides)
     recipe = recipe.model_copy(update={"convert": tuple(targets)})
     if fresh:
-        count = len(store.list_artefacts("benchmark"))
-        recipe = recipe.model_copy(
-            update={"bench": recipe.bench.model_copy(update={"repetition": count})}
-        )
+        taken = [
+            int(artefact.manifest["config"]["rule"]["repetition"])
+            for artefact in store.list_artefacts("benchmark")
+        ]
+        rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
+        recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
     return plan, {**known_ancestors(model, store), plan.model: model}

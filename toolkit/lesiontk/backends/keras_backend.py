@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -39,10 +40,7 @@ class KerasEngine(Engine):
     def __init__(self, path: Path) -> None:
         super().__init__(parse_spec(_read_description(path), path))
         tf = import_tensorflow()
-        try:
-            model = import_keras().models.load_model(str(path), compile=False)
-        except Exception as error:  # what it raises depends on where the file is damaged
-            raise DataError(f"{path.name} is no model Keras can load: {error}") from error
+        model = load_model(path)
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -57,6 +55,24 @@ def _read_description(path: Path) -> str | None:
             return archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is no intact .keras file: {error}") from error
+
+
+def load_model(path: Path) -> Any:
+    """Return the ``tf_keras.Model`` of a ``.keras`` file; `DataError` if it is damaged.
+
+    The weights are unpacked first: Keras reads them inside the archive by seeking, which takes
+    minutes for a deep network.
+    """
+    keras = import_keras()
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            config = json.loads(archive.read("config.json"))
+            config.pop("compile_config", None)
+            model = keras.saving.deserialize_keras_object(config)
+            model.load_weights(archive.extract("model.weights.h5", folder))
+    except Exception as error:  # what it raises depends on where the file is damaged
+        raise DataError(f"{path.name} is no model Keras can load: {error}") from error
+    return model
 
 
 def save_model(model: Any, spec: EngineSpec, path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,11 +23,8 @@ from lesiontk.backends.backend import (
 from lesiontk.backends.distributions import check_distributions
 from lesiontk.calibration.ranges import collect_ranges
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.frameworks import import_tensorflow
-from lesiontk.native_output import hold_native_output
 from lesiontk.records import Availability, EngineSpec
 
-OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
              "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
 
@@ -130,15 +125,10 @@ class ONNXBackend(Backend):
 
 def convert_tflite(path: Path) -> Any:
     """Return the ONNX model of a float32 flatbuffer; input uint8 NHWC ``image``."""
+    from lesiontk.backends.onnx_from_tflite import onnx_from_tflite
     from lesiontk.backends.onnx_graph import name_canonically, rename_border
 
-    import_tensorflow()
-    with warnings.catch_warnings(), hold_native_output():
-        warnings.simplefilter("ignore")  # tf2onnx still opens TensorFlow's own interpreter
-        import tf2onnx
-
-        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
+    model = onnx_from_tflite(path)
     rename_border(model)
     name_canonically(model)
     return model

@@ -46,9 +46,8 @@ def rename_border(model: onnx.ModelProto) -> None:
 def name_canonically(model: onnx.ModelProto) -> None:
     """Order and name nodes, tensors and constants by the graph's structure alone, in place.
 
-    tf2onnx numbers names with a counter that goes on from model to model, and folds constants in an
-    order that changes with Python's hash seed: equal conversions gave different bytes. Nodes come
-    in the order in which the output needs them; the numbers behind ``__`` go.
+    Engines of equal structure can then be compared. Nodes come in the order in which the output
+    needs them; the numbers that tf2onnx puts behind ``__`` go.
     """
     graph = model.graph
     nodes = _order_nodes(graph)

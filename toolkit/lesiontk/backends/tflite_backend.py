@@ -27,9 +27,10 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.backends.distributions import check_distributions
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.keras_backend import load_model
 from lesiontk.calibration.ranges import Ranges, collect_ranges
 from lesiontk.errors import DataError, UsageError
-from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.frameworks import import_tensorflow
 from lesiontk.native_output import hold_native_output
 from lesiontk.records import Availability, EngineSpec
 
@@ -131,8 +132,8 @@ class TFLiteBackend(Backend):
 
 def convert_keras(path: Path) -> bytes:
     """Return the float32 flatbuffer of a ``.keras`` file: uint8 [1, S, S, 3] to probabilities."""
-    tf, keras = import_tensorflow(), import_keras()
-    model = keras.models.load_model(str(path), compile=False)
+    tf = import_tensorflow()
+    model = load_model(path)
     height, width, channels = model.input_shape[1:]
 
     def forward(image: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lesiontk.data.images import open_images
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
 from lesiontk.evaluate.gate import judge_engine
+from lesiontk.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule, GateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -42,6 +43,10 @@ class BenchStage(Stage):
         config=BenchConfig,
         tools=("ai-edge-litert", "onnxruntime", "tensorflow"),
     )
+
+    def external_inputs(self, config: BenchConfig) -> dict[str, str]:
+        """The machine: a workspace that moves to another one is measured anew."""
+        return {"machine": hash_document(describe_machine())}
 
     def run(
         self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context
@@ -76,6 +81,14 @@ class BenchStage(Stage):
             ],
             "machine": describe_machine(),
         }
+        judged = {(result["engine"], result["metric"]) for result in document["gate"]}
+        document["gate_unjudged"] = [
+            {"engine": target, "metric": metric}
+            for target, reference in references.items()
+            if reference and engines[target].facts["precision"] != "float32"
+            for metric in config.gate
+            if (target, metric) not in judged
+        ]
         (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
         samples = {target: list(m.samples_ms) for target, m in measured.items()}
         (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")

@@ -39,6 +39,12 @@ def evaluate(
         counts = ", ".join(f"{n} {side}" for side, n in seen.items())
         verb = "count" if include_seen else "are left out"
         click.echo(f"note: images of the engine's own split {verb}: {counts}", err=True)
+    if document.get("split_known") is False:
+        click.echo("note: the engine's own split is not known here; whether it was trained on "
+                   "these images cannot be told", err=True)  # fmt: skip
+    if document.get("lesion_ids_known") is False:
+        click.echo("note: lesion ids are not known; every image counts as a lesion of its own and "
+                   "the intervals are too narrow where lesions repeat", err=True)  # fmt: skip
 
     def show() -> None:
         rows = [[name, format_estimate(e)] for name, e in document["metrics"].items()]

@@ -68,7 +68,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 0 success, 1 a gate failed, 2 bad input, 3 lacking environment."""
+    """Run the command line; exit 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug."""
     try:
         code = cli.main(prog_name="lesiontk", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -89,4 +89,8 @@ def main() -> None:
             traceback.print_exc()
         click.echo(f"error: {error}; what was finished is kept.", err=True)
         code = 3
+    except Exception as error:  # noqa: BLE001 - a bug must not look like a failed gate
+        traceback.print_exc()
+        click.echo(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
+        code = 70
     sys.exit(code if isinstance(code, int) else 0)

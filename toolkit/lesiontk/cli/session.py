@@ -109,4 +109,15 @@ def load_recipe(
             changes.append("data.source=auto")
     if weights is not None:
         changes.append(f"model.weights={json.dumps(weights)}")
-    return override_recipe(read_recipe(name), [*changes, *overrides])
+    chosen = override_recipe(read_recipe(name), [*changes, *overrides])
+    # Later commands may run from another folder.
+    files = {
+        "data.task": chosen.data.task,
+        "model.weights": chosen.model.weights,
+        "calibration.list": chosen.calibration.list,
+    }
+    return override_recipe(
+        chosen,
+        [f"{k}={json.dumps(str(Path(v).resolve()))}" for k, v in files.items()
+         if v and Path(v).is_file()],
+    )  # fmt: skip

@@ -12,7 +12,9 @@ from lesiontk.cli.session import Session, command_options, load_recipe, recipe_o
 @click.command()
 @click.argument("recipe", default="demo")
 @recipe_options
-@click.option("--resume/--restart", default=True, help="Go on after the last whole epoch, or not.")
+@click.option(
+    "--resume/--restart", default=True, help="Go on with an unfinished training, or begin it anew."
+)
 @command_options
 def train(
     session: Session,
@@ -25,10 +27,8 @@ def train(
     """Train RECIPE's network (default: demo, on synthetic images)."""
     from lesiontk.workflow import train_recipe
 
-    store = session.open_store()
-    if not resume:
-        store.forget_scratch("model")
-    model = train_recipe(store, load_recipe(recipe, data_folder, weights, overrides))
+    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    model = train_recipe(session.open_store(), chosen, restart=not resume)
     facts, scores = model.facts, model.facts["validation"]
 
     def show() -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 
 from lesiontk.data.split_stage import TABLE
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ImageRecord
 
 
-def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> Mapping[str, str] | None:
-    """Return image id -> side of the split with that hash, or None where nobody knows it.
+@dataclass(frozen=True, slots=True)
+class KnownSplit:
+    """The side of every image and of every lesion of a split."""
+
+    images: Mapping[str, str]
+    lesions: Mapping[str, str]
+
+    def side_of(self, record: ImageRecord) -> str | None:
+        """Return the side on which an image, or another picture of its lesion, stands."""
+        by_lesion = self.lesions.get(record.lesion_id) if record.lesion_id else None
+        return self.images.get(record.image_id, by_lesion)
+
+
+def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
+    """Return the split with that hash, or None where nobody knows it.
 
     `artefacts` are the splits of the workspace. Shipped are the splits of published engines, called
     after the first twelve digits of their hash.
@@ -23,5 +37,9 @@ def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> Mapping[str, s
     return _read_sides(shipped.read_text()) if split_hash and shipped.is_file() else None
 
 
-def _read_sides(text: str) -> dict[str, str]:
-    return {row["image_id"]: row["side"] for row in csv.DictReader(text.splitlines())}
+def _read_sides(text: str) -> KnownSplit:
+    rows = list(csv.DictReader(text.splitlines()))
+    return KnownSplit(
+        images={row["image_id"]: row["side"] for row in rows},
+        lesions={row["lesion_id"]: row["side"] for row in rows if row["lesion_id"]},
+    )

@@ -18,7 +18,7 @@ def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.u
 
     Raises `ImageError` (a `DataError`) for a file that is missing, broken or no image.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:
         content = reader.read(path.name)
     return fit_image(decode_image(content, name=path.name), preprocessing)

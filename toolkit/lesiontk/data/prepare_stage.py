@@ -37,7 +37,7 @@ class PrepareStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prepare",
-        version=1,
+        version=2,
         accepts={"split": "split", "dataset": "dataset"},
         produces="images",
         config=PrepareConfig,
@@ -87,7 +87,15 @@ class PrepareStage(Stage):
                 "preprocessing": asdict(preprocessing),
                 **{
                     name: facts[name]
-                    for name in ("split_hash", "task", "labels", "critical", "licence", "citation")
+                    for name in (
+                        "split_hash",
+                        "task",
+                        "task_definition",
+                        "labels",
+                        "critical",
+                        "licence",
+                        "citation",
+                    )
                 },
             }
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +17,8 @@ from lesiontk.hashing import hash_file
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SIDES, Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+logger = logging.getLogger(__name__)
 
 TABLE = "split.csv"
 COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "side", "location",
@@ -33,7 +37,7 @@ class SplitStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="split",
-        version=1,
+        version=2,
         accepts={"inspection": "inspection"},
         produces="split",
         config=SplitConfig,
@@ -48,6 +52,11 @@ class SplitStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: SplitConfig, context: Context
     ) -> StageOutput:
+        if not parents["inspection"].facts["lesion_ids_known"]:
+            logger.warning(
+                "lesion ids are not known: every image counts as a lesion of its own, and pictures "
+                "of one lesion may stand on two sides of the split"
+            )
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])
         labels = {
@@ -79,6 +88,7 @@ class SplitStage(Stage):
             {
                 "split_hash": hash_split(sides, labels),
                 "task": task.name,
+                "task_definition": asdict(task),
                 "labels": list(task.labels),
                 "critical": task.critical,
                 **{

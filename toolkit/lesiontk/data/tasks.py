@@ -78,6 +78,11 @@ class Task:
         )
 
 
+def task_from_definition(definition: Mapping[str, Any]) -> Task:
+    """Return the task that an engine carries, as ``dataclasses.asdict`` wrote it."""
+    return Task(**{**definition, "labels": tuple(definition["labels"])})
+
+
 def normalise_diagnosis(name: str) -> str:
     """Return a name in lower case, with one space for each run of spaces, hyphens, underscores."""
     return (

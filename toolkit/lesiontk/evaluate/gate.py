@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.errors import UsageError
+from lesiontk.evaluate.comparison import compare_predictions, compared_metrics
 from lesiontk.recipe import EvaluateRule, GateRule
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,12 @@ def judge_engine(
             resamples=statistics.resamples,
             confidence=level,
             seed=statistics.seed,
-        ).differences[metric]
+        ).differences.get(metric)
+        if difference is None:
+            raise UsageError(
+                f"gate names the metric {metric!r}; expected one of "
+                f"{', '.join(compared_metrics(labels))}."
+            )
         if difference.value is None:
             logger.warning(
                 "%s: %s cannot be judged, for no test image has the class", engine, metric

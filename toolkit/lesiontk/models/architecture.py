@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,8 @@ def load_keras_weights(
     `DataError` if the file does not fit.
     """
     try:
-        source = application(include_top=False, weights=weights, input_shape=(224, 224, 3))
+        with contextlib.redirect_stdout(sys.stderr):  # Keras prints its download's progress
+            source = application(include_top=False, weights=weights, input_shape=(224, 224, 3))
     except Exception as error:
         if weights == "imagenet":
             raise EnvironmentLacksError(

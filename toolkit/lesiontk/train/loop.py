@@ -104,6 +104,11 @@ def train_model(
             )
             ticker = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
             history = trainee.fit(batches, epochs=1, verbose=0, callbacks=[ticker])
+            if not math.isfinite(float(history.history["loss"][0])):
+                raise DataError(
+                    f"training diverged in epoch {state.epoch + 1}: the loss is not finite. Lower "
+                    f"train.learning_rate (it is {section.learning_rate:g})."
+                )
             scores = _validate(model, images, section, scratch, state)
             row = {"epoch": state.epoch, "loss": float(history.history["loss"][0]), **scores}
             state.curves.append(row)

@@ -33,7 +33,7 @@ class TrainStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="train",
-        version=1,
+        version=2,
         accepts={"images": "images"},
         produces="model",
         config=TrainConfig,
@@ -76,6 +76,7 @@ class TrainStage(Stage):
             recipe=context.recipe,
             split_hash=images.split_hash,
             licence=str(parents["images"].facts["licence"]),
+            extra={"task_definition": parents["images"].facts["task_definition"]},
         )
         save_model(model, spec, context.directory / "model.keras")
         with (context.directory / "curves.csv").open("w", newline="") as stream:

@@ -1,0 +1,56 @@
+"""tf2onnx in a process of its own, so that equal files give equal graphs.
+
+tf2onnx keeps a tensor's readers in sets of strings and numbers its names with a counter; its
+optimizers follow the order of both. With another hash seed of Python, or after another conversion,
+the same file gave another graph: now and then a needless Reshape more. Here the seed is fixed and
+the counter fresh.
+
+Run as ``python -m lesiontk.backends.onnx_from_tflite SOURCE OUT``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lesiontk.errors import DataError
+
+OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
+
+
+def onnx_from_tflite(path: Path) -> Any:
+    """Return the ONNX model of a float32 flatbuffer as tf2onnx gives it.
+
+    Raises `DataError` with tf2onnx's last words if it cannot convert the file.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model.onnx"
+        command = [sys.executable, "-W", "ignore", "-m", __name__, str(path), str(out)]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise DataError(
+                f"tf2onnx cannot convert {path.name} (exit code {done.returncode}): {last}"
+            )
+        return onnx.load(out)
+
+
+def main(source: Path, out: Path) -> None:
+    """Convert one file."""
+    from lesiontk.frameworks import import_tensorflow
+
+    import_tensorflow()
+    import tf2onnx
+
+    tf2onnx.convert.from_tflite(str(source), opset=OPSET, output_path=str(out))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

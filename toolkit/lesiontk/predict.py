@@ -130,8 +130,9 @@ def evaluate_folder(
             side = split.side_of(record) if split else None
             if side in ("train", "validation"):
                 seen[side] += 1
-            if include_seen or side not in ("train", "validation"):
-                records.append(record)
+                if not include_seen:
+                    continue
+            records.append(record)
         if not records:
             raise DataError(
                 f"all {len(table.records)} images were used to train or validate "

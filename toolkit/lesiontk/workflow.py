@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.backends import is_engine_file, list_targets
-from lesiontk.backends.convert_stage import engine_file, verify_engine
+from lesiontk.backends import is_engine_file, list_targets, open_engine
+from lesiontk.backends.convert_stage import engine_file, verification_rows, verify_engine
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.data.images import open_images
@@ -17,6 +17,9 @@ from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import Recipe, VerifyRule, override_recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
+
+PARENT = "keras:float32"
+"""The trained model itself, beside which every other engine is shown."""
 
 
 def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
@@ -71,10 +74,7 @@ def benchmark_model(
             f"{model.name} has no engine yet; make one with `lesiontk quantize --int8` or "
             "`lesiontk convert --to BACKEND:PRECISION`."
         )
-    if "keras:float32" not in chosen:
-        chosen.insert(0, "keras:float32")
-    plan, done = _continue_from(store, model, chosen, overrides, fresh=fresh)
-    done |= {f"engine:{t}": engine for t, engine in found.items() if f"engine:{t}" in plan}
+    plan, done = _continue_from(store, model, [PARENT, *chosen], overrides, found, fresh=fresh)
     return build_step(plan, "benchmark", store, done)
 
 
@@ -120,10 +120,7 @@ def rules_from(overrides: Iterable[str]) -> Recipe:
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
     """Build the report over the model's engines."""
     found = engines_of(store, model)
-    plan, done = _continue_from(
-        store, model, list(dict.fromkeys(["keras:float32", *found])), overrides
-    )
-    done |= {f"engine:{target}": engine for target, engine in found.items()}
+    plan, done = _continue_from(store, model, [PARENT, *found], overrides, found)
     return build_step(plan, "report", store, done)
 
 
@@ -131,8 +128,7 @@ def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] =
     """Evaluate an engine of the workspace on the test side of its own split."""
     model = model_of(store, intact(store, engine))
     target = str(engine.facts["target"])
-    plan, done = _continue_from(store, model, [target], overrides)
-    done[f"engine:{target}"] = engine
+    plan, done = _continue_from(store, model, [target], overrides, {target: engine})
     return build_step(plan, f"evaluation:{target}", store, done)
 
 
@@ -222,12 +218,16 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
     if artefact.kind == "engine":
         images = open_images(store.parent(artefact, "images"))
         rule = VerifyRule(**artefact.manifest["config"]["verify"])
-        source = engine_file(store.parent(artefact, "source"))
-        verification = verify_engine(source, engine_file(artefact), images, rule, 1)
+        pixels = images.pixels[verification_rows(images, rule)]
+        with open_engine(engine_file(store.parent(artefact, "source"))) as parent:
+            expected = parent.predict(pixels)
+        verification = verify_engine(expected, engine_file(artefact), pixels, rule, 1)
         findings["verification"] = verification.to_json()
         if not verification.passed:
-            failed = "; ".join(str(check) for check in verification.checks if not check.passed)
-            raise GateFailedError(f"{artefact.name} does not agree with its parent: {failed}.")
+            raise GateFailedError(
+                f"{artefact.name} does not agree with its parent: "
+                f"{verification.describe_failures()}."
+            )
     return findings
 
 
@@ -256,10 +256,14 @@ def _continue_from(
     model: Artefact,
     targets: Sequence[str],
     overrides: Iterable[str],
+    engines: Mapping[str, Artefact] | None = None,
     *,
     fresh: bool = False,
 ) -> tuple[Plan, dict[str, Artefact]]:
-    """Return the plan from `model` on, and the artefacts that are there already."""
+    """Return the plan from `model` on, and the artefacts that are there already.
+
+    `engines` are taken for the targets they are called by, and not made again.
+    """
     overrides = list(overrides)
     late = [o for o in overrides if o.partition(".")[0] in ("data", "model", "train", "compress")]
     if late:
@@ -268,7 +272,7 @@ def _continue_from(
             "calibration, verify, evaluate, bench or gate. `lesiontk train` takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
-    recipe = recipe.model_copy(update={"convert": tuple(targets)})
+    recipe = recipe.model_copy(update={"convert": tuple(dict.fromkeys(targets))})
     if fresh:
         taken = [
             int(artefact.manifest["config"]["rule"]["repetition"])
@@ -277,4 +281,9 @@ def _continue_from(
         rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
-    return plan, {**known_ancestors(model, store), plan.model: model}
+    given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
+    return plan, {
+        **known_ancestors(model, store),
+        plan.model: model,
+        **{name: engine for name, engine in given.items() if name in plan},
+    }

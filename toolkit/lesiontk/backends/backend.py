@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.errors import DataError
+from lesiontk.backends.distributions import check_distributions
+from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
 SPEC_KEY = "lesiontk"
@@ -122,11 +123,10 @@ class Backend(ABC):
 
     info: ClassVar[BackendInfo]
 
-    @abstractmethod
     def available(self) -> Availability:
-        """Whether it can be imported and run here, without importing what is heavy."""
+        """Whether it can run here, without importing what is heavy: are its tools installed?"""
+        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
 
-    @abstractmethod
     def convert(
         self,
         source: Path,
@@ -137,8 +137,25 @@ class Backend(ABC):
     ) -> ConversionRecord:
         """Write the engine of `precision` into the folder `out`.
 
-        `source` is the file of the parent that `PrecisionInfo.derived_from` names.
+        `source` is the file of the parent that `PrecisionInfo.derived_from` names. Raises
+        `UsageError` if the precision needs calibration images and there is no plan.
         """
+        if self.info.precisions[precision].calibrated and quantization is None:
+            raise UsageError(
+                f"{self.info.name}:{precision} needs a quantization plan with calibration images."
+            )
+        return self._convert(source, precision, spec, quantization, out)
+
+    @abstractmethod
+    def _convert(
+        self,
+        source: Path,
+        precision: str,
+        spec: EngineSpec,
+        quantization: QuantizationPlan | None,
+        out: Path,
+    ) -> ConversionRecord:
+        """Write the engine; a precision that is calibrated comes with its plan."""
 
     @abstractmethod
     def open(self, path: Path, *, threads: int = 1) -> Engine:

@@ -8,6 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lesiontk.backends import BACKENDS, open_engine, parse_target
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.calibration.calibrate_stage import calibration_rows
@@ -54,15 +57,19 @@ class ConvertStage(Stage):
         images = open_images(parents["images"])
         plan = None
         if "calibration" in parents:
-            rows = calibration_rows(parents["calibration"], images)
+            listed = calibration_rows(parents["calibration"], images)
             observer = str(parents["calibration"].facts["observer"])
-            plan = QuantizationPlan(images.pixels[rows], observer)
+            plan = QuantizationPlan(images.pixels[listed], observer)
+        rows = verification_rows(images, config.verify)
         with open_engine(source, threads=context.threads) as parent:
             spec = replace(parent.spec, backend=name, precision=precision)
+            expected = parent.predict(images.pixels[rows])
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
-        verification = verify_engine(source, path, images, config.verify, context.threads)
+        verification = verify_engine(
+            expected, path, images.pixels[rows], config.verify, context.threads
+        )
         evidence = {
             "target": config.target,
             "float_operators": list(record.float_operators),
@@ -71,11 +78,11 @@ class ConvertStage(Stage):
         }
         (context.directory / "verification.json").write_text(json.dumps(evidence, indent=1) + "\n")
         if not verification.passed:
-            failed = "; ".join(str(check) for check in verification.checks if not check.passed)
             raise GateFailedError(
-                f"{config.target} is not the model it was made from: {failed} (n = "
-                f"{verification.n} validation images). The engine is kept beside failed.json; try "
-                "another calibration.observer or more calibration.images."
+                f"{config.target} is not the model it was made from: "
+                f"{verification.describe_failures()} (n = {verification.n} validation images). The "
+                "engine is kept beside failed.json; try another calibration.observer or more "
+                "calibration.images."
             )
         return StageOutput(
             {
@@ -95,15 +102,21 @@ def engine_file(artefact: Artefact) -> Path:
     return artefact.file("model.keras" if artefact.kind == "model" else artefact.facts["file"])
 
 
+def verification_rows(images: ImageSet, rule: VerifyRule) -> NDArray[np.int64]:
+    """Return the validation images on which an engine is compared, even over the classes."""
+    return images.draw_stratified("validation", rule.images, seed=0)
+
+
 def verify_engine(
-    parent: Path, child: Path, images: ImageSet, rule: VerifyRule, threads: int
+    expected: NDArray[np.float32],
+    child: Path,
+    pixels: NDArray[np.uint8],
+    rule: VerifyRule,
+    threads: int,
 ) -> Verification:
-    """Compare two engine files on validation images, drawn evenly over the classes."""
-    rows = images.draw_stratified("validation", rule.images, seed=0)
-    with open_engine(parent, threads=threads) as engine:
-        expected = engine.predict(images.pixels[rows])
+    """Compare an engine file with its parent's probabilities `expected` of the same pixels."""
     with open_engine(child, threads=threads) as engine:
-        received = engine.predict(images.pixels[rows])
+        received = engine.predict(pixels)
         precision = engine.spec.precision
         backend = BACKENDS.get(engine.spec.backend)()
     return verify_outputs(

@@ -25,10 +25,9 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
-from lesiontk.backends.distributions import check_distributions
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
-from lesiontk.records import Availability, EngineSpec
+from lesiontk.records import EngineSpec
 
 FILE = "keras_float32.keras"
 MEMBER = f"{SPEC_KEY}.json"
@@ -92,10 +91,7 @@ class KerasBackend(Backend):
         tools=("tensorflow", "tf_keras"),
     )
 
-    def available(self) -> Availability:
-        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
-
-    def convert(
+    def _convert(
         self,
         source: Path,
         precision: str,

@@ -20,10 +20,9 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
-from lesiontk.backends.distributions import check_distributions
 from lesiontk.calibration.ranges import collect_ranges
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.records import Availability, EngineSpec
+from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.records import EngineSpec
 
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
              "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
@@ -79,10 +78,7 @@ class ONNXBackend(Backend):
         tools=("onnx", "onnxruntime", "tf2onnx"),
     )
 
-    def available(self) -> Availability:
-        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
-
-    def convert(
+    def _convert(
         self,
         source: Path,
         precision: str,
@@ -95,10 +91,8 @@ class ONNXBackend(Backend):
         from lesiontk.backends.onnx_graph import embed_spec, quantized_operators
 
         left: tuple[str, ...] = ()
-        if precision == "float32":
+        if quantization is None:
             model = convert_tflite(source)
-        elif quantization is None:
-            raise UsageError("onnx:int8 needs a quantization plan with calibration images.")
         else:
             model = quantize_static(onnx.load(source), quantization)
             left = tuple(f"{node.op_type} {node.name}" for node in quantized_operators(model)[1])

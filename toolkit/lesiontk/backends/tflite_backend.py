@@ -25,14 +25,13 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
-from lesiontk.backends.distributions import check_distributions
 from lesiontk.backends.input_quantization import InputQuantization
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.calibration.ranges import Ranges, collect_ranges
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError
 from lesiontk.frameworks import import_tensorflow
 from lesiontk.native_output import hold_native_output
-from lesiontk.records import Availability, EngineSpec
+from lesiontk.records import EngineSpec
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +83,7 @@ class TFLiteBackend(Backend):
         tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),
     )
 
-    def available(self) -> Availability:
-        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
-
-    def convert(
+    def _convert(
         self,
         source: Path,
         precision: str,
@@ -98,10 +94,8 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite_graph import embed_spec
 
         left: tuple[str, ...] = ()
-        if precision == "float32":
+        if quantization is None:
             content = convert_keras(source)
-        elif quantization is None:
-            raise UsageError("tflite:int8 needs a quantization plan with calibration images.")
         else:
             content = quantize_static(source.read_bytes(), quantization)
             left = _float_operators(content)

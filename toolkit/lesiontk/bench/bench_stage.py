@@ -13,7 +13,13 @@ from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import Measurement, measure_engines
 from lesiontk.data.images import open_images
 from lesiontk.evaluate.comparison import compare_predictions
-from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
+from lesiontk.evaluate.evaluate_stage import (
+    FloatArray,
+    IntArray,
+    Predictions,
+    read_metrics,
+    read_predictions,
+)
 from lesiontk.evaluate.gate import judge_engine
 from lesiontk.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule, GateRule
@@ -60,6 +66,12 @@ class BenchStage(Stage):
         files = {target: engine_file(artefact) for target, artefact in engines.items()}
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
         references = {target: find_reference(target, engines) for target in engines}
+        gated = {
+            target: reference
+            for target, reference in references.items()
+            if reference and engines[target].facts["precision"] != "float32"
+        }
+        predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         document: dict[str, Any] = {
             "recipe": context.recipe,
             "task": images.task,
@@ -70,22 +82,25 @@ class BenchStage(Stage):
             "threads": config.rule.threads,
             "batch": 1,
             "rows": [
-                _row(target, engines, measured, references, evaluations, config)
+                _row(target, engines, measured, references, evaluations, predictions, config)
                 for target in engines
             ],
             "gate": [
                 result.to_json()
-                for target, reference in references.items()
-                if reference and engines[target].facts["precision"] != "float32"
-                for result in _judge(target, reference, evaluations, config)
+                for target, reference in gated.items()
+                for result in judge_engine(
+                    target,
+                    *_pair(reference, target, predictions),
+                    gate=config.gate,
+                    statistics=config.statistics,
+                )
             ],
             "machine": describe_machine(),
         }
         judged = {(result["engine"], result["metric"]) for result in document["gate"]}
         document["gate_unjudged"] = [
             {"engine": target, "metric": metric}
-            for target, reference in references.items()
-            if reference and engines[target].facts["precision"] != "float32"
+            for target in gated
             for metric in config.gate
             if (target, metric) not in judged
         ]
@@ -126,6 +141,7 @@ def _row(
     measured: Mapping[str, Measurement],
     references: Mapping[str, str | None],
     evaluations: Mapping[str, Artefact],
+    predictions: Mapping[str, Predictions],
     config: BenchConfig,
 ) -> dict[str, Any]:
     facts, mine, reference = engines[target].facts, measured[target], references[target]
@@ -142,7 +158,13 @@ def _row(
         "versus_parent": None,
     }
     if reference is not None:
-        comparison = _compare(reference, target, evaluations, config).to_json()
+        rule = config.statistics
+        comparison = compare_predictions(
+            *_pair(reference, target, predictions),
+            resamples=rule.resamples,
+            confidence=rule.confidence,
+            seed=rule.seed,
+        ).to_json()
         parent = measured[reference]
         row["versus_parent"] = {
             "parent": reference,
@@ -154,23 +176,9 @@ def _row(
     return row
 
 
-def _compare(
-    reference: str, target: str, evaluations: Mapping[str, Artefact], config: BenchConfig
-) -> Any:
-    truth, parent, groups, _, labels = read_predictions(evaluations[reference])
-    child = read_predictions(evaluations[target])[1]
-    rule = config.statistics
-    return compare_predictions(
-        truth, parent, child, labels, groups,
-        resamples=rule.resamples, confidence=rule.confidence, seed=rule.seed,
-    )  # fmt: skip
-
-
-def _judge(
-    target: str, reference: str, evaluations: Mapping[str, Artefact], config: BenchConfig
-) -> Any:
-    truth, parent, groups, _, labels = read_predictions(evaluations[reference])
-    child = read_predictions(evaluations[target])[1]
-    return judge_engine(
-        target, truth, parent, child, labels, groups, config.gate, config.statistics
-    )
+def _pair(
+    reference: str, target: str, predictions: Mapping[str, Predictions]
+) -> tuple[IntArray, FloatArray, FloatArray, list[str], list[str]]:
+    """Return truth, the parent's and the engine's probabilities, labels and lesions."""
+    truth, parent, groups, _, labels = predictions[reference]
+    return truth, parent, predictions[target][1], labels, groups

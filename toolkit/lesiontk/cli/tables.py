@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lesiontk.report import result_table
+
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a table; columns after the first are right-aligned."""
@@ -24,11 +26,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 def format_estimate(estimate: Mapping[str, float | None] | None) -> str:
     """Return ``0.812 (0.790–0.834)``, or a dash where nothing is known."""
-    if estimate is None or estimate["value"] is None:
-        return "–"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})"
+    return result_table.format_estimate(estimate, interval="({}–{})")
 
 
 def format_bytes(size: float) -> str:

@@ -22,6 +22,10 @@ from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 BATCH = 16
 
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+Predictions = tuple[IntArray, FloatArray, list[str], list[str], list[str]]
+
 
 class EvaluateConfig(EvaluateRule):
     """Bootstrap settings, and the side that is judged."""
@@ -107,9 +111,7 @@ def read_metrics(artefact: Artefact) -> dict[str, object]:
     return document
 
 
-def read_predictions(
-    artefact: Artefact,
-) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str], list[str], list[str]]:
+def read_predictions(artefact: Artefact) -> Predictions:
     """Return targets [N], probabilities [N, C], groups, image ids and labels of an evaluation."""
     with artefact.file(PREDICTIONS).open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -48,6 +48,10 @@ class Verification:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
+    def describe_failures(self) -> str:
+        """Return the checks that failed, each with its value and bound."""
+        return "; ".join(str(check) for check in self.checks if not check.passed)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain documents."""
         checks = [{**asdict(check), "passed": check.passed} for check in self.checks]

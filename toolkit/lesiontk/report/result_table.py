@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def format_estimate(estimate: Mapping[str, float | None] | None, digits: int = 3) -> str:
+def format_estimate(
+    estimate: Mapping[str, float | None] | None, digits: int = 3, interval: str = "[{}, {}]"
+) -> str:
     """Return ``0.812 [0.790, 0.834]``, or a dash where the data cannot tell."""
     if estimate is None or estimate["value"] is None:
         return "–"
     value = f"{estimate['value']:.{digits}f}"
     if estimate["low"] is None:
         return value
-    return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+    ends = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
+    return f"{value} {interval.format(*ends)}"
 
 
 def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import list_targets, open_engine
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
 from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
@@ -21,6 +21,7 @@ from .fitted_models import FittedParent, draw_pictures
 
 SHARED_WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights"
 QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # it takes seconds to build
+FLOAT = [target for target in list_targets() if target.endswith(":float32")]
 LOADABLE = [name for name, entry in ARCHITECTURES.items() if entry.load is not None]
 
 Pixels = NDArray[np.float32]
@@ -51,6 +52,7 @@ def subtract_imagenet_mean(pixels: Pixels) -> Pixels:
 
 PUBLISHED_NORMALISATION: dict[str, Callable[[Pixels], Pixels]] = {
     "cnn": normalise_rgb(128, 1),
+    "inceptionv2": normalise_rgb(128, 1),
     "resnet152v2": normalise_rgb(127.5, 1),
     "vgg16": subtract_imagenet_mean,
     "efficientnet_lite0": normalise_rgb(128, 127 / 128),
@@ -180,7 +182,33 @@ def test_a_file_that_holds_no_weights_is_a_data_error(
         build_model(architecture, image_size=size, classes=2, weights=str(path))
 
 
-# ------------------------------------------------------------------------ int8
+# --------------------------------------------------------------------- engines
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", FLOAT)
+@pytest.mark.parametrize("name", QUICK)
+def test_its_float_engine_agrees_with_it(
+    name: str, target: str, fitted_parent: Callable[[str], FittedParent]
+) -> None:
+    parent = fitted_parent(name)
+    with open_engine(parent.convert(target)) as engine:
+        right = parent.verify(target, engine.predict(parent.pictures))
+        wrong = parent.verify(target, engine.predict(parent.pictures[..., ::-1]))
+    assert right.passed, [str(check) for check in right.checks]
+    assert not wrong.passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
+@pytest.mark.parametrize("name", QUICK)
+def test_its_int8_engine_leaves_softmax_alone_in_float(
+    name: str, target: str, fitted_parent: Callable[[str], FittedParent]
+) -> None:
+    parent = fitted_parent(name)
+    parent.convert(target)
+    (left,) = parent.records[target].float_operators
+    assert left.lower().startswith("softmax")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from lesiontk.registry import Registry
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 ARCHITECTURES.register("cnn", "lesiontk.models.cnn:CNN")
+ARCHITECTURES.register("inceptionv2", "lesiontk.models.inceptionv2:INCEPTIONV2")
 ARCHITECTURES.register("resnet152v2", "lesiontk.models.resnet152v2:RESNET152V2")
 ARCHITECTURES.register("vgg16", "lesiontk.models.vgg16:VGG16")
 ARCHITECTURES.register(

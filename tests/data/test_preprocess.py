@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesiontk.data import preprocess
-from lesiontk.data.preprocess import fit_image
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.records import Preprocessing
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -42,7 +42,7 @@ make_input: Callable[[int, int], NDArray[np.uint8]] = load_generator().make_inpu
 def test_the_golden_vectors_hold(case: dict[str, Any]) -> None:
     image = make_input(case["height"], case["width"])
     assert hashlib.sha256(image.tobytes()).hexdigest() == case["input_sha256"]
-    fitted = fit_image(image, Preprocessing(case["image_size"], case["fit"]))
+    fitted = preprocess_image(image, Preprocessing(case["image_size"], case["fit"]))
     for pixel in case["pixels"]:
         assert fitted[pixel["y"], pixel["x"]].tolist() == pixel["rgb"]
     assert hashlib.sha256(fitted.tobytes()).hexdigest() == case["output_sha256"]
@@ -56,7 +56,10 @@ def test_it_can_be_copied_to_a_device() -> None:
     tree = ast.parse(Path(preprocess.__file__).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert imported == {"__future__", "numpy", "numpy.typing", "PIL", "lesiontk.records"}
+    enhancements = "lesiontk.data.enhance"  # loads OpenCV, and only if a name is in the list
+    assert imported == {
+        "__future__", "numpy", "numpy.typing", "PIL", "lesiontk.records", enhancements
+    }  # fmt: skip
 
 
 def fit_without_antialiasing(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -102,7 +105,7 @@ def test_the_golden_vectors_tell_a_wrong_implementation(
 def test_a_plain_picture_stays_plain(height: int, width: int, size: int, value: int) -> None:
     image = np.full((height, width, 3), value, np.uint8)
     for fit in ("crop", "stretch"):
-        fitted = fit_image(image, Preprocessing(size, fit))
+        fitted = preprocess_image(image, Preprocessing(size, fit))
         assert fitted.shape == (size, size, 3)
         assert (fitted == value).all()
 
@@ -110,23 +113,23 @@ def test_a_plain_picture_stays_plain(height: int, width: int, size: int, value: 
 def test_crop_takes_the_centre_and_stretch_the_whole() -> None:
     image = np.zeros((20, 61, 3), np.uint8)
     image[:, 20:40] = 255
-    cropped = fit_image(image[:, :60], Preprocessing(20, "crop"))
+    cropped = preprocess_image(image[:, :60], Preprocessing(20, "crop"))
     assert (cropped == 255).all()
-    assert np.array_equal(fit_image(image, Preprocessing(20, "crop")), cropped)
-    assert 60 < fit_image(image, Preprocessing(20, "stretch")).mean() < 110
+    assert np.array_equal(preprocess_image(image, Preprocessing(20, "crop")), cropped)
+    assert 60 < preprocess_image(image, Preprocessing(20, "stretch")).mean() < 110
 
 
 def test_the_input_is_neither_changed_nor_shared() -> None:
     image = make_input(16, 16)
     before = image.copy()
-    fit_image(image, Preprocessing(16))[:] = 0
+    preprocess_image(image, Preprocessing(16))[:] = 0
     np.testing.assert_array_equal(image, before)
 
 
 def test_views_are_fitted_like_copies() -> None:
     view = make_input(48, 64)[::2, ::-2]
-    expected = fit_image(view.copy(), Preprocessing(12))
-    np.testing.assert_array_equal(fit_image(view, Preprocessing(12)), expected)
+    expected = preprocess_image(view.copy(), Preprocessing(12))
+    np.testing.assert_array_equal(preprocess_image(view, Preprocessing(12)), expected)
 
 
 @pytest.mark.parametrize(
@@ -140,4 +143,4 @@ def test_views_are_fitted_like_copies() -> None:
 )
 def test_anything_but_rgb_bytes_is_a_bug(image: Any) -> None:
     with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
-        fit_image(image, Preprocessing(16))
+        preprocess_image(image, Preprocessing(16))

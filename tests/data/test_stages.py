@@ -21,7 +21,7 @@ from lesiontk.data.pictures import load_picture
 from lesiontk.data.prepare_stage import PrepareConfig, PrepareStage
 from lesiontk.data.split import hash_split
 from lesiontk.data.split_stage import SplitConfig, SplitStage
-from lesiontk.errors import DataError, LeakageError
+from lesiontk.errors import DataError, LeakageError, UsageError
 from lesiontk.hashing import hash_file
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SIDES, Artefact, Preprocessing
@@ -269,6 +269,28 @@ def test_every_image_is_what_load_picture_gives(store: Store, folder: Folder, fi
         assert images.labels[images.targets[number]] == row["label"]
         assert images.sides[number] == row["side"]
         assert images.hashes[number] == row["pixel_sha256"]
+
+
+def test_enhancements_are_applied_and_told(store: Store, folder: Folder) -> None:
+    made = split(store, inspect(store, folder.path))
+    names = ("noise_reduction", "colour_constancy")
+    enhanced = prepare(store, folder.path, made, enhance=names)
+    images = open_images(enhanced)
+    assert images.preprocessing == Preprocessing(SIZE, "crop", enhance=names)
+    for number, row in enumerate(read_rows(made.file("split.csv"))):
+        expected = load_picture(folder.path / row["location"], images.preprocessing)
+        assert np.array_equal(images.pixels[number], expected)
+    plain = prepare(store, folder.path, made)
+    assert plain.key != enhanced.key
+    assert plain.facts["preprocessing"] == {
+        "image_size": SIZE, "fit": "crop", "interpolation": "bilinear"
+    }  # fmt: skip
+    assert not np.array_equal(open_images(plain).pixels, images.pixels)
+
+
+def test_an_unknown_enhancement_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"Did you mean 'edge_detection'\?"):
+        PrepareConfig(image_size=SIZE, enhance=("edge_detect",))
 
 
 def test_the_images_differ_from_each_other(store: Store, folder: Folder) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.data.preprocess import fit_image
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.records import Preprocessing
 
 GOLDEN = Path(__file__).with_name("preprocess.json")
@@ -47,7 +47,7 @@ def make_input(height: int, width: int) -> NDArray[np.uint8]:
 def make_case(height: int, width: int, image_size: int, fit: str) -> dict[str, Any]:
     """Return one case: the input's and the output's SHA-256, and five pixels of the output."""
     image = make_input(height, width)
-    fitted = fit_image(image, Preprocessing(image_size, fit))
+    fitted = preprocess_image(image, Preprocessing(image_size, fit))
     last = image_size - 1
     places = ((0, 0), (0, last), (last, 0), (last, last), (image_size // 2, image_size // 3))
     return {

@@ -33,13 +33,15 @@ class ImageRecord:
 class Preprocessing:
     """How a picture of any size becomes an engine's input; travels with every model.
 
-    `fit` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up). What happens
-    to the pixel values afterwards (normalisation) is inside the graph.
+    `fit` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up). `enhance`
+    names the filters that follow, in their order. What happens to the pixel values afterwards
+    (normalisation) is inside the graph.
     """
 
     image_size: int
     fit: str = "crop"
     interpolation: str = "bilinear"
+    enhance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 8 <= self.image_size <= 2048:
@@ -48,6 +50,10 @@ class Preprocessing:
             raise DataError(f"fit is {self.fit!r}; expected 'crop' or 'stretch'.")
         if self.interpolation != "bilinear":
             raise DataError(f"interpolation is {self.interpolation!r}; expected 'bilinear'.")
+        listed = isinstance(self.enhance, tuple | list)
+        if not listed or not all(isinstance(name, str) for name in self.enhance):
+            raise DataError(f"enhance is {self.enhance!r}; expected a list of names.")
+        object.__setattr__(self, "enhance", tuple(self.enhance))  # documents have lists
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.distributions import check_distributions
+from lesiontk.data.enhance import check_enhancements
 from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
@@ -182,7 +183,13 @@ def parse_spec(text: str | None, path: Path) -> EngineSpec:
         document = json.loads(text)
         document["labels"] = tuple(document["labels"])
         document["preprocessing"] = Preprocessing(**document["preprocessing"])
+        check_enhancements(document["preprocessing"].enhance)
         return EngineSpec(**document)
+    except UsageError as error:
+        raise DataError(
+            f"{path.name} was trained on pictures that this lesiontk cannot make: {error} Use the "
+            "lesiontk that made it, or a newer one."
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path.name} carries a description that this lesiontk cannot read ({error!r}); "

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.data.decode import decode_image
-from lesiontk.data.preprocess import fit_image
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader
 from lesiontk.records import Preprocessing
 
 
 def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB, cropped and resized as the engine was trained.
+    """Return uint8 [S, S, 3] RGB, cropped, resized and enhanced as the engine was trained.
 
     Raises `ImageError` (a `DataError`) for a file that is missing, broken or no image.
     """
     path = Path(path).resolve()  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:
         content = reader.read(path.name)
-    return fit_image(decode_image(content, name=path.name), preprocessing)
+    return preprocess_image(decode_image(content, name=path.name), preprocessing)

@@ -1,19 +1,20 @@
-"""Stage: decode, crop and resize every image of a split once, into one array on disk."""
+"""Stage: decode, crop, resize and enhance every image of a split once, into one array on disk."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lesiontk.data.decode import ImageError
+from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.images import ARRAY, TABLE, write_rows
 from lesiontk.data.inspect_stage import data_root
-from lesiontk.data.preprocess import fit_image
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.split import SplitItem, check_leakage
 from lesiontk.data.split_stage import COLUMNS
@@ -24,12 +25,19 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 
 class PrepareConfig(StageConfig):
-    """Size and crop of the engine's input."""
+    """Size, crop and enhancement of the engine's input."""
 
     path: str | None = Field(None, exclude=True)
     image_size: int = Field(ge=16, le=1024)
     fit: Literal["crop", "stretch"] = "crop"
+    enhance: tuple[str, ...] = ()
     max_failures: float = Field(0.01, ge=0, le=1)
+
+    @field_validator("enhance")
+    @classmethod
+    def _refuse_unknown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_enhancements(names)
+        return names
 
 
 class PrepareStage(Stage):
@@ -37,11 +45,11 @@ class PrepareStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prepare",
-        version=2,
+        version=3,
         accepts={"split": "split", "dataset": "dataset"},
         produces="images",
         config=PrepareConfig,
-        tools=("Pillow", "numpy"),
+        tools=("Pillow", "numpy", "opencv-python-headless"),
     )
 
     def run(
@@ -49,8 +57,9 @@ class PrepareStage(Stage):
     ) -> StageOutput:
         with parents["split"].file(SPLIT_TABLE).open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        _refuse_leaks(rows)
-        preprocessing = Preprocessing(config.image_size, config.fit)
+        if not parents["split"].facts["leaky"]:
+            _refuse_leaks(rows)
+        preprocessing = Preprocessing(config.image_size, config.fit, enhance=config.enhance)
         records = [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
         size = config.image_size
         array = np.lib.format.open_memmap(
@@ -65,7 +74,7 @@ class PrepareStage(Stage):
                 reader,
                 records,
                 workers=context.threads,
-                transform=lambda image: fit_image(image, preprocessing),
+                transform=lambda image: preprocess_image(image, preprocessing),
                 advance=advance,
                 max_failures=config.max_failures,
             ):
@@ -84,11 +93,12 @@ class PrepareStage(Stage):
         return StageOutput(
             {
                 "images": len(rows),
-                "preprocessing": asdict(preprocessing),
+                "preprocessing": _describe(preprocessing),
                 **{
                     name: facts[name]
                     for name in (
                         "split_hash",
+                        "leaky",
                         "task",
                         "task_definition",
                         "labels",
@@ -99,6 +109,14 @@ class PrepareStage(Stage):
                 },
             }
         )
+
+
+def _describe(preprocessing: Preprocessing) -> dict[str, Any]:
+    """An empty list is left out: with or without the key, these are the same images."""
+    document = asdict(preprocessing)
+    if not preprocessing.enhance:
+        del document["enhance"]
+    return document
 
 
 def _refuse_leaks(rows: list[dict[str, str]]) -> None:

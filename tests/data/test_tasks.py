@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from lesiontk.data.tasks import Task, list_tasks, load_task, normalise_diagnosis
+from lesiontk.data.tasks import (
+    Task,
+    list_tasks,
+    load_task,
+    normalise_diagnosis,
+    task_of_engine,
+)
 from lesiontk.errors import DataError, UsageError
+from lesiontk.records import EngineSpec, Preprocessing
 
 OWN: dict[str, Any] = {
     "title": "Melanoma or not",
@@ -160,3 +169,74 @@ def test_a_task_is_checked_where_it_is_made() -> None:
 def test_normalising_twice_changes_nothing() -> None:
     for name in ("Basal-Cell  carcinoma", "a_b", " x "):
         assert normalise_diagnosis(normalise_diagnosis(name)) == normalise_diagnosis(name)
+
+
+# ------------------------------------------------------------------ positive labels
+
+
+def test_the_malignant_diagnoses_are_the_positive_labels() -> None:
+    assert load_task("seven_class").positive == ("akiec", "bcc", "mel")
+    assert load_task("malignancy").positive == ("malignant",)
+
+
+def test_without_the_key_the_critical_label_alone_is_positive(tmp_path: Path) -> None:
+    assert load_task(write_task(tmp_path)).positive == ("melanoma",)
+
+
+def test_positive_labels_of_a_task_file_stand_in_the_order_of_the_labels(tmp_path: Path) -> None:
+    changes = {
+        "labels": ["bcc", "other", "melanoma"],
+        "mapping": {"mel": "melanoma", "nv": "other", "bcc": "bcc"},
+    }
+    task = load_task(write_task(tmp_path, positive=["melanoma", "bcc"], **changes))
+    assert task.positive == ("bcc", "melanoma")
+
+
+@pytest.mark.parametrize(
+    ("positive", "message"),
+    [
+        (["melanomas"], "positive is 'melanomas'.*Did you mean 'melanoma'"),
+        (["other"], "expected melanoma .* among them"),
+        (["other", "melanoma"], "not all labels"),
+        ([], "expected a list of labels"),
+        ("melanoma", "expected a list of labels"),
+    ],
+)
+def test_wrong_positive_labels_are_refused(tmp_path: Path, positive: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_task(write_task(tmp_path, positive=positive))
+
+
+def make_spec(task: Task, definition: dict[str, Any] | None) -> EngineSpec:
+    return EngineSpec(
+        labels=task.labels,
+        preprocessing=Preprocessing(32),
+        task=task.name,
+        backend="onnx",
+        precision="int8",
+        recipe="probe",
+        split_hash="0" * 64,
+        extra={} if definition is None else {"task_definition": json.loads(json.dumps(definition))},
+    )
+
+
+def test_an_engine_carries_its_task(tmp_path: Path) -> None:
+    for task in (load_task("seven_class"), load_task(write_task(tmp_path))):
+        assert task_of_engine(make_spec(task, asdict(task))) == task
+
+
+def test_an_engine_from_before_the_positive_labels_still_opens(tmp_path: Path) -> None:
+    seven, own = load_task("seven_class"), load_task(write_task(tmp_path))
+    for task in (seven, own):
+        before = {key: value for key, value in asdict(task).items() if key != "positive"}
+        assert task_of_engine(make_spec(task, before)) == task
+    other = {**asdict(seven), "mapping": {**seven.mapping, "scc": "bcc"}}
+    del other["positive"]
+    assert task_of_engine(make_spec(seven, other)).positive == ("mel",)
+    assert task_of_engine(make_spec(seven, None)) == seven
+
+
+def test_an_engine_with_other_labels_than_its_task_is_refused() -> None:
+    seven, two = load_task("seven_class"), load_task("malignancy")
+    with pytest.raises(DataError, match="expected those of its task seven_class"):
+        task_of_engine(make_spec(two, asdict(seven)))

@@ -19,6 +19,7 @@ from lesiontk.evaluate.metrics import (
     confusion_matrix,
     metric_names,
     order_labels,
+    order_metrics,
 )
 
 HAM = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
@@ -159,9 +160,8 @@ def test_a_class_never_predicted_has_no_precision_but_f1_zero() -> None:
 def test_one_class_alone_leaves_specificity_and_auc_undefined() -> None:
     received = first_values(compute_metrics([1, 1], np.array([[0.2, 0.8], [0.6, 0.4]]), BINARY))
     assert math.isnan(received["specificity[malignant]"])
-    assert math.isnan(received["specificity"])
     assert math.isnan(received["macro_auc"])
-    assert received["sensitivity"] == received["balanced_accuracy"] == 0.5
+    assert received["recall[malignant]"] == received["balanced_accuracy"] == 0.5
 
 
 def test_fractional_weights_do_not_make_an_undefined_specificity_a_number() -> None:
@@ -178,8 +178,8 @@ def test_a_case_worked_by_hand() -> None:
     y_true = np.array([0, 0, 1, 1, 1])
     received = first_values(compute_metrics(y_true, probabilities, BINARY))
     assert received["accuracy"] == pytest.approx(3 / 5)
-    assert received["specificity"] == pytest.approx(1 / 2)
-    assert received["sensitivity"] == pytest.approx(2 / 3)
+    assert received["specificity[malignant]"] == pytest.approx(1 / 2)
+    assert received["recall[malignant]"] == pytest.approx(2 / 3)
     assert received["balanced_accuracy"] == pytest.approx(7 / 12)
     assert received["precision[malignant]"] == pytest.approx(2 / 3)
     assert received["precision[benign]"] == pytest.approx(1 / 2)
@@ -264,11 +264,21 @@ def test_melanoma_comes_first_and_the_order_is_fixed() -> None:
         *("f1[malignant]", "f1[benign]"),
         *("specificity[malignant]", "specificity[benign]"),
         *("auc[malignant]", "auc[benign]"),
-        *("expected_calibration_error", "brier", "log_loss", "sensitivity", "specificity"),
+        *("expected_calibration_error", "brier", "log_loss"),
     )
-    assert "sensitivity" not in metric_names(HAM)
     y_true, probabilities = make_predictions(10, 50, 7)
     assert tuple(compute_metrics(y_true, probabilities, HAM)) == metric_names(HAM)
+
+
+def test_the_critical_label_of_a_task_comes_first_in_each_kind_of_metric() -> None:
+    labels = ("other", "melanoma", "mel")
+    names = order_metrics(metric_names(labels), "melanoma")
+    assert sorted(names) == sorted(metric_names(labels))
+    assert [n for n in names if n.startswith("recall")] == [
+        "recall[melanoma]", "recall[mel]", "recall[other]",
+    ]  # fmt: skip
+    assert names[:4] == metric_names(labels)[:4]
+    assert order_metrics(metric_names(HAM), "mel") == metric_names(HAM)
 
 
 def test_a_batch_of_weights_equals_its_rows() -> None:

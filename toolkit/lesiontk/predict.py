@@ -10,22 +10,32 @@ from typing import Any
 import numpy as np
 
 from lesiontk.backends import is_engine_file, open_engine
+from lesiontk.backends.convert_stage import engine_file
 from lesiontk.data.decode import ImageError
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.pictures import load_picture
-from lesiontk.data.preprocess import fit_image
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.labelled import read_labelled_folder
-from lesiontk.data.tasks import load_task, task_from_definition
+from lesiontk.data.tasks import task_of_engine
 from lesiontk.errors import DataError, UsageError
-from lesiontk.evaluate.bootstrap import evaluate_predictions
-from lesiontk.evaluate.evaluate_stage import read_metrics
+from lesiontk.evaluate.evaluate_stage import (
+    document_from_predictions,
+    read_metrics,
+    read_operating_point,
+)
+from lesiontk.evaluate.operating_point import (
+    DEFAULT,
+    DEFAULT_THRESHOLD,
+    GIVEN,
+    OperatingPoint,
+)
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import evaluate_artefact, locate_engine, rules_from
+from lesiontk.workflow import evaluate_artefact, intact, locate_engine, rules_from
 
 
 def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, Any]:
@@ -69,22 +79,34 @@ def evaluate_reference(
     overrides: Iterable[str] = (),
     *,
     include_seen: bool = False,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate an engine on its own test split, or on the images and labels that are given.
 
     Of the given images those are left out, and counted, that the engine was trained or validated
-    on, where its split is known; with `include_seen` they stay in.
+    on, where its split is known; with `include_seen` they stay in. An engine of the workspace is
+    judged at the threshold that its evaluation froze on validation, unless `threshold` is given; a
+    file at `threshold`, or at 0.5 without one.
     """
     if images is None:
         if labels is not None:
             raise UsageError("--labels was given without --images; expected both.")
+        if threshold is not None:
+            raise UsageError(
+                "--threshold was given without --images; expected both, for the test split is "
+                "judged at the threshold frozen on validation (--set evaluate.threshold=RULE)."
+            )
         if is_engine_file(reference):
             raise UsageError(
                 f"{reference} is a file outside the workspace: its test split is not known. Give "
                 "--images DIR --labels CSV."
             )
-        return dict(
-            read_metrics(evaluate_artefact(store, store.resolve(reference, "engine"), overrides))
+        return read_metrics(evaluate_artefact(store, store.resolve(reference, "engine"), overrides))
+    if threshold is None and not is_engine_file(reference):
+        engine = store.resolve(reference, "engine")
+        evaluation = evaluate_artefact(store, engine, overrides)
+        return evaluate_external(
+            store, engine, evaluation, images, labels, include_seen=include_seen
         )
     return evaluate_folder(
         locate_engine(store, reference),
@@ -94,6 +116,38 @@ def evaluate_reference(
         store.progress,
         splits=store.list_artefacts("split"),
         include_seen=include_seen,
+        point=threshold,
+    )
+
+
+def evaluate_external(
+    store: Store,
+    engine: Artefact,
+    evaluation: Artefact,
+    images: Path,
+    labels: Path | None = None,
+    *,
+    include_seen: bool = False,
+) -> dict[str, Any]:
+    """Evaluate an engine on images from elsewhere at the threshold that `evaluation` froze.
+
+    `evaluation` is that of this engine; its bootstrap settings hold here too. Nothing is chosen on
+    the images. Raises `DataError` if the evaluation is of another engine or froze no threshold.
+    """
+    judged = evaluation.manifest["parents"]["engine"]["content"]
+    if judged != engine.content:
+        raise DataError(
+            f"{evaluation.name} is of another engine than {engine.name}; expected its own."
+        )
+    return evaluate_folder(
+        engine_file(intact(store, engine)),
+        images,
+        labels,
+        EvaluateRule(**evaluation.manifest["config"]),
+        store.progress,
+        splits=store.list_artefacts("split"),
+        include_seen=include_seen,
+        point=read_operating_point(evaluation),
     )
 
 
@@ -107,17 +161,22 @@ def evaluate_folder(
     splits: Iterable[Artefact] = (),
     include_seen: bool = False,
     max_failures: float = 0.01,
+    point: OperatingPoint | float | None = None,
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
-    `splits` are those of the workspace, in which the engine's own is looked for.
+    `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
+    operating point that was frozen on validation, or a threshold; 0.5 without either.
 
     Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
     with open_engine(engine_path) as engine, ImageReader(images) as reader:
         spec = engine.spec
-        definition = spec.extra.get("task_definition")
-        task = task_from_definition(definition) if definition else load_task(spec.task)
+        task = task_of_engine(spec)
+        if not isinstance(point, OperatingPoint):
+            rule_of_point = DEFAULT if point is None else GIVEN
+            value = DEFAULT_THRESHOLD if point is None else point
+            point = OperatingPoint(rule_of_point, value, task.positive)
         table = (
             read_labelled_folder(images, labels)
             if labels is not None
@@ -145,7 +204,7 @@ def evaluate_folder(
                 reader,
                 records,
                 workers=2,
-                transform=lambda image: fit_image(image, spec.preprocessing),
+                transform=lambda image: preprocess_image(image, spec.preprocessing),
                 advance=advance,
                 max_failures=max_failures,
             ):
@@ -153,18 +212,9 @@ def evaluate_folder(
                 if isinstance(result, ImageError):
                     failures.append({"image_id": record.image_id, "reason": result.reason})
                     continue
-                truth.append(spec.labels.index(task.labels[task.label_index(record.diagnosis)]))
+                truth.append(task.label_index(record.diagnosis))
                 outputs.append(engine.predict(result[np.newaxis])[0])
                 groups.append(record.lesion_id or record.image_id)
-    evaluation = evaluate_predictions(
-        np.array(truth, dtype=np.int64),
-        np.stack(outputs),
-        spec.labels,
-        groups,
-        resamples=rule.resamples,
-        confidence=rule.confidence,
-        seed=rule.seed,
-    ).to_json()
     return {
         "target": f"{spec.backend}:{spec.precision}",
         "recipe": spec.recipe,
@@ -174,5 +224,9 @@ def evaluate_folder(
         "seen_included": include_seen,
         "failures": failures,
         "missing_files": list(table.missing),
-        **evaluation,
+        "licence": table.licence,
+        "citation": table.citation,
+        **document_from_predictions(
+            task, point, np.array(truth, dtype=np.int64), np.stack(outputs), groups, rule
+        ),
     }

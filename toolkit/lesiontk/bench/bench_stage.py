@@ -18,9 +18,11 @@ from lesiontk.evaluate.evaluate_stage import (
     IntArray,
     Predictions,
     read_metrics,
+    read_operating_point,
     read_predictions,
 )
 from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule, GateRule
 from lesiontk.records import Artefact
@@ -43,7 +45,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=1,
+        version=2,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -72,6 +74,7 @@ class BenchStage(Stage):
             if reference and engines[target].facts["precision"] != "float32"
         }
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
+        points = {target: read_operating_point(a) for target, a in evaluations.items()}
         document: dict[str, Any] = {
             "recipe": context.recipe,
             "task": images.task,
@@ -82,7 +85,9 @@ class BenchStage(Stage):
             "threads": config.rule.threads,
             "batch": 1,
             "rows": [
-                _row(target, engines, measured, references, evaluations, predictions, config)
+                _row(
+                    target, engines, measured, references, evaluations, predictions, points, config
+                )
                 for target in engines
             ],
             "gate": [
@@ -93,6 +98,7 @@ class BenchStage(Stage):
                     *_pair(reference, target, predictions),
                     gate=config.gate,
                     statistics=config.statistics,
+                    points=(points[reference], points[target]),
                 )
             ],
             "machine": describe_machine(),
@@ -142,9 +148,11 @@ def _row(
     references: Mapping[str, str | None],
     evaluations: Mapping[str, Artefact],
     predictions: Mapping[str, Predictions],
+    points: Mapping[str, OperatingPoint],
     config: BenchConfig,
 ) -> dict[str, Any]:
     facts, mine, reference = engines[target].facts, measured[target], references[target]
+    judged = read_metrics(evaluations[target])
     row: dict[str, Any] = {
         "engine": engines[target].name,
         "backend": facts["backend"],
@@ -153,8 +161,10 @@ def _row(
         "latency_ms": mine.latency_json(),
         "size_bytes": mine.size_bytes,
         "peak_memory_bytes": mine.peak_memory_bytes,
-        "n": evaluations[target].facts["n"],
-        "metrics": read_metrics(evaluations[target])["metrics"],
+        "n": judged["n"],
+        "lesions": judged["lesions"],
+        "metrics": judged["metrics"],
+        "operating_point": judged["operating_point"],
         "versus_parent": None,
     }
     if reference is not None:
@@ -164,6 +174,7 @@ def _row(
             resamples=rule.resamples,
             confidence=rule.confidence,
             seed=rule.seed,
+            points=(points[reference], points[target]),
         ).to_json()
         parent = measured[reference]
         row["versus_parent"] = {

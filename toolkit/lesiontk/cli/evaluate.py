@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +19,9 @@ from lesiontk.cli.session import Session, command_options, set_option
               help="HAM10000 metadata, ISIC one-hot or another CSV.")  # fmt: skip
 @click.option("--include-seen", is_flag=True,
               help="Also judge on images that the engine was trained or validated on.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(0, 1),
+              help="Probability from which an image of --images is called positive; default: what "
+              "the engine's evaluation froze on validation, 0.5 for a file.")  # fmt: skip
 @set_option
 @command_options
 def evaluate(
@@ -25,36 +30,43 @@ def evaluate(
     images: Path | None,
     labels: Path | None,
     include_seen: bool,
+    threshold: float | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
-    from lesiontk.cli.tables import format_estimate, print_table
+    from lesiontk.cli.tables import print_evaluation
     from lesiontk.predict import evaluate_reference
 
     store = session.open_store()
     document = evaluate_reference(
-        store, engine, images, labels, overrides, include_seen=include_seen
+        store, engine, images, labels, overrides, include_seen=include_seen, threshold=threshold
     )
+    for note in list_notes(document):
+        click.echo(f"note: {note}", err=True)
+    session.emit(document, lambda: print_evaluation(document))
+
+
+def list_notes(document: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of an evaluation must know beside its numbers."""
+    notes = []
     if seen := document.get("seen_images"):
         counts = ", ".join(f"{n} {side}" for side, n in seen.items())
-        verb = "count" if include_seen else "are left out"
-        click.echo(f"note: images of the engine's own split {verb}: {counts}", err=True)
+        verb = "count" if document["seen_included"] else "are left out"
+        notes.append(f"images of the engine's own split {verb}: {counts}")
     if document.get("split_known") is False:
-        click.echo("note: the engine's own split is not known here; whether it was trained on "
-                   "these images cannot be told", err=True)  # fmt: skip
-    if document.get("lesion_ids_known") is False:
-        click.echo("note: lesion ids are not known; every image counts as a lesion of its own and "
-                   "the intervals are too narrow where lesions repeat", err=True)  # fmt: skip
-
-    def show() -> None:
-        rows = [[name, format_estimate(e)] for name, e in document["metrics"].items()]
-        print_table(
-            ["metric", f"value ({document['confidence']:.0%} interval)"],
-            rows,
-            title=f"{document['target']}: {document['n']} images of {document['lesions']} lesions",
+        notes.append(
+            "the engine's own split is not known here; whether it was trained on these images "
+            "cannot be told"
         )
-        names = document["labels"]
-        counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
-        print_table(["truth \\ answer", *names], counts)
-
-    session.emit(document, show)
+    if document.get("lesion_ids_known") is False:
+        notes.append(
+            "lesion ids are not known; every image counts as a lesion of its own and the intervals "
+            "are too narrow where lesions repeat"
+        )
+    if document["operating_point"]["rule"] == "default":
+        notes.append(
+            "no threshold is known for an engine file; sensitivity and specificity are at "
+            f"{document['operating_point']['threshold']}. Give the one frozen on validation with "
+            "--threshold"
+        )
+    return notes

@@ -38,6 +38,30 @@ def format_bytes(size: float) -> str:
     return f"{size:.2f} GB"
 
 
+def print_evaluation(document: Mapping[str, Any]) -> None:
+    """Print an evaluation: the metrics, the operating point, the confusion matrix."""
+    value = f"value ({document['confidence']:.0%} interval)"
+    print_table(
+        ["metric", value],
+        [[name, format_estimate(e)] for name, e in document["metrics"].items()],
+        title=f"{document['target']}: {document['n']} images of {document['lesions']} lesions",
+    )
+    point = document["operating_point"]
+    rows = [[name, format_estimate(point[name])] for name in ("sensitivity", "specificity", "auc")]
+    print_table(
+        ["operating point", value],
+        [
+            ["positive", " + ".join(point["positive"])],
+            ["threshold", f"{point['threshold']:.4g}"],
+            ["chosen by", result_table.describe_origin(point)],
+            *rows,
+        ],
+    )
+    names = document["labels"]
+    counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
+    print_table(["truth \\ answer", *names], counts)
+
+
 def print_benchmark(document: Mapping[str, Any]) -> None:
     """Print a benchmark: one row an engine."""
     critical = f"recall[{document['critical']}]" if "critical" in document else "recall"

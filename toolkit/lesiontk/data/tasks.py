@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any
 import yaml
 
 from lesiontk.errors import DataError, UsageError, suggest
+from lesiontk.records import EngineSpec
 from lesiontk.strict_yaml import load_yaml
 
 _TASK_KEYS = ("title", "labels", "critical", "mapping")
+_OPTIONAL_KEYS = ("positive", "aliases")
 _PACKAGED = "tasks.yaml"
 
 
@@ -25,6 +27,8 @@ class Task:
 
     `critical` is the label whose sensitivity matters first. `mapping` is diagnosis -> label and
     `aliases` another name -> diagnosis; names in both are as `normalise_diagnosis` leaves them.
+    `positive` are the labels that a threshold separates from the rest (the malignant ones), in
+    the order of the labels; left out, the critical label alone.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Task:
     critical: str
     mapping: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    positive: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -51,6 +56,17 @@ class Task:
                 f"task {self.name}: no diagnosis is mapped to {', '.join(unreached)}; expected at "
                 "least one for each label. Add it to the mapping, or take the label out."
             )
+        chosen = self.positive or (self.critical,)
+        for label in chosen:
+            if label not in self.labels:
+                raise self._wrong_label("positive", label)
+        if self.critical not in chosen or len(set(chosen)) == len(self.labels):
+            raise DataError(
+                f"task {self.name}: positive is {list(chosen)}; expected {self.critical} (the "
+                "critical label) among them, and not all labels."
+            )
+        in_order = tuple(label for label in self.labels if label in chosen)
+        object.__setattr__(self, "positive", in_order)  # frozen, and one spelling of one group
 
     def label_index(self, diagnosis: str) -> int:
         """Return the index in `labels` of a diagnosis, by code, long name or alias.
@@ -79,8 +95,38 @@ class Task:
 
 
 def task_from_definition(definition: Mapping[str, Any]) -> Task:
-    """Return the task that an engine carries, as ``dataclasses.asdict`` wrote it."""
-    return Task(**{**definition, "labels": tuple(definition["labels"])})
+    """Return the task that an engine carries, as ``dataclasses.asdict`` wrote it.
+
+    Definitions from before the key ``positive`` have that of lesiontk's own task where they are
+    that task, else the critical label.
+    """
+    task = Task(
+        **{
+            **definition,
+            "labels": tuple(definition["labels"]),
+            "positive": tuple(definition.get("positive", ())),
+        }
+    )
+    if "positive" not in definition and task.name in list_tasks():
+        packaged = load_task(task.name)
+        if (packaged.labels, packaged.mapping) == (task.labels, task.mapping):
+            return replace(task, positive=packaged.positive)
+    return task
+
+
+def task_of_engine(spec: EngineSpec) -> Task:
+    """Return the task that an engine carries; one from before they did is known by its name.
+
+    Raises `UsageError` for an unknown name, `DataError` if engine and task differ in their labels.
+    """
+    definition = spec.extra.get("task_definition")
+    task = task_from_definition(definition) if definition else load_task(spec.task)
+    if task.labels != spec.labels:
+        raise DataError(
+            f"the engine's labels are {', '.join(spec.labels)}; expected those of its task "
+            f"{task.name}, {', '.join(task.labels)}. Convert the model again."
+        )
+    return task
 
 
 def normalise_diagnosis(name: str) -> str:
@@ -101,7 +147,8 @@ def load_task(name_or_path: str | Path) -> Task:
     """Return a task by its name, or from a YAML file of your own.
 
     What ends in ``.yaml`` or ``.yml`` is a file with the keys title, labels, critical, mapping and
-    optionally aliases (diagnosis: list of other names), beside which lesiontk's own aliases hold.
+    optionally positive (list of labels) and aliases (diagnosis: list of other names), beside which
+    lesiontk's own aliases hold.
     Raises `UsageError` for an unknown name and `DataError` for a file that is missing or wrong.
     """
     path = Path(name_or_path)
@@ -136,17 +183,21 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
     if not isinstance(document, dict):
         raise DataError(f"{where}: {name} is {document!r}; expected {', '.join(_TASK_KEYS)}.")
     for key in document:
-        if key not in _TASK_KEYS:
+        if key not in (*_TASK_KEYS, "positive"):  # aliases are read before
             raise DataError(
-                f"{where}: unknown key {key!r}; expected {', '.join(_TASK_KEYS)}, aliases."
-                + suggest(str(key), (*_TASK_KEYS, "aliases"))
+                f"{where}: unknown key {key!r}; expected "
+                f"{', '.join((*_TASK_KEYS, *_OPTIONAL_KEYS))}."
+                + suggest(str(key), (*_TASK_KEYS, *_OPTIONAL_KEYS))
             )
     for key in _TASK_KEYS:
         if key not in document:
             raise DataError(f"{where}: {key} is missing; expected {', '.join(_TASK_KEYS)}.")
     labels, mapping = document["labels"], document["mapping"]
+    positive = document.get("positive", [])
     if not isinstance(labels, list) or not isinstance(mapping, dict):
         raise DataError(f"{where}: expected labels as a list and mapping as diagnosis: label.")
+    if not isinstance(positive, list) or ("positive" in document and not positive):
+        raise DataError(f"{where}: positive is {positive!r}; expected a list of labels.")
     normal = _normalised({_text(key, where): _text(mapping[key], where) for key in mapping}, where)
     for alias, diagnosis in own.items():
         if diagnosis not in normal:
@@ -162,6 +213,7 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
         critical=_text(document["critical"], where),
         mapping=normal,
         aliases={**packaged, **own},
+        positive=tuple(_text(label, where) for label in positive),
     )
 
 

@@ -29,6 +29,10 @@ from lesiontk.evaluate.metrics import (
     check_probabilities,
     order_labels,
 )
+from lesiontk.evaluate.operating_point import OperatingPoint, OperatingPointScorer
+
+_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc")
+_AT_OPERATING_POINT = ("sensitivity", "specificity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class Comparison:
     """A child against its parent on `n` images of `lesions` lesions.
 
     `differences` are child - parent, with paired intervals at level `confidence`, for accuracy,
-    balanced_accuracy, macro_auc and each recall; below 0 the child is worse.
+    balanced_accuracy, macro_auc and each recall, and, where both have an operating point, for
+    sensitivity and specificity, each at its own threshold; below 0 the child is worse.
     """
 
     n: int
@@ -211,7 +216,7 @@ def _list_changed(parent: MetricScorer, child: MetricScorer) -> tuple[ChangedIma
 def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the metrics whose difference is estimated."""
     recalls = (f"recall[{label}]" for label in order_labels(labels))
-    return ("accuracy", "balanced_accuracy", "macro_auc", *recalls)
+    return (*_SUMMARIES, *recalls, *_AT_OPERATING_POINT)
 
 
 def compare_predictions(
@@ -224,21 +229,32 @@ def compare_predictions(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    points: tuple[OperatingPoint, OperatingPoint] | None = None,
 ) -> Comparison:
     """Return what changed from `parent` to `child`, probabilities float [N, C] of the same images.
 
     Both are scored on the same draws of whole lesions, so that what they share cancels (the paired
-    bootstrap). `y_true`, `groups` and the errors are those of `evaluate_predictions`.
+    bootstrap). `y_true`, `groups` and the errors are those of `evaluate_predictions`; `points` are
+    the parent's and the child's, each frozen on its own outputs, for they may lie apart.
     """
     check_resampling(resamples, confidence)
     before, after = _check_pair(parent, child)
     scorers = (MetricScorer(y_true, before, labels), MetricScorer(y_true, after, labels))
     lesions = int(check_groups(groups, len(before)).max()) + 1
-    names = compared_metrics(labels)
+    names = [n for n in compared_metrics(labels) if points or n not in _AT_OPERATING_POINT]
+    at_points = [
+        OperatingPointScorer(point, y_true, probabilities, labels)
+        for point, probabilities in zip(points or (), (before, after), strict=False)
+    ]
 
     def difference(weights: FloatArray | None) -> FloatArray:
         """Return child - parent, [B, names]."""
         old, new = (scorer.compute(weights) for scorer in scorers)
+        if at_points:
+            old, new = (
+                values | at_point.compute(weights)
+                for values, at_point in zip((old, new), at_points, strict=True)
+            )
         return np.stack([new[name] - old[name] for name in names], axis=1)
 
     values = difference(None)[0]

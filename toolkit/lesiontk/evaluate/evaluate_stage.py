@@ -1,25 +1,40 @@
-"""Stage: an engine's predictions on one side of the split, and what they are worth."""
+"""Stage: an engine's predictions on validation and test, and what they are worth on test.
+
+Validation freezes the threshold, from this engine's own outputs, for quantization shifts them; test
+is judged with it and chooses nothing.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.backend import Engine
 from lesiontk.backends.convert_stage import engine_file
-from lesiontk.data.images import open_images, write_rows
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.data.tasks import Task, task_of_engine
 from lesiontk.errors import DataError
 from lesiontk.evaluate.bootstrap import evaluate_predictions
+from lesiontk.evaluate.metrics import order_metrics
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    evaluate_operating_point,
+    freeze_operating_point,
+    point_from_document,
+)
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+VALIDATION_PREDICTIONS = "predictions_validation.csv"
 BATCH = 16
 
 IntArray = NDArray[np.int64]
@@ -27,93 +42,126 @@ FloatArray = NDArray[np.float32]
 Predictions = tuple[IntArray, FloatArray, list[str], list[str], list[str]]
 
 
-class EvaluateConfig(EvaluateRule):
-    """Bootstrap settings, and the side that is judged."""
-
-    side: Literal["test", "validation"] = "test"
-
-
 class EvaluateStage(Stage):
-    """Produces ``metrics.json`` and one row of probabilities an image."""
+    """Produces ``metrics.json`` and, for test and validation, a row of probabilities an image."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=1,
+        version=2,
         accepts={"engine": "engine", "images": "images"},
         produces="evaluation",
-        config=EvaluateConfig,
+        config=EvaluateRule,
         tools=("numpy", "ai-edge-litert", "onnxruntime", "tensorflow"),
     )
 
     def run(
-        self, parents: Mapping[str, Artefact], config: EvaluateConfig, context: Context
+        self, parents: Mapping[str, Artefact], config: EvaluateRule, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
-        rows = images.indices(config.side)
+        validation, test = images.indices("validation"), images.indices("test")
         target = parents["engine"].facts["target"]
-        with (
-            open_engine(engine_file(parents["engine"]), threads=context.threads) as engine,
-            context.progress.task(f"evaluating {target}", len(rows)) as advance,
-        ):
+        with open_engine(engine_file(parents["engine"]), threads=context.threads) as engine:
             if engine.spec.split_hash != images.split_hash:
                 raise DataError(
                     f"{target} was trained on the split {engine.spec.split_hash[:12]} and would be "
                     f"evaluated on {images.split_hash[:12]}: its test images may be training "
                     "images. Evaluate it on the split it was trained with."
                 )
-            parts = []
-            for start in range(0, len(rows), BATCH):
-                chunk = rows[start : start + BATCH]
-                parts.append(engine.predict(images.pixels[chunk]))
-                advance(len(chunk))
-        probabilities = np.concatenate(parts)
-        groups = [images.groups[row] for row in rows]
-        evaluation = evaluate_predictions(
-            images.targets[rows],
-            probabilities,
-            images.labels,
-            groups,
-            resamples=config.resamples,
-            confidence=config.confidence,
-            seed=config.seed,
-        ).to_json()
-        document = {"target": target, "side": config.side, "split_hash": images.split_hash,
-                    **evaluation}  # fmt: skip
+            task = task_of_engine(engine.spec)
+            on_validation = _predict(engine, images, validation, f"{target}: validation", context)
+            point = freeze_operating_point(
+                images.targets[validation],
+                on_validation,
+                images.labels,
+                task.positive,
+                config.threshold,
+            )
+            on_test = _predict(engine, images, test, f"{target}: test", context)
+        document = {
+            "target": target,
+            "side": "test",
+            "split_hash": images.split_hash,
+            **document_from_predictions(
+                task,
+                point,
+                images.targets[test],
+                on_test,
+                [images.groups[row] for row in test],
+                config,
+            ),
+        }
         (context.directory / METRICS).write_text(json.dumps(document, indent=1) + "\n")
-        names = [f"p_{label}" for label in images.labels]
-        write_rows(
-            context.directory / PREDICTIONS,
-            [
-                {
-                    "image_id": images.image_ids[row],
-                    "group": images.groups[row],
-                    "label": images.labels[images.targets[row]],
-                    **{n: f"{p:.7g}" for n, p in zip(names, values, strict=True)},
-                }
-                for row, values in zip(rows, probabilities, strict=True)
-            ],
-            ("image_id", "group", "label", *names),
+        _write_predictions(context.directory / PREDICTIONS, images, test, on_test)
+        _write_predictions(
+            context.directory / VALIDATION_PREDICTIONS, images, validation, on_validation
         )
         return StageOutput(
             {
                 "target": target,
-                "side": config.side,
+                "side": "test",
                 "split_hash": images.split_hash,
-                "n": evaluation["n"],
-                "lesions": evaluation["lesions"],
+                "n": document["n"],
+                "lesions": document["lesions"],
+                "operating_point": point.to_json(),
             }
         )
 
 
-def read_metrics(artefact: Artefact) -> dict[str, object]:
+def document_from_predictions(
+    task: Task,
+    point: OperatingPoint,
+    y_true: IntArray,
+    probabilities: FloatArray,
+    groups: list[str],
+    rule: EvaluateRule,
+) -> dict[str, Any]:
+    """Return the metrics of an engine's predictions, at `point` too, as a plain document.
+
+    `y_true` [N] are indices into the task's labels, the columns of `probabilities` [N, C]; `groups`
+    are the N lesions. The critical label comes first in each kind of metric.
+    """
+    statistics: dict[str, Any] = {
+        "resamples": rule.resamples,
+        "confidence": rule.confidence,
+        "seed": rule.seed,
+    }
+    evaluation = evaluate_predictions(y_true, probabilities, task.labels, groups, **statistics)
+    at_point = evaluate_operating_point(
+        point, y_true, probabilities, task.labels, groups, **statistics
+    )
+    document = evaluation.to_json()
+    names = order_metrics(document["metrics"], task.critical)
+    return {
+        **document,
+        "critical": task.critical,
+        "metrics": {name: document["metrics"][name] for name in names},
+        "operating_point": at_point.to_json(),
+    }
+
+
+def read_metrics(artefact: Artefact) -> dict[str, Any]:
     """Return the document of an evaluation."""
-    document: dict[str, object] = json.loads(artefact.file(METRICS).read_text())
+    document: dict[str, Any] = json.loads(artefact.file(METRICS).read_text())
     return document
 
 
-def read_predictions(artefact: Artefact) -> Predictions:
-    """Return targets [N], probabilities [N, C], groups, image ids and labels of an evaluation."""
-    with artefact.file(PREDICTIONS).open(newline="") as stream:
+def read_operating_point(artefact: Artefact) -> OperatingPoint:
+    """Return the operating point that an evaluation froze; `DataError` if it is from before."""
+    document = artefact.facts.get("operating_point")
+    if document is None:
+        raise DataError(
+            f"{artefact.name} froze no threshold, for an older lesiontk made it; evaluate the "
+            "engine again."
+        )
+    return point_from_document(document)
+
+
+def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions:
+    """Return targets [N], probabilities [N, C], groups, image ids and labels of an evaluation.
+
+    They are of the test side; with `file` `VALIDATION_PREDICTIONS` those of the validation side.
+    """
+    with artefact.file(file).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     labels = [name.removeprefix("p_") for name in rows[0] if name.startswith("p_")]
     return (
@@ -122,4 +170,36 @@ def read_predictions(artefact: Artefact) -> Predictions:
         [row["group"] for row in rows],
         [row["image_id"] for row in rows],
         labels,
+    )
+
+
+def _predict(
+    engine: Engine, images: ImageSet, rows: IntArray, what: str, context: Context
+) -> FloatArray:
+    parts = []
+    with context.progress.task(f"evaluating {what}", len(rows)) as advance:
+        for start in range(0, len(rows), BATCH):
+            chunk = rows[start : start + BATCH]
+            parts.append(engine.predict(images.pixels[chunk]))
+            advance(len(chunk))
+    return np.concatenate(parts)
+
+
+def _write_predictions(
+    path: Path, images: ImageSet, rows: IntArray, probabilities: FloatArray
+) -> None:
+    """Write a row an image; nine digits give back the very float32, which a threshold may equal."""
+    names = [f"p_{label}" for label in images.labels]
+    write_rows(
+        path,
+        [
+            {
+                "image_id": images.image_ids[row],
+                "group": images.groups[row],
+                "label": images.labels[images.targets[row]],
+                **{n: f"{p:.9g}" for n, p in zip(names, values, strict=True)},
+            }
+            for row, values in zip(rows, probabilities, strict=True)
+        ],
+        ("image_id", "group", "label", *names),
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.comparison import compare_predictions, compared_metrics
+from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.recipe import EvaluateRule, GateRule
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,11 @@ def judge_engine(
     groups: Sequence[str],
     gate: Mapping[str, GateRule],
     statistics: EvaluateRule,
+    points: tuple[OperatingPoint, OperatingPoint] | None = None,
 ) -> tuple[GateResult, ...]:
     """Return the result of each rule; probabilities float32 [N, C] of the same images.
 
+    `points` are the parent's and the child's, which a gate on sensitivity or specificity needs.
     With a confidence c the lower one-sided bound of the drop is judged, which is the upper end of
     the two-sided interval of the difference at level ``2 c - 1``.
     """
@@ -61,6 +64,7 @@ def judge_engine(
             resamples=statistics.resamples,
             confidence=level,
             seed=statistics.seed,
+            points=points,
         ).differences.get(metric)
         if difference is None:
             raise UsageError(

@@ -11,7 +11,7 @@ probabilities the earlier label wins. Probabilities are scored as given, not res
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,13 +61,25 @@ def order_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def metric_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return every metric's name in the order of `compute_metrics`, such as ``recall[mel]``.
 
-    Summaries come first, then each per-label metric with melanoma first, then calibration, and
-    for two labels ``sensitivity`` and ``specificity`` of the last.
+    Summaries come first, then each per-label metric with melanoma first, then calibration. All
+    are by arg-max; what holds at a chosen threshold is in `lesiontk.evaluate.operating_point`.
     """
     ordered = order_labels(labels)
     per_label = tuple(f"{metric}[{label}]" for metric in _PER_LABEL for label in ordered)
-    binary = ("sensitivity", "specificity") if len(labels) == 2 else ()
-    return (*_SUMMARIES, *per_label, *_CALIBRATION, *binary)
+    return (*_SUMMARIES, *per_label, *_CALIBRATION)
+
+
+def order_metrics(names: Iterable[str], critical: str) -> tuple[str, ...]:
+    """Return metric names with that of the label `critical` before its kind's other labels."""
+    listed = list(names)
+    first: dict[str, int] = {}
+    for place, name in enumerate(listed):
+        first.setdefault(name.partition("[")[0], place)
+
+    def place_of(name: str) -> tuple[int, bool]:
+        return first[name.partition("[")[0]], not name.endswith(f"[{critical}]")
+
+    return tuple(sorted(listed, key=place_of))
 
 
 def check_probabilities(
@@ -104,7 +116,8 @@ def check_probabilities(
     return array
 
 
-def _check_truth(y_true: npt.ArrayLike, images: int, classes: int) -> IntArray:
+def check_truth(y_true: npt.ArrayLike, images: int, classes: int) -> IntArray:
+    """Return the indices of the true labels, int64 [images]; `DataError` for anything else."""
     truth = np.asarray(y_true)
     if truth.shape != (images,) or truth.dtype.kind not in "iu":
         raise DataError(
@@ -151,8 +164,8 @@ def _assign_bins(confidence: FloatArray) -> IntArray:
     return np.searchsorted(edges, confidence, side="left").astype(np.int64)
 
 
-class _RankedClass:
-    """One class against the rest: sorted once, then the AUC of any number of weight vectors."""
+class RankedScores:
+    """Positives against the rest: sorted once, then the AUC of any number of weight vectors."""
 
     def __init__(self, scores: FloatArray, is_positive: npt.NDArray[np.bool_]) -> None:
         self.positives = np.flatnonzero(is_positive)
@@ -187,11 +200,11 @@ class MetricScorer:
         classes = len(labels)
         self.labels = tuple(labels)
         self.probabilities = check_probabilities("probabilities", probabilities, classes)
-        self.y_true = _check_truth(y_true, len(self.probabilities), classes)
+        self.y_true = check_truth(y_true, len(self.probabilities), classes)
         self.top1: IntArray = self.probabilities.argmax(axis=1).astype(np.int64)
         self._terms = self._build_terms()
         self._ranked = [
-            _RankedClass(self.probabilities[:, c], self.y_true == c) for c in range(classes)
+            RankedScores(self.probabilities[:, c], self.y_true == c) for c in range(classes)
         ]
 
     def _build_terms(self) -> FloatArray:
@@ -241,8 +254,6 @@ class MetricScorer:
             "expected_calibration_error": np.abs(sums[:, cells:-2]).sum(axis=1) / total,
             "brier": sums[:, -2] / total,
             "log_loss": sums[:, -1] / total,
-            "sensitivity": per_label["recall"][:, -1],
-            "specificity": per_label["specificity"][:, -1],
         }
         for metric, array in per_label.items():
             values |= {f"{metric}[{label}]": array[:, c] for c, label in enumerate(self.labels)}
@@ -291,7 +302,7 @@ def compute_metrics(
       equation 3).
     - ``brier``: squared distance summed over classes (Brier 1950), for two labels twice the
       one-sided form. ``log_loss``: a probability below 1.2e-7 counts as 1.2e-7.
-    - ``sensitivity``, ``specificity``: for two labels, the last as positive, by arg-max (0.5).
+    - ``recall``, ``specificity``: of one label against the rest, by arg-max.
 
     Raises `DataError` naming what was received and what was expected.
     """

@@ -1,0 +1,300 @@
+"""One threshold, frozen on validation, and what it is worth on images that did not choose it.
+
+The score of an image is the summed probability of the task's positive labels (malignant ones); an
+image is called positive where its score is at least the threshold. A threshold that the judged
+images had chosen themselves would flatter their sensitivity and specificity.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.bootstrap import (
+    Estimate,
+    check_groups,
+    check_resampling,
+    estimate_from_resamples,
+    iterate_bootstrap_weights,
+)
+from lesiontk.evaluate.metrics import (
+    ROW_SUM_TOLERANCE,
+    FloatArray,
+    RankedScores,
+    check_probabilities,
+    check_truth,
+)
+from lesiontk.recipe import THRESHOLD_RULE
+
+BoolArray = npt.NDArray[np.bool_]
+
+GIVEN, DEFAULT = "given", "default"
+DEFAULT_THRESHOLD = 0.5
+OPERATING_METRICS = ("sensitivity", "specificity", "auc")
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationOutcome:
+    """What the threshold gives on the `n` images that chose it, `positives` of them positive."""
+
+    n: int
+    positives: int
+    sensitivity: float
+    specificity: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return {
+            "n": self.n,
+            "positives": self.positives,
+            "sensitivity": self.sensitivity,
+            "specificity": self.specificity,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold on the summed probability of the labels `positive`.
+
+    `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`, ``given`` by the
+    user, or ``default``, which is 0.5 (for two labels the arg-max) where none was chosen.
+    """
+
+    rule: str
+    threshold: float
+    positive: tuple[str, ...]
+    validation: ValidationOutcome | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1 + ROW_SUM_TOLERANCE:
+            raise UsageError(f"the threshold is {self.threshold}; expected a number in [0, 1].")
+        if not self.positive:
+            raise ValueError("an operating point needs positive labels")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return {
+            "rule": self.rule,
+            "threshold": self.threshold,
+            "positive": list(self.positive),
+            "validation": self.validation.to_json() if self.validation else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingEvaluation:
+    """What a frozen point is worth on judged images, `positives` of them positive.
+
+    Sensitivity and specificity are those at the threshold; `auc` is the area under the ROC curve of
+    the score, whatever the threshold.
+    """
+
+    point: OperatingPoint
+    positives: int
+    sensitivity: Estimate
+    specificity: Estimate
+    auc: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point's fields and, beside them, what the judged images gave."""
+        return {
+            **self.point.to_json(),
+            "positives": self.positives,
+            **{name: getattr(self, name).to_json() for name in OPERATING_METRICS},
+        }
+
+
+def point_from_document(document: Mapping[str, Any]) -> OperatingPoint:
+    """Return the operating point of an evaluation's document."""
+    validation = document["validation"]
+    return OperatingPoint(
+        rule=str(document["rule"]),
+        threshold=float(document["threshold"]),
+        positive=tuple(document["positive"]),
+        validation=ValidationOutcome(**validation) if validation else None,
+    )
+
+
+def score_positive(
+    probabilities: npt.ArrayLike, labels: Sequence[str], positive: Sequence[str]
+) -> FloatArray:
+    """Return each image's summed probability of the `positive` labels, float64 [N].
+
+    `probabilities` is float [N, C] with a column for each of `labels`. Raises `DataError` if the
+    positive labels are none, all, or not among the labels.
+    """
+    array = check_probabilities("probabilities", probabilities, len(labels))
+    scores: FloatArray = array[:, _columns(labels, positive)].sum(axis=1)
+    return scores
+
+
+def find_positive(
+    y_true: npt.ArrayLike, labels: Sequence[str], positive: Sequence[str]
+) -> BoolArray:
+    """Return which images are positive, bool [N], from the labels' indices `y_true` [N]."""
+    array = np.asarray(y_true)
+    truth = check_truth(array, len(array), len(labels))
+    return np.isin(truth, _columns(labels, positive))
+
+
+def _columns(labels: Sequence[str], positive: Sequence[str]) -> list[int]:
+    unknown = [label for label in positive if label not in labels]
+    if unknown or not 0 < len(set(positive)) < len(labels):
+        raise DataError(
+            f"the positive labels are {list(positive)}; expected some, and not all, of "
+            f"{', '.join(labels)}."
+        )
+    return [column for column, label in enumerate(labels) if label in positive]
+
+
+def parse_rule(rule: str) -> Fraction | None:
+    """Return the sensitivity that ``sensitivity:0.90`` asks for, exactly; None for ``youden``."""
+    match = re.fullmatch(THRESHOLD_RULE, rule)
+    if match is None:
+        raise UsageError(
+            f"the threshold's rule is {rule!r}; expected youden, or sensitivity:S with 0 < S <= 1."
+        )
+    return Fraction(match["sensitivity"]) if match["sensitivity"] else None
+
+
+def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str) -> float:
+    """Return the threshold that `rule` chooses among the scores of `is_positive` [N] images.
+
+    - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several thresholds
+      that reach it the lowest, for a missed melanoma costs more than a false alarm.
+    - ``sensitivity:S``: the highest threshold whose sensitivity is at least S.
+
+    Counts are compared as whole numbers, so that rounding decides nothing. Raises `DataError` if
+    the images are all positive or all negative, or a score is not finite.
+    """
+    wanted = parse_rule(rule)
+    if is_positive.ndim != 1 or is_positive.shape != scores.shape:
+        raise DataError(
+            f"truth and scores have shapes {list(is_positive.shape)} and {list(scores.shape)}; "
+            "expected the same [N]."
+        )
+    if not np.isfinite(scores).all():
+        raise DataError("the scores hold NaN or infinity; expected finite numbers.")
+    positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
+    if not positives or not negatives:
+        raise DataError(
+            f"a threshold cannot be chosen on {positives} positive and {negatives} negative "
+            "validation images; expected both. Give validation more images."
+        )
+    if wanted is not None:
+        found = math.ceil(wanted * positives)
+        return float(np.sort(scores[is_positive])[positives - found])
+    candidates = np.unique(scores)
+    hits = positives - np.searchsorted(np.sort(scores[is_positive]), candidates, side="left")
+    alarms = negatives - np.searchsorted(np.sort(scores[~is_positive]), candidates, side="left")
+    # J times both counts; the first of equal ones is the lowest threshold.
+    return float(candidates[np.argmax(hits * negatives - alarms * positives)])
+
+
+def freeze_operating_point(
+    y_true: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    labels: Sequence[str],
+    positive: Sequence[str],
+    rule: str,
+) -> OperatingPoint:
+    """Return the point that `rule` chooses on validation: `y_true` int [N], probabilities [N, C].
+
+    Raises `DataError` as `choose_threshold` does, `UsageError` for an unknown rule.
+    """
+    scores = score_positive(probabilities, labels, positive)
+    truth = find_positive(y_true, labels, positive)
+    threshold = choose_threshold(truth, scores, rule)
+    called = scores >= threshold
+    outcome = ValidationOutcome(
+        n=len(truth),
+        positives=int(truth.sum()),
+        sensitivity=float(called[truth].mean()),
+        specificity=float((~called[~truth]).mean()),
+    )
+    chosen = tuple(label for label in labels if label in positive)
+    return OperatingPoint(rule, threshold, chosen, outcome)
+
+
+class OperatingPointScorer:
+    """Images called by a frozen point, prepared once and scored under many weight vectors."""
+
+    def __init__(
+        self,
+        point: OperatingPoint,
+        y_true: npt.ArrayLike,
+        probabilities: npt.ArrayLike,
+        labels: Sequence[str],
+    ) -> None:
+        scores = score_positive(probabilities, labels, point.positive)
+        self.truth = find_positive(y_true, labels, point.positive)
+        if self.truth.shape != scores.shape:
+            raise DataError(f"y_true has {len(self.truth)} images; expected {len(scores)}.")
+        self.called: BoolArray = scores >= point.threshold
+        self._ranked = RankedScores(scores, self.truth)
+
+    def compute(self, weights: FloatArray | None = None) -> dict[str, FloatArray]:
+        """Return each of `OPERATING_METRICS`, [B]; `weights` is [B, N] >= 0, None for ones.
+
+        What the images cannot tell, for want of positives or negatives, is NaN.
+        """
+        checked = np.ones((1, len(self.truth))) if weights is None else weights
+        return {
+            "sensitivity": _share(checked, self.called, self.truth),
+            "specificity": _share(checked, ~self.called, ~self.truth),
+            "auc": self._ranked.compute_auc(checked),
+        }
+
+
+def _share(weights: FloatArray, right: BoolArray, among: BoolArray) -> FloatArray:
+    """Return the weight of `right` images as a share of all images `among`, [B]."""
+    total = weights @ among.astype(np.float64)
+    hits = weights @ (right & among).astype(np.float64)
+    share: FloatArray = np.full(len(total), np.nan)
+    np.divide(hits, total, out=share, where=total > 0)
+    return share
+
+
+def evaluate_operating_point(
+    point: OperatingPoint,
+    y_true: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> OperatingEvaluation:
+    """Return what a frozen point is worth on other images, with lesion-bootstrap intervals.
+
+    Arguments and errors are those of `evaluate_predictions`; the threshold is held fixed, so the
+    intervals are those of the judged images and leave out how validation might have chosen.
+    """
+    check_resampling(resamples, confidence)
+    scorer = OperatingPointScorer(point, y_true, probabilities, labels)
+    lesions = int(check_groups(groups, len(scorer.truth)).max()) + 1
+    values = scorer.compute()
+    chunks = [
+        scorer.compute(weights)
+        for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
+    ]
+    estimates = {
+        name: estimate_from_resamples(
+            float(values[name][0]),
+            np.concatenate([chunk[name] for chunk in chunks])
+            if lesions > 1
+            else np.full(resamples, np.nan),
+            confidence,
+        )
+        for name in OPERATING_METRICS
+    }
+    return OperatingEvaluation(point=point, positives=int(scorer.truth.sum()), **estimates)

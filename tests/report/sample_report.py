@@ -14,6 +14,11 @@ from lesiontk.bench.bench_stage import find_reference
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    evaluate_operating_point,
+    freeze_operating_point,
+)
 from lesiontk.recipe import EvaluateRule, GateRule, read_recipe
 from lesiontk.records import SIDES
 from lesiontk.report.render import ArtefactOrigin, ReportData
@@ -49,6 +54,15 @@ def make_probabilities(
     return truth.astype(np.int64), found
 
 
+def freeze_point(
+    labels: Sequence[str], truth: npt.NDArray[np.int64], mine: FloatArray
+) -> OperatingPoint:
+    """Return the point that the same truth with other answers, as validation, would freeze."""
+    others = np.roll(mine, 4 * len(labels), axis=0)
+    positive = [label for label in labels if label in ("akiec", "bcc", "mel", "malignant")]
+    return freeze_operating_point(truth, others, labels, positive or labels[:1], "youden")
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What evaluation and benchmark found; shared by tests, so none may change it."""
@@ -70,12 +84,16 @@ def measure(
     """Score the engines, compare them with their parents and judge them."""
     truth, probabilities = make_probabilities(labels, targets, noise)
     found = Measured([], {}, [], {})
+    points = {t: freeze_point(labels, truth, probabilities[t]) for t in targets}
     rule = {"balanced_accuracy": GateRule(max_drop=max_drop)}
     for number, target in enumerate(targets):
         mine = probabilities[target]
         document = evaluate_predictions(
             truth, mine, labels, GROUPS, resamples=RESAMPLES
         ).to_json()  # fmt: skip
+        document["operating_point"] = evaluate_operating_point(
+            points[target], truth, mine, labels, GROUPS, resamples=RESAMPLES
+        ).to_json()
         backend, _, precision = target.partition(":")
         latency = LATENCIES[number]
         row = {
@@ -87,15 +105,18 @@ def measure(
             "size_bytes": 433_213 if precision == "int8" else 1_638_177,
             "peak_memory_bytes": 51_000_000,
             "n": IMAGES,
+            "lesions": document["lesions"],
             "metrics": document["metrics"],
+            "operating_point": document["operating_point"],
             "versus_parent": None,
         }
         parent = find_reference(target, dict.fromkeys(targets)) if with_parents else None  # type: ignore[arg-type]
         if parent is not None:
             theirs = probabilities[parent]
             comparison = compare_predictions(
-                truth, theirs, mine, labels, GROUPS, resamples=RESAMPLES
-            ).to_json()
+                truth, theirs, mine, labels, GROUPS, resamples=RESAMPLES,
+                points=(points[parent], points[target]),
+            ).to_json()  # fmt: skip
             row["versus_parent"] = {
                 "parent": parent,
                 "speedup": LATENCIES[targets.index(parent)] / latency,

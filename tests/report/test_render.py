@@ -22,8 +22,8 @@ from lesiontk.report.render import (
 from .page import Page, read, read_with_figures
 from .sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data, make_split
 
-SECTIONS = ("summary", "engines", "trade-off", "classes", "changed", "training", "data",
-            "quantization", "provenance")  # fmt: skip
+SECTIONS = ("summary", "engines", "trade-off", "classes", "changed", "heatmaps",
+            "training", "data", "quantization", "provenance")  # fmt: skip
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:

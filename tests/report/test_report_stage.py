@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lesiontk.explain.explanation import DOCUMENT, dump_explanation
 from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact
 from lesiontk.report.report_stage import FILE, ReportConfig, ReportStage
 from lesiontk.stage import Context
 
 from .page import Page
+from .sample_explanation import make_explanation
 from .sample_report import GROUPS, SEVEN, make_report_data
 
 TARGETS = ("keras:float32", "tflite:float32", "tflite:int8")
@@ -130,6 +133,21 @@ def test_versions_and_lineage_are_of_all_artefacts(
         "benchmark",
     ]
     assert table[2][1:] == ["model-bbbbbbbbbbbb", "b" * 12, "images-cccccccccccc"]
+
+
+def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    explanation, heatmaps = make_explanation()
+    files = {DOCUMENT: dump_explanation(explanation), **{name: name for name in heatmaps}}
+    explained = make_artefact(tmp_path, "explanation", "e", {}, files)
+    without = report(parents, tmp_path)
+    page = report({**parents, "explanation": explained}, tmp_path)
+    shown = [source for source in page.values("src") if source.startswith("data:image/jpeg;base64")]
+    assert [base64.b64decode(s.partition(",")[2]).decode() for s in shown] == list(heatmaps)
+    assert not [source for source in without.values("src") if "jpeg" in source]
+    roles = [row[0] for row in page.tables["Artefacts this report was made from"][1:]]
+    assert roles[-2:] == ["explanation", "benchmark"]
 
 
 def test_a_model_without_curves_and_unknown_images_still_make_a_report(

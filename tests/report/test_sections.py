@@ -144,6 +144,16 @@ def test_data_facts_are_all_there(page: Page) -> None:
     assert rows[-1][-1] == "1\N{NARROW NO-BREAK SPACE}120 (560)"
 
 
+def test_the_enhancement_of_the_input_is_told_where_there_is_one() -> None:
+    data = make_report_data()
+    fitted = {"fit": "crop", "image_size": 96}
+    for enhance, expected in ((["hair_removal", "edge_detection"], True), ([], False)):
+        preprocessing = {**fitted, "enhance": enhance}
+        text = read(replace(data, model={**data.model, "preprocessing": preprocessing})).text
+        assert "pixels, RGB, fitted by crop" in text
+        assert ("fitted by crop, then hair removal, edge detection" in text) is expected
+
+
 def test_training_facts_are_all_there(page: Page) -> None:
     for fact in (
         "409\N{NARROW NO-BREAK SPACE}767 parameters",
@@ -178,3 +188,16 @@ def test_the_run_can_be_traced_and_run_again(page: Page) -> None:
     ]  # fmt: skip
     assert "path: pictures" in page.text
     assert "somebody" not in page.text
+
+
+def test_the_frozen_threshold_is_shown_with_what_it_gives(sample: ReportData, page: Page) -> None:
+    table = page.tables["Sensitivity and specificity at the frozen threshold"]
+    assert [row[0] for row in table[1:]] == list(TARGETS)
+    for shown, row in zip(table[1:], sample.benchmark["rows"], strict=True):
+        point = row["operating_point"]
+        assert shown[2] == format_percent(point["validation"]["sensitivity"])
+        for cell, name in ((5, "sensitivity"), (6, "specificity")):
+            estimate = share_estimate(point[name])
+            assert shown[cell] == estimate.value + estimate.interval
+    assert table[1][7] == "–"
+    assert "akiec + bcc + mel" in page.text

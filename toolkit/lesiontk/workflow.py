@@ -269,7 +269,8 @@ def _continue_from(
     if late:
         raise UsageError(
             f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
-            "calibration, verify, evaluate, bench or gate. `lesiontk train` takes the others."
+            "calibration, verify, evaluate, explain, bench or gate. `lesiontk train` takes the "
+            "others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
     recipe = recipe.model_copy(update={"convert": tuple(dict.fromkeys(targets))})

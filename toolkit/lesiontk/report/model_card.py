@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.report.result_table import format_estimate, table_from_benchmark
+from lesiontk.report.result_table import (
+    operating_points_from_benchmark,
+    recalls_from_benchmark,
+    table_from_benchmark,
+    table_from_external,
+)
 
 
 def render_model_card(
@@ -18,12 +23,16 @@ def render_model_card(
     benchmark: Mapping[str, Any],
     files: Sequence[str],
     command: str,
+    external: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the card; each mapping is the manifest's facts of the artefact it is called after."""
-    labels, critical = model["labels"], model["critical"]
+    """Return the card; each mapping is the manifest's facts of the artefact it is called after.
+
+    `external` has the ``name`` of images from elsewhere and, by target, under ``engines``, the
+    documents of `evaluate_external`.
+    """
+    labels = model["labels"]
     counts = {side: sum(values.values()) for side, values in split["images"].items()}
     lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
-    rows = {f"{row['backend']}:{row['precision']}": row for row in benchmark["rows"]}
     machine = benchmark["machine"]
     sections = [
         f"# {recipe['name']}\n\n{recipe['description']}",
@@ -34,8 +43,9 @@ def render_model_card(
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
         "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
         "comes from Austria and Australia and holds few dark skin types).",
-        f"## Files\n\n{_list(files)}\n\nEvery file carries its labels, crop, input size and the "
-        "hash of the split; `lesiontk predict FILE picture.jpg` needs nothing else. Input uint8 "
+        f"## Files\n\n{_list(files)}\n\nEvery file carries its labels, preprocessing "
+        f"({_describe_preprocessing(model['preprocessing'])}), input size and the hash of the "
+        "split; `lesiontk predict FILE picture.jpg` needs nothing else. Input uint8 "
         f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
         f"[1, {len(labels)}].",
         f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "
@@ -59,12 +69,19 @@ def render_model_card(
         "compare rows with each other, not with other machines.\n\n"
         + table_from_benchmark(benchmark),
         "Recall of each class (share of its images that are found):\n\n"
-        + _recalls(rows, [critical, *(name for name in labels if name != critical)]),
+        + recalls_from_benchmark(benchmark).rstrip(),
+        "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
+        _describe_external(external),
         "## Limits\n\nThe network misses melanomas: see its recall above, and the interval. It has "
         "been judged on one split of one collection. Its probabilities are trained for balanced "
         "classes and are not the risk of a patient.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
+    steps = [preprocessing["fit"], "resize", *preprocessing.get("enhance", ())]
+    return ", ".join(str(step).replace("_", " ") for step in steps)
 
 
 def _describe_calibration(calibration: Mapping[str, Any] | None) -> str:
@@ -81,12 +98,10 @@ def _describe_calibration(calibration: Mapping[str, Any] | None) -> str:
     )
 
 
-def _recalls(rows: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> str:
-    lines = ["| engine | " + " | ".join(labels) + " |", "| --- |" + " --- |" * len(labels)]
-    for target, row in rows.items():
-        cells = [format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels]
-        lines.append(f"| {target} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _describe_external(external: Mapping[str, Any] | None) -> str:
+    if external is None:
+        return ""
+    return f"## External check\n\n{table_from_external(external)}".rstrip()
 
 
 def _list(entries: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import yaml
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.bench.machine import explain_int8
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
+from lesiontk.explain.explanation import Explanation
 from lesiontk.report import formatting, tables, wording
 from lesiontk.report.tables import JudgedImage
 
@@ -67,8 +68,9 @@ class ReportData:
     `benchmark` is the document of the stage bench, `metrics` and `engines` map each target
     (``tflite:int8``) to its evaluation and its manifest's facts, `curves` has a row an epoch.
     `images` are the judged images in the order of the predictions, `confidences` maps targets to
-    their highest probability on each of them; both may be empty. `versions` maps each tool to the
-    versions that took part.
+    their highest probability on each of them; both may be empty. `explanation` is None where no
+    heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
+    tool to the versions that took part.
     """
 
     name: str
@@ -86,6 +88,8 @@ class ReportData:
     lineage: Mapping[str, ArtefactOrigin]
     images: Sequence[JudgedImage] = ()
     confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    explanation: Explanation | None = None
+    heatmaps: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

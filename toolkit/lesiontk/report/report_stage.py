@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.data.images import TABLE
 from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
+from lesiontk.explain.explanation import Explanation, read_explanation
 from lesiontk.records import Artefact
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
@@ -25,9 +27,10 @@ ORDER = (
     "calibration",
     "engine",
     "evaluation",
+    "explanation",
     "benchmark",
 )
-AFTER_TRAINING = ("calibration", "convert", "verify", "evaluate", "bench", "gate")
+AFTER_TRAINING = ("calibration", "convert", "verify", "evaluate", "explain", "bench", "gate")
 
 
 class ReportConfig(StageConfig):
@@ -42,7 +45,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=2,
+        version=3,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -52,6 +55,7 @@ class ReportStage(Stage):
             "calibration": "calibration",
             "engine": "engine",
             "evaluation": "evaluation",
+            "explanation": "explanation",
         },
         produces="report",
         config=ReportConfig,
@@ -73,6 +77,7 @@ class ReportStage(Stage):
 
         model, benchmark = parents["model"], parents["benchmark"]
         evaluations = by_target("evaluation")
+        explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
             name=config.name,
             description=config.description,
@@ -92,6 +97,8 @@ class ReportStage(Stage):
                 target: [float(p) for p in read_predictions(artefact)[1].max(axis=1)]
                 for target, artefact in evaluations.items()
             },
+            explanation=explanation,
+            heatmaps=heatmaps,
             versions=_collect_versions(parents),
         )
         write_report(data, context.directory / FILE)
@@ -133,6 +140,23 @@ def _read_images(
         JudgedImage(image_id, group, lesions.get(image_id) or None)
         for image_id, group in zip(image_ids, groups, strict=True)
     )
+
+
+def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[str, str]]:
+    """Return what was explained, and each of its pictures as a ``data:`` address by file."""
+    if artefact is None:
+        return None, {}
+    explanation = read_explanation(artefact)
+    files = [
+        file
+        for image in explanation.images
+        for file in (image.original, image.predicted.file, image.rival.file)
+    ]
+    encoded = {file: base64.b64encode(artefact.file(file).read_bytes()) for file in files}
+    return explanation, {
+        file: f"data:image/jpeg;base64,{content.decode('ascii')}"
+        for file, content in encoded.items()
+    }
 
 
 def _rank(role: str) -> tuple[int, str]:

@@ -1,8 +1,8 @@
-"""A benchmark as a Markdown table, for result files and model cards."""
+"""A benchmark as Markdown tables, for result files and model cards."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -17,6 +17,24 @@ def format_estimate(
         return value
     ends = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
     return f"{value} {interval.format(*ends)}"
+
+
+def describe_origin(point: Mapping[str, Any]) -> str:
+    """Return where the threshold of an operating point comes from."""
+    if point["rule"] == "given":
+        return "whoever gave it"
+    if point["rule"] == "default":
+        return "nobody: none was frozen"
+    return f"{point['rule']}, {point['validation']['n']} validation images"
+
+
+def describe_choice(point: Mapping[str, Any]) -> str:
+    """Return the rule of a frozen threshold, and what it gave where it was chosen."""
+    chosen = point["validation"]
+    return (
+        f"{point['rule']}, n = {chosen['n']}, sensitivity {chosen['sensitivity']:.3f}, "
+        f"specificity {chosen['specificity']:.3f}"
+    )
 
 
 def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
@@ -50,3 +68,93 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+    """Return what each engine's frozen threshold gives on test, and its calibration error."""
+    point = benchmark["rows"][0]["operating_point"]
+    return (
+        f"Positive are {', '.join(point['positive'])}, by their summed probability. Each engine's "
+        "threshold is chosen on its own outputs on validation (rule "
+        f"`{point['rule']}`) and frozen; AUC, sensitivity and specificity are those of test.\n\n"
+    ) + _table(
+        ["engine", "threshold", "on validation", "AUC", "sensitivity", "specificity",
+         "sensitivity difference", "calibration error (ECE)"],
+        [
+            [
+                f"{row['backend']}:{row['precision']}",
+                f"{row['operating_point']['threshold']:.4g}",
+                describe_choice(row["operating_point"]),
+                *(
+                    format_estimate(row["operating_point"][name])
+                    for name in ("auc", "sensitivity", "specificity")
+                ),
+                format_estimate(_difference(row, "sensitivity"), 4),
+                format_estimate(row["metrics"]["expected_calibration_error"]),
+            ]
+            for row in benchmark["rows"]
+        ],
+    )  # fmt: skip
+
+
+def recalls_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+    """Return each engine's recall of each class by arg-max, the critical class first."""
+    critical = benchmark["critical"]
+    labels = [critical, *(label for label in benchmark["labels"] if label != critical)]
+    return _table(
+        ["engine", *labels],
+        [
+            [
+                f"{row['backend']}:{row['precision']}",
+                *(format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels),
+            ]
+            for row in benchmark["rows"]
+        ],
+    )
+
+
+def table_from_external(external: Mapping[str, Any]) -> str:
+    """Return the check on images from elsewhere: one row an engine, at its frozen threshold."""
+    engines = external["engines"]
+    first = next(iter(engines.values()))
+    critical = f"recall[{first['critical']}]"
+    lesions = (
+        f"{first['lesions']} lesions"
+        if first["lesion_ids_known"]
+        else "unknown lesions, so that each counts as one"
+    )
+    left_out = sum(first["seen_images"].values())
+    return (
+        f"{external['name']}: n = {first['n']} images of {lesions}; the thresholds are those "
+        "frozen on validation."
+        + (f" {left_out} images of lesions seen in training are left out." if left_out else "")
+        + "\n\n"
+    ) + _table(
+        ["engine", "accuracy", "balanced accuracy", critical, "AUC", "sensitivity", "specificity",
+         "calibration error (ECE)"],
+        [
+            [
+                target,
+                *(
+                    format_estimate(document["metrics"][name])
+                    for name in ("accuracy", "balanced_accuracy", critical)
+                ),
+                *(
+                    format_estimate(document["operating_point"][name])
+                    for name in ("auc", "sensitivity", "specificity")
+                ),
+                format_estimate(document["metrics"]["expected_calibration_error"]),
+            ]
+            for target, document in engines.items()
+        ],
+    )  # fmt: skip
+
+
+def _difference(row: Mapping[str, Any], name: str) -> Mapping[str, float | None] | None:
+    versus = row["versus_parent"]
+    return None if versus is None else versus["differences"][name]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)

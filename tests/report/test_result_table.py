@@ -1,0 +1,106 @@
+"""The Markdown tables give every engine's figures, the critical class first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from lesiontk.records import Preprocessing
+from lesiontk.report.model_card import render_model_card
+from lesiontk.report.render import ReportData
+from lesiontk.report.result_table import (
+    describe_choice,
+    format_estimate,
+    operating_points_from_benchmark,
+    recalls_from_benchmark,
+    table_from_benchmark,
+    table_from_external,
+)
+
+from .sample_report import TARGETS, make_report_data
+
+
+def read_rows(text: str) -> list[dict[str, str]]:
+    """The rows of the one Markdown table in a text, by column."""
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
+
+
+def make_external(data: ReportData, **changes: Any) -> dict[str, Any]:
+    """A check on other images: what the evaluations found, as if it had been elsewhere."""
+    known = {"critical": "mel", "lesion_ids_known": True, "seen_images": {}, **changes}
+    engines = {target: {**document, **known} for target, document in data.metrics.items()}
+    return {"name": "Images from elsewhere", "engines": engines}
+
+
+def test_each_engine_has_its_frozen_threshold_and_what_it_gives(sample: ReportData) -> None:
+    text = operating_points_from_benchmark(sample.benchmark)
+    assert "akiec, bcc, mel" in text
+    rows = read_rows(text)
+    assert [row["engine"] for row in rows] == list(TARGETS)
+    for shown, row in zip(rows, sample.benchmark["rows"], strict=True):
+        point = row["operating_point"]
+        assert shown["threshold"] == f"{point['threshold']:.4g}"
+        assert shown["on validation"] == describe_choice(point)
+        assert shown["AUC"] == format_estimate(point["auc"])
+        assert shown["sensitivity"] == format_estimate(point["sensitivity"])
+        assert shown["specificity"] == format_estimate(point["specificity"])
+        error = row["metrics"]["expected_calibration_error"]
+        assert shown["calibration error (ECE)"] == format_estimate(error)
+    assert rows[0]["sensitivity difference"] == "–"
+    assert rows[2]["sensitivity difference"].startswith(("-", "0"))
+
+
+def test_recalls_have_the_critical_class_first(sample: ReportData) -> None:
+    rows = read_rows(recalls_from_benchmark(sample.benchmark))
+    assert list(rows[0])[:3] == ["engine", "mel", "akiec"]
+    metrics = sample.benchmark["rows"][0]["metrics"]
+    assert rows[0]["mel"] == format_estimate(metrics["recall[mel]"], 2)
+
+
+def test_the_benchmark_has_a_row_an_engine(sample: ReportData) -> None:
+    rows = read_rows(table_from_benchmark(sample.benchmark))
+    assert [row["engine"] for row in rows] == list(TARGETS)
+
+
+def test_an_external_check_says_how_many_images_and_lesions(sample: ReportData) -> None:
+    text = table_from_external(make_external(sample))
+    assert "Images from elsewhere: n = 160 images of 80 lesions" in text
+    assert "left out" not in text
+    rows = read_rows(text)
+    assert [row["engine"] for row in rows] == list(TARGETS)
+    point = sample.metrics["tflite:int8"]["operating_point"]
+    assert rows[2]["sensitivity"] == format_estimate(point["sensitivity"])
+
+
+def test_an_external_check_says_what_it_does_not_know_and_left_out(sample: ReportData) -> None:
+    text = table_from_external(
+        make_external(sample, lesion_ids_known=False, seen_images={"train": 3, "validation": 1})
+    )
+    assert "unknown lesions" in text
+    assert "4 images of lesions seen in training are left out" in text
+
+
+def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
+    data = make_report_data()
+    model = {
+        **data.model,
+        "labels": data.benchmark["labels"],
+        "critical": "mel",
+        "preprocessing": asdict(Preprocessing(64)),
+        "validation": {"balanced_accuracy": 0.8, "n": 100},
+    }
+    arguments: dict[str, Any] = {
+        "recipe": {**data.recipe, "description": "", "data": {"image_size": 64}},
+        "model": model,
+        "training_seconds": 60.0,
+        "split": data.split,
+        "calibration": data.calibration,
+        "benchmark": data.benchmark,
+        "files": ["tflite_int8.tflite"],
+        "command": "lesiontk run sample",
+    }
+    card = render_model_card(**arguments, external=make_external(data))
+    assert operating_points_from_benchmark(data.benchmark) in card
+    assert "## External check\n\nImages from elsewhere: n = 160" in card
+    assert "External check" not in render_model_card(**arguments)

@@ -1,0 +1,60 @@
+"""Grad-CAM (Selvaraju et al., arXiv:1610.02391): where a feature map holds evidence for a class.
+
+The mathematics alone; `keras_grad_cam` fetches features and gradients from a network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+def compute_heatmaps(features: FloatArray, gradients: FloatArray, size: int) -> FloatArray:
+    """Return float32 [N, size, size] in 0..1, the evidence of one class in each image.
+
+    `features` [N, h, w, K] are the maps of a layer, `gradients` of the same shape those of the
+    class's logit by them. A heatmap's highest value is 1, but where nothing speaks for the class it
+    is 0 throughout. Heights of different heatmaps cannot be compared.
+    """
+    return _scale_to_peak(upsample_maps(combine_maps(features, gradients), size))
+
+
+def combine_maps(features: FloatArray, gradients: FloatArray) -> FloatArray:
+    """Return [N, h, w]: the maps' sum, each weighted by its mean gradient, where it is positive.
+
+    Equations 1 and 2 of the paper: ``alpha_k = mean_ij dy/dA_ij^k`` and
+    ``L = ReLU(sum_k alpha_k A^k)``.
+    """
+    if features.ndim != 4 or features.shape != gradients.shape:
+        raise ValueError(
+            f"features are {features.shape}, gradients {gradients.shape}; expected [N, h, w, K] of "
+            "both"
+        )
+    weights = gradients.mean(axis=(1, 2))
+    evidence: FloatArray = np.einsum("nhwk,nk->nhw", features, weights)
+    return evidence.clip(min=0)
+
+
+def upsample_maps(maps: FloatArray, size: int) -> FloatArray:
+    """Return [N, size, size] from [N, h, w], bilinear between the centres of the cells.
+
+    Outside of the outermost centres their value goes on.
+    """
+    rows, columns = (_interpolation(cells, size) for cells in maps.shape[1:])
+    pixels: FloatArray = np.einsum("ih,nhw,jw->nij", rows, maps, columns)
+    return pixels
+
+
+def _interpolation(cells: int, size: int) -> FloatArray:
+    """Return [size, cells], the share of each cell in each pixel; rows sum to 1."""
+    centres = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
+    distances = np.abs(centres[:, np.newaxis] - np.arange(cells)).astype(np.float32)
+    return (1 - distances).clip(min=0)
+
+
+def _scale_to_peak(maps: FloatArray) -> FloatArray:
+    peaks = maps.max(axis=(1, 2), keepdims=True)
+    scaled: FloatArray = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)
+    return scaled

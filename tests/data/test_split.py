@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lesiontk.data.split import (
     SplitItem,
     check_leakage,
+    count_leaks,
     group_images,
     hash_split,
     split_by_group,
@@ -258,3 +259,44 @@ def test_the_hash_does_not_depend_on_the_order() -> None:
     sides, labels = deal(BIG), {item.image_id: item.label for item in BIG}
     assert hash_split(dict(reversed(sides.items())), labels) == hash_split(sides, labels)
     assert len(hash_split(sides, labels)) == 64
+
+
+# ----------------------------------------------------------------- tasks, leaks
+
+
+@settings(deadline=None, max_examples=40)
+@given(items=data_sets, seed=st.integers(0, 5))
+def test_a_task_that_sums_diagnoses_up_has_the_same_sides(
+    items: list[SplitItem], seed: int
+) -> None:
+    summed = [replace(item, diagnosis=item.label, label="any") for item in items]
+    assert deal(summed, seed) == deal(items, seed)
+
+
+def test_a_rare_diagnosis_joins_others_of_its_label() -> None:
+    items = [
+        replace(item, diagnosis=item.label, label="malignant" if item.label != "nv" else "benign")
+        for item in make_items({"nv": [1] * 20, "mel": [1] * 20, "scc": [2], "mcc": [1]})
+    ]
+    sides = deal(items)
+    for label in ("benign", "malignant"):
+        assert {sides[i.image_id] for i in items if i.label == label} == set(SIDES)
+
+
+def test_rare_diagnoses_together_reach_every_side() -> None:
+    items = [
+        replace(item, diagnosis=item.label, label="rare" if item.label != "nv" else "nv")
+        for item in make_items({"nv": [1] * 20, "a": [1], "b": [1, 1], "c": [1]})
+    ]
+    sides = deal(items)
+    assert {sides[i.image_id] for i in items if i.label == "rare"} == set(SIDES)
+
+
+def test_a_leaky_split_cuts_lesions_and_an_honest_one_none() -> None:
+    items = make_items({"nv": [4] * 30, "mel": [3] * 20})
+    honest = deal(items)
+    leaky = split_by_group(items, test=TEST, validation=VALIDATION, seed=7, leaky=True)
+    assert count_leaks(items, honest) == 0
+    assert count_leaks(items, leaky) > 20
+    with pytest.raises(LeakageError):
+        check_leakage(items, leaky)

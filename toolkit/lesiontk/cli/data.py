@@ -44,12 +44,13 @@ def check_command(
     recipe: str,
     data_folder: Path | None,
     weights: str | None,
+    leaky: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
     from lesiontk.workflow import build_data
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
     inspection = build_data(session.open_store(), chosen, "inspection")
     document = {"artefact": inspection.name, "path": str(inspection.path), **inspection.facts}
     session.emit(document, lambda: _show_inspection(document))
@@ -64,13 +65,14 @@ def split_command(
     recipe: str,
     data_folder: Path | None,
     weights: str | None,
+    leaky: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Deal the images to training, validation and test, by lesion, as RECIPE says."""
     from lesiontk.cli.tables import print_table
     from lesiontk.workflow import build_data
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
     split = build_data(session.open_store(), chosen, "split")
     facts = split.facts
 

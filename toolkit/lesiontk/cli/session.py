@@ -83,8 +83,15 @@ def set_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data, --weights and --set."""
+    """Add --data, --weights, --allow-leaky-split and --set."""
     function = set_option(function)
+    function = click.option(
+        "--allow-leaky-split",
+        "leaky",
+        is_flag=True,
+        help="Deal images instead of lesions, to see how much that flatters; makes float32 "
+        "engines only.",
+    )(function)
     function = click.option(
         "--weights", metavar="imagenet|none|FILE", help="Where the network starts."
     )(function)
@@ -97,7 +104,12 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_recipe(
-    name: str, data: Path | None, weights: str | None, overrides: tuple[str, ...]
+    name: str,
+    data: Path | None,
+    weights: str | None,
+    overrides: tuple[str, ...],
+    *,
+    leaky: bool = False,
 ) -> Recipe:
     """Return the recipe with what the options override; --set wins over --data and --weights."""
     from lesiontk.recipe import override_recipe, read_recipe
@@ -109,6 +121,8 @@ def load_recipe(
             changes.append("data.source=auto")
     if weights is not None:
         changes.append(f"model.weights={json.dumps(weights)}")
+    if leaky:
+        changes += ["data.split.leaky=true", 'convert=["keras:float32"]']
     chosen = override_recipe(read_recipe(name), [*changes, *overrides])
     # Later commands may run from another folder.
     files = {

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from lesiontk.data.images import write_rows
 from lesiontk.data.inspect_stage import read_inspection
-from lesiontk.data.split import SplitItem, group_images, hash_split, split_by_group
+from lesiontk.data.split import SplitItem, count_leaks, group_images, hash_split, split_by_group
 from lesiontk.data.tasks import load_task
 from lesiontk.hashing import hash_file
 from lesiontk.recipe import SplitRule
@@ -37,7 +37,7 @@ class SplitStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="split",
-        version=2,
+        version=3,
         accepts={"inspection": "inspection"},
         produces="split",
         config=SplitConfig,
@@ -68,11 +68,21 @@ class SplitStage(Stage):
                 row["lesion_id"] or None,
                 labels[row["image_id"]],
                 row["pixel_sha256"],
+                row["diagnosis"],
             )
             for row in images
         ]
         rule = config.rule
-        sides = split_by_group(items, test=rule.test, validation=rule.validation, seed=rule.seed)
+        sides = split_by_group(
+            items, test=rule.test, validation=rule.validation, seed=rule.seed, leaky=rule.leaky
+        )
+        leaks = count_leaks(items, sides)
+        if leaks:
+            logger.warning(
+                "this split leaks: %d lesions have images on more than one side; figures measured "
+                "on it flatter the model",
+                leaks,
+            )
         groups = group_images(items)
         rows: list[dict[str, object]] = [
             {
@@ -86,7 +96,9 @@ class SplitStage(Stage):
         write_rows(context.directory / TABLE, rows, COLUMNS)
         return StageOutput(
             {
-                "split_hash": hash_split(sides, labels),
+                "split_hash": hash_split(sides, {r["image_id"]: r["diagnosis"] for r in images}),
+                "leaky": rule.leaky,
+                "lesions_on_several_sides": leaks,
                 "task": task.name,
                 "task_definition": asdict(task),
                 "labels": list(task.labels),

@@ -116,6 +116,7 @@ def test_data_comes_first_and_the_report_last() -> None:
         "model",
         "engine:keras:float32",
         "evaluation:keras:float32",
+        "explanation",
         "benchmark",
         "report",
     ]
@@ -126,6 +127,18 @@ def test_a_folder_of_images_stands_in_the_place_of_the_generated_ones(tmp_path: 
     assert "dataset" not in names(made)
     assert made["inspection"].config.path == str(tmp_path)  # type: ignore[attr-defined]
     assert made["images"].config.path == str(tmp_path)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("value", ["[hair_removal, noise_reduction]", "hair_removal"])
+def test_enhancements_are_prepared_in_the_order_of_the_recipe(value: str) -> None:
+    prepared = plan(f"data.enhance={value}")["images"].config
+    assert ", ".join(prepared.enhance) == value.strip("[]")  # type: ignore[attr-defined]
+    assert plan()["images"].config.enhance == ()  # type: ignore[attr-defined]
+
+
+def test_an_unknown_enhancement_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"'colour_sharp'.*Did you mean 'colour_sharpening'\?"):
+        plan("data.enhance=[hair_removal, colour_sharp]")
 
 
 def test_planning_touches_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +191,25 @@ def test_every_engine_is_evaluated_timed_and_reported() -> None:
         for step in ("benchmark", "report"):
             assert made[step].parents[f"engine:{target}"] == f"engine:{target}"
             assert made[step].parents[f"evaluation:{target}"] == f"evaluation:{target}"
+
+
+def test_the_model_is_explained_by_its_own_evaluation_where_there_is_one() -> None:
+    made = plan()
+    assert made["explanation"].parents == {
+        "model": "model",
+        "images": "images",
+        "evaluation": "evaluation:keras:float32",
+    }
+    assert made["explanation"].config.images == PROBE.explain.images  # type: ignore[attr-defined]
+    assert made["report"].parents["explanation"] == "explanation"
+    without = plan("convert=[tflite:int8]")["explanation"]
+    assert without.parents == {"model": "model", "images": "images"}
+
+
+def test_no_heatmaps_are_made_where_none_are_wanted() -> None:
+    made = plan("explain.images=0")
+    assert "explanation" not in names(made)
+    assert "explanation" not in made["report"].parents
 
 
 def test_a_back_end_that_cannot_run_here_is_refused_with_its_reason(
@@ -266,6 +298,7 @@ def test_compressions_follow_the_model_and_the_last_is_converted() -> None:
     assert made.model == "model:2:fake_shrink"
     assert made["engine:keras:float32"].parents["source"] == made.model
     assert made["report"].parents["model"] == made.model
+    assert made["explanation"].parents["model"] == made.model
 
 
 @pytest.mark.usefixtures("compressions")

@@ -42,15 +42,17 @@ def read_epoch(
     batch_size: int = 8,
     probabilities: NDArray[np.float64] | None = None,
     augment: Any = keep_images,
+    mixtures: tuple[Any, ...] = (),
     rows: NDArray[np.int64] = ROWS,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return pixels [steps, B, S, S, 3] and targets [steps, B] of an epoch."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return pixels [steps, B, S, S, 3] and targets [steps, B, C] of an epoch."""
     batches = training_batches(
         images,
         rows,
         probabilities,
         batch_size=batch_size,
         augment=augment,
+        mixtures=mixtures,
         seed=seed,
         epoch=epoch,
     )
@@ -63,18 +65,19 @@ def read_rows(images: ImageSet, **options: Any) -> NDArray[np.int64]:
     return read_epoch(images, **options)[0][..., 0, 0, 0].astype(np.int64).ravel()
 
 
-def test_batches_are_float_pixels_and_integer_targets(images: ImageSet) -> None:
+def test_batches_are_float_pixels_and_shares_of_the_classes(images: ImageSet) -> None:
     pixels, targets = read_epoch(images)
     assert pixels.shape == (5, 8, 8, 8, 3)
     assert pixels.dtype == np.float32
-    assert targets.shape == (5, 8)
-    assert targets.dtype == np.int64
+    assert targets.shape == (5, 8, 3)
+    assert targets.dtype == np.float32
+    assert set(np.unique(targets)) == {0, 1}
 
 
 def test_every_target_belongs_to_its_pixels(images: ImageSet) -> None:
     pixels, targets = read_epoch(images)
     rows = pixels[..., 0, 0, 0].astype(np.int64)
-    np.testing.assert_array_equal(images.targets[rows], targets)
+    np.testing.assert_array_equal(images.targets[rows], targets.argmax(axis=2))
     assert (np.ptp(pixels, axis=(2, 3, 4)) == 0).all()
 
 
@@ -144,3 +147,13 @@ def test_augmentation_gets_another_seed_at_every_step_and_the_same_again(images:
 def test_fewer_images_than_a_batch_are_refused(images: ImageSet) -> None:
     with pytest.raises(DataError, match=r"40 training images make no batch of 41; lower train\."):
         read_epoch(images, batch_size=41)
+
+
+def test_a_mixture_gets_images_targets_and_a_seed_of_its_own(images: ImageSet) -> None:
+    def darken(pixels: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
+        return pixels * 0 + tf.cast(seed[1] // 2**24, tf.float32), targets * 0.5
+
+    tf = import_tensorflow()
+    pixels, targets = read_epoch(images, mixtures=(darken, darken))
+    assert (pixels == 2).all()  # the second mixture's number
+    assert (targets.max(axis=2) == 0.25).all()

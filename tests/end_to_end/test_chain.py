@@ -95,6 +95,37 @@ def test_demo_goes_from_pictures_to_a_report(chain: Chain) -> None:
     assert len(list(chain.workspace.glob("engine-*"))) == len(TARGETS)
 
 
+def heatmaps_section(report: Path) -> str:
+    rest = report.read_text().partition('<section id="heatmaps"')[2]
+    return rest.partition("</section>")[0]
+
+
+def test_the_report_shows_heatmaps_of_the_worst_errors(chain: Chain) -> None:
+    explanation = json.loads((chain.folder("explanation") / "explanation.json").read_text())
+    section = heatmaps_section(Path(chain.call.document["report"]))
+    assert len(explanation["images"]) == 12
+    assert section.count("data:image/jpeg;base64,") == 36
+    assert section.count("<figure") == 12
+    places = [section.index(f"<strong>{i['image_id']}</strong>") for i in explanation["images"]]
+    assert places == sorted(places)
+    (row,) = [r for r in chain.call.document["rows"] if r["backend"] == "keras"]
+    recall = row["metrics"]["recall[mel]"]["value"]
+    missed = explanation["critical_missed"] / explanation["critical_judged"]
+    assert missed == pytest.approx(1 - recall)
+    shown = [image["reason"] for image in explanation["images"]].count("critical_missed")
+    assert section.count("mel missed</span>") == shown == min(12, explanation["critical_missed"])
+
+
+def test_a_report_on_a_model_that_is_there_explains_it_too(copy: Path) -> None:
+    call = call_lesiontk("report", "--json", "--set", "explain.images=3", workspace=copy)
+    assert call.code == 0, call.err
+    assert stages_run(call) == ["explain", "report"]
+    section = heatmaps_section(Path(call.document["report"]))
+    assert section.count("data:image/jpeg;base64,") == 9
+    without = call_lesiontk("report", "--json", "--set", "explain.images=0", workspace=copy)
+    assert "No heatmaps were made" in heatmaps_section(Path(without.document["report"]))
+
+
 def test_the_same_command_again_runs_nothing(chain: Chain) -> None:
     again = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=chain.workspace)
     assert again.code == 0
@@ -115,7 +146,7 @@ def test_another_setting_runs_what_depends_on_it_and_no_more(copy: Path) -> None
         workspace=copy,
     )
     assert call.code == 0, call.err
-    assert stages_run(call) == ["evaluate", "bench", "report"]
+    assert stages_run(call) == ["evaluate", "explain", "bench", "report"]
 
 
 def test_a_plan_is_shown_without_work(tmp_path: Path) -> None:
@@ -346,6 +377,19 @@ def test_evaluate_takes_the_test_side_of_the_engines_own_split(chain: Chain) -> 
     assert call.document["side"] == "test"
     rows = {f"{r['backend']}:{r['precision']}": r for r in chain.call.document["rows"]}
     assert call.document["metrics"] == rows["tflite:int8"]["metrics"]
+
+
+def test_evaluate_takes_the_threshold_frozen_on_validation_to_other_images(chain: Chain) -> None:
+    name, pictures = chain.engine("tflite:int8").parent.name, chain.folder("dataset")
+    arguments = ("evaluate", name, "--images", pictures, "--json")
+    call = call_lesiontk(*arguments, "--include-seen", workspace=chain.workspace)
+    assert call.code == 0, call.err
+    (row,) = (r for r in chain.call.document["rows"] if r["engine"] == name)
+    frozen, used = row["operating_point"], call.document["operating_point"]
+    assert frozen["rule"] == "youden"
+    for key in ("rule", "threshold", "positive", "validation"):
+        assert used[key] == frozen[key]
+    assert used["sensitivity"] != frozen["sensitivity"]
 
 
 def test_evaluate_wants_images_for_a_file_of_unknown_origin(chain: Chain) -> None:

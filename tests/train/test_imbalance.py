@@ -10,16 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lesiontk.errors import UsageError
 from lesiontk.train.imbalance import (
-    BALANCED_SAMPLING,
-    CLASS_WEIGHT,
-    FOCAL_LOSS,
     IMBALANCE,
-    LOGIT_ADJUSTMENT,
-    NONE,
-    SQRT_SAMPLING,
+    choose_imbalance,
     draw_weights,
-    shift_by_log_prior,
     weigh_effective_number,
     weigh_inverse,
     weigh_inverse_root,
@@ -54,7 +49,9 @@ def test_effective_numbers_stop_growing_where_inverse_weights_do_not() -> None:
 
 
 def test_the_log_prior_of_a_known_case() -> None:
-    assert shift_by_log_prior(np.array([0.75, 0.25])) == pytest.approx(np.log([0.75, 0.25]))
+    shift = choose_imbalance("logit_adjustment:2").logit_shift
+    assert shift is not None
+    assert shift(np.array([0.75, 0.25])) == pytest.approx(2 * np.log([0.75, 0.25]))
 
 
 @settings(deadline=None, max_examples=60)
@@ -74,12 +71,12 @@ def test_roots_lie_between_equal_and_inverse_weights(counts: NDArray[np.int64]) 
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, c in IMBALANCE.items() if c.draw_weight or c.loss_weight]
+    "name", [n for n, make in IMBALANCE.items() if make().draw_weight or make().loss_weight]
 )
 @settings(deadline=None, max_examples=30)
 @given(counts=class_counts)
 def test_the_rarer_class_never_weighs_less(name: str, counts: NDArray[np.int64]) -> None:
-    choice = IMBALANCE.get(name)
+    choice = choose_imbalance(name)
     weigh = choice.draw_weight or choice.loss_weight
     assert weigh is not None
     weights = weigh(counts)
@@ -91,26 +88,56 @@ def test_the_rarer_class_never_weighs_less(name: str, counts: NDArray[np.int64])
 
 
 def test_only_sampling_changes_the_draw() -> None:
-    drawing = {name for name, choice in IMBALANCE.items() if choice.draw_weight}
+    drawing = {name for name, make in IMBALANCE.items() if make().draw_weight}
     assert drawing == {"balanced_sampling", "sqrt_sampling"}
 
 
-@pytest.mark.parametrize("choices", [[], [NONE], [CLASS_WEIGHT, FOCAL_LOSS, LOGIT_ADJUSTMENT]])
-def test_without_sampling_images_are_shuffled_plainly(choices: list[object]) -> None:
-    assert draw_weights(choices, COUNTS) is None  # type: ignore[arg-type]
+def weights_of(*names: str) -> NDArray[np.float64] | None:
+    return draw_weights([choose_imbalance(name) for name in names], COUNTS)
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("none",), ("class_weight", "focal_loss", "logit_adjustment", "mixup")]
+)
+def test_without_sampling_images_are_shuffled_plainly(names: tuple[str, ...]) -> None:
+    assert weights_of(*names) is None
 
 
 def test_sampling_weighs_the_draw() -> None:
-    assert draw_weights([CLASS_WEIGHT, BALANCED_SAMPLING], COUNTS) == pytest.approx([2 / 3, 2])
+    assert weights_of("class_weight", "balanced_sampling") == pytest.approx([2 / 3, 2])
 
 
 def test_two_samplings_multiply() -> None:
-    received = draw_weights([BALANCED_SAMPLING, SQRT_SAMPLING], COUNTS)
+    received = weights_of("balanced_sampling", "sqrt_sampling")
     assert received == pytest.approx(weigh_inverse(COUNTS) ** 1.5)
 
 
 def test_balanced_sampling_draws_every_class_equally_often() -> None:
-    weights = draw_weights([BALANCED_SAMPLING], COUNTS)
+    weights = weights_of("balanced_sampling")
     assert weights is not None
     drawn = COUNTS * weights
     assert drawn[0] == pytest.approx(drawn[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class_weight:2", "'class_weight' takes no strength; received 'class_weight:2'"),
+        ("focal_loss:much", "'focal_loss:much'.*expected a number, focal_loss:GAMMA"),
+        ("focal_loss:-1", "gamma must not be negative; expected"),
+        ("effective_number:1", "beta must be at least 0 and below 1"),
+        ("label_smoothing:0.5", "at least 0 and below 0.5"),
+        ("logit_adjustment:0", "tau must be above 0"),
+        ("mixup:0", "alpha must be above 0"),
+        ("mix_up", "unknown imbalance choice 'mix_up'.* Did you mean 'mixup'"),
+    ],
+)
+def test_a_strength_that_cannot_be_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_imbalance(text)
+
+
+def test_a_strength_is_taken_from_the_name() -> None:
+    weigh = choose_imbalance("effective_number:0.5").loss_weight
+    assert weigh is not None
+    assert weigh(np.array([1, 2])) == pytest.approx([1.2, 0.8])

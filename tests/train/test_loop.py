@@ -23,8 +23,9 @@ from lesiontk.progress import NoProgress
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Preprocessing
 from lesiontk.train import loop
-from lesiontk.train.imbalance import IMBALANCE, make_loss
-from lesiontk.train.loop import TrainingState, predict_probabilities, train_model
+from lesiontk.train.checkpoints import TrainingState, read_state, restore_checkpoint
+from lesiontk.train.imbalance import IMBALANCE, choose_imbalance, make_loss
+from lesiontk.train.loop import predict_probabilities, train_model
 
 COLOURS = np.array([(200, 90, 80), (90, 180, 80), (80, 90, 200)])
 SIZE = 12
@@ -224,7 +225,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     steps = 64 // 16
     with pytest.raises(KilledError):  # in the middle of the third epoch
         train(tmp_path / "killed", progress=KillingProgress(2 * steps + 2), **changes)
-    assert json.loads((tmp_path / "killed" / "state.json").read_text())["epoch"] == 2
+    assert read_state(tmp_path / "killed").epoch == 2
     with caplog.at_level(logging.INFO, logger="lesiontk"):
         resumed_model, resumed = train(tmp_path / "killed", **changes)
     assert "training resumes after epoch 2" in caplog.text
@@ -240,13 +241,11 @@ def test_a_resume_that_lost_the_optimizer_would_be_noticed(
     with pytest.raises(KilledError):
         train(tmp_path / "killed", progress=KillingProgress(10))
 
-    def restore_model_alone(checkpoint: Any, generators: Any, scratch: Path) -> TrainingState:
-        state = TrainingState(**json.loads((scratch / "state.json").read_text()))
-        alone = import_tensorflow().train.Checkpoint(model=checkpoint.model)
-        alone.read(str(scratch / f"checkpoint-{state.epoch}")).expect_partial()
-        return state
+    def restore_model_alone(checkpoint: Any, scratch: Path, state: TrainingState) -> None:
+        weights = import_tensorflow().train.Checkpoint(model=checkpoint.model)
+        restore_checkpoint(weights, scratch, state)
 
-    monkeypatch.setattr(loop, "_restore", restore_model_alone)
+    monkeypatch.setattr(loop, "restore_checkpoint", restore_model_alone)
     _, damaged = train(tmp_path / "killed")
     assert not curves_equal(whole, damaged)
 
@@ -357,9 +356,12 @@ LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5], [-0.5, 0.5, 0.0]], np.floa
 TARGETS = np.array([0, 2, 1])
 
 
-def compute_loss(*names: str, smoothing: float = 0.0) -> NDArray[np.float64]:
-    loss = make_loss([IMBALANCE.get(name) for name in names], COUNTS, smoothing)
-    return np.asarray(loss(TARGETS, LOGITS), np.float64)
+ONE_HOT = np.eye(3, dtype=np.float32)[TARGETS]
+
+
+def compute_loss(*names: str, targets: NDArray[np.float32] = ONE_HOT) -> NDArray[np.float64]:
+    loss = make_loss([choose_imbalance(name) for name in names], COUNTS)
+    return np.asarray(loss(targets, LOGITS), np.float64)
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -403,4 +405,82 @@ def test_choices_combine() -> None:
 def test_label_smoothing_spreads_a_part_over_all_classes() -> None:
     logs = -log_softmax(LOGITS.astype(np.float64))
     expected = 0.9 * PLAIN + 0.1 * logs.mean(axis=1)
-    np.testing.assert_allclose(compute_loss("none", smoothing=0.1), expected, rtol=1e-5)
+    np.testing.assert_allclose(compute_loss("label_smoothing:0.1"), expected, rtol=1e-5)
+
+
+def test_a_mixed_target_pays_in_shares() -> None:
+    """Cross entropy and class weights are linear in the target; so is their sum over classes."""
+    mixed = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]], np.float32)
+    logs = -log_softmax(LOGITS.astype(np.float64))
+    np.testing.assert_allclose(compute_loss("none", targets=mixed), (mixed * logs).sum(axis=1))
+    weights = np.array([100 / 30, 100 / 90, 100 / 180])
+    expected = (mixed * logs).sum(axis=1) * (mixed @ weights)
+    np.testing.assert_allclose(compute_loss("class_weight", targets=mixed), expected, rtol=1e-5)
+
+
+def mix(alpha: float, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what mixup makes of 400 flat images of value 0, 1, 2 ... and of one-hot targets."""
+    blend = choose_imbalance(f"mixup:{alpha}").mix
+    assert blend is not None
+    images = np.arange(400, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 2, 2, 3))
+    mixed, targets = blend(images.astype(np.float32), np.eye(400, dtype=np.float32), [seed, 0])
+    return np.asarray(mixed)[:, 0, 0, 0], np.asarray(targets)
+
+
+def test_mixup_blends_image_and_target_in_the_same_share() -> None:
+    mixed, targets = mix(0.4)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(targets @ np.arange(400), mixed, rtol=1e-3, atol=1e-2)
+    assert ((targets > 0).sum(axis=1) <= 2).all()
+
+
+def test_mixup_shares_are_from_the_beta_distribution() -> None:
+    share = np.diag(mix(0.4)[1])
+    assert share.mean() == pytest.approx(0.5, abs=0.08)
+    assert share.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.03)
+    assert np.diag(mix(20.0)[1]).var() < 0.02  # near one half each
+
+
+def test_mixup_is_repeatable_by_seed() -> None:
+    np.testing.assert_array_equal(mix(0.4)[0], mix(0.4)[0])
+    assert not np.array_equal(mix(0.4)[0], mix(0.4, seed=2)[0])
+
+
+# ---------------------------------------------------------------------- phases
+
+
+def weights_by_layer(model: Any) -> dict[str, list[NDArray[np.float32]]]:
+    return {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+
+
+def test_in_the_first_phase_only_the_last_layer_learns(tmp_path: Path) -> None:
+    import_keras().utils.set_random_seed(1)
+    import_keras().backend.experimental.enable_tf_random_generator()
+    start = weights_by_layer(build())
+    model, _ = train(tmp_path / "head", epochs=2, head_epochs=1, patience=1, learning_rate=1e-9)
+    for name, before, after in (
+        (name, start[name], after) for name, after in weights_by_layer(model).items()
+    ):
+        if name != "logits":
+            for a, b in zip(before, after, strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=name)
+    moved, _ = train(tmp_path / "whole", epochs=1)
+    changed = [
+        not np.array_equal(a, b)
+        for name, after in weights_by_layer(moved).items()
+        for a, b in zip(start[name], after, strict=True)
+    ]
+    assert all(changed)
+
+
+@pytest.mark.parametrize("steps", [2, 6, 9])
+def test_a_kill_in_either_phase_changes_nothing(tmp_path: Path, steps: int) -> None:
+    """Four steps an epoch: the kill comes in the first phase, right after it, and in the second."""
+    changes: dict[str, Any] = {"epochs": 3, "head_epochs": 1, "lowest_rate": 0.1, "ema": 0.8}
+    whole, course = train(tmp_path / "whole", **changes)
+    with pytest.raises(KilledError):
+        train(tmp_path / "parts", progress=KillingProgress(steps), **changes)
+    parts, resumed = train(tmp_path / "parts", **changes)
+    assert resumed.curves == course.curves
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

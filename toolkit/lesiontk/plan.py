@@ -15,6 +15,7 @@ from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.inspect_stage import InspectConfig
 from lesiontk.data.prepare_stage import PrepareConfig
 from lesiontk.data.sources import SOURCES
@@ -22,12 +23,12 @@ from lesiontk.data.split_stage import SplitConfig
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
 from lesiontk.evaluate.comparison import compared_metrics
-from lesiontk.evaluate.evaluate_stage import EvaluateConfig
+from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import Recipe, explain_invalid
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
-from lesiontk.train.imbalance import IMBALANCE
+from lesiontk.train.imbalance import choose_imbalance
 from lesiontk.train.train_stage import TrainConfig
 
 
@@ -80,12 +81,13 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         Step(
             step.name.replace("engine", "evaluation", 1),
             "evaluate",
-            EvaluateConfig(**recipe.evaluate.model_dump()),
+            recipe.evaluate,
             {"engine": step.name, "images": "images"},
         )
         for step in engines
     ]
     steps += evaluations
+    steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
     finished = {step.name: step.name for step in [*engines, *evaluations]}
     steps.append(
         Step(
@@ -95,7 +97,8 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"images": "images", **finished},
         )
     )
-    rest = [s.name for s in steps if s.name in ("inspection", "split", "images", "calibration")]
+    told = ("inspection", "split", "images", "calibration", "explanation")
+    rest = [step.name for step in steps if step.name in told]
     steps.append(
         Step(
             "report",
@@ -116,12 +119,33 @@ def _check_names(recipe: Recipe) -> None:
             f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
             f"{architecture.min_image_size} pixels."
         )
-    for name in recipe.train.imbalance:
-        IMBALANCE.get(name)
+    check_enhancements(recipe.data.enhance)
+    for choice in recipe.train.imbalance:
+        choose_imbalance(choice)
+    _check_training(recipe)
     AUGMENTATIONS.get(recipe.train.augment)
     OBSERVERS.get(recipe.calibration.observer)
     if recipe.calibration.list is not None:
         read_list(recipe.calibration.list)
+
+
+def _check_training(recipe: Recipe) -> None:
+    train = recipe.train
+    if train.head_epochs and recipe.model.weights == "none":
+        raise UsageError(
+            f"train.head_epochs is {train.head_epochs} and model.weights is none: the last layer "
+            "would learn on random features; expected pretrained weights, or head_epochs 0."
+        )
+    if train.head_epochs >= train.epochs:
+        raise UsageError(
+            f"train.head_epochs is {train.head_epochs} of {train.epochs} epochs; expected fewer, "
+            "for the rest is for all layers."
+        )
+    if train.batch_size % train.micro_batches:
+        raise UsageError(
+            f"train.batch_size is {train.batch_size}; expected a multiple of train.micro_batches, "
+            f"{train.micro_batches}."
+        )
 
 
 def _check_files(recipe: Recipe) -> None:
@@ -175,6 +199,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
                 path=data.path,
                 image_size=data.image_size,
                 fit=data.fit,
+                enhance=data.enhance,
                 max_failures=data.max_failures,
             ),
             {"split": "split", **dataset},
@@ -221,6 +246,7 @@ def _model_steps(recipe: Recipe) -> list[Step]:
 def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
     """Return one step per target, with the targets that others are derived from put before them."""
     steps: dict[str, Step] = {}
+    leaky = recipe.data.split.leaky
 
     def add(target: str) -> str:
         name = f"engine:{target}"
@@ -235,6 +261,11 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
         parents = {"images": "images"}
         parents["source"] = model if derived_from == "model" else add(derived_from)
         if backend.info.precisions[precision].calibrated:
+            if leaky:
+                raise UsageError(
+                    f"{target} needs calibration images that share no lesion with the test split, "
+                    "and this split leaks; expected `convert` with full-precision engines only."
+                )
             parents["calibration"] = "calibration"
         config = ConvertConfig(target=target, verify=recipe.verify)
         steps[name] = Step(name, "convert", config, parents)
@@ -243,6 +274,17 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
     for target in recipe.convert:
         add(target)
     return list(steps.values())
+
+
+def _explanation_steps(recipe: Recipe, model: str, evaluations: list[str]) -> list[Step]:
+    """Return the step of the heatmaps, if any are wanted."""
+    if recipe.explain.images == 0:
+        return []
+    parents = {"model": model, "images": "images"}
+    if "evaluation:keras:float32" in evaluations:
+        parents["evaluation"] = "evaluation:keras:float32"
+    config = ExplainConfig(**recipe.explain.model_dump())
+    return [Step("explanation", "explain", config, parents)]
 
 
 def describe_plan(plan: Plan) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ known one. Any key can be overridden with ``section.key=value``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,9 @@ from lesiontk.errors import UsageError, suggest
 from lesiontk.stage import StageConfig
 from lesiontk.strict_yaml import load_yaml
 
+THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
+"""How a threshold may be chosen on validation; a sensitivity lies above 0 and at most at 1."""
+
 
 class SynthesizeConfig(StageConfig):
     """The procedural data set that stands in where no data is given."""
@@ -28,12 +32,15 @@ class SynthesizeConfig(StageConfig):
 
 
 class SplitRule(StageConfig):
-    """How lesions are dealt to the sides; `group` exists to be read: it cannot be an image."""
+    """How lesions are dealt to the sides; `group` exists to be read: only `leaky` breaks it."""
 
     group: Literal["lesion_id"] = "lesion_id"
     test: float = Field(0.15, gt=0, lt=0.5)
     validation: float = Field(0.15, gt=0, lt=0.5)
     seed: int = 7
+    leaky: bool = Field(
+        False, description="deal single images: only to show how much that flatters a model"
+    )
 
 
 class DataSection(StageConfig):
@@ -44,9 +51,17 @@ class DataSection(StageConfig):
     task: str = Field("seven_class", description="seven_class, malignancy, or a path to a YAML")
     image_size: int = Field(96, ge=16, le=1024)
     fit: Literal["crop", "stretch"] = "crop"
+    enhance: tuple[str, ...] = Field(
+        (), description="registered enhancements after crop and resize, in their order"
+    )
     max_failures: float = Field(0.01, ge=0, le=1, description="share of broken images tolerated")
     split: SplitRule = SplitRule()
     synthetic: SynthesizeConfig = SynthesizeConfig()
+
+    @field_validator("enhance", mode="before")
+    @classmethod
+    def _accept_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class ModelSection(StageConfig):
@@ -61,15 +76,26 @@ class TrainSection(StageConfig):
     """How the network is trained."""
 
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="images a step, of all replicas together")
+    micro_batches: int = Field(
+        1, ge=1, description="parts of a batch whose gradients are accumulated, to save memory"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.05, ge=0)
-    imbalance: tuple[str, ...] = Field(
-        ("class_weight",), description="one or several of the registered choices"
+    head_epochs: int = Field(
+        0, ge=0, description="first epochs in which only the last layer learns, on fixed features"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    head_learning_rate: float = Field(
+        5e-3, gt=0, description="constant rate of the first epochs, if there are such"
+    )
+    lowest_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the rate at which the first layer learns"
+    )
+    imbalance: tuple[str, ...] = Field(
+        ("class_weight",), description="registered choices, as name or name:strength"
+    )
     augment: str = "dermoscopy"
     ema: float = Field(
         0.0,
@@ -78,6 +104,10 @@ class TrainSection(StageConfig):
         description="momentum of averaged weights, which take the weights' place after each epoch",
     )
     mixed_precision: bool = False
+    distribute: Literal["none", "mirrored", "multi_worker"] = Field(
+        "none",
+        description="share each batch among this machine's GPUs, or the workers of TF_CONFIG",
+    )
     patience: int = Field(10, ge=1, description="epochs without a better validation score")
     seed: int = 1
 
@@ -108,11 +138,27 @@ class VerifyRule(StageConfig):
 
 
 class EvaluateRule(StageConfig):
-    """How the test split is judged."""
+    """How the test split is judged, and the rule that freezes a threshold on validation."""
 
+    threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
     resamples: int = Field(1000, ge=100)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = 0
+
+    @field_validator("threshold")
+    @classmethod
+    def _check_threshold(cls, value: str) -> str:
+        if re.fullmatch(THRESHOLD_RULE, value) is None:
+            raise ValueError(
+                "expected youden, or sensitivity:S with 0 < S <= 1, such as sensitivity:0.90"
+            )
+        return value
+
+
+class ExplainRule(StageConfig):
+    """What the report shows of where the model finds its evidence."""
+
+    images: int = Field(12, ge=0, le=96, description="test images with heatmaps, 0 for none")
 
 
 class BenchRule(StageConfig):
@@ -152,6 +198,7 @@ class Recipe(StageConfig):
     )
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
+    explain: ExplainRule = ExplainRule()
     bench: BenchRule = BenchRule()
     gate: dict[str, GateRule] = Field(default_factory=dict)
 

@@ -47,6 +47,15 @@ class Store:
         self.progress = progress or NoProgress()
         self._threads = threads or os.cpu_count() or 1
 
+    def for_worker(self, index: int) -> Store:
+        """Return the store that a worker of a shared training has to itself; 0 has this one.
+
+        It lies in ``workers/<index>`` of this workspace, which does not list what is in there.
+        """
+        if index == 0:
+            return self
+        return Store(self.workspace / "workers" / str(index), self.progress, self._threads)
+
     # ---------------------------------------------------------------- build
 
     def build(

@@ -17,14 +17,26 @@ from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import Recipe, VerifyRule, override_recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
+from lesiontk.train.cluster import read_cluster
+from lesiontk.train.distribution import check_distribution
 
 PARENT = "keras:float32"
 """The trained model itself, beside which every other engine is shown."""
 
 
 def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
-    """Build everything from images to report; returns the artefacts by step name."""
+    """Build everything from images to report; returns the artefacts by step name.
+
+    Raises `UsageError` for a training that several workers share: what follows it is for one.
+    """
     _keep_apart(store, recipe)
+    if recipe.train.distribute == "multi_worker":
+        raise UsageError(
+            "train.distribute is multi_worker, which `lesiontk run` does not share out; expected "
+            "`lesiontk train` on every worker, then `lesiontk quantize --int8` and `lesiontk "
+            "bench` on the first, whose workspace has the model."
+        )
+    check_distribution(recipe.train)
     return run_plan(plan_recipe(recipe), store)
 
 
@@ -37,10 +49,15 @@ def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
 def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Artefact:
     """Build the recipe's model: training, and compression where the recipe has it.
 
-    With `restart` an unfinished training of it begins anew.
+    With `restart` an unfinished training of it begins anew. Where TF_CONFIG makes this process one
+    of several workers (``train.distribute: multi_worker``), each calls this: all prepare the images
+    and get the same model, the first in the workspace, the others in `Store.for_worker`.
     """
     _keep_apart(store, recipe)
     plan = plan_recipe(recipe)
+    check_distribution(recipe.train)
+    if recipe.train.distribute == "multi_worker":
+        store = store.for_worker(read_cluster().index)
     return build_step(plan, plan.model, store, {}, restart=restart)
 
 

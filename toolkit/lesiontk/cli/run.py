@@ -19,6 +19,7 @@ def run(
     recipe: str,
     data_folder: Path | None,
     weights: str | None,
+    leaky: bool,
     overrides: tuple[str, ...],
     dry_run: bool,
 ) -> None:
@@ -30,7 +31,7 @@ def run(
     from lesiontk.plan import describe_plan, plan_recipe
     from lesiontk.workflow import run_recipe
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
     if dry_run:
         steps = describe_plan(plan_recipe(chosen))
         lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"

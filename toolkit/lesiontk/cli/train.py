@@ -21,13 +21,18 @@ def train(
     recipe: str,
     data_folder: Path | None,
     weights: str | None,
+    leaky: bool,
     overrides: tuple[str, ...],
     resume: bool,
 ) -> None:
-    """Train RECIPE's network (default: demo, on synthetic images)."""
+    """Train RECIPE's network (default: demo, on synthetic images).
+
+    With --set train.distribute=multi_worker, run it on every worker that TF_CONFIG lists; all but
+    the first work in WORKSPACE/workers/INDEX, and all get the same model.
+    """
     from lesiontk.workflow import train_recipe
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides)
+    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
     model = train_recipe(session.open_store(), chosen, restart=not resume)
     facts, scores = model.facts, model.facts["validation"]
 

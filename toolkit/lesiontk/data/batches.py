@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_tensorflow
 
+Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""From images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
+
 
 def training_batches(
     images: ImageSet,
@@ -20,10 +24,12 @@ def training_batches(
     *,
     batch_size: int,
     augment: Augmentation,
+    mixtures: Sequence[Mixture] = (),
     seed: int,
     epoch: int,
 ) -> Any:
-    """Return a ``tf.data.Dataset`` of one epoch: (float32 [B, S, S, 3] in 0..255, int64 [B]).
+    """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
+    float32 [B, C], shares of the classes).
 
     With `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
@@ -48,8 +54,12 @@ def training_batches(
         pixels, targets = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
         pixels.set_shape([batch_size, size, size, 3])
         targets.set_shape([batch_size])
-        key = tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step])
-        return augment(tf.cast(pixels, tf.float32), tf.cast(key, tf.int32)), targets
+        key = tf.cast(tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step]), tf.int32)
+        pictures = augment(tf.cast(pixels, tf.float32), key)
+        shares = tf.one_hot(targets, len(images.labels))
+        for number, mix in enumerate(mixtures, start=1):
+            pictures, shares = mix(pictures, shares, tf.add(key, [0, number << 24]))
+        return pictures, shares
 
     return (
         tf.data.Dataset.from_tensor_slices(order)

@@ -1,11 +1,13 @@
 """What to do about rare classes: registered choices that can be combined.
 
-A choice may weigh the draw of training images, weigh their loss, or change the loss. All take
-``counts``, the number of training images in each class, int [C].
+A choice may weigh the draw of training images, weigh their loss, change the loss, soften the
+targets or mix images. All take ``counts``, the number of training images in each class, int [C].
+Written ``name`` or ``name:strength``, as ``focal_loss:1.5``.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.batches import Mixture
+from lesiontk.errors import UsageError
 from lesiontk.frameworks import import_tensorflow
 from lesiontk.registry import Registry
 
@@ -26,13 +30,17 @@ class Imbalance:
 
     `draw_weight` and `loss_weight` give one factor a class, [C]. `focus` multiplies the loss of an
     image by a function of the probability given to its true class. `logit_shift` maps each class's
-    share of the drawn images to what is added to its logit while training, [C].
+    share of the drawn images to what is added to its logit while training, [C]. `soften` maps
+    targets (shares of the classes, float32 [N, C]) to softer ones. `mix` maps images float32
+    [N, S, S, 3], targets [N, C] and a seed int32 [2] to mixed ones of the same shapes.
     """
 
     draw_weight: Callable[[Counts], ClassWeights] | None = None
     loss_weight: Callable[[Counts], ClassWeights] | None = None
     focus: Callable[[Any], Any] | None = None
     logit_shift: Callable[[ClassWeights], ClassWeights] | None = None
+    soften: Callable[[Any], Any] | None = None
+    mix: Mixture | None = None
 
 
 def weigh_inverse(counts: Counts) -> ClassWeights:
@@ -51,35 +59,108 @@ def weigh_effective_number(counts: Counts, beta: float = 0.999) -> ClassWeights:
     return np.asarray(weights / weights.mean())
 
 
-def focus_on_hard(probability: Any, gamma: float = 2.0) -> Any:
-    """(1 - p)**gamma (Lin et al., arXiv:1708.02002, eq. 4)."""
-    return import_tensorflow().pow(1.0 - probability, gamma)
+def leave_alone() -> Imbalance:
+    """Plain cross entropy on a plain shuffle."""
+    return Imbalance()
 
 
-def shift_by_log_prior(shares: ClassWeights) -> ClassWeights:
-    """The log of the share: the logits themselves then aim at balanced error (Menon et al.,
-    arXiv:2007.07314, eq. 10, tau = 1)."""
-    return np.log(shares)
+def weigh_loss() -> Imbalance:
+    """Weigh the loss by `weigh_inverse`."""
+    return Imbalance(loss_weight=weigh_inverse)
 
 
-NONE = Imbalance()
-CLASS_WEIGHT = Imbalance(loss_weight=weigh_inverse)
-SQRT_CLASS_WEIGHT = Imbalance(loss_weight=weigh_inverse_root)
-EFFECTIVE_NUMBER = Imbalance(loss_weight=weigh_effective_number)
-BALANCED_SAMPLING = Imbalance(draw_weight=weigh_inverse)
-SQRT_SAMPLING = Imbalance(draw_weight=weigh_inverse_root)
-FOCAL_LOSS = Imbalance(focus=focus_on_hard)
-LOGIT_ADJUSTMENT = Imbalance(logit_shift=shift_by_log_prior)
+def weigh_loss_by_root() -> Imbalance:
+    """Weigh the loss by `weigh_inverse_root`."""
+    return Imbalance(loss_weight=weigh_inverse_root)
 
-IMBALANCE: Registry[Imbalance] = Registry("imbalance choice")
-IMBALANCE.register("none", "lesiontk.train.imbalance:NONE")
-IMBALANCE.register("class_weight", "lesiontk.train.imbalance:CLASS_WEIGHT")
-IMBALANCE.register("sqrt_class_weight", "lesiontk.train.imbalance:SQRT_CLASS_WEIGHT")
-IMBALANCE.register("effective_number", "lesiontk.train.imbalance:EFFECTIVE_NUMBER")
-IMBALANCE.register("balanced_sampling", "lesiontk.train.imbalance:BALANCED_SAMPLING")
-IMBALANCE.register("sqrt_sampling", "lesiontk.train.imbalance:SQRT_SAMPLING")
-IMBALANCE.register("focal_loss", "lesiontk.train.imbalance:FOCAL_LOSS")
-IMBALANCE.register("logit_adjustment", "lesiontk.train.imbalance:LOGIT_ADJUSTMENT")
+
+def weigh_loss_by_effective_number(beta: float = 0.999) -> Imbalance:
+    """Weigh the loss by `weigh_effective_number`."""
+    if not 0 <= beta < 1:
+        raise ValueError("beta must be at least 0 and below 1")
+    return Imbalance(loss_weight=lambda counts: weigh_effective_number(counts, beta))
+
+
+def balance_sampling() -> Imbalance:
+    """Draw every class equally often."""
+    return Imbalance(draw_weight=weigh_inverse)
+
+
+def balance_sampling_by_root() -> Imbalance:
+    """Draw classes in proportion to the roots of their counts."""
+    return Imbalance(draw_weight=weigh_inverse_root)
+
+
+def focus_on_hard(gamma: float = 2.0) -> Imbalance:
+    """Focal loss: (1 - p)**gamma (Lin et al., arXiv:1708.02002, eq. 4)."""
+    if gamma < 0:
+        raise ValueError("gamma must not be negative")
+    return Imbalance(focus=lambda probability: import_tensorflow().pow(1.0 - probability, gamma))
+
+
+def adjust_logits(tau: float = 1.0) -> Imbalance:
+    """Add tau times the log of the share: the logits themselves then aim at balanced error
+    (Menon et al., arXiv:2007.07314, eq. 10)."""
+    if tau <= 0:
+        raise ValueError("tau must be above 0")
+    return Imbalance(logit_shift=lambda shares: tau * np.log(shares))
+
+
+def smooth_labels(share: float = 0.1) -> Imbalance:
+    """Spread a share of every target over all classes (Szegedy et al., arXiv:1512.00567, s. 7)."""
+    if not 0 <= share < 0.5:
+        raise ValueError("the share must be at least 0 and below 0.5")
+    return Imbalance(soften=lambda targets: targets * (1 - share) + share / targets.shape[-1])
+
+
+def mix_up(alpha: float = 0.2) -> Imbalance:
+    """Blend each image, and its target, with its neighbour in the batch, in shares drawn from
+    Beta(alpha, alpha) (Zhang et al., arXiv:1710.09412, eq. 1)."""
+    if alpha <= 0:
+        raise ValueError("alpha must be above 0")
+
+    def mix(images: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
+        tf = import_tensorflow()
+        draws = tf.random.stateless_gamma([2, tf.shape(images)[0]], seed, alpha) + 1e-7
+        share = draws[0] / (draws[0] + draws[1])
+        wide = share[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        # Batches are drawn in random order, so that the neighbour is a random image.
+        mixed = wide * images + (1 - wide) * tf.roll(images, 1, 0)
+        flat = share[:, tf.newaxis]
+        return mixed, flat * targets + (1 - flat) * tf.roll(targets, 1, 0)
+
+    return Imbalance(mix=mix)
+
+
+IMBALANCE: Registry[Callable[..., Imbalance]] = Registry("imbalance choice")
+IMBALANCE.register("none", "lesiontk.train.imbalance:leave_alone")
+IMBALANCE.register("class_weight", "lesiontk.train.imbalance:weigh_loss")
+IMBALANCE.register("sqrt_class_weight", "lesiontk.train.imbalance:weigh_loss_by_root")
+IMBALANCE.register("effective_number", "lesiontk.train.imbalance:weigh_loss_by_effective_number")
+IMBALANCE.register("balanced_sampling", "lesiontk.train.imbalance:balance_sampling")
+IMBALANCE.register("sqrt_sampling", "lesiontk.train.imbalance:balance_sampling_by_root")
+IMBALANCE.register("focal_loss", "lesiontk.train.imbalance:focus_on_hard")
+IMBALANCE.register("logit_adjustment", "lesiontk.train.imbalance:adjust_logits")
+IMBALANCE.register("label_smoothing", "lesiontk.train.imbalance:smooth_labels")
+IMBALANCE.register("mixup", "lesiontk.train.imbalance:mix_up")
+
+
+def choose_imbalance(text: str) -> Imbalance:
+    """Return the choice written as ``name`` or ``name:strength``; else raise `UsageError`."""
+    name, colon, strength = text.partition(":")
+    make = IMBALANCE.get(name)
+    if not colon:
+        return make()
+    parameters = list(inspect.signature(make).parameters)
+    if not parameters:
+        raise UsageError(f"imbalance choice {name!r} takes no strength; received {text!r}.")
+    try:
+        return make(float(strength))
+    except ValueError as error:
+        raise UsageError(
+            f"imbalance choice {text!r}: {error}; expected a number, "
+            f"{name}:{parameters[0].upper()}."
+        ) from error
 
 
 def draw_weights(choices: Iterable[Imbalance], counts: Counts) -> ClassWeights | None:
@@ -88,13 +169,13 @@ def draw_weights(choices: Iterable[Imbalance], counts: Counts) -> ClassWeights |
     return np.prod(factors, axis=0) if factors else None
 
 
-def make_loss(
-    choices: Iterable[Imbalance], counts: Counts, label_smoothing: float
-) -> Callable[[Any, Any], Any]:
-    """Return a loss of integer targets [N] and logits [N, C]: one value an image, [N]."""
+def make_loss(choices: Iterable[Imbalance], counts: Counts) -> Callable[[Any, Any], Any]:
+    """Return a loss of targets (shares of the classes, [N, C]) and logits [N, C]: one value an
+    image, [N]."""
     tf = import_tensorflow()
     choices = list(choices)
     focuses = [choice.focus for choice in choices if choice.focus]
+    softenings = [choice.soften for choice in choices if choice.soften]
     factors = [choice.loss_weight(counts) for choice in choices if choice.loss_weight]
     weights = np.prod([np.ones(len(counts)), *factors], axis=0).astype(np.float32)
     drawn = draw_weights(choices, counts)
@@ -103,14 +184,14 @@ def make_loss(
     shift = np.sum([np.zeros(len(counts)), *shifts], axis=0).astype(np.float32)
 
     def loss(targets: Any, logits: Any) -> Any:
-        indices = tf.cast(tf.reshape(targets, [-1]), tf.int32)
-        one_hot = tf.one_hot(indices, len(weights))
-        smooth = one_hot * (1 - label_smoothing) + label_smoothing / len(weights)
+        targets = tf.cast(targets, tf.float32)
+        softened = targets
+        for soften in softenings:
+            softened = soften(softened)
         shifted = logits + tf.constant(shift)
-        value = tf.nn.softmax_cross_entropy_with_logits(smooth, shifted)
+        value = tf.nn.softmax_cross_entropy_with_logits(softened, shifted)
         for focus in focuses:
-            true = tf.reduce_sum(one_hot * tf.nn.softmax(shifted), axis=1)
-            value = value * focus(true)
-        return value * tf.gather(tf.constant(weights), indices)
+            value = value * focus(tf.reduce_sum(targets * tf.nn.softmax(shifted), axis=1))
+        return value * tf.linalg.matvec(targets, tf.constant(weights))
 
     return loss

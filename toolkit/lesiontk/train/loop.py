@@ -2,50 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.data.augment import AUGMENTATIONS
-from lesiontk.data.batches import training_batches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.hashing import hash_document
 from lesiontk.progress import Progress
 from lesiontk.recipe import TrainSection
-from lesiontk.train.imbalance import IMBALANCE, draw_weights, make_loss
+from lesiontk.train.checkpoints import (
+    TrainingState,
+    forget_after,
+    list_generators,
+    read_state,
+    restore_checkpoint,
+    save_checkpoint,
+    save_state,
+)
+from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
+from lesiontk.train.feed import Feed, make_feed
+from lesiontk.train.optimizer import make_optimizer, make_schedule
+from lesiontk.train.trainee import make_trainee
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class TrainingState:
-    """What a resume needs to know beside the checkpoint of the same epoch.
-
-    `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
-    checkpoints.
-    """
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    seconds: float = 0.0
-    curves: list[dict[str, float]] = field(default_factory=list)
-    generators: list[list[int]] = field(default_factory=list)
-
-    def is_over(self, section: TrainSection) -> bool:
-        """Whether the last epoch is reached or patience is used up."""
-        return self.epoch >= section.epochs or self.epoch - self.best_epoch >= section.patience
 
 
 def train_model(
@@ -54,80 +43,151 @@ def train_model(
     section: TrainSection,
     scratch: Path,
     progress: Progress,
+    devices: Sequence[str] = (),
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the course of training.
 
     `build` makes the model (pixels to probabilities). `scratch` holds the checkpoints: called
     again after a kill, training goes on after the last whole epoch and gives the same curve.
-    The best epoch is that of the highest validation balanced accuracy.
+    The best epoch is that of the highest validation balanced accuracy. `devices` are as in
+    `make_distribution`; of several workers each calls this, with a scratch folder of its own, and
+    each gets the same model.
     """
-    tf, keras = import_tensorflow(), import_keras()
-    keras.utils.set_random_seed(section.seed)
-    # Dropout then draws from a generator whose state can be kept.
-    keras.backend.experimental.enable_tf_random_generator()
-    model = _build_in_policy(build, section)
-    trainee = keras.Model(model.input, model.get_layer("logits").output)
-    rows = images.indices("train")
-    counts = np.bincount(images.targets[rows], minlength=len(images.labels))
-    if (counts == 0).any():
-        lacking = [name for name, n in zip(images.labels, counts, strict=True) if n == 0]
-        raise DataError(f"the training split has no image of {', '.join(lacking)}.")
-    choices = [IMBALANCE.get(name) for name in section.imbalance]
-    factors = draw_weights(choices, counts)
-    probabilities = None if factors is None else factors[images.targets[rows]]
-    if probabilities is not None:
-        probabilities = probabilities / probabilities.sum()
-    steps = len(rows) // section.batch_size
-    optimizer = _make_optimizer(section, steps)
-    trainee.compile(
-        optimizer=optimizer,
-        loss=make_loss(choices, counts, section.label_smoothing),
-    )
-    optimizer.build(trainee.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    generators = _list_generators(model)
-    state = _restore(checkpoint, generators, scratch)
-    writer = tf.summary.create_file_writer(str(scratch / "tensorboard"))
-    augment = AUGMENTATIONS.get(section.augment)
-    with progress.task("training", section.epochs * max(steps, 1)) as advance:
-        advance(state.epoch * steps)
-        while not state.is_over(section):
-            start = time.perf_counter()
-            batches = training_batches(
-                images,
-                rows,
-                probabilities,
-                batch_size=section.batch_size,
-                augment=augment,
-                seed=section.seed,
-                epoch=state.epoch,
-            )
-            ticker = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
-            history = trainee.fit(batches, epochs=1, verbose=0, callbacks=[ticker])
-            if not math.isfinite(float(history.history["loss"][0])):
-                raise DataError(
-                    f"training diverged in epoch {state.epoch + 1}: the loss is not finite. Lower "
-                    f"train.learning_rate (it is {section.learning_rate:g})."
-                )
-            scores = _validate(model, images, section, scratch, state)
-            row = {"epoch": state.epoch, "loss": float(history.history["loss"][0]), **scores}
-            state.curves.append(row)
-            _log_scalars(tf, writer, row)
-            seconds = time.perf_counter() - start
-            state.seconds += seconds
-            state.generators = [generator.state.numpy().tolist() for generator in generators]
-            _save(checkpoint, state, scratch)
-            note = (
-                f"epoch {state.epoch}: loss {row['loss']:.3f}, validation balanced accuracy "
-                f"{row['balanced_accuracy']:.3f} (best {state.best_score:.3f})"
-            )
-            advance(0, note)
-            logger.info("%s, %.0f s", note, seconds)
-    writer.close()
-    keras.backend.clear_session()
+    state = read_state(scratch)
+    if not state.done:
+        with explain_lost_workers(section):
+            distribution = make_distribution(section, devices)
+            epoch = _agree(distribution, images, section, state)
+            forget_after(epoch, scratch)
+            state = read_state(scratch)
+            _train(build, make_feed(images, section), distribution, state, scratch, progress)
+            distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
+        state.done = True
+        save_state(state, scratch)
+    import_keras().backend.clear_session()
     final = build()
     final.load_weights(str(scratch / "best.weights.h5"))
     return final, state
+
+
+def _agree(
+    distribution: Distribution, images: ImageSet, section: TrainSection, state: TrainingState
+) -> int:
+    """Return the last epoch that all workers have; `DataError` if they are to train otherwise."""
+    plan = [section.model_dump(mode="json"), images.split_hash, images.hashes, images.sides]
+    digest = int(hash_document(plan)[:15], 16)
+    everyone = distribution.gather([digest, state.epoch])
+    if (everyone[:, 0] != digest).any():
+        raise DataError(
+            "the workers have different images, splits or train sections; expected the same recipe "
+            "and the same data on each."
+        )
+    return int(everyone[:, 1].min())
+
+
+def _train(
+    build: Callable[[], Any],
+    feed: Feed,
+    distribution: Distribution,
+    state: TrainingState,
+    scratch: Path,
+    progress: Progress,
+) -> None:
+    tf, keras, section = import_tensorflow(), import_keras(), feed.section
+    keras.utils.set_random_seed(section.seed)
+    # Dropout then draws from a generator whose state can be kept.
+    keras.backend.experimental.enable_tf_random_generator()
+    with distribution.strategy.scope():
+        model = _build_in_policy(build, section)
+        trainee = make_trainee(model, section.micro_batches)
+    generators = list_generators(model)
+    resumed = state.epoch > 0
+    if resumed:
+        logger.info("training resumes after epoch %d", state.epoch)
+        for generator, value in zip(generators, state.generators, strict=True):
+            generator.reset(value)
+    writer = tf.summary.create_file_writer(str(scratch / "tensorboard"))
+    with progress.task("training", section.epochs * max(feed.steps, 1)) as advance:
+        advance(state.epoch * feed.steps)
+        for phase in list_phases(section):
+            if state.epoch >= phase.last:
+                continue
+            for layer in model.layers:
+                layer.trainable = phase.whole or layer.name == "logits"
+            if resumed:  # before the optimizer is made: averages start from the weights
+                restore_checkpoint(tf.train.Checkpoint(model=model), scratch, state)
+            rate: Any = section.head_learning_rate
+            if phase.whole:
+                rate = make_schedule(section, steps=feed.steps, epochs=phase.last - phase.first)
+            with distribution.strategy.scope():
+                optimizer = make_optimizer(section, model, rate)
+                trainee.compile(optimizer=optimizer, loss=feed.make_loss())
+            checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+            if resumed and state.epoch > phase.first:
+                restore_checkpoint(checkpoint, scratch, state)
+            resumed = False
+            while state.epoch < phase.last and not state.is_over(section):
+                start = time.perf_counter()
+                loss = _train_epoch(trainee, feed, distribution, state.epoch, advance)
+                distribution.level(model)
+                scores = _validate(model, feed.images, section, scratch, state)
+                row = {"epoch": state.epoch, "loss": loss, **scores}
+                state.curves.append(row)
+                _log_scalars(tf, writer, row)
+                seconds = time.perf_counter() - start
+                state.seconds += seconds
+                state.generators = [generator.state.numpy().tolist() for generator in generators]
+                # Of several workers, one may be killed an epoch before another.
+                kept = 1 if distribution.replicas == 1 else 2
+                save_checkpoint(checkpoint, state, scratch, kept=kept)
+                note = (
+                    f"epoch {state.epoch}: loss {loss:.3f}, validation balanced accuracy "
+                    f"{row['balanced_accuracy']:.3f} (best {state.best_score:.3f})"
+                )
+                advance(0, note)
+                logger.info("%s, %.0f s", note, seconds)
+    writer.close()
+
+
+def _train_epoch(
+    trainee: Any,
+    feed: Feed,
+    distribution: Distribution,
+    epoch: int,
+    advance: Callable[..., None],
+) -> float:
+    """Take the steps of one epoch; returns the mean loss, over all replicas."""
+    section = feed.section
+    batches = distribution.share(feed.make_batches(epoch), section.batch_size)
+    ticker = import_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
+    history = trainee.fit(
+        batches, epochs=1, steps_per_epoch=feed.steps, verbose=0, callbacks=[ticker]
+    )
+    loss = float(history.history["loss"][0])
+    if not math.isfinite(loss):
+        raise DataError(
+            f"training diverged in epoch {epoch + 1}: the loss is not finite. Lower "
+            f"train.learning_rate (it is {section.learning_rate:g})."
+        )
+    return loss
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Epochs `first` to `last` (exclusive), in which the `whole` network or its last layer learns.
+
+    Each phase has an optimizer and a course of the learning rate of its own.
+    """
+
+    first: int
+    last: int
+    whole: bool
+
+
+def list_phases(section: TrainSection) -> list[Phase]:
+    """Return the phases: the last layer alone, if the recipe asks for it, then all layers."""
+    head = section.head_epochs
+    return [Phase(0, head, False)] * bool(head) + [Phase(head, section.epochs, True)]
 
 
 def _build_in_policy(build: Callable[[], Any], section: TrainSection) -> Any:
@@ -137,29 +197,6 @@ def _build_in_policy(build: Callable[[], Any], section: TrainSection) -> Any:
         return build()
     finally:
         policy.set_global_policy("float32")
-
-
-def _make_optimizer(section: TrainSection, steps: int) -> Any:
-    keras = import_keras()
-    rate: Any = section.learning_rate
-    if section.schedule == "cosine":
-        warmup = int(section.warmup_epochs * steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else section.learning_rate,
-            max(1, section.epochs * steps - warmup),
-            alpha=0.002,
-            warmup_target=section.learning_rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    optimizer = keras.optimizers.AdamW(
-        rate,
-        weight_decay=section.weight_decay,
-        use_ema=section.ema > 0,
-        ema_momentum=section.ema or 0.99,
-        ema_overwrite_frequency=None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    return optimizer
 
 
 def _validate(
@@ -174,7 +211,8 @@ def _validate(
     With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
     """
     rows = images.indices("validation")
-    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
     scores = {
         name: float(values[name][0])
@@ -191,46 +229,23 @@ def _validate(
 
 
 def predict_probabilities(
-    model: Any, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
+    model: Any,
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    replicas: int = 1,
 ) -> NDArray[np.float32]:
-    """Return float32 [len(rows), C], batch by batch, so that memory stays small."""
+    """Return float32 [len(rows), C], batch by batch, so that memory stays small.
+
+    The last row is repeated until `replicas`, which divides `batch_size`, divides them all:
+    TensorFlow fails where a worker has no row of a batch.
+    """
+    padded = np.pad(rows, (0, -len(rows) % replicas), mode="edge")
     parts = [
-        np.asarray(model.predict_on_batch(pixels[rows[i : i + batch_size]].astype(np.float32)))
-        for i in range(0, len(rows), batch_size)
+        np.asarray(model.predict_on_batch(pixels[padded[i : i + batch_size]].astype(np.float32)))
+        for i in range(0, len(padded), batch_size)
     ]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def _save(checkpoint: Any, state: TrainingState, scratch: Path) -> None:
-    """Write the checkpoint, then the state that names it: a kill in between loses one epoch."""
-    checkpoint.write(str(scratch / f"checkpoint-{state.epoch}"))
-    temporary = scratch / "state.json.tmp"
-    with temporary.open("w") as stream:
-        json.dump(asdict(state), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(scratch / "state.json")
-    for path in scratch.glob("checkpoint-*"):
-        if path.name.split(".")[0] != f"checkpoint-{state.epoch}":
-            path.unlink()
-
-
-def _list_generators(model: Any) -> list[Any]:
-    """Return the random generators of the layers that have one, in the model's order."""
-    owners = [getattr(layer, "_random_generator", None) for layer in model.layers]
-    return [owner._generator for owner in owners if owner is not None]
-
-
-def _restore(checkpoint: Any, generators: list[Any], scratch: Path) -> TrainingState:
-    path = scratch / "state.json"
-    if not path.is_file():
-        return TrainingState()
-    state = TrainingState(**json.loads(path.read_text()))
-    checkpoint.read(str(scratch / f"checkpoint-{state.epoch}")).assert_existing_objects_matched()
-    for generator, value in zip(generators, state.generators, strict=False):  # older states: none
-        generator.reset(value)
-    logger.info("training resumes after epoch %d", state.epoch)
-    return state
+    return np.concatenate(parts).astype(np.float32)[: len(rows)]
 
 
 def _log_scalars(tf: Any, writer: Any, row: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ import csv
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +18,11 @@ from lesiontk.models.architecture import build_model
 from lesiontk.recipe import ModelSection, TrainSection
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.train.checkpoints import read_state
 from lesiontk.train.curves import plot_curves
 from lesiontk.train.loop import train_model
+
+LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
 
 
 class TrainConfig(StageConfig):
@@ -33,7 +37,7 @@ class TrainStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="train",
-        version=2,
+        version=3,
         accepts={"images": "images"},
         produces="model",
         config=TrainConfig,
@@ -51,7 +55,6 @@ class TrainStage(Stage):
         images = open_images(parents["images"])
         architecture = ARCHITECTURES.get(config.model.architecture)
         weights = config.model.weights
-        resumed = (context.scratch / "best.weights.h5").is_file()
         start = time.perf_counter()
 
         model, state = train_model(
@@ -59,7 +62,7 @@ class TrainStage(Stage):
                 architecture,
                 image_size=images.preprocessing.image_size,
                 classes=len(images.labels),
-                weights="none" if resumed else weights,
+                weights="none" if read_state(context.scratch).epoch else weights,
                 dropout=config.model.dropout,
             ),
             images,
@@ -78,6 +81,8 @@ class TrainStage(Stage):
             licence=str(parents["images"].facts["licence"]),
             extra={"task_definition": parents["images"].facts["task_definition"]},
         )
+        if parents["images"].facts["leaky"]:
+            spec = replace(spec, notice=spec.notice + LEAKY)
         save_model(model, spec, context.directory / "model.keras")
         with (context.directory / "curves.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")

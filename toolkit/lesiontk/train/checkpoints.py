@@ -1,0 +1,93 @@
+"""What a killed training leaves behind, and how it is taken up again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesiontk.recipe import TrainSection
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """What a resume needs to know beside the checkpoint of the same epoch.
+
+    `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
+    checkpoints. `done` is set once every worker has the state of the last epoch.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    seconds: float = 0.0
+    curves: list[dict[str, float]] = field(default_factory=list)
+    generators: list[list[int]] = field(default_factory=list)
+    done: bool = False
+
+    def is_over(self, section: TrainSection) -> bool:
+        """Whether the last epoch is reached or patience is used up."""
+        return self.epoch >= section.epochs or self.epoch - self.best_epoch >= section.patience
+
+
+def save_checkpoint(checkpoint: Any, state: TrainingState, scratch: Path, *, kept: int) -> None:
+    """Write the checkpoint, then the state that names it: a kill in between loses one epoch.
+
+    The last `kept` are kept.
+    """
+    checkpoint.write(str(scratch / f"checkpoint-{state.epoch}"))
+    save_state(state, scratch)
+    _delete(scratch, [epoch for epoch in _list_epochs(scratch) if epoch <= state.epoch - kept])
+
+
+def save_state(state: TrainingState, scratch: Path) -> None:
+    """Write the state of its epoch, whole or not at all."""
+    temporary = scratch / "state.tmp"
+    with temporary.open("w") as stream:
+        json.dump(asdict(state), stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(scratch / f"state-{state.epoch}.json")
+
+
+def read_state(scratch: Path) -> TrainingState:
+    """Return the last state that was saved, or that of a training before its first epoch."""
+    epochs = _list_epochs(scratch)
+    if not epochs:
+        return TrainingState()
+    return TrainingState(**json.loads((scratch / f"state-{epochs[-1]}.json").read_text()))
+
+
+def forget_after(epoch: int, scratch: Path) -> None:
+    """Delete the states and checkpoints of later epochs."""
+    _delete(scratch, [later for later in _list_epochs(scratch) if later > epoch])
+
+
+def restore_checkpoint(checkpoint: Any, scratch: Path, state: TrainingState) -> None:
+    """Read what the checkpoint asks for: the weights, or them and the optimizer of their phase."""
+    path = str(scratch / f"checkpoint-{state.epoch}")
+    checkpoint.read(path).assert_existing_objects_matched().expect_partial()
+
+
+def list_generators(model: Any) -> list[Any]:
+    """Return the random generators of the layers that have one, in the model's order."""
+    owners = [getattr(layer, "_random_generator", None) for layer in model.layers]
+    return [owner._generator for owner in owners if owner is not None]
+
+
+def _list_epochs(scratch: Path) -> list[int]:
+    return sorted(int(path.stem.partition("-")[2]) for path in scratch.glob("state-*.json"))
+
+
+def _delete(scratch: Path, epochs: list[int]) -> None:
+    """The state goes first: without it nobody asks for its checkpoint."""
+    for epoch in epochs:
+        (scratch / f"state-{epoch}.json").unlink()
+        for path in scratch.glob(f"checkpoint-{epoch}.*"):
+            path.unlink()

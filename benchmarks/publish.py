@@ -1,10 +1,11 @@
 """Copy a finished run into the repository: result table, plots, model card, int8 engines and the
 lists of calibration images and of the split.
 
-    python benchmarks/publish.py RECIPE [--workspace DIR]
+    python benchmarks/publish.py RECIPE [--workspace DIR] [--external DIR]
 
 Takes the latest benchmark of the recipe. Beside the int8 engines goes the float model that they
-were made from, so that they can be compared with it; what is over 20 MB is left out.
+were made from, so that they can be compared with it; what is over 20 MB is left out. With
+--external every engine is also judged, at its frozen threshold, on the labelled images of DIR.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
 from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.predict import evaluate_external
 from lesiontk.records import Artefact
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
-from lesiontk.report.result_table import table_from_benchmark
+from lesiontk.report.result_table import (
+    operating_points_from_benchmark,
+    recalls_from_benchmark,
+    table_from_benchmark,
+    table_from_external,
+)
 from lesiontk.report.tables import list_points
+from lesiontk.report.wording import name_target
 from lesiontk.store import Store
 from lesiontk.workflow import engines_of, model_of
 
@@ -36,7 +45,16 @@ MAX_BYTES = 20_000_000
 @click.argument("recipe")
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
 @click.option("--training-seconds", type=float, help="If they were counted elsewhere.")
-def publish(recipe: str, workspace: Path, training_seconds: float | None) -> None:
+@click.option("--external", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Labelled images from elsewhere, as ISIC 2018's validation set.")  # fmt: skip
+@click.option("--external-name", help="What to call them; default: the folder's name.")
+def publish(
+    recipe: str,
+    workspace: Path,
+    training_seconds: float | None,
+    external: Path | None,
+    external_name: str | None,
+) -> None:
     """Write benchmarks/results/RECIPE.* and benchmarks/engines/RECIPE/."""
     store = Store(workspace)
     benchmark = store.resolve(f"latest:{recipe}", "benchmark")
@@ -46,6 +64,10 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
     images = store.parent(model, "images")
     split = store.parent(images, "split")
     document = read_benchmark(benchmark)
+    checked = None
+    if external is not None:
+        engines = check_external(store, benchmark, external)
+        checked = {"name": external_name or external.resolve().name, "engines": engines}
     seconds = float(training_seconds or model.manifest["seconds"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +86,11 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
+    command = f"lesiontk run {recipe} --data HAM10000_FOLDER"
+    weights = Path(chosen["model"]["weights"])
+    if weights.is_file():
+        chosen["model"] = {**chosen["model"], "weights": weights.name}
+        command += f" --weights {weights.name}"
     card = render_model_card(
         recipe=chosen,
         model=model.facts,
@@ -72,7 +99,8 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
         calibration=calibration.facts if calibration else None,
         benchmark=document,
         files=files,
-        command=f"lesiontk run {recipe} --data HAM10000_FOLDER",
+        command=command,
+        external=checked,
     )
     (folder / "README.md").write_text(card)
     results = HERE / "results"
@@ -92,8 +120,9 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
         "model": dict(model.facts),
         "training_seconds": seconds,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
-        "command": f"lesiontk run {recipe} --data HAM10000_FOLDER",
+        "command": command,
         "benchmark": document,
+        "external": checked,
     }
     (results / f"{recipe}.json").write_text(json.dumps(facts, indent=1) + "\n")
     counted = document["rows"][0]
@@ -102,9 +131,26 @@ def publish(recipe: str, workspace: Path, training_seconds: float | None) -> Non
         f"`{document['split_hash'][:12]}`; 95 % intervals by lesion. Latency: one image, "
         f"{document['threads']} thread, n = {counted['latency_ms']['n']}, in turns, on "
         f"{document['machine']['processor']}. All figures: `{recipe}.json`; model card: "
-        f"`../engines/{recipe}/README.md`.\n\n{table_from_benchmark(document)}"
+        f"`../engines/{recipe}/README.md`.\n\n{table_from_benchmark(document)}\n"
+        f"## At the frozen threshold\n\n{operating_points_from_benchmark(document)}\n"
+        f"## Recall of each class\n\n{recalls_from_benchmark(document)}"
+        + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
+
+
+def check_external(store: Store, benchmark: Artefact, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return target -> its evaluation on the folder, at the threshold frozen for its row."""
+    targets = [name_target(row) for row in read_benchmark(benchmark)["rows"]]
+    return {
+        target: evaluate_external(
+            store,
+            store.parent(benchmark, f"engine:{target}"),
+            store.parent(benchmark, f"evaluation:{target}"),
+            folder,
+        )
+        for target in targets
+    }
 
 
 def publish_calibration(recipe: str, calibration: Artefact) -> None:

@@ -1,0 +1,130 @@
+"""How much does a split by image flatter? The same network, judged on a leaky and an honest split.
+
+    python benchmarks/leaky_split.py --data HAM10000_FOLDER --external ISIC_FOLDER [--workspace DIR]
+
+HAM10000 holds several pictures of one lesion. Dealt by image, a lesion stands in training and in
+test, and the network is asked what it has learned by heart. Both networks are also judged on images
+from elsewhere, which neither has seen. Writes results/leaky_split.md and .json.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import click
+
+from lesiontk.cli.progress import make_progress
+from lesiontk.evaluate.evaluate_stage import read_metrics
+from lesiontk.predict import evaluate_external
+from lesiontk.recipe import override_recipe, read_recipe
+from lesiontk.report.result_table import format_estimate
+from lesiontk.store import Store
+from lesiontk.workflow import PARENT, convert_model, evaluate_artefact, train_recipe
+
+RESULTS = Path(__file__).parent / "results"
+RECIPE = "cnn_7class"
+METRICS = ("accuracy", "balanced_accuracy", "macro_auc", "recall[mel]")
+KINDS = {"by lesion": False, "by image (leaky)": True}
+
+
+@click.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--external", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
+@click.option("--image-size", default=64, show_default=True)
+@click.option("--epochs", default=30, show_default=True)
+@click.option("--seeds", default=2, show_default=True)
+def measure(
+    data: Path, external: Path, workspace: Path, image_size: int, epochs: int, seeds: int
+) -> None:
+    """Train and judge on both kinds of split; write the table."""
+    store = Store(workspace, make_progress())
+    runs: list[dict[str, Any]] = []
+    for seed in range(1, seeds + 1):
+        for kind, leaky in KINDS.items():
+            changes = {
+                "data.path": str(data.resolve()),
+                "data.image_size": image_size,
+                "data.split.leaky": leaky,
+                "train.epochs": epochs,
+                "train.seed": seed,
+                "convert": [PARENT],
+            }
+            overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+            model = train_recipe(store, override_recipe(read_recipe(RECIPE), overrides))
+            engine = convert_model(store, model, [PARENT])[PARENT]
+            evaluation = evaluate_artefact(store, engine)
+            document = read_metrics(evaluation)
+            split = store.parent(store.parent(model, "images"), "split").facts
+            runs.append(
+                {
+                    "split": kind,
+                    "seed": seed,
+                    "n": document["n"],
+                    "split_hash": split["split_hash"],
+                    "lesions_on_several_sides": split["lesions_on_several_sides"],
+                    "test": {name: document["metrics"][name] for name in METRICS},
+                    "external": evaluate_external(store, engine, evaluation, external),
+                }
+            )
+    document = {"recipe": RECIPE, "image_size": image_size, "epochs": epochs, "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "leaky_split.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / "leaky_split.md").write_text(render(document))
+
+
+def average(runs: list[dict[str, Any]], kind: str, where: str, metric: str) -> float:
+    """Return the mean of a metric over the seeds of one kind of split."""
+    chosen = [run for run in runs if run["split"] == kind]
+    return mean(
+        (run["test"] if where == "test" else run["external"]["metrics"])[metric]["value"]
+        for run in chosen
+    )
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return the comparison as Markdown."""
+    runs = document["runs"]
+    leaks = max(run["lesions_on_several_sides"] for run in runs)
+    seen = runs[0]["external"]
+    lines = [
+        "# What a split by image flatters\n",
+        f"{document['recipe']} at {document['image_size']} px, {document['epochs']} epochs, "
+        "trained and judged on two splits of HAM10000, else equal. Split by image, "
+        f"{leaks} lesions have images on more than one side. In brackets 95 % intervals from a "
+        f"bootstrap over lesions. External: {seen['n']} images that belong to neither. Again: "
+        "`python benchmarks/leaky_split.py --data HAM10000_FOLDER --external ISIC_FOLDER "
+        f"--image-size {document['image_size']} --epochs {document['epochs']} --seeds "
+        f"{max(run['seed'] for run in runs)}`, or for one recipe `lesiontk run RECIPE "
+        "--allow-leaky-split`.\n",
+        "| split | seed | judged on | n | " + " | ".join(METRICS).replace("_", " ") + " |",
+        "| --- |" + " --- |" * (3 + len(METRICS)),
+    ]
+    for run in runs:
+        for where, n, metrics in (
+            ("its test split", run["n"], run["test"]),
+            ("external", run["external"]["n"], run["external"]["metrics"]),
+        ):
+            cells = [format_estimate(metrics[name]) for name in METRICS]
+            lines.append(
+                f"| {run['split']} | {run['seed']} | {where} | {n} | {' | '.join(cells)} |"
+            )
+    honest, leaky = KINDS
+    gains = []
+    for where in ("test", "external"):
+        for name in METRICS:
+            gain = average(runs, leaky, where, name) - average(runs, honest, where, name)
+            gains.append(f"{name.replace('_', ' ')} {gain:+.3f}")
+    half = len(METRICS)
+    lines.append(
+        f"\nThe leaky split less the honest one, mean over seeds. On its own test split: "
+        f"{', '.join(gains[:half])}. On the external images: {', '.join(gains[half:])}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    measure()

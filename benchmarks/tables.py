@@ -1,0 +1,175 @@
+"""Write results/README.md: the published study's table, and one with every recipe.
+
+    python benchmarks/tables.py
+
+Reads results/*.json, which `publish.py` and the studies write; states nothing of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lesiontk.report.result_table import format_estimate
+
+RESULTS = Path(__file__).parent / "results"
+STUDY = (
+    ("Seven classes", ("cnn_7class", "resnet152v2_7class")),
+    ("Malignant against benign", ("cnn_binary", "vgg16_binary")),
+)
+STUDIES = {
+    "imbalance_ablation": "which treatment of rare classes is best, on validation",
+    "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
+    "leaky_split": "how much a split by image flatters",
+    "input_pipeline": "how long training waits for images",
+}
+PARENT, SMALL = "keras:float32", "tflite:int8"
+
+
+def write_tables() -> None:
+    """Render every published result into one page."""
+    published = {
+        path.stem: json.loads(path.read_text())
+        for path in sorted(RESULTS.glob("*.json"))
+        if path.stem not in STUDIES
+    }
+    (RESULTS / "README.md").write_text(render(published, _list_studies()))
+
+
+def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = ()) -> str:
+    """Return the page for recipe -> its result document."""
+    first = next(iter(published.values()))
+    n = first["benchmark"]["rows"][0]["n"]
+    lesions = sum(first["split"]["lesions"]["test"].values())
+    parts = [
+        "# Results on HAM10000\n\nResearch software, not a medical device. One split by lesion for "
+        f"all, stratified by diagnosis: test n = {n} images of {lesions} lesions, read once per "
+        "row; everything was chosen on validation. In brackets 95 % intervals from a bootstrap "
+        "over lesions. Sensitivity and specificity: malignant (akiec, bcc, mel) against the rest, "
+        "at the threshold frozen on validation. External: the 193 images of ISIC 2018 task 3 "
+        "validation. One file a recipe has all figures; the model cards are in `../engines/`.",
+        "## As in the published study\n\n"
+        + "\n\n".join(
+            f"{title}:\n\n"
+            + _compare([(name, published[name]) for name in names if name in published])
+            for title, names in STUDY
+        ),
+        "## All recipes, full precision\n\n" + _list_all(published),
+        "## What int8 costs\n\nTFLite int8, calibrated after training, beside the trained model; "
+        "faster and smaller than float32 TFLite, one thread.\n\n" + _list_int8(published),
+        "## How each was trained\n\n" + _list_trainings(published),
+    ]
+    if studies:
+        parts.append("## Studies\n\n" + "\n".join(studies))
+    return "\n\n".join(parts) + "\n"
+
+
+def _list_studies() -> list[str]:
+    return [
+        f"- [{name}]({name}.md): {what}"
+        for name, what in STUDIES.items()
+        if (RESULTS / f"{name}.md").is_file()
+    ]
+
+
+def find_row(document: Mapping[str, Any], target: str) -> Mapping[str, Any]:
+    """Return the row of one engine of a result document."""
+    rows = document["benchmark"]["rows"]
+    return next(row for row in rows if f"{row['backend']}:{row['precision']}" == target)
+
+
+def _recall(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    critical = document["benchmark"]["critical"]
+    return f"{format_estimate(row['metrics'][f'recall[{critical}]'])} ({critical})"
+
+
+def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    rows = []
+    for name, document in chosen:
+        row = find_row(document, PARENT)
+        metrics = (row["metrics"][m] for m in ("accuracy", "balanced_accuracy", "macro_auc"))
+        parameters = f"{document['model']['parameters']:,}"
+        rows.append([name, parameters, *map(format_estimate, metrics), _recall(document, row)])
+    header = ["recipe", "parameters", "accuracy", "balanced accuracy", "macro AUC", "recall"]
+    return _table(header, rows)
+
+
+def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, document in published.items():
+        row = find_row(document, PARENT)
+        metrics, point = row["metrics"], row["operating_point"]
+        external = document["external"]
+        rows.append(
+            [
+                name,
+                f"{document['recipe']['data']['image_size']}",
+                *(format_estimate(metrics[m]) for m in ("accuracy", "balanced_accuracy")),
+                format_estimate(metrics["macro_auc"]),
+                _recall(document, row),
+                *(format_estimate(point[m]) for m in ("auc", "sensitivity", "specificity")),
+                format_estimate(metrics["expected_calibration_error"]),
+                "–"
+                if external is None
+                else format_estimate(external["engines"][PARENT]["metrics"]["balanced_accuracy"]),
+                f"`{document['benchmark']['split_hash'][:12]}`",
+            ]
+        )
+    return _table(
+        ["recipe", "px", "accuracy", "balanced accuracy", "macro AUC", "recall", "AUC, malignant",
+         "sensitivity", "specificity", "ECE", "external balanced accuracy", "split"],
+        rows,
+    )  # fmt: skip
+
+
+def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, document in published.items():
+        row = find_row(document, SMALL)
+        versus = row["versus_parent"]
+        rows.append(
+            [
+                name,
+                format_estimate(row["metrics"]["balanced_accuracy"]),
+                format_estimate(versus["differences"]["balanced_accuracy"], 4),
+                _recall(document, row),
+                f"{row['size_bytes'] / 1e6:.2f}",
+                f"{versus['speedup']:.2f}×",
+                f"{versus['size_ratio']:.2f}×",
+                f"{len(versus['changed'])}",
+            ]
+        )
+    return _table(
+        ["recipe", "balanced accuracy", "difference", "recall", "size, MB", "faster", "smaller",
+         "images that change class"],
+        rows,
+    )  # fmt: skip
+
+
+def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, document in published.items():
+        model = document["model"]
+        validation = model["validation"]
+        rows.append(
+            [
+                name,
+                f"{document['training_seconds'] / 60:.0f}",
+                f"{model['best_epoch']} of {model['epochs']}",
+                f"{validation['balanced_accuracy']:.3f} (n = {validation['n']})",
+                f"`{document['command']}`",
+            ]
+        )
+    header = ["recipe", "minutes", "best epoch", "validation balanced accuracy", "again"]
+    return _table(header, rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+if __name__ == "__main__":
+    write_tables()

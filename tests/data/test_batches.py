@@ -49,6 +49,7 @@ def read_epoch(
     batches = training_batches(
         images,
         rows,
+        np.eye(3, dtype=np.float32)[images.targets],
         probabilities,
         batch_size=batch_size,
         augment=augment,

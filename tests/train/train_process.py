@@ -40,7 +40,7 @@ class TellingProgress:
         yield advance
 
 
-def make_build(*, normalised: bool = False, dropout: float = 0.0) -> Callable[[], Any]:
+def make_build(*, normalised: bool = False, dropout: float = 0.0) -> Callable[[int | None], Any]:
     """Return a function that makes one convolution and a classifier."""
 
     def body(x: Any) -> Any:
@@ -51,7 +51,7 @@ def make_build(*, normalised: bool = False, dropout: float = 0.0) -> Callable[[]
         return layers.ReLU(name="relu")(x)
 
     architecture = Architecture("tiny", SIZE, Normalisation(1 / 128, (-1.0,) * 3), body)
-    return lambda: build_model(architecture, image_size=SIZE, classes=3, dropout=dropout)
+    return lambda size: build_model(architecture, image_size=size, classes=3, dropout=dropout)
 
 
 def train_here(scratch: Path, options: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,10 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     _check_names(recipe)
     if not images_known:
         _check_files(recipe)
-    models = _model_steps(recipe)
+    steps = _data_steps(recipe)
+    models = _model_steps(recipe, [step.name for step in steps])
     model = models[-1].name
     engines = _engine_steps(recipe, model)
-    steps = _data_steps(recipe)
     if any("calibration" in step.parents for step in engines):
         # Before training, so that a list that cannot be drawn is not found out after it.
         steps.append(Step("calibration", "calibrate", recipe.calibration, {"images": "images"}))
@@ -107,6 +107,9 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"benchmark": "benchmark", "model": model, **{n: n for n in rest}, **finished},
         )
     )
+    if not images_known:
+        for step in steps:
+            STAGES.get(step.stage)().check(step.config)
     return Plan(recipe, tuple(steps))
 
 
@@ -135,6 +138,13 @@ def _check_training(recipe: Recipe) -> None:
         raise UsageError(
             f"train.head_epochs is {train.head_epochs} and model.weights is none: the last layer "
             "would learn on random features; expected pretrained weights, or head_epochs 0."
+        )
+    smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
+    sizes = [*train.grow, recipe.data.image_size]
+    if sizes != sorted(set(sizes)) or sizes[0] < smallest or len(sizes) > train.epochs:
+        raise UsageError(
+            f"train.grow is {list(train.grow)}; expected rising sizes from {smallest} to below "
+            f"data.image_size, {recipe.data.image_size}, and an epoch for each."
         )
     if train.head_epochs >= train.epochs:
         raise UsageError(
@@ -207,7 +217,8 @@ def _data_steps(recipe: Recipe) -> list[Step]:
     ]
 
 
-def _model_steps(recipe: Recipe) -> list[Step]:
+def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
+    """Return training and compression; `data` are the data steps that there are."""
     steps = [
         Step(
             "model",
@@ -233,12 +244,14 @@ def _model_steps(recipe: Recipe) -> list[Step]:
                 f"{', '.join(info.may_follow)}."
             )
         try:
-            config = info.config.model_validate(options)
+            own = {"path": recipe.data.path} if "path" in info.config.model_fields else {}
+            config = info.config.model_validate({**own, **options})
         except ValidationError as error:
             raise UsageError(
                 f"compress.{technique} is not valid: {explain_invalid(error, info.config)}"
             ) from error
-        parents = {"model": steps[-1].name, "images": "images"}
+        parents = {role: role for role in info.accepts if role in data}
+        parents["model"] = steps[-1].name
         steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
     return steps
 

@@ -80,6 +80,9 @@ class TrainSection(StageConfig):
     micro_batches: int = Field(
         1, ge=1, description="parts of a batch whose gradients are accumulated, to save memory"
     )
+    grow: tuple[int, ...] = Field(
+        (), description="smaller image sizes for the first epochs, in equal parts"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"

@@ -78,6 +78,9 @@ class Stage(ABC):
 
     info: ClassVar[StageInfo]
 
+    def check(self, config: Any) -> None:  # noqa: B027 - most stages need nothing from outside
+        """Raise if what the stage reads from outside the workspace is missing, before any work."""
+
     def external_inputs(self, config: Any) -> dict[str, str]:
         """Hashes of what the stage reads from outside the workspace; part of the key."""
         return {}
@@ -93,6 +96,7 @@ STAGES.register("inspect", "lesiontk.data.inspect_stage:InspectStage")
 STAGES.register("split", "lesiontk.data.split_stage:SplitStage")
 STAGES.register("prepare", "lesiontk.data.prepare_stage:PrepareStage")
 STAGES.register("train", "lesiontk.train.train_stage:TrainStage")
+STAGES.register("distil", "lesiontk.compress.distil_stage:DistilStage")
 STAGES.register("calibrate", "lesiontk.calibration.calibrate_stage:CalibrateStage")
 STAGES.register("convert", "lesiontk.backends.convert_stage:ConvertStage")
 STAGES.register("evaluate", "lesiontk.evaluate.evaluate_stage:EvaluateStage")

@@ -130,8 +130,15 @@ def load_recipe(
         "model.weights": chosen.model.weights,
         "calibration.list": chosen.calibration.list,
     }
-    return override_recipe(
-        chosen,
-        [f"{k}={json.dumps(str(Path(v).resolve()))}" for k, v in files.items()
-         if v and Path(v).is_file()],
-    )  # fmt: skip
+    steps = [
+        {technique: {key: _locate(value) for key, value in options.items()}
+         for technique, options in entry.items()}
+        for entry in chosen.compress
+    ]  # fmt: skip
+    located = [f"{key}={json.dumps(_locate(value))}" for key, value in files.items() if value]
+    return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
+
+
+def _locate(value: Any) -> Any:
+    """Return the full path of what is a file here, anything else as it is."""
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

@@ -20,18 +20,21 @@ Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
 def training_batches(
     images: ImageSet,
     rows: NDArray[np.int64],
+    targets: NDArray[np.float32],
     probabilities: NDArray[np.float64] | None,
     *,
     batch_size: int,
     augment: Augmentation,
     mixtures: Sequence[Mixture] = (),
+    size: int | None = None,
     seed: int,
     epoch: int,
 ) -> Any:
-    """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
-    float32 [B, C], shares of the classes).
+    """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, their
+    `targets` float32 [B, T]).
 
-    With `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
+    `targets` [N, T] are those of all images, in their order. S is `size`, or the images' own. With
+    `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
     """
     if len(rows) < batch_size:
@@ -45,21 +48,24 @@ def training_batches(
         if probabilities is None
         else generator.choice(rows, len(rows), p=probabilities)
     )
-    size = images.preprocessing.image_size
+    stored = images.preprocessing.image_size
+    size = size or stored
 
-    def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        return images.pixels[indices], images.targets[indices]
+    def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        return images.pixels[indices], targets[indices]
 
     def load(step: Any, indices: Any) -> tuple[Any, Any]:
-        pixels, targets = tf.numpy_function(read, [indices], [tf.uint8, tf.int64])
-        pixels.set_shape([batch_size, size, size, 3])
-        targets.set_shape([batch_size])
+        pixels, wanted = tf.numpy_function(read, [indices], [tf.uint8, tf.float32])
+        pixels.set_shape([batch_size, stored, stored, 3])
+        wanted.set_shape([batch_size, targets.shape[1]])
         key = tf.cast(tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step]), tf.int32)
-        pictures = augment(tf.cast(pixels, tf.float32), key)
-        shares = tf.one_hot(targets, len(images.labels))
+        pictures = tf.cast(pixels, tf.float32)
+        if size != stored:
+            pictures = tf.image.resize(pictures, [size, size], antialias=True)
+        pictures = augment(pictures, key)
         for number, mix in enumerate(mixtures, start=1):
-            pictures, shares = mix(pictures, shares, tf.add(key, [0, number << 24]))
-        return pictures, shares
+            pictures, wanted = mix(pictures, wanted, tf.add(key, [0, number << 24]))
+        return pictures, wanted
 
     return (
         tf.data.Dataset.from_tensor_slices(order)

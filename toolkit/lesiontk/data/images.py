@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def open_images(artefact: Artefact) -> ImageSet:
     )
 
 
-def write_rows(path: Path, rows: list[dict[str, object]], columns: tuple[str, ...]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> None:
     """Write a CSV with these columns, also where there is no row."""
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")

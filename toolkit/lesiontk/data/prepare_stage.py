@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
@@ -17,10 +16,9 @@ from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.split import SplitItem, check_leakage
-from lesiontk.data.split_stage import COLUMNS
-from lesiontk.data.split_stage import TABLE as SPLIT_TABLE
+from lesiontk.data.split_stage import COLUMNS, list_records, read_split
 from lesiontk.errors import DataError
-from lesiontk.records import Artefact, ImageRecord, Preprocessing
+from lesiontk.records import Artefact, Preprocessing
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 
@@ -55,12 +53,11 @@ class PrepareStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: PrepareConfig, context: Context
     ) -> StageOutput:
-        with parents["split"].file(SPLIT_TABLE).open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
+        rows = read_split(parents["split"])
         if not parents["split"].facts["leaky"]:
             _refuse_leaks(rows)
         preprocessing = Preprocessing(config.image_size, config.fit, enhance=config.enhance)
-        records = [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
+        records = list_records(rows)
         size = config.image_size
         array = np.lib.format.open_memmap(
             context.directory / ARRAY, "w+", np.uint8, (len(rows), size, size, 3)
@@ -88,7 +85,7 @@ class PrepareStage(Stage):
                 f"{len(broken)} image(s) could be read when the data was checked and cannot now: "
                 f"{', '.join(broken[:5])}. Check the data folder and run `lesiontk data check`."
             )
-        write_rows(context.directory / TABLE, list(rows), COLUMNS)
+        write_rows(context.directory / TABLE, rows, COLUMNS)
         facts = parents["split"].facts
         return StageOutput(
             {

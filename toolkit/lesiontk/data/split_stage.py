@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from lesiontk.data.split import SplitItem, count_leaks, group_images, hash_split
 from lesiontk.data.tasks import load_task
 from lesiontk.hashing import hash_file
 from lesiontk.recipe import SplitRule
-from lesiontk.records import SIDES, Artefact
+from lesiontk.records import SIDES, Artefact, ImageRecord
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,17 @@ class SplitStage(Stage):
                 "lesions": _count(rows, task.labels, "group"),
             }
         )
+
+
+def read_split(artefact: Artefact) -> list[dict[str, str]]:
+    """Return the rows of a split, in the order of image ids."""
+    with artefact.file(TABLE).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def list_records(rows: Iterable[Mapping[str, str]]) -> list[ImageRecord]:
+    """Return where the images of a split lie."""
+    return [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
 
 
 def _count(

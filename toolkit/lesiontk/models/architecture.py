@@ -54,14 +54,15 @@ class Architecture:
 def build_model(
     architecture: Architecture,
     *,
-    image_size: int,
+    image_size: int | None,
     classes: int,
     weights: str = "none",
     dropout: float = 0.0,
 ) -> Any:
     """Return a ``tf_keras.Model`` from pixels to probabilities.
 
-    Input: float32 [N, S, S, 3], RGB, 0..255; normalisation is the first layer. Output: float32
+    Input: float32 [N, S, S, 3], RGB, 0..255, of any size for None; normalisation is the first
+    layer. Output: float32
     [N, C], softmax. The layer before it is called ``logits`` and has no activation.
     """
     keras = import_keras()

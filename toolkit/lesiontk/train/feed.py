@@ -15,6 +15,7 @@ from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
 from lesiontk.train.imbalance import Imbalance, choose_imbalance, draw_weights, make_loss
+from lesiontk.train.lessons import Lessons
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Feed:
     rows: NDArray[np.int64]
     counts: NDArray[np.int64]
     probabilities: NDArray[np.float64] | None
+    lessons: Lessons | None = None
 
     @property
     def steps(self) -> int:
@@ -39,23 +41,34 @@ class Feed:
 
     def make_loss(self) -> Callable[[Any, Any], Any]:
         """Return the loss of targets and logits, as `lesiontk.train.imbalance.make_loss`."""
-        return make_loss(self.choices, self.counts)
+        loss = make_loss(self.choices, self.counts)
+        return self.lessons.make_loss(loss) if self.lessons else loss
+
+    def image_size(self, epoch: int) -> int:
+        """Return the size of an epoch's images: the recipe may grow them, in equal parts."""
+        sizes = (*self.section.grow, self.images.preprocessing.image_size)
+        return sizes[epoch * len(sizes) // self.section.epochs]
 
     def make_batches(self, epoch: int) -> Any:
         """Return the ``tf.data.Dataset`` of one epoch, as `training_batches`."""
+        targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
+        if self.lessons:
+            targets = np.hstack([targets, self.lessons.probabilities])
         return training_batches(
             self.images,
             self.rows,
+            targets,
             self.probabilities,
             batch_size=self.section.batch_size,
             augment=AUGMENTATIONS.get(self.section.augment),
             mixtures=[choice.mix for choice in self.choices if choice.mix],
+            size=self.image_size(epoch),
             seed=self.section.seed,
             epoch=epoch,
         )
 
 
-def make_feed(images: ImageSet, section: TrainSection) -> Feed:
+def make_feed(images: ImageSet, section: TrainSection, lessons: Lessons | None = None) -> Feed:
     """Return the feed; raises `DataError` if the training side lacks a class."""
     rows = images.indices("train")
     counts = np.bincount(images.targets[rows], minlength=len(images.labels))
@@ -67,4 +80,4 @@ def make_feed(images: ImageSet, section: TrainSection) -> Feed:
     probabilities = None if factors is None else factors[images.targets[rows]]
     if probabilities is not None:
         probabilities = probabilities / probabilities.sum()
-    return Feed(images, section, choices, rows, counts, probabilities)
+    return Feed(images, section, choices, rows, counts, probabilities, lessons)

@@ -31,6 +31,7 @@ from lesiontk.train.checkpoints import (
 )
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
 from lesiontk.train.feed import Feed, make_feed
+from lesiontk.train.lessons import Lessons
 from lesiontk.train.optimizer import make_optimizer, make_schedule
 from lesiontk.train.trainee import make_trainee
 
@@ -38,20 +39,21 @@ logger = logging.getLogger(__name__)
 
 
 def train_model(
-    build: Callable[[], Any],
+    build: Callable[[int | None], Any],
     images: ImageSet,
     section: TrainSection,
     scratch: Path,
     progress: Progress,
     devices: Sequence[str] = (),
+    lessons: Lessons | None = None,
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the course of training.
 
-    `build` makes the model (pixels to probabilities). `scratch` holds the checkpoints: called
-    again after a kill, training goes on after the last whole epoch and gives the same curve.
-    The best epoch is that of the highest validation balanced accuracy. `devices` are as in
-    `make_distribution`; of several workers each calls this, with a scratch folder of its own, and
-    each gets the same model.
+    `build` makes the model (pixels to probabilities) for an image size, or for any if it is None.
+    `scratch` holds the checkpoints: called again after a kill, training goes on after the last
+    whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
+    accuracy. `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several
+    workers each calls this, with a scratch folder of its own, and each gets the same model.
     """
     state = read_state(scratch)
     if not state.done:
@@ -60,12 +62,14 @@ def train_model(
             epoch = _agree(distribution, images, section, state)
             forget_after(epoch, scratch)
             state = read_state(scratch)
-            _train(build, make_feed(images, section), distribution, state, scratch, progress)
+            _train(
+                build, make_feed(images, section, lessons), distribution, state, scratch, progress
+            )
             distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
         state.done = True
         save_state(state, scratch)
     import_keras().backend.clear_session()
-    final = build()
+    final = build(images.preprocessing.image_size)
     final.load_weights(str(scratch / "best.weights.h5"))
     return final, state
 
@@ -86,7 +90,7 @@ def _agree(
 
 
 def _train(
-    build: Callable[[], Any],
+    build: Callable[[int | None], Any],
     feed: Feed,
     distribution: Distribution,
     state: TrainingState,
@@ -98,7 +102,8 @@ def _train(
     # Dropout then draws from a generator whose state can be kept.
     keras.backend.experimental.enable_tf_random_generator()
     with distribution.strategy.scope():
-        model = _build_in_policy(build, section)
+        size = None if section.grow else feed.images.preprocessing.image_size
+        model = _build_in_policy(lambda: build(size), section)
         trainee = make_trainee(model, section.micro_batches)
     generators = list_generators(model)
     resumed = state.epoch > 0

@@ -1,0 +1,90 @@
+"""A student and its teacher, from a recipe's `compress` to the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesiontk.backends.convert_stage import engine_file
+from lesiontk.compress.distil_stage import LESSONS
+from lesiontk.data.images import open_images
+from lesiontk.errors import DataError
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow import PARENT, convert_model, train_recipe
+
+TINY = {
+    "name": "tiny",
+    "data": {
+        "source": "synthetic",
+        "image_size": 32,
+        "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
+    },
+    "train": {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003},
+}
+
+
+def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:
+    document = json.loads(json.dumps(TINY))
+    document["data"].update(data)
+    if teacher is not None:
+        lesson = {"teacher": str(teacher), "weight": 1.0, "train": TINY["train"]}
+        document["compress"] = [{"distil": lesson}]
+    return parse_recipe(document)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def teacher(store: Store) -> Path:
+    """An engine of another input size, on the same split."""
+    model = train_recipe(store, recipe(image_size=48))
+    return engine_file(convert_model(store, model, [PARENT])[PARENT])
+
+
+@pytest.fixture(scope="module")
+def student(store: Store, teacher: Path) -> Artefact:
+    return train_recipe(store, recipe(teacher))
+
+
+def test_the_student_is_a_model_of_its_own_size(student: Artefact) -> None:
+    assert student.kind == "model"
+    assert student.facts["preprocessing"]["image_size"] == 32
+    assert student.facts["teacher"]["file"] == "keras_float32.keras"
+    assert 0 < student.facts["teacher"]["accuracy_on_training"] <= 1
+
+
+def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Artefact) -> None:
+    said = np.load(student.file(LESSONS))
+    rows = open_images(store.parent(student, "images")).indices("train")
+    np.testing.assert_allclose(said[rows].sum(axis=1), 1, rtol=1e-4)
+    others = np.setdiff1d(np.arange(len(said)), rows)
+    assert len(others)
+    assert not said[others].any()
+
+
+def test_the_student_starts_from_the_model_before_it(store: Store, student: Artefact) -> None:
+    assert store.parent(student, "model").manifest["stage"]["name"] == "train"
+
+
+def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> None:
+    with pytest.raises(DataError, match=r"split .*expected the student's.*test images"):
+        train_recipe(store, recipe(teacher, split={"seed": 8}))
+
+
+def test_a_teacher_of_another_task_is_refused(store: Store, teacher: Path) -> None:
+    with pytest.raises(DataError, match=r"labels are akiec.*expected the student's, benign"):
+        train_recipe(store, recipe(teacher, task="malignancy"))
+
+
+def test_a_missing_teacher_is_found_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"teacher .*nobody.keras is no engine file; expected"):
+        plan_recipe(recipe(tmp_path / "nobody.keras"))

@@ -1,0 +1,43 @@
+"""What a teacher says of the images, and the loss of a student that listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.frameworks import import_tensorflow
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
+
+    The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(lessons, softmax(logits / T))``
+    (Hinton et al., arXiv:1503.02531, section 2).
+    """
+
+    probabilities: NDArray[np.float32]
+    temperature: float
+    weight: float
+
+    def make_loss(self, hard: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Return a loss of targets [N, 2C] (truth, then lessons) and logits [N, C]."""
+        tf = import_tensorflow()
+
+        def loss(targets: Any, logits: Any) -> Any:
+            truth, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
+            taught = tf.nn.softmax_cross_entropy_with_logits(soft, logits / self.temperature)
+            taught *= self.temperature**2
+            return (1 - self.weight) * hard(truth, logits) + self.weight * taught
+
+        return loss
+
+
+def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return the probabilities [N, C] as a softmax at another temperature would have given them."""
+    powers = np.power(np.maximum(probabilities, 1e-7), 1 / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

@@ -1,0 +1,77 @@
+"""What every training leaves behind: the model with its description, its curves, its facts."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lesiontk.backends.keras_backend import save_model
+from lesiontk.data.images import ImageSet
+from lesiontk.records import Artefact, EngineSpec
+from lesiontk.stage import Context, StageOutput
+from lesiontk.train.checkpoints import TrainingState
+from lesiontk.train.curves import plot_curves
+
+LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
+FILE = "model.keras"
+
+
+def write_outcome(
+    model: Any,
+    state: TrainingState,
+    images: ImageSet,
+    source: Artefact,
+    context: Context,
+    *,
+    started: float,
+    facts: Mapping[str, Any],
+) -> StageOutput:
+    """Write model, curves and log into ``context.directory`` and describe them.
+
+    `source` is the artefact of the images, `started` when this process began, in seconds of
+    ``time.perf_counter``.
+    """
+    spec = EngineSpec(
+        labels=images.labels,
+        preprocessing=images.preprocessing,
+        task=images.task,
+        backend="keras",
+        precision="float32",
+        recipe=context.recipe,
+        split_hash=images.split_hash,
+        licence=str(source.facts["licence"]),
+        extra={"task_definition": source.facts["task_definition"]},
+    )
+    if source.facts["leaky"]:
+        spec = replace(spec, notice=spec.notice + LEAKY)
+    save_model(model, spec, context.directory / FILE)
+    with (context.directory / "curves.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(state.curves)
+    plot_curves(state.curves, state.best_epoch, context.directory / "curves.png")
+    shutil.copytree(context.scratch / "tensorboard", context.directory / "tensorboard")
+    best = state.curves[state.best_epoch - 1]
+    return StageOutput(
+        facts={
+            "parameters": int(model.count_params()),
+            "labels": list(images.labels),
+            "task": images.task,
+            "critical": images.critical,
+            "preprocessing": dict(source.facts["preprocessing"]),
+            "split_hash": images.split_hash,
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "validation": {
+                "n": len(images.indices("validation")),
+                **{name: value for name, value in best.items() if name != "epoch"},
+            },
+            **facts,
+        },
+        auxiliary=("tensorboard", "curves.png"),
+        earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
+    )

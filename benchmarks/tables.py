@@ -35,7 +35,7 @@ def write_tables() -> None:
         for path in sorted(RESULTS.glob("*.json"))
         if path.stem not in STUDIES
     }
-    (RESULTS / "README.md").write_text(render(published, _list_studies()))
+    (RESULTS / "README.md").write_text(render(published, list_studies()))
 
 
 def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = ()) -> str:
@@ -55,6 +55,7 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
             f"{title}:\n\n"
             + _compare([(name, published[name]) for name in names if name in published])
             for title, names in STUDY
+            if set(names) & set(published)
         ),
         "## All recipes, full precision\n\n" + _list_all(published),
         "## What int8 costs\n\nTFLite int8, calibrated after training, beside the trained model; "
@@ -66,7 +67,7 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
-def _list_studies() -> list[str]:
+def list_studies() -> list[str]:
     return [
         f"- [{name}]({name}.md): {what}"
         for name, what in STUDIES.items()

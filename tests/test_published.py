@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 
@@ -21,7 +22,11 @@ ROOT = Path(__file__).parents[1]
 ENGINES = sorted(
     path for path in (ROOT / "benchmarks" / "engines").glob("*/*") if path.suffix != ".md"
 )
-RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+RESULTS = [
+    path
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    if path.stem in list_recipes()
+]
 SHARED = ROOT.parent / "shared" / "data" / "ham10000"
 
 
@@ -116,3 +121,20 @@ def test_the_published_figures_come_out_again() -> None:
         assert document["metrics"][name]["value"] == pytest.approx(
             row["metrics"][name]["value"], abs=0.01  # another CPU's int8 kernels may round apart
         )  # fmt: skip
+
+
+def test_the_page_of_all_results_is_what_the_results_say() -> None:
+    place = ROOT / "benchmarks" / "tables.py"
+    specification = importlib.util.spec_from_file_location("tables", place)
+    assert specification is not None
+    assert specification.loader is not None
+    tables = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tables)
+    published = {path.stem: json.loads(path.read_text()) for path in RESULTS}
+    page = (ROOT / "benchmarks" / "results" / "README.md").read_text()
+    assert page == tables.render(published, tables.list_studies())
+
+
+def test_all_rows_are_of_one_split() -> None:
+    hashes = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
+    assert len(hashes) == 1

@@ -17,7 +17,7 @@ from lesiontk.cli.main import cli
 from lesiontk.data.split import hash_split
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import list_recipes, read_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, Availability
 from lesiontk.store import Store
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 
@@ -81,11 +81,35 @@ def test_doctor_tells_of_every_back_end(run: Run) -> None:
     assert [backend["name"] for backend in document["backends"]] == list(BACKENDS)
     for backend in document["backends"]:
         assert backend["available"] or backend["reason"]
-        assert backend["precisions"]
+        assert [entry["precision"] for entry in backend["precisions"]]
+        for entry in backend["precisions"]:
+            assert entry["runs"] == backend["available"]
+            assert entry["converts"] or entry["reason"]
+            assert not entry["precision"].startswith("int8") or entry["note"] == document["int8"]
     assert document["machine"]["cores"] >= 1
     text = run("doctor").stdout
     assert all(name in text for name in BACKENDS)
     assert document["int8"] in text
+    assert document["gpu"] in text
+    ran = {part["asked"]: part for b in document["backends"] for part in b["execution"]}
+    assert not ran["XNNPACK"]["fell_back"]
+    assert not ran["CPUExecutionProvider"]["fell_back"]
+
+
+def test_doctor_says_what_is_missing_for_a_conversion(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ONNX is derived from cannot be made; its engines still run."""
+    lacking = Availability(False, "the package tensorflow is not installed")
+    monkeypatch.setattr(BACKENDS.get("tflite"), "available", lambda self: lacking)
+    document = read_json(run("doctor", "--json"))
+    onnx = next(backend for backend in document["backends"] if backend["name"] == "onnx")
+    assert onnx["available"]
+    for entry in onnx["precisions"]:
+        assert entry["runs"]
+        assert not entry["converts"]
+        assert entry["reason"] == "tflite:float32: the package tensorflow is not installed"
+    assert "not made here: tflite:float32" in run("doctor").stdout
 
 
 # ------------------------------------------------------------------------------ ls, lineage
@@ -169,6 +193,24 @@ def test_data_split_gives_the_split_that_the_table_holds(
     assert document["split_hash"] == hash_split(sides, labels)
     assert sum(map(sum, (c.values() for c in document["images"].values()))) == len(rows)
     assert {a.kind for a in store.list_artefacts()} == {"inspection", "split"}
+
+
+def test_a_leaky_split_is_made_on_demand_and_says_so(run: Run, synthetic_folder: Path) -> None:
+    arguments = ("data", "split", "--data", str(synthetic_folder), "--json", *FEW)
+    honest = read_json(run(*arguments))
+    result = run(*arguments, "--allow-leaky-split")
+    leaky = read_json(result)
+    assert (honest["leaky"], honest["lesions_on_several_sides"]) == (False, 0)
+    assert leaky["leaky"]
+    assert leaky["lesions_on_several_sides"] > 0
+    assert leaky["split_hash"] != honest["split_hash"]
+    assert "this split leaks" in result.stderr
+    steps = read_json(
+        run("run", "demo", "--data", str(synthetic_folder), "--allow-leaky-split",
+            "--dry-run", "--json")
+    )  # fmt: skip
+    engines = [step["step"] for step in steps if step["stage"] == "convert"]
+    assert engines == ["engine:keras:float32"]
 
 
 def test_data_split_for_people(run: Run, synthetic_folder: Path) -> None:

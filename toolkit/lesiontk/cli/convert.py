@@ -18,13 +18,29 @@ from lesiontk.cli.session import Session, command_options, set_option
     metavar="BACKEND:PRECISION",
     help="As tflite:int8; repeatable. `lesiontk doctor` lists what there is.",
 )
+@click.option(
+    "--target",
+    "devices",
+    multiple=True,
+    metavar="DEVICE",
+    help="Also write what a Jetson needs to build the TensorRT engine itself: "
+    "jetson-xavier-jetpack5, jetson-orin-jetpack5, -jetpack6 or -jetpack7; repeatable.",
+)
 @set_option
 @command_options
 def convert(
-    session: Session, model: str, targets: tuple[str, ...], overrides: tuple[str, ...]
+    session: Session,
+    model: str,
+    targets: tuple[str, ...],
+    devices: tuple[str, ...],
+    overrides: tuple[str, ...],
 ) -> None:
     """Convert MODEL (default: the latest) and verify each engine against its parent."""
-    from lesiontk.workflow import convert_model
+    from lesiontk.backends.tensorrt.targets import find_target
+    from lesiontk.workflow import convert_model, write_kits
 
+    for device in devices:
+        find_target(device)  # before any work
     store = session.open_store()
-    show_engines(session, convert_model(store, store.resolve(model, "model"), targets, overrides))
+    engines = convert_model(store, store.resolve(model, "model"), targets, overrides)
+    show_engines(session, engines, write_kits(store, engines, devices))

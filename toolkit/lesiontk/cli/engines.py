@@ -11,8 +11,17 @@ if TYPE_CHECKING:
     from lesiontk.records import Artefact
 
 
-def show_engines(session: Session, engines: Mapping[str, Artefact]) -> None:
-    """Print target, size, agreement with the parent and file of each engine."""
+def show_engines(
+    session: Session,
+    engines: Mapping[str, Artefact],
+    kits: Mapping[str, Mapping[str, Artefact]] | None = None,
+) -> None:
+    """Print target, size, agreement with the parent and file of each engine.
+
+    `kits` has device -> target -> the folder that goes to the device.
+    """
+    import click
+
     from lesiontk.cli.tables import format_bytes, print_table
 
     def show() -> None:
@@ -29,9 +38,15 @@ def show_engines(session: Session, engines: Mapping[str, Artefact]) -> None:
                 ]
             )
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
+        for device, made in (kits or {}).items():
+            for target, kit in made.items():
+                click.echo(f"{target} for {device}: copy {kit.path} to it; README.md says how")
 
     document = {
         target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}
         for target, e in engines.items()
     }
+    for device, made in (kits or {}).items():
+        for target, kit in made.items():
+            document[target].setdefault("kits", {})[device] = str(kit.path)
     session.emit(document, show)

@@ -11,19 +11,33 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.command()
 @click.argument("model", default="latest")
 @click.option("--int8", is_flag=True, help="8-bit weights and activations, after training.")
+@click.option(
+    "--reduce-range",
+    is_flag=True,
+    help="7-bit weights for ONNX Runtime, whose kernels overflow on x86 CPUs without VNNI.",
+)
 @set_option
 @command_options
-def quantize(session: Session, model: str, int8: bool, overrides: tuple[str, ...]) -> None:
-    """Make the int8 engines of MODEL (default: the latest) on every back end that has int8.
+def quantize(
+    session: Session, model: str, int8: bool, reduce_range: bool, overrides: tuple[str, ...]
+) -> None:
+    """Make the int8 engines of MODEL (default: the latest) on every back end for this machine.
 
     Ranges are measured on training images only; each engine is verified against its parent.
     """
-    from lesiontk.backends import list_targets
+    from lesiontk.backends import BACKENDS, list_targets
     from lesiontk.errors import UsageError
     from lesiontk.workflow import convert_model
 
     if not int8:
         raise UsageError("quantize was not told to what; expected `lesiontk quantize --int8`.")
+    if reduce_range:
+        overrides = (*overrides, "quantize.reduce_range=true")
     store = session.open_store()
-    targets = [target for target in list_targets() if target.endswith(":int8")]
+    elsewhere = {name for name, backend in BACKENDS.items() if backend.info.named_only}
+    targets = [
+        target
+        for target in list_targets()
+        if target.endswith(":int8") and target.partition(":")[0] not in elsewhere
+    ]
     show_engines(session, convert_model(store, store.resolve(model, "model"), targets, overrides))

@@ -1,0 +1,254 @@
+"""Stand-ins for TensorRT and CUDA that record what they are asked, for code that needs a GPU.
+
+The classes and members are those of NVIDIA's Python API from 8.5 to 10: what a version lacks is not
+there, so that code which assumes it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class FakeMemory:
+    """What lies on the GPU, by address."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, NDArray[np.uint8]] = {}
+        self.log: list[str] = []
+
+    def read(self, address: int, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return np.frombuffer(self.blocks[address][:size].tobytes(), dtype).reshape(shape)
+
+    def write(self, address: int, values: NDArray[Any]) -> None:
+        content = np.frombuffer(values.tobytes(), np.uint8)
+        self.blocks[address][: len(content)] = content
+
+
+class FakeCuda:
+    """What `on_device.PyCuda` offers; copies happen when the stream is waited for."""
+
+    def __init__(self, memory: FakeMemory) -> None:
+        self.memory, self.log = memory, memory.log
+        self.handle = 77
+        self.closed = False
+        self._waiting: list[Callable[[], None]] = []
+        self._marks = 0
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        return np.zeros(shape, dtype)
+
+    def allocate(self, size: int) -> int:
+        address = 4096 * (1 + len(self.memory.blocks))
+        self.memory.blocks[address] = np.zeros(size, np.uint8)
+        return address
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        self.log.append(f"upload {len(array)}")
+        self.memory.write(address, array)
+
+    def download(self, array: NDArray[Any], address: int) -> None:
+        self.log.append(f"download {len(array)}")
+
+        def copy() -> None:
+            array[:] = self.memory.read(address, array.dtype, array.shape)
+
+        self._waiting.append(copy)
+
+    def mark(self) -> int:
+        self._marks += 1
+        self.log.append("mark")
+        return self._marks
+
+    def elapsed(self, start: int, end: int) -> float:
+        return 0.5 * (end - start)
+
+    def wait(self) -> None:
+        self.log.append("wait")
+        for copy in self._waiting:
+            copy()
+        self._waiting.clear()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeTensorRT:
+    """The module ``tensorrt`` of one version.
+
+    `refuse` makes the parser refuse, `answer` is what an engine gives for images.
+    """
+
+    __name__ = "tensorrt"
+
+    def __init__(
+        self, version: str, memory: FakeMemory, answer: Answer, *, refuse: str = ""
+    ) -> None:
+        self.__version__ = version
+        self.log = memory.log
+        major = int(version.split(".")[0])
+        modern = major >= 10
+        flags = {} if major >= 11 else {"EXPLICIT_BATCH": 0}
+        self.NetworkDefinitionCreationFlag = IntEnum(
+            "NetworkDefinitionCreationFlag", {**flags, **({"STRONGLY_TYPED": 1} if modern else {})}
+        )
+        precisions = {} if major >= 11 else {"FP16": 0, "INT8": 1}
+        self.BuilderFlag = IntEnum("BuilderFlag", {**precisions, "TF32": 7})
+        self.MemoryPoolType = IntEnum("MemoryPoolType", {"WORKSPACE": 0})
+        self.TensorIOMode = IntEnum("TensorIOMode", {"INPUT": 1, "OUTPUT": 2})
+        fake, log = self, self.log
+
+        class Logger:
+            Severity = IntEnum(
+                "Severity", {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3}
+            )
+
+        class Tensor:
+            name = "image"
+            shape = (-1, 8, 8, 3)
+
+        class Network:
+            def get_input(self, index: int) -> Tensor:
+                return Tensor()
+
+        class Profile:
+            def __init__(self) -> None:
+                self.shapes: tuple[tuple[int, ...], ...] = ()
+
+            def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+                log.append(f"profile {name} {[s[0] for s in shapes]}")
+                self.shapes = shapes
+
+            def __bool__(self) -> bool:
+                return list(self.shapes) == sorted(self.shapes)
+
+        class Cache:
+            def __init__(self, content: bytes) -> None:
+                self.content = content
+
+            def serialize(self) -> bytes:
+                return self.content + b"timed;"
+
+        class Config:
+            def set_memory_pool_limit(self, pool: int, size: int) -> None:
+                log.append(f"workspace {size}")
+
+            def set_flag(self, flag: IntEnum) -> None:
+                log.append(f"flag {flag.name}")
+
+            def add_optimization_profile(self, profile: Profile) -> int:
+                return 0 if profile else -1
+
+            def create_timing_cache(self, content: bytes) -> Cache:
+                log.append(f"timing cache of {len(content)} bytes")
+                self.cache = Cache(content)
+                return self.cache
+
+            def set_timing_cache(self, cache: Cache, ignore_mismatch: bool) -> bool:
+                return not ignore_mismatch and cache.content != b"of another GPU"
+
+            def get_timing_cache(self) -> Cache:
+                return self.cache
+
+        class Builder:
+            def __init__(self, logger: Logger) -> None:
+                log.append("builder")
+
+            def create_network(self, flags: int) -> Network:
+                known = fake.NetworkDefinitionCreationFlag
+                names = [m.name for m in known if flags & 1 << int(m)]
+                log.append(f"network {'+'.join(names) or 'plain'}")
+                return Network()
+
+            def create_builder_config(self) -> Config:
+                return Config()
+
+            def create_optimization_profile(self) -> Profile:
+                return Profile()
+
+            def build_serialized_network(self, network: Network, config: Config) -> bytes:
+                log.append("build")
+                return b"plan of " + fake.__version__.encode()
+
+        class NumberedError:
+            """All that TensorRT 8.5 tells."""
+
+            def node(self) -> int:
+                return 3
+
+            def desc(self) -> str:
+                return refuse
+
+        class NamedError(NumberedError):
+            def node_name(self) -> str:
+                return "second"
+
+            def node_operator(self) -> str:
+                return "Conv"
+
+        class Parser:
+            num_errors = 1 if refuse else 0
+
+            def __init__(self, network: Network, logger: Logger) -> None:
+                self.network = network
+
+            def parse(self, content: bytes) -> bool:
+                log.append("parse")
+                return not refuse
+
+            def get_error(self, index: int) -> NumberedError:
+                return NamedError() if modern else NumberedError()
+
+        class Context:
+            def __init__(self) -> None:
+                self.addresses: dict[str, int] = {}
+                self.shape: tuple[int, ...] = ()
+
+            def set_tensor_address(self, name: str, address: int) -> bool:
+                self.addresses[name] = address
+                return True
+
+            def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+                self.shape = shape
+                return shape[1:] == (8, 8, 3)
+
+            def execute_async_v3(self, stream: int) -> bool:
+                log.append(f"execute {self.shape[0]} on {stream}")
+                images = memory.read(self.addresses["image"], np.uint8, self.shape)
+                memory.write(self.addresses["probabilities"], answer(images))
+                return True
+
+        class Engine:
+            num_io_tensors = 2
+
+            def get_tensor_name(self, index: int) -> str:
+                return ("image", "probabilities")[index]
+
+            def get_tensor_mode(self, name: str) -> IntEnum:
+                mode = fake.TensorIOMode
+                return mode["INPUT"] if name == "image" else mode["OUTPUT"]
+
+            def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+                return [(1, 8, 8, 3), (1, 8, 8, 3), (4, 8, 8, 3)]
+
+            def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+                return (-1, 8, 8, 3) if name == "image" else (-1, 3)
+
+            def create_execution_context(self) -> Context:
+                return Context()
+
+        class Runtime:
+            def __init__(self, logger: Logger) -> None:
+                log.append("runtime")
+
+            def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+                return Engine() if plan.endswith(fake.__version__.encode()) else None
+
+        self.ILogger, self.Builder, self.OnnxParser, self.Runtime = Logger, Builder, Parser, Runtime

@@ -1,0 +1,62 @@
+"""Reading an ONNX file's description without loading its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+from lesiontk.backends.backend import SPEC_KEY
+
+METADATA_PROPS = 14  # the field's number in onnx.proto's ModelProto
+KEY, VALUE = 1, 2  # in StringStringEntryProto
+LENGTH_DELIMITED, VARINT = 2, 0
+
+
+def read_backend_name(path: Path) -> str | None:
+    """Return the back end that an ONNX file's own description names; None where it has none.
+
+    Only the top level of the file is walked, its weights are passed over. What is no ONNX file, or
+    a damaged one, has no description: opening it will say what is wrong.
+    """
+    try:
+        with path.open("rb") as stream:
+            entries = dict(_read_metadata(stream, path.stat().st_size))
+        document = json.loads(entries[SPEC_KEY])
+        return str(document["backend"])
+    except (OSError, KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _read_metadata(stream: BinaryIO, size: int) -> list[tuple[str, str]]:
+    found = []
+    while stream.tell() < size:
+        number, kind = divmod(_read_varint(stream), 8)
+        if kind == VARINT:
+            _read_varint(stream)
+        elif kind == LENGTH_DELIMITED:
+            length = _read_varint(stream)
+            if length > size - stream.tell():
+                raise ValueError("the file ends too early")
+            if number == METADATA_PROPS:
+                end = stream.tell() + length
+                texts = {}
+                while stream.tell() < end:
+                    field = _read_varint(stream) // 8
+                    texts[field] = stream.read(_read_varint(stream)).decode()
+                found.append((texts[KEY], texts[VALUE]))
+            else:
+                stream.seek(length, 1)
+        else:
+            raise ValueError(f"wire type {kind} is not of an ONNX file")
+    return found
+
+
+def _read_varint(stream: BinaryIO) -> int:
+    value = 0
+    for place in range(10):
+        byte = stream.read(1)[0]  # IndexError at the file's end
+        value |= (byte & 127) << 7 * place
+        if byte < 128:
+            return value
+    raise ValueError("a number has no end")

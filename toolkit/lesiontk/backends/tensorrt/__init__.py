@@ -1,0 +1,1 @@
+"""Back end ``tensorrt``: graphs as TensorRT reads them, checked, built and run."""

@@ -1,0 +1,85 @@
+"""Building an engine ahead of time: settings as a record, the plan and what it is as another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.installation import import_tensorrt
+from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+
+PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """How an engine is built.
+
+    `batches` are the least, usual and greatest number of images of its optimization profile;
+    `workspace` bytes for scratch memory; `timing_cache` a file of earlier timings; `capabilities`
+    the GPUs to build for, such as ``SM86``, where that is not the GPU of this machine.
+    """
+
+    batches: tuple[int, int, int] = (1, 1, 1)
+    workspace: int = on_device.WORKSPACE_BYTES
+    timing_cache: Path | None = None
+    capabilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        least, usual, greatest = self.batches
+        if not 1 <= least <= usual <= greatest:
+            raise UsageError(
+                f"the profile's numbers of images are {list(self.batches)}; expected 1 <= least <= "
+                "usual <= greatest."
+            )
+        if self.workspace < 1 << 20:
+            raise UsageError(f"workspace is {self.workspace} bytes; expected at least {1 << 20}.")
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A serialized engine and what built it."""
+
+    content: bytes
+    builder: str
+    settings: BuildSettings
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what it is, without its content."""
+        return {
+            "builder": self.builder,
+            "bytes": len(self.content),
+            "sha256": hashlib.sha256(self.content).hexdigest(),
+            "batches": list(self.settings.batches),
+            "capabilities": list(self.settings.capabilities),
+        }
+
+
+def build_engine(path: Path, precision: str, settings: BuildSettings | None = None) -> BuiltPlan:
+    """Build the engine of an ONNX file.
+
+    Raises `DataError` with TensorRT's reasons where it refuses the graph or a setting,
+    `EnvironmentLacksError` where there is no TensorRT, or it needs a driver that is not there.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    settings = settings or BuildSettings()
+    trt = import_tensorrt()
+    try:
+        content = on_device.build_from_onnx(
+            trt,
+            path.read_bytes(),
+            precision,
+            timing_cache=settings.timing_cache,
+            batches=settings.batches,
+            workspace=settings.workspace,
+            capabilities=settings.capabilities,
+        )
+    except on_device.LacksError as error:
+        raise EnvironmentLacksError(f"{path.name}: {error}") from error
+    except on_device.BuildError as error:
+        raise DataError(f"{path.name}: {error}.") from error
+    return BuiltPlan(content, on_device.version_of(trt), settings)

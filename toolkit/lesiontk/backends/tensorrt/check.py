@@ -1,0 +1,90 @@
+"""Would TensorRT take a graph? Rules, an operator table, and the parser that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.findings import Finding, describe_findings
+from lesiontk.backends.tensorrt.graph import input_shape
+from lesiontk.backends.tensorrt.installation import find_installation, import_tensorrt
+from lesiontk.backends.tensorrt.lint import lint_graph
+from lesiontk.backends.tensorrt.operators import check_operators
+from lesiontk.errors import DataError
+
+VERSIONS = ("8.5", "8.6", "10.3", "10.15")
+"""The versions that a graph is checked for where none is named: JetPack 5, 6.0, 6.1, and now."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was checked and found; `parser` is empty where no TensorRT is installed."""
+
+    versions: tuple[str, ...]
+    parser: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "versions": list(self.versions),
+            "parser": self.parser or None,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
+    """Check an ONNX file for TensorRT `versions`, and with the parser that is installed.
+
+    Raises `DataError` for a file that is no ONNX model.
+    """
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's errors share no public base class
+        raise DataError(f"{path.name} is no valid ONNX model: {error}") from error
+    found = list(lint_graph(model))
+    for version in versions:
+        found += check_operators(model, version)
+    installed = find_installation()
+    if installed is not None:
+        found += parse_model(path.read_bytes())
+    unique = tuple(dict.fromkeys(found))
+    return CheckReport(tuple(versions), str(installed) if installed else "", unique)
+
+
+def parse_model(content: bytes) -> tuple[Finding, ...]:
+    """Return what the installed parser refuses, in its own words; none if it takes the graph."""
+    trt = import_tensorrt()
+    logger = on_device.make_logger(trt)
+    try:
+        builder = on_device.make_builder(trt, logger)
+        on_device.parse_graph(trt, builder, logger, content)
+    except on_device.RefusedGraphError as error:
+        name = on_device.version_of(trt)
+        return tuple(Finding(name, n["node"], n["operator"], n["reason"]) for n in error.nodes)
+    except on_device.LacksError:
+        return ()  # TensorRT proper has no builder without a driver; the rules were checked
+    return ()
+
+
+def require_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
+    """Return the report of a graph that passes; `DataError` with each node that does not."""
+    report = check_model(path, versions)
+    input_shape(onnx.load(path, load_external_data=False))
+    if not report.passed:
+        raise DataError(
+            f"TensorRT would not take {path.name} as intended: "
+            f"{describe_findings(report.findings)}."
+        )
+    return report

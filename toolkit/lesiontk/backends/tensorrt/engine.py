@@ -1,0 +1,69 @@
+"""Engines of the back end: in TensorRT on a GPU, emulated elsewhere; they say which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends.backend import Engine
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.onnx_backend import ONNXEngine
+from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.build import build_engine
+from lesiontk.backends.tensorrt.installation import import_tensorrt
+from lesiontk.errors import EnvironmentLacksError
+from lesiontk.records import EngineSpec
+
+EMULATOR = "ONNX Runtime on the CPU"
+
+
+class EmulatedEngine(ONNXEngine):
+    """Computes the graph's own arithmetic in ONNX Runtime: TensorRT's accuracy, not its speed.
+
+    Integer kernels of the CPU stay off, so that values are rounded where the graph says and
+    multiplied in float32, whatever the CPU.
+    """
+
+    def __init__(self, path: Path, threads: int, reason: str) -> None:
+        super().__init__(path, threads, entries={"session.disable_quant_qdq": "1"})
+        self._reason = reason
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return (explain_emulation(self._reason),)
+
+
+class GPUEngine(Engine):
+    """Runs in TensorRT; the engine is built when the file is opened, for this GPU."""
+
+    def __init__(self, path: Path, spec: EngineSpec) -> None:
+        super().__init__(spec)
+        trt = import_tensorrt()
+        plan = build_engine(path, spec.precision)
+        try:
+            self._runner: Any = on_device.Runner(trt, on_device.open_cuda(), plan.content)
+        except (on_device.LacksError, on_device.BuildError) as error:
+            raise EnvironmentLacksError(f"{path.name}: {error}") from error
+        self._name = on_device.version_of(trt)
+
+    def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.asarray(self._runner.predict(images))
+
+    def time_images(self, images: NDArray[np.uint8], rounds: int, warmup: int) -> tuple[float, ...]:
+        """Return the milliseconds of each round on the GPU, one image each, by CUDA events."""
+        return tuple(self._runner.time_images(images, rounds, warmup))
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return (Execution("runtime", "TensorRT", "TensorRT", self._name),)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+def explain_emulation(reason: str) -> Execution:
+    """Return that ONNX Runtime runs in TensorRT's place, and why."""
+    return Execution(
+        "runtime", "TensorRT", EMULATOR, f"{reason}; answers are emulated, latency says nothing"
+    )

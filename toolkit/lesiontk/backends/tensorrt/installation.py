@@ -1,0 +1,79 @@
+"""Which TensorRT is installed, and whether it can run: asked without importing what is heavy."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+from lesiontk.backends.tensorrt import on_device
+from lesiontk.errors import EnvironmentLacksError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
+"""Module -> distribution; the first that is there is used."""
+BINDINGS = {"pycuda": "pycuda", "cuda": "cuda-python"}
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A TensorRT that can be imported: its module's name and its version."""
+
+    module: str
+    version: str
+
+    @property
+    def builds_without_gpu(self) -> bool:
+        """Whether it parses and builds on a machine that has neither driver nor GPU."""
+        return self.module == "tensorrt_rtx"
+
+    def __str__(self) -> str:
+        return f"{MODULES[self.module]} {self.version}"
+
+
+def find_installation() -> Installation | None:
+    """Return the TensorRT that `import_tensorrt` imports, or None."""
+    for module, distribution in MODULES.items():
+        if importlib.util.find_spec(module) is not None:
+            try:
+                version = metadata.version(distribution)
+            except metadata.PackageNotFoundError:  # a Jetson has it from a Debian package
+                version = "of unknown version"
+            return Installation(module, version)
+    return None
+
+
+def import_tensorrt() -> Any:
+    """Return the module; `EnvironmentLacksError` says how to get it."""
+    try:
+        return on_device.import_tensorrt()
+    except on_device.LacksError as error:
+        raise EnvironmentLacksError(
+            f"{error} `pip install lesiontk[tensorrt-rtx]` brings one that parses and builds "
+            "without a GPU."
+        ) from error
+
+
+def explain_no_gpu() -> str:
+    """Return why engines cannot run in TensorRT here; an empty string where they can."""
+    if find_installation() is None:
+        return "neither tensorrt nor tensorrt-rtx is installed"
+    lacking = _explain_no_driver()
+    if not lacking and all(importlib.util.find_spec(name) is None for name in BINDINGS):
+        return f"none of {', '.join(BINDINGS.values())} is installed, with which memory is moved"
+    return lacking
+
+
+@cache
+def _explain_no_driver() -> str:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (libcuda.so.1 does not load)"
+    count = ctypes.c_int(0)
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if code:
+        return f"the NVIDIA driver does not start (CUDA error {code})"
+    return "" if count.value else "the NVIDIA driver finds no GPU"

@@ -1,0 +1,182 @@
+"""Explicit int8 for TensorRT: QuantizeLinear and DequantizeLinear where NVIDIA advises them.
+
+TensorRT multiplies in int8 where all inputs of a layer come through DequantizeLinear. Following
+NVIDIA's guide (developer guide, "Working with quantized types", placement of Q/DQ nodes): all
+inputs of weighted layers are quantized, and of average pools; their outputs are not; of a residual
+addition only the skip is, so that the addition becomes part of the convolution before it. Scales
+are symmetric, the zero point is 0, biases stay in float32, weights are stored in int8 alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from lesiontk.backends.tensorrt.graph import (
+    constants_of,
+    drop_unused_constants,
+    normalised_tensors,
+    replace_constant,
+)
+from lesiontk.errors import DataError
+
+WEIGHTED: Final = ("Conv", "Gemm")
+AVERAGED: Final = ("AveragePool", "GlobalAveragePool")
+LIMIT: Final = 127
+"""The largest weight as int8 stores it."""
+
+
+def symmetric_scale(low: float, high: float) -> float:
+    """Return the scale of a range that holds zero; a value x is stored as ``round(x / scale)``.
+
+    The stored values are -128..127, so that a range such as [-1, 127/128] needs no rounding.
+    """
+    return max(-low / 128, high / 127, float(np.finfo(np.float32).tiny))
+
+
+def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 values and scales float32 [out] of a weight [out, ...], one scale a channel."""
+    axes = tuple(range(1, weight.ndim))
+    extreme = np.abs(weight).max(axis=axes).astype(np.float32)
+    scales = np.maximum(extreme / np.float32(LIMIT), np.finfo(np.float32).tiny)
+    spread = scales.reshape(-1, *(1,) * len(axes))
+    return np.clip(np.rint(weight / spread), -LIMIT, LIMIT).astype(np.int8), scales
+
+
+def insert_quantization(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, tuple[float, float]],
+    keep_float: Collection[str] = (),
+) -> None:
+    """Quantize a prepared float graph in place; `ranges` has (low, high) of every tensor.
+
+    `keep_float` names operator types that stay as they are, in any case of letters. Every layer
+    gets Q/DQ nodes of its own: TensorRT moves and merges them, and shared ones hinder it.
+    """
+    graph = model.graph
+    kept = {name.lower() for name in keep_float}
+    weights = constants_of(graph)
+    skips = find_skips(graph)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type.lower() in kept:
+            nodes.append(node)
+            continue
+        if node.op_type in WEIGHTED and node.input[1] in weights:
+            nodes += _quantize_input(graph, node, 0, ranges)
+            nodes.append(_store_weight(graph, node, weights[node.input[1]]))
+        elif node.op_type in AVERAGED:
+            nodes += _quantize_input(graph, node, 0, ranges)
+        elif node.output[0] in skips:
+            nodes += _quantize_input(graph, node, skips[node.output[0]], ranges)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    drop_unused_constants(graph)
+
+
+def find_skips(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return output -> index of the skip input, of every addition that follows a weighted layer.
+
+    Where both inputs are such a layer's output, the earlier layer is the skip.
+    """
+    constants = {entry.name for entry in graph.initializer}
+    made = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    skips = {}
+    for node in graph.node:
+        if node.op_type != "Add" or set(node.input) & constants:
+            continue
+        places = [made.get(name, -1) for name in node.input]
+        weighted = [i for i in (0, 1) if places[i] >= 0 and
+                    graph.node[places[i]].op_type in WEIGHTED]  # fmt: skip
+        if weighted:
+            fused = max(weighted, key=lambda index: places[index])
+            skips[node.output[0]] = 1 - fused
+    return skips
+
+
+def _quantize_input(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    index: int,
+    ranges: Mapping[str, tuple[float, float]],
+) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    tensor = node.input[index]
+    if tensor not in ranges:
+        raise DataError(f"no range was measured of {tensor}, which {node.name} reads.")
+    scale = np.array(symmetric_scale(*ranges[tensor]), np.float32)
+    parameters = [
+        replace_constant(graph, f"{node.name}/input_scale", scale),
+        replace_constant(graph, f"{node.name}/input_zero_point", np.array(0, np.int8)),
+    ]
+    middle, result = f"{node.name}/input_quantized", f"{node.name}/input_dequantized"
+    node.input[index] = result
+    return (
+        helper.make_node("QuantizeLinear", [tensor, *parameters], [middle], f"{node.name}/q"),
+        helper.make_node("DequantizeLinear", [middle, *parameters], [result], f"{node.name}/dq"),
+    )
+
+
+def _store_weight(
+    graph: onnx.GraphProto, node: onnx.NodeProto, weight: NDArray[np.generic]
+) -> onnx.NodeProto:
+    values, scales = quantize_weight(weight.astype(np.float32))
+    zeros = np.zeros(len(scales), np.int8)
+    inputs = [
+        replace_constant(graph, f"{node.name}/weight_int8", values),
+        replace_constant(graph, f"{node.name}/weight_scale", scales),
+        replace_constant(graph, f"{node.name}/weight_zero_point", zeros),
+    ]
+    result = f"{node.name}/weight"
+    node.input[1] = result
+    return helper.make_node("DequantizeLinear", inputs, [result], f"{node.name}/weight_dq", axis=0)
+
+
+def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """Return (nodes that can run in int8, nodes that compute in float).
+
+    Weighted layers and pools with quantized inputs run in int8, with the activation or addition
+    behind them; what only moves or selects values takes the type of what it reads, if all that
+    read it quantize it. Q/DQ nodes and the normalisation of the input are in neither list.
+    """
+    border = normalised_tensors(graph)
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    constants = {entry.name for entry in graph.initializer}
+    integer: list[onnx.NodeProto] = []
+    floating: list[onnx.NodeProto] = []
+    in_int8: set[str] = set()
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.output[0] in border:
+            continue
+        sources = [name for name in node.input if name and name not in constants]
+        dequantized = [name in makers and makers[name].op_type == "DequantizeLinear"
+                       for name in sources]  # fmt: skip
+        before = [name in in_int8 for name in sources]
+        if node.op_type in (*WEIGHTED, *AVERAGED):
+            weighed = node.op_type in AVERAGED or node.input[1] not in constants
+            quantized = weighed and all(dequantized)
+        elif node.op_type in ("Relu", "Clip", "Add"):
+            quantized = any(before) and all(map(max, before, dequantized))
+        elif node.op_type in ("MaxPool", "Concat", "Reshape", "Squeeze", "Flatten", "Transpose"):
+            quantized = all(map(max, before, dequantized)) and _quantized_next(node, readers)
+        else:
+            quantized = False
+        (integer if quantized else floating).append(node)
+        if quantized:
+            in_int8.update(node.output)
+    return integer, floating
+
+
+def _quantized_next(node: onnx.NodeProto, readers: Mapping[str, list[str]]) -> bool:
+    """Whether all that read a node quantize what it gives, or only move it on."""
+    passing = {"QuantizeLinear", "MaxPool", "Concat", "Reshape", "Squeeze", "Flatten", "Transpose"}
+    return all(set(readers.get(name, ["output"])) <= passing for name in node.output)

@@ -1,0 +1,173 @@
+"""Back end ``tensorrt``: explicit Q/DQ int8 and float16 graphs, made from the float ONNX engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lesiontk.backends.backend import (
+    Backend,
+    BackendInfo,
+    ConversionRecord,
+    Engine,
+    EngineStructure,
+    PrecisionInfo,
+    QuantizationPlan,
+    dump_spec,
+)
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
+from lesiontk.calibration.ranges import Ranges, TensorReader
+from lesiontk.errors import DataError
+from lesiontk.records import Availability, EngineSpec
+
+AHEAD_OF_TIME = "SM86"
+"""The GPU for which an engine is built at conversion, to prove that one can be: Ampere, as Orin."""
+
+
+class TensorRTBackend(Backend):
+    """TensorRT where there is a GPU; elsewhere the graph is checked, built, and emulated."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="tensorrt",
+        precisions={
+            "float32": PrecisionInfo(derived_from="onnx:float32"),
+            "float16": PrecisionInfo(derived_from="onnx:float32"),
+            "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True),
+        },
+        suffix=".onnx",
+        tools=("onnx", "onnxruntime"),
+        named_only=True,
+    )
+
+    def available(self) -> Availability:
+        """Its graphs can be made, checked and emulated anywhere; TensorRT's version if it is there.
+
+        `examine_runtime` says whether engines run in TensorRT itself.
+        """
+        state = super().available()
+        installed = find_installation()
+        if installed is None or not state.available:
+            return state
+        name, _, version = str(installed).partition(" ")
+        return Availability(True, versions={**state.versions, name: version})
+
+    def _convert(
+        self,
+        source: Path,
+        precision: str,
+        spec: EngineSpec,
+        quantization: QuantizationPlan | None,
+        out: Path,
+    ) -> ConversionRecord:
+        import onnx
+
+        from lesiontk.backends.onnx_backend import tensor_reader
+        from lesiontk.backends.onnx_bias_correction import correct_biases
+        from lesiontk.backends.onnx_graph import embed_spec
+        from lesiontk.backends.tensorrt.float16 import convert_to_float16
+        from lesiontk.backends.tensorrt.graph import prepare_graph
+        from lesiontk.backends.tensorrt.quantize import LIMIT, insert_quantization, split_by_type
+
+        original = onnx.load(source)
+        model = prepare_graph(original)
+        left: tuple[str, ...] = ()
+        how: dict[str, Any] = {}
+        if quantization is not None:
+            read = tensor_reader(original)
+            ranges = find_ranges(original, read, quantization)
+            corrected = 0
+            if quantization.correct_bias:
+                images = quantization.images_for_means()
+                corrected = correct_biases(model, read, images, LIMIT)
+            insert_quantization(model, ranges, quantization.keep_float)
+            left = tuple(f"{node.op_type} {node.name}" for node in split_by_type(model.graph)[1])
+            how = {"weight_bits": 8, "activations": "symmetric", "corrected_biases": corrected}
+        elif precision == "float16":
+            convert_to_float16(model)
+        embed_spec(model, dump_spec(spec))
+        onnx.checker.check_model(model, full_check=True)
+        name = f"tensorrt_{precision}.onnx"
+        onnx.save(model, out / name)
+        return ConversionRecord(name, left, how, examine_graph(out / name, precision))
+
+    def open(self, path: Path, *, threads: int = 1) -> Engine:
+        from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
+
+        reason = explain_no_gpu()
+        emulated = EmulatedEngine(path, threads, reason)
+        if reason:
+            return emulated
+        with emulated:  # it has checked the file and read its description
+            return GPUEngine(path, emulated.spec)
+
+    def inspect(self, path: Path) -> EngineStructure:
+        import onnx
+
+        from lesiontk.backends.onnx_graph import weights_by_type
+        from lesiontk.backends.tensorrt.graph import normalised_tensors
+        from lesiontk.backends.tensorrt.quantize import split_by_type
+
+        model = onnx.load(path)
+        integer, floating = split_by_type(model.graph)
+        weights = weights_by_type(model)
+        if "float16" in weights:
+            border = normalised_tensors(model.graph)
+            half = [n for n in floating if n.op_type not in ("Cast", "Softmax")
+                    and n.output[0] not in border]  # fmt: skip
+            wide = sum(node.op_type == "Softmax" for node in floating)
+            return EngineStructure(weights, {"float16": len(half), "float32": wide})
+        return EngineStructure(weights, {"int8": len(integer), "float32": len(floating)})
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx_graph import quantized_activations
+
+        return quantized_activations(onnx.load(path))
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        from lesiontk.backends.tensorrt.engine import explain_emulation
+
+        reason = explain_no_gpu()
+        if reason:
+            return (explain_emulation(reason),)
+        return (Execution("runtime", "TensorRT", "TensorRT", str(find_installation())),)
+
+
+def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Ranges:
+    """Return the range of every tensor; those that are made of bytes alone have all 256 values.
+
+    Normalisation is monotone in each channel, so that the darkest and the brightest image give its
+    limits.
+    """
+    from lesiontk.backends.tensorrt.graph import input_shape, normalised_tensors
+
+    ranges = plan.find_ranges(lambda: read)
+    dark = np.zeros((1, *input_shape(model)), np.uint8)
+    extremes = [read(image) for image in (dark, dark + np.uint8(255))]
+    for name in normalised_tensors(model.graph) & set(extremes[0]):
+        values = np.concatenate([values[name].ravel() for values in extremes])
+        ranges[name] = (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
+    return ranges
+
+
+def examine_graph(path: Path, precision: str) -> dict[str, Any]:
+    """Return what checks, parser and an ahead-of-time build say of a graph.
+
+    Raises `DataError` where they refuse it. Without TensorRT for RTX nothing is built.
+    """
+    from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
+    from lesiontk.backends.tensorrt.check import require_model
+
+    document: dict[str, Any] = {"check": require_model(path).to_json(), "build": None}
+    installed = find_installation()
+    if installed is not None and installed.builds_without_gpu:
+        plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
+        if not plan.content:
+            raise DataError(f"{path.name}: TensorRT built an empty engine.")
+        document["build"] = plan.to_json()
+    return document

@@ -166,9 +166,22 @@ def test_int8_brings_what_it_is_derived_from_and_a_calibration() -> None:
         "images": "images",
         "source": "engine:onnx:float32",
         "calibration": "calibration",
+        "ranges": "ranges:onnx:float32",
     }
     assert made["engine:tflite:float32"].parents["source"] == "model"
     assert made["report"].parents["calibration"] == "calibration"
+
+
+def test_ranges_are_measured_once_for_each_source_graph() -> None:
+    made = plan("convert=[onnx:int8, tflite:int8]")
+    measured = [name for name in names(made) if name.startswith("ranges:")]
+    assert sorted(measured) == ["ranges:onnx:float32", "ranges:tflite:float32"]
+    assert made["ranges:tflite:float32"].parents == {
+        "source": "engine:tflite:float32",
+        "images": "images",
+        "calibration": "calibration",
+    }
+    assert not [n for n in names(plan("convert=[tflite:float32]")) if n.startswith("ranges:")]
 
 
 def test_float_engines_need_no_calibration() -> None:
@@ -244,6 +257,12 @@ def test_a_back_end_that_cannot_run_here_is_refused_with_its_reason(
         ("compress=[{train: {}}]", "unknown compression 'train'"),
         ("data.image_size=16", "data.image_size is 16; cnn needs at least 32 pixels"),
         ("model.weights=imagenet", "cnn is trained from random weights; use 'none'"),
+        ("train.head_epochs=1", "model.weights is none: the last layer would learn on random"),
+        ("train.micro_batches=5", "batch_size is 32; expected a multiple of .*micro_batches, 5"),
+        ("train.grow=[48, 32]", r"train.grow is \[48, 32\]; expected rising sizes from 32"),
+        ("train.grow=[16]", r"expected rising sizes from 32 to below data.image_size, 96"),
+        ("train.grow=[96]", "expected rising sizes"),
+        ("data.split.leaky=true", "tflite:int8 needs calibration images .* this split leaks"),
     ],
 )
 def test_a_name_that_is_not_known_is_refused(override: str, message: str) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from lesiontk.bench import machine
-from lesiontk.bench.machine import INT8_FEATURES, describe_machine, explain_int8
+from lesiontk.bench.machine import (
+    INT8_FEATURES,
+    describe_machine,
+    explain_int8,
+    explain_precision,
+)
 
 INTEL = """processor\t: 0
 model name\t: A Processor @ 2.40GHz
@@ -66,6 +71,7 @@ def test_this_machine_is_described_and_not_named(monkeypatch: pytest.MonkeyPatch
         "system",
         "python",
         "int8_features",
+        "accelerators",
     }
     assert received["cores"] >= 1
     assert received["memory_bytes"] > 2**20
@@ -90,3 +96,14 @@ def test_an_arm_without_them_is_slower_and_right() -> None:
     assert "gains less speed" in sentence
     assert "exact" in sentence
     assert "saturate" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("precision", "word"),
+    [("int8", "directly"), ("dynamic_int8", "directly"), ("int16x8", "accuracy, not speed"),
+     ("float16", "no faster"), ("float32", "")],
+)  # fmt: skip
+def test_what_a_cpu_does_with_each_precision(precision: str, word: str) -> None:
+    sentence = explain_precision(precision, ["avx_vnni"], "x86_64")
+    assert word in sentence
+    assert bool(sentence) == bool(word)

@@ -42,6 +42,7 @@ def test_a_measurement_keeps_its_raw_samples() -> None:
         "samples_ms": [1.5, 2.5],
         "size_bytes": 1000,
         "peak_memory_bytes": 2**20,
+        "execution": [],
     }
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lesiontk.calibration.calibrate_stage import CalibrateStage, calibration_rows
+from lesiontk.calibration.brightness import measure_luma
+from lesiontk.calibration.calibrate_stage import (
+    CalibrateStage,
+    calibration_rows,
+    read_calibration,
+)
 from lesiontk.data.images import ImageSet, open_images
+from lesiontk.data.inspect_stage import read_inspection
 from lesiontk.errors import LeakageError
 from lesiontk.recipe import CalibrateConfig, parse_recipe
 from lesiontk.records import Artefact
@@ -96,3 +103,38 @@ def test_a_list_that_was_edited_to_hold_a_test_image_is_not_used(
         stream.write(f"{stranger},SYN,nv\n")
     with pytest.raises(LeakageError, match="share their image with the test split"):
         calibration_rows(made, images)
+
+
+def test_sites_come_from_the_inspection_and_are_unknown_without(
+    store: Store, prepared: Artefact
+) -> None:
+    workspace = Store(prepared.path.parent, threads=1)
+    inspection = workspace.parent(workspace.parent(prepared, "split"), "inspection")
+    config = CalibrateConfig(images=14)
+    parents = {"images": prepared, "inspection": inspection}
+    told = store.build(CalibrateStage(), config, parents)
+    sites = {row["image_id"]: row["site"] for row in read_inspection(inspection)}
+    assert {row["image_id"]: row["site"] for row in read_calibration(told)}.items() <= sites.items()
+    assert told.facts["sites_of_training"] > 3
+    assert len(told.facts["images_by_site"]) == told.facts["sites_of_training"]
+    assert calibrate(store, prepared, config).facts["images_by_site"] == {"unknown": 14}
+
+
+def test_brightness_is_in_quarters_of_the_training_images(
+    store: Store, prepared: Artefact, images: ImageSet
+) -> None:
+    facts = calibrate(store, prepared, CalibrateConfig(images=14)).facts
+    luma = measure_luma(images.pixels, images.indices("train"))
+    assert facts["brightness_edges"] == pytest.approx(
+        np.quantile(luma, (0.25, 0.5, 0.75)), abs=1e-3
+    )
+    assert list(facts["images_by_brightness"]) == ["darkest", "dark", "bright", "brightest"]
+    assert min(facts["images_by_brightness"].values()) >= 2
+
+
+def test_what_is_covered_is_part_of_the_key(store: Store, prepared: Artefact) -> None:
+    keys = {
+        calibrate(store, prepared, CalibrateConfig(images=14, cover=cover)).key
+        for cover in ((), ("site",), ("site", "brightness"))
+    }
+    assert len(keys) == 3

@@ -181,3 +181,50 @@ def test_a_list_without_ids_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_list_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown calibration list 'mine'; .* path of a CSV file"):
         read_list("mine")
+
+
+# ------------------------------------------------------------------------------ covering
+
+SITES = ["back"] * 90 + ["face"] * 8 + ["ear"] * 2
+
+
+def spread(count: int, seed: int = 7, *, cover: bool = True) -> Counter[str]:
+    """The sites of `count` images drawn from one class of 100 lesions, most of them on backs."""
+    images = make_image_set([*make_rows("train", {"nv": 100}), *OTHERS])
+    sites = [*SITES, *["back"] * len(OTHERS)]
+    rows = draw_calibration(images, count, "balanced", seed, [sites] if cover else [])
+    return Counter(sites[row] for row in rows)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_covering_draw_reaches_every_site_as_evenly_as_it_goes(seed: int) -> None:
+    assert spread(6, seed) == {"back": 2, "face": 2, "ear": 2}
+    assert spread(30, seed) == {"back": 20, "face": 8, "ear": 2}
+
+
+def test_a_draw_that_covers_nothing_misses_rare_sites() -> None:
+    """The twin of the test above."""
+    assert any(set(spread(6, seed, cover=False)) < {"back", "face", "ear"} for seed in range(5))
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), count=st.integers(4, 60), seed=st.integers(0, 99))
+def test_covering_changes_no_share_of_a_class(data: st.DataObject, count: int, seed: int) -> None:
+    levels = data.draw(
+        st.lists(st.sampled_from("abc"), min_size=len(IMAGES.sides), max_size=len(IMAGES.sides))
+    )
+    for draw in ("balanced", "natural"):
+        plain = draw_calibration(IMAGES, count, draw, seed)  # type: ignore[arg-type]
+        covering = draw_calibration(IMAGES, count, draw, seed, [levels])  # type: ignore[arg-type]
+        assert drawn_by_label(IMAGES, covering) == drawn_by_label(IMAGES, plain)
+        assert len({IMAGES.groups[row] for row in covering}) == count
+        assert {IMAGES.sides[row] for row in covering} == {"train"}
+
+
+def test_several_axes_are_covered_together() -> None:
+    images = make_image_set([*make_rows("train", {"nv": 40}), *OTHERS])
+    one = ["ab"[row % 2] for row in range(len(images.sides))]
+    other = ["cdef"[row // 2 % 4] for row in range(len(images.sides))]
+    rows = draw_calibration(images, 8, "balanced", 1, [one, other])
+    assert Counter(one[row] for row in rows) == {"a": 4, "b": 4}
+    assert Counter(other[row] for row in rows) == {"c": 2, "d": 2, "e": 2, "f": 2}

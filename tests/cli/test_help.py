@@ -23,7 +23,16 @@ HEAVY = {
     "tensorrt",
     "tf_keras",
 }
-SUBCOMMANDS = ["data fetch", "data check", "data split", "recipe list", "recipe show"]
+SUBCOMMANDS = [
+    "data fetch",
+    "data check",
+    "data split",
+    "calibration draw",
+    "calibration show",
+    "calibration check",
+    "recipe list",
+    "recipe show",
+]
 
 ALL_HELPS = """
 import contextlib, io, json, sys
@@ -111,7 +120,7 @@ def test_the_first_help_lists_every_command_with_what_it_does(asked: dict[str, A
 
 
 def test_every_command_takes_the_common_options(asked: dict[str, Any]) -> None:
-    groups = {"", "data", "recipe"}
+    groups = {"", "calibration", "data", "recipe"}
     for name, help_ in asked["helps"].items():
         for option in ("--workspace", "--json", "--quiet", "--debug"):
             assert (option in help_["text"]) == (name not in groups), f"{name} {option}"

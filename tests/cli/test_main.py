@@ -23,6 +23,7 @@ FINDINGS: dict[str, Any] = {
     "lesiontk": __version__,
     "machine": {"processor": "p", "cores": 1, "architecture": "a", "python": "3"},
     "int8": "exact.",
+    "gpu": "none.",
     "backends": [],
 }
 

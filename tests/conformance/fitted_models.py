@@ -145,6 +145,6 @@ class FittedParent:
             self.outputs,
             outputs,
             precision=precision,
-            int8_weight_share=structure.int8_weight_share,
+            structure=structure,
             rule=VerifyRule(),
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ from .fitted_models import SPEC, FittedParent
 TARGETS = list_targets()
 INT8 = [target for target in TARGETS if target.endswith(":int8")]
 FLOAT = [target for target in TARGETS if target.endswith(":float32")]
+IN_ONNX = [target for target in TARGETS if target.startswith(("onnx:", "tensorrt:"))]
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +179,7 @@ DESCRIBE: dict[str, Callable[[Path, Path, str | None], None]] = {
     "keras": describe_keras,
     "tflite": describe_tflite,
     "onnx": describe_onnx,
+    "tensorrt": describe_onnx,
 }
 
 
@@ -316,7 +319,27 @@ def read_onnx_input(path: Path) -> tuple[float, int]:
     return float(constants[user.input[1]]), int(constants[user.input[2]])
 
 
-READ_INPUT = {"tflite": read_tflite_input, "onnx": read_onnx_input}
+def read_tensorrt_input(path: Path) -> tuple[float, int]:
+    """The scale of the first QuantizeLinear, and the byte that it makes zero; none are merged."""
+    model = onnx.load(path)
+    constants = {e.name: onnx.numpy_helper.to_array(e) for e in model.graph.initializer}
+    first = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    kind = onnx.TensorProto.INT8
+    model.graph.output.append(onnx.helper.make_tensor_value_info(first.output[0], kind, None))
+    image = np.resize(np.arange(256, dtype=np.uint8), (1, 32, 32, 3))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    values = np.unique(session.run([first.output[0]], {INPUT: image})[0])
+    assert len(values) == 256
+    return float(constants[first.input[1]]), int(np.flatnonzero(values == 0)[0])
+
+
+READ_INPUT = {
+    "tflite": read_tflite_input,
+    "onnx": read_onnx_input,
+    "tensorrt": read_tensorrt_input,
+}
 
 
 @pytest.mark.parametrize("target", INT8)
@@ -357,7 +380,7 @@ def test_a_file_that_tf2onnx_cannot_read_is_an_error_that_names_it(tmp_path: Pat
         )
 
 
-@pytest.mark.parametrize("target", [target for target in TARGETS if target.startswith("onnx:")])
+@pytest.mark.parametrize("target", IN_ONNX)
 def test_an_onnx_engine_keeps_to_opset_17(target: str, file: Path) -> None:
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
@@ -369,7 +392,7 @@ def test_an_onnx_engine_keeps_to_opset_17(target: str, file: Path) -> None:
     assert [entry.name for entry in model.graph.output] == [OUTPUT]
 
 
-@pytest.mark.parametrize("target", [target for target in INT8 if target.startswith("onnx:")])
+@pytest.mark.parametrize("target", [target for target in INT8 if target in IN_ONNX])
 def test_an_int8_onnx_engine_keeps_no_float_weight(target: str, file: Path) -> None:
     model = onnx.load(file)
     constants = {e.name: onnx.numpy_helper.to_array(e) for e in model.graph.initializer}

@@ -442,10 +442,34 @@ def test_lineage_leads_from_an_engine_to_split_and_pictures(chain: Chain) -> Non
     name = chain.engine("onnx:int8").parent.name
     call = call_lesiontk("lineage", name, "--json", workspace=chain.workspace)
     assert call.code == 0
-    expected = {"engine", "model", "calibration", "images", "split", "inspection", "dataset"}
-    assert list_kinds(call.document) == expected
+    data = {"images", "split", "inspection", "dataset"}
+    assert list_kinds(call.document) == {"engine", "model", "calibration", "ranges", *data}
     text = call_lesiontk("lineage", name, workspace=chain.workspace).out
     assert chain.folder("split").name in text
+
+
+def test_convert_writes_what_a_jetson_needs(copy: Path) -> None:
+    options = ("--to", "tensorrt:int8", "--target", "jetson-orin-jetpack6")
+    call = call_lesiontk("convert", *options, "--json", workspace=copy)
+    assert call.code == 0, call.err
+    engine = call.document["tensorrt:int8"]
+    assert engine["verification"]["passed"]
+    assert engine["examination"]["check"]["findings"] == []
+    kit = Path(engine["kits"]["jetson-orin-jetpack6"])
+    assert kit.parent == copy
+    document = json.loads((kit / "kit.json").read_text())
+    assert document["labels"] == LABELS
+    assert (kit / document["model"]).read_bytes() == Path(engine["path"]).read_bytes()
+    text = call_lesiontk("convert", *options, workspace=copy)  # nothing is made again
+    assert f"copy {kit} to it" in text.out.replace("\n", "")
+
+    bench = call_lesiontk("bench", str(engine["artefact"]), "--json", workspace=copy)
+    (row,) = [r for r in bench.document["rows"] if r["backend"] == "tensorrt"
+              and r["precision"] == "int8"]  # fmt: skip
+    assert [part["asked"] for part in row["execution"]] == ["TensorRT"]
+    refused = call_lesiontk("convert", "--to", "onnx:int8", *options[2:], workspace=copy)
+    assert refused.code == 2
+    assert "onnx:int8 is none; expected --to tensorrt:int8" in refused.err
 
 
 # ----------------------------------------------------------------------- gates
@@ -503,3 +527,42 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
     (failure,) = copy.glob("engine-*/failed.json")
     assert (failure.parent / "tflite_int8.tflite").is_file()
     assert not (failure.parent / "manifest.json").exists()
+    evidence = json.loads((failure.parent / "verification.json").read_text())
+    assert evidence["verification"]["passed"] is False
+    assert len(evidence["signal"]["worst"]) == 5
+    layers = (failure.parent / "layers.csv").read_text().splitlines()
+    assert len(layers) == 1 + evidence["signal"]["layers"]
+
+
+def test_every_precision_can_be_asked_for_and_is_then_benchmarked(copy: Path) -> None:
+    """Columns of the benchmark and the report come from the registry."""
+    wanted = ("tflite:int16x8", "tflite:float16", "tflite:dynamic_int8", "onnx:float16")
+    arguments = [part for target in wanted for part in ("--to", target)]
+    call = call_lesiontk("convert", *arguments, "--json", workspace=copy)
+    assert call.code == 0, call.err
+    assert tuple(call.document) == wanted
+    for target, engine in call.document.items():
+        assert engine["verification"]["passed"]
+        assert engine["verification"]["golden_agreement"]["n"] == 16
+        assert engine["signal"]["n"] == 16
+        assert (Path(engine["path"]).parent / "layers.csv").is_file()
+        assert engine["precision"] == target.partition(":")[2]
+    call = call_lesiontk("bench", "--json", workspace=copy)
+    assert call.code == 0, call.err
+    rows = {f"{row['backend']}:{row['precision']}": row for row in call.document["rows"]}
+    assert {*TARGETS, *wanted} <= set(rows)
+    for target in wanted:
+        assert rows[target]["versus_parent"]["parent"] == f"{target.partition(':')[0]}:float32"
+    call = call_lesiontk("report", "--json", workspace=copy)
+    assert call.code == 0, call.err
+    page = Path(call.document["report"]).read_text()
+    assert all(target in page for target in wanted)
+    assert "Signal kept by each layer" in page
+
+
+def test_weights_of_seven_bits_are_made_where_they_help_and_said(copy: Path) -> None:
+    call = call_lesiontk("quantize", "--int8", "--reduce-range", "--json", workspace=copy)
+    assert call.code == 0, call.err
+    bits = {target: e["quantization"]["weight_bits"] for target, e in call.document.items()}
+    assert bits == {"tflite:int8": 8, "onnx:int8": 7}
+    assert all(e["quantization"]["corrected_biases"] > 0 for e in call.document.values())

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.evaluate.verification import Check, Verification, verify_outputs
+from lesiontk.backends import list_targets, parse_target
+from lesiontk.evaluate.verification import (
+    Check,
+    Verification,
+    classify_precision,
+    verify_outputs,
+)
 from lesiontk.recipe import VerifyRule
 
 RULE = VerifyRule()
+PRECISIONS = ("float32", "float16", "int8", "dynamic_int8", "int16x8")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What an engine file is made of; by default all that any precision asks for."""
+
+    int8_weight_share: float = 1.0
+    float16_weight_share: float = 1.0
+    integer_operator_share: float = 1.0
+
+
 N, CLASSES = 200, 7
 Probabilities = NDArray[np.float32]
 
@@ -30,17 +49,16 @@ def with_noise(scale: float) -> Probabilities:
     return soft(LOGITS + np.random.default_rng(2).normal(0, scale, LOGITS.shape))
 
 
-def verify(child: Probabilities, precision: str, int8_weight_share: float = 1.0) -> Verification:
-    return verify_outputs(
-        PARENT, child, precision=precision, int8_weight_share=int8_weight_share, rule=RULE
-    )
+def verify(child: Probabilities, precision: str, shares: Shares | None = None) -> Verification:
+    structure = shares or Shares()
+    return verify_outputs(PARENT, child, precision=precision, structure=structure, rule=RULE)
 
 
 def failed(verification: Verification) -> list[str]:
     return [check.name for check in verification.checks if not check.passed]
 
 
-precisions = pytest.mark.parametrize("precision", ["float32", "int8"])
+precisions = pytest.mark.parametrize("precision", PRECISIONS)
 
 
 # ------------------------------------------------------------------------------ what passes
@@ -57,12 +75,16 @@ def test_the_parent_itself_passes(precision: str) -> None:
 
 def test_rounding_passes_as_float_and_noise_passes_as_int8() -> None:
     assert verify(with_noise(1e-4), "float32").passed
-    assert verify(with_noise(0.1), "int8").passed
+    assert verify(with_noise(0.03), "float16").passed
+    for precision in ("int8", "dynamic_int8", "int16x8"):
+        assert verify(with_noise(0.1), precision).passed
 
 
 def test_a_parent_that_is_constant_itself_excuses_its_child() -> None:
     parent = np.full((N, CLASSES), 1 / CLASSES, np.float32)
-    received = verify_outputs(parent, parent, precision="float32", int8_weight_share=0.0, rule=RULE)
+    received = verify_outputs(
+        parent, parent, precision="float32", structure=Shares(0, 0, 0), rule=RULE
+    )
     assert received.passed
 
 
@@ -71,7 +93,9 @@ def test_a_parent_that_is_constant_itself_excuses_its_child() -> None:
 
 def test_noise_that_int8_may_have_is_too_much_for_float() -> None:
     """The twin of the tests above."""
-    assert "mean probability drift" in failed(verify(with_noise(0.1), "float32"))
+    assert "mean probability drift" in failed(verify(with_noise(0.03), "float32"))
+    assert "mean probability drift" in failed(verify(with_noise(0.1), "float16"))
+    assert "mean probability drift" in failed(verify(with_noise(2), "int8"))
 
 
 @precisions
@@ -93,7 +117,7 @@ def test_one_answer_fails_even_where_it_agrees() -> None:
     parent = np.full((N, 2), [0.99, 0.01], np.float32)
     parent[0] = [0.985, 0.015]
     child = np.full((N, 2), [0.99, 0.01], np.float32)
-    received = verify_outputs(parent, child, precision="float32", int8_weight_share=0, rule=RULE)
+    received = verify_outputs(parent, child, precision="float32", structure=Shares(), rule=RULE)
     assert failed(received) == ["constant output"]
 
 
@@ -130,18 +154,76 @@ def test_images_in_another_order_fail(precision: str) -> None:
     assert "top-1 agreement" in failed(verify(PARENT[::-1], precision))
 
 
-def test_an_int8_engine_with_float_weights_fails_though_its_answers_are_right() -> None:
-    verification = verify(PARENT, "int8", int8_weight_share=0.0)
-    assert failed(verification) == ["share of int8 weights"]
-    assert failed(verify(PARENT, "int8", int8_weight_share=0.5)) == ["share of int8 weights"]
-    assert verify(PARENT, "int8", int8_weight_share=0.95).passed
-    assert verify(PARENT, "float32", int8_weight_share=0.0).passed
+@pytest.mark.parametrize("precision", ["int8", "dynamic_int8", "int16x8"])
+def test_an_int8_engine_with_float_weights_fails_though_its_answers_are_right(
+    precision: str,
+) -> None:
+    for share in (0.0, 0.5):
+        verification = verify(PARENT, precision, Shares(int8_weight_share=share))
+        assert failed(verification) == ["share of int8 weights"]
+    assert verify(PARENT, precision, Shares(int8_weight_share=0.95)).passed
+    assert verify(PARENT, "float32", Shares(int8_weight_share=0.0)).passed
+
+
+def test_a_float16_engine_with_wider_weights_fails() -> None:
+    verification = verify(PARENT, "float16", Shares(float16_weight_share=0.5))
+    assert failed(verification) == ["share of float16 weights"]
+    assert verify(PARENT, "float32", Shares(float16_weight_share=0.0)).passed
+
+
+def test_a_static_int8_engine_that_computes_in_float_fails() -> None:
+    """Its weights are int8 in the file alone; a dynamic one does so by intent."""
+    shares = Shares(integer_operator_share=0.1)
+    for precision in ("int8", "int16x8"):
+        assert failed(verify(PARENT, precision, shares)) == ["share of integer operators"]
+    assert verify(PARENT, "dynamic_int8", shares).passed
+
+
+@precisions
+def test_another_description_than_the_parents_fails(precision: str) -> None:
+    received = verify_outputs(
+        PARENT,
+        PARENT,
+        precision=precision,
+        structure=Shares(),
+        rule=RULE,
+        same_description=False,
+    )
+    assert failed(received) == ["parent's description"]
+
+
+@precisions
+def test_golden_pictures_are_judged_beside_the_others(precision: str) -> None:
+    def verify_golden(child: Probabilities) -> Verification:
+        return verify_outputs(
+            PARENT,
+            PARENT,
+            precision=precision,
+            structure=Shares(),
+            rule=RULE,
+            golden=(PARENT[:16], child),
+        )
+
+    assert verify_golden(PARENT[:16]).passed
+    assert verify_golden(PARENT[:16]).golden_agreement["n"] == 16
+    assert failed(verify_golden(PARENT[16:32])) == ["golden mean drift"]
+    assert failed(verify_golden(PARENT[:16] * np.float32(np.nan))) == ["share of finite outputs"]
+
+
+def test_a_precision_without_thresholds_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="'int4' has no class of thresholds"):
+        verify(PARENT, "int4")
+
+
+def test_every_precision_of_every_back_end_has_thresholds() -> None:
+    for target in list_targets():
+        assert classify_precision(parse_target(target)[1]) in ("float", "half", "int8")
 
 
 def test_the_rule_decides_how_near_is_near() -> None:
     child = with_noise(0.1)
     strict = VerifyRule(min_agreement_int8=1.0, max_mean_drift_int8=1e-6)
-    received = verify_outputs(PARENT, child, precision="int8", int8_weight_share=1.0, rule=strict)
+    received = verify_outputs(PARENT, child, precision="int8", structure=Shares(), rule=strict)
     assert set(failed(received)) == {"top-1 agreement", "mean probability drift"}
 
 

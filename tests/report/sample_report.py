@@ -211,6 +211,20 @@ def make_engine(target: str) -> dict[str, Any]:
         "target": target,
         "precision": precision,
         "float_operators": ["SOFTMAX -> out:0", "ODDITY -> in:0"] if int8 else [],
+        "quantization": {"weight_bits": 7, "activation_bits": 8, "corrected_biases": 3}
+        if int8
+        else {},
+        "signal": {
+            "n": 16,
+            "layers": 12,
+            "median_decibels": 33.25,
+            "worst": [
+                {"tensor": "logits/BiasAdd", "decibels": 19.96},
+                {"tensor": "block2/Relu", "decibels": 30.1},
+            ],
+        }
+        if int8
+        else None,
         "structure": {
             "weight_bytes": {"int8": 407_712, "float32": 16} if int8 else {"float32": 1_697_940},
             "operators": {"int8": 11, "float32": 1} if int8 else {"float32": 15},

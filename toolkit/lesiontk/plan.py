@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.convert_stage import ConvertConfig
+from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
@@ -72,11 +73,13 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     steps = _data_steps(recipe)
     models = _model_steps(recipe, [step.name for step in steps])
     model = models[-1].name
-    engines = _engine_steps(recipe, model)
+    conversions = _engine_steps(recipe, model)
+    engines = [step for step in conversions if step.stage == "convert"]
     if any("calibration" in step.parents for step in engines):
         # Before training, so that a list that cannot be drawn is not found out after it.
-        steps.append(Step("calibration", "calibrate", recipe.calibration, {"images": "images"}))
-    steps += [*models, *engines]
+        known = {role: role for role in ("images", "inspection")}
+        steps.append(Step("calibration", "calibrate", recipe.calibration, known))
+    steps += [*models, *conversions]
     evaluations = [
         Step(
             step.name.replace("engine", "evaluation", 1),
@@ -257,7 +260,10 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
 
 
 def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
-    """Return one step per target, with the targets that others are derived from put before them."""
+    """Return one step per target, with what it is derived from put before it.
+
+    That is another target, and for a calibrated one the ranges of that target's tensors.
+    """
     steps: dict[str, Step] = {}
     leaky = recipe.data.split.leaky
 
@@ -280,7 +286,17 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
                     "and this split leaks; expected `convert` with full-precision engines only."
                 )
             parents["calibration"] = "calibration"
-        config = ConvertConfig(target=target, verify=recipe.verify)
+            reader = derived_from.partition(":")[0]
+            if reader in BACKENDS and BACKENDS.get(reader).info.reads_tensors:
+                parents["ranges"] = f"ranges:{derived_from}"
+                shared = {role: parents[role] for role in ("source", "images", "calibration")}
+                steps[parents["ranges"]] = Step(parents["ranges"], "ranges", RangesConfig(), shared)
+        calibrated = backend.info.precisions[precision].calibrated
+        config = ConvertConfig(
+            target=target,
+            quantize=recipe.quantize if calibrated else None,
+            verify=recipe.verify,
+        )
         steps[name] = Step(name, "convert", config, parents)
         return name
 

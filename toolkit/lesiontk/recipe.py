@@ -125,19 +125,48 @@ class CalibrateConfig(StageConfig):
 
     images: int = Field(210, ge=8)
     draw: Literal["balanced", "natural"] = "balanced"
+    cover: tuple[Literal["site", "brightness"], ...] = Field(
+        ("site", "brightness"), description="what the images of each class are spread over"
+    )
     list: str | None = Field(None, description="a shipped list, or a CSV file, instead of a draw")
     observer: str = Field("min_max", description="one of the registered observers")
     seed: int = 7
 
+    @field_validator("cover", mode="before")
+    @classmethod
+    def _accept_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class QuantizeRule(StageConfig):
+    """How a calibrated engine is quantized, beyond the ranges."""
+
+    correct_bias: bool = Field(
+        True, description="let biases take back what rounded weights shift on average"
+    )
+    reduce_range: bool = Field(
+        False,
+        description="7-bit weights where a runtime's kernels overflow (ONNX Runtime on x86 CPUs "
+        "without VNNI)",
+    )
+
 
 class VerifyRule(StageConfig):
-    """How near an engine must be to its parent; measured on validation images."""
+    """How near an engine must be to its parent; measured on validation images.
+
+    ``float`` is for float32, ``half`` for float16, ``int8`` for all with weights of 8 bits.
+    """
 
     images: int = Field(256, ge=16)
     min_agreement_float: float = Field(0.99, ge=0, le=1)
     max_mean_drift_float: float = Field(1e-3, gt=0)
+    min_agreement_half: float = Field(0.98, ge=0, le=1)
+    max_mean_drift_half: float = Field(5e-3, gt=0)
     min_agreement_int8: float = Field(0.90, ge=0, le=1)
     max_mean_drift_int8: float = Field(0.05, gt=0)
+    signal_images: int = Field(
+        16, ge=0, description="images for the signal-to-noise ratio of each layer, 0 for none"
+    )
 
 
 class EvaluateRule(StageConfig):
@@ -171,6 +200,9 @@ class BenchRule(StageConfig):
     warmup: int = Field(10, ge=1)
     threads: int = Field(1, ge=1)
     repetition: int = Field(0, ge=0, description="another number measures anew")
+    provider: str | None = Field(
+        None, description="what ONNX Runtime is asked for, as CUDAExecutionProvider; default: CPU"
+    )
 
 
 class GateRule(StageConfig):
@@ -199,6 +231,7 @@ class Recipe(StageConfig):
         ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"),
         min_length=1,
     )
+    quantize: QuantizeRule = QuantizeRule()
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
     explain: ExplainRule = ExplainRule()

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.backends import is_engine_file, list_targets, open_engine
-from lesiontk.backends.convert_stage import engine_file, verification_rows, verify_engine
+from lesiontk.backends import is_engine_file, list_targets
+from lesiontk.backends.convert_stage import (
+    ask_parent,
+    engine_file,
+    verification_rows,
+    verify_engine,
+)
+from lesiontk.backends.tensorrt.kit_stage import KitConfig
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.data.images import open_images
@@ -16,6 +22,7 @@ from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import Recipe, VerifyRule, override_recipe, parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.stage import STAGES
 from lesiontk.store import Store
 from lesiontk.train.cluster import read_cluster
 from lesiontk.train.distribution import check_distribution
@@ -67,6 +74,31 @@ def convert_model(
     """Convert a model to the targets; what they are derived from is converted too."""
     plan, done = _continue_from(store, model, targets, overrides)
     return {target: build_step(plan, f"engine:{target}", store, done) for target in targets}
+
+
+def write_kits(
+    store: Store, engines: Mapping[str, Artefact], devices: Sequence[str]
+) -> dict[str, dict[str, Artefact]]:
+    """Return device -> target -> what the device needs to build that engine itself.
+
+    Raises `UsageError` for an unknown device, or if no engine is one of TensorRT.
+    """
+    fitting = {name: e for name, e in engines.items() if e.facts["backend"] == "tensorrt"}
+    if devices and not fitting:
+        raise UsageError(
+            f"--target {devices[0]} builds TensorRT engines, and {', '.join(engines)} is none; "
+            "expected --to tensorrt:int8, tensorrt:float16 or tensorrt:float32."
+        )
+    kits: dict[str, dict[str, Artefact]] = {}
+    for device in devices:
+        for name, engine in fitting.items():
+            kits.setdefault(device, {})[name] = store.build(
+                STAGES.get("kit")(),
+                KitConfig(target=device),
+                {"engine": engine, "images": store.parent(engine, "images")},
+                recipe=engine.manifest["recipe"],
+            )
+    return kits
 
 
 def benchmark_model(
@@ -236,8 +268,7 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
         images = open_images(store.parent(artefact, "images"))
         rule = VerifyRule(**artefact.manifest["config"]["verify"])
         pixels = images.pixels[verification_rows(images, rule)]
-        with open_engine(engine_file(store.parent(artefact, "source"))) as parent:
-            expected = parent.predict(pixels)
+        expected = ask_parent(engine_file(store.parent(artefact, "source")), pixels, 1)
         verification = verify_engine(expected, engine_file(artefact), pixels, rule, 1)
         findings["verification"] = verification.to_json()
         if not verification.passed:
@@ -286,8 +317,8 @@ def _continue_from(
     if late:
         raise UsageError(
             f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
-            "calibration, verify, evaluate, explain, bench or gate. `lesiontk train` takes the "
-            "others."
+            "calibration, quantize, verify, evaluate, explain, bench or gate. `lesiontk train` "
+            "takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
     recipe = recipe.model_copy(update={"convert": tuple(dict.fromkeys(targets))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesiontk.backends.backend import Backend, Engine
+from lesiontk.backends.onnx_file import read_backend_name
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, suggest
 from lesiontk.registry import Registry
 
@@ -12,6 +13,7 @@ BACKENDS: Registry[type[Backend]] = Registry("back end")
 BACKENDS.register("keras", "lesiontk.backends.keras_backend:KerasBackend")
 BACKENDS.register("tflite", "lesiontk.backends.tflite_backend:TFLiteBackend")
 BACKENDS.register("onnx", "lesiontk.backends.onnx_backend:ONNXBackend")
+BACKENDS.register("tensorrt", "lesiontk.backends.tensorrt.tensorrt_backend:TensorRTBackend")
 
 
 def list_targets() -> tuple[str, ...]:
@@ -38,8 +40,11 @@ def is_engine_file(reference: str) -> bool:
     return Path(reference).suffix in {backend.info.suffix for _, backend in BACKENDS.items()}
 
 
-def open_engine(path: Path | str, *, threads: int = 1) -> Engine:
-    """Open an engine file with the back end that its suffix belongs to.
+def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = None) -> Engine:
+    """Open an engine file with the back end that its suffix, or its description, names.
+
+    `provider` is asked for where the back end has a choice; `Engine.describe_execution` tells what
+    runs.
 
     Raises `DataError` for a missing file or an unknown suffix, `EnvironmentLacksError` if the back
     end cannot run here.
@@ -47,13 +52,24 @@ def open_engine(path: Path | str, *, threads: int = 1) -> Engine:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"engine file {path} does not exist.")
-    suffixes = {backend.info.suffix: backend for _, backend in BACKENDS.items()}
-    if path.suffix not in suffixes:
-        raise DataError(
-            f"{path.name} is no engine lesiontk knows; expected one of {', '.join(suffixes)}."
-        )
-    backend = suffixes[path.suffix]()
+    backend = _find_backend(path)()
     availability = backend.available()
     if not availability.available:
         raise EnvironmentLacksError(f"{path.name}: {availability.reason}")
+    if provider is not None:
+        return backend.open_on(provider, path, threads=threads)
     return backend.open(path, threads=threads)
+
+
+def _find_backend(path: Path) -> type[Backend]:
+    """Return the back end of a file; those that share a suffix are told apart by what it says."""
+    sharing: dict[str, list[str]] = {}
+    for name, backend in BACKENDS.items():
+        sharing.setdefault(backend.info.suffix, []).append(name)
+    if path.suffix not in sharing:
+        raise DataError(
+            f"{path.name} is no engine lesiontk knows; expected one of {', '.join(sharing)}."
+        )
+    names = sharing[path.suffix]
+    described = read_backend_name(path) if len(names) > 1 else None
+    return BACKENDS.get(described if described in names else names[0])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.distributions import check_distributions
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Availability, EngineSpec, Preprocessing
@@ -24,42 +27,78 @@ SPEC_KEY = "lesiontk"
 
 @dataclass(frozen=True, slots=True)
 class PrecisionInfo:
-    """Where a precision is derived from: ``model``, or another ``backend:precision``."""
+    """Where a precision is derived from: ``model``, or another ``backend:precision``.
+
+    `saturates` says that the runtime's 8-bit kernels overflow on some CPUs, so that it takes 7-bit
+    weights when told to.
+    """
 
     derived_from: str
     calibrated: bool = False
+    saturates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """A back end's name, precisions, file suffix, and the distributions it needs."""
+    """A back end's name, precisions, file suffix, and the distributions it needs.
+
+    `reads_tensors` says that it can tell what each tensor of a float engine is, so that ranges are
+    measured once for everything that is derived from that engine. `named_only` says that its
+    engines are for other machines: they are made where they are named, not with all the others.
+    """
 
     name: str
     precisions: Mapping[str, PrecisionInfo]
     suffix: str
     tools: tuple[str, ...]
+    reads_tensors: bool = False
+    named_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizationPlan:
     """What is quantized how; a back end realises all of it or refuses it.
 
-    Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric, per tensor,
-    ranges measured by `observer` on `images` uint8 [N, S, S, 3]. `keep_float` lists the operators
-    that stay in float32, by their name in the source graph.
+    Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric (symmetric where
+    the runtime knows nothing else), per tensor, ranges measured by `observer` on `images` uint8
+    [N, S, S, 3]. `keep_float` lists the operators that stay in float32, by their name in the source
+    graph. `ranges` are those of the source graph's tensors, by name, where they were measured
+    before. With `correct_bias`, biases take back what rounded weights shift on average; with
+    `reduce_range`, weights have 7 bits where `PrecisionInfo.saturates` says that it helps.
     """
 
     images: NDArray[np.uint8]
     observer: str
     keep_float: tuple[str, ...] = ("softmax",)
+    ranges: Mapping[str, tuple[float, float]] | None = None
+    correct_bias: bool = True
+    reduce_range: bool = False
+
+    def find_ranges(self, open_reader: Callable[[], TensorReader]) -> Ranges:
+        """Return the ranges measured before, or those measured now by what `open_reader` gives."""
+        if self.ranges is not None:
+            return dict(self.ranges)
+        images = (image[np.newaxis] for image in self.images)
+        return collect_ranges(open_reader(), images, self.observer)
+
+    def images_for_means(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield up to 64 of the images, evenly spread, each [1, S, S, 3]: means settle early."""
+        for row in np.linspace(0, len(self.images) - 1, min(64, len(self.images))).astype(int):
+            yield self.images[row][np.newaxis]
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionRecord:
-    """What a conversion did: the file it wrote, and and each operator left in float."""
+    """What a conversion did: the file it wrote, each operator left in float, and how it quantized.
+
+    `quantization` has plain values, such as ``weight_bits``; it is empty where nothing is.
+    `examination` is what the target's own tools say of the file (TensorRT's parser and builder).
+    """
 
     file: str
     float_operators: tuple[str, ...] = ()
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    examination: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +111,25 @@ class EngineStructure:
     @property
     def int8_weight_share(self) -> float:
         """Share of the weight *elements* that are stored in 8 bits, 0..1."""
-        sizes = {"int8": 1, "uint8": 1, "int32": 4, "float16": 2, "float32": 4}
+        return self._weight_share("int8", "uint8")
+
+    @property
+    def float16_weight_share(self) -> float:
+        """Share of the weight *elements* that are stored in float16, 0..1."""
+        return self._weight_share("float16")
+
+    @property
+    def integer_operator_share(self) -> float:
+        """Share of the operators that compute in integers, 0..1."""
+        total = sum(self.operators.values())
+        integer = sum(self.operators.get(kind, 0) for kind in ("int8", "uint8", "int16"))
+        return integer / total if total else 0.0
+
+    def _weight_share(self, *kinds: str) -> float:
+        sizes = {"int8": 1, "uint8": 1, "float16": 2, "float32": 4}  # no int32 or int64: biases
         elements = {k: v / sizes[k] for k, v in self.weight_bytes.items() if k in sizes}
-        elements.pop("int32", None)  # biases
         total = sum(elements.values())
-        return (elements.get("int8", 0) + elements.get("uint8", 0)) / total if total else 0.0
+        return sum(elements.get(kind, 0.0) for kind in kinds) / total if total else 0.0
 
 
 class Engine(ABC):
@@ -103,6 +156,10 @@ class Engine(ABC):
     @abstractmethod
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return probabilities [N, C]; N is at least one."""
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        """Return which provider or delegate was asked for and which one runs the graph."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing to release
         """Release what the engine holds."""
@@ -162,9 +219,38 @@ class Backend(ABC):
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         """Load an engine file."""
 
+    def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
+        """Load an engine file, asking for an execution provider; most back ends have one only."""
+        return self.open(path, threads=threads)
+
     @abstractmethod
     def inspect(self, path: Path) -> EngineStructure:
         """Return what the file is made of, read from the file itself."""
+
+    def read_tensors(self, path: Path) -> TensorReader:
+        """Return what gives every float tensor of a float engine for one image.
+
+        Only where `BackendInfo.reads_tensors` says so.
+        """
+        raise NotImplementedError(f"{self.info.name} does not read tensors of {path.name}")
+
+    def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
+        """Return readers of a float engine and of one derived from it, with names that agree.
+
+        Only where `BackendInfo.reads_tensors` says so. Quantized activations come as real values.
+        """
+        return self.read_tensors(parent), self.read_tensors(child)
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        """Return the quantized activations as the file has them; none where it cannot be told."""
+        return ()
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        """Return what its runtime was asked for here and what ran, tried on a tiny graph.
+
+        Only for a back end that is available; most have nothing to choose from.
+        """
+        return ()
 
 
 def dump_spec(spec: EngineSpec) -> str:

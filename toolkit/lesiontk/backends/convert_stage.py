@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,19 +13,31 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, open_engine, parse_target
 from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.quantized_tensors import FILE as TENSORS
+from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
+from lesiontk.backends.ranges_stage import read_measured
 from lesiontk.calibration.calibrate_stage import calibration_rows
-from lesiontk.data.images import ImageSet, open_images
+from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import GateFailedError
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.evaluate.verification import Verification, verify_outputs
-from lesiontk.recipe import VerifyRule
-from lesiontk.records import Artefact
+from lesiontk.recipe import QuantizeRule, VerifyRule
+from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+LAYERS = "layers.csv"
+"""The signal-to-noise ratio of every layer, in the parent's order."""
 
 
 class ConvertConfig(StageConfig):
-    """The target ``backend:precision`` and how near to its parent it must be."""
+    """The target ``backend:precision``, how it is quantized, and how near to its parent it must be.
+
+    `quantize` is None where the target is not calibrated.
+    """
 
     target: str
+    quantize: QuantizeRule | None = None
     verify: VerifyRule
 
 
@@ -34,8 +46,13 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=1,
-        accepts={"source": "model|engine", "images": "images", "calibration": "calibration"},
+        version=2,
+        accepts={
+            "source": "model|engine",
+            "images": "images",
+            "calibration": "calibration",
+            "ranges": "ranges",
+        },
         produces="engine",
         config=ConvertConfig,
         tools=(
@@ -56,14 +73,22 @@ class ConvertStage(Stage):
         source = engine_file(parents["source"])
         images = open_images(parents["images"])
         plan = None
+        measured = read_measured(parents["ranges"]) if "ranges" in parents else {}
         if "calibration" in parents:
             listed = calibration_rows(parents["calibration"], images)
             observer = str(parents["calibration"].facts["observer"])
-            plan = QuantizationPlan(images.pixels[listed], observer)
+            ranges = {name: (tensor.low, tensor.high) for name, tensor in measured.items()}
+            rule = config.quantize or QuantizeRule()
+            plan = QuantizationPlan(
+                images.pixels[listed],
+                observer,
+                ranges=ranges or None,
+                correct_bias=rule.correct_bias,
+                reduce_range=rule.reduce_range and backend.info.precisions[precision].saturates,
+            )
         rows = verification_rows(images, config.verify)
-        with open_engine(source, threads=context.threads) as parent:
-            spec = replace(parent.spec, backend=name, precision=precision)
-            expected = parent.predict(images.pixels[rows])
+        expected = ask_parent(source, images.pixels[rows], context.threads)
+        spec = replace(expected.spec, backend=name, precision=precision)
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
@@ -73,9 +98,23 @@ class ConvertStage(Stage):
         evidence = {
             "target": config.target,
             "float_operators": list(record.float_operators),
+            "quantization": dict(record.quantization),
             "structure": asdict(backend.inspect(path)),
             "verification": verification.to_json(),
+            "signal": None,
+            "examination": dict(record.examination),
         }
+        tensors = backend.list_quantized_tensors(path)
+        if tensors:
+            write_tensor_rows(context.directory / TENSORS, list_tensor_rows(tensors, measured))
+        shown = images.pixels[spread_rows(rows, config.verify.signal_images)]
+        if len(shown) and _is_comparable(parents["source"], config.target):
+            signal = measure_signal(
+                *backend.read_both(source, path), (x[np.newaxis] for x in shown)
+            )
+            evidence["signal"] = signal.to_json()
+            layers = [asdict(layer) for layer in signal.layers]
+            write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
         (context.directory / "verification.json").write_text(json.dumps(evidence, indent=1) + "\n")
         if not verification.passed:
             raise GateFailedError(
@@ -107,22 +146,55 @@ def verification_rows(images: ImageSet, rule: VerifyRule) -> NDArray[np.int64]:
     return images.draw_stratified("validation", rule.images, seed=0)
 
 
+def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return up to `count` of the rows, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
+
+def _is_comparable(source: Artefact, target: str) -> bool:
+    """Whether an engine was derived from one of its own back end, layer by layer."""
+    name = target.partition(":")[0]
+    same = source.kind == "engine" and source.facts["backend"] == name
+    return same and BACKENDS.get(name).info.reads_tensors
+
+
+@dataclass(frozen=True, slots=True)
+class ParentAnswers:
+    """A parent's description, and its probabilities [N, C] of images and of the golden pictures."""
+
+    spec: EngineSpec
+    outputs: NDArray[np.float32]
+    golden: NDArray[np.float32]
+
+
+def ask_parent(source: Path, pixels: NDArray[np.uint8], threads: int) -> ParentAnswers:
+    """Return what a model or engine answers to `pixels` and to the golden pictures."""
+    with open_engine(source, threads=threads) as parent:
+        pictures = golden_images(parent.spec.preprocessing.image_size)
+        return ParentAnswers(parent.spec, parent.predict(pixels), parent.predict(pictures))
+
+
 def verify_engine(
-    expected: NDArray[np.float32],
+    expected: ParentAnswers,
     child: Path,
     pixels: NDArray[np.uint8],
     rule: VerifyRule,
     threads: int,
 ) -> Verification:
-    """Compare an engine file with its parent's probabilities `expected` of the same pixels."""
+    """Compare an engine file with its parent's answers to the same pixels."""
     with open_engine(child, threads=threads) as engine:
+        spec = engine.spec
         received = engine.predict(pixels)
-        precision = engine.spec.precision
-        backend = BACKENDS.get(engine.spec.backend)()
+        golden = engine.predict(golden_images(spec.preprocessing.image_size))
     return verify_outputs(
-        expected,
+        expected.outputs,
         received,
-        precision=precision,
-        int8_weight_share=backend.inspect(child).int8_weight_share,
+        precision=spec.precision,
+        structure=BACKENDS.get(spec.backend)().inspect(child),
         rule=rule,
+        same_description=all(
+            getattr(spec, name) == getattr(expected.spec, name)
+            for name in ("labels", "preprocessing", "task", "split_hash")
+        ),
+        golden=(expected.golden, golden),
     )

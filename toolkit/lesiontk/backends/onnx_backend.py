@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,37 +21,52 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
-from lesiontk.calibration.ranges import collect_ranges
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.onnx_provider import CPU, describe_provider, is_listed, try_providers
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.calibration.ranges import TensorReader
+from lesiontk.errors import DataError
 from lesiontk.records import EngineSpec
 
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
              "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
 
+LIMIT, REDUCED_LIMIT = 127, 64
+"""The largest weight as ONNX Runtime stores it, in 8 bits and in its reduced range."""
+
 
 class ONNXEngine(Engine):
-    """Runs an ``.onnx`` file, one image at a time, on ONNX Runtime's CPU provider."""
+    """Runs an ``.onnx`` file, one image at a time, on ONNX Runtime.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    It asks for `provider`; where that fails to load, ONNX Runtime takes the CPU, and
+    `describe_execution` tells. `entries` are further settings of the session.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        provider: str = CPU,
+        entries: Mapping[str, str] | None = None,
+    ) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        provider = "CPUExecutionProvider"
+        for key, value in (entries or {}).items():
+            options.add_session_config_entry(key, value)
+        providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its exceptions share no public base class
             raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
-        if session.get_providers() != [provider]:
-            raise EnvironmentLacksError(
-                f"ONNX Runtime fell back to {session.get_providers()}; expected {provider}."
-            )
         super().__init__(
             parse_spec(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY), path)
         )
         self._session = session
+        self._execution = describe_provider(session, provider)
         self._input = session.get_inputs()[0].name
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -60,6 +76,9 @@ class ONNXEngine(Engine):
                 for row in range(len(images))
             ]
         )
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return (self._execution,)
 
     def close(self) -> None:
         self._session = None
@@ -72,10 +91,12 @@ class ONNXBackend(Backend):
         name="onnx",
         precisions={
             "float32": PrecisionInfo(derived_from="tflite:float32"),
-            "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True),
+            "float16": PrecisionInfo(derived_from="onnx:float32"),
+            "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True, saturates=True),
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime", "tf2onnx"),
+        reads_tensors=True,
     )
 
     def _convert(
@@ -88,22 +109,63 @@ class ONNXBackend(Backend):
     ) -> ConversionRecord:
         import onnx
 
-        from lesiontk.backends.onnx_graph import embed_spec, quantized_operators
+        from lesiontk.backends.onnx_graph import (
+            check_no_float_weights,
+            embed_spec,
+            quantized_operators,
+        )
 
         left: tuple[str, ...] = ()
-        if quantization is None:
+        facts: dict[str, Any] = {}
+        if precision == "float32":
             model = convert_tflite(source)
+        elif quantization is None:
+            model = halve(onnx.load(source))
         else:
-            model = quantize_static(onnx.load(source), quantization)
+            model, facts = quantize_static(onnx.load(source), quantization)
+            check_no_float_weights(model)
             left = tuple(f"{node.op_type} {node.name}" for node in quantized_operators(model)[1])
         embed_spec(model, dump_spec(spec))
         onnx.checker.check_model(model, full_check=True)
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
-        return ConversionRecord(name, left)
+        return ConversionRecord(name, left, facts)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)
+
+    def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
+        return ONNXEngine(path, threads, provider)
+
+    def read_tensors(self, path: Path) -> TensorReader:
+        import onnx
+
+        return tensor_reader(onnx.load(path))
+
+    def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
+        import onnx
+
+        from lesiontk.backends.onnx_layers import match_tensors
+
+        models = onnx.load(parent), onnx.load(child)
+        matched = match_tensors(*models)
+        read_child = tensor_reader(models[1])
+
+        def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+            values = read_child(image)
+            return {name: values[own] for name, own in matched.items() if own in values}
+
+        return tensor_reader(models[0]), read
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx_graph import quantized_activations
+
+        return quantized_activations(onnx.load(path))
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        return try_providers()
 
     def inspect(self, path: Path) -> EngineStructure:
         import onnx
@@ -128,25 +190,39 @@ def convert_tflite(path: Path) -> Any:
     return model
 
 
-def quantize_static(model: Any, plan: QuantizationPlan) -> Any:
-    """Return the Q/DQ int8 model derived from a float32 one.
+def halve(model: Any) -> Any:
+    """Return the float16 model derived from a float32 one; border and Softmax stay float32.
+
+    ONNX Runtime computes in float16 where its provider can, which on an x86 CPU it cannot: there it
+    halves the file, not the time.
+    """
+    from lesiontk.backends.tensorrt.float16 import convert_to_float16
+
+    convert_to_float16(model)
+    del model.graph.value_info[:]
+    return model
+
+
+def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, Any]]:
+    """Return the Q/DQ int8 model derived from a float32 one, and what is to be recorded of it.
 
     Activations are uint8 and weights int8, the pair that ONNX Runtime's x86 and ARM kernels take
-    directly; the input's own bytes are the first quantized tensor.
+    directly; the input's own bytes are the first quantized tensor. On x86 without VNNI two products
+    of 8 bits overflow 16; with 7-bit weights (`reduce_range`) they do not.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    from lesiontk.backends.onnx_graph import INPUT, expose_tensors, set_byte_input
+    from lesiontk.backends.onnx_bias_correction import correct_biases
+    from lesiontk.backends.onnx_graph import set_byte_input
     from lesiontk.backends.onnx_graph import strip_normalisation as strip
 
-    session, names = _open_exposed(*expose_tensors(model))
-
-    def run(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, session.run(names, {INPUT: image}), strict=True))
-
-    ranges = collect_ranges(run, (image[np.newaxis] for image in plan.images), plan.observer)
+    ranges = plan.find_ranges(lambda: tensor_reader(model))
+    corrected = 0
+    if plan.correct_bias:
+        limit = REDUCED_LIMIT if plan.reduce_range else LIMIT
+        corrected = correct_biases(model, tensor_reader(model), plan.images_for_means(), limit)
     stripped = strip(model)
     ranges[stripped.tensor] = stripped.quantization.range()
     data = {
@@ -157,7 +233,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> Any:
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=False,
+        reduce_range=plan.reduce_range,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
@@ -170,7 +246,23 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> Any:
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     set_byte_input(quantized, stripped)
-    return quantized
+    return quantized, {
+        "weight_bits": 7 if plan.reduce_range else 8,
+        "activation_bits": 8,
+        "corrected_biases": corrected,
+    }
+
+
+def tensor_reader(model: Any) -> TensorReader:
+    """Return a function that gives every float tensor of a float model for one image."""
+    from lesiontk.backends.onnx_graph import INPUT, expose_tensors
+
+    session, names = _open_exposed(*expose_tensors(model))
+
+    def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(names, {INPUT: image}), strict=True))
+
+    return read
 
 
 def _open_exposed(model: Any, names: list[str]) -> tuple[Any, list[str]]:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.errors import DataError
 
 FOLDABLE: Final[dict[str, Literal["mul", "add"]]] = {"Mul": "mul", "Add": "add"}
@@ -175,17 +176,22 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
 
 
 def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Return a copy in which each float32 tensor that a node makes is an output; their names."""
+    """Return a copy in which each float tensor that a node makes is an output; their names.
+
+    Constants that are dequantized are none.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
     known = {entry.name: entry for entry in copy.graph.value_info}
     present = {entry.name for entry in copy.graph.output}
+    constants = {entry.name for entry in copy.graph.initializer}
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16)
     names = [
         name
         for node in copy.graph.node
+        if not (node.op_type == "DequantizeLinear" and node.input[0] in constants)
         for name in node.output
-        if name in present
-        or (name in known and known[name].type.tensor_type.elem_type == TensorProto.FLOAT)
+        if name in present or (name in known and known[name].type.tensor_type.elem_type in kinds)
     ]
     copy.graph.output.extend(known[name] for name in names if name not in present)
     return copy, names
@@ -216,6 +222,29 @@ def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:
         kind = {"float": "float32"}.get(kind, kind)
         sizes[kind] = sizes.get(kind, 0) + numpy_helper.to_array(entry).nbytes
     return sizes
+
+
+def check_no_float_weights(model: onnx.ModelProto) -> None:
+    """Raise `DataError` if a layer of a quantized graph reads float weights, or a copy is left.
+
+    A constant that no node reads takes its bytes in the file and says nothing.
+    """
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    constants = {entry.name: entry for entry in graph.initializer}
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
+            continue
+        weight = node.input[1]
+        maker = makers.get(weight)
+        stored = constants.get(maker.input[0]) if maker is not None else None
+        dequantized = maker is not None and maker.op_type == "DequantizeLinear"
+        if weight in constants or (dequantized and stored is None):
+            raise DataError(f"{node.op_type} {node.name} has float weights; expected int8.")
+    read = {name for node in graph.node for name in node.input}
+    left = [name for name in constants if name not in read]
+    if left:
+        raise DataError(f"the graph holds {', '.join(left[:3])}, which no node reads.")
 
 
 def quantized_operators(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
@@ -249,3 +278,28 @@ def quantized_operators(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
         )
         (quantized if is_quantized else floating).append(node)
     return quantized, floating
+
+
+def quantized_activations(model: onnx.ModelProto) -> tuple[QuantizedTensor, ...]:
+    """Return the tensors that come through DequantizeLinear with one scale, constants left out.
+
+    Each is called after the tensor that was quantized, and the input after itself.
+    """
+    graph = model.graph
+    constants = {entry.name: entry for entry in graph.initializer}
+    sources = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    found: dict[str, QuantizedTensor] = {}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] in constants:
+            continue
+        scale = numpy_helper.to_array(constants[node.input[1]])
+        if scale.size != 1:
+            continue
+        zero_point = np.zeros((), np.uint8)  # what ONNX takes where none is given
+        if len(node.input) > 2 and node.input[2]:
+            zero_point = numpy_helper.to_array(constants[node.input[2]])
+        name = sources.get(node.input[0], node.input[0].removesuffix("_QuantizeLinear_Output"))
+        found[name] = QuantizedTensor(
+            name, str(zero_point.dtype), float(scale.flat[0]), int(zero_point.flat[0])
+        )
+    return tuple(found.values())

@@ -1,13 +1,10 @@
-"""Back end ``tflite`` (LiteRT): converted from Keras once, int8 derived from the float file."""
+"""Back end ``tflite`` (LiteRT): converted from Keras once, all else derived from that file."""
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,9 +22,10 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
-from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.execution import Execution
 from lesiontk.backends.keras_backend import load_model
-from lesiontk.calibration.ranges import Ranges, collect_ranges
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_tensorflow
 from lesiontk.native_output import hold_native_output
@@ -54,6 +52,7 @@ class TFLiteEngine(Engine):
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error
         super().__init__(parse_spec(extract_spec(content), path))
+        _check_labels(content, self.spec, path)
         self._interpreter = interpreter
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
@@ -66,21 +65,30 @@ class TFLiteEngine(Engine):
             outputs[row] = self._interpreter.get_tensor(self._output)[0]
         return outputs
 
+    def describe_execution(self) -> tuple[Execution, ...]:
+        from lesiontk.backends.litert_delegate import describe_xnnpack
+
+        return (describe_xnnpack(self._interpreter),)
+
     def close(self) -> None:
         self._interpreter = None
 
 
 class TFLiteBackend(Backend):
-    """LiteRT's interpreter; ai-edge-quantizer for int8."""
+    """LiteRT's interpreter; ai-edge-quantizer for what is below float32."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="tflite",
         precisions={
             "float32": PrecisionInfo(derived_from="model"),
+            "float16": PrecisionInfo(derived_from="tflite:float32"),
+            "dynamic_int8": PrecisionInfo(derived_from="tflite:float32"),
             "int8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
+            "int16x8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
         },
         suffix=".tflite",
         tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),
+        reads_tensors=True,
     )
 
     def _convert(
@@ -92,16 +100,19 @@ class TFLiteBackend(Backend):
         out: Path,
     ) -> ConversionRecord:
         from lesiontk.backends.tflite_graph import embed_spec
+        from lesiontk.backends.tflite_metadata import embed_metadata
+        from lesiontk.backends.tflite_quantization import list_float_operators
 
         left: tuple[str, ...] = ()
-        if quantization is None:
+        facts: dict[str, Any] = {}
+        if precision == "float32":
             content = convert_keras(source)
         else:
-            content = quantize_static(source.read_bytes(), quantization)
-            left = _float_operators(content)
+            content, facts = derive(source.read_bytes(), precision, quantization)
+            left = list_float_operators(content, precision)
         name = f"tflite_{precision}.tflite"
-        (out / name).write_bytes(embed_spec(content, dump_spec(spec)))
-        return ConversionRecord(name, left)
+        (out / name).write_bytes(embed_metadata(embed_spec(content, dump_spec(spec)), spec))
+        return ConversionRecord(name, left, facts)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return TFLiteEngine(path, threads)
@@ -123,6 +134,36 @@ class TFLiteBackend(Backend):
                     operators[kind] += 1
         return EngineStructure(dict(weights), dict(operators))
 
+    def read_tensors(self, path: Path) -> TensorReader:
+        from lesiontk.backends.tflite_tensors import tensor_reader
+
+        return tensor_reader(path.read_bytes())
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        from lesiontk.backends.tflite_graph import quantized_activations
+
+        return quantized_activations(path.read_bytes())
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        from lesiontk.backends.litert_delegate import try_xnnpack
+
+        return (try_xnnpack(),)
+
+
+def _check_labels(content: bytes, spec: EngineSpec, path: Path) -> None:
+    """Raise `DataError` unless mobile tools read the same labels from the file."""
+    from lesiontk.backends.tflite_metadata import read_labels
+
+    try:
+        labels = read_labels(content)
+    except DataError as error:
+        raise DataError(f"{path.name} is damaged: {error}") from error
+    if labels is not None and labels != spec.labels:
+        raise DataError(
+            f"{path.name} has the labels {', '.join(labels)} for mobile tools and "
+            f"{', '.join(spec.labels)} for lesiontk; convert the model again."
+        )
+
 
 def convert_keras(path: Path) -> bytes:
     """Return the float32 flatbuffer of a ``.keras`` file: uint8 [1, S, S, 3] to probabilities."""
@@ -141,93 +182,25 @@ def convert_keras(path: Path) -> bytes:
         return bytes(converter.convert())
 
 
-def quantize_static(content: bytes, plan: QuantizationPlan) -> bytes:
-    """Return the int8 flatbuffer derived from a float32 one.
-
-    The input's normalisation becomes the uint8 input's scale and zero point. Softmax stays in
-    float: on a few logits it costs nothing, and int8 probabilities come in steps of 1/256.
-    """
-    from ai_edge_quantizer import quantizer, recipe_manager
-    from ai_edge_quantizer.qtyping import TFLOperationName
-
-    from lesiontk.backends.tflite_graph import set_byte_input, strip_normalisation
-
-    run = tensor_reader(content)
-    ranges = collect_ranges(run, (image[np.newaxis] for image in plan.images), plan.observer)
-    core, byte_input = strip_normalisation(content)
-    _set_input_range(core, ranges, byte_input)
-    manager = recipe_manager.RecipeManager()
-    manager.add_static_config(
-        regex=".*",
-        operation_name=TFLOperationName.ALL_SUPPORTED,
-        activation_num_bits=8,
-        weight_num_bits=8,
+def derive(
+    content: bytes, precision: str, plan: QuantizationPlan | None
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the flatbuffer of a reduced precision, derived from the float32 one, and its facts."""
+    from lesiontk.backends.tflite_quantization import (
+        ACTIVATION_BITS,
+        halve_weights,
+        quantize_dynamic,
+        quantize_static,
     )
-    # The border stays float here: the input gets its byte scale below, the output is Softmax's.
-    for name in ("input", "output", *plan.keep_float):
-        manager.add_quantization_config(
-            regex=".*",
-            operation_name=TFLOperationName[name.upper()],
-            algorithm_key="no_quantize",
-        )
-    job = quantizer.Quantizer(bytearray(core), manager.get_quantization_recipe())
-    statistics = {
-        name: {"min": np.full((1, 1, 1, 1), low), "max": np.full((1, 1, 1, 1), high)}
-        for name, (low, high) in ranges.items()
+
+    if precision == "float16":
+        return halve_weights(content), {}
+    if plan is None:
+        return quantize_dynamic(content), {"weight_bits": 8}
+    bits = ACTIVATION_BITS[precision]
+    quantized, corrected = quantize_static(content, plan, bits)
+    return quantized, {
+        "weight_bits": 8,
+        "activation_bits": bits,
+        "corrected_biases": corrected,
     }
-    # Told not to, it still draws a bar for large models.
-    silence = io.StringIO()
-    with redirect_stdout(silence), redirect_stderr(silence), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = job.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
-    return set_byte_input(bytes(result.quantized_model), byte_input)
-
-
-def tensor_reader(content: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
-    """Return a function that gives every float tensor of a float flatbuffer for one image."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that keeping all tensors takes memory
-        interpreter = Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-    interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]["index"]
-    written = {int(index) for node in interpreter._get_ops_details() for index in node["outputs"]}
-    tensors = [
-        (detail["name"], detail["index"])
-        for detail in interpreter.get_tensor_details()
-        if detail["index"] in written and detail["dtype"] == np.float32
-    ]
-
-    def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        interpreter.set_tensor(entry, image)
-        interpreter.invoke()
-        return {name: interpreter.get_tensor(index) for name, index in tensors}
-
-    return read
-
-
-def _set_input_range(core: bytes, ranges: Ranges, byte_input: InputQuantization) -> None:
-    """Give the stripped graph's input the range of all 256 byte values, so that none is changed."""
-    from lesiontk.backends.tflite_graph import read_model
-
-    graph = read_model(core).subgraphs[0]
-    name = graph.tensors[graph.inputs[0]].name.decode()
-    ranges[name] = byte_input.range()
-
-
-def _float_operators(content: bytes) -> tuple[str, ...]:
-    from lesiontk.backends.tflite_graph import TYPE_NAMES, operator_name, read_model
-
-    model = read_model(content)
-    graph = model.subgraphs[0]
-    return tuple(
-        f"{operator_name(model, op)} -> {graph.tensors[op.outputs[0]].name.decode()}"
-        for op in graph.operators
-        if TYPE_NAMES[graph.tensors[op.outputs[0]].type] == "float32"
-        and operator_name(model, op) != "DEQUANTIZE"
-    )

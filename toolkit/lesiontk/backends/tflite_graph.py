@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.quantized_tensors import STORED, QuantizedTensor
 from lesiontk.errors import DataError
 
 FOLDABLE: Final[dict[str, Literal["mul", "add"]]] = {"MUL": "mul", "ADD": "add"}
@@ -79,7 +81,8 @@ def strip_normalisation(content: bytes) -> tuple[bytes, InputQuantization]:
 def set_byte_input(content: bytes, quantization: InputQuantization) -> bytes:
     """Return the graph with its float32 input turned into a quantized uint8 input.
 
-    The QUANTIZE operator that follows then maps bytes to int8, exactly where the scales agree.
+    The QUANTIZE operator that follows then maps bytes to int8, exactly where the scales agree. To
+    int16 it cannot; there a DEQUANTIZE is put before it.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -89,32 +92,106 @@ def set_byte_input(content: bytes, quantization: InputQuantization) -> bytes:
         names = [operator_name(model, op) for op in users]
         raise DataError(f"the quantized graph's input feeds {names}; expected one QUANTIZE.")
     tensor = graph.tensors[index]
-    tensor.type = schema.TensorType.UINT8
     parameters = schema.QuantizationParametersT()
     parameters.scale = [quantization.scale]
     parameters.zeroPoint = [quantization.zero_point]
+    if graph.tensors[users[0].outputs[0]].type == schema.TensorType.INT16:
+        _insert_dequantize(model, graph, users[0])
+    tensor.type = schema.TensorType.UINT8
     tensor.quantization = parameters
     return dump_model(model)
 
 
-def embed_spec(content: bytes, text: str) -> bytes:
-    """Return the flatbuffer with `text` as the metadata entry ``lesiontk``."""
+def _insert_dequantize(model: Any, graph: Any, reader: Any) -> None:
+    """Put a DEQUANTIZE between the graph's input and its only reader."""
+    (index,) = graph.inputs
+    real = copy.copy(graph.tensors[index])
+    real.name = f"{real.name.decode()}/real"
+    graph.tensors.append(real)
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 2  # the first that takes uint8 was 1; 2 is what converters write
+    model.operatorCodes.append(code)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
+    graph.operators.insert(graph.operators.index(reader), operator)
+    reader.inputs = [len(graph.tensors) - 1]
+
+
+def allow_any_scale(content: bytes) -> bytes:
+    """Return the int16 graph with additions that take scales other than powers of two.
+
+    The schema's default is that all int16 scales are powers of two. Taken at its word, LiteRT's ADD
+    and SUB refuse other scales, or reckon with the nearest power.
+    """
     model = read_model(content)
-    model.metadata = [entry for entry in model.metadata or [] if entry.name.decode() != SPEC_KEY]
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if operator_name(model, operator) in ("ADD", "SUB"):
+                operator.builtinOptions.potScaleInt16 = False
+    return dump_model(model)
+
+
+def quantized_activations(content: bytes) -> tuple[QuantizedTensor, ...]:
+    """Return the tensors that operators write, and the input, where they are quantized."""
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    written = [*graph.inputs, *(index for op in graph.operators for index in op.outputs)]
+    found = []
+    for index in dict.fromkeys(int(index) for index in written):
+        tensor = graph.tensors[index]
+        parameters = tensor.quantization
+        if parameters is None or parameters.scale is None or len(parameters.scale) != 1:
+            continue
+        if TYPE_NAMES[tensor.type] not in STORED:
+            continue
+        scale, zero_point = float(parameters.scale[0]), int(parameters.zeroPoint[0])
+        name = tensor.name.decode()
+        found.append(QuantizedTensor(name, TYPE_NAMES[tensor.type], scale, zero_point))
+    return tuple(found)
+
+
+def drop_unused_buffers(model: Any) -> None:
+    """Empty the buffers that neither a tensor nor a metadata entry refers to, in place."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in used:
+            buffer.data = None
+
+
+def set_metadata(content: bytes, name: str, data: bytes) -> bytes:
+    """Return the flatbuffer with `data` as the metadata entry `name`, in the place of an older."""
+    model = read_model(content)
+    model.metadata = [entry for entry in model.metadata or [] if entry.name.decode() != name]
+    drop_unused_buffers(model)
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    buffer.data = np.frombuffer(data, np.uint8)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
-    entry.name = SPEC_KEY
+    entry.name = name
     entry.buffer = len(model.buffers) - 1
     model.metadata.append(entry)
     return dump_model(model)
 
 
-def extract_spec(content: bytes) -> str | None:
-    """Return the text of the metadata entry ``lesiontk``, or None."""
+def read_metadata(content: bytes, name: str) -> bytes | None:
+    """Return the data of a metadata entry, or None."""
     model = read_model(content)
     for entry in model.metadata or []:
-        if entry.name.decode() == SPEC_KEY:
-            return bytes(model.buffers[entry.buffer].data).decode()
+        if entry.name.decode() == name:
+            data = model.buffers[entry.buffer].data
+            return b"" if data is None else bytes(data)
     return None
+
+
+def embed_spec(content: bytes, text: str) -> bytes:
+    """Return the flatbuffer with `text` as the metadata entry ``lesiontk``."""
+    return set_metadata(content, SPEC_KEY, text.encode())
+
+
+def extract_spec(content: bytes) -> str | None:
+    """Return the text of the metadata entry ``lesiontk``, or None."""
+    data = read_metadata(content, SPEC_KEY)
+    return None if data is None else data.decode()

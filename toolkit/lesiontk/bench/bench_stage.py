@@ -45,7 +45,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=2,
+        version=3,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -161,6 +161,7 @@ def _row(
         "latency_ms": mine.latency_json(),
         "size_bytes": mine.size_bytes,
         "peak_memory_bytes": mine.peak_memory_bytes,
+        "execution": list(mine.execution),
         "n": judged["n"],
         "lesions": judged["lesions"],
         "metrics": judged["metrics"],

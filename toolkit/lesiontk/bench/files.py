@@ -45,6 +45,7 @@ def benchmark_files(
                 "latency_ms": result.latency_json(),
                 "size_bytes": result.size_bytes,
                 "peak_memory_bytes": result.peak_memory_bytes,
+                "execution": list(result.execution),
                 "n": None,
                 "metrics": None,
                 "versus_parent": None,

@@ -20,18 +20,25 @@ from numpy.typing import NDArray
 
 
 def time_engines(
-    engines: dict[str, str], images: NDArray[np.uint8], *, rounds: int, warmup: int, threads: int
-) -> dict[str, list[float]]:
-    """Return engine name -> latencies in ms, one a round; `engines` maps names to files.
+    engines: dict[str, str],
+    images: NDArray[np.uint8],
+    *,
+    rounds: int,
+    warmup: int,
+    threads: int,
+    provider: str | None = None,
+) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]]]:
+    """Return engine name -> latencies in ms, one a round, and engine name -> what ran it.
 
-    Each round gives the same image to every engine, starting with another engine each time.
+    `engines` maps names to files. Each round gives the same image to every engine, starting with
+    another engine each time.
     """
     from lesiontk.backends import open_engine
 
     samples: dict[str, list[float]] = {name: [] for name in engines}
     with ExitStack() as stack:
         opened = [
-            (name, stack.enter_context(open_engine(path, threads=threads)))
+            (name, stack.enter_context(open_engine(path, threads=threads, provider=provider)))
             for name, path in engines.items()
         ]
         for turn in range(warmup + rounds):
@@ -43,23 +50,28 @@ def time_engines(
                 elapsed = (time.perf_counter_ns() - start) / 1e6
                 if turn >= warmup:
                     samples[name].append(elapsed)
-    return samples
+        execution = {
+            name: [part.to_json() for part in engine.describe_execution()]
+            for name, engine in opened
+        }
+    return samples, execution
 
 
 def main(request: Path, result: Path) -> None:
-    """Read a request document, time, write the samples."""
+    """Read a request document, time, write the samples and what ran."""
     document: dict[str, Any] = json.loads(request.read_text())
     # TensorFlow reads its number of threads before its first operation.
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(document["threads"])
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    samples = time_engines(
+    samples, execution = time_engines(
         document["engines"],
         np.load(document["images"]),
         rounds=document["rounds"],
         warmup=document["warmup"],
         threads=document["threads"],
+        provider=document["provider"],
     )
-    result.write_text(json.dumps(samples))
+    result.write_text(json.dumps({"samples": samples, "execution": execution}))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from lesiontk.bench.accelerators import list_accelerators
+
 INT8_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
@@ -29,6 +31,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "int8_features": [name for name in INT8_FEATURES if name in flags],
+        "accelerators": list_accelerators(),
     }
 
 
@@ -39,9 +42,21 @@ def explain_int8(features: list[str], architecture: str) -> str:
     if architecture in ("x86_64", "AMD64"):
         return (
             "This CPU lacks VNNI: ONNX Runtime's int8 kernels may saturate in 16 bits and lose "
-            "accuracy, and gain little speed; compare `lesiontk evaluate` with a CPU that has it."
+            "accuracy, and gain little speed; `lesiontk quantize --int8 --reduce-range` gives them "
+            "7-bit weights, which cannot."
         )
     return "This CPU lacks dot-product instructions: int8 gains less speed; its answers are exact."
+
+
+def explain_precision(precision: str, features: list[str], architecture: str) -> str:
+    """Return in one sentence what this CPU does with a precision; empty where there is no more."""
+    if precision.endswith("int8"):
+        return explain_int8(features, architecture)
+    if precision.startswith("int16"):
+        return "int16 activations run on few optimized CPU kernels: expect accuracy, not speed."
+    if precision.startswith("float16"):
+        return "CPUs compute in float32: half the size on disk, no faster; GPUs gain speed."
+    return ""
 
 
 def _memory() -> int | None:

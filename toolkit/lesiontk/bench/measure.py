@@ -21,11 +21,15 @@ from lesiontk.recipe import BenchRule
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw latencies in ms, one a round; size and peak memory in bytes."""
+    """Raw latencies in ms, one a round; size and peak memory in bytes; what ran the engine.
+
+    `execution` has the documents of `Execution`; it is empty where a runtime has no choice.
+    """
 
     samples_ms: tuple[float, ...]
     size_bytes: int
     peak_memory_bytes: int
+    execution: tuple[Mapping[str, Any], ...] = ()
 
     def latency_json(self) -> dict[str, float | int]:
         """Return median and 90th percentile in ms, and n."""
@@ -53,17 +57,23 @@ def measure_engines(
             "rounds": rule.rounds,
             "warmup": rule.warmup,
             "threads": rule.threads,
+            "provider": rule.provider,
         }
         request.write_text(json.dumps(document))
         _run_module("lesiontk.bench.latency", str(request), str(result))
-        samples = json.loads(result.read_text())
+        timed = json.loads(result.read_text())
     memory = {}
     with progress.task("measuring memory", len(engines)) as advance:
         for name, path in engines.items():
             memory[name] = int(_run_module("lesiontk.bench.memory", str(path)).split()[-1])
             advance(1)
     return {
-        name: Measurement(tuple(samples[name]), path.stat().st_size, memory[name])
+        name: Measurement(
+            tuple(timed["samples"][name]),
+            path.stat().st_size,
+            memory[name],
+            tuple(timed["execution"][name]),
+        )
         for name, path in engines.items()
     }
 

@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.calibration.brightness import BANDS, band_edges, measure_luma, name_band
+from lesiontk.calibration.composition import UNKNOWN, count_composition, count_levels
 from lesiontk.calibration.draw import (
     draw_calibration,
     prove_disjoint,
@@ -17,22 +19,27 @@ from lesiontk.calibration.draw import (
     select_listed,
 )
 from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.data.inspect_stage import read_inspection
 from lesiontk.hashing import hash_document
 from lesiontk.recipe import CalibrateConfig
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 
 TABLE = "calibration.csv"
-COLUMNS = ("image_id", "lesion_id", "label")
+COLUMNS = ("image_id", "lesion_id", "label", "site", "luma", "brightness")
 
 
 class CalibrateStage(Stage):
-    """Produces ``calibration.csv``; pixel hashes and the proof of disjointness are its facts."""
+    """Produces ``calibration.csv``; pixel hashes and the proof of disjointness are its facts.
+
+    Body sites are those of the inspection, unknown without one; `luma` is the mean of the prepared
+    image, 0..255, and `brightness` its quarter of all training images.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="calibrate",
-        version=1,
-        accepts={"images": "images"},
+        version=2,
+        accepts={"images": "images", "inspection": "inspection"},
         produces="calibration",
         config=CalibrateConfig,
         tools=("numpy",),
@@ -46,30 +53,45 @@ class CalibrateStage(Stage):
         self, parents: Mapping[str, Artefact], config: CalibrateConfig, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
+        sites = _read_sites(images, parents.get("inspection"))
+        train = images.indices("train")
+        luma = dict(zip(train.tolist(), measure_luma(images.pixels, train), strict=True))
+        edges = band_edges(np.array(list(luma.values())))
+        bands = ["" if r not in luma else name_band(luma[r], edges) for r in range(len(sites))]
+        levels = {"site": sites, "brightness": bands}
         rows = (
             select_listed(images, read_list(config.list))
             if config.list
-            else draw_calibration(images, config.images, config.draw, config.seed)
+            else draw_calibration(
+                images, config.images, config.draw, config.seed, [levels[a] for a in config.cover]
+            )
         )
         compared = prove_disjoint(images, rows)
-        write_rows(
-            context.directory / TABLE,
-            [
-                {
-                    "image_id": images.image_ids[row],
-                    "lesion_id": images.groups[row],
-                    "label": images.labels[images.targets[row]],
-                }
-                for row in rows
-            ],
-            COLUMNS,
-        )
+        table: list[dict[str, object]] = [
+            {
+                "image_id": images.image_ids[row],
+                "lesion_id": images.groups[row],
+                "label": images.labels[images.targets[row]],
+                "site": sites[row],
+                "luma": f"{luma[row]:.1f}",
+                "brightness": bands[row],
+            }
+            for row in rows
+        ]
+        write_rows(context.directory / TABLE, table, COLUMNS)
         counts = np.bincount(images.targets[rows], minlength=len(images.labels))
+        composition = count_composition(table)
+        brightness = count_levels(composition["brightness"])
         return StageOutput(
             {
                 "images": len(rows),
                 "images_by_label": dict(zip(images.labels, counts.tolist(), strict=True)),
+                "images_by_site": count_levels(composition["site"]),
+                "images_by_brightness": {band: brightness.get(band, 0) for band in BANDS},
+                "brightness_edges": [round(edge, 3) for edge in edges],
+                "sites_of_training": len({sites[row] for row in train}),
                 "draw": "list" if config.list else config.draw,
+                "cover": [] if config.list else list(config.cover),
                 "list": Path(config.list).name if config.list else None,
                 "seed": config.seed,
                 "observer": config.observer,
@@ -82,7 +104,20 @@ class CalibrateStage(Stage):
 
 def calibration_rows(artefact: Artefact, images: ImageSet) -> NDArray[np.int64]:
     """Return the rows of a calibration list, proven again to be training images only."""
-    with artefact.file(TABLE).open(newline="") as stream:
-        rows = select_listed(images, [row["image_id"] for row in csv.DictReader(stream)])
+    rows = select_listed(images, [row["image_id"] for row in read_calibration(artefact)])
     prove_disjoint(images, rows)
     return rows
+
+
+def read_calibration(artefact: Artefact) -> list[dict[str, str]]:
+    """Return the rows of a calibration list."""
+    with artefact.file(TABLE).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _read_sites(images: ImageSet, inspection: Artefact | None) -> list[str]:
+    """Return the body site of every image, in the order of the images."""
+    known = {} if inspection is None else {
+        row["image_id"]: row["site"] for row in read_inspection(inspection)
+    }  # fmt: skip
+    return [known.get(image_id) or UNKNOWN for image_id in images.image_ids]

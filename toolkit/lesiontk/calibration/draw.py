@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,32 @@ from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError, LeakageError, UsageError, suggest
 
 
+class SplitImages(Protocol):
+    """What a list is compared with: every image of a split, with its lesion, pixels and side."""
+
+    @property
+    def image_ids(self) -> tuple[str, ...]: ...
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+    @property
+    def hashes(self) -> tuple[str, ...]: ...
+
+    def indices(self, side: str) -> NDArray[np.int64]:
+        """Return the rows of one side."""
+
+
 def draw_calibration(
-    images: ImageSet, count: int, draw: Literal["balanced", "natural"], seed: int
+    images: ImageSet,
+    count: int,
+    draw: Literal["balanced", "natural"],
+    seed: int,
+    levels: Sequence[Sequence[str]] = (),
 ) -> NDArray[np.int64]:
     """Return `count` rows of the training split, no lesion twice.
 
     ``balanced`` gives every class an equal share as far as its lesions reach, ``natural`` the share
-    it has in the split (and one at least).
+    it has in the split (and one at least). `levels` has, for each axis to be covered within a
+    class, the level of every image (its body site, say), [axes][N].
     """
     order = np.random.default_rng(seed).permutation(images.indices("train"))
     seen: set[str] = set()
@@ -36,16 +56,59 @@ def draw_calibration(
             f"calibration asks for {count} images; the training split has {total} lesions. Lower "
             "calibration.images."
         )
-    if draw == "natural":
-        wanted = share_naturally(np.array([len(queue) for queue in queues]), count)
-        chosen = [row for queue, n in zip(queues, wanted, strict=True) for row in queue[:n]]
-        return np.array(sorted(chosen), dtype=np.int64)
-    chosen = []
-    while len(chosen) < count:
-        for queue in queues:
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop(0))
+    share = share_naturally if draw == "natural" else share_equally
+    wanted = share(np.array([len(queue) for queue in queues]), count)
+    taken: list[Counter[str]] = [Counter() for _ in levels]
+    chosen: list[int] = []
+    for index in np.argsort(wanted, kind="stable"):  # what a large class lacks, it can make up for
+        chosen += cover_levels(queues[index], int(wanted[index]), levels, taken)
     return np.array(sorted(chosen), dtype=np.int64)
+
+
+def cover_levels(
+    queue: Sequence[int],
+    count: int,
+    levels: Sequence[Sequence[str]],
+    taken: Sequence[Counter[str]],
+) -> list[int]:
+    """Return `count` rows of `queue`, each of the levels that were taken least often so far.
+
+    Minimisation over the marginals of all axes (Pocock and Simon, Biometrics 31, 1975): first
+    within this draw, then over what earlier draws have `taken`, which is added to; then in the
+    queue's order.
+    """
+    alike: dict[tuple[str, ...], deque[tuple[int, int]]] = defaultdict(deque)
+    for place, row in enumerate(queue):
+        alike[tuple(axis[row] for axis in levels)].append((place, row))
+    within: list[Counter[str]] = [Counter() for _ in levels]
+
+    def order(names: tuple[str, ...]) -> tuple[int, int, int]:
+        mine, everywhere = (
+            sum(counter[name] for counter, name in zip(counters, names, strict=True))
+            for counters in (within, taken)
+        )
+        return mine, everywhere, alike[names][0][0]
+
+    chosen = []
+    for _ in range(count):
+        names = min((names for names, rows in alike.items() if rows), key=order)
+        chosen.append(alike[names].popleft()[1])
+        for counters in (within, taken):
+            for counter, name in zip(counters, names, strict=True):
+                counter[name] += 1
+    return chosen
+
+
+def share_equally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return how many of each class to take, [C], in all `count` <= the sum of `sizes` [C].
+
+    One of each class in turn, as long as it has any left.
+    """
+    taken = np.zeros_like(sizes)
+    while taken.sum() < count:
+        for label in np.flatnonzero(taken < sizes)[: count - int(taken.sum())]:
+            taken[label] += 1
+    return taken
 
 
 def share_naturally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -61,7 +124,7 @@ def share_naturally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return taken
 
 
-def select_listed(images: ImageSet, ids: list[str]) -> NDArray[np.int64]:
+def select_listed(images: SplitImages, ids: Sequence[str]) -> NDArray[np.int64]:
     """Return the rows of the listed images; `DataError` for an unknown id or one listed twice."""
     rows = {image_id: row for row, image_id in enumerate(images.image_ids)}
     unknown = [image_id for image_id in ids if image_id not in rows]
@@ -78,11 +141,22 @@ def select_listed(images: ImageSet, ids: list[str]) -> NDArray[np.int64]:
     return np.array(sorted(rows[image_id] for image_id in ids), dtype=np.int64)
 
 
+def list_names() -> tuple[str, ...]:
+    """Return the names of the lists that are shipped."""
+    folder = resources.files("lesiontk.calibration_lists")
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".csv") for name in names if name.endswith(".csv")))
+
+
 def read_list(name_or_path: str) -> list[str]:
     """Return the image ids of a shipped list, or of a CSV file with a column ``image_id``."""
+    return [row["image_id"] for row in read_list_rows(name_or_path)]
+
+
+def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
+    """Return the rows of a shipped list, or of a CSV file with a column ``image_id``."""
     folder = resources.files("lesiontk.calibration_lists")
-    known = [entry.name.removesuffix(".csv") for entry in folder.iterdir()
-             if entry.name.endswith(".csv")]  # fmt: skip
+    known = list_names()
     if name_or_path in known:
         text = folder.joinpath(f"{name_or_path}.csv").read_text()
     elif Path(name_or_path).is_file():
@@ -95,13 +169,13 @@ def read_list(name_or_path: str) -> list[str]:
     rows = list(csv.DictReader(text.splitlines()))
     if not rows or "image_id" not in rows[0]:
         raise DataError(f"calibration list {name_or_path} has no column image_id, or no row.")
-    return [row["image_id"] for row in rows]
+    return rows
 
 
-def prove_disjoint(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, int]:
+def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, int]:
     """Return side -> number of images compared; `LeakageError` if a calibration image is of one.
 
-    Compared are image ids, lesions and pixel hashes, against validation and test.
+    Compared are image ids, lesions and pixel hashes (where known), against validation and test.
     """
     compared = {}
     for side in ("validation", "test"):
@@ -112,10 +186,13 @@ def prove_disjoint(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, int]:
             ("lesion", images.groups),
             ("pixels", images.hashes),
         ):
-            shared = {names[row] for row in rows} & {names[row] for row in others}
+            theirs = {names[row]: images.image_ids[row] for row in others if names[row]}
+            shared = {names[row]: images.image_ids[row] for row in rows if names[row] in theirs}
             if shared:
+                name, image_id = min(shared.items())
                 raise LeakageError(
                     f"{len(shared)} calibration image(s) share their {what} with the {side} split "
-                    f"({sorted(shared)[0]}); calibrate on training images only."
+                    f"({image_id} of the list and {theirs[name]} of {side}: {name}); calibrate on "
+                    "training images only."
                 )
     return compared

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +15,63 @@ from lesiontk.calibration.observers import OBSERVERS, Observer
 from lesiontk.errors import DataError
 
 Ranges = dict[str, tuple[float, float]]
+TensorReader = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
+"""Gives the float value of every tensor of a graph for one image, uint8 [1, S, S, 3]."""
 
 
-def collect_ranges(
-    run: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]],
-    images: Iterable[NDArray[np.uint8]],
-    observer: str,
-) -> Ranges:
-    """Return tensor name -> (low, high) over `images`, each uint8 [1, S, S, 3].
+@dataclass(frozen=True, slots=True)
+class TensorRange:
+    """The least and greatest value that was seen, and the range that the observer makes of it."""
 
-    `run` gives the float value of every tensor for one image. There is no default for images: a
-    range measured on made-up data is worth nothing.
+    minimum: float
+    maximum: float
+    low: float
+    high: float
+
+
+def measure_ranges(
+    read: TensorReader, images: Iterable[NDArray[np.uint8]], observer: str
+) -> dict[str, TensorRange]:
+    """Return tensor name -> its range over `images`, each uint8 [1, S, S, 3].
+
+    There is no default for images: a range measured on made-up data is worth nothing. Raises
+    `DataError` for no image, or a value that is not finite.
     """
     make = OBSERVERS.get(observer)
     observers: dict[str, Observer] = {}
+    extremes: dict[str, tuple[float, float]] = {}
     for image in images:
-        for name, values in run(image).items():
+        for name, values in read(image).items():
             if name not in observers:
                 observers[name] = make()
+                extremes[name] = np.inf, -np.inf
             observers[name].observe(values)
+            if values.size:
+                low, high = extremes[name]
+                extremes[name] = min(low, float(values.min())), max(high, float(values.max()))
     if not observers:
         raise DataError("int8 needs calibration images; got none.")
-    return {name: observer.range() for name, observer in observers.items()}
+    return {name: TensorRange(*extremes[name], *o.range()) for name, o in observers.items()}
+
+
+def collect_ranges(run: TensorReader, images: Iterable[NDArray[np.uint8]], observer: str) -> Ranges:
+    """Return tensor name -> (low, high) over `images`; see `measure_ranges`."""
+    return {name: (r.low, r.high) for name, r in measure_ranges(run, images, observer).items()}
+
+
+def write_ranges(path: Path, ranges: Mapping[str, TensorRange]) -> None:
+    """Write the ranges as CSV, in the order of the graph, without loss of precision."""
+    with path.open("w", newline="") as stream:
+        names = ["tensor", *(field.name for field in fields(TensorRange))]
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"tensor": name, **asdict(r)} for name, r in ranges.items())
+
+
+def read_ranges(path: Path) -> dict[str, TensorRange]:
+    """Return what `write_ranges` wrote."""
+    with path.open(newline="") as stream:
+        return {
+            row.pop("tensor"): TensorRange(**{name: float(v) for name, v in row.items()})
+            for row in csv.DictReader(stream)
+        }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from lesiontk.cli.session import Session, command_options
@@ -14,16 +17,37 @@ def doctor(session: Session) -> None:
     from lesiontk.doctor import examine_machine
 
     findings = examine_machine()
+    session.emit(findings, lambda: _show(findings))
 
-    def show() -> None:
-        machine = findings["machine"]
-        click.echo(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
-        click.echo(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
-        click.echo(findings["int8"])
-        for backend in findings["backends"]:
-            state = "runs here" if backend["available"] else f"not here: {backend['reason']}"
-            click.echo(f"{backend['name']:8} {', '.join(backend['precisions']):16} {state}")
-            for name, version in backend["versions"].items():
-                click.echo(f"{'':9}{name} {version}")
 
-    session.emit(findings, show)
+def _show(findings: Mapping[str, Any]) -> None:
+    machine = findings["machine"]
+    click.echo(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
+    click.echo(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
+    click.echo(findings["gpu"])
+    click.echo(findings["int8"])
+    for backend in findings["backends"]:
+        state = "runs here" if backend["available"] else f"not here: {backend['reason']}"
+        versions = ", ".join(f"{name} {version}" for name, version in backend["versions"].items())
+        click.echo(f"\n{backend['name']}: {state}" + (f" ({versions})" if versions else ""))
+        for entry in backend["precisions"]:
+            click.echo(f"  {entry['precision']:12} {_describe_precision(entry, findings['int8'])}")
+        for part in backend["execution"]:
+            click.echo(f"  {part['kind']} {_describe_execution(part)}")
+
+
+def _describe_precision(entry: Mapping[str, Any], said: str) -> str:
+    """Return the state of a precision; the sentence on int8 was `said` above."""
+    if not entry["runs"]:
+        return "not here"
+    note = "" if entry["note"] in ("", said) else f". {entry['note']}"
+    if not entry["converts"]:
+        return f"runs; not made here: {entry['reason']}{note}"
+    return f"runs, is made here{' after calibration' if entry['calibrated'] else ''}{note}"
+
+
+def _describe_execution(part: Mapping[str, Any]) -> str:
+    more = f" ({part['detail']})" if part["detail"] else ""
+    if part["fell_back"]:
+        return f"{part['asked']}: not here, {part['used']} runs instead{more}"
+    return f"{part['asked']}: runs{more}"

@@ -14,6 +14,7 @@ from lesiontk.errors import LesionTKError, suggest
 COMMANDS = {
     "doctor": ("doctor:doctor", "What this machine can run, and why not the rest."),
     "data": ("data:data", "Fetch, check and split images."),
+    "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),

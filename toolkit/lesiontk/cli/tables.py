@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
+
+from lesiontk.backends.execution import describe_fallbacks, list_fallbacks
 from lesiontk.report import result_table
 
 
@@ -68,9 +71,10 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
     rows = []
     for row in document["rows"]:
         metrics, versus = row["metrics"] or {}, row["versus_parent"]
+        mark = " (fell back)" if describe_fallbacks(row) else ""
         rows.append(
             [
-                f"{row['backend']}:{row['precision']}",
+                f"{row['backend']}:{row['precision']}{mark}",
                 f"{row['latency_ms']['median']:.2f}",
                 f"{row['latency_ms']['p90']:.2f}",
                 format_bytes(row["size_bytes"]),
@@ -88,3 +92,5 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
         title=f"one image at a time, {document['threads']} thread(s), "
         f"n = {document['rows'][0]['latency_ms']['n']} per engine",
     )  # fmt: skip
+    for target, sentences in list_fallbacks(document["rows"]).items():
+        click.echo(f"fallback: {target}: {'; '.join(sentences)}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,34 @@ from lesiontk.evaluate.comparison import is_constant, measure_agreement
 from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.recipe import VerifyRule
 
-MIN_INT8_WEIGHTS = 0.9
+MIN_NARROW_WEIGHTS = 0.9
+"""Least share of the weights that an engine of reduced precision must hold in it."""
+
+MIN_INTEGER_OPERATORS = 0.5
+"""Least share of a static int8 engine's operators that must compute in integers."""
+
+INTEGER = ("int8", "int16x8")
+"""The precisions whose activations are integers."""
+
+PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
+    "float32": "float",
+    "float16": "half",
+    "int8": "int8",
+    "dynamic_int8": "int8",
+    "int16x8": "int8",
+}
+"""By which thresholds of `VerifyRule` a precision is judged."""
+
+
+class Structure(Protocol):
+    """What an engine's file is made of, as shares 0..1 of its weights and operators."""
+
+    @property
+    def int8_weight_share(self) -> float: ...
+    @property
+    def float16_weight_share(self) -> float: ...
+    @property
+    def integer_operator_share(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +64,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Every check of one engine against its parent on n images."""
+    """Every check of one engine against its parent on n images.
+
+    `golden_agreement` is that on pictures which need no data, empty where none were shown.
+    """
 
     n: int
     checks: tuple[Check, ...]
     agreement: Mapping[str, Any]
+    golden_agreement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -60,6 +91,7 @@ class Verification:
             "passed": self.passed,
             "checks": checks,
             "agreement": dict(self.agreement),
+            "golden_agreement": dict(self.golden_agreement),
         }
 
 
@@ -68,19 +100,24 @@ def verify_outputs(
     child: NDArray[np.float32],
     *,
     precision: str,
-    int8_weight_share: float,
+    structure: Structure,
     rule: VerifyRule,
+    same_description: bool = True,
+    golden: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Verification:
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
-    An int8 engine must in truth hold int8 weights; no engine may give numbers that are not
-    finite or no probabilities, or one answer for all images where its parent gives several.
+    An engine of reduced precision must in truth hold such weights, and a static int8 one compute in
+    integers; none may give numbers that are not finite or no probabilities, or one answer for all
+    images where its parent gives several. `same_description` says whether labels and preprocessing
+    are its parent's; `golden` are parent's and child's answers to pictures that need no data.
     """
-    finite = np.isfinite(child).all(axis=1)
+    outputs = child if golden is None else np.concatenate([child, golden[1]])
+    finite = np.isfinite(outputs).all(axis=1)
     checks = [Check("share of finite outputs", float(finite.mean()), 1.0, at_least=True)]
     if finite.all():
-        distance = np.abs(child.sum(axis=1, dtype=np.float64) - 1.0)
-        valid = (child >= 0).all(axis=1) & (distance <= ROW_SUM_TOLERANCE)
+        distance = np.abs(outputs.sum(axis=1, dtype=np.float64) - 1.0)
+        valid = (outputs >= 0).all(axis=1) & (distance <= ROW_SUM_TOLERANCE)
         checks.append(
             Check(
                 "share of outputs that are probabilities", float(valid.mean()), 1.0, at_least=True
@@ -90,16 +127,40 @@ def verify_outputs(
         return Verification(len(parent), tuple(checks), {})
     constant = is_constant(child) and not is_constant(parent)
     agreement = measure_agreement(parent, child).to_json()
-    int8 = precision == "int8"
-    least = rule.min_agreement_int8 if int8 else rule.min_agreement_float
-    drift = rule.max_mean_drift_int8 if int8 else rule.max_mean_drift_float
+    kind = classify_precision(precision)
+    least, drift = {
+        "float": (rule.min_agreement_float, rule.max_mean_drift_float),
+        "half": (rule.min_agreement_half, rule.max_mean_drift_half),
+        "int8": (rule.min_agreement_int8, rule.max_mean_drift_int8),
+    }[kind]
     checks += [
         Check("constant output", float(constant), 0.0, at_least=False),
         Check("top-1 agreement", agreement["top1_agreement"], least, at_least=True),
         Check("mean probability drift", agreement["mean_absolute_drift"], drift, at_least=False),
+        Check("parent's description", float(same_description), 1.0, at_least=True),
     ]
-    if int8:
+    shown: dict[str, Any] = {}
+    if golden is not None:
+        shown = measure_agreement(*golden).to_json()
         checks.append(
-            Check("share of int8 weights", int8_weight_share, MIN_INT8_WEIGHTS, at_least=True)
+            Check("golden mean drift", shown["mean_absolute_drift"], drift, at_least=False)
         )
-    return Verification(len(parent), tuple(checks), agreement)
+    narrow = {"half": structure.float16_weight_share, "int8": structure.int8_weight_share}
+    if kind != "float":
+        name = "share of int8 weights" if kind == "int8" else "share of float16 weights"
+        checks.append(Check(name, narrow[kind], MIN_NARROW_WEIGHTS, at_least=True))
+    if precision in INTEGER:
+        share = structure.integer_operator_share
+        checks.append(
+            Check("share of integer operators", share, MIN_INTEGER_OPERATORS, at_least=True)
+        )
+    return Verification(len(parent), tuple(checks), agreement, shown)
+
+
+def classify_precision(precision: str) -> Literal["float", "half", "int8"]:
+    """Return the class of thresholds of a precision; `ValueError` for one that has none."""
+    if precision not in PRECISION_CLASSES:
+        raise ValueError(
+            f"precision {precision!r} has no class of thresholds; give it one in PRECISION_CLASSES"
+        )
+    return PRECISION_CLASSES[precision]

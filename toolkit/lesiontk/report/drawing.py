@@ -19,11 +19,17 @@ BLACK, BLUE, VERMILLION, GREEN = "#1a1a1a", "#0072B2", "#D55E00", "#009E73"
 PURPLE, SKY, ORANGE, GREY = "#CC79A7", "#56B4E9", "#E69F00", "#6b7280"
 BACKEND_COLOURS = {"keras": BLACK, "tflite": BLUE, "onnx": VERMILLION, "tensorrt": GREEN}
 OTHER_COLOURS = (PURPLE, SKY, ORANGE, GREY)
-PRECISION_MARKERS = {"float32": "o", "float16": "s", "int8": "D"}
+PRECISION_MARKERS = {
+    "float32": "o",
+    "float16": "s",
+    "int8": "D",
+    "dynamic_int8": "v",
+    "int16x8": "p",
+}
 OTHER_MARKER = "^"
 # Side over the diameter of a circle of the same area, and half the width over that side.
-SIDE_FACTORS = {"o": 1.0, "s": 0.886, "D": 0.886, "^": 1.253}
-REACH_FACTORS = {"o": 0.5, "s": 0.5, "D": 0.707, "^": 0.5}
+SIDE_FACTORS = {"o": 1.0, "s": 0.886, "D": 0.886, "^": 1.253, "v": 1.253, "p": 1.149}
+REACH_FACTORS = {"o": 0.5, "s": 0.5, "D": 0.707, "^": 0.5, "v": 0.5, "p": 0.5}
 
 STYLE = {
     "svg.fonttype": "path",

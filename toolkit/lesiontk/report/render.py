@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lesiontk.backends.backend import EngineStructure
+from lesiontk.backends.execution import list_fallbacks
+from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.machine import explain_int8
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
@@ -46,9 +48,11 @@ FILTERS = {
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,
     "recall_name": wording.name_recall,
-    "reason_for_float": wording.explain_float_operator,
+    "float_groups": wording.group_float_operators,
+    "quantization_words": wording.describe_quantization,
     "size_words": wording.compare_size,
     "speed_words": wording.compare_speed,
+    "tensor_name": wording.shorten_name,
 }
 
 
@@ -70,7 +74,8 @@ class ReportData:
     `images` are the judged images in the order of the predictions, `confidences` maps targets to
     their highest probability on each of them; both may be empty. `explanation` is None where no
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
-    tool to the versions that took part.
+    tool to the versions that took part. `tensors` maps targets to their quantized activations, the
+    widest first.
     """
 
     name: str
@@ -91,6 +96,7 @@ class ReportData:
     explanation: Explanation | None = None
     heatmaps: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tensors: Mapping[str, Sequence[TensorRow]] = field(default_factory=dict)
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -118,6 +124,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             headline=wording.order_by_importance(benchmark)[0],
             verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
             front=tables.list_front(benchmark),
+            fallbacks=list_fallbacks(benchmark["rows"]),
             changed_lesions={
                 target: tables.count_changed_lesions(row["versus_parent"]["changed"], data.images)
                 for target, row in rows.items()
@@ -175,10 +182,11 @@ def _make_environment() -> Environment:
 
 
 def draw_pictures(data: ReportData) -> dict[str, Picture]:
-    """Return the figures that the data supports: pareto, recalls, reliability, training."""
+    """Return the figures that the data supports: pareto, recalls, reliability, training, ranges."""
     from lesiontk.report.drawing import look_of_engines
     from lesiontk.report.pareto_plot import plot_pareto
     from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
+    from lesiontk.report.ranges_plot import plot_ranges
 
     benchmark = data.benchmark
     looks = look_of_engines([wording.name_target(row) for row in benchmark["rows"]])
@@ -197,6 +205,8 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
         pictures["training"] = plot_training(
             data.curves, data.model.get("best_epoch"), benchmark["critical"]
         )
+    for target, rows in data.tensors.items():
+        pictures[f"ranges {target}"] = plot_ranges(rows, target, looks[target])
     return pictures
 
 

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from lesiontk.backends.quantized_tensors import FILE as TENSORS
+from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.data.images import TABLE
 from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
@@ -45,7 +47,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=3,
+        version=4,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -100,6 +102,7 @@ class ReportStage(Stage):
             explanation=explanation,
             heatmaps=heatmaps,
             versions=_collect_versions(parents),
+            tensors=_read_tensors(by_target("engine")),
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
@@ -156,6 +159,15 @@ def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[
     return explanation, {
         file: f"data:image/jpeg;base64,{content.decode('ascii')}"
         for file, content in encoded.items()
+    }
+
+
+def _read_tensors(engines: Mapping[str, Artefact]) -> dict[str, tuple[TensorRow, ...]]:
+    """Return target -> the quantized activations of engines that have any."""
+    return {
+        target: read_tensor_rows(artefact.file(TENSORS))
+        for target, artefact in engines.items()
+        if TENSORS in artefact.manifest["files"]
     }
 
 

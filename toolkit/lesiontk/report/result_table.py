@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lesiontk.backends.execution import list_fallbacks
+
 
 def format_estimate(
     estimate: Mapping[str, float | None] | None, digits: int = 3, interval: str = "[{}, {}]"
@@ -67,6 +69,8 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
                 format_estimate(versus["differences"]["balanced_accuracy"], 4),
             ]
         lines.append("| " + " | ".join(cells) + " |")
+    for target, sentences in list_fallbacks(benchmark["rows"]).items():
+        lines += ["", f"Fallback of {target}: {'; '.join(sentences)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ _METRIC_WORDS = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 REASONS_FOR_FLOAT = {
     "softmax": "kept in float on purpose: on a few logits it costs nothing, and int8 "
     "probabilities would come in steps of 1/256",
+    "depthwise_conv_2d": "int8 in the file and turned to float32 when it is loaded, for LiteRT's "
+    "kernel that quantizes its input on the way is slower than the one in float32",
 }
 NO_REASON = "no reason was recorded"
 
@@ -87,6 +90,36 @@ def explain_float_operator(entry: str) -> str:
     """Return why an operator such as ``SOFTMAX -> name`` stayed in float."""
     words = entry.split()
     return REASONS_FOR_FLOAT.get(words[0].lower() if words else "", NO_REASON)
+
+
+def group_float_operators(entries: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return what stayed in float with the reason: each operator, or a type with their number."""
+    kinds = Counter(entry.split()[0] for entry in entries if entry.split())
+    groups: dict[str, str] = {}
+    for entry in entries:
+        kind = entry.split()[0] if entry.split() else ""
+        shown = entry if kinds[kind] <= 2 else f"{kind} ({kinds[kind]})"
+        groups[shown] = explain_float_operator(entry)
+    return tuple(groups.items())
+
+
+def describe_quantization(facts: Mapping[str, Any]) -> str:
+    """Return how an engine was quantized, from what its conversion recorded."""
+    parts = []
+    if "weight_bits" in facts:
+        reduced = " (reduced range, for CPUs without VNNI)" if facts["weight_bits"] == 7 else ""
+        parts.append(f"{facts['weight_bits']}-bit weights{reduced}")
+    if "activation_bits" in facts:
+        parts.append(f"{facts['activation_bits']}-bit activations")
+    if facts.get("corrected_biases"):
+        parts.append(f"{facts['corrected_biases']} biases corrected")
+    return ", ".join(parts)
+
+
+def shorten_name(name: str, characters: int = 44) -> str:
+    """Return a tensor's name with its middle left out where it is long."""
+    half = (characters - 1) // 2
+    return name if len(name) <= characters else f"{name[:half]}…{name[-half:]}"
 
 
 def summarise_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:

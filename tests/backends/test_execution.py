@@ -1,0 +1,103 @@
+"""What a runtime was asked for and what ran are told apart, on real sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lesiontk.backends import onnx_provider, open_engine
+from lesiontk.backends.execution import NOTHING, Execution, describe_fallbacks, list_fallbacks
+from lesiontk.backends.litert_delegate import XNNPACK, describe_xnnpack, try_xnnpack
+from lesiontk.backends.onnx_provider import CPU, describe_provider, try_providers
+
+from ..conformance.fitted_models import FittedParent
+
+CUDA = "CUDAExecutionProvider"
+
+
+class FakeInterpreter:
+    """An interpreter whose graph holds these operators."""
+
+    def __init__(self, *operators: str) -> None:
+        self._operators = operators
+
+    def _get_ops_details(self) -> list[dict[str, str]]:
+        return [{"op_name": name} for name in self._operators]
+
+
+class FakeSession:
+    """A session that runs with these providers."""
+
+    def __init__(self, *providers: str) -> None:
+        self._providers = providers
+
+    def get_providers(self) -> list[str]:
+        return list(self._providers)
+
+
+def test_a_graph_that_a_delegate_took_over_says_so() -> None:
+    whole = describe_xnnpack(FakeInterpreter("CONV_2D", "SOFTMAX", "DELEGATE"))
+    assert (whole.used, whole.fell_back, whole.detail) == (XNNPACK, False, "")
+    parted = describe_xnnpack(FakeInterpreter("CONV_2D", "ODDITY", "DELEGATE", "DELEGATE"))
+    assert "in 2 parts" in parted.detail
+
+
+def test_a_graph_without_a_delegate_fell_back() -> None:
+    """The twin of the test above."""
+    received = describe_xnnpack(FakeInterpreter("CONV_2D", "SOFTMAX"))
+    assert (received.used, received.fell_back) == (NOTHING, True)
+
+
+def test_the_tiny_graph_of_the_doctor_runs_with_xnnpack() -> None:
+    assert try_xnnpack() == Execution("delegate", XNNPACK, XNNPACK)
+
+
+def test_the_providers_of_this_machine_are_tried() -> None:
+    found = try_providers()
+    assert Execution("provider", CPU, CPU) in found
+
+
+def test_a_provider_that_is_listed_and_does_not_load_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(onnx_provider, "is_listed", lambda name: True)
+    received = describe_provider(FakeSession(CPU), CUDA)
+    assert (received.asked, received.used, received.fell_back) == (CUDA, CPU, True)
+    assert "could not load it" in received.detail
+    assert not describe_provider(FakeSession(CUDA, CPU), CUDA).fell_back
+
+
+def test_engines_say_what_runs_them(tiny_parent: Callable[[str], FittedParent]) -> None:
+    with open_engine(tiny_parent("cnn").convert("tflite:float32")) as engine:
+        (execution,) = engine.describe_execution()
+    assert (execution.asked, execution.used) == (XNNPACK, XNNPACK)
+    with open_engine(tiny_parent("cnn").convert("onnx:float32")) as engine:
+        (execution,) = engine.describe_execution()
+    assert (execution.asked, execution.used) == (CPU, CPU)
+
+
+def test_a_provider_that_this_onnxruntime_lacks_falls_back_and_says_so(
+    tiny_parent: Callable[[str], FittedParent],
+) -> None:
+    with open_engine(tiny_parent("cnn").convert("onnx:float32"), provider="NoSuchProvider") as e:
+        (execution,) = e.describe_execution()
+    assert (execution.asked, execution.used) == ("NoSuchProvider", CPU)
+    assert "lacks it" in execution.detail
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {"backend": "onnx", "precision": "int8", **changes}
+
+
+def test_only_what_fell_back_is_listed() -> None:
+    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it").to_json()
+    ran = Execution("delegate", XNNPACK, XNNPACK).to_json()
+    none = Execution("delegate", XNNPACK, NOTHING).to_json()
+    assert describe_fallbacks(row(execution=[ran])) == describe_fallbacks(row()) == []
+    assert describe_fallbacks(row(execution=[ran, fell, none])) == [
+        f"provider {CUDA} was asked for, {CPU} ran (this onnxruntime lacks it)",
+        f"delegate {XNNPACK} was asked for, none was applied",
+    ]
+    assert list(list_fallbacks([row(execution=[ran]), row(execution=[fell])])) == ["onnx:int8"]

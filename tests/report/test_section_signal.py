@@ -1,0 +1,54 @@
+"""The report names the layers that lost most, and says how each engine was quantized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lesiontk.report.wording import describe_quantization, group_float_operators
+
+from .page import read
+from .sample_report import make_report_data
+
+SIGNAL = "Signal-to-noise ratio of the layers"
+
+
+def test_the_worst_layers_are_named() -> None:
+    table = read(make_report_data()).tables[SIGNAL]
+    assert [row[0] for row in table[1:]] == ["tflite:int8", "onnx:int8"]
+    assert table[1][1] == "12"
+    assert table[1][3].startswith("logits/BiasAdd: 20.0 dB; block2/Relu: 30.1 dB")
+    assert table[1][4] == "16"
+
+
+def test_without_a_ratio_there_is_no_table() -> None:
+    engines: dict[str, Any] = dict(make_report_data().engines)
+    silent = {target: {**facts, "signal": None} for target, facts in engines.items()}
+    older = {t: {k: v for k, v in f.items() if k != "signal"} for t, f in engines.items()}
+    for found in (silent, older):
+        assert SIGNAL not in read(make_report_data(engines=found)).tables
+
+
+def test_seven_bit_weights_are_said() -> None:
+    page = read(make_report_data())
+    rows = {row[0]: row for row in page.tables["Structure of the engines"]}
+    assert rows["onnx:int8"][3] == (
+        "7-bit weights (reduced range, for CPUs without VNNI), 8-bit activations, 3 biases "
+        "corrected"
+    )
+    assert rows["onnx:float32"][3] == "–"
+
+
+def test_quantization_in_words() -> None:
+    assert describe_quantization({}) == ""
+    assert describe_quantization({"weight_bits": 8}) == "8-bit weights"
+    facts = {"weight_bits": 8, "activation_bits": 16, "corrected_biases": 0}
+    assert describe_quantization(facts) == "8-bit weights, 16-bit activations"
+
+
+def test_many_operators_of_one_type_become_one_entry() -> None:
+    many = [f"DEPTHWISE_CONV_2D -> block{i}" for i in range(3)]
+    (first, reason), second = group_float_operators([*many, "SOFTMAX -> out"])
+    assert first == "DEPTHWISE_CONV_2D (3)"
+    assert reason.startswith("int8 in the file and turned to float32")
+    assert second[0] == "SOFTMAX -> out"
+    assert group_float_operators([]) == ()

@@ -1,0 +1,104 @@
+"""The activations of an engine as its file quantizes them, beside what calibration saw."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesiontk.calibration.ranges import TensorRange
+from lesiontk.data.images import write_rows
+
+FILE = "tensors.csv"
+STORED = ("int8", "uint8", "int16")
+"""The types that activations are stored in."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedTensor:
+    """One activation: the real value of a stored q is ``scale * (q - zero_point)``.
+
+    `type` is the stored type, such as ``int8``; `tensor` the name in the graph that it was derived
+    from.
+    """
+
+    tensor: str
+    type: str
+    scale: float
+    zero_point: int
+
+    def range(self) -> tuple[float, float]:
+        """Return the least and the greatest real value that the type can hold."""
+        limits = np.iinfo(self.type)
+        low, high = limits.min - self.zero_point, limits.max - self.zero_point
+        return self.scale * low, self.scale * high
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRow:
+    """A quantized activation with the values it can hold, `low` to `high`, and those it took.
+
+    `minimum` and `maximum` are over the calibration images, None where the tensor was not measured
+    (the input, whose range is that of its bytes).
+    """
+
+    tensor: str
+    type: str
+    minimum: float | None
+    maximum: float | None
+    low: float
+    high: float
+    scale: float
+    zero_point: int
+
+    @property
+    def width(self) -> float:
+        """How far the values reach that the type can hold."""
+        return self.high - self.low
+
+
+def list_tensor_rows(
+    tensors: Iterable[QuantizedTensor], measured: Mapping[str, TensorRange]
+) -> list[TensorRow]:
+    """Return a row for each tensor, the widest first."""
+    rows = []
+    for tensor in tensors:
+        seen = measured.get(tensor.tensor)
+        rows.append(
+            TensorRow(
+                tensor.tensor,
+                tensor.type,
+                None if seen is None else seen.minimum,
+                None if seen is None else seen.maximum,
+                *tensor.range(),
+                tensor.scale,
+                tensor.zero_point,
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.width, row.tensor))
+
+
+def write_tensor_rows(path: Path, rows: Iterable[TensorRow]) -> None:
+    """Write the rows as CSV; what was not measured is empty."""
+    names = tuple(field.name for field in fields(TensorRow))
+    write_rows(path, [asdict(row) for row in rows], names)
+
+
+def read_tensor_rows(path: Path) -> tuple[TensorRow, ...]:
+    """Return what `write_tensor_rows` wrote."""
+    with path.open(newline="") as stream:
+        return tuple(_parse(row) for row in csv.DictReader(stream))
+
+
+def _parse(row: Mapping[str, str]) -> TensorRow:
+    values: dict[str, Any] = {
+        name: float(row[name]) if row[name] else None
+        for name in ("minimum", "maximum", "low", "high", "scale")
+    }
+    return TensorRow(
+        tensor=row["tensor"], type=row["type"], zero_point=int(row["zero_point"]), **values
+    )

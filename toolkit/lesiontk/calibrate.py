@@ -1,0 +1,138 @@
+"""Drawing, showing and checking calibration lists, as functions: what the commands do."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lesiontk.calibration.calibrate_stage import COLUMNS, CalibrateStage, read_calibration
+from lesiontk.calibration.check import check_rows, table_from_rows
+from lesiontk.calibration.composition import count_composition
+from lesiontk.calibration.draw import list_names, read_list_rows
+from lesiontk.data.split_stage import read_split
+from lesiontk.errors import DataError, GateFailedError, UsageError
+from lesiontk.pipeline import known_ancestors
+from lesiontk.recipe import Recipe, override_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow import build_data, recipe_of
+
+HASH = "pixel_sha256"
+
+
+def draw_list(store: Store, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Artefact:
+    """Draw a list from the training side of a recipe's images, or of those prepared last.
+
+    A run of the same recipe takes the very artefact. Raises `DataError` where a class has too few.
+    """
+    if recipe is None:
+        images = store.resolve("latest", "images")
+        recipe = recipe_of(images)
+    else:
+        images = build_data(store, recipe, "images")
+    recipe = override_recipe(recipe, overrides)
+    parents = {"images": images}
+    if "inspection" in (known := known_ancestors(images, store)):
+        parents["inspection"] = known["inspection"]
+    document = recipe.model_dump(mode="json")
+    return store.build(CalibrateStage(), recipe.calibration, parents, recipe=document)
+
+
+def write_list(artefact: Artefact, path: Path) -> Path:
+    """Write a list with pixel hashes as CSV, and how it was drawn as YAML beside it.
+
+    Returns the path of the YAML. Raises `UsageError` rather than write over another list.
+    """
+    if path.suffix != ".csv":
+        raise UsageError(f"the list would be {path.name}; expected a name that ends in .csv.")
+    facts = dict(artefact.facts)
+    hashes = facts.pop(HASH)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, (*COLUMNS, HASH), lineterminator="\n")
+    writer.writeheader()
+    for row in read_calibration(artefact):
+        writer.writerow({**row, HASH: hashes[row["image_id"]]})
+    text = stream.getvalue()
+    if path.exists() and path.read_text() != text:
+        raise UsageError(f"{path} holds another list; expected a new file: name one with --out.")
+    path.write_text(text)
+    beside = path.with_suffix(".yaml")
+    beside.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    return beside
+
+
+def describe_list(store: Store, reference: str) -> dict[str, Any]:
+    """Return a list's composition by class, body site and brightness, and how it was drawn.
+
+    `drawn` is None for a file with no YAML of its name beside it.
+    """
+    rows, drawn = _open_list(store, reference)
+    return {
+        "list": reference,
+        "images": len(rows),
+        "lesions": len({row.get("lesion_id") or row["image_id"] for row in rows}),
+        "composition": count_composition(rows),
+        "drawn": drawn,
+    }
+
+
+def check_list(store: Store, reference: str, split: str | None = None) -> dict[str, Any]:
+    """Return the proof that a list is of the split's training images alone.
+
+    `split` is an artefact, a ``split.csv``, or the first digits of a shipped split's hash; without
+    one, the split that a list was drawn from, and the latest for a file. Raises `GateFailedError`
+    naming the first offender.
+    """
+    rows, drawn = _open_list(store, reference)
+    name, table = _open_split(store, split or _name_split(store, drawn))
+    try:
+        proof = check_rows(rows, table_from_rows(table))
+    except DataError as error:
+        raise GateFailedError(f"{reference} does not fit {name}: {error}") from error
+    return {"list": reference, "split": name, **asdict(proof)}
+
+
+def _open_list(
+    store: Store, reference: str
+) -> tuple[Sequence[Mapping[str, str]], Mapping[str, Any] | None]:
+    if reference in list_names():
+        folder = resources.files("lesiontk.calibration_lists")
+        told = folder.joinpath(f"{reference}.yaml").read_text()
+        return read_list_rows(reference), yaml.safe_load(told)
+    path = Path(reference)
+    if path.is_file() or path.suffix == ".csv":
+        beside = path.with_suffix(".yaml")
+        drawn = yaml.safe_load(beside.read_text()) if beside.is_file() else None
+        return read_list_rows(reference), drawn
+    artefact = store.resolve(reference, "calibration")
+    facts = dict(artefact.facts)
+    hashes = facts.pop(HASH)
+    rows = [{**row, HASH: hashes[row["image_id"]]} for row in read_calibration(artefact)]
+    return rows, facts
+
+
+def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:
+    """Return the split of the workspace that a list was drawn from, if it is there."""
+    if drawn is not None:
+        for artefact in store.list_artefacts("split"):
+            if artefact.facts["split_hash"] == drawn["split_hash"]:
+                return artefact.name
+    return "latest"
+
+
+def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
+    path = Path(reference)
+    shipped = resources.files("lesiontk.recipes").joinpath("splits", f"{reference[:12]}.csv")
+    if path.is_file():
+        return path.name, list(csv.DictReader(path.read_text().splitlines()))
+    if shipped.is_file():
+        return reference[:12], list(csv.DictReader(shipped.read_text().splitlines()))
+    artefact = store.resolve(reference, "split")
+    return artefact.name, read_split(artefact)

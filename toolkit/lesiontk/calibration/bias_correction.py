@@ -1,0 +1,86 @@
+"""What rounded weights shift each channel's mean by, so that biases can take it back. Plain NumPy.
+
+A rounded weight is off by a fixed error; where the layer's inputs have a mean (behind a ReLU they
+do), every output of the channel is off by ``error * mean`` on average, and in a depthwise network,
+with few weights a channel, that is most of what int8 costs. The bias takes it back for nothing
+(Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction,
+arXiv:1906.04721, section 4.2; here with the inputs' means over calibration images, its appendix D).
+
+Weights are [groups, outputs of a group, inputs of a group, height, width] throughout: an ordinary
+convolution has one group, a depthwise one as many as channels, a dense layer a 1x1 kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a kernel moves over its input; `padding` is (top, bottom, left, right), in pixels."""
+
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+def pad_same(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """Return the padding before and after one axis that gives ``ceil(size / stride)`` outputs.
+
+    The odd pixel comes after, as in TensorFlow's ``SAME``.
+    """
+    needed = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return needed // 2, needed - needed // 2
+
+
+def mean_window(values: NDArray[Any], window: Window) -> Floats:
+    """Return the mean of what each place of the kernel sees, [C, height, width].
+
+    `values` is [N, H, W, C]; padding counts as the zeros that it is.
+    """
+    top, bottom, left, right = window.padding
+    padded = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    steps: list[list[slice]] = []
+    for axis in (0, 1):
+        size, dilation = padded.shape[1 + axis], window.dilations[axis]
+        reach = dilation * (window.kernel[axis] - 1)
+        starts = (place * dilation for place in range(window.kernel[axis]))
+        steps.append([slice(s, s + size - reach, window.strides[axis]) for s in starts])
+    means = np.empty((values.shape[3], *window.kernel))
+    for column, across in enumerate(steps[1]):
+        lines = padded[:, :, across].mean(axis=2).astype(np.float64)  # [N, H, C], a pass a column
+        for row, down in enumerate(steps[0]):
+            means[:, row, column] = lines[:, down].mean(axis=(0, 1))
+    return means
+
+
+def round_weights(weights: NDArray[Any], limit: int) -> Floats:
+    """Return the weights [groups, out, in, height, width] as int8 stores them, in real values.
+
+    Symmetric, one scale a channel: the largest becomes `limit` (127, or 64 in reduced range).
+    """
+    wide = np.asarray(weights, np.float64)
+    largest = np.abs(wide).max(axis=(2, 3, 4), keepdims=True)
+    scale = np.maximum(largest / limit, np.finfo(np.float64).tiny)
+    return np.asarray(np.clip(np.rint(wide / scale), -limit, limit) * scale, np.float64)
+
+
+def mean_shift(weights: NDArray[Any], means: Floats, limit: int) -> Floats:
+    """Return what rounding adds to each output's mean, [groups * outputs of a group].
+
+    `weights` [groups, out, in, height, width] are those in float; `means` [C, height, width] is
+    what `mean_window` gives for inputs of C = groups * in channels. Subtract it from the bias.
+    """
+    groups, outputs, inputs, *kernel = weights.shape
+    error = round_weights(weights, limit) - weights
+    seen = means.reshape(groups, inputs, *kernel)
+    return np.asarray(np.einsum("goihw,gihw->go", error, seen), np.float64).reshape(
+        groups * outputs
+    )

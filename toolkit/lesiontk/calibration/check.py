@@ -1,0 +1,79 @@
+"""Whether a calibration list holds training images of a split alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.calibration.draw import prove_disjoint, select_listed
+from lesiontk.errors import DataError, LeakageError
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTable:
+    """The images of a split as its table has them; a hash that it lacks is an empty text."""
+
+    image_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    hashes: tuple[str, ...]
+    sides: tuple[str, ...]
+
+    def indices(self, side: str) -> NDArray[np.int64]:
+        """Return the rows of one side; an empty side is an error."""
+        rows = np.array([i for i, name in enumerate(self.sides) if name == side], dtype=np.int64)
+        if len(rows) == 0:
+            raise DataError(f"the {side} side of the split has no image.")
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class ListProof:
+    """What was compared: images of the list, of the other sides, pixel hashes on both."""
+
+    images: int
+    disjoint_from: Mapping[str, int]
+    pixels_compared: bool
+    pixels_confirmed: int
+
+
+def table_from_rows(rows: Sequence[Mapping[str, str]]) -> SplitTable:
+    """Return the table of a ``split.csv``; `DataError` for one without image ids or sides."""
+    if not rows or not {"image_id", "side"} <= set(rows[0]):
+        raise DataError("the split has no row, or no columns image_id and side.")
+    return SplitTable(
+        image_ids=tuple(row["image_id"] for row in rows),
+        groups=tuple(r.get("group") or r.get("lesion_id") or r["image_id"] for r in rows),
+        hashes=tuple(row.get("pixel_sha256") or "" for row in rows),
+        sides=tuple(row["side"] for row in rows),
+    )
+
+
+def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListProof:
+    """Return the proof that a list is of training images alone.
+
+    Raises `LeakageError` or `DataError` naming the first offender: an image that the split does not
+    have or that the list has twice, one of another side, one that shares its lesion or its pixels
+    with one, one whose pixels are not those that the list was drawn with.
+    """
+    rows = select_listed(split, [row["image_id"] for row in listed])
+    compared = prove_disjoint(split, rows)
+    for row in rows:
+        if split.sides[row] != "train":
+            raise LeakageError(
+                f"{split.image_ids[row]} of the list is on the side {split.sides[row]!r} of the "
+                "split; calibrate on training images only."
+            )
+    hashes = dict(zip(split.image_ids, split.hashes, strict=True))
+    confirmed = 0
+    for entry in listed:
+        mine, theirs = entry.get("pixel_sha256") or "", hashes[entry["image_id"]]
+        if mine and theirs and mine != theirs:
+            raise DataError(
+                f"{entry['image_id']} has other pixels than when the list was drawn "
+                f"({mine[:12]}, in the split {theirs[:12]}); draw the list again."
+            )
+        confirmed += bool(mine and theirs)
+    return ListProof(len(rows), compared, all(split.hashes), confirmed)

@@ -1,0 +1,130 @@
+"""``lesiontk calibration``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lesiontk.cli.session import Session, command_options, load_recipe, set_option
+
+
+@click.group()
+def calibration() -> None:
+    """Draw, show and check the list of training images on which int8 ranges are measured."""
+
+
+@calibration.command("draw")
+@click.argument("recipe", required=False)
+@click.option("--data", "data_folder",
+              type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder of images and their table, for RECIPE.")  # fmt: skip
+@click.option("--images", type=int, help="How many; at most one of a lesion.")
+@click.option("--draw", type=click.Choice(["balanced", "natural"]),
+              help="Equal shares of the classes, or those that they have.")  # fmt: skip
+@click.option("--cover", type=click.Choice(["site", "brightness"]), multiple=True,
+              help="What the images of a class are spread over; default: both.")  # fmt: skip
+@click.option("--seed", type=int, help="Another seed draws other images.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), show_default=True,
+              default=Path("calibration.csv"), help="The list; a YAML beside it says how it was "
+              "drawn.")  # fmt: skip
+@set_option
+@command_options
+def draw_command(
+    session: Session,
+    recipe: str | None,
+    data_folder: Path | None,
+    out: Path,
+    overrides: tuple[str, ...],
+    **wishes: Any,
+) -> None:
+    """Draw a list from the training split of RECIPE, or of the images prepared last."""
+    from lesiontk.calibrate import draw_list, write_list
+
+    wishes["cover"] = list(wishes["cover"]) or None
+    changes = [f"calibration.{k}={json.dumps(v)}" for k, v in wishes.items() if v is not None]
+    changes += ["calibration.list=null", *overrides]
+    if recipe is None and data_folder is not None:
+        raise click.UsageError("--data is for a RECIPE; name one, such as cnn_7class.")
+    chosen = load_recipe(recipe, data_folder, None, overrides) if recipe else None
+    artefact = draw_list(session.open_store(), chosen, changes)
+    beside = write_list(artefact, out)
+    files = {"file": str(out), "description": str(beside)}
+    document = {"artefact": artefact.name, **files, **artefact.facts}
+    session.emit(document, lambda: _show_drawn(document))
+
+
+@calibration.command("show")
+@click.argument("list_", metavar="[LIST]", default="latest")
+@command_options
+def show_command(session: Session, list_: str) -> None:
+    """Show what LIST holds, by class, body site and brightness.
+
+    LIST is a shipped list's name, a CSV file or an artefact; default: the latest drawn.
+    """
+    from lesiontk.calibrate import describe_list
+
+    document = describe_list(session.open_store(), list_)
+    session.emit(document, lambda: _show_list(document))
+
+
+@calibration.command("check")
+@click.argument("list_", metavar="[LIST]", default="latest")
+@click.option("--split", help="An artefact, a split.csv, or a shipped split's first digits; "
+              "default: the split that LIST was drawn from, else the latest.")  # fmt: skip
+@command_options
+def check_command(session: Session, list_: str, split: str | None) -> None:
+    """Prove that LIST holds training images alone: by id, by lesion and by pixels.
+
+    Exit 1 names the first image that is unknown, of another side, or shared with one.
+    """
+    from lesiontk.calibrate import check_list
+
+    document = check_list(session.open_store(), list_, split)
+
+    def show() -> None:
+        others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
+        by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
+        click.echo(f"{document['images']} training images of {document['split']}; none is shared "
+                   f"with {others} images, by {by}")  # fmt: skip
+        if not document["pixels_compared"]:
+            click.echo("note: the split has no pixel hashes, so pixels were not compared")
+
+    session.emit(document, show)
+
+
+def _show_drawn(document: Mapping[str, Any]) -> None:
+    others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
+    labels, sites, bands = (
+        ", ".join(f"{level} {n}" for level, n in document[f"images_by_{axis}"].items())
+        for axis in ("label", "site", "brightness")
+    )
+    reached = f"{len(document['images_by_site'])} of {document['sites_of_training']}"
+    click.echo(f"{document['images']} training images, {document['draw']} by class: {labels}")
+    click.echo(f"body sites: {reached}: {sites}\nbrightness: {bands}")
+    click.echo(f"shared with {others} images, by id, lesion and pixels: none")
+    click.echo(f"{document['file']}\n{document['description']}")
+
+
+def _show_list(document: Mapping[str, Any]) -> None:
+    from lesiontk.cli.tables import print_table
+
+    click.echo(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
+    composition = document["composition"]
+    labels = list(composition.get("label", {}))
+    for axis, levels in composition.items():
+        columns = ["all"] if axis == "label" else ["all", *labels]
+        rows = [
+            [level, str(sum(counts.values())), *(str(counts.get(n, 0)) for n in columns[1:])]
+            for level, counts in levels.items()
+        ]
+        print_table([{"label": "class"}.get(axis, axis), *columns], rows)
+    absent = [axis for axis in ("site", "brightness") if axis not in composition]
+    if absent:
+        click.echo(f"note: the list does not tell {' nor '.join(absent)}")
+    if drawn := document["drawn"]:
+        click.echo(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
+                   f"{drawn['split_hash'][:12]}")  # fmt: skip

@@ -1,0 +1,90 @@
+"""How much of each layer's signal an engine keeps. Plain NumPy over two engines' activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.calibration.ranges import TensorReader
+
+HIGHEST = 120.0
+"""Decibels given where nothing differs, or less than float32 can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSignal:
+    """One activation's signal-to-noise ratio: ``10 log10(sum x^2 / sum (x - y)^2)`` in dB.
+
+    `x` is the parent's value, `y` the engine's, over all images. Noise of earlier layers is in it.
+    """
+
+    tensor: str
+    decibels: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReport:
+    """Every activation that parent and engine have in common, in the parent's order."""
+
+    n: int
+    layers: tuple[LayerSignal, ...]
+
+    def worst(self, count: int) -> tuple[LayerSignal, ...]:
+        """Return the layers with the least signal, worst first."""
+        return tuple(sorted(self.layers, key=lambda layer: layer.decibels)[:count])
+
+    def to_json(self, count: int = 5) -> dict[str, Any]:
+        """Return n, the number of layers, their median and the worst, as plain values."""
+        ratios = [layer.decibels for layer in self.layers]
+        return {
+            "n": self.n,
+            "layers": len(self.layers),
+            "median_decibels": float(np.median(ratios)) if ratios else None,
+            "worst": [asdict(layer) for layer in self.worst(count)],
+        }
+
+
+def measure_signal(
+    parent: TensorReader, child: TensorReader, images: Iterable[NDArray[np.uint8]]
+) -> SignalReport:
+    """Return the ratio of each activation that both readers give in one shape.
+
+    `images` are uint8 [1, S, S, 3]. Activations are matched by name; those that one of the two
+    lacks (merged operators, casts) are left out.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    n = 0
+    for image in images:
+        expected, received = parent(image), child(image)
+        for name in _common(expected, received):
+            x = np.asarray(expected[name], np.float64)
+            difference = x - received[name]
+            signal[name] = signal.get(name, 0.0) + float((x * x).sum())
+            noise[name] = noise.get(name, 0.0) + float((difference * difference).sum())
+        n += 1
+    layers = [LayerSignal(name, ratio_in_decibels(signal[name], noise[name])) for name in signal]
+    return SignalReport(n, tuple(layers))
+
+
+def ratio_in_decibels(signal: float, noise: float) -> float:
+    """Return ``10 log10(signal / noise)``, at most 120; at least -120 where there is no signal."""
+    if noise == 0.0:
+        return HIGHEST
+    if signal == 0.0:
+        return -HIGHEST
+    return float(np.clip(10.0 * np.log10(signal / noise), -HIGHEST, HIGHEST))
+
+
+def _common(
+    expected: Mapping[str, NDArray[Any]], received: Mapping[str, NDArray[Any]]
+) -> list[str]:
+    return [
+        name
+        for name, values in expected.items()
+        if name in received and received[name].shape == values.shape
+    ]

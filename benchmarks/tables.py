@@ -23,6 +23,7 @@ STUDIES = {
     "imbalance_ablation": "which treatment of rare classes is best, on validation",
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
     "leaky_split": "how much a split by image flatters",
+    "int8_converters": "which way to int8 is best for TFLite, on validation",
     "input_pipeline": "how long training waits for images",
 }
 PARENT, SMALL = "keras:float32", "tflite:int8"

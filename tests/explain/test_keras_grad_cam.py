@@ -104,7 +104,9 @@ def test_with_pooling_and_one_dense_layer_it_is_the_class_activation_map() -> No
     pixels = np.random.default_rng(1).integers(0, 255, (4, SIZE, SIZE, 3)).astype(np.uint8)
     classes = np.array([0, 1, 2, 1])
     features = keras.Model(model.input, model.get_layer("relu").output)(pixels.astype(np.float32))
-    kernel = model.get_layer("logits").get_weights()[0]
+    kernel, bias = model.get_layer("logits").get_weights()
+    kernel = np.abs(kernel)  # every map has evidence for its class
+    model.get_layer("logits").set_weights([kernel, bias])
     maps = np.maximum(np.einsum("nhwk,kn->nhw", np.asarray(features), kernel[:, classes]), 0)
     expected = upsample_maps(maps, SIZE)
     expected /= expected.max(axis=(1, 2), keepdims=True)

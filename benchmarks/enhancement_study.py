@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import stdev
 from typing import Any
 
 import click
 import numpy as np
 
 from lesiontk.cli.progress import make_progress
-from lesiontk.evaluate.bootstrap import iterate_bootstrap_weights
+from lesiontk.evaluate.bootstrap import estimate_metrics
 from lesiontk.evaluate.comparison import apply_mcnemar_test
 from lesiontk.evaluate.evaluate_stage import read_predictions
 from lesiontk.evaluate.metrics import MetricScorer
@@ -93,7 +93,7 @@ def judge(store: Store, model: Artefact) -> Artefact:
 
 def compare(
     plain: list[MetricScorer], enhanced: list[MetricScorer], groups: list[str]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Return enhanced - plain of each metric, the mean over seeds with a paired interval.
 
     Both are scored on the same draws of whole lesions, [B]; the interval tells what other test
@@ -101,28 +101,27 @@ def compare(
     """
 
     def differences(weights: Any) -> dict[str, Any]:
+        """Return metric -> enhanced - plain, [seeds, B]."""
         pairs = [
             (a.compute(weights), b.compute(weights)) for a, b in zip(plain, enhanced, strict=True)
         ]
         return {name: np.stack([b[name] - a[name] for a, b in pairs]) for name in METRICS}
 
-    measured = differences(None)
-    drawn = [
-        differences(weights)
-        for weights in iterate_bootstrap_weights(groups, resamples=RESAMPLES, seed=0)
-    ]
-    found = {}
-    for name in METRICS:
-        samples = np.concatenate([draw[name].mean(axis=0) for draw in drawn])
-        low, high = np.quantile(samples, [0.025, 0.975])
-        seeds = [float(x) for x in measured[name][:, 0]]
-        found[name] = {
-            "value": mean(seeds),
-            "low": float(low),
-            "high": float(high),
-            "deviation_over_seeds": stdev(seeds) if len(seeds) > 1 else 0.0,
+    estimates = estimate_metrics(
+        lambda weights: {name: x.mean(axis=0) for name, x in differences(weights).items()},
+        groups,
+        resamples=RESAMPLES,
+        confidence=0.95,
+        seed=0,
+    )
+    seeds = {name: [float(x) for x in values[:, 0]] for name, values in differences(None).items()}
+    return {
+        name: {
+            **estimate.to_json(),
+            "deviation_over_seeds": stdev(seeds[name]) if len(plain) > 1 else 0.0,
         }
-    return found
+        for name, estimate in estimates.items()
+    }
 
 
 def render(document: dict[str, Any]) -> str:

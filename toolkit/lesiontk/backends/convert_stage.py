@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, open_engine, parse_target
 from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.keras_backend import MODEL_FILE
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.ranges_stage import read_measured
@@ -138,7 +139,7 @@ class ConvertStage(Stage):
 
 def engine_file(artefact: Artefact) -> Path:
     """Return the file of a model or engine that `open_engine` opens."""
-    return artefact.file("model.keras" if artefact.kind == "model" else artefact.facts["file"])
+    return artefact.file(MODEL_FILE if artefact.kind == "model" else artefact.facts["file"])
 
 
 def verification_rows(images: ImageSet, rule: VerifyRule) -> NDArray[np.int64]:

@@ -30,6 +30,8 @@ from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.records import EngineSpec
 
 FILE = "keras_float32.keras"
+MODEL_FILE = "model.keras"
+"""What training writes; an engine is a copy of it under its own name."""
 MEMBER = f"{SPEC_KEY}.json"
 
 

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from lesiontk.backends.onnx_graph import INPUT
-from lesiontk.calibration.bias_correction import Floats, Window, mean_shift, mean_window, pad_same
+from lesiontk.calibration.bias_correction import (
+    Floats,
+    Window,
+    average_inputs,
+    mean_shift,
+    mean_window,
+    pad_same,
+)
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 
@@ -36,17 +43,13 @@ def correct_biases(
         and node.input[1] in constants
         and (len(node.input) < 3 or node.input[2] in constants)
     ]
-    sums: list[Floats] = []
-    count = 0
-    for image in images:
+
+    def see(image: NDArray[np.uint8]) -> list[Floats]:
         values = {INPUT: image, **read(image)}
-        seen = [_mean_input(n, values[n.input[0]], constants[n.input[1]]) for n in layers]
-        sums = [a + b for a, b in zip(sums, seen, strict=True)] if sums else seen
-        count += 1
-    if count == 0:
-        raise DataError("bias correction needs calibration images; got none.")
-    for node, total in zip(layers, sums, strict=True):
-        shift = mean_shift(_weights(node, constants[node.input[1]]), total / count, limit)
+        return [_mean_input(n, values[n.input[0]], constants[n.input[1]]) for n in layers]
+
+    for node, mean in zip(layers, average_inputs(images, see), strict=True):
+        shift = mean_shift(_weights(node, constants[node.input[1]]), mean, limit)
         bias = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1)
         corrected = (np.asarray(bias, np.float64) - shift).astype(np.float32)
         name = f"{node.name or node.output[0]}/corrected_bias"

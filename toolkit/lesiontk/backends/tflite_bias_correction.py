@@ -17,9 +17,15 @@ from lesiontk.backends.tflite_graph import (
     operator_name,
     read_model,
 )
-from lesiontk.calibration.bias_correction import Floats, Window, mean_shift, mean_window, pad_same
+from lesiontk.calibration.bias_correction import (
+    Floats,
+    Window,
+    average_inputs,
+    mean_shift,
+    mean_window,
+    pad_same,
+)
 from lesiontk.calibration.ranges import TensorReader
-from lesiontk.errors import DataError
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 LIMIT = 127
@@ -46,17 +52,13 @@ def correct_biases(
     ]
     names = [graph.tensors[layer.inputs[0]].name.decode() for layer in layers]
     windows = [_window(model, graph, layer) for layer in layers]
-    sums: list[Floats] = []
-    count = 0
-    for image in images:
+
+    def see(image: NDArray[np.uint8]) -> list[Floats]:
         values = read(image)
-        seen = [_mean_input(values[n], w) for n, w in zip(names, windows, strict=True)]
-        sums = [a + b for a, b in zip(sums, seen, strict=True)] if sums else seen
-        count += 1
-    if count == 0:
-        raise DataError("bias correction needs calibration images; got none.")
-    for layer, total in zip(layers, sums, strict=True):
-        shift = mean_shift(_weights(model, graph, layer), total / count, LIMIT)
+        return [_mean_input(values[n], w) for n, w in zip(names, windows, strict=True)]
+
+    for layer, mean in zip(layers, average_inputs(images, see), strict=True):
+        shift = mean_shift(_weights(model, graph, layer), mean, LIMIT)
         _replace_bias(model, graph, layer, shift)
     drop_unused_buffers(model)
     return dump_model(model), len(layers)

@@ -12,11 +12,14 @@ convolution has one group, a depthwise one as many as channels, a dense layer a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lesiontk.errors import DataError
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +62,24 @@ def mean_window(values: NDArray[Any], window: Window) -> Floats:
         for row, down in enumerate(steps[0]):
             means[:, row, column] = lines[:, down].mean(axis=(0, 1))
     return means
+
+
+def average_inputs(
+    images: Iterable[NDArray[np.uint8]], see: Callable[[NDArray[np.uint8]], list[Floats]]
+) -> list[Floats]:
+    """Return the mean over images, uint8 [1, S, S, 3], of what `see` finds at each layer's input.
+
+    Raises `DataError` if there is no image.
+    """
+    sums: list[Floats] = []
+    count = 0
+    for image in images:
+        seen = see(image)
+        sums = [a + b for a, b in zip(sums, seen, strict=True)] if sums else seen
+        count += 1
+    if count == 0:
+        raise DataError("bias correction needs calibration images; got none.")
+    return [total / count for total in sums]
 
 
 def round_weights(weights: NDArray[Any], limit: int) -> Floats:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.keras_backend import load_model
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.data.decode import ImageError
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.data.inspect_stage import data_root
@@ -29,7 +29,7 @@ from lesiontk.records import Artefact, ImageRecord
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.lessons import Lessons, soften
 from lesiontk.train.loop import train_model
-from lesiontk.train.outcome import FILE, write_outcome
+from lesiontk.train.outcome import write_outcome
 
 LESSONS = "lessons.npy"
 
@@ -80,7 +80,7 @@ class DistilStage(Stage):
         images = open_images(parents["images"])
         said = self._ask(parents, images, config, context)
         section = ModelSection(**parents["model"].manifest["config"]["model"])
-        start = load_model(parents["model"].file(FILE)).get_weights()
+        start = load_model(parents["model"].file(MODEL_FILE)).get_weights()
 
         def build(size: int | None) -> Any:
             model = build_model(

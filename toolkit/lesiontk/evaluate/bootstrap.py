@@ -11,7 +11,7 @@ that misses a rare class leaves that class out of the balanced accuracy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,35 @@ def estimate_from_resamples(value: float, samples: FloatArray, confidence: float
     return Estimate(float(value), float(low), float(high))
 
 
+def estimate_metrics(
+    compute: Callable[[FloatArray | None], Mapping[str, FloatArray]],
+    groups: Sequence[str],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Return every metric of `compute` with its interval from draws of whole lesions.
+
+    `compute` maps weights [B, N] of the images, or None for ones, to metric -> float64 [B];
+    `groups` are the lesions of the N images. With a single lesion no metric has an interval.
+    """
+    values = compute(None)
+    chunks = [
+        compute(weights)
+        for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
+    ]
+    alone = int(check_groups(groups, len(groups)).max()) == 0
+    return {
+        name: estimate_from_resamples(
+            float(value[0]),
+            np.full(resamples, np.nan) if alone else np.concatenate([c[name] for c in chunks]),
+            confidence,
+        )
+        for name, value in values.items()
+    }
+
+
 def evaluate_predictions(
     y_true: npt.ArrayLike,
     probabilities: npt.ArrayLike,
@@ -182,21 +211,9 @@ def evaluate_predictions(
     check_resampling(resamples, confidence)
     scorer = MetricScorer(y_true, probabilities, labels)
     lesions = int(check_groups(groups, len(scorer.y_true)).max()) + 1
-    values = scorer.compute()
-    chunks = [
-        scorer.compute(weights)
-        for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
-    ]
-    metrics = {
-        name: estimate_from_resamples(
-            float(value[0]),
-            np.concatenate([chunk[name] for chunk in chunks])
-            if lesions > 1
-            else np.full(resamples, np.nan),
-            confidence,
-        )
-        for name, value in values.items()
-    }
+    metrics = estimate_metrics(
+        scorer.compute, groups, resamples=resamples, confidence=confidence, seed=seed
+    )
     return Evaluation(
         n=len(scorer.y_true),
         lesions=lesions,

@@ -6,7 +6,6 @@ adds the truth: paired intervals, McNemar's test and the images whose class chan
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,8 +18,7 @@ from lesiontk.evaluate.bootstrap import (
     Estimate,
     check_groups,
     check_resampling,
-    estimate_from_resamples,
-    iterate_bootstrap_weights,
+    estimate_metrics,
 )
 from lesiontk.evaluate.metrics import (
     SMALLEST_PROBABILITY,
@@ -247,33 +245,23 @@ def compare_predictions(
         for point, probabilities in zip(points or (), (before, after), strict=False)
     ]
 
-    def difference(weights: FloatArray | None) -> FloatArray:
-        """Return child - parent, [B, names]."""
+    def difference(weights: FloatArray | None) -> dict[str, FloatArray]:
+        """Return metric -> child - parent, [B]."""
         old, new = (scorer.compute(weights) for scorer in scorers)
         if at_points:
             old, new = (
                 values | at_point.compute(weights)
                 for values, at_point in zip((old, new), at_points, strict=True)
             )
-        return np.stack([new[name] - old[name] for name in names], axis=1)
+        return {name: new[name] - old[name] for name in names}
 
-    values = difference(None)[0]
-    samples = np.concatenate(
-        [
-            difference(weights)
-            for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
-        ]
-    )
-    if lesions == 1:
-        samples = np.full_like(samples, math.nan)
     return Comparison(
         n=len(before),
         lesions=lesions,
         labels=tuple(labels),
-        differences={
-            name: estimate_from_resamples(float(values[i]), samples[:, i], confidence)
-            for i, name in enumerate(names)
-        },
+        differences=estimate_metrics(
+            difference, groups, resamples=resamples, confidence=confidence, seed=seed
+        ),
         mcnemar=apply_mcnemar_test(*(s.top1 == s.y_true for s in scorers)),
         changed=_list_changed(*scorers),
         agreement=measure_agreement(before, after),

@@ -68,7 +68,9 @@ class EvaluateStage(Stage):
                     "images. Evaluate it on the split it was trained with."
                 )
             task = task_of_engine(engine.spec)
-            on_validation = _predict(engine, images, validation, f"{target}: validation", context)
+            on_validation = predict_rows(
+                engine, images, validation, f"evaluating {target}: validation", context
+            )
             point = freeze_operating_point(
                 images.targets[validation],
                 on_validation,
@@ -76,7 +78,7 @@ class EvaluateStage(Stage):
                 task.positive,
                 config.threshold,
             )
-            on_test = _predict(engine, images, test, f"{target}: test", context)
+            on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
         document = {
             "target": target,
             "side": "test",
@@ -173,11 +175,12 @@ def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions
     )
 
 
-def _predict(
-    engine: Engine, images: ImageSet, rows: IntArray, what: str, context: Context
+def predict_rows(
+    engine: Engine, images: ImageSet, rows: IntArray, description: str, context: Context
 ) -> FloatArray:
+    """Return an engine's probabilities [len(rows), C], with a progress bar."""
     parts = []
-    with context.progress.task(f"evaluating {what}", len(rows)) as advance:
+    with context.progress.task(description, len(rows)) as advance:
         for start in range(0, len(rows), BATCH):
             chunk = rows[start : start + BATCH]
             parts.append(engine.predict(images.pixels[chunk]))

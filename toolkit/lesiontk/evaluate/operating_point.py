@@ -22,8 +22,7 @@ from lesiontk.evaluate.bootstrap import (
     Estimate,
     check_groups,
     check_resampling,
-    estimate_from_resamples,
-    iterate_bootstrap_weights,
+    estimate_metrics,
 )
 from lesiontk.evaluate.metrics import (
     ROW_SUM_TOLERANCE,
@@ -281,20 +280,8 @@ def evaluate_operating_point(
     """
     check_resampling(resamples, confidence)
     scorer = OperatingPointScorer(point, y_true, probabilities, labels)
-    lesions = int(check_groups(groups, len(scorer.truth)).max()) + 1
-    values = scorer.compute()
-    chunks = [
-        scorer.compute(weights)
-        for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
-    ]
-    estimates = {
-        name: estimate_from_resamples(
-            float(values[name][0]),
-            np.concatenate([chunk[name] for chunk in chunks])
-            if lesions > 1
-            else np.full(resamples, np.nan),
-            confidence,
-        )
-        for name in OPERATING_METRICS
-    }
+    check_groups(groups, len(scorer.truth))
+    estimates = estimate_metrics(
+        scorer.compute, groups, resamples=resamples, confidence=confidence, seed=seed
+    )
     return OperatingEvaluation(point=point, positives=int(scorer.truth.sum()), **estimates)

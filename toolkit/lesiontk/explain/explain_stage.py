@@ -14,7 +14,7 @@ from lesiontk.backends.convert_stage import engine_file
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
-from lesiontk.evaluate.evaluate_stage import read_predictions
+from lesiontk.evaluate.evaluate_stage import predict_rows, read_predictions
 from lesiontk.explain.choice import ChosenImage, choose_images
 from lesiontk.explain.explanation import (
     DOCUMENT,
@@ -29,7 +29,6 @@ from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 SIDE = "test"
-BATCH = 16
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -71,7 +70,9 @@ class ExplainStage(Stage):
         if "evaluation" in parents:
             probabilities = _read_probabilities(parents["evaluation"], images, rows)
         else:
-            probabilities = _predict(model, images, rows, context)
+            with open_engine(engine_file(model), threads=context.threads) as engine:
+                what = "predicting the images to explain"
+                probabilities = predict_rows(engine, images, rows, what, context)
         chosen = choose_images(truth, probabilities, critical, config.images)
 
         network = GradCAM(load_model(engine_file(model)))
@@ -132,19 +133,6 @@ def _read_probabilities(evaluation: Artefact, images: ImageSet, rows: IntArray) 
             "expected the evaluation of keras:float32 on it."
         )
     return probabilities
-
-
-def _predict(model: Artefact, images: ImageSet, rows: IntArray, context: Context) -> FloatArray:
-    parts = []
-    with (
-        open_engine(engine_file(model), threads=context.threads) as engine,
-        context.progress.task("predicting the images to explain", len(rows)) as advance,
-    ):
-        for start in range(0, len(rows), BATCH):
-            chunk = rows[start : start + BATCH]
-            parts.append(engine.predict(images.pixels[chunk]))
-            advance(len(chunk))
-    return np.concatenate(parts)
 
 
 def _describe(

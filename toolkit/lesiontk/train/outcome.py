@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lesiontk.backends.keras_backend import save_model
+from lesiontk.backends.keras_backend import MODEL_FILE, save_model
 from lesiontk.data.images import ImageSet
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
@@ -17,7 +17,6 @@ from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import plot_curves
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
-FILE = "model.keras"
 
 
 def write_outcome(
@@ -48,7 +47,7 @@ def write_outcome(
     )
     if source.facts["leaky"]:
         spec = replace(spec, notice=spec.notice + LEAKY)
-    save_model(model, spec, context.directory / FILE)
+    save_model(model, spec, context.directory / MODEL_FILE)
     with (context.directory / "curves.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
         writer.writeheader()

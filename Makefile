@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lock lint typecheck pytest wheel clean
+.PHONY: demo test test-arm64 setup lock lint typecheck pytest wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
@@ -28,6 +28,11 @@ typecheck: setup
 
 pytest: setup
 	$(BIN)/pytest
+
+# Bundles for ARM64 boards, executed under emulation. Debian or Ubuntu; installs qemu where root may.
+test-arm64: setup
+	$(BIN)/python tests/arm64/prepare.py build/arm64
+	$(BIN)/pytest tests/arm64
 
 # Needed only when setup.cfg changes its dependencies.
 lock:

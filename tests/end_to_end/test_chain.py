@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -455,13 +457,14 @@ def test_convert_writes_what_a_jetson_needs(copy: Path) -> None:
     engine = call.document["tensorrt:int8"]
     assert engine["verification"]["passed"]
     assert engine["examination"]["check"]["findings"] == []
-    kit = Path(engine["kits"]["jetson-orin-jetpack6"])
-    assert kit.parent == copy
-    document = json.loads((kit / "kit.json").read_text())
+    bundle = Path(engine["bundles"]["jetson-orin-jetpack6"])
+    assert bundle.parent == copy
+    document = json.loads((bundle / "bundle.json").read_text())
     assert document["labels"] == LABELS
-    assert (kit / document["model"]).read_bytes() == Path(engine["path"]).read_bytes()
+    model = bundle / document["engine"]["file"]
+    assert model.read_bytes() == Path(engine["path"]).read_bytes()
     text = call_lesiontk("convert", *options, workspace=copy)  # nothing is made again
-    assert f"copy {kit} to it" in text.out.replace("\n", "")
+    assert f"copy {bundle} to it" in text.out.replace("\n", "")
 
     bench = call_lesiontk("bench", str(engine["artefact"]), "--json", workspace=copy)
     (row,) = [r for r in bench.document["rows"] if r["backend"] == "tensorrt"
@@ -469,7 +472,25 @@ def test_convert_writes_what_a_jetson_needs(copy: Path) -> None:
     assert [part["asked"] for part in row["execution"]] == ["TensorRT"]
     refused = call_lesiontk("convert", "--to", "onnx:int8", *options[2:], workspace=copy)
     assert refused.code == 2
-    assert "onnx:int8 is none; expected --to tensorrt:int8" in refused.err
+    assert "there is onnx:int8; make one with `lesiontk convert --to tensorrt:int8`" in refused.err
+
+
+def test_a_bundle_of_the_latest_model_knows_its_threshold_and_worth(
+    copy: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "board"
+    options = ("--target", "linux-arm64", "--out", str(out), "--json")
+    call = call_lesiontk("bundle", *options, workspace=copy)
+    assert call.code == 0, call.err
+    assert call.document["engine"] == "tflite:int8"
+    contract = json.loads((out / "bundle.json").read_text())
+    assert contract["operating_point"]["positive"] == ["akiec", "bcc", "mel"]
+    assert "recall[mel]" in (out / "MODEL_CARD.md").read_text()
+    command = [sys.executable, str(out / "run.py"), "self-test", "--rounds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("\nas expected")
+    assert not (out / "manifest.json").exists()
 
 
 # ----------------------------------------------------------------------- gates

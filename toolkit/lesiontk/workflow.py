@@ -13,10 +13,12 @@ from lesiontk.backends.convert_stage import (
     verification_rows,
     verify_engine,
 )
-from lesiontk.backends.tensorrt.kit_stage import KitConfig
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.data.images import open_images
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import check_destination
+from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
@@ -76,29 +78,61 @@ def convert_model(
     return {target: build_step(plan, f"engine:{target}", store, done) for target in targets}
 
 
-def write_kits(
+def bundle_engines(
     store: Store, engines: Mapping[str, Artefact], devices: Sequence[str]
-) -> dict[str, dict[str, Artefact]]:
-    """Return device -> target -> what the device needs to build that engine itself.
+) -> dict[str, Artefact]:
+    """Return device -> bundle of the engine that fits it best, of target -> engine.
 
-    Raises `UsageError` for an unknown device, or if no engine is one of TensorRT.
+    A bundle carries the threshold and figures of the engine's evaluation where the workspace has
+    it. Raises `UsageError` for an unknown device, or if none of the engines runs there.
     """
-    fitting = {name: e for name, e in engines.items() if e.facts["backend"] == "tensorrt"}
-    if devices and not fitting:
-        raise UsageError(
-            f"--target {devices[0]} builds TensorRT engines, and {', '.join(engines)} is none; "
-            "expected --to tensorrt:int8, tensorrt:float16 or tensorrt:float32."
+    chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
+    bundles = {}
+    for name, engine in chosen.items():
+        parents = {"engine": engine}
+        for evaluation in store.list_artefacts("evaluation"):
+            if evaluation.manifest["parents"]["engine"]["content"] == engine.content:
+                parents.setdefault("evaluation", evaluation)
+        bundles[name] = store.build(
+            STAGES.get("bundle")(),
+            BundleConfig(target=name),
+            parents,
+            recipe=engine.manifest["recipe"],
         )
-    kits: dict[str, dict[str, Artefact]] = {}
-    for device in devices:
-        for name, engine in fitting.items():
-            kits.setdefault(device, {})[name] = store.build(
-                STAGES.get("kit")(),
-                KitConfig(target=device),
-                {"engine": engine, "images": store.parent(engine, "images")},
-                recipe=engine.manifest["recipe"],
-            )
-    return kits
+    return bundles
+
+
+def bundle_reference(
+    store: Store, reference: str, device: str, out: Path | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
+
+    An engine of the workspace is evaluated first, unless it was: a bundle says what its engine is
+    worth. `out` gets a copy; an engine file from outside the workspace needs it.
+    """
+    target = find_bundle_target(device)
+    if out is not None:
+        check_destination(out)
+    if is_engine_file(reference):
+        if out is None:
+            raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
+        path = locate_engine(store, reference)
+        return out, write_bundle_of_file(out, path, target)
+    latest = reference.partition(":")[0] == "latest"
+    artefact = store.resolve(reference, "model" if latest else None)
+    if artefact.kind not in ("model", "engine"):
+        raise UsageError(f"{reference} is of kind {artefact.kind}; expected an engine or a model.")
+    engines = (
+        {str(artefact.facts["target"]): artefact}
+        if artefact.kind == "engine"
+        else engines_of(store, artefact)
+    )
+    engine = intact(store, engines[target.choose(engines)])
+    evaluate_artefact(store, engine)
+    made = bundle_engines(store, {str(engine.facts["target"]): engine}, [device])[device]
+    if out is not None:
+        copy_bundle(made, out)
+    return out or made.path, dict(made.facts)
 
 
 def benchmark_model(

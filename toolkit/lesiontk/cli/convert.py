@@ -23,8 +23,8 @@ from lesiontk.cli.session import Session, command_options, set_option
     "devices",
     multiple=True,
     metavar="DEVICE",
-    help="Also write what a Jetson needs to build the TensorRT engine itself: "
-    "jetson-xavier-jetpack5, jetson-orin-jetpack5, -jetpack6 or -jetpack7; repeatable.",
+    help="Also write the bundle for a device, as `lesiontk bundle` does: linux-arm64, android, "
+    "jetson-orin-jetpack6 or another; repeatable.",
 )
 @set_option
 @command_options
@@ -36,11 +36,11 @@ def convert(
     overrides: tuple[str, ...],
 ) -> None:
     """Convert MODEL (default: the latest) and verify each engine against its parent."""
-    from lesiontk.backends.tensorrt.targets import find_target
-    from lesiontk.workflow import convert_model, write_kits
+    from lesiontk.deploy import find_bundle_target
+    from lesiontk.workflow import bundle_engines, convert_model
 
     for device in devices:
-        find_target(device)  # before any work
+        find_bundle_target(device).choose(targets)  # before any work
     store = session.open_store()
     engines = convert_model(store, store.resolve(model, "model"), targets, overrides)
-    show_engines(session, engines, write_kits(store, engines, devices))
+    show_engines(session, engines, bundle_engines(store, engines, devices))

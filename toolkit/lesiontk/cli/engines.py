@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def show_engines(
     session: Session,
     engines: Mapping[str, Artefact],
-    kits: Mapping[str, Mapping[str, Artefact]] | None = None,
+    bundles: Mapping[str, Artefact] | None = None,
 ) -> None:
     """Print target, size, agreement with the parent and file of each engine.
 
-    `kits` has device -> target -> the folder that goes to the device.
+    `bundles` has device -> the folder that goes to it.
     """
     import click
 
@@ -38,15 +38,14 @@ def show_engines(
                 ]
             )
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
-        for device, made in (kits or {}).items():
-            for target, kit in made.items():
-                click.echo(f"{target} for {device}: copy {kit.path} to it; README.md says how")
+        for device, bundle in (bundles or {}).items():
+            which = bundle.facts["engine"]
+            click.echo(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
 
     document = {
         target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}
         for target, e in engines.items()
     }
-    for device, made in (kits or {}).items():
-        for target, kit in made.items():
-            document[target].setdefault("kits", {})[device] = str(kit.path)
+    for device, bundle in (bundles or {}).items():
+        document[bundle.facts["engine"]].setdefault("bundles", {})[device] = str(bundle.path)
     session.emit(document, show)

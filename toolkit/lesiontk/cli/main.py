@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),
     "bench": ("bench:bench", "Latency and accuracy beside the full-precision parent."),
     "report": ("report:report", "One HTML file with everything a run found out."),
+    "bundle": ("bundle:bundle", "A folder that runs on a device and tests itself there."),
     "predict": ("predict:predict", "Class probabilities of images."),
     "run": ("run:run", "A whole recipe, from images to report; resumable."),
     "demo": ("demo:demo", "The whole chain on synthetic images, in minutes."),

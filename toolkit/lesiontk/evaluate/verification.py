@@ -127,12 +127,7 @@ def verify_outputs(
         return Verification(len(parent), tuple(checks), {})
     constant = is_constant(child) and not is_constant(parent)
     agreement = measure_agreement(parent, child).to_json()
-    kind = classify_precision(precision)
-    least, drift = {
-        "float": (rule.min_agreement_float, rule.max_mean_drift_float),
-        "half": (rule.min_agreement_half, rule.max_mean_drift_half),
-        "int8": (rule.min_agreement_int8, rule.max_mean_drift_int8),
-    }[kind]
+    least, drift = limits_of(rule, precision)
     checks += [
         Check("constant output", float(constant), 0.0, at_least=False),
         Check("top-1 agreement", agreement["top1_agreement"], least, at_least=True),
@@ -146,6 +141,7 @@ def verify_outputs(
             Check("golden mean drift", shown["mean_absolute_drift"], drift, at_least=False)
         )
     narrow = {"half": structure.float16_weight_share, "int8": structure.int8_weight_share}
+    kind = classify_precision(precision)
     if kind != "float":
         name = "share of int8 weights" if kind == "int8" else "share of float16 weights"
         checks.append(Check(name, narrow[kind], MIN_NARROW_WEIGHTS, at_least=True))
@@ -164,3 +160,12 @@ def classify_precision(precision: str) -> Literal["float", "half", "int8"]:
             f"precision {precision!r} has no class of thresholds; give it one in PRECISION_CLASSES"
         )
     return PRECISION_CLASSES[precision]
+
+
+def limits_of(rule: VerifyRule, precision: str) -> tuple[float, float]:
+    """Return the least agreement and the greatest mean drift that the rule allows a precision."""
+    return {
+        "float": (rule.min_agreement_float, rule.max_mean_drift_float),
+        "half": (rule.min_agreement_half, rule.max_mean_drift_half),
+        "int8": (rule.min_agreement_int8, rule.max_mean_drift_int8),
+    }[classify_precision(precision)]

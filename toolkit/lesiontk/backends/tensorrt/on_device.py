@@ -1,20 +1,14 @@
-#!/usr/bin/env python3
-"""Build a TensorRT engine from an ONNX file, run it, and compare it with expected answers.
+"""Builds a TensorRT engine from an ONNX file and runs it.
 
-Run on the device, in the folder that lesiontk wrote: ``python3 on_device.py``. It needs Python 3.8
-or later, numpy, TensorRT 8.5 or later (or TensorRT for RTX), and pycuda or cuda-python; nothing of
-lesiontk. lesiontk itself uses these same functions, so what is tested there is what runs here.
-
-Exit codes: 0 the answers are as expected, 1 they are not, 2 a file is missing, 3 something that the
-machine lacks.
+A bundle for a device carries this very file. It needs Python 3.8 or later, NumPy, TensorRT 8.5 or
+later (or TensorRT for RTX), and pycuda or cuda-python; nothing of lesiontk, which itself uses these
+same functions: what is tested there is what runs on the device.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +20,13 @@ WORKSPACE_BYTES = 1 << 30
 class LacksError(Exception):
     """This machine lacks a package, a driver or a GPU."""
 
+    exit_code = 3
+
 
 class BuildError(Exception):
     """TensorRT refuses the graph or the settings; its own messages are in the text."""
+
+    exit_code = 2
 
 
 # ------------------------------------------------------------------ TensorRT
@@ -398,6 +396,7 @@ class Runner:
     """A serialized engine on the GPU: uint8 [N, S, S, 3] in, float32 [N, C] out."""
 
     def __init__(self, trt: Any, cuda: Any, plan: bytes) -> None:
+        self.description: dict[str, Any] = {}
         self._trt, self._cuda = trt, cuda
         self._logger = make_logger(trt)
         try:
@@ -474,45 +473,24 @@ class Runner:
         self._cuda.close()
 
 
-def compare(
-    expected: Any, received: Any, min_agreement: float, max_mean_drift: float
-) -> dict[str, Any]:
-    """Return how answers float32 [N, C] agree with those expected, and whether well enough.
-
-    `min_agreement` is the least share of images with the same class, `max_mean_drift` the greatest
-    mean difference of a probability.
-    """
-    agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
-    drift = float(np.abs(expected - received).mean())
-    finite = bool(np.isfinite(received).all())
-    return {
-        "n": len(expected),
-        "finite": finite,
-        "agreement": agreement,
-        "min_agreement": min_agreement,
-        "mean_drift": drift if finite else None,
-        "max_mean_drift": max_mean_drift,
-        "as_expected": finite and agreement >= min_agreement and drift <= max_mean_drift,
-    }
+# -------------------------------------------------------------------- bundle
 
 
-# -------------------------------------------------------------- command line
-
-
-def load_or_build(trt: Any, folder: Path, kit: dict[str, Any], rebuild: bool) -> tuple[bytes, str]:
+def load_or_build(trt: Any, folder: Path, bundle: dict[str, Any]) -> tuple[bytes, str]:
     """Return the engine and ``loaded`` or ``built``; one of another file or TensorRT is rebuilt."""
-    content = (folder / kit["model"]).read_bytes()
+    settings = bundle["tensorrt"]
+    content = (folder / bundle["engine"]["file"]).read_bytes()
     made_of = {"model_sha256": hashlib.sha256(content).hexdigest(), "tensorrt": version_of(trt)}
     plan_file, note_file = folder / "engine.plan", folder / "engine.json"
     there = plan_file.is_file() and note_file.is_file()
-    if there and not rebuild and json.loads(note_file.read_text()) == made_of:
+    if there and json.loads(note_file.read_text()) == made_of:
         return plan_file.read_bytes(), "loaded"
     plan = build_from_onnx(
         trt,
         content,
-        kit["precision"],
-        batches=tuple(kit["batches"]),
-        workspace=kit["workspace_bytes"],
+        settings["precision"],
+        batches=tuple(settings["batches"]),
+        workspace=settings["workspace_bytes"],
         timing_cache=folder / "timing.cache" if keeps_timings(trt) else None,
     )
     plan_file.write_bytes(plan)
@@ -520,67 +498,29 @@ def load_or_build(trt: Any, folder: Path, kit: dict[str, Any], rebuild: bool) ->
     return plan, "built"
 
 
-def check_version(trt: Any, kit: dict[str, Any]) -> str:
-    """Return a warning where this TensorRT is none that the kit was checked for, else nothing."""
-    known = kit["tensorrt_versions"]
+def check_version(trt: Any, versions: list[str]) -> str:
+    """Return a warning where this TensorRT is none of `versions`, else nothing."""
     mine = ".".join(trt.__version__.split(".")[:2])
-    if trt.__name__ == "tensorrt" and mine not in [".".join(v.split(".")[:2]) for v in known]:
-        return "this is TensorRT {}; the kit was checked for {}".format(
-            trt.__version__, ", ".join(known)
+    if trt.__name__ == "tensorrt" and mine not in [".".join(v.split(".")[:2]) for v in versions]:
+        return "this is TensorRT {}; the graph was checked for {}".format(
+            trt.__version__, ", ".join(versions)
         )
     return ""
 
 
-def run_kit(folder: Path, rebuild: bool, rounds: int, warmup: int) -> dict[str, Any]:
-    """Build or load, answer the golden images, compare, time; return the findings."""
-    kit = json.loads((folder / "kit.json").read_text())
-    golden = np.load(folder / kit["golden"])
+def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Runner:
+    """Build the bundle's engine, or load what was built before, and open it on the GPU.
+
+    `threads` is of no use here: the engine runs on the GPU.
+    """
     trt = import_tensorrt()
-    plan, how = load_or_build(trt, folder, kit, rebuild)
+    plan, how = load_or_build(trt, folder, bundle)
     runner = Runner(trt, open_cuda(), plan)
-    try:
-        received = runner.predict(golden["images"])
-        samples = runner.time_images(golden["images"], rounds, warmup) if rounds else []
-    finally:
-        runner.close()
-    findings: dict[str, Any] = {
-        "tensorrt": version_of(trt),
-        "warning": check_version(trt, kit),
+    runner.description = {
+        "runtime": trt.__name__,
+        "version": trt.__version__,
         "engine": how,
         "plan_bytes": len(plan),
-        "golden": compare(
-            golden["probabilities"], received, kit["min_agreement"], kit["max_mean_drift"]
-        ),
+        "warning": check_version(trt, bundle["tensorrt"]["versions"]),
     }
-    if samples:
-        findings["latency_ms"] = {
-            "n": len(samples),
-            "median": float(np.median(samples)),
-            "p90": float(np.percentile(samples, 90)),
-            "samples": samples,
-        }
-    return findings
-
-
-def main() -> int:
-    """Parse the command line, run, print one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent)
-    parser.add_argument("--rebuild", action="store_true", help="build although there is an engine")
-    parser.add_argument("--rounds", type=int, default=200, help="timed rounds, 0 for none")
-    parser.add_argument("--warmup", type=int, default=20, help="rounds before them")
-    options = parser.parse_args()
-    try:
-        findings = run_kit(options.folder, options.rebuild, options.rounds, options.warmup)
-    except LacksError as error:
-        sys.stderr.write(f"this machine lacks something: {error}\n")
-        return 3
-    except (BuildError, OSError, KeyError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(json.dumps(findings, indent=1) + "\n")
-    return 0 if findings["golden"]["as_expected"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return runner

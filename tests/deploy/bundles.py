@@ -1,0 +1,44 @@
+"""Bundles of the published engines, and their runner in a process that cannot import lesiontk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle_stage import write_bundle_of_file
+
+ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
+HIDDEN = "import sys, runpy; sys.modules['lesiontk'] = None; {}sys.argv = sys.argv[1:]; "
+RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def make_bundle(folder: Path, engine: str | Path, target: str = "linux-arm64") -> Path:
+    """Write the bundle of a published engine, or of an engine file, into `folder`."""
+    path = ENGINES / engine if isinstance(engine, str) else engine
+    write_bundle_of_file(folder, path, find_bundle_target(target))
+    return folder
+
+
+def call_runner(
+    bundle: Path, *words: str, without: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Call ``run.py``, from elsewhere; the packages `without` cannot be imported."""
+    code = HIDDEN.format("".join(f"sys.modules[{name!r}] = None; " for name in without)) + RUN
+    return subprocess.run(
+        [sys.executable, "-c", code, str(bundle / "run.py"), *words],
+        capture_output=True, text=True, check=False, cwd=bundle.parent,
+    )  # fmt: skip
+
+
+def read_contract(bundle: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
+    return document
+
+
+def change_contract(bundle: Path, changes: Mapping[str, Any]) -> None:
+    (bundle / "bundle.json").write_text(json.dumps({**read_contract(bundle), **changes}))

@@ -1,0 +1,261 @@
+"""Bundles: whole, running from their folder alone, and honest about what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+
+from lesiontk.backends import open_engine
+from lesiontk.backends.backend import dump_spec
+from lesiontk.backends.tflite_graph import embed_spec
+from lesiontk.backends.tflite_metadata import embed_metadata
+from lesiontk.cli.main import cli
+from lesiontk.data.sources.synthesis import render_view
+from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
+from lesiontk.deploy.bundle import VIEWS, check_destination, make_golden_images
+from lesiontk.deploy.card import render_bundle_card
+from lesiontk.errors import UsageError
+from lesiontk.predict import predict_pictures
+from lesiontk.records import EngineSpec, Preprocessing
+
+from .bundles import ENGINES, call_runner, change_contract, make_bundle, read_contract
+
+CPU_BUNDLES = [
+    ("linux-arm64", "tflite_int8.tflite"),
+    ("linux-arm64", "onnx_int8.onnx"),
+    ("android", "tflite_int8.tflite"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle"), "tflite_int8.tflite")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return make_bundle(tmp_path / "bundle", "tflite_int8.tflite")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(render_view("mel", 3, 0, 200)[:150]).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("target", "engine"), CPU_BUNDLES)
+def test_it_tests_itself_and_predicts_as_lesiontk_does(
+    target: str, engine: str, tmp_path: Path, picture: Path
+) -> None:
+    folder = make_bundle(tmp_path / "bundle", engine, target)
+    done = call_runner(folder, "self-test", "--json", "--rounds", "3")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["answers"]["n"] == 16 + 7 * VIEWS
+    assert found["answers"]["agreement"] == 1.0
+    assert found["pictures"] == {"n": 3, "differ": [], "as_expected": True}
+    assert found["latency_ms"]["n"] == len(found["latency_ms"]["samples"]) == 3
+    done = call_runner(folder, "predict", "--json", str(picture))
+    assert done.returncode == 0, done.stderr
+    (mine,) = predict_pictures(ENGINES / engine, [picture])["predictions"]
+    (theirs,) = json.loads(done.stdout)["predictions"]
+    assert theirs["label"] == mine["label"]
+    assert theirs["probabilities"] == pytest.approx(mine["probabilities"], abs=2e-6)
+
+
+@pytest.mark.parametrize("name", BUNDLE_TARGETS)
+def test_every_target_says_what_it_runs(name: str) -> None:
+    target = find_bundle_target(name)
+    assert target.name == name
+    assert target.choose(["keras:float32", *reversed(target.engines)]) == target.engines[0]
+    with pytest.raises(
+        UsageError, match=f"there is keras:float32; make one with .* {target.engines[0]}"
+    ):
+        target.choose(["keras:float32"])
+
+
+def test_an_unknown_target_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'android'"):
+        find_bundle_target("andriod")
+
+
+def test_the_checksums_cover_every_file(bundle: Path) -> None:
+    lines = (bundle / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    files = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
+    assert set(listed) == files - {"SHA256SUMS"}
+    for name, digest in listed.items():
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_same_engine_gives_the_same_bundle(bundle: Path, copy: Path) -> None:
+    assert (bundle / "SHA256SUMS").read_text() == (copy / "SHA256SUMS").read_text()
+
+
+def test_golden_answers_differ_from_image_to_image(bundle: Path) -> None:
+    with np.load(bundle / "golden.npz") as golden:
+        answers: NDArray[np.float32] = golden["probabilities"]
+    assert len(set(answers.argmax(axis=1))) >= 3
+    assert np.ptp(answers, axis=0).max() > 0.5
+
+
+def test_golden_images_are_prepared_as_the_engine_was_trained() -> None:
+    plain = make_golden_images(Preprocessing(32))
+    enhanced = make_golden_images(Preprocessing(32, enhance=("colour_sharpening",)))
+    assert (plain[:16] == enhanced[:16]).all()  # pure forms are asked about as they are
+    assert (plain[16:] != enhanced[16:]).any(axis=(1, 2, 3)).all()
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def test_a_changed_file_is_named(copy: Path) -> None:
+    with (copy / "MODEL_CARD.md").open("a") as stream:
+        stream.write("This engine finds every melanoma.")
+    (copy / "fit.py").write_text((copy / "fit.py").read_text().replace("BILINEAR", "NEAREST"))
+    done = call_runner(copy, "self-test", "--rounds", "0")
+    assert done.returncode == 1
+    assert "MODEL_CARD.md was changed; fit.py was changed" in done.stdout
+    assert "golden/tall.png, golden/wide.png came out differently" in done.stdout
+    assert "NOT AS EXPECTED" in done.stdout
+
+
+def test_another_engine_with_the_same_name_is_found_out(copy: Path) -> None:
+    """As a board that computes wrongly would be: the answers are others."""
+    with np.load(copy / "golden.npz") as golden:
+        images, answers = golden["images"], golden["probabilities"]
+    np.savez(copy / "golden.npz", images=images, probabilities=np.roll(answers, 1, axis=1))
+    found = json.loads(call_runner(copy, "self-test", "--json", "--rounds", "0").stdout)
+    assert found["answers"]["as_expected"] is False
+    assert found["answers"]["agreement"] == 0.0
+    assert found["files"]["damaged"] == ["golden.npz was changed"]
+
+
+def test_a_small_drift_beyond_the_limit_fails(copy: Path) -> None:
+    contract = read_contract(copy)
+    with np.load(copy / "golden.npz") as golden:
+        images, answers = golden["images"], golden["probabilities"]
+    drift = 1.1 * contract["golden"]["max_mean_drift"]
+    np.savez(copy / "golden.npz", images=images, probabilities=answers + np.float32(drift))
+    found = json.loads(call_runner(copy, "self-test", "--json", "--rounds", "0").stdout)
+    assert found["answers"]["agreement"] == 1.0
+    assert found["answers"]["as_expected"] is False
+
+
+def test_a_missing_runtime_or_package_exits_with_3(bundle: Path) -> None:
+    done = call_runner(bundle, "self-test", without=("ai_edge_litert",))
+    assert done.returncode == 3
+    assert "this machine lacks something: LiteRT" in done.stderr
+    assert "pip install ai-edge-litert" in done.stderr
+    done = call_runner(bundle, "self-test", without=("PIL",))
+    assert done.returncode == 3
+    assert "pip install -r requirements.txt" in done.stderr
+
+
+def test_a_broken_picture_does_not_stop_the_others(
+    bundle: Path, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    done = call_runner(bundle, "predict", str(tmp_path / "broken.jpg"), str(picture))
+    assert done.returncode == 2
+    assert "broken.jpg: cannot identify image file" in done.stdout
+    assert f"{picture}: " in done.stdout
+    assert "not a medical device" in done.stdout
+    done = call_runner(bundle, "predict", str(tmp_path / "nowhere.jpg"))
+    assert done.returncode == 2
+    assert "No such file" in done.stdout
+
+
+def test_a_missing_contract_exits_with_2(copy: Path) -> None:
+    (copy / "bundle.json").unlink()
+    done = call_runner(copy, "self-test")
+    assert done.returncode == 2
+    assert "bundle.json" in done.stderr
+
+
+# -------------------------------------------------------------------- contents
+
+
+def test_the_decision_is_made_at_the_frozen_threshold(copy: Path, picture: Path) -> None:
+    for threshold, said in ((0.0, "positive"), (1.0, "negative")):
+        point = {"rule": "youden", "threshold": threshold, "positive": ["mel", "bcc"]}
+        change_contract(copy, {"operating_point": point})
+        text = call_runner(copy, "predict", str(picture)).stdout
+        assert f"threshold {threshold:.3f}: {said}" in text
+    (entry,) = json.loads(call_runner(copy, "predict", "--json", str(picture)).stdout)[
+        "predictions"
+    ]
+    both = entry["probabilities"]["mel"] + entry["probabilities"]["bcc"]
+    assert entry["score"] == pytest.approx(both, abs=2e-6)
+    assert entry["positive"] is False
+
+
+def test_enhancements_travel_with_the_engine(tmp_path: Path, picture: Path) -> None:
+    """With the filters the pictures come out as lesiontk prepares them; without, otherwise."""
+    with open_engine(ENGINES / "tflite_int8.tflite") as engine:
+        spec = engine.spec
+    filters = ("hair_removal", "noise_reduction", "edge_enhancement", "colour_sharpening")
+    enhanced = replace(spec, preprocessing=replace(spec.preprocessing, enhance=filters))
+    content = (ENGINES / "tflite_int8.tflite").read_bytes()
+    path = tmp_path / "tflite_int8.tflite"
+    path.write_bytes(embed_metadata(embed_spec(content, dump_spec(enhanced)), enhanced))
+    folder = make_bundle(tmp_path / "bundle", path)
+    assert "opencv" in (folder / "requirements.txt").read_text()
+    done = call_runner(folder, "self-test", "--json", "--rounds", "0")
+    assert done.returncode == 0, done.stderr + done.stdout
+    (theirs,) = json.loads(call_runner(folder, "predict", "--json", str(picture)).stdout)[
+        "predictions"
+    ]
+    (mine,) = predict_pictures(path, [picture])["predictions"]
+    assert theirs["probabilities"] == pytest.approx(mine["probabilities"], abs=2e-6)
+    contract = read_contract(folder)
+    plain = {**contract["preprocessing"], "filters": []}
+    change_contract(folder, {"preprocessing": plain})
+    found = json.loads(call_runner(folder, "self-test", "--json", "--rounds", "0").stdout)
+    assert len(found["pictures"]["differ"]) == 3
+
+
+def test_android_has_labels_and_golden_answers_as_plain_bytes(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", "tflite_int8.tflite", "android")
+    contract = read_contract(folder)
+    assert (folder / "labels.txt").read_text().split() == contract["labels"]
+    with np.load(folder / "golden.npz") as golden:
+        images = np.fromfile(folder / "golden_images.u8", np.uint8)
+        assert (images.reshape(contract["golden_shape"]) == golden["images"]).all()
+        answers = np.fromfile(folder / "golden_probabilities.f32", "<f4")
+        assert (answers.reshape(-1, 7) == golden["probabilities"]).all()
+
+
+def test_android_refuses_an_onnx_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"android runs tflite:int8, .* and there is onnx:int8"):
+        make_bundle(tmp_path / "bundle", "onnx_int8.onnx", "android")
+
+
+def test_nothing_is_mixed_into_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all my work")
+    with pytest.raises(UsageError, match="is there already; expected a new or empty folder"):
+        check_destination(tmp_path)
+    options = ["bundle", str(ENGINES / "tflite_int8.tflite"), "--target", "android"]
+    done = CliRunner().invoke(cli, [*options, "--out", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    done = CliRunner().invoke(cli, options)
+    assert "is a file outside the workspace; expected --out DIR" in str(done.exception)
+    done = CliRunner().invoke(cli, [*options, "--out", str(tmp_path / "new")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "new" / "run.py").is_file()
+
+
+def test_a_card_says_so_if_the_engine_was_not_evaluated() -> None:
+    spec = EngineSpec(("a", "b"), Preprocessing(8), "t", "tflite", "int8", "probe", "5" * 64)
+    card = render_bundle_card(spec, "", None)
+    assert "was not evaluated" in card
+    assert "must not be used to diagnose" in card

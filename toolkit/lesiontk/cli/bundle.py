@@ -1,0 +1,36 @@
+"""``lesiontk bundle``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lesiontk.cli.session import Session, command_options
+from lesiontk.deploy import BUNDLE_TARGETS
+
+
+@click.command()
+@click.argument("reference", metavar="[ENGINE]", default="latest")
+@click.option("--target", required=True, metavar="DEVICE", help=", ".join(BUNDLE_TARGETS) + ".")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put the bundle into this new folder, too.",
+)
+@command_options
+def bundle(session: Session, reference: str, target: str, out: Path | None) -> None:
+    """Write the folder that runs ENGINE on a device, and tests itself there.
+
+    ENGINE is an engine (a file or an artefact), or a model whose best fitting engine is taken
+    (default: the latest model).
+    """
+    from lesiontk.cli.tables import format_bytes
+    from lesiontk.workflow import bundle_reference
+
+    folder, facts = bundle_reference(session.open_store(), reference, target, out)
+    text = (
+        f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
+        f"try it: python {folder / 'run.py'} self-test"
+    )
+    session.emit({"path": str(folder), **facts}, lambda: click.echo(text))

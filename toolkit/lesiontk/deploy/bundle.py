@@ -1,0 +1,230 @@
+"""Writing the folder that runs an engine on a device and tests itself there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lesiontk import __version__
+from lesiontk.backends import open_engine
+from lesiontk.data.enhance import ENHANCEMENTS
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.tasks import load_task
+from lesiontk.deploy.card import render_bundle_card
+from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
+from lesiontk.errors import UsageError
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.evaluate.operating_point import OperatingPoint
+from lesiontk.evaluate.verification import limits_of
+from lesiontk.hashing import hash_file
+from lesiontk.recipe import VerifyRule
+from lesiontk.records import EngineSpec, Preprocessing
+
+RUNNER = "lesiontk.deploy.runner"
+GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
+CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
+PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
+"""Name -> (height, width) of the pictures that prove crop and resize, byte for byte."""
+VIEWS = 7
+"""Procedural pictures of each diagnosis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What is known of an engine beyond its file: its recipe's words, thresholds and evaluation.
+
+    `evaluation` is the document of its test split, `point` the threshold frozen on validation.
+    """
+
+    description: str = ""
+    rule: VerifyRule = field(default_factory=VerifyRule)
+    evaluation: Mapping[str, Any] | None = None
+    point: OperatingPoint | None = None
+
+
+def write_bundle(
+    folder: Path,
+    engine_path: Path,
+    target: BundleTarget,
+    worth: Worth,
+    *,
+    min_agreement: float,
+    max_mean_drift: float,
+) -> dict[str, Any]:
+    """Write the bundle of an engine file into an empty folder; returns the facts of it.
+
+    `min_agreement` and `max_mean_drift` say how near the device's answers must be to those given
+    here where the runtime is the same; where it is TensorRT, `worth.rule` does.
+
+    Raises `UsageError` if the target does not run the engine, `DataError` if it refuses the graph.
+    """
+    with open_engine(engine_path) as engine:
+        spec = engine.spec
+        target.choose([f"{spec.backend}:{spec.precision}"])
+        images = make_golden_images(spec.preprocessing)
+        answers = engine.predict(images)
+        execution = [part.to_json() for part in engine.describe_execution()]
+    shutil.copyfile(engine_path, folder / engine_path.name)
+    np.savez_compressed(folder / GOLDEN, images=images, probabilities=answers)
+    runtimes = target.runtimes(spec)
+    filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
+    contents = target.add_files(folder, engine_path, spec)
+    if runtimes[0] is TENSORRT:
+        min_agreement, max_mean_drift = limits_of(worth.rule, spec.precision)
+    point = worth.point
+    document = {
+        "format": 1,
+        "name": f"{spec.recipe} {spec.backend}:{spec.precision} for {target.name}",
+        "target": target.name,
+        "lesiontk": __version__,
+        "recipe": spec.recipe,
+        "task": spec.task,
+        "engine": {
+            "file": engine_path.name,
+            "backend": spec.backend,
+            "precision": spec.precision,
+            "input": {"dtype": "uint8", "shape": [1, *spec.input_shape], "colour": "RGB"},
+            "output": {"dtype": "float32", "shape": [1, len(spec.labels)]},
+        },
+        "runtimes": {runtime.name: runtime.module for runtime in runtimes},
+        "labels": list(spec.labels),
+        "operating_point": point
+        and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
+        "preprocessing": {
+            "image_size": spec.preprocessing.image_size,
+            "fit": spec.preprocessing.fit,
+            "interpolation": spec.preprocessing.interpolation,
+            "filters": filters,
+        },
+        "golden": {
+            "file": GOLDEN,
+            "answered_by": execution,
+            "pictures": write_pictures(folder, spec.preprocessing),
+            "min_agreement": min_agreement,
+            "max_mean_drift": max_mean_drift,
+        },
+        "split_hash": spec.split_hash,
+        "licence": spec.licence,
+        "notice": spec.notice,
+        **contents.bundle,
+    }
+    (folder / BUNDLE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    needed = ["numpy>=1.21", "Pillow>=9.1", *runtimes[0].requirements]
+    needed += ["opencv-python-headless>=4.5"] if filters else []
+    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
+    (folder / CARD).write_text(render_bundle_card(spec, worth.description, worth.evaluation))
+    readme = render_readme(target, spec, contents.instructions, len(images))
+    (folder / README).write_text(readme)
+    write_checksums(folder)
+    return {
+        "target": target.name,
+        "engine": f"{spec.backend}:{spec.precision}",
+        "file": engine_path.name,
+        "runtimes": [runtime.name for runtime in runtimes],
+        "golden_images": len(images),
+        "size_bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        **contents.facts,
+    }
+
+
+def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return uint8 [65, S, S, 3]: 16 pure forms and colours, 49 procedural lesions, prepared.
+
+    None is of a data set, so that a bundle can be passed on under the engine's licence alone.
+    """
+    size = preprocessing.image_size
+    lesions = [
+        preprocess_image(render_view(diagnosis, 1, view, max(16, size + size // 2)), preprocessing)
+        for diagnosis, view in product(load_task("seven_class").labels, range(VIEWS))
+    ]
+    return np.concatenate([golden_images(size), np.stack(lesions)])
+
+
+def write_runner(
+    folder: Path, runtimes: Iterable[Runtime], enhance: Iterable[str]
+) -> list[tuple[str, str]]:
+    """Copy the files that run the bundle; returns (module, function) of each filter."""
+    for name in ("run.py", "picture.py"):
+        _copy(RUNNER, name, folder / name)
+    _copy("lesiontk.data", "fit.py", folder / "fit.py")
+    for runtime in runtimes:
+        _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
+    functions = [ENHANCEMENTS.get(name) for name in enhance]
+    if functions:
+        (folder / "enhance").mkdir()
+        (folder / "enhance" / "__init__.py").touch()
+        modules = {function.__module__.rpartition(".")[2] for function in functions}
+        for module in sorted({*modules, "gradient"}):
+            _copy("lesiontk.data.enhance", f"{module}.py", folder / "enhance" / f"{module}.py")
+    return [(f.__module__.rpartition(".")[2], f.__name__) for f in functions]
+
+
+def _copy(package: str, name: str, to: Path) -> None:
+    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    to.write_text(text.replace("from lesiontk.data.enhance.", "from enhance."), encoding="utf-8")
+
+
+def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
+    """Write pictures of other shapes than the engine's; returns path -> SHA-256 once prepared."""
+    hashes = {}
+    (folder / "golden").mkdir()
+    for number, (name, (height, width)) in enumerate(PICTURES.items()):
+        form: NDArray[np.uint8] = golden_images(max(height, width))[6 + 4 * number]
+        picture = np.ascontiguousarray(form[:height, :width])
+        Image.fromarray(picture).save(folder / "golden" / name)
+        prepared = preprocess_image(picture, preprocessing)
+        hashes[f"golden/{name}"] = hashlib.sha256(prepared.tobytes()).hexdigest()
+    return hashes
+
+
+def render_readme(target: BundleTarget, spec: EngineSpec, instructions: str, golden: int) -> str:
+    """Return the instructions that lie in the folder."""
+    return f"""# {spec.recipe}, {spec.precision}, for {target.name}
+
+{spec.notice} `{CARD}` says what the engine was judged to be worth and under which licence it is.
+The folder needs Python {target.python} or later and nothing of lesiontk.
+
+{instructions}
+
+Then:
+
+    python3 run.py self-test              # files, preprocessing, {golden} answers, latency
+    python3 run.py predict picture.jpg    # classes, and the decision at the frozen threshold
+
+Both take `--json`. Exit codes: 0 as expected, 1 other answers than expected, 2 a file is missing,
+damaged or refused, 3 something that the machine lacks.
+
+| file | what |
+| --- | --- |
+| `{BUNDLE}` | the contract: labels, crop and resize, input, output, threshold, tolerances |
+| `run.py`, `picture.py`, `fit.py`, `*_runtime.py` | the runner |
+| `{GOLDEN}`, `golden/` | images with the answers expected, pictures with the bytes expected |
+| `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
+
+The golden images are procedural: none is of the data set that trained the engine.
+"""
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of every file, as ``sha256sum`` does."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{hash_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines))
+
+
+def check_destination(out: Path) -> None:
+    """Raise `UsageError` if a bundle would be mixed with what lies in `out` already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already; expected a new or empty folder.")

@@ -1,0 +1,84 @@
+"""Stage: an engine to a folder that runs it on a device and tests itself there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lesiontk.backends.convert_stage import engine_file
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
+from lesiontk.deploy.target import BundleTarget
+from lesiontk.evaluate.evaluate_stage import read_metrics, read_operating_point
+from lesiontk.recipe import VerifyRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+
+class BundleConfig(StageConfig):
+    """The target, and how near to this machine's answers those of the device must be.
+
+    Where the runtime is the same, only the processor's rounding differs. TensorRT computes in
+    another way than what stands in for it here: there the recipe's `verify` rule holds.
+    """
+
+    target: str
+    min_agreement: float = Field(0.98, ge=0, le=1)
+    max_mean_drift: float = Field(4e-3, gt=0)
+
+
+class BundleStage(Stage):
+    """Produces a folder: engine, contract, runner, golden answers, checksums, instructions."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="bundle",
+        version=1,
+        accepts={"engine": "engine", "evaluation": "evaluation"},
+        produces="bundle",
+        config=BundleConfig,
+        tools=("ai-edge-litert", "numpy", "onnxruntime", "Pillow", "scipy"),
+    )
+
+    def check(self, config: BundleConfig) -> None:
+        """Raise `UsageError` for an unknown target."""
+        find_bundle_target(config.target)
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context
+    ) -> StageOutput:
+        engine, evaluation = parents["engine"], parents.get("evaluation")
+        worth = Worth(
+            description=str(engine.manifest["recipe"].get("description", "")),
+            rule=VerifyRule(**engine.manifest["config"]["verify"]),
+            evaluation=read_metrics(evaluation) if evaluation else None,
+            point=read_operating_point(evaluation) if evaluation else None,
+        )
+        return StageOutput(
+            write_bundle(
+                context.directory,
+                engine_file(engine),
+                find_bundle_target(config.target),
+                worth,
+                **config.model_dump(exclude={"target"}),
+            )
+        )
+
+
+def write_bundle_of_file(out: Path, engine: Path, target: BundleTarget) -> dict[str, Any]:
+    """Write the bundle of an engine file, of which no evaluation is known; returns the facts."""
+    out.mkdir(parents=True, exist_ok=True)
+    limits = BundleConfig(target=target.name).model_dump(exclude={"target"})
+    return write_bundle(out, engine, target, Worth(), **limits)
+
+
+def copy_bundle(artefact: Artefact, out: Path) -> None:
+    """Copy a bundle's own files to `out`, without the workspace's manifest."""
+    check_destination(out)
+    for name in artefact.manifest["files"]:
+        to = out / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artefact.file(name), to)

@@ -1,0 +1,59 @@
+"""Targets ``jetson-…``: the graph from which the device builds a TensorRT engine of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.targets import find_target, write_trtexec
+from lesiontk.deploy.target import ONNX, TENSORRT, BundleTarget, Contents, Runtime
+from lesiontk.records import EngineSpec
+
+
+class Jetson(BundleTarget):
+    """TensorRT on the device; ONNX Runtime, on request, to try the folder elsewhere."""
+
+    engines: ClassVar[tuple[str, ...]] = ("tensorrt:int8", "tensorrt:float16", "tensorrt:float32")
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.device = find_target(name)
+        self.python = self.device.python
+
+    def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
+        return (TENSORRT, ONNX)
+
+    def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
+        from lesiontk.backends.tensorrt.check import require_model
+
+        device = self.device
+        report = require_model(engine, device.tensorrt)
+        trtexec = {
+            version: write_trtexec(version, spec.precision, engine.name, spec.input_shape)
+            for version in device.tensorrt
+        }
+        lines = "\n".join(f"# TensorRT {version}\n{line}" for version, line in trtexec.items())
+        return Contents(
+            f"For {device.device}, JetPack {device.jetpack}. An engine belongs to the TensorRT and "
+            "the GPU that built it, so it is built on the device. The graph was checked for "
+            f"TensorRT {', '.join(device.tensorrt)}; it was not run on a {device.device}. On the "
+            "device, in this folder:\n\n"
+            "    sudo apt install python3-libnvinfer   # part of JetPack\n"
+            "    pip3 install -r requirements.txt      # cuda-python does in pycuda's place\n\n"
+            "The first call builds `engine.plan`, which takes minutes; `timing.cache` makes the "
+            "next build faster. Remove both to build anew. Latency is timed with CUDA events; fix "
+            "the clocks before: `sudo nvpmodel -m 0 && sudo jetson_clocks`. On a machine without "
+            "TensorRT, `--runtime onnx` answers with ONNX Runtime (`pip install onnxruntime`).\n\n"
+            "NVIDIA's own tool builds and times the same graph (input `image`, output "
+            f"`probabilities`):\n\n```\n{lines}\n```",
+            bundle={
+                "tensorrt": {
+                    "precision": spec.precision,
+                    "versions": list(device.tensorrt),
+                    "batches": [1, 1, 1],
+                    "workspace_bytes": on_device.WORKSPACE_BYTES,
+                }
+            },
+            facts={"check": report.to_json(), "trtexec": trtexec},
+        )

@@ -1,0 +1,38 @@
+"""Target ``linux-arm64``: a Raspberry Pi, an i.MX 8 or another 64-bit ARM board with Linux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from lesiontk.deploy.target import LITERT, ONNX, BundleTarget, Contents, Runtime
+from lesiontk.records import EngineSpec
+
+
+class LinuxArm64(BundleTarget):
+    """LiteRT or ONNX Runtime under Python on the CPU."""
+
+    engines: ClassVar[tuple[str, ...]] = (
+        "tflite:int8",
+        "onnx:int8",
+        "tflite:int16x8",
+        "tflite:dynamic_int8",
+        "tflite:float16",
+        "tflite:float32",
+        "onnx:float16",
+        "onnx:float32",
+    )
+
+    def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
+        return (LITERT,) if spec.backend == "tflite" else (ONNX,)
+
+    def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
+        return Contents(
+            "On the board, in this folder:\n\n"
+            "    python3 -m venv .venv && . .venv/bin/activate\n"
+            "    pip install -r requirements.txt\n\n"
+            "int8 is fast on processors with the dot-product instructions (`asimddp` in "
+            "/proc/cpuinfo: Cortex-A55, A75 and later); older ones such as the Cortex-A72 of the "
+            "Raspberry Pi 4 run it more slowly, with the same answers. `--threads` takes more "
+            "cores."
+        )

@@ -1,0 +1,52 @@
+"""Runs a ``.tflite`` file with LiteRT. Needs NumPy and ai-edge-litert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class LacksError(Exception):
+    """This machine lacks LiteRT."""
+
+    exit_code = 3
+
+
+class Engine:
+    """uint8 [N, S, S, 3] in, float32 [N, C] out, one image at a time."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        try:
+            import ai_edge_litert
+            from ai_edge_litert.interpreter import Interpreter
+        except (ImportError, OSError) as error:
+            raise LacksError(f"LiteRT ({error}): pip install ai-edge-litert") from error
+        self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        self.description = {
+            "runtime": "ai-edge-litert",
+            "version": getattr(ai_edge_litert, "__version__", "unknown"),
+            "threads": threads,
+        }
+
+    def predict(self, images: Any) -> Any:
+        """Return probabilities float32 [N, C]."""
+        answers = []
+        for image in images:
+            self._interpreter.set_tensor(self._input, image[np.newaxis])
+            self._interpreter.invoke()
+            answers.append(self._interpreter.get_tensor(self._output)[0].copy())
+        return np.stack(answers)
+
+    def close(self) -> None:
+        """Release the model."""
+        self._interpreter = None
+
+
+def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Engine:
+    """Open the bundle's engine."""
+    return Engine(folder / bundle["engine"]["file"], threads)

@@ -1,0 +1,53 @@
+"""Runs an ``.onnx`` file with ONNX Runtime on the CPU. Needs NumPy and onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class LacksError(Exception):
+    """This machine lacks ONNX Runtime."""
+
+    exit_code = 3
+
+
+class Engine:
+    """uint8 [N, S, S, 3] in, float32 [N, C] out, one image at a time."""
+
+    def __init__(self, model: Path, threads: int) -> None:
+        try:
+            import onnxruntime
+        except (ImportError, OSError) as error:
+            raise LacksError(f"ONNX Runtime ({error}): pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+        self.description = {
+            "runtime": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "providers": self._session.get_providers(),
+            "threads": threads,
+        }
+
+    def predict(self, images: Any) -> Any:
+        """Return probabilities float32 [N, C]."""
+        answers = [
+            self._session.run(None, {self._input: image[np.newaxis]})[0][0] for image in images
+        ]
+        return np.stack(answers)
+
+    def close(self) -> None:
+        """Release the model."""
+        self._session = None
+
+
+def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Engine:
+    """Open the bundle's engine."""
+    return Engine(folder / bundle["engine"]["file"], threads)

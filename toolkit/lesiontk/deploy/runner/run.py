@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Test this bundle on the machine it lies on, and classify pictures with it.
+
+    python3 run.py self-test
+    python3 run.py predict picture.jpg
+
+Research software, not a medical device. Needs Python 3.8 or later, NumPy, Pillow and the runtime
+that README.md names; nothing of lesiontk. Exit codes: 0 as expected; 1 other answers than expected;
+2 a file is missing, damaged or refused; 3 something that the machine lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+
+try:
+    import numpy as np
+    import PIL
+    from picture import PictureError, prepare_picture, read_picture
+except ImportError as lacking:
+    sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
+    sys.exit(3)
+
+
+# ------------------------------------------------------------------ self-test
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """Return which files are not what SHA256SUMS says."""
+    damaged = []
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            damaged.append(name + " is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            damaged.append(name + " was changed")
+    return {"n": len(lines), "damaged": damaged, "as_expected": not damaged}
+
+
+def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return which pictures come out of decoding, crop and resize with other bytes."""
+    differ = []
+    for name, expected in sorted(bundle["golden"]["pictures"].items()):
+        pixels = prepare_picture(read_picture(folder / name), bundle["preprocessing"])
+        if hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest() != expected:
+            differ.append(name)
+    return {"n": len(bundle["golden"]["pictures"]), "differ": differ, "as_expected": not differ}
+
+
+def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, Any]:
+    """Return how answers float32 [N, C] agree with those expected, and whether well enough.
+
+    `limits` has `min_agreement`, the least share of images with the same class, and
+    `max_mean_drift`, the greatest mean difference of a probability.
+    """
+    finite = bool(np.isfinite(received).all())
+    agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
+    drift = float(np.abs(expected - received).mean()) if finite else None
+    least, most = limits["min_agreement"], limits["max_mean_drift"]
+    return {
+        "n": len(expected),
+        "finite": finite,
+        "agreement": agreement,
+        "min_agreement": least,
+        "mean_drift": drift,
+        "max_mean_drift": most,
+        "as_expected": finite and agreement >= least and drift is not None and drift <= most,
+    }
+
+
+def time_engine(engine: Any, images: Any, rounds: int) -> dict[str, Any]:
+    """Return the milliseconds of `rounds` single images, after a tenth as many unmeasured ones."""
+    warmup = max(1, rounds // 10)
+    if hasattr(engine, "time_images"):
+        samples = engine.time_images(images, rounds, warmup)
+    else:
+        samples = []
+        for turn in range(warmup + rounds):
+            image = images[turn % len(images)][np.newaxis]
+            start = time.perf_counter()
+            engine.predict(image)
+            if turn >= warmup:
+                samples.append(1000 * (time.perf_counter() - start))
+    return {
+        "n": len(samples),
+        "median": float(np.median(samples)),
+        "p90": float(np.percentile(samples, 90)),
+        "samples": samples,
+    }
+
+
+def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str, Any]:
+    """Return what the self-test finds: files, preprocessing, answers, latency."""
+    golden = np.load(folder / bundle["golden"]["file"])
+    findings: dict[str, Any] = {
+        "bundle": bundle["name"],
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "files": check_files(folder),
+        "pictures": check_pictures(folder, bundle),
+    }
+    engine = open_engine(folder, bundle, options)
+    try:
+        received = engine.predict(golden["images"])
+        findings["answers"] = compare(golden["probabilities"], received, bundle["golden"])
+        if options.rounds:
+            findings["latency_ms"] = time_engine(engine, golden["images"], options.rounds)
+    finally:
+        engine.close()
+    findings["engine"] = engine.description
+    checks = ("files", "pictures", "answers")
+    findings["as_expected"] = all(findings[name]["as_expected"] for name in checks)
+    return findings
+
+
+def show_findings(found: dict[str, Any]) -> str:
+    """Return the findings as text for people."""
+    answers, engine = found["answers"], found["engine"]
+    drift = answers["mean_drift"]
+    files, pictures = found["files"], found["pictures"]
+    lines = [
+        "{bundle} on {machine}, Python {python}".format(**found),
+        "engine: " + ", ".join(f"{k} {v}" for k, v in engine.items() if v != ""),
+        "files: {}".format("; ".join(files["damaged"]) or "all {n} intact".format(**files)),
+        "pictures: {}".format(
+            ", ".join(pictures["differ"]) + " came out differently"
+            if pictures["differ"]
+            else "all {n} prepared to the same bytes".format(**pictures)
+        ),
+        "answers: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "
+        "difference of a probability {} (at most {max_mean_drift})".format(
+            answers["agreement"], "not a number" if drift is None else round(drift, 6), **answers
+        ),
+    ]
+    if "latency_ms" in found:
+        lines.append("latency: median {median:.2f} ms, p90 {p90:.2f} ms, n = {n}".format(
+            **found["latency_ms"]
+        ))  # fmt: skip
+    lines.append("as expected" if found["as_expected"] else "NOT AS EXPECTED")
+    return "\n".join(lines)
+
+
+# -------------------------------------------------------------------- predict
+
+
+def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str, Any]:
+    """Return one prediction a readable picture, and the failures."""
+    labels, point = bundle["labels"], bundle["operating_point"]
+    predictions, failures = [], []
+    engine = open_engine(folder, bundle, options)
+    try:
+        for path in options.pictures:
+            try:
+                image = prepare_picture(read_picture(path), bundle["preprocessing"])
+            except PictureError as error:
+                failures.append({"image": str(path), "message": str(error)})
+                continue
+            values = engine.predict(image[np.newaxis])[0]
+            prediction = {
+                "image": str(path),
+                "label": labels[int(values.argmax())],
+                "probabilities": {n: round(float(v), 6) for n, v in zip(labels, values)},
+            }
+            if point:
+                chosen = [labels.index(name) for name in point["positive"]]
+                score = float(values[chosen].sum())
+                prediction["score"] = round(score, 6)
+                prediction["positive"] = score >= point["threshold"]
+            predictions.append(prediction)
+    finally:
+        engine.close()
+    return {
+        "bundle": bundle["name"],
+        "labels": labels,
+        "operating_point": point,
+        "predictions": predictions,
+        "failures": failures,
+        "notice": bundle["notice"],
+    }
+
+
+def show_predictions(document: dict[str, Any]) -> str:
+    """Return the predictions as text for people."""
+    point = document["operating_point"]
+    lines = []
+    for entry in document["predictions"]:
+        ranked = sorted(entry["probabilities"].items(), key=lambda pair: -pair[1])
+        chances = ", ".join(f"{name} {value:.3f}" for name, value in ranked)
+        lines.append("{}: {} ({})".format(entry["image"], entry["label"], chances))
+        if point:
+            lines.append(
+                "  {} score {:.3f}, threshold {:.3f}: {}".format(
+                    " + ".join(point["positive"]),
+                    entry["score"],
+                    point["threshold"],
+                    "positive" if entry["positive"] else "negative",
+                )
+            )
+    lines += ["error: " + entry["message"] for entry in document["failures"]]
+    return "\n".join([*lines, document["notice"]])
+
+
+# --------------------------------------------------------------- command line
+
+
+def open_engine(folder: Path, bundle: dict[str, Any], options: Any) -> Any:
+    """Open the engine with the runtime asked for, or the bundle's first."""
+    name = options.runtime or next(iter(bundle["runtimes"]))
+    return importlib.import_module(bundle["runtimes"][name]).open_engine(
+        folder, bundle, options.threads
+    )
+
+
+def parse_arguments(bundle: dict[str, Any]) -> Any:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    test = commands.add_parser("self-test", help="compare with the answers expected")
+    test.add_argument("--rounds", type=int, default=50, help="timed images, 0 for none")
+    predict = commands.add_parser("predict", help="classify pictures")
+    predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    for command in (test, predict):
+        command.add_argument("--json", action="store_true", help="one JSON document")
+        command.add_argument("--threads", type=int, default=1)
+        command.add_argument("--runtime", choices=list(bundle["runtimes"]))
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Do what the command line says."""
+    try:
+        bundle = json.loads((FOLDER / "bundle.json").read_text(encoding="utf-8"))
+        options = parse_arguments(bundle)
+        if options.command == "self-test":
+            document = test_bundle(FOLDER, bundle, options)
+            text, code = show_findings(document), 0 if document["as_expected"] else 1
+        else:
+            document = predict_pictures(FOLDER, bundle, options)
+            text, code = show_predictions(document), 2 if document["failures"] else 0
+    except Exception as error:  # noqa: BLE001 - a runtime's own errors have no common base
+        code = getattr(error, "exit_code", 2)
+        lacks = "this machine lacks something: " if code == 3 else "error: "
+        sys.stderr.write(f"{lacks}{str(error) or type(error).__name__}\n")
+        return int(code)
+    sys.stdout.write((json.dumps(document, indent=1) if options.json else text) + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

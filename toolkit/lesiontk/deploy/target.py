@@ -1,0 +1,73 @@
+"""What a bundle target says of itself, and the runtimes that a bundle can carry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lesiontk.errors import UsageError
+from lesiontk.records import EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A file of the bundle that runs its engine: where lesiontk keeps it, what it needs of pip."""
+
+    name: str
+    package: str
+    file: str
+    requirements: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        """The name of its file in the bundle, without the suffix."""
+        return f"{self.name}_runtime"
+
+
+LITERT = Runtime("litert", "lesiontk.deploy.runner", "litert_runtime.py", ("ai-edge-litert>=1.2",))
+ONNX = Runtime("onnx", "lesiontk.deploy.runner", "onnx_runtime.py", ("onnxruntime>=1.15",))
+TENSORRT = Runtime("tensorrt", "lesiontk.backends.tensorrt", "on_device.py", ("pycuda",))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a target adds: keys of ``bundle.json``, facts of the artefact, its part of README.md."""
+
+    instructions: str
+    bundle: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class BundleTarget(ABC):
+    """A kind of device. `engines` are the targets that it runs, the most fitting first."""
+
+    engines: ClassVar[tuple[str, ...]]
+    python: str = "3.9"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def choose(self, available: Collection[str]) -> str:
+        """Return the most fitting of the engines that there are.
+
+        Raises `UsageError` if none runs there.
+        """
+        for engine in self.engines:
+            if engine in available:
+                return engine
+        raise UsageError(
+            f"{self.name} runs {', '.join(self.engines)}, and there is "
+            f"{', '.join(available) or 'no engine'}; make one with `lesiontk convert --to "
+            f"{self.engines[0]}`."
+        )
+
+    @abstractmethod
+    def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
+        """Return what can run the engine; the first is what the device uses."""
+
+    @abstractmethod
+    def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
+        """Check the engine, write what this target alone has, describe it."""

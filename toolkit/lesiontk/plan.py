@@ -120,7 +120,7 @@ def _check_names(recipe: Recipe) -> None:
     if recipe.data.source != "auto":
         SOURCES.get(recipe.data.source)
     architecture = ARCHITECTURES.get(recipe.model.architecture)
-    if recipe.data.image_size < architecture.min_image_size:
+    if recipe.imported is None and recipe.data.image_size < architecture.min_image_size:
         raise UsageError(
             f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
             f"{architecture.min_image_size} pixels."
@@ -128,7 +128,8 @@ def _check_names(recipe: Recipe) -> None:
     check_enhancements(recipe.data.enhance)
     for choice in recipe.train.imbalance:
         choose_imbalance(choice)
-    _check_training(recipe)
+    if recipe.imported is None:
+        _check_training(recipe)
     AUGMENTATIONS.get(recipe.train.augment)
     OBSERVERS.get(recipe.calibration.observer)
     if recipe.calibration.list is not None:
@@ -222,14 +223,12 @@ def _data_steps(recipe: Recipe) -> list[Step]:
 
 def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
     """Return training and compression; `data` are the data steps that there are."""
-    steps = [
-        Step(
-            "model",
-            "train",
-            TrainConfig(model=recipe.model, train=recipe.train),
-            {"images": "images"},
-        )
-    ]
+    origin: tuple[str, StageConfig] = (
+        ("import", recipe.imported)
+        if recipe.imported
+        else ("train", TrainConfig(model=recipe.model, train=recipe.train))
+    )
+    steps = [Step("model", *origin, {"images": "images"})]
     techniques = [name for name in STAGES if STAGES.get(name).info.may_follow]
     for number, entry in enumerate(recipe.compress, start=1):
         if len(entry) != 1:

@@ -72,6 +72,18 @@ class ModelSection(StageConfig):
     dropout: float = Field(0.3, ge=0, lt=1)
 
 
+class ImportedSection(StageConfig):
+    """A model that was trained elsewhere and takes the place of training."""
+
+    file: str = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
+    pixels: Literal["0..255", "0..1", "-1..1"] = Field(
+        "0..255", description="what the model was fed"
+    )
+    labels: tuple[str, ...] = Field(
+        (), description="in the order of the model's outputs; default: the task's order"
+    )
+
+
 class TrainSection(StageConfig):
     """How the network is trained."""
 
@@ -224,6 +236,9 @@ class Recipe(StageConfig):
     description: str = ""
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
+    imported: ImportedSection | None = Field(
+        None, description="a trained model, in the place of model and train"
+    )
     train: TrainSection = TrainSection()
     compress: tuple[dict[str, dict[str, Any]], ...] = ()
     calibration: CalibrateConfig = CalibrateConfig()
@@ -310,7 +325,9 @@ def _override(document: dict[str, Any], override: str) -> None:
     *sections, last = key.split(".")
     node = document
     for section in sections:
-        node = node.setdefault(section, {})
+        if node.get(section) is None:  # a section that is left out by default
+            node[section] = {}
+        node = node[section]
         if not isinstance(node, dict):
             raise UsageError(f"override {override!r}: {section!r} is a value, not a section.")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,40 @@ def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Arte
     if recipe.train.distribute == "multi_worker":
         store = store.for_worker(read_cluster().index)
     return build_step(plan, plan.model, store, {}, restart=restart)
+
+
+def import_file(
+    store: Store,
+    file: Path,
+    *,
+    data: Path | None,
+    task: str,
+    pixels: str,
+    labels: Sequence[str] = (),
+    overrides: Iterable[str] = (),
+) -> Artefact:
+    """Take a model that was trained elsewhere into the workspace, in the place of training.
+
+    Its validation and test images are those of the split of `data`: what the model has seen of them
+    is not known here, so that its figures may flatter it.
+    """
+    from lesiontk.models.imported_file import load_foreign_model
+    from lesiontk.models.imported_model import input_size
+
+    size = input_size(load_foreign_model(file), file)
+    name = re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "imported"
+    section = {"file": str(file.resolve()), "pixels": pixels, "labels": tuple(labels)}
+    described = Recipe(name=name, description=f"Imported from {file.name}.")
+    changes = [
+        f"data.image_size={size}",
+        f"data.task={json.dumps(task)}",
+        f"imported={json.dumps(section)}",
+    ]
+    if data is None:
+        changes.append("data.source=synthetic")
+    else:
+        changes.append(f"data.path={json.dumps(str(data.resolve()))}")
+    return train_recipe(store, override_recipe(described, [*changes, *overrides]))
 
 
 def convert_model(
@@ -347,7 +383,11 @@ def _continue_from(
     `engines` are taken for the targets they are called by, and not made again.
     """
     overrides = list(overrides)
-    late = [o for o in overrides if o.partition(".")[0] in ("data", "model", "train", "compress")]
+    late = [
+        o
+        for o in overrides
+        if o.partition(".")[0] in ("data", "model", "imported", "train", "compress")
+    ]
     if late:
         raise UsageError(
             f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "

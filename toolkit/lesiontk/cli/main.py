@@ -16,6 +16,7 @@ COMMANDS = {
     "data": ("data:data", "Fetch, check and split images."),
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
+    "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),

@@ -218,12 +218,7 @@ def _validate(
     rows = images.indices("validation")
     replicas = model.distribute_strategy.num_replicas_in_sync
     probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
-    values = compute_metrics(images.targets[rows], probabilities, images.labels)
-    scores = {
-        name: float(values[name][0])
-        for name in ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
-    }
-    scores[f"recall[{images.critical}]"] = float(values[f"recall[{images.critical}]"][0])
+    scores = score_probabilities(images, rows, probabilities)
     state.epoch += 1
     if scores["balanced_accuracy"] > state.best_score:
         state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
@@ -231,6 +226,16 @@ def _validate(
         model.save_weights(str(temporary))
         temporary.replace(scratch / "best.weights.h5")
     return scores
+
+
+def score_probabilities(
+    images: ImageSet, rows: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> dict[str, float]:
+    """Return the scores of an epoch, of probabilities [len(rows), C]."""
+    values = compute_metrics(images.targets[rows], probabilities, images.labels)
+    critical = f"recall[{images.critical}]"
+    names = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss", critical)
+    return {name: float(values[name][0]) for name in names}
 
 
 def predict_probabilities(

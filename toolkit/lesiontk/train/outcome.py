@@ -34,6 +34,35 @@ def write_outcome(
     `source` is the artefact of the images, `started` when this process began, in seconds of
     ``time.perf_counter``.
     """
+    spec, described = describe_model(model, images, source, context)
+    save_model(model, spec, context.directory / MODEL_FILE)
+    with (context.directory / "curves.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(state.curves)
+    plot_curves(state.curves, state.best_epoch, context.directory / "curves.png")
+    shutil.copytree(context.scratch / "tensorboard", context.directory / "tensorboard")
+    best = state.curves[state.best_epoch - 1]
+    return StageOutput(
+        facts={
+            **described,
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "validation": {
+                "n": len(images.indices("validation")),
+                **{name: value for name, value in best.items() if name != "epoch"},
+            },
+            **facts,
+        },
+        auxiliary=("tensorboard", "curves.png"),
+        earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
+    )
+
+
+def describe_model(
+    model: Any, images: ImageSet, source: Artefact, context: Context
+) -> tuple[EngineSpec, dict[str, Any]]:
+    """Return what the model's file says of itself, and the facts that every model has."""
     spec = EngineSpec(
         labels=images.labels,
         preprocessing=images.preprocessing,
@@ -47,30 +76,11 @@ def write_outcome(
     )
     if source.facts["leaky"]:
         spec = replace(spec, notice=spec.notice + LEAKY)
-    save_model(model, spec, context.directory / MODEL_FILE)
-    with (context.directory / "curves.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(state.curves)
-    plot_curves(state.curves, state.best_epoch, context.directory / "curves.png")
-    shutil.copytree(context.scratch / "tensorboard", context.directory / "tensorboard")
-    best = state.curves[state.best_epoch - 1]
-    return StageOutput(
-        facts={
-            "parameters": int(model.count_params()),
-            "labels": list(images.labels),
-            "task": images.task,
-            "critical": images.critical,
-            "preprocessing": dict(source.facts["preprocessing"]),
-            "split_hash": images.split_hash,
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch,
-            "validation": {
-                "n": len(images.indices("validation")),
-                **{name: value for name, value in best.items() if name != "epoch"},
-            },
-            **facts,
-        },
-        auxiliary=("tensorboard", "curves.png"),
-        earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
-    )
+    return spec, {
+        "parameters": int(model.count_params()),
+        "labels": list(images.labels),
+        "task": images.task,
+        "critical": images.critical,
+        "preprocessing": dict(source.facts["preprocessing"]),
+        "split_hash": images.split_hash,
+    }

@@ -1,0 +1,318 @@
+"""Models trained elsewhere: built anew and equal, or refused with the layer's name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lesiontk.errors import DataError, UsageError
+from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models import ARCHITECTURES, imported_layers
+from lesiontk.models.architecture import build_model
+from lesiontk.models.imported_model import ImportedModel, import_model
+
+LABELS = ("akiec", "bcc", "mel")
+SIZE = 32
+PICTURES: NDArray[np.uint8] = np.random.default_rng(3).integers(
+    0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8
+)
+
+
+@pytest.fixture(scope="module")
+def keras3() -> Any:
+    import_tensorflow()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+
+    assert keras.__version__.startswith("3.")
+    return keras
+
+
+def settle(model: Any, seed: int = 5) -> Any:
+    """Give every weight a value that is not the initialiser's: scales and variances positive."""
+    generator = np.random.default_rng(seed)
+    weights = model.get_weights()
+    scales = [generator.uniform(0.5, 1.5, w.shape) for w in weights]
+    kernels = [generator.normal(0, 0.2, w.shape) for w in weights]
+    model.set_weights([s if s.ndim == 1 else k for s, k in zip(scales, kernels, strict=True)])
+    return model
+
+
+def build_rich_model(keras: Any, activation: str | None = "softmax") -> Any:
+    """A branch, a skip, a separable convolution, a model in the model, layers for training only."""
+    layers = keras.layers
+    image = keras.Input((SIZE, SIZE, 3), name="picture")
+    x = layers.RandomFlip(name="flip")(image)
+    x = layers.Rescaling(1 / 127.5, -1.0, name="to_unit")(x)
+    x = layers.ZeroPadding2D(1)(x)
+    x = layers.Conv2D(8, 3, strides=2, activation="relu", name="stem")(x)
+    left = layers.SeparableConv2D(8, 3, padding="same", use_bias=False)(x)
+    left = layers.BatchNormalization(epsilon=0.01, name="norm")(left)
+    left = layers.LeakyReLU(0.1, name="leaky")(left)
+    right = layers.DepthwiseConv2D(3, padding="same", dilation_rate=2)(x)
+    right = layers.ReLU(max_value=6.0)(right)
+    x = layers.Add()([left, right])
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = layers.Conv2D(8, 1, activation="sigmoid", name="gate")(gate)
+    x = layers.Multiply()([x, gate])
+    x = layers.Concatenate()([layers.MaxPooling2D()(x), layers.AveragePooling2D(2)(x)])
+    tail = keras.Sequential(
+        [
+            keras.Input((8, 8, 16)),
+            layers.Conv2D(6, 1, groups=2, name="inner"),
+            layers.Activation("tanh"),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+        ],
+        name="tail",
+    )
+    x = layers.Dense(12, activation="elu")(tail(x))
+    return settle(keras.Model(image, layers.Dense(3, activation=activation, name="top")(x)))
+
+
+def save(model: Any, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(str(path))
+    return path
+
+
+def bring_in(
+    path: Path, *, pixels: str = "0..255", labels: tuple[str, ...] = LABELS
+) -> ImportedModel:
+    return import_model(path, pixels, labels, LABELS[: len(labels)], PICTURES)
+
+
+def answers(model: Any, pictures: NDArray[Any] = PICTURES) -> NDArray[np.float32]:
+    return np.asarray(model(pictures.astype(np.float32), training=False))
+
+
+def test_a_model_of_keras_3_is_built_anew(keras3: Any, tmp_path: Path) -> None:
+    source = build_rich_model(keras3)
+    found = bring_in(save(source, tmp_path / "rich.keras"))
+    np.testing.assert_allclose(answers(found.model), answers(source), atol=1e-5)
+    assert type(found.model).__module__.startswith("tf_keras")
+    assert found.left_out == ("flip",)
+    assert np.ptp(answers(source), axis=0).max() > 0.02  # so that a mistake would show
+    names = [layer.name for layer in found.model.layers]
+    assert names[-2:] == ["logits", "probabilities"]
+    assert {"stem", "norm", "inner"} <= set(names)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5", ""])
+def test_a_model_of_keras_2_is_built_anew(suffix: str, tmp_path: Path) -> None:
+    source = build_rich_model(import_keras())
+    path = save(source, tmp_path / f"rich.{suffix}" if suffix else tmp_path / "saved_model")
+    found = bring_in(path)
+    np.testing.assert_allclose(answers(found.model), answers(source), atol=1e-5)
+
+
+def test_labels_come_into_the_order_of_the_task(keras3: Any, tmp_path: Path) -> None:
+    source = build_rich_model(keras3)
+    path = save(source, tmp_path / "rich.keras")
+    found = bring_in(path, labels=("mel", "akiec", "bcc"))
+    np.testing.assert_allclose(answers(found.model), answers(source)[:, [1, 2, 0]], atol=1e-5)
+    with pytest.raises(UsageError, match=r"labels are mel, nv, bcc; expected akiec, bcc, mel"):
+        bring_in(path, labels=("mel", "nv", "bcc"))
+    with pytest.raises(DataError, match="tells 3 classes apart, and there are 2 labels"):
+        bring_in(path, labels=("akiec", "bcc"))
+
+
+def test_logits_become_probabilities(keras3: Any, tmp_path: Path) -> None:
+    source = build_rich_model(keras3, activation=None)
+    found = bring_in(save(source, tmp_path / "rich.keras"))
+    powers = np.exp(answers(source) - answers(source).max(axis=1, keepdims=True))
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answers(found.model), expected, atol=1e-5)
+
+
+def test_one_sigmoid_is_the_second_of_two_labels(keras3: Any, tmp_path: Path) -> None:
+    rich = build_rich_model(keras3)
+    x = keras3.layers.Dense(1)(rich.layers[-2].output)
+    source = keras3.Model(rich.input, keras3.layers.Activation("sigmoid")(x))
+    path = save(source, tmp_path / "binary.keras")
+    expected = answers(source)
+    found = bring_in(path, labels=("akiec", "bcc"))
+    np.testing.assert_allclose(answers(found.model)[:, 1:], expected, atol=1e-5)
+    swapped = bring_in(path, labels=("bcc", "akiec"))
+    np.testing.assert_allclose(answers(swapped.model)[:, :1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("pixels", "scale", "offset"), [("0..1", 255, 0), ("-1..1", 127.5, 1)])
+def test_pixels_are_brought_to_what_the_model_was_fed(
+    pixels: str, scale: float, offset: float, keras3: Any, tmp_path: Path
+) -> None:
+    layers = keras3.layers
+    source = keras3.Sequential(
+        [
+            keras3.Input((SIZE, SIZE, 3)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    found = bring_in(save(settle(source), tmp_path / "unit.keras"), pixels=pixels)
+    expected = answers(source, PICTURES / scale - offset)
+    np.testing.assert_allclose(answers(found.model), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_registered_architecture_saved_by_keras_3_is_imported(
+    name: str, keras3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = ARCHITECTURES.get(name)
+    for module in ("architecture", name):
+        monkeypatch.setattr(f"lesiontk.models.{module}.import_keras", lambda: keras3)
+    source = settle_gently(build_model(architecture, image_size=SIZE, classes=3), keras3)
+    assert type(source).__module__.startswith("keras.")
+    path = save(source, tmp_path / "model.keras")
+    monkeypatch.undo()
+    found = bring_in(path)
+    np.testing.assert_allclose(answers(found.model), answers(source), atol=1e-4)
+    ours = build_model(architecture, image_size=SIZE, classes=3)
+    assert found.model.count_params() == ours.count_params()
+
+
+def settle_gently(model: Any, keras: Any) -> Any:
+    """Small changes of the initialiser's weights, so that a deep network keeps its scale."""
+    generator = np.random.default_rng(7)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights(
+                [w * generator.uniform(0.9, 1.1, w.shape) for w in layer.get_weights()]
+            )
+    return model
+
+
+def test_an_application_of_keras_3_is_imported(keras3: Any, tmp_path: Path) -> None:
+    options = {"input_shape": (SIZE, SIZE, 3), "include_top": False, "weights": None}
+    body = keras3.applications.MobileNetV2(**options, pooling="avg")
+    top = keras3.layers.Dense(3, activation="softmax")(body.output)
+    source = keras3.Model(body.input, top)
+    found = bring_in(save(source, tmp_path / "application.keras"), pixels="-1..1")
+    received = answers(found.model)
+    np.testing.assert_allclose(received, answers(source, PICTURES / 127.5 - 1), atol=1e-4)
+
+
+def test_what_means_another_thing_in_keras_2_is_refused(keras3: Any, tmp_path: Path) -> None:
+    build = _with(lambda k, x: k.Activation("hard_sigmoid", name="gate")(x))
+    path = save(build(keras3), tmp_path / "model.keras")
+    with pytest.raises(DataError, match=r"layer 'gate'.* its activation is 'hard_sigmoid'"):
+        bring_in(path)
+
+
+def test_an_adapted_normalization_becomes_a_rescaling(keras3: Any, tmp_path: Path) -> None:
+    layers = keras3.layers
+    normalization = layers.Normalization()
+    normalization.adapt(PICTURES.astype(np.float32))
+    source = keras3.Sequential(
+        [
+            keras3.Input((SIZE, SIZE, 3)),
+            normalization,
+            layers.Conv2D(4, 3),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    found = bring_in(save(source, tmp_path / "model.keras"))
+    np.testing.assert_allclose(answers(found.model), answers(source), atol=1e-5)
+
+
+# ------------------------------------------------------------------------- refusals
+
+
+def _with(make: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """A model with `make` between pooling and the last layer."""
+
+    def build(keras: Any) -> Any:
+        image = keras.Input((SIZE, SIZE, 3))
+        x = make(keras.layers, keras.layers.Conv2D(4, 3)(image))
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(image, keras.layers.Dense(3, activation="softmax")(x))
+
+    return build
+
+
+REFUSED = {
+    "'centre' (LayerNormalization)": _with(lambda k, x: k.LayerNormalization(name="centre")(x)),
+    "'grow' (UpSampling2D)": _with(lambda k, x: k.UpSampling2D(name="grow")(x)),
+    "(Add) cannot be imported: it joins 1 tensors": _with(lambda k, x: x + 1.0),
+}
+
+
+@pytest.mark.parametrize(("said", "build"), REFUSED.items())
+def test_a_layer_that_is_not_understood_is_named(
+    said: str, build: Callable[[Any], Any], keras3: Any, tmp_path: Path
+) -> None:
+    path = save(build(keras3), tmp_path / "model.keras")
+    with pytest.raises(DataError) as caught:
+        bring_in(path)
+    assert said in str(caught.value)
+
+
+def test_code_in_the_file_is_not_run(keras3: Any, tmp_path: Path) -> None:
+    build = _with(lambda k, x: k.Lambda(lambda y: y * 2, name="double")(x))
+    path = save(build(keras3), tmp_path / "model.keras")
+    with pytest.raises(DataError, match="cannot be loaded"):
+        bring_in(path)
+
+
+def test_an_exported_saved_model_has_no_layers(keras3: Any, tmp_path: Path) -> None:
+    model = _with(lambda k, x: k.ReLU()(x))(keras3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(str(tmp_path / "exported"), verbose=False)
+    with pytest.raises(DataError, match="is a SavedModel without Keras' layers"):
+        bring_in(tmp_path / "exported")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.keras", b"PK\x05\x06" + bytes(18), "without Keras' metadata"),
+        ("model.pt", b"x", "is no Keras model"),
+        ("model.h5", b"x", "cannot be loaded"),
+        ("folder/readme", b"x", "holds no saved_model.pb"),
+    ],
+)
+def test_what_is_no_keras_model_is_refused(
+    name: str, content: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        bring_in(path.parent if "/" in name else path)
+
+
+def test_other_shapes_are_refused(keras3: Any, tmp_path: Path) -> None:
+    def build(shape: tuple[int | None, int | None, int]) -> Path:
+        image = keras3.Input(shape)
+        x = keras3.layers.GlobalAveragePooling2D()(keras3.layers.Conv2D(4, 3)(image))
+        top = keras3.layers.Dense(3, activation="softmax")(x)
+        return save(keras3.Model(image, top), tmp_path / "model.keras")
+
+    for shape in ((None, None, 3), (32, 48, 3), (32, 32, 1)):
+        with pytest.raises(DataError, match=r"expected \[N, S, S, 3\]"):
+            bring_in(build(shape))
+    with pytest.raises(UsageError, match=r"takes 48 x 48 pixels, and data\.image_size is 32"):
+        bring_in(build((48, 48, 3)))
+
+
+def test_a_mistake_in_the_rebuilding_is_found_out(
+    keras3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the epsilon of Keras 2 instead of the model's own, the outputs tell."""
+    path = save(build_rich_model(keras3), tmp_path / "rich.keras")
+    kept = {**imported_layers.KEPT, "BatchNormalization": ("axis", "momentum")}
+    monkeypatch.setattr(imported_layers, "KEPT", kept)
+    with pytest.raises(DataError, match="was built anew and answers otherwise"):
+        bring_in(path)

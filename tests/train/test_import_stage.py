@@ -1,0 +1,95 @@
+"""A model trained elsewhere, from the command line to int8 engines."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lesiontk.cli.main import cli
+from lesiontk.errors import DataError, UsageError
+from lesiontk.frameworks import import_keras
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import override_recipe, read_recipe
+
+LABELS = ["nv", "mel", "akiec", "bcc", "bkl", "df", "vasc"]
+SMALL = ["data.synthetic.lesions=70", "data.synthetic.image_size=40"]
+
+
+def save_model(path: Path) -> Path:
+    """Write a small network that nobody trained."""
+    keras = import_keras()
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(7, activation="softmax"),
+        ]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(str(path))
+    return path
+
+
+def call(workspace: Path, *words: str) -> Result:
+    return CliRunner().invoke(cli, [*words, "--json", "--quiet", "--workspace", str(workspace)])
+
+
+def import_it(workspace: Path, file: Path, *words: str) -> Any:
+    options = [part for item in SMALL for part in ("--set", item)]
+    done = call(workspace, "import", str(file), "--pixels", "0..1", *options, *words)
+    if done.exception is not None:
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    file = save_model(tmp_path / "My Net.keras")
+    document = import_it(workspace, file, "--labels", ",".join(LABELS))
+    assert document["labels"] == sorted(LABELS)
+    assert document["architecture"] == "imported"
+    assert document["imported"]["layers"] == 3  # and the last, which is the frame's own
+    assert document["imported"]["greatest_difference"] < 1e-4
+    assert 0 <= document["validation"]["balanced_accuracy"] <= 1
+    again = import_it(workspace, file, "--labels", ",".join(LABELS))
+    assert again["model"] == document["model"]  # nothing is made twice
+    loose = ["calibration.images=16", "verify.min_agreement_int8=0"]
+    options = [part for item in loose for part in ("--set", item)]
+    done = call(workspace, "quantize", "latest:my_net", "--int8", *options)
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.stdout)) == {"tflite:int8", "onnx:int8"}
+
+
+def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> None:
+    workspace, file = tmp_path / "workspace", tmp_path / "net.keras"
+    first = import_it(workspace, save_model(file))
+    model = import_keras().models.load_model(str(file))
+    model.layers[-1].set_weights([2 * weights for weights in model.layers[-1].get_weights()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save(str(file))
+    assert import_it(workspace, file)["model"] != first["model"]
+
+
+def test_wrong_labels_are_refused(tmp_path: Path) -> None:
+    file = save_model(tmp_path / "net.keras")
+    with pytest.raises(UsageError, match=r"labels are nv, mel; expected akiec, bcc"):
+        import_it(tmp_path / "workspace", file, "--labels", "nv,mel")
+
+
+def test_a_recipe_can_name_the_file() -> None:
+    recipe = override_recipe(read_recipe("demo"), ["imported.file=net.keras"])
+    with pytest.raises(DataError, match=r"imported\.file net\.keras does not exist"):
+        plan_recipe(recipe)
+    known = plan_recipe(recipe, images_known=True)
+    assert known["model"].stage == "import"

@@ -1,0 +1,57 @@
+"""``lesiontk import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lesiontk.cli.session import Session, command_options, set_option
+
+
+@click.command("import")
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of images and their table; default: synthetic images.",
+)
+@click.option("--task", default="seven_class", show_default=True)
+@click.option(
+    "--pixels",
+    type=click.Choice(["0..255", "0..1", "-1..1"]),
+    default="0..255",
+    show_default=True,
+    help="What the model was fed.",
+)
+@click.option("--labels", default="", help="In the order of the model's outputs, as mel,nv,bkl.")
+@set_option
+@command_options
+def import_model(
+    session: Session,
+    model: Path,
+    data: Path | None,
+    task: str,
+    pixels: str,
+    labels: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Take a Keras MODEL trained elsewhere: .keras of Keras 2 or 3, .h5, or a SavedModel.
+
+    Its layers are built anew and its outputs compared; then quantize, bench and bundle it.
+    """
+    from lesiontk.workflow import import_file
+
+    order = [label.strip() for label in labels.split(",") if label.strip()]
+    made = import_file(
+        session.open_store(), model, data=data, task=task, pixels=pixels, labels=order,
+        overrides=overrides,
+    )  # fmt: skip
+    facts, scores = made.facts, made.facts["validation"]
+    text = (
+        f"{made.name}: {facts['parameters']:,} parameters in {facts['imported']['layers']} layers, "
+        f"outputs within {facts['imported']['greatest_difference']:.1g} of {model.name}'s; "
+        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']}; "
+        "it may have been trained on these)"
+    )
+    session.emit({"model": made.name, "path": str(made.path), **facts}, lambda: click.echo(text))

@@ -1,0 +1,80 @@
+"""Stage: a model that was trained elsewhere, in the place of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from lesiontk.backends.keras_backend import MODEL_FILE, save_model
+from lesiontk.data.images import open_images
+from lesiontk.errors import DataError
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.hashing import hash_document, hash_file
+from lesiontk.models.imported_model import import_model
+from lesiontk.recipe import ImportedSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.train.loop import predict_probabilities, score_probabilities
+from lesiontk.train.outcome import describe_model
+
+
+class ImportStage(Stage):
+    """Produces ``model.keras`` as training does, without curves."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="import",
+        version=1,
+        accepts={"images": "images"},
+        produces="model",
+        config=ImportedSection,
+        tools=("tensorflow", "tf_keras", "keras", "numpy"),
+    )
+
+    def check(self, config: ImportedSection) -> None:
+        """Raise `DataError` if the file is not there."""
+        if not Path(config.file).exists():
+            raise DataError(f"imported.file {config.file} does not exist.")
+
+    def external_inputs(self, config: ImportedSection) -> dict[str, str]:
+        """The hash of the file, or of all files of a SavedModel."""
+        path = Path(config.file)
+        if path.is_dir():
+            files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+            return {"model": hash_document({str(f.relative_to(path)): hash_file(f) for f in files})}
+        return {"model": hash_file(path)} if path.is_file() else {}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ImportedSection, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        imported = import_model(
+            Path(config.file),
+            config.pixels,
+            config.labels or images.labels,
+            images.labels,
+            golden_images(images.preprocessing.image_size),
+        )
+        rows = images.indices("validation")
+        with context.progress.task("scoring on validation", None):
+            probabilities = predict_probabilities(imported.model, images.pixels, rows, 32)
+        spec, facts = describe_model(imported.model, images, parents["images"], context)
+        save_model(imported.model, spec, context.directory / MODEL_FILE)
+        return StageOutput(
+            {
+                **facts,
+                "architecture": "imported",
+                "epochs": 0,
+                "best_epoch": 0,
+                "validation": {
+                    "n": len(rows),
+                    **score_probabilities(images, rows, probabilities),
+                },
+                "imported": {
+                    "file": Path(config.file).name,
+                    "layers": imported.layers,
+                    "left_out": list(imported.left_out),
+                    "greatest_difference": imported.greatest_difference,
+                },
+            }
+        )

@@ -349,3 +349,20 @@ def test_a_compression_that_cannot_be_understood_is_refused(compress: str, messa
 def test_a_recipe_is_not_changed_by_planning_it() -> None:
     before: Recipe = PROBE.model_copy(deep=True)
     assert plan_recipe(PROBE).recipe == before
+
+
+def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
+    made = plan("bundle=[linux-arm64, android]")
+    for device in ("linux-arm64", "android"):
+        step = made[f"bundle:{device}"]
+        assert step.parents == {
+            "engine": "engine:tflite:int8",
+            "evaluation": "evaluation:tflite:int8",
+        }
+
+
+def test_a_device_that_runs_none_of_the_engines_is_refused_before_any_work() -> None:
+    with pytest.raises(UsageError, match=r"jetson-orin-jetpack6 runs tensorrt:int8, .*make one"):
+        plan("bundle=[jetson-orin-jetpack6]")
+    with pytest.raises(UsageError, match="unknown bundle target"):
+        plan("bundle=[toaster]")

@@ -22,6 +22,8 @@ from lesiontk.data.prepare_stage import PrepareConfig
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.split_stage import SplitConfig
 from lesiontk.data.tasks import load_task
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle_stage import BundleConfig
 from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
 from lesiontk.evaluate.comparison import compared_metrics
 from lesiontk.explain.explain_stage import ExplainConfig
@@ -110,6 +112,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"benchmark": "benchmark", "model": model, **{n: n for n in rest}, **finished},
         )
     )
+    steps += _bundle_steps(recipe, [step.name.partition(":")[2] for step in engines])
     if not images_known:
         for step in steps:
             STAGES.get(step.stage)().check(step.config)
@@ -313,6 +316,16 @@ def _explanation_steps(recipe: Recipe, model: str, evaluations: list[str]) -> li
         parents["evaluation"] = "evaluation:keras:float32"
     config = ExplainConfig(**recipe.explain.model_dump())
     return [Step("explanation", "explain", config, parents)]
+
+
+def _bundle_steps(recipe: Recipe, engines: list[str]) -> list[Step]:
+    """Return one step per device, of the engine that fits it best."""
+    steps = []
+    for device in recipe.bundle:
+        engine = find_bundle_target(device).choose(engines)
+        parents = {"engine": f"engine:{engine}", "evaluation": f"evaluation:{engine}"}
+        steps.append(Step(f"bundle:{device}", "bundle", BundleConfig(target=device), parents))
+    return steps
 
 
 def describe_plan(plan: Plan) -> list[dict[str, Any]]:

@@ -252,6 +252,7 @@ class Recipe(StageConfig):
     explain: ExplainRule = ExplainRule()
     bench: BenchRule = BenchRule()
     gate: dict[str, GateRule] = Field(default_factory=dict)
+    bundle: tuple[str, ...] = Field((), description="devices, as linux-arm64 or android")
 
 
 def list_recipes() -> tuple[str, ...]:

@@ -395,7 +395,8 @@ def _continue_from(
             "takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
-    recipe = recipe.model_copy(update={"convert": tuple(dict.fromkeys(targets))})
+    chosen = {"convert": tuple(dict.fromkeys(targets)), "bundle": ()}
+    recipe = recipe.model_copy(update=chosen)
     if fresh:
         taken = [
             int(artefact.manifest["config"]["rule"]["repetition"])

@@ -21,10 +21,13 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
 
     benchmark = read_benchmark(done["benchmark"])
     report = done["report"].file("report.html")
+    bundles = {step: a.path for step, a in done.items() if step.startswith("bundle:")}
 
     def show() -> None:
         print_benchmark(benchmark)
         click.echo(f"report: {report}")
+        for step, path in bundles.items():
+            click.echo(f"{step.replace(':', ' for ')}: {path}")
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)

@@ -23,6 +23,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Latency and accuracy beside the full-precision parent."),
     "report": ("report:report", "One HTML file with everything a run found out."),
     "bundle": ("bundle:bundle", "A folder that runs on a device and tests itself there."),
+    "check": ("check:check", "Would TensorRT take an ONNX file? Each node that it would not."),
     "predict": ("predict:predict", "Class probabilities of images."),
     "run": ("run:run", "A whole recipe, from images to report; resumable."),
     "demo": ("demo:demo", "The whole chain on synthetic images, in minutes."),

@@ -1,0 +1,202 @@
+"""How long does it take to quantize a large network, and how much memory? Beside the plain way.
+
+    python benchmarks/tool_speed.py [--architecture resnet152v2] [--image-size 224] [--images 128]
+
+The plain way is what a user writes: TensorFlow's converter with a representative dataset, tf2onnx
+from Keras, ONNX Runtime's quantize_static, each with its defaults for int8. Ours is
+`lesiontk quantize --int8`, which verifies every engine and measures every layer besides. Both start
+from the same trained model (random weights: the time does not depend on them), with the same images
+for calibration, each in a process of its own, in turns. Writes results/tool_speed.md and .json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+from lesiontk.backends.keras_backend import load_model
+from lesiontk.bench.machine import describe_machine
+from lesiontk.data.images import open_images
+from lesiontk.frameworks import import_tensorflow
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import build_model
+from lesiontk.store import Store
+
+RESULTS = Path(__file__).parent / "results"
+LOOSE = (
+    "verify.min_agreement_int8=0",
+    "verify.max_mean_drift_int8=1",
+    "verify.min_agreement_float=0",
+)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--architecture", default="resnet152v2", show_default=True)
+@click.option("--image-size", default=224, show_default=True)
+@click.option("--images", default=128, show_default=True, help="For calibration.")
+@click.option("--rounds", default=2, show_default=True)
+@click.pass_context
+def cli(
+    context: click.Context, architecture: str, image_size: int, images: int, rounds: int
+) -> None:
+    """Measure both ways in turns; write the table."""
+    if context.invoked_subcommand:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = prepare(Path(folder), architecture, image_size)
+        runs: list[dict[str, Any]] = []
+        for number in range(rounds):
+            for way, command in commands(Path(folder), workspace, images, number).items():
+                runs.append({"way": way, **measure(command)})
+                click.echo(f"{way}: {runs[-1]}")
+    document = {
+        "architecture": architecture,
+        "image_size": image_size,
+        "images": images,
+        "machine": describe_machine(),
+        "runs": runs,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "tool_speed.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / "tool_speed.md").write_text(render(document))
+
+
+def prepare(folder: Path, architecture: str, image_size: int) -> Path:
+    """Bring a network into a workspace as `lesiontk import` does; returns the workspace."""
+    model = build_model(ARCHITECTURES.get(architecture), image_size=image_size, classes=7)
+    model.save(str(folder / "model.keras"))
+    workspace = folder / "workspace"
+    # One picture a lesion and a little more: enough for calibration, split and verification.
+    data = ("data.synthetic.lesions=700", f"data.synthetic.image_size={image_size}")
+    options = [word for item in data for word in ("--set", item)]
+    call = [sys.executable, "-m", "lesiontk", "import", str(folder / "model.keras")]
+    subprocess.run([*call, "--workspace", str(workspace), *options], check=True)
+    return workspace
+
+
+def commands(folder: Path, workspace: Path, images: int, number: int) -> dict[str, list[str]]:
+    """Return the two ways, each in a fresh copy so that nothing is reused."""
+    copy = folder / f"workspace-{number}"
+    subprocess.run(["cp", "-r", str(workspace), str(copy)], check=True)
+    settings = [word for item in LOOSE for word in ("--set", item)]
+    ours = [sys.executable, "-m", "lesiontk", "quantize", "--int8", "--workspace", str(copy)]
+    plain = [sys.executable, str(Path(__file__)), "plain", str(workspace), str(images)]
+    return {
+        "plain": [*plain, str(folder / f"plain-{number}")],
+        "lesiontk": [*ours, "--set", f"calibration.images={images}", *settings],
+    }
+
+
+def measure(command: list[str]) -> dict[str, float]:
+    """Return seconds and the peak memory, in bytes, of the largest process of a command."""
+    process_start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise click.ClickException(f"{' '.join(command[:4])} failed")
+    return {
+        "seconds": time.perf_counter() - process_start,
+        "peak_memory_bytes": usage.ru_maxrss * 1024,
+    }
+
+
+@cli.command()
+@click.argument("workspace", type=click.Path(path_type=Path))
+@click.argument("images", type=int)
+@click.argument("out", type=click.Path(path_type=Path))
+def plain(workspace: Path, images: int, out: Path) -> None:
+    """Quantize as the tools' own pages show it."""
+    import tf2onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    tf = import_tensorflow()
+    out.mkdir()
+    artefact = Store(workspace).resolve("latest", "model")
+    model = load_model(artefact.file("model.keras"))
+    prepared = open_images(Store(workspace).parent(artefact, "images"))
+    pixels = prepared.pixels[prepared.indices("train")[:images]].astype(np.float32)
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in pixels)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    (out / "int8.tflite").write_bytes(converter.convert())
+
+    signature = [tf.TensorSpec([1, *pixels.shape[1:]], tf.float32, name="image")]
+    tf2onnx.convert.from_keras(model, signature, opset=17, output_path=str(out / "float.onnx"))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.waiting = iter(pixels)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.waiting, None)
+            return None if image is None else {"image": image[np.newaxis]}
+
+    quant_pre_process(str(out / "float.onnx"), str(out / "ready.onnx"), skip_symbolic_shape=True)
+    quantize_static(
+        str(out / "ready.onnx"),
+        str(out / "int8.onnx"),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QInt8,
+    )
+
+
+def render(document: dict[str, Any]) -> str:
+    """Return the measurements as Markdown."""
+    runs = document["runs"]
+
+    def middle(way: str, key: str) -> float:
+        return median(run[key] for run in runs if run["way"] == way)
+
+    time_ratio = middle("lesiontk", "seconds") / middle("plain", "seconds")
+    memory_ratio = middle("lesiontk", "peak_memory_bytes") / middle("plain", "peak_memory_bytes")
+    lines = [
+        "# Speed of the tool itself\n",
+        f"int8 TFLite and ONNX engines of {document['architecture']} at "
+        f"{document['image_size']} px from a trained model, {document['images']} calibration "
+        f"images, in turns on {document['machine']['processor']}, "
+        f"{document['machine']['cores']} cores. Plain: "
+        "TensorFlow's converter with a representative dataset, tf2onnx from Keras, ONNX Runtime's "
+        "quantize_static. lesiontk: `lesiontk quantize --int8`, verification included. Again: "
+        f"`python benchmarks/tool_speed.py --architecture {document['architecture']} --image-size "
+        f"{document['image_size']} --images {document['images']}`.\n",
+        "| way | round | seconds | peak memory of the largest process, MB |",
+        "| --- | --- | --- | --- |",
+    ]
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run["way"]] = counts.get(run["way"], 0) + 1
+        lines.append(
+            f"| {run['way']} | {counts[run['way']]} | {run['seconds']:.0f} | "
+            f"{run['peak_memory_bytes'] / 1e6:.0f} |"
+        )
+    lines.append(
+        f"\nMedian: lesiontk takes {time_ratio:.2f} of the plain way's time and {memory_ratio:.2f} "
+        "of its memory."
+    )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    cli()

@@ -25,6 +25,7 @@ STUDIES = {
     "leaky_split": "how much a split by image flatters",
     "int8_converters": "which way to int8 is best for TFLite, on validation",
     "input_pipeline": "how long training waits for images",
+    "tool_speed": "how long quantizing a large network takes, beside the plain way",
 }
 PARENT, SMALL = "keras:float32", "tflite:int8"
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
-from lesiontk.backends.convert_stage import ParentAnswers, ask_parent, verify_engine
+from lesiontk.backends.convert_stage import Answers, ask_engine, compare_answers
 from lesiontk.backends.onnx_graph import check_no_float_weights
 from lesiontk.backends.tflite_graph import dump_model, embed_spec, operator_name, read_model
 from lesiontk.backends.tflite_metadata import embed_metadata
@@ -45,12 +45,12 @@ def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
 
 
 @pytest.fixture(scope="module")
-def answers(parent: FittedParent) -> ParentAnswers:
-    return ask_parent(parent.convert("keras:float32"), parent.pictures, 1)
+def answers(parent: FittedParent) -> Answers:
+    return ask_engine(parent.convert("keras:float32"), parent.pictures, 1)
 
 
-def judge(answers: ParentAnswers, file: Path, parent: FittedParent) -> Verification:
-    return verify_engine(answers, file, parent.pictures, VerifyRule(), 1)
+def judge(answers: Answers, file: Path, parent: FittedParent) -> Verification:
+    return compare_answers(answers, ask_engine(file, parent.pictures, 1), file, VerifyRule())
 
 
 def failed(verification: Verification) -> set[str]:
@@ -143,7 +143,7 @@ def damage(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_written_again_unchanged_it_passes(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     """The twin of all below: it is the damage that fails, not the editing."""
     verification = judge(answers, damage(parent, target, tmp_path), parent)
@@ -153,7 +153,7 @@ def test_written_again_unchanged_it_passes(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_one_answer_for_all_images_is_refused(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, last=np.zeros_like)
     assert "constant output" in failed(judge(answers, file, parent))
@@ -161,7 +161,7 @@ def test_one_answer_for_all_images_is_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_labels_in_another_order_are_refused(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, last=lambda w: np.roll(w, 1, axis=0))
     assert "top-1 agreement" in failed(judge(answers, file, parent))
@@ -169,7 +169,7 @@ def test_labels_in_another_order_are_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_red_and_blue_exchanged_are_refused(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, first=lambda w: w[..., ::-1])
     assert "top-1 agreement" in failed(judge(answers, file, parent))
@@ -177,7 +177,7 @@ def test_red_and_blue_exchanged_are_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_another_normalisation_is_refused(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     """The first layer sees values half as large, as if scaled by 1/256 instead of 1/128."""
     file = damage(parent, target, tmp_path, first=lambda w: w / 2)
@@ -213,7 +213,7 @@ def test_a_description_of_other_pictures_or_labels_is_refused(
     target: str,
     change: dict[str, Any],
     parent: FittedParent,
-    answers: ParentAnswers,
+    answers: Answers,
     tmp_path: Path,
 ) -> None:
     """Its answers are right; a device would resize otherwise, or name them otherwise."""
@@ -225,7 +225,7 @@ def test_a_description_of_other_pictures_or_labels_is_refused(
 
 @pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
 def test_an_engine_for_pictures_of_another_size_is_refused(
-    target: str, parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     source = parent.convert(target)
     file = tmp_path / f"resized{source.suffix}"
@@ -236,7 +236,7 @@ def test_an_engine_for_pictures_of_another_size_is_refused(
 
 
 def test_weights_that_are_int8_in_the_file_alone_are_refused(
-    parent: FittedParent, answers: ParentAnswers, tmp_path: Path
+    parent: FittedParent, answers: Answers, tmp_path: Path
 ) -> None:
     """Dynamic int8 that says it is static: it answers well and computes in float."""
     source = parent.convert("tflite:dynamic_int8")
@@ -261,7 +261,7 @@ def test_weights_wider_than_the_name_says_are_refused(
     pretended: str,
     check: str,
     parent: FittedParent,
-    answers: ParentAnswers,
+    answers: Answers,
     tmp_path: Path,
 ) -> None:
     source = parent.convert(target)

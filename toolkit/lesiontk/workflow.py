@@ -10,10 +10,10 @@ from typing import Any
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.convert_stage import (
-    ask_parent,
+    ask_engine,
+    compare_answers,
     engine_file,
     verification_rows,
-    verify_engine,
 )
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
@@ -338,8 +338,9 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
         images = open_images(store.parent(artefact, "images"))
         rule = VerifyRule(**artefact.manifest["config"]["verify"])
         pixels = images.pixels[verification_rows(images, rule)]
-        expected = ask_parent(engine_file(store.parent(artefact, "source")), pixels, 1)
-        verification = verify_engine(expected, engine_file(artefact), pixels, rule, 1)
+        expected = ask_engine(engine_file(store.parent(artefact, "source")), pixels, 1)
+        received = ask_engine(engine_file(artefact), pixels, 1)
+        verification = compare_answers(expected, received, engine_file(artefact), rule)
         findings["verification"] = verification.to_json()
         if not verification.passed:
             raise GateFailedError(

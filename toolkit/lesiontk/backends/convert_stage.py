@@ -27,6 +27,8 @@ from lesiontk.recipe import QuantizeRule, VerifyRule
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
+ANSWERS = "answers.npz"
+"""What the engine answered when it was verified, for the engines that are derived from it."""
 LAYERS = "layers.csv"
 """The signal-to-noise ratio of every layer, in the parent's order."""
 
@@ -88,13 +90,15 @@ class ConvertStage(Stage):
                 reduce_range=rule.reduce_range and backend.info.precisions[precision].saturates,
             )
         rows = verification_rows(images, config.verify)
-        expected = ask_parent(source, images.pixels[rows], context.threads)
+        expected = recall_answers(parents["source"], parents["images"], rows, context.threads)
         spec = replace(expected.spec, backend=name, precision=precision)
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
-        verification = verify_engine(
-            expected, path, images.pixels[rows], config.verify, context.threads
+        received = ask_engine(path, images.pixels[rows], context.threads)
+        verification = compare_answers(expected, received, path, config.verify)
+        np.savez(
+            context.directory / ANSWERS, rows=rows, outputs=received.outputs, golden=received.golden
         )
         evidence = {
             "target": config.target,
@@ -133,7 +137,8 @@ class ConvertStage(Stage):
                 "labels": list(spec.labels),
                 "split_hash": spec.split_hash,
                 **evidence,
-            }
+            },
+            auxiliary=(ANSWERS,),
         )
 
 
@@ -160,36 +165,49 @@ def _is_comparable(source: Artefact, target: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ParentAnswers:
-    """A parent's description, and its probabilities [N, C] of images and of the golden pictures."""
+class Answers:
+    """An engine's description, its probabilities [N, C] of images and of the golden pictures."""
 
     spec: EngineSpec
     outputs: NDArray[np.float32]
     golden: NDArray[np.float32]
 
 
-def ask_parent(source: Path, pixels: NDArray[np.uint8], threads: int) -> ParentAnswers:
+def ask_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Answers:
     """Return what a model or engine answers to `pixels` and to the golden pictures."""
-    with open_engine(source, threads=threads) as parent:
-        pictures = golden_images(parent.spec.preprocessing.image_size)
-        return ParentAnswers(parent.spec, parent.predict(pixels), parent.predict(pictures))
+    with open_engine(path, threads=threads) as engine:
+        pictures = golden_images(engine.spec.preprocessing.image_size)
+        return Answers(engine.spec, engine.predict(pixels), engine.predict(pictures))
 
 
-def verify_engine(
-    expected: ParentAnswers,
-    child: Path,
-    pixels: NDArray[np.uint8],
-    rule: VerifyRule,
-    threads: int,
+def recall_answers(
+    source: Artefact, images: Artefact, rows: NDArray[np.int64], threads: int
+) -> Answers:
+    """Return what the source answers to these rows: as it was asked when it was made, or asked now.
+
+    A large network takes minutes to answer, and has several children.
+    """
+    path = engine_file(source)
+    if ANSWERS in source.manifest["files"] and _same(source, images):
+        with np.load(source.file(ANSWERS)) as kept:
+            if np.array_equal(kept["rows"], rows):
+                with open_engine(path, threads=threads) as engine:
+                    return Answers(engine.spec, kept["outputs"], kept["golden"])
+    return ask_engine(path, open_images(images).pixels[rows], threads)
+
+
+def _same(source: Artefact, images: Artefact) -> bool:
+    return bool(source.manifest["parents"]["images"]["content"] == images.content)
+
+
+def compare_answers(
+    expected: Answers, received: Answers, child: Path, rule: VerifyRule
 ) -> Verification:
-    """Compare an engine file with its parent's answers to the same pixels."""
-    with open_engine(child, threads=threads) as engine:
-        spec = engine.spec
-        received = engine.predict(pixels)
-        golden = engine.predict(golden_images(spec.preprocessing.image_size))
+    """Compare an engine's answers with its parent's."""
+    spec = received.spec
     return verify_outputs(
         expected.outputs,
-        received,
+        received.outputs,
         precision=spec.precision,
         structure=BACKENDS.get(spec.backend)().inspect(child),
         rule=rule,
@@ -197,5 +215,5 @@ def verify_engine(
             getattr(spec, name) == getattr(expected.spec, name)
             for name in ("labels", "preprocessing", "task", "split_hash")
         ),
-        golden=(expected.golden, golden),
+        golden=(expected.golden, received.golden),
     )

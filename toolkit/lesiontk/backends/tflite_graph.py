@@ -178,12 +178,22 @@ def set_metadata(content: bytes, name: str, data: bytes) -> bytes:
 
 def read_metadata(content: bytes, name: str) -> bytes | None:
     """Return the data of a metadata entry, or None."""
-    model = read_model(content)
-    for entry in model.metadata or []:
-        if entry.name.decode() == name:
-            data = model.buffers[entry.buffer].data
-            return b"" if data is None else bytes(data)
+    model = schema.Model.GetRootAs(content, 0)  # the object form would copy every weight
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == name.encode():
+            data = model.Buffers(entry.Buffer()).DataAsNumpy()
+            return b"" if isinstance(data, int) else bytes(data)
     return None
+
+
+def expose_activations(content: bytes) -> bytes:
+    """Return the graph with every tensor that an operator writes as an output of it."""
+    model = read_model(content)
+    for graph in model.subgraphs:
+        written = [int(index) for op in graph.operators for index in op.outputs]
+        graph.outputs = list(dict.fromkeys([*map(int, graph.outputs), *written]))
+    return dump_model(model)
 
 
 def embed_spec(content: bytes, text: str) -> bytes:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.backends.tflite_graph import expose_activations
 from lesiontk.calibration.ranges import TensorReader
+from lesiontk.native_output import hold_native_output
 
 
 def tensor_reader(content: bytes) -> TensorReader:
     """Return a function that gives every activation of a flatbuffer for one image, as float32.
 
-    Quantized activations come as ``scale * (q - zero_point)``. LiteRT's own kernels run, for
-    XNNPACK keeps no tensors.
+    Quantized activations come as ``scale * (q - zero_point)``. XNNPACK runs, as in the engine
+    itself: it keeps no tensors but the graph's outputs, so all are made outputs.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    from ai_edge_litert.interpreter import Interpreter
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that keeping all tensors takes memory
+    with hold_native_output():
         interpreter = Interpreter(
-            model_content=content,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            model_content=expose_activations(content), num_threads=os.cpu_count()
         )
-    interpreter.allocate_tensors()
+        interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
-    written = {int(index) for node in interpreter._get_ops_details() for index in node["outputs"]}
     tensors = [
         (str(detail["name"]), int(detail["index"]), detail["quantization_parameters"])
-        for detail in interpreter.get_tensor_details()
-        if detail["index"] in written
-        and (detail["dtype"] == np.float32 or len(detail["quantization_parameters"]["scales"]) == 1)
+        for detail in interpreter.get_output_details()
+        if detail["dtype"] == np.float32 or len(detail["quantization_parameters"]["scales"]) == 1
     ]
 
     def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:

@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lesiontk.calibration.histogram_observers import (
+    EntropyObserver,
+    MSEObserver,
+    PercentileObserver,
+)
 from lesiontk.calibration.observers import (
     OBSERVERS,
     MinMaxObserver,
     MovingAverageObserver,
     Observer,
-    PercentileObserver,
 )
 from lesiontk.errors import DataError
 
@@ -206,3 +210,57 @@ def test_a_percentile_barely_depends_on_the_order_of_images() -> None:
     forwards = observe(PercentileObserver(99.0), images)
     backwards = observe(PercentileObserver(99.0), images[::-1])
     assert backwards == pytest.approx(forwards, abs=0.05)
+
+
+# ------------------------------------------------------------------------------ squared error
+
+
+def squared_error(values: NDArray[np.float32], low: float, high: float) -> float:
+    """The mean squared error of 8-bit values between low and high, by quantizing them."""
+    step = (high - low) / 255
+    zero_point = round(-low / step)
+    q = np.clip(np.round(values / step) + zero_point, 0, 255)
+    return float(((step * (q - zero_point) - values) ** 2).mean())
+
+
+@pytest.mark.parametrize("shape", ["normal", "heavy", "relu", "outlier"])
+def test_no_other_range_has_a_much_smaller_squared_error(shape: str) -> None:
+    generator = np.random.default_rng(4)
+    values = {
+        "normal": generator.normal(size=20_000),
+        "heavy": generator.standard_t(2.5, size=20_000),
+        "relu": np.maximum(generator.normal(size=20_000), 0),
+        "outlier": np.append(generator.normal(size=20_000), 40.0),
+    }[shape].astype(np.float32)
+    low, high = observe(MSEObserver(), [values])
+    found = squared_error(values, low, high)
+    extremes = min(0.0, float(values.min())), float(values.max())
+    tried = [
+        squared_error(values, extremes[0] * a, extremes[1] * b)
+        for a in np.linspace(0.1, 1, 19)
+        for b in np.linspace(0.1, 1, 19)
+    ]
+    assert found <= 1.05 * min(tried)
+    if shape == "heavy":
+        assert found < 0.9 * squared_error(values, *extremes)  # min-max is worse
+
+
+# ------------------------------------------------------------------------------ entropy
+
+
+def test_entropy_cuts_a_far_outlier_off_and_keeps_a_uniform_distribution() -> None:
+    generator = np.random.default_rng(5)
+    normal = generator.normal(size=100_000).astype(np.float32)
+    low, high = observe(EntropyObserver(), [np.append(normal, np.float32(60))])
+    assert 2.0 < high < 15.0
+    assert -15.0 < low < -2.0
+    uniform = generator.uniform(-1, 1, 100_000).astype(np.float32)
+    low, high = observe(EntropyObserver(), [uniform])
+    assert high > 0.9
+    assert low < -0.9
+
+
+def test_entropy_does_not_count_zeros() -> None:
+    values = np.random.default_rng(6).exponential(size=50_000).astype(np.float32)
+    padded = np.append(values, np.zeros(10**6, np.float32))
+    assert observe(EntropyObserver(), [padded]) == observe(EntropyObserver(), [values])

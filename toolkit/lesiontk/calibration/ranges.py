@@ -39,19 +39,14 @@ def measure_ranges(
     """
     make = OBSERVERS.get(observer)
     observers: dict[str, Observer] = {}
-    extremes: dict[str, tuple[float, float]] = {}
     for image in images:
         for name, values in read(image).items():
             if name not in observers:
                 observers[name] = make()
-                extremes[name] = np.inf, -np.inf
             observers[name].observe(values)
-            if values.size:
-                low, high = extremes[name]
-                extremes[name] = min(low, float(values.min())), max(high, float(values.max()))
     if not observers:
         raise DataError("int8 needs calibration images; got none.")
-    return {name: TensorRange(*extremes[name], *o.range()) for name, o in observers.items()}
+    return {n: TensorRange(o.minimum, o.maximum, *o.range()) for n, o in observers.items()}
 
 
 def collect_ranges(run: TensorReader, images: Iterable[NDArray[np.uint8]], observer: str) -> Ranges:

@@ -223,12 +223,12 @@ def squared_error(values: NDArray[np.float32], low: float, high: float) -> float
     return float(((step * (q - zero_point) - values) ** 2).mean())
 
 
-@pytest.mark.parametrize("shape", ["normal", "heavy", "relu", "outlier"])
+@pytest.mark.parametrize("shape", ["normal", "rare outlier", "relu", "outlier"])
 def test_no_other_range_has_a_much_smaller_squared_error(shape: str) -> None:
     generator = np.random.default_rng(4)
     values = {
         "normal": generator.normal(size=20_000),
-        "heavy": generator.standard_t(2.5, size=20_000),
+        "rare outlier": np.append(generator.normal(size=500_000), 40.0),
         "relu": np.maximum(generator.normal(size=20_000), 0),
         "outlier": np.append(generator.normal(size=20_000), 40.0),
     }[shape].astype(np.float32)
@@ -237,11 +237,11 @@ def test_no_other_range_has_a_much_smaller_squared_error(shape: str) -> None:
     extremes = min(0.0, float(values.min())), float(values.max())
     tried = [
         squared_error(values, extremes[0] * a, extremes[1] * b)
-        for a in np.linspace(0.1, 1, 19)
-        for b in np.linspace(0.1, 1, 19)
+        for a in np.linspace(0.1, 1, 10)
+        for b in np.linspace(0.1, 1, 10)
     ]
     assert found <= 1.05 * min(tried)
-    if shape == "heavy":
+    if shape == "rare outlier":
         assert found < 0.9 * squared_error(values, *extremes)  # min-max is worse
 
 

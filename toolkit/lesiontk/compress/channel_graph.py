@@ -1,0 +1,200 @@
+"""Which channels of a network are tied, so that one cannot be removed without the others.
+
+Each output channel of a convolution or dense layer is a slot of its own. What passes channels on
+(normalisation, activation, pooling, padding) passes slots on; an addition ties the slots it joins;
+a concatenation puts slots side by side; Flatten repeats each at every place. Tied slots make a
+channel of the network: it is removed whole or not at all. Plain Python and NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.layers import JOINING, PASSING, PRODUCING, Layer
+from lesiontk.errors import DataError
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGraph:
+    """Every layer's channels, as numbers of network channels.
+
+    `outputs` maps a layer to the channels along its last axis, `inputs` to those of each tensor it
+    reads. `fixed` are channels that stay: the image's, the classes', and those of layers that mix
+    channels in a way that a narrower layer could not repeat.
+    """
+
+    layers: tuple[Layer, ...]
+    outputs: Mapping[str, Slots]
+    inputs: Mapping[str, tuple[Slots, ...]]
+    fixed: frozenset[int]
+
+    def producers(self) -> dict[int, tuple[tuple[str, int], ...]]:
+        """Return removable channel -> the (layer, output index) pairs whose weights make it."""
+        found: dict[int, list[tuple[str, int]]] = {}
+        for layer in self.layers:
+            if layer.kind not in PRODUCING:
+                continue
+            for index, channel in enumerate(self.outputs[layer.name]):
+                if int(channel) not in self.fixed:
+                    found.setdefault(int(channel), []).append((layer.name, index))
+        return {channel: tuple(pairs) for channel, pairs in found.items()}
+
+    def families(self) -> tuple[tuple[int, ...], ...]:
+        """Return removable channels in families: those that the same layers make.
+
+        The width of these layers is the number of channels that stay.
+        """
+        found: dict[tuple[str, ...], list[int]] = {}
+        for channel, pairs in self.producers().items():
+            found.setdefault(tuple(name for name, _ in pairs), []).append(channel)
+        return tuple(tuple(channels) for channels in found.values())
+
+    def keep_outputs(self, layer: str, removed: frozenset[int]) -> NDArray[np.int64]:
+        """Return the indices of a layer's last axis that stay."""
+        return _kept(self.outputs[layer], removed)
+
+    def keep_inputs(self, layer: str, removed: frozenset[int]) -> tuple[NDArray[np.int64], ...]:
+        """Return the indices that stay of each tensor that a layer reads."""
+        return tuple(_kept(slots, removed) for slots in self.inputs[layer])
+
+    def narrow(self, removed: frozenset[int]) -> tuple[Layer, ...]:
+        """Return the layers as they are once the channels are removed.
+
+        Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
+        """
+        wrong = removed & self.fixed
+        if wrong:
+            raise DataError(f"channels {sorted(wrong)[:5]} are fixed; expected others.")
+        narrowed = []
+        for layer in self.layers:
+            kept = len(self.keep_outputs(layer.name, removed))
+            if kept == 0:
+                raise DataError(f"layer {layer.name!r} would lose its last channel.")
+            groups = kept // layer.multiplier if layer.kind == "DepthwiseConv2D" else layer.groups
+            narrowed.append(_with_channels(layer, kept, groups))
+        return tuple(narrowed)
+
+
+def _with_channels(layer: Layer, channels: int, groups: int) -> Layer:
+    return Layer(
+        layer.name, layer.kind, layer.inputs, (*layer.shape[:-1], channels), layer.kernel,
+        groups, layer.multiplier, layer.has_bias,
+    )  # fmt: skip
+
+
+def _kept(slots: Slots, removed: frozenset[int]) -> NDArray[np.int64]:
+    return np.flatnonzero(~np.isin(slots, list(removed)))
+
+
+def derive_channels(layers: Sequence[Layer]) -> ChannelGraph:
+    """Return the channel graph of a network, its layers in an order in which they can run.
+
+    Raises `DataError` with the layer's name for one whose channels cannot be told.
+    """
+    build = _Derivation()
+    for layer in layers:
+        build.add(layer)
+    last = layers[-1]
+    build.fix(build.slots[last.name])
+    roots = np.array([build.root(slot) for slot in range(len(build.parents))], np.int64)
+    return ChannelGraph(
+        tuple(layers),
+        {name: roots[slots] for name, slots in build.slots.items()},
+        {layer.name: tuple(roots[build.slots[i]] for i in layer.inputs) for layer in layers},
+        frozenset(int(build.root(slot)) for slot in build.fixed),
+    )
+
+
+class _Derivation:
+    """Slots given out so far, and which are tied (a union-find forest)."""
+
+    def __init__(self) -> None:
+        self.parents: list[int] = []
+        self.slots: dict[str, Slots] = {}
+        self.fixed: set[int] = set()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def add(self, layer: Layer) -> None:
+        """Give the layer's output its slots."""
+        inputs = [self.slots[name] for name in layer.inputs]
+        slots = self._derive(layer, inputs)
+        if len(slots) != layer.channels:
+            raise DataError(
+                f"layer {layer.name!r} ({layer.kind}) gives {layer.channels} channels; expected "
+                f"{len(slots)} from what it reads."
+            )
+        self.slots[layer.name] = slots
+        self._shapes[layer.name] = layer.shape
+
+    def _derive(self, layer: Layer, inputs: list[Slots]) -> Slots:
+        if layer.kind == "InputLayer":
+            return self.fix(self._new(layer.channels))
+        if layer.kind in PRODUCING:
+            if layer.groups > 1:  # a group's width would have to stay that of all others
+                self.fix(inputs[0])
+                return self.fix(self._new(layer.channels))
+            return self._new(layer.channels)
+        if layer.kind == "DepthwiseConv2D":
+            return np.repeat(inputs[0], layer.multiplier)
+        if layer.kind in PASSING:
+            return inputs[0]
+        if layer.kind == "Softmax":  # a channel less would change all others
+            return self.fix(inputs[0])
+        if layer.kind in JOINING:
+            return self._join(layer, inputs)
+        if layer.kind == "Concatenate":
+            return np.concatenate(inputs)
+        return self._reshape(layer, inputs[0])
+
+    def _join(self, layer: Layer, inputs: list[Slots]) -> Slots:
+        widest = max(inputs, key=len)
+        for slots in inputs:
+            if len(slots) == len(widest):
+                for a, b in zip(widest, slots, strict=True):
+                    self._tie(int(a), int(b))
+            elif len(slots) == 1:  # spread over all channels
+                self.fix(slots)
+            else:
+                widths = [len(entry) for entry in inputs]
+                raise DataError(f"layer {layer.name!r} ({layer.kind}) joins {widths} channels.")
+        return widest
+
+    def _reshape(self, layer: Layer, slots: Slots) -> Slots:
+        """Flatten, and a Reshape that keeps the channels last or flattens."""
+        before = self._shapes[layer.inputs[0]]
+        if layer.channels == len(slots):
+            return slots
+        if len(layer.shape) == 1 and layer.channels % len(slots) == 0:
+            places = int(np.prod(before[:-1]))
+            return np.tile(slots, places)
+        raise DataError(
+            f"layer {layer.name!r} ({layer.kind}) turns {list(before)} into {list(layer.shape)}; "
+            "expected the channels to stay the last axis, or to be flattened."
+        )
+
+    def fix(self, slots: Slots) -> Slots:
+        """Mark slots as fixed; returns them."""
+        self.fixed.update(int(slot) for slot in slots)
+        return slots
+
+    def _new(self, count: int) -> Slots:
+        first = len(self.parents)
+        self.parents += range(first, first + count)
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def root(self, slot: int) -> int:
+        """Return the slot that stands for all that are tied to it."""
+        while self.parents[slot] != slot:
+            self.parents[slot] = self.parents[self.parents[slot]]
+            slot = self.parents[slot]
+        return slot
+
+    def _tie(self, a: int, b: int) -> None:
+        low, high = sorted((self.root(a), self.root(b)))
+        self.parents[high] = low

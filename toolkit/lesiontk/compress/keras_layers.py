@@ -1,0 +1,129 @@
+"""Keras access for compression: a model's layers as records, and a narrower model built anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.channel_graph import ChannelGraph
+from lesiontk.compress.layers import Layer
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_keras
+
+Weights = list[NDArray[np.float32]]
+Kept = NDArray[np.int64]
+
+
+def read_layers(model: Any) -> tuple[Layer, ...]:
+    """Return the layers of a ``tf_keras`` functional model in an order in which they can run.
+
+    Raises `DataError` with the layer's name for one that is not understood, or is used twice.
+    """
+    nodes = [
+        node
+        for depth in sorted(model._nodes_by_depth, reverse=True)
+        for node in model._nodes_by_depth[depth]
+    ]
+    uses = [node.layer.name for node in nodes]
+    twice = sorted({name for name in uses if uses.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"layer {twice[0]!r} is used {uses.count(twice[0])} times; expected each layer once, "
+            "for its channels would have to fit all places."
+        )
+    return tuple(_describe(node) for node in nodes)
+
+
+def _describe(node: Any) -> Layer:
+    layer = node.layer
+    parents = [tensor.node.layer.name for tensor in node.keras_inputs]
+    config = layer.get_config()
+    kind = type(layer).__name__
+    layout = config.get("data_format", "channels_last")
+    axes = np.ravel(config.get("axis", -1)).tolist() if kind != "Softmax" else [-1]
+    rank = len(layer.output_shape if isinstance(layer.output_shape, tuple) else ())
+    if layout not in ("channels_last", None) or any(axis not in (-1, rank - 1) for axis in axes):
+        raise DataError(f"layer {layer.name!r} ({kind}) has its channels elsewhere than last.")
+    shape = node.output_shapes[0] if isinstance(node.output_shapes, list) else node.output_shapes
+    return Layer(
+        name=layer.name,
+        kind=kind,
+        inputs=tuple(parents),
+        shape=tuple(int(extent) for extent in shape[1:]),
+        kernel=tuple(config["kernel_size"]) if "kernel_size" in config else (1, 1),
+        groups=layer.input_shape[-1] if kind == "DepthwiseConv2D" else config.get("groups", 1),
+        multiplier=config.get("depth_multiplier", 1),
+        has_bias=bool(config.get("use_bias", False)),
+    )
+
+
+def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
+    """Return a physically smaller model: the same layers without these channels.
+
+    Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
+    """
+    narrowed = {layer.name: layer for layer in graph.narrow(removed)}
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        channels = narrowed[layer.name].channels
+        for key in ("filters", "units"):
+            if key in config:
+                config[key] = channels
+        if "target_shape" in config:
+            config["target_shape"] = narrowed[layer.name].shape
+        return type(layer).from_config(config)
+
+    smaller = import_keras().models.clone_model(model, clone_function=clone)
+    for layer in graph.layers:
+        weights = model.get_layer(layer.name).get_weights()
+        if weights:
+            inputs = graph.keep_inputs(layer.name, removed)
+            outputs = graph.keep_outputs(layer.name, removed)
+            kept = SLICES[layer.kind](layer, weights, inputs[0], outputs)
+            smaller.get_layer(layer.name).set_weights(kept)
+    return smaller
+
+
+def _slice_conv(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
+    kernel, *bias = weights
+    if layer.groups == 1:
+        kernel = kernel[:, :, inputs]
+    return [kernel[..., outputs], *(b[outputs] for b in bias)]
+
+
+def _slice_depthwise(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
+    kernel, *bias = weights
+    return [kernel[:, :, inputs], *(b[outputs] for b in bias)]
+
+
+def _slice_separable(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
+    depthwise, pointwise, *bias = weights
+    middle = (inputs[:, np.newaxis] * layer.multiplier + np.arange(layer.multiplier)).ravel()
+    return [
+        depthwise[:, :, inputs],
+        pointwise[:, :, middle][..., outputs],
+        *(b[outputs] for b in bias),
+    ]
+
+
+def _slice_dense(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
+    kernel, *bias = weights
+    return [kernel[inputs][:, outputs], *(b[outputs] for b in bias)]
+
+
+def _slice_channels(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
+    return [values[outputs] for values in weights]
+
+
+SLICES: dict[str, Callable[[Layer, Weights, Kept, Kept], Weights]] = {
+    "Conv2D": _slice_conv,
+    "DepthwiseConv2D": _slice_depthwise,
+    "SeparableConv2D": _slice_separable,
+    "Dense": _slice_dense,
+    "BatchNormalization": _slice_channels,
+}
+"""How the weights of each class follow its channels."""

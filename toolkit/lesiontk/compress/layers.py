@@ -1,0 +1,98 @@
+"""What the compression techniques know of a network: its layers as plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lesiontk.errors import DataError
+
+PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
+"""Layers whose output channels are their own."""
+PASSING = (
+    "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Rescaling", "Dropout",
+    "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "MaxPooling2D", "AveragePooling2D",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
+)  # fmt: skip
+"""Layers that treat each channel by itself and keep their number."""
+JOINING = ("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply")
+"""Layers that join the channels of the same number."""
+KNOWN = (
+    "InputLayer", *PRODUCING, "DepthwiseConv2D", *PASSING, *JOINING, "Concatenate", "Flatten",
+    "Reshape", "Softmax",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer: its class, the layers it reads, the shape it gives (without the batch).
+
+    `kernel` is (height, width), `groups` those of a convolution, `multiplier` the outputs of each
+    input channel of a depthwise or separable one. `has_bias` says whether it adds one.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    kernel: tuple[int, int] = (1, 1)
+    groups: int = 1
+    multiplier: int = 1
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KNOWN:
+            raise DataError(
+                f"layer {self.name!r} ({self.kind}) is not understood, so that its channels cannot "
+                f"be told; known are {', '.join(KNOWN)}."
+            )
+
+    @property
+    def channels(self) -> int:
+        """The length of the last axis."""
+        return self.shape[-1]
+
+
+def count_macs(layers: Sequence[Layer]) -> dict[str, int]:
+    """Return layer name -> multiply-accumulate operations for one image.
+
+    Of convolutions and dense layers; additions, normalisations and activations are not counted.
+    """
+    known = {layer.name: layer for layer in layers}
+    counts = {}
+    for layer in layers:
+        if layer.kind not in (*PRODUCING, "DepthwiseConv2D"):
+            continue
+        places = 1
+        for extent in layer.shape[:-1]:
+            places *= extent
+        inputs = known[layer.inputs[0]].channels
+        area = layer.kernel[0] * layer.kernel[1]
+        if layer.kind == "DepthwiseConv2D":
+            counts[layer.name] = places * area * layer.channels
+        elif layer.kind == "SeparableConv2D":
+            middle = inputs * layer.multiplier
+            counts[layer.name] = places * middle * (area + layer.channels)
+        else:
+            counts[layer.name] = places * area * (inputs // layer.groups) * layer.channels
+    return counts
+
+
+def count_weights(layers: Sequence[Layer]) -> dict[str, int]:
+    """Return layer name -> parameters of convolutions, dense layers and normalisations."""
+    known = {layer.name: layer for layer in layers}
+    counts = {}
+    for layer in layers:
+        area = layer.kernel[0] * layer.kernel[1]
+        inputs = known[layer.inputs[0]].channels if layer.inputs else 0
+        biases = layer.channels if layer.has_bias else 0
+        if layer.kind == "BatchNormalization":
+            counts[layer.name] = 4 * layer.channels
+        elif layer.kind == "DepthwiseConv2D":
+            counts[layer.name] = area * layer.channels + biases
+        elif layer.kind == "SeparableConv2D":
+            middle = inputs * layer.multiplier
+            counts[layer.name] = area * middle + middle * layer.channels + biases
+        elif layer.kind in PRODUCING:
+            counts[layer.name] = area * (inputs // layer.groups) * layer.channels + biases
+    return counts

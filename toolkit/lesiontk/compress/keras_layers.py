@@ -13,6 +13,8 @@ from lesiontk.compress.layers import Layer
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 
+HEAD = ("logits", "probabilities")
+"""Layers that compute in float32 whatever the others do."""
 Weights = list[NDArray[np.float32]]
 Kept = NDArray[np.int64]
 
@@ -63,12 +65,16 @@ def _describe(node: Any) -> Layer:
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
     """Return a physically smaller model: the same layers without these channels.
 
+    Its layers compute as Keras' global policy says, the head in float32.
+
     Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
     """
     narrowed = {layer.name: layer for layer in graph.narrow(removed)}
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
+        if layer.name not in HEAD:
+            config.pop("dtype", None)  # the policy of today, which training may have set
         channels = narrowed[layer.name].channels
         for key in ("filters", "units"):
             if key in config:

@@ -1,0 +1,144 @@
+"""The criteria, in cases whose answer is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesiontk.compress.channel_graph import derive_channels
+from lesiontk.compress.evidence import collect_evidence, follow_chains
+from lesiontk.compress.importance import CRITERIA, Evidence, score_channels
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_keras
+
+from .random_models import build_random_model
+
+
+def kernel(*filters: list[float]) -> Any:
+    """Filters as columns, [weights, C]."""
+    return np.array(filters, np.float32).T
+
+
+def test_lengths_of_filters() -> None:
+    evidence = Evidence("a", kernel([3, -4], [0, 0], [1, 1]))
+    assert CRITERIA.get("l1")(evidence).tolist() == [7, 0, 2]
+    np.testing.assert_allclose(CRITERIA.get("l2")(evidence), [5, 0, 2**0.5])
+
+
+def test_the_filter_in_the_middle_can_be_replaced() -> None:
+    evidence = Evidence("a", kernel([0, 0], [10, 0], [0, 10], [3, 3]))
+    scores = CRITERIA.get("geometric_median")(evidence)
+    assert scores.argmin() == 3
+    np.testing.assert_allclose(scores[0], 20 + 18**0.5)
+
+
+def test_a_filter_far_from_zero_may_be_nearest_to_the_others() -> None:
+    """What the geometric median sees and a length does not."""
+    evidence = Evidence("a", kernel([10, 0], [10, 1], [10, -1], [0, 0.1]))
+    assert CRITERIA.get("l2")(evidence).argmin() == 3
+    assert CRITERIA.get("geometric_median")(evidence).argmin() == 0
+
+
+def test_what_a_criterion_lacks_is_named() -> None:
+    bare = Evidence("block_conv", kernel([1, 2]))
+    with pytest.raises(DataError, match="layer 'block_conv' has no BatchNormalization"):
+        CRITERIA.get("batchnorm_scale")(bare)
+    with pytest.raises(DataError, match="needs calibration images"):
+        CRITERIA.get("taylor")(bare)
+
+
+def build_model() -> Any:
+    """Convolution, normalisation, ReLU; the logits read channel 0 alone."""
+    keras = import_keras()
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 3), name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.Conv2D(4, 3, use_bias=False, name="conv")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.ReLU(name="relu")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = layers.Dense(2, name="logits")(x)
+    model = keras.Model(image, layers.Softmax(name="probabilities")(logits))
+    weights = np.zeros((4, 2), np.float32)
+    weights[0] = 5, -5
+    model.get_layer("logits").set_weights([weights, np.zeros(2, np.float32)])
+    gamma = np.array([0.5, 3, 2, 1], np.float32)
+    model.get_layer("norm").set_weights([gamma, np.ones(4), np.zeros(4), np.ones(4)])
+    return model
+
+
+def test_taylor_finds_the_channel_that_is_read() -> None:
+    model = build_model()
+    layers = read_layers(model)
+    images = np.random.default_rng(2).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    evidence = collect_evidence(model, layers, images, np.arange(20) % 2)
+    scores = CRITERIA.get("taylor")(evidence["conv"])
+    assert scores[0] > 0
+    assert (scores[1:] < 1e-6).all()
+    assert CRITERIA.get("batchnorm_scale")(evidence["conv"]).tolist() == [0.5, 3, 2, 1]
+    assert follow_chains(layers) == {"conv": ("conv", "norm", "relu")}
+
+
+def test_taylor_predicts_what_a_small_change_of_a_channel_does() -> None:
+    """activation * gradient is the derivative of the loss by a factor on the channel."""
+    model = build_model()
+    layers = read_layers(model)
+    image = np.random.default_rng(3).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
+    found = collect_evidence(model, layers, image, np.array([1]))["conv"].taylor
+
+    def loss(factor: float) -> float:
+        gamma, beta, mean, variance = model.get_layer("norm").get_weights()
+        changed = [gamma.copy(), beta.copy()]
+        for values in changed:
+            values[0] *= factor  # ReLU lets a factor through
+        model.get_layer("norm").set_weights([*changed, mean, variance])
+        value = -np.log(np.asarray(model(image.astype(np.float32)))[0, 1])
+        model.get_layer("norm").set_weights([gamma, beta, mean, variance])
+        return float(value)
+
+    slope = (loss(1.01) - loss(0.99)) / 0.02
+    assert found is not None
+    assert found[0] == pytest.approx(abs(slope), rel=0.02)
+
+
+def test_tied_channels_are_worth_the_sum_of_their_parts() -> None:
+    keras = import_keras()
+    layers = keras.layers
+    image = keras.Input((4, 4, 3))
+    a = layers.Conv2D(3, 1, use_bias=False, name="a")(image)
+    b = layers.Conv2D(3, 1, use_bias=False, name="b")(image)
+    x = layers.GlobalAveragePooling2D()(layers.Add(name="sum")([a, b]))
+    model = keras.Model(image, layers.Softmax()(layers.Dense(2, name="logits")(x)))
+    for name, lengths in (("a", (1, 1, 2)), ("b", (5, 1, 1))):
+        weights = np.zeros((1, 1, 3, 3), np.float32)
+        weights[0, 0, 0] = lengths
+        model.get_layer(name).set_weights([weights])
+    graph = derive_channels(read_layers(model))
+    scores = score_channels(graph, collect_evidence(model, graph.layers), "l2")
+    ordered = [scores[int(channel)] for channel in graph.outputs["sum"]]
+    expected = np.array([1, 1, 2]) / 2**0.5 + np.array([5, 1, 1]) / 3
+    np.testing.assert_allclose(ordered, expected)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_criterion_scores_every_channel(criterion: str) -> None:
+    model = build_model()
+    graph = derive_channels(read_layers(model))
+    images = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
+    evidence = collect_evidence(model, graph.layers, images, np.arange(8) % 2)
+    scores = score_channels(graph, evidence, criterion)
+    assert set(scores) == set(graph.producers())
+    assert all(np.isfinite(score) and score >= 0 for score in scores.values())
+
+
+def test_evidence_is_found_in_any_model() -> None:
+    images = np.random.default_rng(2).integers(0, 256, (4, 12, 12, 3)).astype(np.uint8)
+    for seed in range(5):
+        model = build_random_model(seed)
+        graph = derive_channels(read_layers(model))
+        evidence = collect_evidence(model, graph.layers, images, np.arange(4) % 3)
+        assert set(score_channels(graph, evidence, "taylor")) == set(graph.producers())

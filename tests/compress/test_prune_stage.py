@@ -1,0 +1,94 @@
+"""Pruning as a stage: a smaller model, recovered, converted as any other."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import pytest
+
+from lesiontk.compress.prune_stage import WIDTHS
+from lesiontk.errors import UsageError
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow import convert_model, train_recipe
+
+from .test_distil_stage import TINY
+
+RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
+
+
+def recipe(**prune: Any) -> Recipe:
+    document = json.loads(json.dumps(TINY))
+    if prune:
+        document["compress"] = [{"prune": {"recover": RECOVER, **prune}}]
+    return parse_recipe(document)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def pruned(store: Store) -> Artefact:
+    return train_recipe(store, recipe(keep_macs=0.4, images=32, iterations=2))
+
+
+def test_it_keeps_the_share_that_was_asked_for(store: Store, pruned: Artefact) -> None:
+    facts = pruned.facts["pruned"]
+    before, after = facts["macs"]
+    assert 0.3 * before < after <= 0.4 * before
+    assert [round_["kept"] <= limit for round_, limit in zip(
+        facts["rounds"], (0.4**0.5, 0.4), strict=True
+    )] == [True, True]  # fmt: skip
+    assert facts["parameters"][1] < facts["parameters"][0]
+    assert pruned.facts["parameters"] < store.parent(pruned, "model").facts["parameters"]
+
+
+def test_the_widths_are_told(pruned: Artefact) -> None:
+    with pruned.file(WIDTHS).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    kept = {row["layer"]: int(row["kept"]) for row in rows}
+    assert kept["logits"] == 7
+    convolutions = [row for row in rows if row["kind"] == "Conv2D"]
+    assert all(int(row["kept"]) % 8 == 0 for row in convolutions)
+    assert any(int(row["kept"]) < int(row["channels"]) for row in convolutions)
+    assert sum(int(row["macs_kept"]) for row in rows) == pruned.facts["pruned"]["macs"][1]
+
+
+def test_its_engines_are_smaller(store: Store, pruned: Artefact) -> None:
+    parent = store.parent(pruned, "model")
+    small, whole = (
+        convert_model(store, model, ["tflite:float32"])["tflite:float32"]
+        for model in (pruned, parent)
+    )
+    assert small.facts["size_bytes"] < 0.7 * whole.facts["size_bytes"]
+    assert small.facts["verification"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("prune", "said"),
+    [
+        ({}, "expected one of keep_macs and keep_parameters"),
+        ({"keep_macs": 0.5, "keep_parameters": 0.5}, "expected one of keep_macs"),
+        ({"keep_macs": 0.5, "criterion": "tayler"}, "Did you mean 'taylor'"),
+        ({"keep_macs": 1.5}, "keep_macs"),
+        ({"keep_macs": 0.5, "recover": {"epochs": 2, "grow": [32]}}, "takes neither grow"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_work(prune: dict[str, Any], said: str) -> None:
+    document = json.loads(json.dumps(TINY))
+    document["compress"] = [{"prune": prune}]
+    with pytest.raises(UsageError, match=said):
+        plan_recipe(parse_recipe(document))
+
+
+def test_pruning_comes_before_the_engine_not_after_pruning_is_distilled() -> None:
+    document = json.loads(json.dumps(TINY))
+    document["compress"] = [{"prune": {"keep_macs": 0.5}}, {"distil": {"teacher": "x.keras"}}]
+    with pytest.raises(UsageError, match="distil cannot follow prune"):
+        plan_recipe(parse_recipe(document))

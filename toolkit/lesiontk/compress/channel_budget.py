@@ -1,0 +1,103 @@
+"""Which channels to remove so that a network costs no more than it may. Plain Python and NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from lesiontk.compress.channel_graph import ChannelGraph
+from lesiontk.compress.layers import Layer, count_macs, count_weights
+from lesiontk.errors import DataError
+
+Scope = Literal["global", "per_layer"]
+Cost = Callable[[tuple[Layer, ...]], float]
+
+
+def macs_of(layers: tuple[Layer, ...]) -> float:
+    """Return the multiply-accumulate operations of a network for one image."""
+    return float(sum(count_macs(layers).values()))
+
+
+def parameters_of(layers: tuple[Layer, ...]) -> float:
+    """Return the parameters of a network."""
+    return float(sum(count_weights(layers).values()))
+
+
+COSTS: dict[str, Cost] = {"macs": macs_of, "parameters": parameters_of}
+
+
+def choose_channels(
+    graph: ChannelGraph,
+    scores: Mapping[int, float],
+    limit: float,
+    *,
+    cost: Cost = macs_of,
+    scope: Scope = "global",
+    multiple: int = 8,
+    least_share: float = 0.1,
+) -> frozenset[int]:
+    """Return the least important channels whose removal brings the network to `limit` or below.
+
+    ``global`` ranks the channels of all layers together, ``per_layer`` removes the same share of
+    each. Widths stay multiples of `multiple`, where the layer is that wide, and at least
+    `least_share` of what they were. Raises `DataError` if the limit cannot be reached so.
+    """
+    plans = _Plans(graph, scores, scope, multiple, least_share)
+    low, high = 0, plans.steps  # removals: at `low` too dear, at `high` the most there can be
+    if cost(graph.narrow(plans.remove(high))) > limit:
+        least = cost(graph.narrow(plans.remove(high))) / cost(graph.layers)
+        raise DataError(
+            f"removing channels leaves at least {least:.3f} of the cost (widths in multiples of "
+            f"{multiple}, at least {least_share:.0%} of each layer); expected a higher share, a "
+            "smaller multiple or a smaller least_share."
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if cost(graph.narrow(plans.remove(middle))) > limit:
+            low = middle
+        else:
+            high = middle
+    if cost(graph.layers) <= limit:
+        return frozenset()
+    return plans.remove(high)
+
+
+class _Plans:
+    """The removals there can be, from none to all, each a superset of the one before."""
+
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        scores: Mapping[int, float],
+        scope: Scope,
+        multiple: int,
+        least_share: float,
+    ) -> None:
+        self._families = [
+            sorted(family, key=lambda channel: scores[channel]) for family in graph.families()
+        ]
+        self._floors = [
+            round_up(max(1, int(len(family) * least_share)), multiple, len(family))
+            for family in self._families
+        ]
+        self._multiple, self._scope = multiple, scope
+        ranked = sorted(scores, key=lambda channel: scores[channel])
+        self._ranks = {channel: rank for rank, channel in enumerate(ranked)}
+        self.steps = len(ranked) if scope == "global" else max(map(len, self._families), default=0)
+
+    def remove(self, step: int) -> frozenset[int]:
+        """Return the channels that are removed at a step."""
+        removed: list[int] = []
+        for family, floor in zip(self._families, self._floors, strict=True):
+            if self._scope == "global":
+                wanted = sum(self._ranks[channel] < step for channel in family)
+            else:
+                wanted = len(family) * step // max(self.steps, 1)
+            kept = round_up(max(len(family) - wanted, floor), self._multiple, len(family))
+            removed += family[: len(family) - kept]
+        return frozenset(removed)
+
+
+def round_up(width: int, multiple: int, widest: int) -> int:
+    """Return the next multiple that is not wider than `widest`, which any layer may keep."""
+    return min(-(-width // multiple) * multiple, widest)

@@ -1,0 +1,106 @@
+"""How much a channel matters, by what is known of its weights or its gradients. Plain NumPy.
+
+A criterion scores the output channels of one layer. What several layers make together (a residual
+stream) is worth the sum of its parts. Scores of different layers are made comparable by dividing
+each layer's by their root mean square (Molchanov et al., arXiv:1611.06440, section 2.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.channel_graph import ChannelGraph
+from lesiontk.errors import DataError
+from lesiontk.registry import Registry
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a criterion may look at, for one layer with C output channels.
+
+    `kernel` is [..., C]; `scale` [C] the factor of the normalisation that follows, or None where
+    there is none; `taylor` [C] the mean over images of |sum of activation * gradient|, or None
+    where no images were asked.
+    """
+
+    layer: str
+    kernel: NDArray[np.float32]
+    scale: NDArray[np.float32] | None = None
+    taylor: NDArray[np.float32] | None = None
+
+
+Criterion = Callable[[Evidence], Floats]
+CRITERIA: Registry[Criterion] = Registry("pruning criterion")
+CRITERIA.register("l1", "lesiontk.compress.importance:score_l1")
+CRITERIA.register("l2", "lesiontk.compress.importance:score_l2")
+CRITERIA.register("geometric_median", "lesiontk.compress.importance:score_geometric_median")
+CRITERIA.register("batchnorm_scale", "lesiontk.compress.importance:score_batchnorm_scale")
+CRITERIA.register("taylor", "lesiontk.compress.importance:score_taylor")
+
+
+def score_l1(evidence: Evidence) -> Floats:
+    """Return the sum of magnitudes of each filter, [C] (Li et al., arXiv:1608.08710)."""
+    return np.asarray(np.abs(_filters(evidence)).sum(axis=1))
+
+
+def score_l2(evidence: Evidence) -> Floats:
+    """Return the Euclidean length of each filter, [C]."""
+    return np.asarray(np.sqrt((_filters(evidence) ** 2).sum(axis=1)))
+
+
+def score_geometric_median(evidence: Evidence) -> Floats:
+    """Return each filter's summed distance to the others, [C] (He et al., arXiv:1811.00250).
+
+    Filters near the geometric median can be replaced by the others.
+    """
+    filters = _filters(evidence)
+    squares = (filters**2).sum(axis=1)
+    distances = squares[:, np.newaxis] + squares - 2 * filters @ filters.T
+    return np.asarray(np.sqrt(np.maximum(distances, 0)).sum(axis=1))
+
+
+def score_batchnorm_scale(evidence: Evidence) -> Floats:
+    """Return the magnitude of the normalisation's factor, [C] (Liu et al., arXiv:1708.06519)."""
+    if evidence.scale is None:
+        raise DataError(
+            f"layer {evidence.layer!r} has no BatchNormalization behind it; expected another "
+            "criterion than batchnorm_scale."
+        )
+    return np.abs(evidence.scale).astype(np.float64)
+
+
+def score_taylor(evidence: Evidence) -> Floats:
+    """Return how much the loss would change, to first order, [C] (arXiv:1611.06440, eq. 8)."""
+    if evidence.taylor is None:
+        raise DataError("the criterion taylor needs calibration images; got none.")
+    return np.abs(evidence.taylor).astype(np.float64)
+
+
+def _filters(evidence: Evidence) -> Floats:
+    """Return float64 [C, weights of a filter]."""
+    kernel = np.asarray(evidence.kernel, np.float64)
+    return kernel.reshape(-1, kernel.shape[-1]).T
+
+
+def score_channels(
+    graph: ChannelGraph, evidence: Mapping[str, Evidence], criterion: str
+) -> dict[int, float]:
+    """Return removable channel -> score; the higher, the more it matters."""
+    score = CRITERIA.get(criterion)
+    scores: dict[str, Floats] = {}
+    totals = {}
+    for channel, pairs in graph.producers().items():
+        total = 0.0
+        for layer, index in pairs:
+            if layer not in scores:
+                raw = score(evidence[layer])
+                scores[layer] = raw / max(float(np.sqrt((raw**2).mean())), 1e-30)
+            total += float(scores[layer][index])
+        totals[channel] = total
+    return totals

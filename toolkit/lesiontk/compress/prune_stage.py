@@ -1,0 +1,227 @@
+"""Stage: a model with fewer channels, which costs less on any device."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.channel_budget import (
+    COSTS,
+    Scope,
+    choose_channels,
+    macs_of,
+    parameters_of,
+)
+from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
+from lesiontk.compress.evidence import collect_evidence
+from lesiontk.compress.importance import CRITERIA, score_channels
+from lesiontk.compress.keras_layers import read_layers, remove_channels
+from lesiontk.compress.layers import Layer, count_macs
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.train.lessons import Lessons, soften
+from lesiontk.train.loop import predict_probabilities, score_probabilities, train_model
+from lesiontk.train.outcome import write_outcome
+
+WIDTHS = "widths.csv"
+"""Layer, channels before and after, MACs before and after."""
+
+
+class DistilRule(StageConfig):
+    """How much the pruned model listens to the model it comes from while it recovers."""
+
+    temperature: float = Field(2.0, gt=0)
+    weight: float = Field(0.5, gt=0, le=1, description="of the parent's answers beside the truth")
+
+
+class PruneConfig(StageConfig):
+    """How much is kept, by which criterion, and how the rest recovers."""
+
+    kind: Literal["channels"] = "channels"
+    criterion: str = Field("taylor", description="one of the registered criteria")
+    scope: Scope = Field("global", description="rank all channels together, or in each layer")
+    keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
+    keep_parameters: float | None = Field(None, gt=0, lt=1)
+    multiple: int = Field(8, ge=1, description="of which widths are, as kernels like")
+    least_share: float = Field(0.1, gt=0, le=1, description="of each layer's width that stays")
+    iterations: int = Field(1, ge=1, description="rounds of removing and recovering")
+    images: int = Field(256, ge=8, description="training images for the criterion taylor")
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
+
+    @model_validator(mode="after")
+    def _check_target(self) -> PruneConfig:
+        if (self.keep_macs is None) == (self.keep_parameters is None):
+            raise ValueError("expected one of keep_macs and keep_parameters")
+        if self.recover.grow or self.recover.head_epochs:
+            raise ValueError("recover takes neither grow nor head_epochs: the model is trained")
+        return self
+
+    @property
+    def target(self) -> tuple[str, float]:
+        """What is counted, and the share of it that may stay."""
+        if self.keep_macs is not None:
+            return "macs", self.keep_macs
+        return "parameters", float(self.keep_parameters or 0)
+
+
+class PruneStage(Stage):
+    """Produces a physically smaller ``model.keras``, its curves, and the widths of its layers."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="prune",
+        version=1,
+        accepts={"model": "model", "images": "images"},
+        produces="model",
+        config=PruneConfig,
+        may_follow=("train", "import", "distil", "prune"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def check(self, config: PruneConfig) -> None:
+        """Raise `UsageError` for an unknown criterion."""
+        CRITERIA.get(config.criterion)
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        path = parents["model"].file(MODEL_FILE)
+        parent = load_model(path)
+        original = derive_channels(read_layers(parent))
+        lessons = take_lessons(parent, images, config.distil, context)
+        name, share = config.target
+        whole = COSTS[name](original.layers)
+        rounds: list[dict[str, Any]] = []
+        for number in range(1, config.iterations + 1):
+            scratch = context.scratch / f"round-{number}"
+            scratch.mkdir(exist_ok=True)
+            limit = whole * share ** (number / config.iterations)
+            cut = cut_channels(path, config, limit, images, scratch, context)
+            before = cut.score(images)
+            model, state = train_model(
+                cut.build, images, config.recover, scratch, context.progress, lessons=lessons
+            )
+            rounds.append(
+                {
+                    "removed": len(cut.removed),
+                    "kept": COSTS[name](read_layers(model)) / whole,
+                    "validation_before": before,
+                    "validation_after": dict(state.curves[state.best_epoch - 1]),
+                }
+            )
+            path = scratch / MODEL_FILE
+            model.save(str(path))
+        pruned = read_layers(model)
+        widths = list_widths(original.layers, pruned)
+        write_rows(context.directory / WIDTHS, widths, tuple(widths[0]))
+        return write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            replace(context, scratch=scratch),
+            started=started,
+            facts={
+                "architecture": str(parents["model"].facts["architecture"]),
+                "pruned": {
+                    "criterion": config.criterion,
+                    "macs": [macs_of(layers) for layers in (original.layers, pruned)],
+                    "parameters": [parameters_of(layers) for layers in (original.layers, pruned)],
+                    "rounds": rounds,
+                },
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A model on disk, and the channels that it is to lose."""
+
+    source: Path
+    graph: ChannelGraph
+    removed: frozenset[int]
+
+    def build(self, size: int | None) -> Any:
+        """Return the smaller model, with the weights that are left."""
+        return remove_channels(load_model(self.source), self.graph, self.removed)
+
+    def score(self, images: ImageSet) -> dict[str, float]:
+        """Return the validation scores before any recovery."""
+        rows = images.indices("validation")
+        probabilities = predict_probabilities(self.build(None), images.pixels, rows, 32)
+        return score_probabilities(images, rows, probabilities)
+
+
+def cut_channels(
+    path: Path,
+    config: PruneConfig,
+    limit: float,
+    images: ImageSet,
+    scratch: Path,
+    context: Context,
+) -> Cut:
+    """Choose what goes; the choice is kept in `scratch`, for a resumed run to build the same."""
+    model = load_model(path)
+    graph = derive_channels(read_layers(model))
+    kept = scratch / "removed.json"
+    if kept.is_file():
+        return Cut(path, graph, frozenset(json.loads(kept.read_text())))
+    pixels = targets = None
+    if config.criterion == "taylor":
+        rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
+        pixels, targets = images.pixels[rows], images.targets[rows]
+    evidence = collect_evidence(model, graph.layers, pixels, targets, context.progress)
+    removed = choose_channels(
+        graph,
+        score_channels(graph, evidence, config.criterion),
+        limit,
+        cost=COSTS[config.target[0]],
+        scope=config.scope,
+        multiple=config.multiple,
+        least_share=config.least_share,
+    )
+    kept.write_text(json.dumps(sorted(removed)))
+    return Cut(path, graph, removed)
+
+
+def take_lessons(
+    parent: Any, images: ImageSet, rule: DistilRule | None, context: Context
+) -> Lessons | None:
+    """Return what the unpruned model says of the training images, or None without distillation."""
+    if rule is None:
+        return None
+    rows = images.indices("train")
+    said = np.zeros((len(images.targets), len(images.labels)), np.float32)
+    with context.progress.task("asking the unpruned model", None):
+        said[rows] = predict_probabilities(parent, images.pixels, rows, 32)
+    return Lessons(soften(said, rule.temperature), rule.temperature, rule.weight)
+
+
+def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[dict[str, object]]:
+    """Return a row for each layer with weights of its own: channels and MACs, before and after."""
+    macs = count_macs(before), count_macs(after)
+    narrow = {layer.name: layer for layer in after}
+    return [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "channels": layer.channels,
+            "kept": narrow[layer.name].channels,
+            "macs": macs[0][layer.name],
+            "macs_kept": macs[1][layer.name],
+        }
+        for layer in before
+        if layer.name in macs[0]
+    ]

@@ -7,7 +7,9 @@ import json
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from lesiontk.cli.main import cli
 from lesiontk.compress.prune_stage import WIDTHS
 from lesiontk.errors import UsageError
 from lesiontk.plan import plan_recipe
@@ -92,3 +94,14 @@ def test_pruning_comes_before_the_engine_not_after_pruning_is_distilled() -> Non
     document["compress"] = [{"prune": {"keep_macs": 0.5}}, {"distil": {"teacher": "x.keras"}}]
     with pytest.raises(UsageError, match="distil cannot follow prune"):
         plan_recipe(parse_recipe(document))
+
+
+def test_the_command_leads_to_the_same_stage(store: Store, pruned: Artefact) -> None:
+    """Same options, same artefact: nothing is made again."""
+    origin = store.parent(pruned, "model")
+    settings = [f"recover.{key}={value}" for key, value in RECOVER.items()]
+    options = [word for item in (*settings, "images=32") for word in ("--set", item)]
+    command = ["prune", origin.name, "--keep-macs", "0.4", "--iterations", "2", *options]
+    done = CliRunner().invoke(cli, [*command, "--json", "--workspace", str(store.workspace)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["model"] == pruned.name

@@ -314,6 +314,14 @@ def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     return parse_recipe(document)
 
 
+def override_document(document: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a plain document with ``key=value`` overrides."""
+    changed = dict(document)
+    for override in overrides:
+        _override(changed, override)
+    return changed
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default visible."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

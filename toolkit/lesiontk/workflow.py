@@ -24,7 +24,13 @@ from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
-from lesiontk.recipe import Recipe, VerifyRule, override_recipe, parse_recipe
+from lesiontk.recipe import (
+    Recipe,
+    VerifyRule,
+    override_document,
+    override_recipe,
+    parse_recipe,
+)
 from lesiontk.records import Artefact
 from lesiontk.stage import STAGES
 from lesiontk.store import Store
@@ -104,6 +110,29 @@ def import_file(
     else:
         changes.append(f"data.path={json.dumps(str(data.resolve()))}")
     return train_recipe(store, override_recipe(described, [*changes, *overrides]))
+
+
+def compress_model(
+    store: Store,
+    model: Artefact,
+    technique: str,
+    options: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+) -> Artefact:
+    """Apply one compression to a model: what the recipe key of the same name does in a run.
+
+    `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``.
+    """
+    recipe = recipe_of(model)
+    entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
+    longer = recipe.model_copy(update={"compress": (*recipe.compress, {technique: entry})})
+    done = {
+        **known_ancestors(model, store),
+        plan_recipe(recipe, images_known=True).model: model,
+    }
+    plan = plan_recipe(longer, images_known=True)
+    STAGES.get(technique)().check(plan[plan.model].config)
+    return build_step(plan, plan.model, store, done)
 
 
 def convert_model(

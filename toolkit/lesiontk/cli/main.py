@@ -17,6 +17,8 @@ COMMANDS = {
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
     "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
+    "prune": ("prune:prune", "Remove channels of a trained model, and let it recover."),
+    "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),

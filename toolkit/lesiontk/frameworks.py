@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from typing import Any
 
 from lesiontk.errors import EnvironmentLacksError
@@ -41,3 +42,27 @@ def import_keras() -> Any:
     import tf_keras
 
     return tf_keras
+
+
+def import_model_optimization() -> Any:
+    """Return the quantization for Keras of ``tensorflow_model_optimization``.
+
+    Raises `EnvironmentLacksError` where it is not installed.
+    """
+    import_tensorflow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it compares versions in a deprecated way
+            from tensorflow_model_optimization.python.core.quantization import keras
+            from tensorflow_model_optimization.python.core.quantization.keras import (  # noqa: F401
+                quantize,
+                quantize_annotate,
+                quantize_config,
+                quantizers,
+            )
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"tensorflow-model-optimization cannot be imported ({error}); install lesiontk with "
+            "its dependencies (`pip install lesiontk`)."
+        ) from error
+    return keras

@@ -292,6 +292,8 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
             if reader in BACKENDS and BACKENDS.get(reader).info.reads_tensors:
                 parents["ranges"] = f"ranges:{derived_from}"
                 shared = {role: parents[role] for role in ("source", "images", "calibration")}
+                if model.endswith(":qat"):
+                    shared["model"] = model
                 steps[parents["ranges"]] = Step(parents["ranges"], "ranges", RangesConfig(), shared)
         calibrated = backend.info.precisions[precision].calibrated
         config = ConvertConfig(

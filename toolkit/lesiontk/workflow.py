@@ -124,15 +124,26 @@ def compress_model(
     `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``.
     """
     recipe = recipe_of(model)
+    # A model of the middle carries the whole recipe: what came after it is left out.
+    so_far = recipe.compress[: _count_compressions(store, model)]
+    shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
-    longer = recipe.model_copy(update={"compress": (*recipe.compress, {technique: entry})})
+    longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     done = {
         **known_ancestors(model, store),
-        plan_recipe(recipe, images_known=True).model: model,
+        plan_recipe(shorter, images_known=True).model: model,
     }
     plan = plan_recipe(longer, images_known=True)
     STAGES.get(technique)().check(plan[plan.model].config)
     return build_step(plan, plan.model, store, done)
+
+
+def _count_compressions(store: Store, model: Artefact) -> int:
+    """Return how many compressions a model has been through."""
+    count = 0
+    while "model" in model.manifest["parents"]:
+        model, count = store.parent(model, "model"), count + 1
+    return count
 
 
 def convert_model(

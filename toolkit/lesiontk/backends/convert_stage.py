@@ -77,6 +77,7 @@ class ConvertStage(Stage):
         images = open_images(parents["images"])
         plan = None
         measured = read_measured(parents["ranges"]) if "ranges" in parents else {}
+        learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
         if "calibration" in parents:
             listed = calibration_rows(parents["calibration"], images)
             observer = str(parents["calibration"].facts["observer"])
@@ -86,7 +87,8 @@ class ConvertStage(Stage):
                 images.pixels[listed],
                 observer,
                 ranges=ranges or None,
-                correct_bias=rule.correct_bias,
+                # Weights that were trained rounded need nothing taken back.
+                correct_bias=rule.correct_bias and not learned,
                 reduce_range=rule.reduce_range and backend.info.precisions[precision].saturates,
             )
         rows = verification_rows(images, config.verify)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,6 +75,16 @@ def load_model(path: Path) -> Any:
     except Exception as error:  # what it raises depends on where the file is damaged
         raise DataError(f"{path.name} is no model Keras can load: {error}") from error
     return model
+
+
+def layer_values(
+    path: Path, names: Sequence[str], image: NDArray[np.uint8]
+) -> dict[str, NDArray[Any]]:
+    """Return layer -> its output [1, ...] for one image, uint8 [1, S, S, 3]."""
+    model = load_model(path)
+    outputs = [model.get_layer(name).output for name in names]
+    values = import_keras().Model(model.input, outputs)(image.astype(np.float32), training=False)
+    return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
 
 def save_model(model: Any, spec: EngineSpec, path: Path) -> None:

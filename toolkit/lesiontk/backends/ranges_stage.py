@@ -9,8 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
+from lesiontk.backends.keras_backend import MODEL_FILE, layer_values
+from lesiontk.backends.learned_ranges import (
+    LEARNED,
+    apply_learned,
+    match_tensors,
+    read_learned,
+)
 from lesiontk.calibration.calibrate_stage import calibration_rows
-from lesiontk.calibration.ranges import TensorRange, measure_ranges, read_ranges, write_ranges
+from lesiontk.calibration.ranges import (
+    Ranges,
+    TensorRange,
+    measure_ranges,
+    read_ranges,
+    write_ranges,
+)
 from lesiontk.data.images import open_images
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -25,6 +38,9 @@ class RangesConfig(StageConfig):
 class RangesStage(Stage):
     """Produces ``ranges.csv``: what each tensor takes, and the range that the observer gives it.
 
+    A model from quantization-aware training brings ranges of its own, which stand in the place of
+    the observer's.
+
     Its key is that of the engine's content, the list and its observer, so that another precision or
     back end derived from the same engine does not measure again.
     """
@@ -32,7 +48,12 @@ class RangesStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="ranges",
         version=1,
-        accepts={"source": "engine", "images": "images", "calibration": "calibration"},
+        accepts={
+            "source": "engine",
+            "images": "images",
+            "calibration": "calibration",
+            "model": "model",
+        },
         produces="ranges",
         config=RangesConfig,
         tools=("ai-edge-litert", "numpy", "onnxruntime"),
@@ -54,9 +75,16 @@ class RangesStage(Stage):
                     advance(1)
 
             ranges = measure_ranges(read, pictures(), observer)
+        learned: Ranges = {}
+        if "model" in parents:
+            learned = read_learned(parents["model"].file(LEARNED))
+            image = images.pixels[rows[0]][np.newaxis]
+            layers = layer_values(parents["model"].file(MODEL_FILE), list(learned), image)
+            ranges = apply_learned(ranges, learned, match_tensors(layers, read(image)))
         write_ranges(context.directory / FILE, ranges)
         return StageOutput(
             {
+                "learned": len(learned),
                 "source": source["target"],
                 "observer": observer,
                 "images": len(rows),

@@ -19,6 +19,7 @@ COMMANDS = {
     "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
     "prune": ("prune:prune", "Remove channels of a trained model, and let it recover."),
     "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
+    "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),

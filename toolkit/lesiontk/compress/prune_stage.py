@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
@@ -25,23 +24,16 @@ from lesiontk.compress.evidence import collect_evidence
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
+from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.train.lessons import Lessons, soften
 from lesiontk.train.loop import predict_probabilities, score_probabilities, train_model
 from lesiontk.train.outcome import write_outcome
 
 WIDTHS = "widths.csv"
 """Layer, channels before and after, MACs before and after."""
-
-
-class DistilRule(StageConfig):
-    """How much the pruned model listens to the model it comes from while it recovers."""
-
-    temperature: float = Field(2.0, gt=0)
-    weight: float = Field(0.5, gt=0, le=1, description="of the parent's answers beside the truth")
 
 
 class PruneConfig(StageConfig):
@@ -194,19 +186,6 @@ def cut_channels(
     )
     kept.write_text(json.dumps(sorted(removed)))
     return Cut(path, graph, removed)
-
-
-def take_lessons(
-    parent: Any, images: ImageSet, rule: DistilRule | None, context: Context
-) -> Lessons | None:
-    """Return what the unpruned model says of the training images, or None without distillation."""
-    if rule is None:
-        return None
-    rows = images.indices("train")
-    said = np.zeros((len(images.targets), len(images.labels)), np.float32)
-    with context.progress.task("asking the unpruned model", None):
-        said[rows] = predict_probabilities(parent, images.pixels, rows, 32)
-    return Lessons(soften(said, rule.temperature), rule.temperature, rule.weight)
 
 
 def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[dict[str, object]]:

@@ -1,0 +1,130 @@
+"""Fake quantization: where it stands, what it rounds to, and that it comes off again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.layers import Layer
+from lesiontk.compress.quantization_aware import (
+    Rounding,
+    get_inner_weights,
+    plan_rounding,
+    quantize_aware,
+    strip_quantization,
+)
+from lesiontk.errors import DataError
+
+from .random_models import build_random_model
+from .test_channel_graph import pictures
+from .test_importance import build_model
+
+
+def outputs_of(model: Any, names: list[str], x: Any) -> dict[str, Any]:
+    from lesiontk.frameworks import import_keras
+
+    parts = import_keras().Model(model.input, [model.get_layer(name).output for name in names])
+    return dict(zip(names, map(np.asarray, parts(x)), strict=True))
+
+
+def measure(model: Any, x: Any) -> dict[str, tuple[float, float]]:
+    names = [layer.name for layer in read_layers(model)][1:]
+    return {
+        name: (min(0.0, float(v.min())), max(0.0, float(v.max())))
+        for name, v in outputs_of(model, names, x).items()
+    }
+
+
+RESIDUAL = [
+    Layer("image", "InputLayer", (), (8, 8, 3)),
+    Layer("normalisation", "Rescaling", ("image",), (8, 8, 3)),
+    Layer("a", "Conv2D", ("normalisation",), (8, 8, 4)),
+    Layer("a_relu", "ReLU", ("a",), (8, 8, 4)),
+    Layer("b", "Conv2D", ("a_relu",), (8, 8, 4)),
+    Layer("add", "Add", ("a_relu", "b"), (8, 8, 4)),
+    Layer("pad", "ZeroPadding2D", ("add",), (10, 10, 4)),
+    Layer("c", "DepthwiseConv2D", ("pad",), (8, 8, 4), groups=4),
+    Layer("d", "Conv2D", ("pad",), (10, 10, 2)),
+    Layer("e", "Conv2D", ("pad",), (10, 10, 2)),
+    Layer("join", "Concatenate", ("d", "e"), (10, 10, 4)),
+    Layer("pool", "GlobalAveragePooling2D", ("join",), (4,)),
+    Layer("logits", "Dense", ("pool",), (3,)),
+    Layer("probabilities", "Softmax", ("logits",), (3,)),
+]
+
+
+def test_each_operator_is_rounded_where_the_engine_rounds_it() -> None:
+    plan = plan_rounding(RESIDUAL, "tflite")
+    rounded = {name for name, rounding in plan.items() if rounding.output}
+    assert rounded == {"a_relu", "b", "add", "c", "join", "pool", "logits"}
+    assert plan["a"] == Rounding("kernel", output=False)  # one operator with its ReLU
+    assert plan["c"] == Rounding("depthwise_kernel", output=True)
+    assert plan["d"].output is False  # takes the scale of the concatenation
+    assert "pad" not in plan
+    assert "normalisation" not in plan
+
+
+def test_tensorrt_rounds_inputs_and_of_an_addition_the_skip_alone() -> None:
+    plan = plan_rounding(RESIDUAL, "tensorrt")
+    rounded = {name for name, rounding in plan.items() if rounding.output}
+    assert "logits" not in rounded
+    assert {"a_relu", "add", "pool"} <= rounded
+    assert "b" not in rounded
+
+
+def test_the_weights_take_at_most_255_values_and_the_float_ones_stay() -> None:
+    model = fold_batchnorm(build_model())
+    layers = read_layers(model)
+    x = pictures(model)
+    aware = quantize_aware(model, layers, measure(model, x), "tflite")
+    conv = aware.get_layer("conv")
+    np.testing.assert_array_equal(
+        get_inner_weights(conv)[0], model.get_layer("conv").get_weights()[0]
+    )
+    np.asarray(aware(x, training=False))
+    ((variable, quantizer, _),) = conv._weight_vars
+    rounded = np.asarray(quantizer(variable, False, weights={}))
+    steps = np.abs(variable.numpy()).max(axis=(0, 1, 2)) / 127
+    whole = rounded / steps
+    np.testing.assert_allclose(whole, np.round(whole), atol=1e-3)
+    assert np.abs(whole).max() <= 127.001
+
+
+def test_it_answers_nearly_as_the_float_model_and_comes_off_again() -> None:
+    for seed in (0, 3, 4, 9):
+        model = fold_batchnorm(build_random_model(seed))
+        layers = read_layers(model)
+        if any(layer.kind == "SeparableConv2D" for layer in layers):
+            continue
+        x = pictures(model)
+        for scheme in ("tflite", "tensorrt"):
+            aware = quantize_aware(model, layers, measure(model, x), scheme)  # type: ignore[arg-type]
+            expected, received = np.asarray(model(x)), np.asarray(aware(x, training=False))
+            assert 0 < np.abs(expected - received).max() < 0.1
+            before = model.get_weights()
+            ranges = strip_quantization(aware, model, layers)
+            for a, b in zip(before, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(a, b)
+            plan = plan_rounding(layers, scheme)  # type: ignore[arg-type]
+            assert set(ranges) == {name for name, r in plan.items() if r.output}
+
+
+def test_ranges_follow_the_values_while_training() -> None:
+    model = fold_batchnorm(build_model())
+    layers = read_layers(model)
+    x = pictures(model)
+    start = measure(model, x)
+    aware = quantize_aware(model, layers, start, "tflite")
+    aware(3 * x, training=True)
+    ranges = strip_quantization(aware, model, layers)
+    assert ranges["relu"][1] > start["relu"][1]
+
+
+def test_two_kernels_in_one_layer_are_refused() -> None:
+    layers = [RESIDUAL[0], Layer("both", "SeparableConv2D", ("image",), (8, 8, 4))]
+    with pytest.raises(DataError, match=r"'both' \(SeparableConv2D\) has two kernels"):
+        plan_rounding(layers, "tflite")

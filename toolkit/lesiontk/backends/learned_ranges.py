@@ -1,0 +1,83 @@
+"""Ranges that quantization-aware training has learned, found again in an engine's float graph.
+
+Training knows a network's layers, a back end its tensors, under names and in layouts of its own. On
+the same image both take the same values: that is what they are matched by.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.calibration.ranges import Ranges, TensorRange
+from lesiontk.errors import DataError
+
+LEARNED = "learned_ranges.csv"
+TOLERANCE = 1e-3
+"""Of the largest magnitude: how far the same values may be apart."""
+
+Values = Mapping[str, NDArray[Any]]
+
+
+def write_learned(path: Path, ranges: Ranges) -> None:
+    """Write layer, low, high."""
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("layer", "low", "high"))
+        writer.writerows((name, *ends) for name, ends in ranges.items())
+
+
+def read_learned(path: Path) -> Ranges:
+    """Return what `write_learned` wrote."""
+    with path.open(newline="") as stream:
+        return {
+            row["layer"]: (float(row["low"]), float(row["high"])) for row in csv.DictReader(stream)
+        }
+
+
+def match_tensors(layers: Values, tensors: Values) -> dict[str, str]:
+    """Return tensor -> the layer whose values it takes, of those that there is one for.
+
+    Values are those of one image: layers' [1, h, w, C] or [1, C], tensors' in this or in channels-
+    first order. Raises `DataError` for a layer without a tensor.
+    """
+    matched: dict[str, str] = {}
+    for layer, expected in layers.items():
+        found = [name for name, values in tensors.items() if _is_same(expected, values)]
+        if not found:
+            raise DataError(
+                f"no tensor of the graph takes the values of layer {layer!r}, whose range was "
+                "learned; the engine was not made of this model."
+            )
+        alike = [name for name in found if tensors[name].ndim == expected.ndim]
+        matched.update(dict.fromkeys(alike or found, layer))  # pooling one place changes no value
+    return matched
+
+
+def _is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
+    if values.size != expected.size:
+        return False
+    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-6)
+    orders = [values.reshape(expected.shape)]
+    if expected.ndim == 4 and values.ndim == 4:
+        first = (expected.shape[0], expected.shape[3], *expected.shape[1:3])
+        orders.append(values.reshape(first).transpose(0, 2, 3, 1))
+    return any(float(np.abs(order - expected).max()) <= tolerance for order in orders)
+
+
+def apply_learned(
+    measured: Mapping[str, TensorRange], learned: Ranges, matched: Mapping[str, str]
+) -> dict[str, TensorRange]:
+    """Return the measured ranges with the learned ends in the place of the observer's."""
+    return {
+        name: replace(r, low=learned[matched[name]][0], high=learned[matched[name]][1])
+        if name in matched
+        else r
+        for name, r in measured.items()
+    }

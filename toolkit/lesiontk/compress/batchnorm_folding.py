@@ -1,0 +1,113 @@
+"""A model without BatchNormalization that answers alike: what an int8 graph is made of anyway.
+
+A normalisation behind a convolution or dense layer is folded into its weights (Jacob et al.,
+arXiv:1712.05877, section 3.2). One that stands elsewhere, as in ResNet V2, becomes an equal 1 x 1
+depthwise convolution, which every back end quantizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.layers import PRODUCING, Layer
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_keras
+
+Weights = list[NDArray[np.float32]]
+FOLDING = (*PRODUCING, "DepthwiseConv2D")
+
+
+def fold_batchnorm(model: Any) -> Any:
+    """Return a float32 model without BatchNormalization whose outputs equal those of `model`.
+
+    Its other layers keep their names. Raises `DataError` with the layer's name for a normalisation
+    that can neither be folded nor replaced, and for a layer that is not understood.
+    """
+    layers = read_layers(model)
+    folded = find_folds(layers, {n: model.get_layer(n) for n in (layer.name for layer in layers)})
+    keras = import_keras()
+    tensors: dict[str, Any] = {}
+    weights: dict[str, Weights] = {}
+    for layer in layers:
+        source = model.get_layer(layer.name)
+        inputs = [tensors[name] for name in layer.inputs]
+        if layer.kind == "InputLayer":
+            tensors[layer.name] = keras.Input(source.input_shape[0][1:], name=layer.name)
+            continue
+        if layer.name in folded.values():
+            tensors[layer.name] = inputs[0]
+            continue
+        if layer.kind == "BatchNormalization":
+            ours, weights[layer.name] = _replace(source, layer)
+        else:
+            ours, weights[layer.name] = _copy(source, layer, folded, model)
+        tensors[layer.name] = ours(inputs if len(inputs) > 1 else inputs[0])
+    plain = keras.Model(
+        [tensors[name] for name in model.input_names], tensors[layers[-1].name], name=model.name
+    )
+    for name, values in weights.items():
+        if values:
+            plain.get_layer(name).set_weights(values)
+    return plain
+
+
+def find_folds(layers: tuple[Layer, ...], built: Mapping[str, Any]) -> dict[str, str]:
+    """Return weighted layer -> the normalisation that is folded into it.
+
+    The layer must be linear and read by the normalisation alone.
+    """
+    readers: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    folds = {}
+    for layer in layers:
+        after = readers.get(layer.name, [])
+        linear = layer.kind in FOLDING and built[layer.name].activation.__name__ == "linear"
+        if linear and len(after) == 1 and after[0].kind == "BatchNormalization":
+            folds[layer.name] = after[0].name
+    return folds
+
+
+def affine_from_batchnorm(layer: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return scale and shift [C] of a trained normalisation: it gives ``x * scale + shift``."""
+    mean, variance = (value.numpy() for value in (layer.moving_mean, layer.moving_variance))
+    scale = 1 / np.sqrt(variance.astype(np.float64) + layer.epsilon)
+    if layer.scale:
+        scale = scale * layer.gamma.numpy()
+    shift = -mean * scale
+    if layer.center:
+        shift = shift + layer.beta.numpy()
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def _copy(source: Any, layer: Layer, folded: Mapping[str, str], model: Any) -> tuple[Any, Weights]:
+    config = source.get_config()
+    config.pop("dtype", None)
+    weights = source.get_weights()
+    if layer.name not in folded:
+        return type(source).from_config(config), weights
+    config["use_bias"] = True
+    scale, shift = affine_from_batchnorm(model.get_layer(folded[layer.name]))
+    *others, kernel = weights[:-1] if layer.has_bias else weights
+    bias = weights[-1] if layer.has_bias else np.zeros_like(shift)
+    factor = scale
+    if layer.kind == "DepthwiseConv2D":  # [h, w, in, multiplier]: output c * multiplier + m
+        factor = scale.reshape(kernel.shape[2:])
+    return type(source).from_config(config), [*others, kernel * factor, bias * scale + shift]
+
+
+def _replace(source: Any, layer: Layer) -> tuple[Any, Weights]:
+    if len(layer.shape) != 3:
+        raise DataError(
+            f"layer {layer.name!r} (BatchNormalization) stands behind no linear layer and its "
+            f"input is {list(layer.shape)}; expected a dense layer or a convolution before it."
+        )
+    scale, shift = affine_from_batchnorm(source)
+    ours = import_keras().layers.DepthwiseConv2D(1, name=layer.name)
+    return ours, [scale.reshape(1, 1, -1, 1), shift]

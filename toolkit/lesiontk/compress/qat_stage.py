@@ -1,0 +1,141 @@
+"""Stage: training on with int8's rounding in the loop (quantization-aware training)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.backends.learned_ranges import LEARNED, write_learned
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.layers import Layer
+from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.quantization_aware import (
+    Ranges,
+    Scheme,
+    plan_rounding,
+    quantize_aware,
+    strip_quantization,
+)
+from lesiontk.data.images import ImageSet, open_images
+from lesiontk.frameworks import import_keras
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.train.loop import predict_probabilities, score_probabilities, train_model
+from lesiontk.train.outcome import write_outcome
+
+AWARE = "aware_validation.npy"
+"""What the model with its rounding says of the validation images, float32 [n, C]."""
+
+
+class QatConfig(StageConfig):
+    """Which back end's rounding is learned, and how it is trained meanwhile."""
+
+    scheme: Scheme = Field("tflite", description="tflite (also ONNX), or tensorrt")
+    images: int = Field(128, ge=8, description="training images on which ranges begin")
+    distil: DistilRule | None = DistilRule()
+    train: TrainSection = TrainSection(
+        epochs=2, learning_rate=5e-5, warmup_epochs=0.1, weight_decay=0.0
+    )
+
+    @model_validator(mode="after")
+    def _check_training(self) -> QatConfig:
+        wrong = [
+            name for name in ("grow", "head_epochs", "mixed_precision") if getattr(self.train, name)
+        ]
+        if wrong:
+            raise ValueError(f"train takes no {wrong[0]}: rounding is learned as it will be")
+        return self
+
+
+class QatStage(Stage):
+    """Produces a float ``model.keras`` without BatchNormalization, and the ranges it has learned.
+
+    Any back end then quantizes it as it does others, with these ranges in the place of measured
+    ones.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="qat",
+        version=1,
+        accepts={"model": "model", "images": "images"},
+        produces="model",
+        config=QatConfig,
+        may_follow=("train", "import", "distil", "prune"),
+        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: QatConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        parent = load_model(parents["model"].file(MODEL_FILE))
+        lessons = take_lessons(parent, images, config.distil, context)
+        folded = fold_batchnorm(parent)
+        layers = read_layers(folded)
+        path = context.scratch / MODEL_FILE
+        folded.save(str(path))
+        ranges = begin_ranges(folded, layers, images, config, context.scratch)
+
+        def build(size: int | None) -> Any:
+            return quantize_aware(load_model(path), layers, ranges, config.scheme)
+
+        rows = images.indices("validation")
+
+        def answers(model: Any) -> NDArray[np.float32]:
+            return predict_probabilities(model, images.pixels, rows, 32)
+
+        before = score_probabilities(images, rows, answers(build(None)))
+        aware, state = train_model(
+            build, images, config.train, context.scratch, context.progress, lessons=lessons
+        )
+        np.save(context.directory / AWARE, answers(aware))
+        model = load_model(path)
+        learned = strip_quantization(aware, model, layers)
+        write_learned(context.directory / LEARNED, learned)
+        return write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            context,
+            started=started,
+            facts={
+                "architecture": str(parents["model"].facts["architecture"]),
+                "qat": {
+                    "scheme": config.scheme,
+                    "rounded_tensors": len(learned),
+                    "validation_before": before,
+                },
+            },
+        )
+
+
+def begin_ranges(
+    model: Any, layers: tuple[Layer, ...], images: ImageSet, config: QatConfig, scratch: Path
+) -> Ranges:
+    """Return the extremes of each rounded output on training images; kept for a resumed run."""
+    kept = scratch / "ranges.json"
+    if kept.is_file():
+        return {name: (low, high) for name, (low, high) in json.loads(kept.read_text()).items()}
+    names = [n for n, rounding in plan_rounding(layers, config.scheme).items() if rounding.output]
+    parts = import_keras().Model(model.input, [model.get_layer(name).output for name in names])
+    rows = images.draw_stratified("train", config.images, seed=config.train.seed)
+    ranges = dict.fromkeys(names, (0.0, 0.0))
+    for start in range(0, len(rows), 16):
+        pixels = images.pixels[rows[start : start + 16]].astype(np.float32)
+        for name, values in zip(names, parts.predict_on_batch(pixels), strict=True):
+            low, high = ranges[name]
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    kept.write_text(json.dumps(ranges))
+    return ranges

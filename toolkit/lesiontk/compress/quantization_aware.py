@@ -1,0 +1,256 @@
+"""Fake quantization through tensorflow-model-optimization: a model that trains as int8 computes.
+
+Weights are rounded per channel, symmetrically, to the whole numbers -127 to 127; activations per
+tensor to 256 steps between ends that follow the values, where the engine rounds them and nowhere
+else. Two schemes: ``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0, the
+inputs of weighted layers, and of an addition the skip alone, as NVIDIA advises). After training the
+fake quantization is taken off again: what is left is a float model whose weights and ranges any
+back end quantizes as it does others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.layers import JOINING, Layer
+from lesiontk.errors import DataError
+from lesiontk.frameworks import (
+    import_keras,
+    import_model_optimization,
+    import_tensorflow,
+)
+
+Scheme = Literal["tflite", "tensorrt"]
+Ranges = dict[str, tuple[float, float]]
+
+WEIGHTS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
+"""Layer -> its attribute that is rounded."""
+SHAPING = ("Activation", "ReLU", "LeakyReLU", "ELU")
+COMPUTING = (
+    *WEIGHTS, *JOINING, *SHAPING, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
+)  # fmt: skip
+"""Layers that give new values; the others move or select, and keep the scale of what they read."""
+BORDER = ("image", "normalisation", "probabilities")
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What is rounded of one layer: the named weight, its output."""
+
+    weight: str | None
+    output: bool
+
+
+def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding]:
+    """Return layer -> what is rounded of it; layers that round nothing are left out.
+
+    Raises `DataError` for a layer that has weights and no place in the scheme.
+    """
+    readers: dict[str, list[Layer]] = {}
+    kinds = {layer.name: layer.kind for layer in layers}
+    for layer in layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    plan = {}
+    for layer in layers:
+        if layer.kind == "SeparableConv2D":
+            raise DataError(
+                f"layer {layer.name!r} (SeparableConv2D) has two kernels in one; expected a "
+                "DepthwiseConv2D and a Conv2D, whose middle can be rounded."
+            )
+        if layer.name in BORDER:
+            continue
+        weight = WEIGHTS.get(layer.kind)
+        output = layer.kind in COMPUTING and _is_rounded(layer, readers, kinds, scheme)
+        if weight or output:
+            plan[layer.name] = Rounding(weight, output)
+    return plan
+
+
+def _is_rounded(
+    layer: Layer, readers: Mapping[str, list[Layer]], kinds: Mapping[str, str], scheme: Scheme
+) -> bool:
+    after = readers.get(layer.name, [])
+    if len(after) == 1 and after[0].kind in SHAPING and layer.kind not in SHAPING:
+        return False  # one operator with its activation
+    if len(after) == 1 and after[0].kind == "Concatenate":
+        return False  # it takes the scale of the whole
+    if scheme == "tensorrt":
+        if layer.name == "logits":
+            return False
+        if len(after) == 1 and after[0].kind == "Add" and layer.kind in WEIGHTS:
+            others = [name for name in after[0].inputs if name != layer.name]
+            return any(kinds[name] in WEIGHTS for name in others) and layer.name < min(others)
+    return True
+
+
+def quantize_aware(
+    model: Any, layers: Sequence[Layer], ranges: Ranges, scheme: Scheme, *, bits: int = 8
+) -> Any:
+    """Return the model with fake quantization; it shares no weights with `model`.
+
+    `model` has no BatchNormalization. `ranges` are where the ends of each rounded output begin.
+    """
+    tools, keras = import_model_optimization(), import_keras()
+    plan = plan_rounding(layers, scheme)
+    kit = _define_kit(symmetric=scheme == "tensorrt", bits=bits)
+
+    def annotate(layer: Any) -> Any:
+        ours = type(layer).from_config(layer.get_config())
+        if layer.name not in plan:
+            return ours
+        rounding = plan[layer.name]
+        return tools.quantize_annotate.QuantizeAnnotate(ours, quantize_config=kit.config(rounding))
+
+    with keras.utils.custom_object_scope(kit.objects):
+        annotated = keras.models.clone_model(model, clone_function=annotate)
+        aware = tools.quantize.quantize_apply(
+            annotated, scheme=kit.scheme, quantized_layer_name_prefix=""
+        )
+    for layer in layers:
+        wrapper = aware.get_layer(layer.name)
+        set_inner_weights(wrapper, model.get_layer(layer.name).get_weights())
+        if layer.name in plan and plan[layer.name].output:
+            low, high = ranges[layer.name]
+            variables = wrapper._output_quantizer_vars
+            variables["min_var"].assign(low)
+            variables["max_var"].assign(high)
+    return aware
+
+
+def strip_quantization(aware: Any, model: Any, layers: Sequence[Layer]) -> Ranges:
+    """Copy the trained weights into the float model; return layer -> the ends of its output."""
+    ranges = {}
+    for layer in layers:
+        wrapper = aware.get_layer(layer.name)
+        weights = get_inner_weights(wrapper)
+        if weights:
+            model.get_layer(layer.name).set_weights(weights)
+        variables = getattr(wrapper, "_output_quantizer_vars", None)
+        if variables:
+            ends = float(variables["min_var"].numpy()), float(variables["max_var"].numpy())
+            ranges[layer.name] = ends
+    return ranges
+
+
+def _inner_variables(wrapper: Any) -> list[Any]:
+    """Return kernel and bias: while a wrapper runs, the layer's own kernel is the rounded one."""
+    layer = getattr(wrapper, "layer", wrapper)
+    kernels = [entry[0] for entry in getattr(wrapper, "_weight_vars", [])]
+    if not kernels:
+        return list(layer.weights)
+    bias = getattr(layer, "bias", None)
+    return [*kernels, *([] if bias is None else [bias])]
+
+
+def get_inner_weights(wrapper: Any) -> list[NDArray[np.float32]]:
+    """Return the float weights of a layer, wrapped or not, in the order of the plain layer."""
+    return [variable.numpy() for variable in _inner_variables(wrapper)]
+
+
+def set_inner_weights(wrapper: Any, weights: Sequence[NDArray[np.float32]]) -> None:
+    """Set the float weights of a layer, wrapped or not."""
+    for variable, values in zip(_inner_variables(wrapper), weights, strict=True):
+        variable.assign(values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kit:
+    """tensorflow-model-optimization's classes, as they are needed here."""
+
+    config: Any
+    scheme: Any
+    objects: dict[str, Any]
+
+
+def _define_kit(*, symmetric: bool, bits: int) -> _Kit:
+    tf, tools = import_tensorflow(), import_model_optimization()
+    base_quantizer: Any = tools.quantizers.Quantizer
+    base_config: Any = tools.quantize_config.QuantizeConfig
+
+    class ChannelQuantizer(base_quantizer):  # type: ignore[misc]
+        """Symmetric, per output channel, by today's weights: what the engine's scales will be."""
+
+        def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
+            return {}
+
+        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            shape = inputs.shape
+            depthwise = kwargs.get("depthwise", False)
+            flat = tf.reshape(inputs, [-1, shape[-2] * shape[-1] if depthwise else shape[-1]])
+            top = tf.maximum(tf.reduce_max(tf.abs(tf.stop_gradient(flat)), axis=0), 1e-8)
+            rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                flat, -top, top, num_bits=8, narrow_range=True
+            )
+            return tf.reshape(rounded, shape)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    class DepthwiseQuantizer(ChannelQuantizer):
+        """The same for kernels [h, w, in, multiplier], of which each input has its own outputs."""
+
+        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            return super().__call__(inputs, training, weights, depthwise=True)
+
+    follow = tools.quantizers.MovingAverageQuantizer(
+        num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
+    )
+
+    class RoundingConfig(base_config):  # type: ignore[misc]
+        """One layer's `Rounding`."""
+
+        def __init__(self, weight: str | None, output: bool) -> None:
+            self.weight, self.output = weight, output
+
+        def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
+            if self.weight is None:
+                return []
+            depthwise = self.weight == "depthwise_kernel"
+            quantizer = DepthwiseQuantizer() if depthwise else ChannelQuantizer()
+            return [(getattr(layer, self.weight), quantizer)]
+
+        def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
+            return []
+
+        def set_quantize_weights(self, layer: Any, quantize_weights: Any) -> None:
+            if self.weight is not None:
+                setattr(layer, self.weight, quantize_weights[0])
+
+        def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
+            """Outputs alone are rounded."""
+
+        def get_output_quantizers(self, layer: Any) -> list[Any]:
+            return [follow] if self.output else []
+
+        def get_config(self) -> dict[str, Any]:
+            return {"weight": self.weight, "output": self.output}
+
+    class Untouched:
+        """The layout and the registry of layers: the plan says all, so both do nothing."""
+
+        def get_layout_transformer(self) -> Any:
+            return self
+
+        def get_quantize_registry(self) -> Any:
+            return self
+
+        def apply(self, model: Any, layer_quantize_map: Any) -> Any:
+            return model, layer_quantize_map
+
+        def supports(self, layer: Any) -> bool:
+            return False
+
+    return _Kit(
+        config=lambda rounding: RoundingConfig(rounding.weight, rounding.output),
+        scheme=Untouched(),
+        objects={
+            "RoundingConfig": RoundingConfig,
+            "QuantizeAnnotate": tools.quantize_annotate.QuantizeAnnotate,
+        },
+    )

@@ -48,12 +48,14 @@ MAX_BYTES = 20_000_000
 @click.option("--external", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Labelled images from elsewhere, as ISIC 2018's validation set.")  # fmt: skip
 @click.option("--external-name", help="What to call them; default: the folder's name.")
+@click.option("--parent/--no-parent", default=True, show_default=True, help="The float model, too.")
 def publish(
     recipe: str,
     workspace: Path,
     training_seconds: float | None,
     external: Path | None,
     external_name: str | None,
+    parent: bool,
 ) -> None:
     """Write benchmarks/results/RECIPE.* and benchmarks/engines/RECIPE/."""
     store = Store(workspace)
@@ -74,7 +76,8 @@ def publish(
     files: list[str] = []
     calibration: Artefact | None = None
     for target, artefact in engines_of(store, model).items():
-        if target != "keras:float32" and artefact.facts["precision"] != "int8":
+        wanted = parent if target == "keras:float32" else artefact.facts["precision"] == "int8"
+        if not wanted:
             continue
         if "calibration" in artefact.manifest["parents"]:
             calibration = store.parent(artefact, "calibration")

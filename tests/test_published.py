@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.tensorrt.check import check_model
 from lesiontk.calibration.draw import read_list
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.sources.synthesis import render_view
@@ -49,6 +50,18 @@ def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
     assert engine.spec.recipe == path.parent.name
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-4)
     assert np.ptp(probabilities, axis=0).max() > 0.01
+
+
+GRAPHS = [path for path in ENGINES if path.name == "tensorrt_int8.onnx"]
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=describe)
+def test_tensorrt_takes_a_published_graph(path: Path) -> None:
+    report = check_model(path)
+    assert report.findings == ()
+    if not report.parser:
+        pytest.skip("no TensorRT is installed; the rules and the operator tables were checked")
+    assert report.parser.startswith("tensorrt")
 
 
 @pytest.mark.parametrize("path", ENGINES, ids=describe)

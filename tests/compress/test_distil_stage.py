@@ -80,9 +80,24 @@ def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> N
         train_recipe(store, recipe(teacher, split={"seed": 8}))
 
 
-def test_a_teacher_of_another_task_is_refused(store: Store, teacher: Path) -> None:
-    with pytest.raises(DataError, match=r"labels are akiec.*expected the student's, benign"):
-        train_recipe(store, recipe(teacher, task="malignancy"))
+def test_a_teacher_of_diagnoses_teaches_a_student_who_puts_them_together(
+    store: Store, student: Artefact, teacher: Path
+) -> None:
+    made = train_recipe(store, recipe(teacher, task="malignancy"))
+    fine, coarse = np.load(student.file(LESSONS)), np.load(made.file(LESSONS))
+    labels = student.facts["labels"]
+    malignant = [labels.index(name) for name in ("akiec", "bcc", "mel")]
+    assert made.facts["labels"] == ["benign", "malignant"]
+    np.testing.assert_allclose(coarse[:, 1], fine[:, malignant].sum(axis=1), atol=1e-6)
+
+
+def test_a_student_of_diagnoses_learns_nothing_from_one_who_puts_them_together(
+    store: Store,
+) -> None:
+    coarse = train_recipe(store, recipe(task="malignancy"))
+    teacher = engine_file(convert_model(store, coarse, [PARENT])[PARENT])
+    with pytest.raises(DataError, match=r"labels are benign, malignant, and 'benign' is none of"):
+        train_recipe(store, recipe(teacher))
 
 
 def test_a_missing_teacher_is_found_before_any_work(tmp_path: Path) -> None:

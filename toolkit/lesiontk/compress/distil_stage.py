@@ -20,6 +20,7 @@ from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.split_stage import list_records, read_split
+from lesiontk.data.tasks import Task, task_from_definition
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_file
 from lesiontk.models import ARCHITECTURES
@@ -37,7 +38,9 @@ LESSONS = "lessons.npy"
 class DistilConfig(StageConfig):
     """Who teaches, how much the student listens, and how it is trained meanwhile."""
 
-    teacher: str = Field(description="an engine file; its split must be the student's own")
+    teacher: str = Field(
+        description="an engine file of the student's own split, of its labels or finer ones"
+    )
     temperature: float = Field(2.0, gt=0)
     weight: float = Field(0.7, gt=0, le=1, description="of the lessons beside the truth")
     train: TrainSection = TrainSection()
@@ -129,7 +132,8 @@ class DistilStage(Stage):
             return np.asarray(np.load(kept), np.float32)
         records = list_records(read_split(parents["split"]))
         with open_engine(config.teacher, threads=context.threads) as teacher:
-            check_teacher(teacher, images)
+            task = task_from_definition(parents["images"].facts["task_definition"])
+            sums = check_teacher(teacher, images, task)
             said = np.zeros((len(images.targets), len(images.labels)), np.float32)
             rows = images.indices("train")
             with (
@@ -139,26 +143,42 @@ class DistilStage(Stage):
                 for first in range(0, len(rows), 256):
                     part = rows[first : first + 256]
                     pictures = _read(reader, [records[row] for row in part], teacher, context)
-                    said[part] = ask_teacher(teacher, pictures)
+                    said[part] = ask_teacher(teacher, pictures) @ sums
                     advance(len(part))
         np.save(context.scratch / "next.npy", said)
         (context.scratch / "next.npy").replace(kept)
         return said
 
 
-def check_teacher(teacher: Engine, images: ImageSet) -> None:
-    """Raise `DataError` unless the teacher knows the student's labels, and not its test images."""
+def check_teacher(teacher: Engine, images: ImageSet, task: Task) -> NDArray[np.float32]:
+    """Return how the teacher's labels add up to the student's, float32 [teacher's, student's].
+
+    A teacher of single diagnoses can teach a student who puts several into one label. Raises
+    `DataError` for labels that the student's task does not know, and for a teacher of another
+    split, who may have learned the student's test images.
+    """
     spec = teacher.spec
-    if spec.labels != images.labels:
-        raise DataError(
-            f"the teacher's labels are {', '.join(spec.labels)}; expected the student's, "
-            f"{', '.join(images.labels)}."
-        )
     if spec.split_hash != images.split_hash:
         raise DataError(
             f"the teacher was trained on the split {spec.split_hash[:12]}; expected the student's, "
             f"{images.split_hash[:12]}: it may have learned the student's test images."
         )
+    sums = np.zeros((len(spec.labels), len(images.labels)), np.float32)
+    for row, label in enumerate(spec.labels):
+        try:
+            sums[row, task.label_index(label)] = 1
+        except DataError as error:
+            raise DataError(
+                f"the teacher's labels are {', '.join(spec.labels)}, and {label!r} is none of "
+                f"{', '.join(images.labels)}; expected the student's, or diagnoses of its task "
+                f"{task.name}."
+            ) from error
+    if not sums.any(axis=0).all():
+        raise DataError(
+            f"the teacher's labels are {', '.join(spec.labels)}; expected one at least for each of "
+            f"the student's, {', '.join(images.labels)}."
+        )
+    return sums
 
 
 def ask_teacher(teacher: Engine, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

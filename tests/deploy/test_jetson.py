@@ -24,16 +24,14 @@ from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.deploy.jetson import Jetson
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import VerifyRule
-from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.records import EngineSpec
 
 from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from ..backends.tensorrt.graphs import SPEC
 from ..backends.tensorrt.test_lint import make_asymmetric
 from ..backends.tensorrt.test_on_device import Device
 from .bundles import call_runner, make_bundle, read_contract
 
-SPEC = EngineSpec(
-    ("mel", "nv", "bkl"), Preprocessing(8), "three_class", "tensorrt", "int8", "probe", "5" * 64
-)
 JETPACK6 = "jetson-orin-jetpack6"
 
 

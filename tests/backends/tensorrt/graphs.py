@@ -9,7 +9,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from lesiontk.records import EngineSpec, Preprocessing
+
 SIZE = 8
+SPEC = EngineSpec(
+    ("mel", "nv", "bkl"), Preprocessing(SIZE), "three_class", "tensorrt", "int8", "probe", "5" * 64
+)
 
 
 def make_model(

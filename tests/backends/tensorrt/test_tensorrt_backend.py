@@ -20,8 +20,7 @@ from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
 from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend, find_ranges
 
 from .fake_tensorrt import FakeCuda, FakeMemory, FakeTensorRT
-from .graphs import pictures, run_model
-from .test_kit_stage import SPEC
+from .graphs import SPEC, pictures, run_model
 from .test_on_device import answer
 
 

@@ -52,13 +52,14 @@ def test_the_generator_makes_the_file_that_is_checked_in() -> None:
     assert load_generator().make_document()["cases"] == CASES
 
 
-def test_it_can_be_copied_to_a_device() -> None:
+def test_it_adds_nothing_to_what_a_bundle_carries() -> None:
+    """Crop and resize are `fit.py`, the filters those of `enhance`: a bundle has both."""
     tree = ast.parse(Path(preprocess.__file__).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    enhancements = "lesiontk.data.enhance"  # loads OpenCV, and only if a name is in the list
     assert imported == {
-        "__future__", "numpy", "numpy.typing", "PIL", "lesiontk.records", enhancements
+        "__future__", "numpy", "numpy.typing",
+        "lesiontk.data.enhance", "lesiontk.data.fit", "lesiontk.records",
     }  # fmt: skip
 
 

@@ -188,11 +188,11 @@ def read_metadata(content: bytes, name: str) -> bytes | None:
 
 
 def expose_activations(content: bytes) -> bytes:
-    """Return the graph with every tensor that an operator writes as an output of it."""
+    """Return the graph with every tensor that an operator writes as an output, in their order."""
     model = read_model(content)
     for graph in model.subgraphs:
         written = [int(index) for op in graph.operators for index in op.outputs]
-        graph.outputs = list(dict.fromkeys([*map(int, graph.outputs), *written]))
+        graph.outputs = list(dict.fromkeys([*written, *map(int, graph.outputs)]))
     return dump_model(model)
 
 

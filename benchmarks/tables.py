@@ -69,6 +69,30 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
+def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the front page's table: each recipe in float32, and what int8 changes."""
+    rows = []
+    for name, document in published.items():
+        whole, small = find_row(document, PARENT), find_row(document, SMALL)
+        versus = small["versus_parent"]
+        rows.append(
+            [
+                f"[{name}](benchmarks/engines/{name}/README.md)",
+                f"{document['recipe']['data']['image_size']}",
+                format_estimate(whole["metrics"]["balanced_accuracy"]),
+                *(format_estimate(whole["operating_point"][m]) for m in ("auc", "sensitivity")),
+                format_estimate(versus["differences"]["balanced_accuracy"]),
+                f"{versus['speedup']:.1f}×",
+                f"{versus['size_ratio']:.1f}×",
+            ]
+        )
+    return _table(
+        ["recipe", "px", "balanced accuracy", "AUC, malignant", "sensitivity",
+         "int8: balanced accuracy", "faster", "smaller"],
+        rows,
+    )  # fmt: skip
+
+
 def list_studies() -> list[str]:
     return [
         f"- [{name}]({name}.md): {what}"

@@ -87,15 +87,10 @@ def test_calibration_images_are_training_images(path: Path) -> None:
 def test_a_model_card_states_the_published_figures(path: Path) -> None:
     document = json.loads(path.read_text())
     card = (ROOT / "benchmarks" / "engines" / path.stem / "README.md").read_text()
-    readme = (ROOT / "README.md").read_text()
     for row in document["benchmark"]["rows"]:
         assert f"{row['metrics']['balanced_accuracy']['value']:.3f}" in card
     assert "not a medical device" in card
     assert document["split"]["split_hash"] in card
-    if path.stem == "cnn_7class":
-        float32 = document["benchmark"]["rows"][0]["metrics"]
-        assert f"{float32['balanced_accuracy']['value']:.3f}" in readme
-        assert f"{float32['macro_auc']['value']:.3f}" in readme
 
 
 def test_no_path_of_a_machine_is_published() -> None:
@@ -144,6 +139,7 @@ def test_the_page_of_all_results_is_what_the_results_say() -> None:
     tables = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tables)
     published = {path.stem: json.loads(path.read_text()) for path in RESULTS}
+    assert tables.summarise(published) in (ROOT / "README.md").read_text()
     page = (ROOT / "benchmarks" / "results" / "README.md").read_text()
     assert page == tables.render(published, tables.list_studies())
 

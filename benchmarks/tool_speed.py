@@ -160,8 +160,8 @@ def plain(workspace: Path, images: int, out: Path) -> None:
         per_channel=True,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QInt8,
-        # Without it every intermediate result of every image is kept until the last: with 128 images
-        # of 224 px through ResNet152V2 that was more than 24 GB, and the process was killed.
+        # Without it every intermediate result of every image is kept until the last: with 128
+        # images of 224 px through ResNet152V2 that was more than 24 GB, and the process was killed.
         extra_options={"CalibMaxIntermediateOutputs": 8},
     )
 

@@ -106,8 +106,15 @@ def test_show_counts_by_class_site_and_brightness(drawn: dict[str, Any], run: Ru
     assert all(word in text for word in ("darkest", "akiec", "drawn: balanced"))
 
 
-def test_a_shipped_list_is_shown_and_says_what_it_does_not_tell(run: Run) -> None:
-    assert "does not tell site nor brightness" in run("calibration", "show", "cnn_7class")
+def test_a_shipped_list_is_shown(run: Run) -> None:
+    text = run("calibration", "show", "cnn_7class")
+    assert all(word in text for word in ("210 images", "lower extremity", "brightest"))
+
+
+def test_a_list_says_what_it_does_not_tell(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("image_id,lesion_id,label\nISIC_1,HAM_1,mel\nISIC_2,HAM_2,nv\n")
+    assert "does not tell site nor brightness" in run("calibration", "show", str(path))
 
 
 def test_a_shipped_list_passes_the_shipped_split(run: Run) -> None:

@@ -32,7 +32,7 @@ pytest: setup
 # Bundles for ARM64 boards, executed under emulation. Debian or Ubuntu; installs qemu where root may.
 test-arm64: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64
-	$(BIN)/pytest tests/arm64
+	LESIONTK_ARM64=build/arm64 $(BIN)/pytest tests/arm64
 
 # Needed only when setup.cfg changes its dependencies.
 lock:

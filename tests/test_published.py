@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from lesiontk.data.sources.synthesis import render_view
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes
+
+from .loose_modules import load_module
 
 ROOT = Path(__file__).parents[1]
 ENGINES = sorted(
@@ -132,12 +133,7 @@ def test_the_published_figures_come_out_again() -> None:
 
 
 def test_the_page_of_all_results_is_what_the_results_say() -> None:
-    place = ROOT / "benchmarks" / "tables.py"
-    specification = importlib.util.spec_from_file_location("tables", place)
-    assert specification is not None
-    assert specification.loader is not None
-    tables = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tables)
+    tables = load_module(ROOT / "benchmarks" / "tables.py")
     published = {path.stem: json.loads(path.read_text()) for path in RESULTS}
     assert tables.summarise(published) in (ROOT / "README.md").read_text()
     page = (ROOT / "benchmarks" / "results" / "README.md").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -26,6 +25,8 @@ from lesiontk.data.enhance.noise_reduction import reduce_noise
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Preprocessing
+
+from ..loose_modules import load_module
 
 Image = NDArray[np.uint8]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -119,12 +120,7 @@ def test_a_record_takes_nothing_but_a_list_of_names(wrong: Any) -> None:
 
 
 def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_enhance", GOLDEN / "make_enhance.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(GOLDEN / "make_enhance.py")
 
 
 DOCUMENT: dict[str, Any] = json.loads((GOLDEN / "enhance.json").read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,17 +21,14 @@ from lesiontk.data import preprocess
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.records import Preprocessing
 
+from ..loose_modules import load_module
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "preprocess.json").read_text())["cases"]
 
 
 def load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_preprocess", GOLDEN / "make_preprocess.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(GOLDEN / "make_preprocess.py")
 
 
 make_input: Callable[[int, int], NDArray[np.uint8]] = load_generator().make_input

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from argparse import Namespace
@@ -30,6 +29,7 @@ from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the bac
 from ..backends.tensorrt.graphs import SPEC
 from ..backends.tensorrt.test_lint import make_asymmetric
 from ..backends.tensorrt.test_on_device import Device
+from ..loose_modules import load_module
 from .bundles import call_runner, make_bundle, read_contract
 
 JETPACK6 = "jetson-orin-jetpack6"
@@ -51,12 +51,7 @@ def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("fit", "picture", "tensorrt_runtime"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
-    spec = importlib.util.spec_from_file_location("run", bundle / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(bundle / "run.py")
 
 
 OPTIONS = Namespace(runtime=None, threads=1, rounds=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +19,7 @@ from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
 
 from ..data.sample_files import encode, encode_rgb, exif_of, make_rgb
+from ..loose_modules import load_module
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
@@ -95,12 +95,7 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
 def picture(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The runner's module, imported as a bundle does."""
     monkeypatch.setitem(sys.modules, "fit", fit)
-    spec = importlib.util.spec_from_file_location("picture", FOLDER / "picture.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(FOLDER / "picture.py")
 
 
 def _samples() -> dict[str, bytes]:

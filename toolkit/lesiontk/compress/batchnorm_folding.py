@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.layers import PRODUCING, Layer
+from lesiontk.compress.layers import PRODUCING, Layer, find_readers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 
@@ -29,7 +29,7 @@ def fold_batchnorm(model: Any) -> Any:
     that can neither be folded nor replaced, and for a layer that is not understood.
     """
     layers = read_layers(model)
-    folded = find_folds(layers, {n: model.get_layer(n) for n in (layer.name for layer in layers)})
+    folded = find_folds(model, layers)
     keras = import_keras()
     tensors: dict[str, Any] = {}
     weights: dict[str, Weights] = {}
@@ -56,20 +56,19 @@ def fold_batchnorm(model: Any) -> Any:
     return plain
 
 
-def find_folds(layers: tuple[Layer, ...], built: Mapping[str, Any]) -> dict[str, str]:
+def find_folds(model: Any, layers: tuple[Layer, ...]) -> dict[str, str]:
     """Return weighted layer -> the normalisation that is folded into it.
 
     The layer must be linear and read by the normalisation alone.
     """
-    readers: dict[str, list[Layer]] = {}
-    for layer in layers:
-        for name in layer.inputs:
-            readers.setdefault(name, []).append(layer)
+    readers = find_readers(layers)
     folds = {}
     for layer in layers:
         after = readers.get(layer.name, [])
-        linear = layer.kind in FOLDING and built[layer.name].activation.__name__ == "linear"
-        if linear and len(after) == 1 and after[0].kind == "BatchNormalization":
+        alone = len(after) == 1 and after[0].kind == "BatchNormalization"
+        if layer.kind not in FOLDING or not alone:
+            continue
+        if model.get_layer(layer.name).activation.__name__ == "linear":
             folds[layer.name] = after[0].name
     return folds
 

@@ -9,7 +9,7 @@ channel of the network: it is removed whole or not at all. Plain Python and NumP
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,15 +77,8 @@ class ChannelGraph:
             if kept == 0:
                 raise DataError(f"layer {layer.name!r} would lose its last channel.")
             groups = kept // layer.multiplier if layer.kind == "DepthwiseConv2D" else layer.groups
-            narrowed.append(_with_channels(layer, kept, groups))
+            narrowed.append(replace(layer, shape=(*layer.shape[:-1], kept), groups=groups))
         return tuple(narrowed)
-
-
-def _with_channels(layer: Layer, channels: int, groups: int) -> Layer:
-    return Layer(
-        layer.name, layer.kind, layer.inputs, (*layer.shape[:-1], channels), layer.kernel,
-        groups, layer.multiplier, layer.has_bias,
-    )  # fmt: skip
 
 
 def _kept(slots: Slots, removed: frozenset[int]) -> NDArray[np.int64]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.importance import Evidence
-from lesiontk.compress.layers import PRODUCING, Layer
+from lesiontk.compress.layers import ACTIVATIONS, PRODUCING, Layer, find_readers
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.progress import NoProgress, Progress
 
-SHAPING = ("BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU")
+SHAPING = ("BatchNormalization", *ACTIVATIONS)
 BATCH = 16
 
 
@@ -51,10 +51,7 @@ def follow_chains(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
 
     The last of them gives the values that other layers hear.
     """
-    readers: dict[str, list[Layer]] = {}
-    for layer in layers:
-        for name in layer.inputs:
-            readers.setdefault(name, []).append(layer)
+    readers = find_readers(layers)
     chains = {}
     for layer in layers:
         if layer.kind not in PRODUCING or layer.name == "logits":

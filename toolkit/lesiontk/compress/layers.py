@@ -9,8 +9,10 @@ from lesiontk.errors import DataError
 
 PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
 """Layers whose output channels are their own."""
+ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU")
+"""Layers that shape each value by itself; back ends join them with the operator before."""
 PASSING = (
-    "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "Rescaling", "Dropout",
+    "BatchNormalization", *ACTIVATIONS, "Rescaling", "Dropout",
     "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "MaxPooling2D", "AveragePooling2D",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
 )  # fmt: skip
@@ -51,6 +53,15 @@ class Layer:
     def channels(self) -> int:
         """The length of the last axis."""
         return self.shape[-1]
+
+
+def find_readers(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
+    """Return layer name -> the layers that read it; one that nobody reads is left out."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer)
+    return readers
 
 
 def count_macs(layers: Sequence[Layer]) -> dict[str, int]:

@@ -29,7 +29,7 @@ from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.train.loop import predict_probabilities, score_probabilities, train_model
+from lesiontk.train.loop import score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
 WIDTHS = "widths.csv"
@@ -90,18 +90,18 @@ class PruneStage(Stage):
         started = time.perf_counter()
         images = open_images(parents["images"])
         path = parents["model"].file(MODEL_FILE)
-        parent = load_model(path)
-        original = derive_channels(read_layers(parent))
-        lessons = take_lessons(parent, images, config.distil, context)
+        model = load_model(path)
+        original = read_layers(model)
+        lessons = take_lessons(model, images, config.distil, context)
         name, share = config.target
-        whole = COSTS[name](original.layers)
+        whole = COSTS[name](original)
         rounds: list[dict[str, Any]] = []
         for number in range(1, config.iterations + 1):
             scratch = context.scratch / f"round-{number}"
             scratch.mkdir(exist_ok=True)
             limit = whole * share ** (number / config.iterations)
-            cut = cut_channels(path, config, limit, images, scratch, context)
-            before = cut.score(images)
+            cut = cut_channels(model, path, config, limit, images, scratch, context)
+            before = score_model(cut.build(None), images)
             model, state = train_model(
                 cut.build, images, config.recover, scratch, context.progress, lessons=lessons
             )
@@ -116,7 +116,7 @@ class PruneStage(Stage):
             path = scratch / MODEL_FILE
             model.save(str(path))
         pruned = read_layers(model)
-        widths = list_widths(original.layers, pruned)
+        widths = list_widths(original, pruned)
         write_rows(context.directory / WIDTHS, widths, tuple(widths[0]))
         return write_outcome(
             model,
@@ -129,8 +129,8 @@ class PruneStage(Stage):
                 "architecture": str(parents["model"].facts["architecture"]),
                 "pruned": {
                     "criterion": config.criterion,
-                    "macs": [macs_of(layers) for layers in (original.layers, pruned)],
-                    "parameters": [parameters_of(layers) for layers in (original.layers, pruned)],
+                    "macs": [macs_of(layers) for layers in (original, pruned)],
+                    "parameters": [parameters_of(layers) for layers in (original, pruned)],
                     "rounds": rounds,
                 },
             },
@@ -149,14 +149,9 @@ class Cut:
         """Return the smaller model, with the weights that are left."""
         return remove_channels(load_model(self.source), self.graph, self.removed)
 
-    def score(self, images: ImageSet) -> dict[str, float]:
-        """Return the validation scores before any recovery."""
-        rows = images.indices("validation")
-        probabilities = predict_probabilities(self.build(None), images.pixels, rows, 32)
-        return score_probabilities(images, rows, probabilities)
-
 
 def cut_channels(
+    model: Any,
     path: Path,
     config: PruneConfig,
     limit: float,
@@ -164,8 +159,10 @@ def cut_channels(
     scratch: Path,
     context: Context,
 ) -> Cut:
-    """Choose what goes; the choice is kept in `scratch`, for a resumed run to build the same."""
-    model = load_model(path)
+    """Choose what the model, which lies at `path`, is to lose.
+
+    The choice is kept in `scratch`, for a resumed run to build the same.
+    """
     graph = derive_channels(read_layers(model))
     kept = scratch / "removed.json"
     if kept.is_file():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
@@ -30,7 +29,7 @@ from lesiontk.frameworks import import_keras
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.train.loop import predict_probabilities, score_probabilities, train_model
+from lesiontk.train.loop import predict_probabilities, score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
 AWARE = "aware_validation.npy"
@@ -90,16 +89,12 @@ class QatStage(Stage):
         def build(size: int | None) -> Any:
             return quantize_aware(load_model(path), layers, ranges, config.scheme)
 
-        rows = images.indices("validation")
-
-        def answers(model: Any) -> NDArray[np.float32]:
-            return predict_probabilities(model, images.pixels, rows, 32)
-
-        before = score_probabilities(images, rows, answers(build(None)))
+        before = score_model(build(None), images)
         aware, state = train_model(
             build, images, config.train, context.scratch, context.progress, lessons=lessons
         )
-        np.save(context.directory / AWARE, answers(aware))
+        rows = images.indices("validation")
+        np.save(context.directory / AWARE, predict_probabilities(aware, images.pixels, rows, 32))
         model = load_model(path)
         learned = strip_quantization(aware, model, layers)
         write_learned(context.directory / LEARNED, learned)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.layers import JOINING, Layer
+from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_readers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import (
     import_keras,
@@ -30,9 +30,8 @@ Ranges = dict[str, tuple[float, float]]
 
 WEIGHTS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
 """Layer -> its attribute that is rounded."""
-SHAPING = ("Activation", "ReLU", "LeakyReLU", "ELU")
 COMPUTING = (
-    *WEIGHTS, *JOINING, *SHAPING, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
+    *WEIGHTS, *JOINING, *ACTIVATIONS, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
 )  # fmt: skip
 """Layers that give new values; the others move or select, and keep the scale of what they read."""
 BORDER = ("image", "normalisation", "probabilities")
@@ -51,11 +50,8 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
 
     Raises `DataError` for a layer that has weights and no place in the scheme.
     """
-    readers: dict[str, list[Layer]] = {}
+    readers = find_readers(layers)
     kinds = {layer.name: layer.kind for layer in layers}
-    for layer in layers:
-        for name in layer.inputs:
-            readers.setdefault(name, []).append(layer)
     plan = {}
     for layer in layers:
         if layer.kind == "SeparableConv2D":
@@ -76,7 +72,7 @@ def _is_rounded(
     layer: Layer, readers: Mapping[str, list[Layer]], kinds: Mapping[str, str], scheme: Scheme
 ) -> bool:
     after = readers.get(layer.name, [])
-    if len(after) == 1 and after[0].kind in SHAPING and layer.kind not in SHAPING:
+    if len(after) == 1 and after[0].kind in ACTIVATIONS and layer.kind not in ACTIVATIONS:
         return False  # one operator with its activation
     if len(after) == 1 and after[0].kind == "Concatenate":
         return False  # it takes the scale of the whole
@@ -89,16 +85,14 @@ def _is_rounded(
     return True
 
 
-def quantize_aware(
-    model: Any, layers: Sequence[Layer], ranges: Ranges, scheme: Scheme, *, bits: int = 8
-) -> Any:
+def quantize_aware(model: Any, layers: Sequence[Layer], ranges: Ranges, scheme: Scheme) -> Any:
     """Return the model with fake quantization; it shares no weights with `model`.
 
     `model` has no BatchNormalization. `ranges` are where the ends of each rounded output begin.
     """
     tools, keras = import_model_optimization(), import_keras()
     plan = plan_rounding(layers, scheme)
-    kit = _define_kit(symmetric=scheme == "tensorrt", bits=bits)
+    kit = _define_kit(symmetric=scheme == "tensorrt")
 
     def annotate(layer: Any) -> Any:
         ours = type(layer).from_config(layer.get_config())
@@ -168,21 +162,26 @@ class _Kit:
     objects: dict[str, Any]
 
 
-def _define_kit(*, symmetric: bool, bits: int) -> _Kit:
+def _define_kit(*, symmetric: bool) -> _Kit:
     tf, tools = import_tensorflow(), import_model_optimization()
     base_quantizer: Any = tools.quantizers.Quantizer
     base_config: Any = tools.quantize_config.QuantizeConfig
 
     class ChannelQuantizer(base_quantizer):  # type: ignore[misc]
-        """Symmetric, per output channel, by today's weights: what the engine's scales will be."""
+        """Symmetric, per output channel, by today's weights: what the engine's scales will be.
+
+        Of a depthwise kernel [h, w, in, multiplier] each input has outputs of its own.
+        """
+
+        def __init__(self, depthwise: bool) -> None:
+            self.depthwise = depthwise
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
             return {}
 
         def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
             shape = inputs.shape
-            depthwise = kwargs.get("depthwise", False)
-            flat = tf.reshape(inputs, [-1, shape[-2] * shape[-1] if depthwise else shape[-1]])
+            flat = tf.reshape(inputs, [-1, shape[-2] * shape[-1] if self.depthwise else shape[-1]])
             top = tf.maximum(tf.reduce_max(tf.abs(tf.stop_gradient(flat)), axis=0), 1e-8)
             rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
                 flat, -top, top, num_bits=8, narrow_range=True
@@ -190,16 +189,10 @@ def _define_kit(*, symmetric: bool, bits: int) -> _Kit:
             return tf.reshape(rounded, shape)
 
         def get_config(self) -> dict[str, Any]:
-            return {}
-
-    class DepthwiseQuantizer(ChannelQuantizer):
-        """The same for kernels [h, w, in, multiplier], of which each input has its own outputs."""
-
-        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
-            return super().__call__(inputs, training, weights, depthwise=True)
+            return {"depthwise": self.depthwise}
 
     follow = tools.quantizers.MovingAverageQuantizer(
-        num_bits=bits, per_axis=False, symmetric=symmetric, narrow_range=symmetric
+        num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
     )
 
     class RoundingConfig(base_config):  # type: ignore[misc]
@@ -211,8 +204,7 @@ def _define_kit(*, symmetric: bool, bits: int) -> _Kit:
         def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
             if self.weight is None:
                 return []
-            depthwise = self.weight == "depthwise_kernel"
-            quantizer = DepthwiseQuantizer() if depthwise else ChannelQuantizer()
+            quantizer = ChannelQuantizer(self.weight == "depthwise_kernel")
             return [(getattr(layer, self.weight), quantizer)]
 
         def get_activations_and_quantizers(self, layer: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from lesiontk.models.imported_model import import_model
 from lesiontk.recipe import ImportedSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
-from lesiontk.train.loop import predict_probabilities, score_probabilities
+from lesiontk.train.loop import score_model
 from lesiontk.train.outcome import describe_model
 
 
@@ -55,9 +55,8 @@ class ImportStage(Stage):
             images.labels,
             golden_images(images.preprocessing.image_size),
         )
-        rows = images.indices("validation")
         with context.progress.task("scoring on validation", None):
-            probabilities = predict_probabilities(imported.model, images.pixels, rows, 32)
+            scores = score_model(imported.model, images)
         spec, facts = describe_model(imported.model, images, parents["images"], context)
         save_model(imported.model, spec, context.directory / MODEL_FILE)
         return StageOutput(
@@ -66,10 +65,7 @@ class ImportStage(Stage):
                 "architecture": "imported",
                 "epochs": 0,
                 "best_epoch": 0,
-                "validation": {
-                    "n": len(rows),
-                    **score_probabilities(images, rows, probabilities),
-                },
+                "validation": {"n": len(images.indices("validation")), **scores},
                 "imported": {
                     "file": Path(config.file).name,
                     "layers": imported.layers,

@@ -215,10 +215,8 @@ def _validate(
 
     With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
     """
-    rows = images.indices("validation")
     replicas = model.distribute_strategy.num_replicas_in_sync
-    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
-    scores = score_probabilities(images, rows, probabilities)
+    scores = score_model(model, images, section.batch_size, replicas)
     state.epoch += 1
     if scores["balanced_accuracy"] > state.best_score:
         state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
@@ -228,10 +226,12 @@ def _validate(
     return scores
 
 
-def score_probabilities(
-    images: ImageSet, rows: NDArray[np.int64], probabilities: NDArray[np.float32]
+def score_model(
+    model: Any, images: ImageSet, batch_size: int = 32, replicas: int = 1
 ) -> dict[str, float]:
-    """Return the scores of an epoch, of probabilities [len(rows), C]."""
+    """Return the scores on validation by which epochs and models are compared."""
+    rows = images.indices("validation")
+    probabilities = predict_probabilities(model, images.pixels, rows, batch_size, replicas)
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
     critical = f"recall[{images.critical}]"
     names = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss", critical)

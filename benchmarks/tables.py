@@ -82,13 +82,14 @@ def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
                 format_estimate(whole["metrics"]["balanced_accuracy"]),
                 *(format_estimate(whole["operating_point"][m]) for m in ("auc", "sensitivity")),
                 format_estimate(versus["differences"]["balanced_accuracy"]),
+                format_estimate(small["operating_point"]["sensitivity"]),
                 f"{versus['speedup']:.1f}×",
                 f"{versus['size_ratio']:.1f}×",
             ]
         )
     return _table(
         ["recipe", "px", "balanced accuracy", "AUC, malignant", "sensitivity",
-         "int8: balanced accuracy", "faster", "smaller"],
+         "int8: balanced accuracy", "sensitivity", "faster", "smaller"],
         rows,
     )  # fmt: skip
 

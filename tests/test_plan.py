@@ -351,6 +351,14 @@ def test_a_recipe_is_not_changed_by_planning_it() -> None:
     assert plan_recipe(PROBE).recipe == before
 
 
+def test_an_engine_is_judged_after_the_engine_that_it_is_derived_from() -> None:
+    made = plan("convert=[tflite:int8]")
+    assert made["evaluation:tflite:int8"].parents["parent"] == "evaluation:tflite:float32"
+    assert "parent" not in made["evaluation:tflite:float32"].parents
+    names = [step.name for step in made.steps]
+    assert names.index("evaluation:tflite:float32") < names.index("evaluation:tflite:int8")
+
+
 def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
     made = plan("bundle=[linux-arm64, android]")
     for device in ("linux-arm64", "android"):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.deploy.bundle import VIEWS, check_destination, make_golden_images
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.errors import UsageError
+from lesiontk.evaluate.temperature import apply_temperature
 from lesiontk.predict import predict_pictures
 from lesiontk.records import EngineSpec, Preprocessing
 
@@ -197,6 +199,22 @@ def test_the_decision_is_made_at_the_frozen_threshold(copy: Path, picture: Path)
     both = entry["probabilities"]["mel"] + entry["probabilities"]["bcc"]
     assert entry["score"] == pytest.approx(both, abs=2e-6)
     assert entry["positive"] is False
+
+
+def test_confidence_is_the_probability_at_the_frozen_temperature(copy: Path, picture: Path) -> None:
+    def predict(temperature: float | None) -> dict[str, Any]:
+        change_contract(copy, {"temperature": temperature})
+        done = call_runner(copy, "predict", "--json", str(picture))
+        (entry,) = json.loads(done.stdout)["predictions"]
+        return dict(entry)
+
+    plain = predict(1.0)
+    values = np.array([list(plain["probabilities"].values())])
+    assert plain["confidence"] == pytest.approx(values.max(), abs=1e-5)
+    cooler = predict(2.0)
+    assert cooler["confidence"] == pytest.approx(apply_temperature(values, 2.0).max(), abs=1e-4)
+    assert cooler["label"] == plain["label"]
+    assert "confidence" not in predict(None)
 
 
 def test_enhancements_travel_with_the_engine(tmp_path: Path, picture: Path) -> None:

@@ -26,6 +26,7 @@ from lesiontk.evaluate.evaluate_stage import (
     read_operating_point,
     read_predictions,
 )
+from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact, EngineSpec, Preprocessing
 from lesiontk.stage import Context
@@ -76,7 +77,7 @@ class Run:
         self.labels = [SEVEN.labels[n // 2 % 7] for n in range(IMAGES)]
         self.split_hash = "5" * 64
 
-    def evaluate(self, rule: EvaluateRule = RULE) -> Artefact:
+    def evaluate(self, rule: EvaluateRule = RULE, parent: Artefact | None = None) -> Artefact:
         self.runs += 1
         images = self._write_images(self.folder / f"images-{self.runs}")
         directory = self.folder / f"evaluation-{self.runs}"
@@ -87,6 +88,8 @@ class Run:
              "facts": {"target": "tflite:int8", "file": "e.tflite"}},
         )  # fmt: skip
         parents = {"engine": engine, "images": images}
+        if parent is not None:
+            parents["parent"] = parent
         output = EvaluateStage().run(parents, rule, Context(directory, directory))
         files: dict[str, Any] = {path.name: {} for path in directory.iterdir()}
         manifest = {"kind": "evaluation", "key": "f" * 64, "files": files, "facts": output.facts}
@@ -200,3 +203,22 @@ def test_an_evaluation_from_before_has_no_threshold(run: Run) -> None:
     old = Artefact(evaluation.path, {**evaluation.manifest, "facts": facts})
     with pytest.raises(DataError, match="froze no threshold"):
         read_operating_point(old)
+
+
+def test_an_engine_keeps_the_sensitivity_that_its_parent_froze(run: Run) -> None:
+    parent = run.evaluate(RULE.model_copy(update={"threshold": "sensitivity:0.95"}))
+    alone, child = run.evaluate(), run.evaluate(parent=parent)
+    theirs, mine = (read_metrics(a)["operating_point"] for a in (parent, child))
+    assert mine["rule"] == "parent_sensitivity"
+    assert mine["validation"] == theirs["validation"]
+    assert read_metrics(alone)["operating_point"]["validation"] != theirs["validation"]
+
+
+def test_the_temperature_is_fitted_on_validation_and_judged_on_test(run: Run) -> None:
+    evaluation = run.evaluate()
+    scaled = read_metrics(evaluation)["temperature"]
+    assert scaled["temperature"] == evaluation.facts["temperature"]
+    truth, probabilities, *_ = read_predictions(evaluation, VALIDATION_PREDICTIONS)
+    assert scaled["temperature"] == pytest.approx(fit_temperature(truth, probabilities))
+    error = scaled["expected_calibration_error"]
+    assert error["low"] <= error["value"] <= error["high"]

@@ -295,3 +295,44 @@ def test_engine_and_parent_are_compared_each_at_its_own_threshold() -> None:
     assert loss < -0.2
     without = compare_predictions(truth, parent, child, BINARY, groups, resamples=50)
     assert "sensitivity" not in without.differences
+
+
+# -------------------------------------------------- an engine and its parent
+
+
+def freeze_pair(child_noise: float) -> tuple[OperatingPoint, OperatingPoint, OperatingPoint]:
+    """Return the parent's point, the child's that keeps its sensitivity, and the child's own."""
+    truth, parent = make_predictions(11, 400, BINARY)
+    logits = np.log(parent) + child_noise * np.random.default_rng(5).normal(size=parent.shape)
+    child = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    theirs = freeze_operating_point(truth, parent, BINARY, ("malignant",), "youden")
+    kept = freeze_operating_point(truth, child, BINARY, ("malignant",), "youden", theirs)
+    own = freeze_operating_point(truth, child, BINARY, ("malignant",), "youden")
+    return theirs, kept, own
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 1.5])
+def test_an_engine_finds_as_many_positives_on_validation_as_its_parent(noise: float) -> None:
+    parent, kept, _ = freeze_pair(noise)
+    assert parent.validation is not None
+    assert kept.validation is not None
+    assert kept.rule == "parent_sensitivity"
+    assert kept.validation.sensitivity >= parent.validation.sensitivity
+
+
+def test_equal_answers_give_the_equal_threshold() -> None:
+    parent, kept, own = freeze_pair(0.0)
+    assert own.threshold == pytest.approx(parent.threshold)
+    assert kept.threshold >= own.threshold  # the highest of those that find as many
+    assert kept.validation is not None
+    assert parent.validation is not None
+    assert kept.validation.sensitivity == parent.validation.sensitivity
+
+
+def test_a_parent_of_other_validation_images_is_refused() -> None:
+    truth, probabilities = make_predictions(12, 100, BINARY)
+    parent = freeze_operating_point(truth, probabilities, BINARY, ("malignant",), "youden")
+    with pytest.raises(DataError, match="expected the same 60 validation images"):
+        freeze_operating_point(
+            truth[:60], probabilities[:60], BINARY, ("malignant",), "youden", parent
+        )

@@ -19,6 +19,7 @@ from lesiontk.evaluate.operating_point import (
     evaluate_operating_point,
     freeze_operating_point,
 )
+from lesiontk.evaluate.temperature import evaluate_temperature
 from lesiontk.recipe import EvaluateRule, GateRule, read_recipe
 from lesiontk.records import SIDES
 from lesiontk.report.render import ArtefactOrigin, ReportData
@@ -94,6 +95,9 @@ def measure(
         document["operating_point"] = evaluate_operating_point(
             points[target], truth, mine, labels, GROUPS, resamples=RESAMPLES
         ).to_json()
+        document["temperature"] = evaluate_temperature(
+            1.3, truth, mine, labels, GROUPS, resamples=RESAMPLES
+        ).to_json()
         backend, _, precision = target.partition(":")
         latency = LATENCIES[number]
         row = {
@@ -108,6 +112,7 @@ def measure(
             "lesions": document["lesions"],
             "metrics": document["metrics"],
             "operating_point": document["operating_point"],
+            "temperature": document["temperature"],
             "versus_parent": None,
         }
         parent = find_reference(target, dict.fromkeys(targets)) if with_parents else None  # type: ignore[arg-type]

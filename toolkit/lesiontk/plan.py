@@ -82,15 +82,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         known = {role: role for role in ("images", "inspection")}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
     steps += [*models, *conversions]
-    evaluations = [
-        Step(
-            step.name.replace("engine", "evaluation", 1),
-            "evaluate",
-            recipe.evaluate,
-            {"engine": step.name, "images": "images"},
-        )
-        for step in engines
-    ]
+    evaluations = [_evaluation_step(recipe, step) for step in engines]
     steps += evaluations
     steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
     finished = {step.name: step.name for step in [*engines, *evaluations]}
@@ -307,6 +299,15 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
     for target in recipe.convert:
         add(target)
     return list(steps.values())
+
+
+def _evaluation_step(recipe: Recipe, engine: Step) -> Step:
+    """Return the step that judges an engine, after that of the engine that it is derived from."""
+    parents = {"engine": engine.name, "images": "images"}
+    if engine.parents["source"].startswith("engine:"):
+        parents["parent"] = engine.parents["source"].replace("engine", "evaluation", 1)
+    name = engine.name.replace("engine", "evaluation", 1)
+    return Step(name, "evaluate", recipe.evaluate, parents)
 
 
 def _explanation_steps(recipe: Recipe, model: str, evaluations: list[str]) -> list[Step]:

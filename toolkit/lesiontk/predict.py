@@ -148,6 +148,7 @@ def evaluate_external(
         splits=store.list_artefacts("split"),
         include_seen=include_seen,
         point=read_operating_point(evaluation),
+        temperature=evaluation.facts.get("temperature"),
     )
 
 
@@ -162,11 +163,13 @@ def evaluate_folder(
     include_seen: bool = False,
     max_failures: float = 0.01,
     point: OperatingPoint | float | None = None,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
     `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
-    operating point that was frozen on validation, or a threshold; 0.5 without either.
+    operating point that was frozen on validation, or a threshold; 0.5 without either. `temperature`
+    is the one that was fitted there.
 
     Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
@@ -227,6 +230,12 @@ def evaluate_folder(
         "licence": table.licence,
         "citation": table.citation,
         **document_from_predictions(
-            task, point, np.array(truth, dtype=np.int64), np.stack(outputs), groups, rule
+            task,
+            point,
+            np.array(truth, dtype=np.int64),
+            np.stack(outputs),
+            groups,
+            rule,
+            temperature,
         ),
     }

@@ -287,7 +287,8 @@ def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] =
     """Evaluate an engine of the workspace on the test side of its own split."""
     model = model_of(store, intact(store, engine))
     target = str(engine.facts["target"])
-    plan, done = _continue_from(store, model, [target], overrides, {target: engine})
+    line = {str(part.facts["target"]): part for part in _line_of(store, engine)}
+    plan, done = _continue_from(store, model, [target], overrides, line)
     return build_step(plan, f"evaluation:{target}", store, done)
 
 
@@ -325,10 +326,15 @@ def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
 
 def model_of(store: Store, engine: Artefact) -> Artefact:
     """Return the model that an engine descends from."""
-    artefact = engine
-    while artefact.kind != "model":
-        artefact = store.parent(artefact, "source")
-    return artefact
+    return store.parent(_line_of(store, engine)[-1], "source")
+
+
+def _line_of(store: Store, engine: Artefact) -> list[Artefact]:
+    """Return an engine and those that it was derived from, the model's own last."""
+    line = [engine]
+    while (source := store.parent(line[-1], "source")).kind == "engine":
+        line.append(source)
+    return line
 
 
 def check_gates(benchmark: Artefact) -> None:

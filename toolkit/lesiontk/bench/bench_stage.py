@@ -45,7 +45,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=3,
+        version=4,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -166,6 +166,7 @@ def _row(
         "lesions": judged["lesions"],
         "metrics": judged["metrics"],
         "operating_point": judged["operating_point"],
+        "temperature": judged["temperature"],
         "versus_parent": None,
     }
     if reference is not None:

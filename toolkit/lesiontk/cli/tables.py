@@ -60,6 +60,15 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
             *rows,
         ],
     )
+    if document["temperature"]:
+        scaled = document["temperature"]
+        print_table(
+            ["temperature", value],
+            [
+                ["fitted on validation", f"{scaled['temperature']:.3f}"],
+                ["calibration error at it", format_estimate(scaled["expected_calibration_error"])],
+            ],
+        )
     names = document["labels"]
     counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
     print_table(["truth \\ answer", *names], counts)

@@ -102,6 +102,7 @@ def write_bundle(
         "labels": list(spec.labels),
         "operating_point": point
         and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
+        "temperature": worth.evaluation and worth.evaluation["temperature"]["temperature"],
         "preprocessing": {
             "image_size": spec.preprocessing.image_size,
             "fit": spec.preprocessing.fit,

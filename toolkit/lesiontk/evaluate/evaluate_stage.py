@@ -1,7 +1,7 @@
 """Stage: an engine's predictions on validation and test, and what they are worth on test.
 
-Validation freezes the threshold, from this engine's own outputs, for quantization shifts them; test
-is judged with it and chooses nothing.
+Validation freezes the threshold and the temperature, from this engine's own outputs, for
+quantization shifts them; test is judged with them and chooses nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lesiontk.evaluate.operating_point import (
     freeze_operating_point,
     point_from_document,
 )
+from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
@@ -47,8 +48,8 @@ class EvaluateStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=2,
-        accepts={"engine": "engine", "images": "images"},
+        version=3,
+        accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,
         tools=("numpy", "ai-edge-litert", "onnxruntime", "tensorflow"),
@@ -77,7 +78,9 @@ class EvaluateStage(Stage):
                 images.labels,
                 task.positive,
                 config.threshold,
+                read_operating_point(parents["parent"]) if "parent" in parents else None,
             )
+            temperature = fit_temperature(images.targets[validation], on_validation)
             on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
         document = {
             "target": target,
@@ -90,6 +93,7 @@ class EvaluateStage(Stage):
                 on_test,
                 [images.groups[row] for row in test],
                 config,
+                temperature,
             ),
         }
         (context.directory / METRICS).write_text(json.dumps(document, indent=1) + "\n")
@@ -105,6 +109,7 @@ class EvaluateStage(Stage):
                 "n": document["n"],
                 "lesions": document["lesions"],
                 "operating_point": point.to_json(),
+                "temperature": temperature,
             }
         )
 
@@ -116,11 +121,13 @@ def document_from_predictions(
     probabilities: FloatArray,
     groups: list[str],
     rule: EvaluateRule,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of an engine's predictions, at `point` too, as a plain document.
 
     `y_true` [N] are indices into the task's labels, the columns of `probabilities` [N, C]; `groups`
-    are the N lesions. The critical label comes first in each kind of metric.
+    are the N lesions. The critical label comes first in each kind of metric. With a `temperature`
+    the calibration error that it gives is told beside that of the probabilities as they are.
     """
     statistics: dict[str, Any] = {
         "resamples": rule.resamples,
@@ -131,6 +138,9 @@ def document_from_predictions(
     at_point = evaluate_operating_point(
         point, y_true, probabilities, task.labels, groups, **statistics
     )
+    scaled = temperature and evaluate_temperature(
+        temperature, y_true, probabilities, task.labels, groups, **statistics
+    )
     document = evaluation.to_json()
     names = order_metrics(document["metrics"], task.critical)
     return {
@@ -138,6 +148,7 @@ def document_from_predictions(
         "critical": task.critical,
         "metrics": {name: document["metrics"][name] for name in names},
         "operating_point": at_point.to_json(),
+        "temperature": scaled.to_json() if scaled else None,
     }
 
 

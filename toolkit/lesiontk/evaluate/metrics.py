@@ -186,6 +186,13 @@ class RankedScores:
         return np.minimum(auc, 1.0)  # fractional weights can round to a hair above 1
 
 
+def _calibration_from_sums(sums: FloatArray, total: FloatArray) -> dict[str, FloatArray]:
+    """Return each of `_CALIBRATION`, [B], of the sums of bin gaps and losses [B, 15 + 2]."""
+    gaps, losses = sums[:, :CALIBRATION_BINS], sums[:, CALIBRATION_BINS:]
+    values = (np.abs(gaps).sum(axis=1), losses[:, 0], losses[:, 1])
+    return {name: value / total for name, value in zip(_CALIBRATION, values, strict=True)}
+
+
 class MetricScorer:
     """Predictions prepared once (checked, sorted) and scored under many weight vectors.
 
@@ -251,13 +258,18 @@ class MetricScorer:
             "balanced_accuracy": _mean_of_defined(per_label["recall"]),
             "macro_auc": auc[:, -1] if classes == 2 else _mean_of_defined(auc),
             "macro_f1": _mean_of_defined(f1),
-            "expected_calibration_error": np.abs(sums[:, cells:-2]).sum(axis=1) / total,
-            "brier": sums[:, -2] / total,
-            "log_loss": sums[:, -1] / total,
+            **_calibration_from_sums(sums[:, cells:], total),
         }
         for metric, array in per_label.items():
             values |= {f"{metric}[{label}]": array[:, c] for c, label in enumerate(self.labels)}
         return {name: values[name] for name in metric_names(self.labels)}
+
+    def compute_calibration(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
+        """Return of the metrics only those of calibration, each [B]; `weights` as `compute`."""
+        images, classes = self.probabilities.shape
+        checked = _check_weights(np.ones((1, images)) if weights is None else weights, images)
+        sums = checked @ self._terms[:, classes * classes :]
+        return _calibration_from_sums(sums, checked.sum(axis=1))
 
     def count_confusion(self) -> IntArray:
         """Return the number of images, int64 [C, C]: rows truth, columns predicted class."""

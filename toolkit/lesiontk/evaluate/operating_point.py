@@ -36,6 +36,7 @@ from lesiontk.recipe import THRESHOLD_RULE
 BoolArray = npt.NDArray[np.bool_]
 
 GIVEN, DEFAULT = "given", "default"
+PARENT_SENSITIVITY = "parent_sensitivity"
 DEFAULT_THRESHOLD = 0.5
 OPERATING_METRICS = ("sensitivity", "specificity", "auc")
 
@@ -63,8 +64,9 @@ class ValidationOutcome:
 class OperatingPoint:
     """A threshold on the summed probability of the labels `positive`.
 
-    `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`, ``given`` by the
-    user, or ``default``, which is 0.5 (for two labels the arg-max) where none was chosen.
+    `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`,
+    ``parent_sensitivity`` where it keeps that of the engine's parent, ``given`` by the user, or
+    ``default``, which is 0.5 (for two labels the arg-max) where none was chosen.
     """
 
     rule: str
@@ -164,17 +166,17 @@ def parse_rule(rule: str) -> Fraction | None:
     return Fraction(match["sensitivity"]) if match["sensitivity"] else None
 
 
-def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str) -> float:
+def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fraction) -> float:
     """Return the threshold that `rule` chooses among the scores of `is_positive` [N] images.
 
     - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several thresholds
       that reach it the lowest, for a missed melanoma costs more than a false alarm.
-    - ``sensitivity:S``: the highest threshold whose sensitivity is at least S.
+    - ``sensitivity:S``, or S as a fraction: the highest threshold whose sensitivity is at least S.
 
     Counts are compared as whole numbers, so that rounding decides nothing. Raises `DataError` if
     the images are all positive or all negative, or a score is not finite.
     """
-    wanted = parse_rule(rule)
+    wanted = parse_rule(rule) if isinstance(rule, str) else rule
     if is_positive.ndim != 1 or is_positive.shape != scores.shape:
         raise DataError(
             f"truth and scores have shapes {list(is_positive.shape)} and {list(scores.shape)}; "
@@ -204,14 +206,28 @@ def freeze_operating_point(
     labels: Sequence[str],
     positive: Sequence[str],
     rule: str,
+    parent: OperatingPoint | None = None,
 ) -> OperatingPoint:
     """Return the point that `rule` chooses on validation: `y_true` int [N], probabilities [N, C].
 
-    Raises `DataError` as `choose_threshold` does, `UsageError` for an unknown rule.
+    An engine with a `parent`, frozen on the same images, gets the highest threshold that finds as
+    many positives there: a rule of its own would choose another point of a flat curve, and what
+    differed then would be the choice, not the engine. Raises `DataError` as `choose_threshold`
+    does, and for a parent frozen on other images; `UsageError` for an unknown rule.
     """
     scores = score_positive(probabilities, labels, positive)
     truth = find_positive(y_true, labels, positive)
-    threshold = choose_threshold(truth, scores, rule)
+    chosen_by: str | Fraction = rule
+    if parent is not None:
+        known = parent.validation
+        if known is None or (known.n, known.positives) != (len(truth), int(truth.sum())):
+            raise DataError(
+                f"the parent's threshold was frozen on {known}; expected the same {len(truth)} "
+                "validation images. Evaluate the parent again."
+            )
+        rule = PARENT_SENSITIVITY
+        chosen_by = Fraction(round(known.sensitivity * known.positives), known.positives)
+    threshold = choose_threshold(truth, scores, chosen_by)
     called = scores >= threshold
     outcome = ValidationOutcome(
         n=len(truth),

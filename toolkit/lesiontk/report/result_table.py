@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends.execution import list_fallbacks
+from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 
 
 def format_estimate(
@@ -27,14 +28,19 @@ def describe_origin(point: Mapping[str, Any]) -> str:
         return "whoever gave it"
     if point["rule"] == "default":
         return "nobody: none was frozen"
-    return f"{point['rule']}, {point['validation']['n']} validation images"
+    return f"{name_rule(point['rule'])}, {point['validation']['n']} validation images"
+
+
+def name_rule(rule: str) -> str:
+    """Return a rule of thresholds in words."""
+    return "the parent's sensitivity kept" if rule == PARENT_SENSITIVITY else rule
 
 
 def describe_choice(point: Mapping[str, Any]) -> str:
     """Return the rule of a frozen threshold, and what it gave where it was chosen."""
     chosen = point["validation"]
     return (
-        f"{point['rule']}, n = {chosen['n']}, sensitivity {chosen['sensitivity']:.3f}, "
+        f"{name_rule(point['rule'])}, n = {chosen['n']}, sensitivity {chosen['sensitivity']:.3f}, "
         f"specificity {chosen['specificity']:.3f}"
     )
 
@@ -78,12 +84,14 @@ def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     """Return what each engine's frozen threshold gives on test, and its calibration error."""
     point = benchmark["rows"][0]["operating_point"]
     return (
-        f"Positive are {', '.join(point['positive'])}, by their summed probability. Each engine's "
-        "threshold is chosen on its own outputs on validation (rule "
-        f"`{point['rule']}`) and frozen; AUC, sensitivity and specificity are those of test.\n\n"
+        f"Positive are {', '.join(point['positive'])}, by their summed probability. Threshold and "
+        "temperature are chosen for each engine on its own outputs on validation and frozen: the "
+        f"threshold of the trained model by the rule `{point['rule']}`, that of an engine so that "
+        "it keeps its parent's sensitivity there. AUC, sensitivity, specificity and calibration "
+        "errors are those of test.\n\n"
     ) + _table(
         ["engine", "threshold", "on validation", "AUC", "sensitivity", "specificity",
-         "sensitivity difference", "calibration error (ECE)"],
+         "sensitivity difference", "calibration error (ECE)", "temperature", "ECE at it"],
         [
             [
                 f"{row['backend']}:{row['precision']}",
@@ -95,6 +103,8 @@ def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
                 ),
                 format_estimate(_difference(row, "sensitivity"), 4),
                 format_estimate(row["metrics"]["expected_calibration_error"]),
+                f"{row['temperature']['temperature']:.2f}",
+                format_estimate(row["temperature"]["expected_calibration_error"]),
             ]
             for row in benchmark["rows"]
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -49,20 +50,29 @@ def import_model_optimization() -> Any:
 
     Raises `EnvironmentLacksError` where it is not installed.
     """
+    for module in ("quantize", "quantize_annotate", "quantize_config", "quantizers"):
+        _import_optimization(f"quantization.keras.{module}")
+    return _import_optimization("quantization.keras")
+
+
+def import_sparsity() -> Any:
+    """Return its magnitude pruning for Keras; errors as `import_model_optimization`."""
+    return _import_optimization("api.sparsity.keras")
+
+
+def import_clustering() -> Any:
+    """Return its weight clustering for Keras; errors as `import_model_optimization`."""
+    return _import_optimization("api.clustering.keras")
+
+
+def _import_optimization(module: str) -> Any:
     import_tensorflow()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it compares versions in a deprecated way
-            from tensorflow_model_optimization.python.core.quantization import keras
-            from tensorflow_model_optimization.python.core.quantization.keras import (  # noqa: F401
-                quantize,
-                quantize_annotate,
-                quantize_config,
-                quantizers,
-            )
+            return importlib.import_module(f"tensorflow_model_optimization.python.core.{module}")
     except ImportError as error:
         raise EnvironmentLacksError(
             f"tensorflow-model-optimization cannot be imported ({error}); install lesiontk with "
             "its dependencies (`pip install lesiontk`)."
         ) from error
-    return keras

@@ -40,7 +40,7 @@ class KerasEngine(Engine):
     """Runs a ``.keras`` file of Keras 2."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(parse_spec(_read_description(path), path))
+        super().__init__(read_spec(path))
         tf = import_tensorflow()
         model = load_model(path)
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
@@ -51,12 +51,14 @@ class KerasEngine(Engine):
         )
 
 
-def _read_description(path: Path) -> str | None:
+def read_spec(path: Path) -> EngineSpec:
+    """Return what a ``.keras`` file says of itself; `DataError` if it is damaged or mute."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
+            text = archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is no intact .keras file: {error}") from error
+    return parse_spec(text, path)
 
 
 def load_model(path: Path) -> Any:

@@ -18,6 +18,8 @@ COMMANDS = {
     "train": ("train:train", "Train a recipe's network."),
     "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
     "prune": ("prune:prune", "Remove channels of a trained model, and let it recover."),
+    "sparsify": ("sparsify:sparsify", "Zero the smallest weights of a trained model."),
+    "cluster": ("cluster:cluster", "Let each kernel of a trained model take a few values."),
     "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
     "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),

@@ -14,7 +14,14 @@ from pydantic import Field, model_validator
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.backends.learned_ranges import LEARNED, write_learned
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.held_training import read_kernels
 from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_structure import (
+    KernelStructure,
+    find_ties,
+    find_zeros,
+    list_held,
+)
 from lesiontk.compress.layers import Layer
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
 from lesiontk.compress.quantization_aware import (
@@ -32,6 +39,8 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
+STRUCTURED = ("sparsified", "clustered")
+"""What a model's facts say of kernels whose structure is kept."""
 AWARE = "aware_validation.npy"
 """What the model with its rounding says of the validation images, float32 [n, C]."""
 
@@ -69,7 +78,7 @@ class QatStage(Stage):
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=QatConfig,
-        may_follow=("train", "import", "distil", "prune"),
+        may_follow=("train", "import", "distil", "prune", "sparsify", "cluster"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
     )
 
@@ -84,10 +93,11 @@ class QatStage(Stage):
         layers = read_layers(folded)
         path = context.scratch / MODEL_FILE
         folded.save(str(path))
+        structures = find_structures(folded, layers, parents["model"].facts)
         ranges = begin_ranges(folded, layers, images, config, context.scratch)
 
         def build(size: int | None) -> Any:
-            return quantize_aware(load_model(path), layers, ranges, config.scheme)
+            return quantize_aware(load_model(path), layers, ranges, config.scheme, structures)
 
         before = score_model(build(None), images)
         aware, state = train_model(
@@ -96,7 +106,7 @@ class QatStage(Stage):
         rows = images.indices("validation")
         np.save(context.directory / AWARE, predict_probabilities(aware, images.pixels, rows, 32))
         model = load_model(path)
-        learned = strip_quantization(aware, model, layers)
+        learned = strip_quantization(aware, model, layers, structures)
         write_learned(context.directory / LEARNED, learned)
         return write_outcome(
             model,
@@ -110,10 +120,22 @@ class QatStage(Stage):
                 "qat": {
                     "scheme": config.scheme,
                     "rounded_tensors": len(learned),
+                    "keeps": [name for name in STRUCTURED if name in parents["model"].facts],
                     "validation_before": before,
                 },
+                **{n: f for n, f in parents["model"].facts.items() if n in STRUCTURED},
             },
         )
+
+
+def find_structures(
+    model: Any, layers: tuple[Layer, ...], facts: Mapping[str, Any]
+) -> dict[str, KernelStructure]:
+    """Return layer -> what its kernel keeps, of a model that was made sparse or clustered."""
+    if not any(name in facts for name in STRUCTURED):
+        return {}
+    find = find_ties if "clustered" in facts else find_zeros
+    return {name: find(kernel) for name, kernel in read_kernels(model, list_held(layers)).items()}
 
 
 def begin_ranges(

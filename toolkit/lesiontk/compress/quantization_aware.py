@@ -10,13 +10,14 @@ back end quantizes as it does others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.compress.kernel_structure import KernelStructure, make_holder
 from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_readers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import (
@@ -85,14 +86,21 @@ def _is_rounded(
     return True
 
 
-def quantize_aware(model: Any, layers: Sequence[Layer], ranges: Ranges, scheme: Scheme) -> Any:
+def quantize_aware(
+    model: Any,
+    layers: Sequence[Layer],
+    ranges: Ranges,
+    scheme: Scheme,
+    structures: Mapping[str, KernelStructure] | None = None,
+) -> Any:
     """Return the model with fake quantization; it shares no weights with `model`.
 
-    `model` has no BatchNormalization. `ranges` are where the ends of each rounded output begin.
+    `model` has no BatchNormalization. `ranges` are where the ends of each rounded output begin,
+    `structures` those of the kernels that have one, which training keeps.
     """
     tools, keras = import_model_optimization(), import_keras()
     plan = plan_rounding(layers, scheme)
-    kit = _define_kit(symmetric=scheme == "tensorrt")
+    kit = _define_kit(structures or {}, symmetric=scheme == "tensorrt")
 
     def annotate(layer: Any) -> Any:
         ours = type(layer).from_config(layer.get_config())
@@ -117,12 +125,19 @@ def quantize_aware(model: Any, layers: Sequence[Layer], ranges: Ranges, scheme: 
     return aware
 
 
-def strip_quantization(aware: Any, model: Any, layers: Sequence[Layer]) -> Ranges:
+def strip_quantization(
+    aware: Any,
+    model: Any,
+    layers: Sequence[Layer],
+    structures: Mapping[str, KernelStructure] | None = None,
+) -> Ranges:
     """Copy the trained weights into the float model; return layer -> the ends of its output."""
     ranges = {}
     for layer in layers:
         wrapper = aware.get_layer(layer.name)
         weights = get_inner_weights(wrapper)
+        if structures and layer.name in structures:
+            weights[0] = structures[layer.name].apply(weights[0])
         if weights:
             model.get_layer(layer.name).set_weights(weights)
         variables = getattr(wrapper, "_output_quantizer_vars", None)
@@ -162,25 +177,29 @@ class _Kit:
     objects: dict[str, Any]
 
 
-def _define_kit(*, symmetric: bool) -> _Kit:
+def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -> _Kit:
     tf, tools = import_tensorflow(), import_model_optimization()
+    holders = {name: make_holder(tf, structure) for name, structure in structures.items()}
     base_quantizer: Any = tools.quantizers.Quantizer
     base_config: Any = tools.quantize_config.QuantizeConfig
 
     class ChannelQuantizer(base_quantizer):  # type: ignore[misc]
         """Symmetric, per output channel, by today's weights: what the engine's scales will be.
 
-        Of a depthwise kernel [h, w, in, multiplier] each input has outputs of its own.
+        Of a depthwise kernel [h, w, in, multiplier] each input has outputs of its own. `hold` gives
+        the kernel its structure before it is rounded.
         """
 
-        def __init__(self, depthwise: bool) -> None:
-            self.depthwise = depthwise
+        def __init__(self, depthwise: bool, hold: Callable[[Any], Any] | None) -> None:
+            self.depthwise, self.hold = depthwise, hold
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
             return {}
 
         def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
             shape = inputs.shape
+            if self.hold is not None:
+                inputs = self.hold(inputs)
             flat = tf.reshape(inputs, [-1, shape[-2] * shape[-1] if self.depthwise else shape[-1]])
             top = tf.maximum(tf.reduce_max(tf.abs(tf.stop_gradient(flat)), axis=0), 1e-8)
             rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
@@ -189,7 +208,7 @@ def _define_kit(*, symmetric: bool) -> _Kit:
             return tf.reshape(rounded, shape)
 
         def get_config(self) -> dict[str, Any]:
-            return {"depthwise": self.depthwise}
+            return {"depthwise": self.depthwise, "hold": None}
 
     follow = tools.quantizers.MovingAverageQuantizer(
         num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
@@ -204,7 +223,7 @@ def _define_kit(*, symmetric: bool) -> _Kit:
         def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
             if self.weight is None:
                 return []
-            quantizer = ChannelQuantizer(self.weight == "depthwise_kernel")
+            quantizer = ChannelQuantizer(self.weight == "depthwise_kernel", holders.get(layer.name))
             return [(getattr(layer, self.weight), quantizer)]
 
         def get_activations_and_quantizers(self, layer: Any) -> list[Any]:

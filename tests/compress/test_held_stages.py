@@ -1,0 +1,172 @@
+"""Sparsifying and clustering as stages, alone, after one another, and through int8."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.cli.main import cli
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.held_training import KERNELS
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_structure import list_held
+from lesiontk.errors import UsageError
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow import convert_model, train_recipe
+
+from .test_distil_stage import TINY
+
+RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
+SPARSE = {"sparsify": {"sparsity": 0.7, "rounds": 2, "recover": RECOVER}}
+CLUSTERED = {"cluster": {"clusters": 8, "recover": RECOVER}}
+QAT = {"qat": {"train": {**RECOVER, "learning_rate": 1e-4}, "images": 32}}
+
+
+def recipe(*steps: dict[str, Any]) -> Recipe:
+    document = json.loads(json.dumps(TINY))
+    document["compress"] = list(steps)
+    document["calibration"] = {"images": 32}
+    document["verify"] = {"min_agreement_int8": 0.0}
+    return parse_recipe(document)
+
+
+def read_rows(model: Artefact) -> list[dict[str, Any]]:
+    with model.file(KERNELS).open(newline="") as stream:
+        return [
+            {k: v if k == "layer" else int(v) for k, v in row.items()}
+            for row in csv.DictReader(stream)
+        ]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def sparse(store: Store) -> Artefact:
+    return train_recipe(store, recipe(SPARSE))
+
+
+@pytest.fixture(scope="module")
+def both(store: Store) -> Artefact:
+    return train_recipe(store, recipe(SPARSE, CLUSTERED))
+
+
+def test_the_share_that_was_asked_for_is_zero_after_the_recovery(sparse: Artefact) -> None:
+    assert sparse.facts["sparsified"]["sparsity"] == pytest.approx(0.7, abs=0.01)
+    for row in read_rows(sparse):
+        assert row["zeros"] / row["weights"] == pytest.approx(0.7, abs=0.02)
+
+
+def test_the_rest_has_learned_on(store: Store, sparse: Artefact) -> None:
+    before = load_model(store.parent(sparse, "model").file(MODEL_FILE))
+    after = load_model(sparse.file(MODEL_FILE))
+    name = read_rows(sparse)[0]["layer"]
+    theirs, ours = (m.get_layer(name).get_weights()[0] for m in (before, after))
+    kept = ours != 0
+    assert (theirs[kept] != ours[kept]).mean() > 0.9
+    assert np.abs(theirs[kept]).mean() > np.abs(theirs[~kept]).mean()
+
+
+def test_it_is_told_that_the_file_compresses_better_and_how_fast_it_is(sparse: Artefact) -> None:
+    effect = sparse.facts["effect"]
+    before, after = effect["before"], effect["after"]
+    assert after["size_bytes"] == pytest.approx(before["size_bytes"], rel=0.01)
+    assert after["deflated_bytes"] < 0.6 * before["deflated_bytes"]
+    assert effect["n"] >= 20
+    assert min(before["median_ms"], after["median_ms"]) > 0
+
+
+def test_clusters_keep_the_zeros_and_their_number(both: Artefact) -> None:
+    for row in read_rows(both):
+        assert row["values"] <= 8
+        assert row["zeros"] / row["weights"] == pytest.approx(0.7, abs=0.02)
+    assert {"sparsified", "clustered"} <= set(both.facts)
+
+
+@pytest.mark.parametrize("steps", [(SPARSE, QAT), (SPARSE, CLUSTERED, QAT)])
+def test_quantization_aware_training_keeps_both(
+    store: Store, both: Artefact, steps: tuple[dict[str, Any], ...]
+) -> None:
+    model = train_recipe(store, recipe(*steps))
+    parent = fold_batchnorm(load_model(store.parent(model, "model").file(MODEL_FILE)))
+    trained = load_model(model.file(MODEL_FILE))
+    moved = 0.0
+    for name in list_held(read_layers(parent)):
+        theirs, ours = (m.get_layer(name).get_weights()[0] for m in (parent, trained))
+        np.testing.assert_array_equal(ours == 0, theirs == 0)
+        moved = max(moved, float(np.abs(ours - theirs).max()))
+        if len(steps) == 3:
+            for channel in range(ours.shape[-1]):
+                assert len(np.unique(ours[..., channel])) <= 8
+    assert moved > 0
+    expected = ["sparsified"] if len(steps) == 2 else ["sparsified", "clustered"]
+    assert model.facts["qat"]["keeps"] == expected
+
+
+def test_zeros_are_zeros_in_the_int8_engine(store: Store, sparse: Artefact) -> None:
+    from lesiontk.backends.tflite_graph import TYPE_NAMES, read_model
+
+    engine = convert_model(store, sparse, ["tflite:int8"])["tflite:int8"]
+    flat = read_model(engine_file(engine).read_bytes())
+    zeros = weights = 0
+    for tensor in flat.subgraphs[0].tensors:
+        data = flat.buffers[tensor.buffer].data
+        if data is not None and TYPE_NAMES[tensor.type] == "int8":
+            values = np.frombuffer(bytes(data), np.int8)
+            zeros, weights = zeros + int((values == 0).sum()), weights + values.size
+    held = sum(row["weights"] for row in read_rows(sparse))
+    assert zeros >= 0.69 * held
+    assert weights >= held
+
+
+def test_two_of_four_is_half() -> None:
+    step = plan_recipe(recipe({"sparsify": {"pattern": "2:4"}}))["model:1:sparsify"]
+    assert step.config.sparsity == 0.5  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"with the pattern 2:4 sparsity is 0\.5"):
+        plan_recipe(recipe({"sparsify": {"pattern": "2:4", "sparsity": 0.7}}))
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ((CLUSTERED, SPARSE), "sparsify cannot follow cluster"),
+        ((QAT, CLUSTERED), "cluster cannot follow qat"),
+        ((SPARSE, {"prune": {"keep_macs": 0.5}}), "prune cannot follow sparsify"),
+        (({"sparsify": {"recover": {"grow": [32]}}},), "recover takes neither grow nor"),
+        (({"cluster": {"clusters": 1}},), "greater than or equal to 2"),
+    ],
+)
+def test_an_order_or_a_number_that_makes_no_sense_is_refused(
+    steps: tuple[dict[str, Any], ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan_recipe(recipe(*steps))
+
+
+def test_the_commands_lead_to_the_same_stages(store: Store, both: Artefact) -> None:
+    runner = CliRunner()
+    workspace = ["--workspace", str(store.workspace), "--json"]
+    model = store.parent(store.parent(both, "model"), "model").name
+    settings = ["recover.batch_size=16", "recover.augment=none", "recover.epochs=1"]
+    options = [part for s in [*settings, "recover.learning_rate=0.001"] for part in ("--set", s)]
+    ramp = ["--set", "rounds=2", "--set", "recover.ema=0", "--sparsity", "0.7"]
+    done = runner.invoke(cli, ["sparsify", model, *ramp, *options, *workspace])
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)["model"]
+    assert made == store.parent(both, "model").name
+    few = ["--clusters", "8", "--set", "recover.ema=0"]
+    done = runner.invoke(cli, ["cluster", made, *few, *options, *workspace])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["model"] == both.name

@@ -1,0 +1,83 @@
+"""Stage: the weights of each kernel take a few values (weight clustering)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.held_training import (
+    check_recovery,
+    keep_arrays,
+    read_kernels,
+    train_held,
+    write_held,
+)
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_structure import KernelStructure, list_held
+from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.weight_clusters import cluster_weights
+from lesiontk.data.images import open_images
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+
+class ClusterConfig(StageConfig):
+    """How many values each kernel has, and how the network recovers."""
+
+    clusters: int = Field(32, ge=2, le=256, description="different values of a kernel")
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection = TrainSection(epochs=3, learning_rate=2e-4, ema=0.99)
+
+    @model_validator(mode="after")
+    def _check(self) -> ClusterConfig:
+        check_recovery(self.recover)
+        return self
+
+
+class ClusterStage(Stage):
+    """Produces ``model.keras`` with clustered kernels, and what that changes on a device.
+
+    Zeros of a kernel that was made sparse stay, and are one of its values.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="cluster",
+        version=1,
+        accepts={"model": "model", "images": "images"},
+        produces="model",
+        config=ClusterConfig,
+        may_follow=("train", "import", "distil", "prune", "sparsify"),
+        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "scikit-learn", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ClusterConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        path = parents["model"].file(MODEL_FILE)
+        model = load_model(path)
+        names = list_held(read_layers(model))
+        lessons = take_lessons(model, images, config.distil, context)
+        kernels = read_kernels(model, names)
+        ties = keep_arrays(
+            context.scratch / "ties.npz",
+            lambda: {n: cluster_weights(kernel, config.clusters) for n, kernel in kernels.items()},
+        )
+        structures = {
+            name: KernelStructure(kept=kernel != 0, ties=ties[name])
+            for name, kernel in kernels.items()
+        }
+        model, state = train_held(
+            path, structures, images, config.recover, context.scratch, context, lessons
+        )
+        earlier = {n: f for n, f in parents["model"].facts.items() if n == "sparsified"}
+        facts = {"clustered": {"clusters": config.clusters}, **earlier}
+        return write_held(
+            model, names, state, parents, images, context, started=started, facts=facts
+        )

@@ -1,0 +1,100 @@
+"""What of a kernel is to stay while it trains: zeros that stay zero, weights that stay equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.compress.layers import Layer
+
+HELD = ("Conv2D", "Dense")
+"""Layers whose kernel is held. Depthwise kernels are few weights of which each counts."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelStructure:
+    """The structure of one kernel [..., out].
+
+    `kept`, bool of the kernel's shape, is False where the weight is zero; `ties`, int of that
+    shape, gives weights that are equal the same number, 0 to the largest.
+    """
+
+    kept: NDArray[np.bool_] | None = None
+    ties: NDArray[np.int32] | None = None
+
+    def apply(self, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the nearest kernel of this structure: means of what is tied, zeros elsewhere."""
+        if self.kept is not None:
+            kernel = kernel * self.kept
+        if self.ties is not None:
+            flat = self.ties.ravel()
+            means = np.bincount(flat, kernel.ravel()) / np.maximum(np.bincount(flat), 1)
+            kernel = means.astype(np.float32)[flat].reshape(kernel.shape)
+        return kernel
+
+
+def list_held(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the layers whose kernels are compressed: all but the first and the logits.
+
+    Those two are small, and the accuracy hangs on them more than on others (Zhu & Gupta 2017,
+    arXiv:1710.01878; Gale et al. 2019, arXiv:1902.09574).
+    """
+    names = [layer.name for layer in layers if layer.kind in HELD and layer.name != "logits"]
+    return tuple(names[1:])
+
+
+def find_zeros(kernel: NDArray[np.float32]) -> KernelStructure:
+    """Return the structure that keeps a kernel's zeros."""
+    return KernelStructure(kept=kernel != 0)
+
+
+def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
+    """Return the structure that keeps equal the weights of an output channel that are, and zeros.
+
+    Folding a BatchNormalization scales each output channel by itself: what was equal in the whole
+    kernel is afterwards equal in each channel.
+    """
+    flat = kernel.reshape(-1, kernel.shape[-1])
+    ties, first = np.empty(flat.shape, np.int32), 0
+    for channel in range(flat.shape[1]):
+        distinct, numbers = np.unique(flat[:, channel], return_inverse=True)
+        ties[:, channel] = numbers.ravel() + first
+        first += len(distinct)
+    return KernelStructure(kept=kernel != 0, ties=ties.reshape(kernel.shape))
+
+
+def make_holder(tf: Any, structure: KernelStructure) -> Callable[[Any], Any]:
+    """Return `KernelStructure.apply` of a TensorFlow tensor; gradients pass through it."""
+    kept = None if structure.kept is None else tf.constant(structure.kept.astype(np.float32))
+    ties = counts = None
+    if structure.ties is not None:
+        flat = structure.ties.ravel()
+        ties = tf.constant(flat)
+        counts = tf.constant(np.maximum(np.bincount(flat), 1).astype(np.float32))
+
+    def hold(kernel: Any) -> Any:
+        if kept is not None:
+            kernel = kernel * kept
+        if ties is not None and counts is not None:
+            sums = tf.math.unsorted_segment_sum(tf.reshape(kernel, [-1]), ties, len(counts))
+            kernel = tf.reshape(tf.gather(sums / counts, ties), kernel.shape)
+        return kernel
+
+    return hold
+
+
+def count_structure(kernels: Mapping[str, NDArray[np.float32]]) -> list[dict[str, object]]:
+    """Return a row a kernel: its weights, the zeros among them, the different values."""
+    return [
+        {
+            "layer": name,
+            "weights": int(kernel.size),
+            "zeros": int((kernel == 0).sum()),
+            "values": int(np.unique(kernel).size),
+        }
+        for name, kernel in kernels.items()
+    ]

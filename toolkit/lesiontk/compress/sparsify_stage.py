@@ -1,0 +1,108 @@
+"""Stage: the smallest weights become zero (magnitude pruning); the network keeps its shape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.held_training import (
+    Arrays,
+    check_recovery,
+    keep_arrays,
+    read_kernels,
+    train_held,
+    write_held,
+)
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_structure import KernelStructure, list_held
+from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.magnitude import Pattern, choose_kept, plan_sparsity
+from lesiontk.data.images import open_images
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+
+class SparsifyConfig(StageConfig):
+    """How many weights become zero, in which pattern, and how the rest recovers."""
+
+    sparsity: float = Field(0.75, gt=0, lt=1, description="share of zeros; 0.5 with 2:4")
+    pattern: Pattern = Field("unstructured", description="unstructured, 2:4 or block")
+    block: tuple[int, int] = Field((1, 4), description="inputs and outputs of a block")
+    rounds: int = Field(3, ge=1, description="in which the zeros grow, by the cubic schedule")
+    ramp_epochs: int = Field(1, ge=1, description="of each round but the last")
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
+
+    @model_validator(mode="after")
+    def _check(self) -> SparsifyConfig:
+        check_recovery(self.recover)
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            if "sparsity" in self.model_fields_set:
+                raise ValueError("with the pattern 2:4 sparsity is 0.5: two of four")
+            object.__setattr__(self, "sparsity", 0.5)
+        if min(self.block) < 1:
+            raise ValueError("block is two whole numbers from 1 on")
+        return self
+
+
+class SparsifyStage(Stage):
+    """Produces ``model.keras`` with zeros in its kernels, and what that changes on a device."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="sparsify",
+        version=1,
+        accepts={"model": "model", "images": "images"},
+        produces="model",
+        config=SparsifyConfig,
+        may_follow=("train", "import", "distil", "prune"),
+        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        path = parents["model"].file(MODEL_FILE)
+        model = load_model(path)
+        names = list_held(read_layers(model))
+        lessons = take_lessons(model, images, config.distil, context)
+        # The pattern 2:4 has no less of itself: it comes in one round.
+        rounds = 1 if config.pattern == "2:4" else config.rounds
+        for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
+            scratch = context.scratch if number == rounds else context.scratch / f"round-{number}"
+            scratch.mkdir(exist_ok=True)
+            choose = partial(choose_zeros, read_kernels(model, names), sparsity, config)
+            kept = keep_arrays(scratch / "kept.npz", choose)
+            section = config.recover
+            if number < rounds:
+                section = section.model_copy(update={"epochs": config.ramp_epochs})
+            structures = {name: KernelStructure(kept=mask) for name, mask in kept.items()}
+            model, state = train_held(path, structures, images, section, scratch, context, lessons)
+            path = scratch / MODEL_FILE
+            model.save(str(path))
+        kernels = read_kernels(model, names)
+        zeros = sum(int((kernel == 0).sum()) for kernel in kernels.values())
+        facts = {
+            "sparsified": {
+                "pattern": config.pattern,
+                "sparsity": zeros / sum(kernel.size for kernel in kernels.values()),
+            }
+        }
+        return write_held(
+            model, names, state, parents, images, context, started=started, facts=facts
+        )
+
+
+def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Arrays:
+    """Return layer -> where its kernel keeps its weights, of the kernel's shape."""
+    return {
+        name: choose_kept(kernel, sparsity, config.pattern, config.block)
+        for name, kernel in kernels.items()
+    }

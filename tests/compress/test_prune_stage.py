@@ -72,13 +72,22 @@ def test_its_engines_are_smaller(store: Store, pruned: Artefact) -> None:
     assert small.facts["verification"]["passed"]
 
 
+def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(store: Store) -> None:
+    """The candidates are timed as int8 engines; what was found fast enough is what is kept."""
+    made = train_recipe(store, recipe(keep_latency=0.8, criterion="l1", multiple=4))
+    before, after = made.facts["pruned"]["macs"]
+    assert after < before
+    assert 0 < made.facts["pruned"]["rounds"][0]["kept"] < 1.5  # measured anew, so it may waver
+
+
 @pytest.mark.parametrize(
     ("prune", "said"),
     [
-        ({}, "expected one of keep_macs and keep_parameters"),
+        ({}, "expected one of keep_macs, keep_parameters, keep_latency"),
         ({"keep_macs": 0.5, "keep_parameters": 0.5}, "expected one of keep_macs"),
         ({"keep_macs": 0.5, "criterion": "tayler"}, "Did you mean 'taylor'"),
         ({"keep_macs": 1.5}, "keep_macs"),
+        ({"keep_latency": 0.5, "latency_on": "tflite:int9"}, "has no precision 'int9'"),
         ({"keep_macs": 0.5, "recover": {"epochs": 2, "grow": [32]}}, "takes neither grow"),
     ],
 )

@@ -11,6 +11,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.argument("model", default="latest")
 @click.option("--keep-macs", type=float, metavar="SHARE", help="Share of the operations to keep.")
 @click.option("--keep-parameters", type=float, metavar="SHARE", help="Share of the parameters.")
+@click.option("--keep-latency", type=float, metavar="SHARE", help="Share of the measured latency.")
 @click.option("--criterion", metavar="NAME", help="taylor (default), l1, l2, geometric_median, …")
 @click.option("--iterations", type=int, help="Rounds of removing and recovering; default 1.")
 @set_option
@@ -20,6 +21,7 @@ def prune(
     model: str,
     keep_macs: float | None,
     keep_parameters: float | None,
+    keep_latency: float | None,
     criterion: str | None,
     iterations: int | None,
     overrides: tuple[str, ...],
@@ -35,6 +37,7 @@ def prune(
     options = {
         "keep_macs": keep_macs,
         "keep_parameters": keep_parameters,
+        "keep_latency": keep_latency,
         "criterion": criterion,
         "iterations": iterations,
     }

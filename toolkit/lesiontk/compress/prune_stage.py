@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from lesiontk.backends import parse_target
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.channel_budget import (
     COSTS,
@@ -25,6 +26,7 @@ from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.prune_budget import CountBudget, LatencyBudget, PruneBudget
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
@@ -32,6 +34,7 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.loop import score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
+SHARES = ("keep_macs", "keep_parameters", "keep_latency")
 WIDTHS = "widths.csv"
 """Layer, channels before and after, MACs before and after."""
 
@@ -44,6 +47,8 @@ class PruneConfig(StageConfig):
     scope: Scope = Field("global", description="rank all channels together, or in each layer")
     keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
     keep_parameters: float | None = Field(None, gt=0, lt=1)
+    keep_latency: float | None = Field(None, gt=0, lt=1, description="measured on `latency_on`")
+    latency_on: str = Field("tflite:int8", description="the engine whose latency counts")
     multiple: int = Field(8, ge=1, description="of which widths are, as kernels like")
     least_share: float = Field(0.1, gt=0, le=1, description="of each layer's width that stays")
     iterations: int = Field(1, ge=1, description="rounds of removing and recovering")
@@ -53,18 +58,16 @@ class PruneConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check_target(self) -> PruneConfig:
-        if (self.keep_macs is None) == (self.keep_parameters is None):
-            raise ValueError("expected one of keep_macs and keep_parameters")
+        if sum(getattr(self, name) is not None for name in SHARES) != 1:
+            raise ValueError(f"expected one of {', '.join(SHARES)}")
         if self.recover.grow or self.recover.head_epochs:
             raise ValueError("recover takes neither grow nor head_epochs: the model is trained")
         return self
 
     @property
-    def target(self) -> tuple[str, float]:
-        """What is counted, and the share of it that may stay."""
-        if self.keep_macs is not None:
-            return "macs", self.keep_macs
-        return "parameters", float(self.keep_parameters or 0)
+    def share(self) -> float:
+        """The share that may stay, whatever is counted."""
+        return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
 
 class PruneStage(Stage):
@@ -81,8 +84,9 @@ class PruneStage(Stage):
     )
 
     def check(self, config: PruneConfig) -> None:
-        """Raise `UsageError` for an unknown criterion."""
+        """Raise `UsageError` for an unknown criterion or engine."""
         CRITERIA.get(config.criterion)
+        parse_target(config.latency_on)
 
     def run(
         self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context
@@ -93,14 +97,17 @@ class PruneStage(Stage):
         model = load_model(path)
         original = read_layers(model)
         lessons = take_lessons(model, images, config.distil, context)
-        name, share = config.target
-        whole = COSTS[name](original)
+        budget: PruneBudget
+        if config.keep_latency is not None:
+            budget = LatencyBudget(config.latency_on, path, model, images, context)
+        else:
+            budget = CountBudget("macs" if config.keep_macs else "parameters", model)
         rounds: list[dict[str, Any]] = []
         for number in range(1, config.iterations + 1):
             scratch = context.scratch / f"round-{number}"
             scratch.mkdir(exist_ok=True)
-            limit = whole * share ** (number / config.iterations)
-            cut = cut_channels(model, path, config, limit, images, scratch, context)
+            share = config.share ** (number / config.iterations)
+            cut = cut_channels(model, path, config, share, budget, images, scratch, context)
             before = score_model(cut.build(None), images)
             model, state = train_model(
                 cut.build, images, config.recover, scratch, context.progress, lessons=lessons
@@ -108,7 +115,7 @@ class PruneStage(Stage):
             rounds.append(
                 {
                     "removed": len(cut.removed),
-                    "kept": COSTS[name](read_layers(model)) / whole,
+                    "kept": budget.measure(model),
                     "validation_before": before,
                     "validation_after": dict(state.curves[state.best_epoch - 1]),
                 }
@@ -154,7 +161,8 @@ def cut_channels(
     model: Any,
     path: Path,
     config: PruneConfig,
-    limit: float,
+    share: float,
+    budget: PruneBudget,
     images: ImageSet,
     scratch: Path,
     context: Context,
@@ -172,15 +180,20 @@ def cut_channels(
         rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
         pixels, targets = images.pixels[rows], images.targets[rows]
     evidence = collect_evidence(model, graph.layers, pixels, targets, context.progress)
-    removed = choose_channels(
-        graph,
-        score_channels(graph, evidence, config.criterion),
-        limit,
-        cost=COSTS[config.target[0]],
-        scope=config.scope,
-        multiple=config.multiple,
-        least_share=config.least_share,
-    )
+    scores = score_channels(graph, evidence, config.criterion)
+
+    def choose(counted: str, limit: float) -> frozenset[int]:
+        return choose_channels(
+            graph,
+            scores,
+            limit,
+            cost=COSTS[counted],
+            scope=config.scope,
+            multiple=config.multiple,
+            least_share=config.least_share,
+        )
+
+    removed = budget.choose(share, choose, lambda gone: Cut(path, graph, gone).build(None))
     kept.write_text(json.dumps(sorted(removed)))
     return Cut(path, graph, removed)
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "sparsify": ("sparsify:sparsify", "Zero the smallest weights of a trained model."),
     "cluster": ("cluster:cluster", "Let each kernel of a trained model take a few values."),
     "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
+    "equalize": ("equalize:equalize", "Spread weights evenly over channels before int8."),
     "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),

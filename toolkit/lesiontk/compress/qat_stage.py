@@ -78,7 +78,7 @@ class QatStage(Stage):
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=QatConfig,
-        may_follow=("train", "import", "distil", "prune", "sparsify", "cluster"),
+        may_follow=("train", "import", "distil", "prune", "sparsify", "cluster", "equalize"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
     )
 

@@ -1,0 +1,110 @@
+"""Equalization changes weights, not answers; where it cannot be had, it says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.cli.main import cli
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.equalization import choose_scale
+from lesiontk.compress.equalize_stage import equalize_model
+from lesiontk.errors import DataError, UsageError
+from lesiontk.frameworks import import_keras
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import build_model
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import parse_recipe
+from lesiontk.store import Store
+from lesiontk.workflow import train_recipe
+
+from .test_channel_graph import assert_equal_outputs
+from .test_distil_stage import TINY
+
+
+def spread(model: Any, name: str) -> float:
+    """How much wider the widest output channel of a kernel is than the median one."""
+    kernel = model.get_layer(name).get_weights()[0]
+    ranges = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    return float(ranges.max() / np.median(ranges))
+
+
+def build_uneven(ceiling: float | None) -> Any:
+    keras = import_keras()
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(16, 3, name="first")(image)
+    x = keras.layers.ReLU(ceiling)(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    x = keras.layers.ReLU(ceiling)(x)
+    x = keras.layers.Conv2D(8, 1, activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(3, name="logits")(x))
+    kernel, bias = model.get_layer("first").get_weights()
+    uneven = np.geomspace(0.01, 10, 16, dtype=np.float32)
+    bias = np.random.default_rng(0).normal(size=bias.shape)
+    model.get_layer("first").set_weights([kernel * uneven, bias * uneven])
+    return model
+
+
+def test_the_ranges_become_even_and_the_answers_stay() -> None:
+    model = build_uneven(None)
+    before = import_keras().models.clone_model(model)
+    before.set_weights(model.get_weights())
+    assert spread(model, "first") > 20
+    pairs = equalize_model(model)
+    assert pairs == [("first", "depthwise"), ("depthwise", "second"), ("second", "logits")]
+    assert spread(model, "first") < 0.3 * spread(before, "first")
+    assert_equal_outputs(before, model, atol=1e-4)
+
+
+def test_a_bounded_activation_is_left_alone() -> None:
+    model = build_uneven(6.0)
+    assert equalize_model(model) == [("second", "logits")]
+
+
+@pytest.mark.parametrize("name", ["cnn", "vgg16"])
+def test_architectures_with_relu_answer_alike(name: str) -> None:
+    model = fold_batchnorm(build_model(ARCHITECTURES.get(name), image_size=32, classes=7))
+    before = import_keras().models.clone_model(model)
+    before.set_weights(model.get_weights())
+    assert len(equalize_model(model)) >= 3
+    assert_equal_outputs(before, model, atol=1e-4)
+
+
+def test_a_channel_without_weights_is_not_scaled() -> None:
+    scale = choose_scale(np.array([4.0, 0.0, 1.0]), np.array([1.0, 1.0, 0.0]))
+    np.testing.assert_allclose(scale, [2, 1, 1])
+
+
+def test_a_model_of_bounded_activations_is_refused() -> None:
+    keras = import_keras()
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.ReLU(6.0)(keras.layers.Conv2D(4, 3, name="first")(image))
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="second")(x))
+    with pytest.raises(DataError, match="no two layers of the model can be equalized"):
+        equalize_model(model)
+
+
+def test_as_a_step_of_a_recipe_it_changes_no_score(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    document = {**json.loads(json.dumps(TINY)), "compress": [{"equalize": {}}]}
+    made = train_recipe(store, parse_recipe(document))
+    parent = store.parent(made, "model")
+    assert made.facts["equalized"]["pairs"] >= 3
+    ours, theirs = (m.facts["validation"]["balanced_accuracy"] for m in (made, parent))
+    assert ours == pytest.approx(theirs, abs=0.02)
+    assert load_model(made.file(MODEL_FILE)).count_params() > 0
+    command = ["equalize", parent.name, "--json", "--workspace", str(tmp_path)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["model"] == made.name
+    document["compress"] = [{"qat": {}}, {"equalize": {}}]
+    with pytest.raises(UsageError, match="equalize cannot follow qat"):
+        plan_recipe(parse_recipe(document))

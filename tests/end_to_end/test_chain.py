@@ -388,7 +388,7 @@ def test_evaluate_takes_the_threshold_frozen_on_validation_to_other_images(chain
     assert call.code == 0, call.err
     (row,) = (r for r in chain.call.document["rows"] if r["engine"] == name)
     frozen, used = row["operating_point"], call.document["operating_point"]
-    assert frozen["rule"] == "youden"
+    assert frozen["rule"] == "parent_sensitivity"
     for key in ("rule", "threshold", "positive", "validation"):
         assert used[key] == frozen[key]
     assert used["sensitivity"] != frozen["sensitivity"]

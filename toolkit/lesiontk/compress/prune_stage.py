@@ -22,6 +22,7 @@ from lesiontk.compress.channel_budget import (
 )
 from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
 from lesiontk.compress.evidence import collect_evidence
+from lesiontk.compress.held_training import check_recovery
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
@@ -60,8 +61,7 @@ class PruneConfig(StageConfig):
     def _check_target(self) -> PruneConfig:
         if sum(getattr(self, name) is not None for name in SHARES) != 1:
             raise ValueError(f"expected one of {', '.join(SHARES)}")
-        if self.recover.grow or self.recover.head_epochs:
-            raise ValueError("recover takes neither grow nor head_epochs: the model is trained")
+        check_recovery(self.recover)
         return self
 
     @property

@@ -20,6 +20,14 @@ from lesiontk.recipe import BenchRule
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Raw latencies in ms, one a round; what ran the engine, as of `Measurement`."""
+
+    samples_ms: tuple[float, ...]
+    execution: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """Raw latencies in ms, one a round; size and peak memory in bytes; what ran the engine.
 
@@ -48,6 +56,24 @@ def measure_engines(
     engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
 ) -> dict[str, Measurement]:
     """Return engine name -> measurement; `images` uint8 [N, S, S, 3] fits all engines."""
+    timed = time_engines(engines, images, rule, progress)
+    memory = {}
+    with progress.task("measuring memory", len(engines)) as advance:
+        for name, path in engines.items():
+            memory[name] = int(_run_module("lesiontk.bench.memory", str(path)).split()[-1])
+            advance(1)
+    return {
+        name: Measurement(
+            timed[name].samples_ms, path.stat().st_size, memory[name], timed[name].execution
+        )
+        for name, path in engines.items()
+    }
+
+
+def time_engines(
+    engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
+) -> dict[str, Timing]:
+    """Return engine name -> latencies, taken in turns; `images` as for `measure_engines`."""
     with tempfile.TemporaryDirectory() as folder, progress.task("timing", None):
         request, result, array = (Path(folder) / n for n in ("request", "result", "images.npy"))
         np.save(array, images)
@@ -62,19 +88,9 @@ def measure_engines(
         request.write_text(json.dumps(document))
         _run_module("lesiontk.bench.latency", str(request), str(result))
         timed = json.loads(result.read_text())
-    memory = {}
-    with progress.task("measuring memory", len(engines)) as advance:
-        for name, path in engines.items():
-            memory[name] = int(_run_module("lesiontk.bench.memory", str(path)).split()[-1])
-            advance(1)
     return {
-        name: Measurement(
-            tuple(timed["samples"][name]),
-            path.stat().st_size,
-            memory[name],
-            tuple(timed["execution"][name]),
-        )
-        for name, path in engines.items()
+        name: Timing(tuple(timed["samples"][name]), tuple(timed["execution"][name]))
+        for name in engines
     }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from lesiontk.cli.compression import compress, describe_effect, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
-from lesiontk.cli.tables import describe_effect
 
 
 @click.command()
@@ -19,16 +22,11 @@ def cluster(session: Session, model: str, clusters: int | None, overrides: tuple
     Its file compresses better; it is as fast as before. Zeros of a sparse model stay. --set takes
     the technique's own keys, as recover.epochs=5.
     """
-    from lesiontk.workflow import compress_model
+    compress(session, model, "cluster", {"clusters": clusters}, _describe, overrides)
 
-    store = session.open_store()
-    options = {"clusters": clusters}
-    made = compress_model(store, store.resolve(model, "model"), "cluster", options, overrides)
-    facts, scores = made.facts["clustered"], made.facts["validation"]
-    text = (
-        f"{made.name}: {facts['clusters']} values a kernel; "
-        f"{describe_effect(made.facts['effect'])}; validation balanced accuracy "
-        f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['clustered']['clusters']} values a kernel; "
+        f"{describe_effect(facts['effect'])}; {describe_validation(facts)}"
     )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip

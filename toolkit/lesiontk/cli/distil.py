@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lesiontk.cli.compression import compress, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
 
 
@@ -33,19 +34,9 @@ def distil(
 
     --set takes the technique's own keys, as train.epochs=8.
     """
-    from lesiontk.workflow import compress_model
-
-    store = session.open_store()
     options = {
         "teacher": str(teacher.resolve()),
         "temperature": temperature,
         "weight": weight,
     }
-    made = compress_model(store, store.resolve(model, "model"), "distil", options, overrides)
-    scores = made.facts["validation"]
-    text = (
-        f"{made.name}: validation balanced accuracy {scores['balanced_accuracy']:.3f} "
-        f"(n = {scores['n']})"
-    )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip
+    compress(session, model, "distil", options, describe_validation, overrides)

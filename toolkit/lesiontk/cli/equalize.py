@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from lesiontk.cli.compression import compress
 from lesiontk.cli.session import Session, command_options
 
 
@@ -16,14 +20,12 @@ def equalize(session: Session, model: str) -> None:
     It answers as before; its int8 engines may lose less. Only layers with ReLU, pooling or padding
     between them can be equalized (cross-layer equalization).
     """
-    from lesiontk.workflow import compress_model
+    compress(session, model, "equalize", {}, _describe)
 
-    store = session.open_store()
-    made = compress_model(store, store.resolve(model, "model"), "equalize", {})
-    facts = made.facts["equalized"]
-    text = (
-        f"{made.name}: {facts['pairs']} pairs of layers equalized; its answers differ by at most "
-        f"{facts['greatest_difference']:.1e}"
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    equalized = facts["equalized"]
+    return (
+        f"{equalized['pairs']} pairs of layers equalized; its answers differ by at most "
+        f"{equalized['greatest_difference']:.1e}"
     )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip

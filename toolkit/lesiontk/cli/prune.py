@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from lesiontk.cli.compression import compress, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
 
 
@@ -31,9 +35,6 @@ def prune(
     What is left is a smaller network, faster on any device. --set takes the technique's own keys,
     as recover.epochs=8 or multiple=16.
     """
-    from lesiontk.workflow import compress_model
-
-    store = session.open_store()
     options = {
         "keep_macs": keep_macs,
         "keep_parameters": keep_parameters,
@@ -41,13 +42,14 @@ def prune(
         "criterion": criterion,
         "iterations": iterations,
     }
-    made = compress_model(store, store.resolve(model, "model"), "prune", options, overrides)
-    facts, scores = made.facts["pruned"], made.facts["validation"]
-    before, after = facts["macs"]
-    text = (
-        f"{made.name}: {after / before:.1%} of {before / 1e6:,.0f} million MACs and "
-        f"{facts['parameters'][1] / facts['parameters'][0]:.1%} of the parameters are left; "
-        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+    compress(session, model, "prune", options, _describe, overrides)
+
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    pruned = facts["pruned"]
+    before, after = pruned["macs"]
+    return (
+        f"{after / before:.1%} of {before / 1e6:,.0f} million MACs and "
+        f"{pruned['parameters'][1] / pruned['parameters'][0]:.1%} of the parameters are left; "
+        f"{describe_validation(facts)}"
     )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from lesiontk.cli.compression import compress
 from lesiontk.cli.session import Session, command_options, set_option
 
 
@@ -26,15 +30,13 @@ def qat(
     tflite rounds as TFLite and ONNX Runtime do, tensorrt as TensorRT does. --set takes the
     technique's own keys, as train.learning_rate=0.0001.
     """
-    from lesiontk.workflow import compress_model
-
-    store = session.open_store()
     changes = [*overrides, *([] if epochs is None else [f"train.epochs={epochs}"])]
-    made = compress_model(store, store.resolve(model, "model"), "qat", {"scheme": scheme}, changes)
-    before, scores = made.facts["qat"]["validation_before"], made.facts["validation"]
-    text = (
-        f"{made.name}: validation balanced accuracy {before['balanced_accuracy']:.3f} rounded "
-        f"before, {scores['balanced_accuracy']:.3f} after (n = {scores['n']})"
+    compress(session, model, "qat", {"scheme": scheme}, _describe, changes)
+
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    before, after = facts["qat"]["validation_before"], facts["validation"]
+    return (
+        f"validation balanced accuracy {before['balanced_accuracy']:.3f} rounded before, "
+        f"{after['balanced_accuracy']:.3f} after (n = {after['n']})"
     )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip

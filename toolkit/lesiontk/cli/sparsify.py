@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from lesiontk.cli.compression import compress, describe_effect, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
-from lesiontk.cli.tables import describe_effect
 
 
 @click.command()
@@ -26,16 +29,13 @@ def sparsify(
     The network keeps its shape: its file compresses better, and dense kernels are as fast as
     before. `lesiontk prune` removes work. --set takes the technique's own keys, as rounds=5.
     """
-    from lesiontk.workflow import compress_model
-
-    store = session.open_store()
     options = {"sparsity": sparsity, "pattern": pattern}
-    made = compress_model(store, store.resolve(model, "model"), "sparsify", options, overrides)
-    facts, scores = made.facts["sparsified"], made.facts["validation"]
-    text = (
-        f"{made.name}: {facts['sparsity']:.1%} of the weights are zero ({facts['pattern']}); "
-        f"{describe_effect(made.facts['effect'])}; validation balanced accuracy "
-        f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+    compress(session, model, "sparsify", options, _describe, overrides)
+
+
+def _describe(facts: Mapping[str, Any]) -> str:
+    sparse = facts["sparsified"]
+    return (
+        f"{sparse['sparsity']:.1%} of the weights are zero ({sparse['pattern']}); "
+        f"{describe_effect(facts['effect'])}; {describe_validation(facts)}"
     )
-    session.emit({"model": made.name, "path": str(made.path), **made.facts},
-                 lambda: click.echo(text))  # fmt: skip

@@ -41,16 +41,6 @@ def format_bytes(size: float) -> str:
     return f"{size:.2f} GB"
 
 
-def describe_effect(effect: Mapping[str, Any]) -> str:
-    """Return what a compression changed on a device, beside the model it was made of."""
-    before, after = effect["before"], effect["after"]
-    return (
-        f"as {effect['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
-        f"{format_bytes(before['deflated_bytes'])}), {after['median_ms']:.2f} ms (before "
-        f"{before['median_ms']:.2f} ms, n = {effect['n']})"
-    )
-
-
 def print_evaluation(document: Mapping[str, Any]) -> None:
     """Print an evaluation: the metrics, the operating point, the confusion matrix."""
     value = f"value ({document['confidence']:.0%} interval)"

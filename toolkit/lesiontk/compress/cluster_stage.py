@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model
-from lesiontk.compress.held_training import (
-    check_recovery,
-    keep_arrays,
-    read_kernels,
-    train_held,
-    write_held,
-)
-from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.kernel_structure import KernelStructure, list_held
-from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.held_training import HeldTraining, check_recovery, keep_arrays
+from lesiontk.compress.kernel_structure import KernelStructure
+from lesiontk.compress.lessons_of_parent import DistilRule
 from lesiontk.compress.weight_clusters import cluster_weights
-from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -58,13 +48,8 @@ class ClusterStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: ClusterConfig, context: Context
     ) -> StageOutput:
-        started = time.perf_counter()
-        images = open_images(parents["images"])
-        path = parents["model"].file(MODEL_FILE)
-        model = load_model(path)
-        names = list_held(read_layers(model))
-        lessons = take_lessons(model, images, config.distil, context)
-        kernels = read_kernels(model, names)
+        held = HeldTraining(parents, config.distil, context)
+        kernels = held.kernels
         ties = keep_arrays(
             context.scratch / "ties.npz",
             lambda: {n: cluster_weights(kernel, config.clusters) for n, kernel in kernels.items()},
@@ -73,11 +58,5 @@ class ClusterStage(Stage):
             name: KernelStructure(kept=kernel != 0, ties=ties[name])
             for name, kernel in kernels.items()
         }
-        model, state = train_held(
-            path, structures, images, config.recover, context.scratch, context, lessons
-        )
-        earlier = {n: f for n, f in parents["model"].facts.items() if n == "sparsified"}
-        facts = {"clustered": {"clusters": config.clusters}, **earlier}
-        return write_held(
-            model, names, state, parents, images, context, started=started, facts=facts
-        )
+        held.train(structures, config.recover, context.scratch)
+        return held.write({"clustered": {"clusters": config.clusters}})

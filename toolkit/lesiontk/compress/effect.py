@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.keras_backend import read_spec
-from lesiontk.bench.measure import Measurement, measure_engines
+from lesiontk.bench.measure import time_engines
 from lesiontk.data.images import ImageSet
 from lesiontk.recipe import BenchRule
 from lesiontk.records import EngineSpec
@@ -29,8 +31,9 @@ def deflated_bytes(path: Path) -> int:
 def make_engine(source: Path, spec: EngineSpec, target: str, images: ImageSet, out: Path) -> Path:
     """Return the engine of a ``.keras`` file, to be weighed and timed and not to be used.
 
-    It is calibrated on a few training images, without a verification.
+    It is calibrated on a few training images, without a verification. The folder `out` is made.
     """
+    out.mkdir(exist_ok=True)
     name, precision = parse_target(target)
     backend = BACKENDS.get(name)()
     info = backend.info.precisions[precision]
@@ -44,23 +47,11 @@ def make_engine(source: Path, spec: EngineSpec, target: str, images: ImageSet, o
     return out / backend.convert(source, precision, described, plan, out).file
 
 
-def measure_models(
-    models: Mapping[str, Path],
-    spec: EngineSpec,
-    target: str,
-    images: ImageSet,
-    folder: Path,
-    context: Context,
-) -> dict[str, tuple[Path, Measurement]]:
-    """Return name -> engine file and measurement of ``.keras`` files, timed in turns."""
-    files = {}
-    for name, source in models.items():
-        out = folder / f"engine-{name}"
-        out.mkdir(exist_ok=True)
-        files[name] = make_engine(source, spec, target, images, out)
+def time_files(engines: Mapping[str, Path], images: ImageSet, context: Context) -> dict[str, float]:
+    """Return name -> median latency in ms of one image on one thread, of engines timed in turns."""
     pixels = images.pixels[images.draw_stratified("validation", TIMED_IMAGES, seed=0)]
-    measured = measure_engines(files, pixels, BenchRule(), context.progress)
-    return {name: (files[name], measured[name]) for name in models}
+    timed = time_engines(engines, pixels, BenchRule(), context.progress)
+    return {name: float(np.median(timing.samples_ms)) for name, timing in timed.items()}
 
 
 def measure_effect(before: Path, after: Path, images: ImageSet, context: Context) -> dict[str, Any]:
@@ -68,8 +59,12 @@ def measure_effect(before: Path, after: Path, images: ImageSet, context: Context
 
     Latency is that of one image on one thread, in turns; the median of ``n`` rounds, in ms.
     """
-    models = {"before": before, "after": after}
-    found = measure_models(models, read_spec(before), TARGET, images, context.scratch, context)
+    spec = read_spec(before)
+    engines = {
+        name: make_engine(source, spec, TARGET, images, context.scratch / f"engine-{name}")
+        for name, source in {"before": before, "after": after}.items()
+    }
+    medians = time_files(engines, images, context)
     return {
         "engine": TARGET,
         "n": BenchRule().rounds,
@@ -77,8 +72,8 @@ def measure_effect(before: Path, after: Path, images: ImageSet, context: Context
             name: {
                 "size_bytes": path.stat().st_size,
                 "deflated_bytes": deflated_bytes(path),
-                "median_ms": measured.latency_json()["median"],
+                "median_ms": round(medians[name], 4),
             }
-            for name, (path, measured) in found.items()
+            for name, path in engines.items()
         },
     }

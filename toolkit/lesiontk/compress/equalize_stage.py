@@ -7,16 +7,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model, save_model
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.equalization import equalize, find_pairs
 from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_structure import structure_facts
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.train.loop import predict_probabilities, score_model
-from lesiontk.train.outcome import describe_model
+from lesiontk.train.loop import predict_probabilities
+from lesiontk.train.outcome import write_untrained
 
 HOMOGENEOUS = ("linear", "relu")
 TOLERANCE = 1e-3
@@ -57,22 +58,16 @@ class EqualizeStage(Stage):
                 f"the equalized model differs by {difference:.2g} from its parent on validation; "
                 f"expected at most {TOLERANCE}. Leave equalize out for this model."
             )
-        spec, facts = describe_model(model, images, parents["images"], context)
-        save_model(model, spec, context.directory / MODEL_FILE)
-        kept = {n: f for n, f in parents["model"].facts.items() if n == "sparsified"}
-        return StageOutput(
-            {
-                **facts,
+        return write_untrained(
+            model,
+            images,
+            parents["images"],
+            context,
+            facts={
                 "architecture": str(parents["model"].facts["architecture"]),
-                "epochs": 0,
-                "best_epoch": 0,
-                "validation": {
-                    "n": len(images.indices("validation")),
-                    **score_model(model, images),
-                },
                 "equalized": {"pairs": len(pairs), "greatest_difference": difference},
-                **kept,
-            }
+                **structure_facts(parents["model"].facts),
+            },
         )
 
 

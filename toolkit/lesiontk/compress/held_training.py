@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,21 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.effect import measure_effect
-from lesiontk.compress.keras_layers import HEAD
-from lesiontk.compress.kernel_structure import KernelStructure, count_structure, make_holder
-from lesiontk.data.images import ImageSet, write_rows
+from lesiontk.compress.keras_layers import config_today, read_layers
+from lesiontk.compress.kernel_structure import (
+    KernelStructure,
+    count_structure,
+    list_held,
+    make_holder,
+    structure_facts,
+)
+from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.data.images import open_images, write_rows
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
-from lesiontk.train.lessons import Lessons
 from lesiontk.train.loop import train_model
 from lesiontk.train.outcome import write_outcome
 
@@ -53,18 +60,77 @@ def keep_arrays(file: Path, make: Callable[[], Arrays]) -> Arrays:
         return dict(arrays)
 
 
-def hold_kernels(model: Any, structures: Structures) -> Any:
-    """Return a copy of the model whose kernels have these structures and keep them in training.
+class HeldTraining:
+    """A model whose kernels get a structure and are trained under it: what the stages share.
 
-    Its layers compute as Keras' global policy says, the head in float32.
+    `model` is the parent's, and after `train` the trained one; `names` are the layers that are
+    held.
     """
+
+    def __init__(
+        self, parents: Mapping[str, Artefact], distil: DistilRule | None, context: Context
+    ) -> None:
+        self._started = time.perf_counter()
+        self._parents, self._context = parents, context
+        self._images = open_images(parents["images"])
+        self.model = load_model(parents["model"].file(MODEL_FILE))
+        self.names = list_held(read_layers(self.model))
+        self._lessons = take_lessons(self.model, self._images, distil, context)
+        self._state: TrainingState | None = None
+
+    @property
+    def kernels(self) -> dict[str, NDArray[np.float32]]:
+        """Layer -> its kernel as it is now."""
+        return read_kernels(self.model, self.names)
+
+    def train(self, structures: Structures, section: TrainSection, scratch: Path) -> None:
+        """Train the model under the structures; `scratch` has the checkpoints."""
+        held, self._state = train_model(
+            lambda size: hold_kernels(self.model, structures),
+            self._images,
+            section,
+            scratch,
+            self._context.progress,
+            lessons=self._lessons,
+        )
+        for layer in self.model.layers:
+            weights = held.get_layer(layer.name).get_weights()
+            if layer.name in structures:
+                weights[0] = structures[layer.name].apply(weights[0])  # an average rounds
+            if weights:
+                layer.set_weights(weights)
+
+    def write(self, facts: Mapping[str, Any]) -> StageOutput:
+        """Write the model, a row for each kernel, and what their structure changes on a device."""
+        if self._state is None:
+            raise RuntimeError("the model was not trained")
+        context, parent = self._context, self._parents["model"]
+        rows = count_structure(self.kernels)
+        write_rows(context.directory / KERNELS, rows, tuple(rows[0]))
+        outcome = write_outcome(
+            self.model,
+            self._state,
+            self._images,
+            self._parents["images"],
+            context,
+            started=self._started,
+            facts={
+                "architecture": str(parent.facts["architecture"]),
+                **structure_facts(parent.facts),
+                **facts,
+            },
+        )
+        before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
+        effect = measure_effect(before, after, self._images, context)
+        return replace(outcome, facts={**outcome.facts, "effect": effect})
+
+
+def hold_kernels(model: Any, structures: Structures) -> Any:
+    """Return a copy of the model whose kernels have these structures and keep them in training."""
     tf, keras = import_tensorflow(), import_keras()
 
     def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name not in HEAD:
-            config.pop("dtype", None)  # the policy of today, which training may have set
-        ours = type(layer).from_config(config)
+        ours = type(layer).from_config(config_today(layer))
         if layer.name in structures:
             ours.kernel_constraint = make_holder(tf, structures[layer.name])
         return ours
@@ -77,59 +143,3 @@ def hold_kernels(model: Any, structures: Structures) -> Any:
         if weights:
             held.get_layer(layer.name).set_weights(weights)
     return held
-
-
-def train_held(
-    source: Path,
-    structures: Structures,
-    images: ImageSet,
-    section: TrainSection,
-    scratch: Path,
-    context: Context,
-    lessons: Lessons | None,
-) -> tuple[Any, TrainingState]:
-    """Train the model at `source` under the structures; returns it as a plain model."""
-    held, state = train_model(
-        lambda size: hold_kernels(load_model(source), structures),
-        images,
-        section,
-        scratch,
-        context.progress,
-        lessons=lessons,
-    )
-    model = load_model(source)
-    for layer in model.layers:
-        weights = held.get_layer(layer.name).get_weights()
-        if layer.name in structures:
-            weights[0] = structures[layer.name].apply(weights[0])  # an average rounds
-        if weights:
-            layer.set_weights(weights)
-    return model, state
-
-
-def write_held(
-    model: Any,
-    names: tuple[str, ...],
-    state: TrainingState,
-    parents: Mapping[str, Artefact],
-    images: ImageSet,
-    context: Context,
-    *,
-    started: float,
-    facts: Mapping[str, Any],
-) -> StageOutput:
-    """Write the model, a row for each kernel `names`, and what their structure changes."""
-    rows = count_structure(read_kernels(model, names))
-    write_rows(context.directory / KERNELS, rows, tuple(rows[0]))
-    outcome = write_outcome(
-        model,
-        state,
-        images,
-        parents["images"],
-        context,
-        started=started,
-        facts={"architecture": str(parents["model"].facts["architecture"]), **facts},
-    )
-    before, after = parents["model"].file(MODEL_FILE), context.directory / MODEL_FILE
-    effect = measure_effect(before, after, images, context)
-    return replace(outcome, facts={**outcome.facts, "effect": effect})

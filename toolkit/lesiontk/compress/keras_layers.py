@@ -62,19 +62,26 @@ def _describe(node: Any) -> Layer:
     )
 
 
+def config_today(layer: Any) -> dict[str, Any]:
+    """Return the config of a layer that is to compute as Keras' global policy says today.
+
+    Training may have set mixed precision since the model was loaded; the head stays in float32.
+    """
+    config = dict(layer.get_config())
+    if layer.name not in HEAD:
+        config.pop("dtype", None)
+    return config
+
+
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
     """Return a physically smaller model: the same layers without these channels.
-
-    Its layers compute as Keras' global policy says, the head in float32.
 
     Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
     """
     narrowed = {layer.name: layer for layer in graph.narrow(removed)}
 
     def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name not in HEAD:
-            config.pop("dtype", None)  # the policy of today, which training may have set
+        config = config_today(layer)
         channels = narrowed[layer.name].channels
         for key in ("filters", "units"):
             if key in config:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lesiontk.backends.keras_backend import read_spec
 from lesiontk.compress.channel_budget import COSTS
-from lesiontk.compress.effect import measure_models
+from lesiontk.compress.effect import make_engine, time_files
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
@@ -54,8 +54,10 @@ class LatencyBudget(PruneBudget):
     def __init__(
         self, target: str, original: Path, model: Any, images: ImageSet, context: Context
     ) -> None:
-        self.target, self.original, self.images, self.context = target, original, images, context
+        self.target, self.images, self.context = target, images, context
+        self.spec = read_spec(original)
         self.macs = COSTS["macs"](read_layers(model))
+        self.original = self._convert(original, "engine-original")
 
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         found: dict[float, Removed] = {}
@@ -67,14 +69,18 @@ class LatencyBudget(PruneBudget):
         return found[find_share(measure, share)]
 
     def measure(self, model: Any) -> float:
-        folder = self.context.scratch
-        candidate = folder / "candidate.keras"
+        candidate = self.context.scratch / "candidate.keras"
         model.save(str(candidate))
-        models = {"original": self.original, "candidate": candidate}
-        spec = read_spec(self.original)
-        found = measure_models(models, spec, self.target, self.images, folder, self.context)
-        medians = {n: measured.latency_json()["median"] for n, (_, measured) in found.items()}
+        engines = {
+            "original": self.original,
+            "candidate": self._convert(candidate, "engine-candidate"),
+        }
+        medians = time_files(engines, self.images, self.context)
         return medians["candidate"] / medians["original"]
+
+    def _convert(self, source: Path, folder: str) -> Path:
+        out = self.context.scratch / folder
+        return make_engine(source, self.spec, self.target, self.images, out)
 
 
 def find_share(measure: Callable[[float], float], wanted: float, tries: int = TRIES) -> float:

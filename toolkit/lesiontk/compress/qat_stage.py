@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from lesiontk.compress.kernel_structure import (
     find_ties,
     find_zeros,
     list_held,
+    structure_facts,
 )
 from lesiontk.compress.layers import Layer
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
@@ -39,8 +40,6 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
-STRUCTURED = ("sparsified", "clustered")
-"""What a model's facts say of kernels whose structure is kept."""
 AWARE = "aware_validation.npy"
 """What the model with its rounding says of the validation images, float32 [n, C]."""
 
@@ -93,7 +92,8 @@ class QatStage(Stage):
         layers = read_layers(folded)
         path = context.scratch / MODEL_FILE
         folded.save(str(path))
-        structures = find_structures(folded, layers, parents["model"].facts)
+        kept = structure_facts(parents["model"].facts)
+        structures = find_structures(folded, layers, kept)
         ranges = begin_ranges(folded, layers, images, config, context.scratch)
 
         def build(size: int | None) -> Any:
@@ -120,21 +120,21 @@ class QatStage(Stage):
                 "qat": {
                     "scheme": config.scheme,
                     "rounded_tensors": len(learned),
-                    "keeps": [name for name in STRUCTURED if name in parents["model"].facts],
+                    "keeps": list(kept),
                     "validation_before": before,
                 },
-                **{n: f for n, f in parents["model"].facts.items() if n in STRUCTURED},
+                **kept,
             },
         )
 
 
 def find_structures(
-    model: Any, layers: tuple[Layer, ...], facts: Mapping[str, Any]
+    model: Any, layers: tuple[Layer, ...], kept: Collection[str]
 ) -> dict[str, KernelStructure]:
     """Return layer -> what its kernel keeps, of a model that was made sparse or clustered."""
-    if not any(name in facts for name in STRUCTURED):
+    if not kept:
         return {}
-    find = find_ties if "clustered" in facts else find_zeros
+    find = find_ties if "clustered" in kept else find_zeros
     return {name: find(kernel) for name, kernel in read_kernels(model, list_held(layers)).items()}
 
 

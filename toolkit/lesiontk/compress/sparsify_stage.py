@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model
-from lesiontk.compress.held_training import (
-    Arrays,
-    check_recovery,
-    keep_arrays,
-    read_kernels,
-    train_held,
-    write_held,
-)
-from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.kernel_structure import KernelStructure, list_held
-from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.held_training import Arrays, HeldTraining, check_recovery, keep_arrays
+from lesiontk.compress.kernel_structure import KernelStructure
+from lesiontk.compress.lessons_of_parent import DistilRule
 from lesiontk.compress.magnitude import Pattern, choose_kept, plan_sparsity
-from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -67,37 +56,23 @@ class SparsifyStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
-        started = time.perf_counter()
-        images = open_images(parents["images"])
-        path = parents["model"].file(MODEL_FILE)
-        model = load_model(path)
-        names = list_held(read_layers(model))
-        lessons = take_lessons(model, images, config.distil, context)
+        held = HeldTraining(parents, config.distil, context)
         # The pattern 2:4 has no less of itself: it comes in one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds
         for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
             scratch = context.scratch if number == rounds else context.scratch / f"round-{number}"
             scratch.mkdir(exist_ok=True)
-            choose = partial(choose_zeros, read_kernels(model, names), sparsity, config)
+            choose = partial(choose_zeros, held.kernels, sparsity, config)
             kept = keep_arrays(scratch / "kept.npz", choose)
             section = config.recover
             if number < rounds:
                 section = section.model_copy(update={"epochs": config.ramp_epochs})
             structures = {name: KernelStructure(kept=mask) for name, mask in kept.items()}
-            model, state = train_held(path, structures, images, section, scratch, context, lessons)
-            path = scratch / MODEL_FILE
-            model.save(str(path))
-        kernels = read_kernels(model, names)
-        zeros = sum(int((kernel == 0).sum()) for kernel in kernels.values())
-        facts = {
-            "sparsified": {
-                "pattern": config.pattern,
-                "sparsity": zeros / sum(kernel.size for kernel in kernels.values()),
-            }
-        }
-        return write_held(
-            model, names, state, parents, images, context, started=started, facts=facts
-        )
+            held.train(structures, section, scratch)
+        kernels = held.kernels.values()
+        zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+        sparsity = zeros / sum(kernel.size for kernel in kernels)
+        return held.write({"sparsified": {"pattern": config.pattern, "sparsity": sparsity}})
 
 
 def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Arrays:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from lesiontk.backends.keras_backend import MODEL_FILE, save_model
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.evaluate.golden_images import golden_images
@@ -15,8 +14,7 @@ from lesiontk.models.imported_model import import_model
 from lesiontk.recipe import ImportedSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
-from lesiontk.train.loop import score_model
-from lesiontk.train.outcome import describe_model
+from lesiontk.train.outcome import write_untrained
 
 
 class ImportStage(Stage):
@@ -55,22 +53,18 @@ class ImportStage(Stage):
             images.labels,
             golden_images(images.preprocessing.image_size),
         )
-        with context.progress.task("scoring on validation", None):
-            scores = score_model(imported.model, images)
-        spec, facts = describe_model(imported.model, images, parents["images"], context)
-        save_model(imported.model, spec, context.directory / MODEL_FILE)
-        return StageOutput(
-            {
-                **facts,
+        return write_untrained(
+            imported.model,
+            images,
+            parents["images"],
+            context,
+            facts={
                 "architecture": "imported",
-                "epochs": 0,
-                "best_epoch": 0,
-                "validation": {"n": len(images.indices("validation")), **scores},
                 "imported": {
                     "file": Path(config.file).name,
                     "layers": imported.layers,
                     "left_out": list(imported.left_out),
                     "greatest_difference": imported.greatest_difference,
                 },
-            }
+            },
         )

@@ -15,6 +15,7 @@ from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import plot_curves
+from lesiontk.train.loop import score_model
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
 
@@ -56,6 +57,30 @@ def write_outcome(
         },
         auxiliary=("tensorboard", "curves.png"),
         earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
+    )
+
+
+def write_untrained(
+    model: Any,
+    images: ImageSet,
+    source: Artefact,
+    context: Context,
+    *,
+    facts: Mapping[str, Any],
+) -> StageOutput:
+    """Write a model that was not trained here into ``context.directory``, as `write_outcome`."""
+    with context.progress.task("scoring on validation", None):
+        scores = score_model(model, images)
+    spec, described = describe_model(model, images, source, context)
+    save_model(model, spec, context.directory / MODEL_FILE)
+    return StageOutput(
+        {
+            **described,
+            "epochs": 0,
+            "best_epoch": 0,
+            "validation": {"n": len(images.indices("validation")), **scores},
+            **facts,
+        }
     )
 
 

@@ -1,0 +1,46 @@
+"""What the commands of single compressions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+
+from lesiontk.cli.session import Session
+from lesiontk.cli.tables import format_bytes
+
+
+def compress(
+    session: Session,
+    model: str,
+    technique: str,
+    options: Mapping[str, Any],
+    describe: Callable[[Mapping[str, Any]], str],
+    overrides: Iterable[str] = (),
+) -> None:
+    """Apply a compression to the model of this name and say, by its facts, what came of it."""
+    from lesiontk.workflow import compress_model
+
+    store = session.open_store()
+    made = compress_model(store, store.resolve(model, "model"), technique, options, overrides)
+    session.emit(
+        {"model": made.name, "path": str(made.path), **made.facts},
+        lambda: click.echo(f"{made.name}: {describe(made.facts)}"),
+    )
+
+
+def describe_validation(facts: Mapping[str, Any]) -> str:
+    """Return how good the model is on validation."""
+    scores = facts["validation"]
+    return f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+
+
+def describe_effect(effect: Mapping[str, Any]) -> str:
+    """Return what a compression changed on a device, beside the model it was made of."""
+    before, after = effect["before"], effect["after"]
+    return (
+        f"as {effect['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
+        f"{format_bytes(before['deflated_bytes'])}), {after['median_ms']:.2f} ms (before "
+        f"{before['median_ms']:.2f} ms, n = {effect['n']})"
+    )

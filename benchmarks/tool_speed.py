@@ -3,11 +3,12 @@
     python benchmarks/tool_speed.py [--architecture resnet152v2] [--image-size 224] [--images 128]
 
 The plain way is what a user writes: TensorFlow's converter with a representative dataset, tf2onnx
-from Keras, ONNX Runtime's quantize_static, each with its defaults for int8 (but that the last keeps
-eight images' results at a time, for else it takes more than 24 GB). Ours is
+from Keras, ONNX Runtime's quantize_static, each with its defaults for int8, but that each has a
+process of its own and the last keeps eight images' results at a time: for ResNet152V2 at 224 px the
+first two in one process, and the last by default, take more than 24 GB. Ours is
 `lesiontk quantize --int8`, which verifies every engine and measures every layer besides. Both start
-from the same trained model (random weights: the time does not depend on them), with the same images
-for calibration, each in a process of its own, in turns. Writes results/tool_speed.md and .json.
+from the same trained model (random weights: the time does not depend on them), with as many images
+for calibration, in turns. Writes results/tool_speed.md and .json.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.bench.machine import describe_machine
@@ -57,8 +59,8 @@ def cli(
         workspace = prepare(Path(folder), architecture, image_size)
         runs: list[dict[str, Any]] = []
         for number in range(rounds):
-            for way, command in commands(Path(folder), workspace, images, number).items():
-                runs.append({"way": way, **measure(command)})
+            for way, processes in commands(Path(folder), workspace, images, number).items():
+                runs.append({"way": way, **measure(processes)})
                 click.echo(f"{way}: {runs[-1]}")
     document = {
         "architecture": architecture,
@@ -85,39 +87,70 @@ def prepare(folder: Path, architecture: str, image_size: int) -> Path:
     return workspace
 
 
-def commands(folder: Path, workspace: Path, images: int, number: int) -> dict[str, list[str]]:
-    """Return the two ways, each in a fresh copy so that nothing is reused."""
+def commands(folder: Path, workspace: Path, images: int, number: int) -> dict[str, list[list[str]]]:
+    """Return the processes of the two ways, each in a fresh copy so that nothing is reused."""
     copy = folder / f"workspace-{number}"
     subprocess.run(["cp", "-r", str(workspace), str(copy)], check=True)
     settings = [word for item in LOOSE for word in ("--set", item)]
     ours = [sys.executable, "-m", "lesiontk", "quantize", "--int8", "--workspace", str(copy)]
-    plain = [sys.executable, str(Path(__file__)), "plain", str(workspace), str(images)]
+    plain = [sys.executable, str(Path(__file__)), "plain"]
+    given = [str(workspace), str(images), str(folder / f"plain-{number}")]
     return {
-        "plain": [*plain, str(folder / f"plain-{number}")],
-        "lesiontk": [*ours, "--set", f"calibration.images={images}", *settings],
+        "plain": [[*plain, step, *given] for step in PLAIN],
+        "lesiontk": [[*ours, "--set", f"calibration.images={images}", *settings]],
     }
 
 
-def measure(command: list[str]) -> dict[str, float]:
-    """Return seconds and the peak memory, in bytes, of the largest process of a command."""
-    process_start = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise click.ClickException(f"{' '.join(command[:4])} failed")
-    return {
-        "seconds": time.perf_counter() - process_start,
-        "peak_memory_bytes": usage.ru_maxrss * 1024,
-    }
+def measure(processes: list[list[str]]) -> dict[str, float]:
+    """Return the seconds of all processes and the peak memory, in bytes, of the largest."""
+    started = time.perf_counter()
+    peaks = []
+    for command in processes:
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            raise click.ClickException(f"{' '.join(command[:4])} failed")
+        peaks.append(usage.ru_maxrss * 1024)
+    return {"seconds": time.perf_counter() - started, "peak_memory_bytes": max(peaks)}
 
 
 @cli.command()
+@click.argument("step")
 @click.argument("workspace", type=click.Path(path_type=Path))
 @click.argument("images", type=int)
 @click.argument("out", type=click.Path(path_type=Path))
-def plain(workspace: Path, images: int, out: Path) -> None:
-    """Quantize as the tools' own pages show it."""
+def plain(step: str, workspace: Path, images: int, out: Path) -> None:
+    """Do one step of quantizing as the tools' own pages show it."""
+    out.mkdir(exist_ok=True)
+    artefact = Store(workspace).resolve("latest", "model")
+    prepared = open_images(Store(workspace).parent(artefact, "images"))
+    pixels = prepared.pixels[prepared.indices("train")[:images]].astype(np.float32)
+    PLAIN[step](artefact.file("model.keras"), pixels, out)
+
+
+def quantize_tflite(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
+    """TensorFlow's converter with a representative dataset."""
+    tf = import_tensorflow()
+    converter = tf.lite.TFLiteConverter.from_keras_model(load_model(source))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in pixels)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.uint8
+    (out / "int8.tflite").write_bytes(converter.convert())
+
+
+def export_onnx(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
+    """tf2onnx from Keras."""
+    tf = import_tensorflow()
     import tf2onnx
+
+    signature = [tf.TensorSpec([1, *pixels.shape[1:]], tf.float32, name="image")]
+    file = str(out / "float.onnx")
+    tf2onnx.convert.from_keras(load_model(source), signature, opset=17, output_path=file)
+
+
+def quantize_onnx(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
+    """ONNX Runtime's quantize_static."""
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -125,23 +158,6 @@ def plain(workspace: Path, images: int, out: Path) -> None:
         quantize_static,
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    tf = import_tensorflow()
-    out.mkdir()
-    artefact = Store(workspace).resolve("latest", "model")
-    model = load_model(artefact.file("model.keras"))
-    prepared = open_images(Store(workspace).parent(artefact, "images"))
-    pixels = prepared.pixels[prepared.indices("train")[:images]].astype(np.float32)
-
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in pixels)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8
-    (out / "int8.tflite").write_bytes(converter.convert())
-
-    signature = [tf.TensorSpec([1, *pixels.shape[1:]], tf.float32, name="image")]
-    tf2onnx.convert.from_keras(model, signature, opset=17, output_path=str(out / "float.onnx"))
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -160,10 +176,17 @@ def plain(workspace: Path, images: int, out: Path) -> None:
         per_channel=True,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QInt8,
-        # Without it every intermediate result of every image is kept until the last: with 128
-        # images of 224 px through ResNet152V2 that was more than 24 GB, and the process was killed.
+        # Without it every intermediate result of every image is kept until the last.
         extra_options={"CalibMaxIntermediateOutputs": 8},
     )
+
+
+PLAIN = {
+    "quantize_tflite": quantize_tflite,
+    "export_onnx": export_onnx,
+    "quantize_onnx": quantize_onnx,
+}
+"""The steps of the plain way, in their order."""
 
 
 def render(document: dict[str, Any]) -> str:

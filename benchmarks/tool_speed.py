@@ -3,9 +3,8 @@
     python benchmarks/tool_speed.py [--architecture resnet152v2] [--image-size 224] [--images 128]
 
 The plain way is what a user writes: TensorFlow's converter with a representative dataset, tf2onnx
-from Keras, ONNX Runtime's quantize_static, each with its defaults for int8, but that each has a
-process of its own and the last keeps eight images' results at a time: for ResNet152V2 at 224 px the
-first two in one process, and the last by default, take more than 24 GB. Ours is
+from Keras, ONNX Runtime's quantize_static, each with its defaults for int8 and in a process of its
+own, for with ResNet152V2 at 224 px the first two take more than 24 GB in one. Ours is
 `lesiontk quantize --int8`, which verifies every engine and measures every layer besides. Both start
 from the same trained model (random weights: the time does not depend on them), with as many images
 for calibration, in turns. Writes results/tool_speed.md and .json.
@@ -176,8 +175,6 @@ def quantize_onnx(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
         per_channel=True,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QInt8,
-        # Without it every intermediate result of every image is kept until the last.
-        extra_options={"CalibMaxIntermediateOutputs": 8},
     )
 
 

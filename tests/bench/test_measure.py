@@ -43,6 +43,7 @@ def test_a_measurement_keeps_its_raw_samples() -> None:
         "size_bytes": 1000,
         "peak_memory_bytes": 2**20,
         "execution": [],
+        "deflated_bytes": 0,
     }
 
 

@@ -71,6 +71,7 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
         "model": make_artefact(
             tmp_path, "model", "b", model, {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},
             parents={"images": {"name": "images-cccccccccccc"}},
+            stage={"name": "train", "version": 1},
         ),
         "images": make_artefact(tmp_path, "images", "c", {}, {"images.csv": "\n".join(table)}),
     }  # fmt: skip

@@ -15,6 +15,7 @@ from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
+from lesiontk.compress.sensitivity_stage import SensitivityConfig
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.inspect_stage import InspectConfig
@@ -25,7 +26,7 @@ from lesiontk.data.tasks import load_task
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle_stage import BundleConfig
 from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
-from lesiontk.evaluate.comparison import compared_metrics
+from lesiontk.evaluate.comparison import THRESHOLD_METRICS, compared_metrics
 from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import Recipe, explain_invalid
@@ -94,8 +95,8 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"images": "images", **finished},
         )
     )
-    told = ("inspection", "split", "images", "calibration", "explanation")
-    rest = [step.name for step in steps if step.name in told]
+    told = ("inspection", "split", "images", "calibration", "sensitivity", "explanation")
+    rest = [step.name for step in steps if step.name.partition(":")[0] in told]
     steps.append(
         Step(
             "report",
@@ -287,6 +288,10 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
                 if model.endswith(":qat"):
                     shared["model"] = model
                 steps[parents["ranges"]] = Step(parents["ranges"], "ranges", RangesConfig(), shared)
+            if backend.info.precisions[precision].mixed:
+                sensitivity = _sensitivity_step(recipe, backend_name, parents)
+                steps[sensitivity.name] = sensitivity
+                parents["sensitivity"] = sensitivity.name
         calibrated = backend.info.precisions[precision].calibrated
         config = ConvertConfig(
             target=target,
@@ -299,6 +304,25 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
     for target in recipe.convert:
         add(target)
     return list(steps.values())
+
+
+def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) -> Step:
+    """Return the step that finds the layers which stay in float, of the engine's own parents."""
+    # Thresholds are refitted on validation: what depends on them is met there by construction.
+    gate = {n: rule for n, rule in recipe.gate.items() if n not in THRESHOLD_METRICS}
+    if not gate:
+        raise UsageError(
+            f"{backend}:mixed needs to know what is good enough: expected a gate such as "
+            "balanced_accuracy: {max_drop: 0.01} in the recipe."
+        )
+    config = SensitivityConfig(
+        backend=backend,
+        quantize=recipe.quantize,
+        rule=recipe.sensitivity,
+        gate=gate,
+        statistics=recipe.evaluate,
+    )
+    return Step(f"sensitivity:{backend}", "sensitivity", config, dict(parents))
 
 
 def _evaluation_step(recipe: Recipe, engine: Step) -> Step:

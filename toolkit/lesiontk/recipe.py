@@ -163,6 +163,14 @@ class QuantizeRule(StageConfig):
     )
 
 
+class SensitivityRule(StageConfig):
+    """How layers are ranked of which the most sensitive stay in float32 (precision ``mixed``)."""
+
+    images: int = Field(
+        64, ge=16, description="validation images on which each layer is quantized alone"
+    )
+
+
 class VerifyRule(StageConfig):
     """How near an engine must be to its parent; measured on validation images.
 
@@ -247,6 +255,7 @@ class Recipe(StageConfig):
         min_length=1,
     )
     quantize: QuantizeRule = QuantizeRule()
+    sensitivity: SensitivityRule = SensitivityRule()
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
     explain: ExplainRule = ExplainRule()

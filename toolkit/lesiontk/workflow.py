@@ -154,6 +154,14 @@ def convert_model(
     return {target: build_step(plan, f"engine:{target}", store, done) for target in targets}
 
 
+def measure_sensitivity(
+    store: Store, model: Artefact, backend: str, overrides: Iterable[str] = ()
+) -> Artefact:
+    """Measure what int8 does to each layer, and find those that stay in float to meet the gate."""
+    plan, done = _continue_from(store, model, [f"{backend}:mixed"], overrides)
+    return build_step(plan, f"sensitivity:{backend}", store, done)
+
+
 def bundle_engines(
     store: Store, engines: Mapping[str, Artefact], devices: Sequence[str]
 ) -> dict[str, Artefact]:

@@ -30,12 +30,13 @@ class PrecisionInfo:
     """Where a precision is derived from: ``model``, or another ``backend:precision``.
 
     `saturates` says that the runtime's 8-bit kernels overflow on some CPUs, so that it takes 7-bit
-    weights when told to.
+    weights when told to. `mixed` says that the layers which int8 harms most stay in float32.
     """
 
     derived_from: str
     calibrated: bool = False
     saturates: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class QuantizationPlan:
 
     Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric (symmetric where
     the runtime knows nothing else), per tensor, ranges measured by `observer` on `images` uint8
-    [N, S, S, 3]. `keep_float` lists the operators that stay in float32, by their name in the source
-    graph. `ranges` are those of the source graph's tensors, by name, where they were measured
+    [N, S, S, 3]. `keep_float` lists the kinds of operators that stay in float32, by their name in
+    the source graph, `float_layers` the single layers, of those that `Backend.list_layers` names.
+    `ranges` are those of the source graph's tensors, by name, where they were measured
     before. With `correct_bias`, biases take back what rounded weights shift on average; with
     `reduce_range`, weights have 7 bits where `PrecisionInfo.saturates` says that it helps.
     """
@@ -70,6 +72,7 @@ class QuantizationPlan:
     images: NDArray[np.uint8]
     observer: str
     keep_float: tuple[str, ...] = ("softmax",)
+    float_layers: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] | None = None
     correct_bias: bool = True
     reduce_range: bool = False
@@ -233,6 +236,13 @@ class Backend(ABC):
         Only where `BackendInfo.reads_tensors` says so.
         """
         raise NotImplementedError(f"{self.info.name} does not read tensors of {path.name}")
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        """Return the layers of a float engine that may each be quantized or not, in their order.
+
+        Only where a precision is `PrecisionInfo.mixed`.
+        """
+        raise NotImplementedError(f"{self.info.name} does not tell the layers of {path.name}")
 
     def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
         """Return readers of a float engine and of one derived from it, with names that agree.

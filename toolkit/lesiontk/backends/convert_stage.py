@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, open_engine, parse_target
-from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
 from lesiontk.backends.keras_backend import MODEL_FILE
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.ranges_stage import read_measured
 from lesiontk.calibration.calibrate_stage import calibration_rows
+from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import GateFailedError
 from lesiontk.evaluate.golden_images import golden_images
@@ -55,6 +56,7 @@ class ConvertStage(Stage):
             "images": "images",
             "calibration": "calibration",
             "ranges": "ranges",
+            "sensitivity": "sensitivity",
         },
         produces="engine",
         config=ConvertConfig,
@@ -77,20 +79,10 @@ class ConvertStage(Stage):
         images = open_images(parents["images"])
         plan = None
         measured = read_measured(parents["ranges"]) if "ranges" in parents else {}
-        learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
         if "calibration" in parents:
-            listed = calibration_rows(parents["calibration"], images)
-            observer = str(parents["calibration"].facts["observer"])
-            ranges = {name: (tensor.low, tensor.high) for name, tensor in measured.items()}
             rule = config.quantize or QuantizeRule()
-            plan = QuantizationPlan(
-                images.pixels[listed],
-                observer,
-                ranges=ranges or None,
-                # Weights that were trained rounded need nothing taken back.
-                correct_bias=rule.correct_bias and not learned,
-                reduce_range=rule.reduce_range and backend.info.precisions[precision].saturates,
-            )
+            info = backend.info.precisions[precision]
+            plan = plan_quantization(parents, images, measured, rule, info)
         rows = verification_rows(images, config.verify)
         expected = recall_answers(parents["source"], parents["images"], rows, context.threads)
         spec = replace(expected.spec, backend=name, precision=precision)
@@ -142,6 +134,31 @@ class ConvertStage(Stage):
             },
             auxiliary=(ANSWERS,),
         )
+
+
+def plan_quantization(
+    parents: Mapping[str, Artefact],
+    images: ImageSet,
+    measured: Mapping[str, TensorRange],
+    rule: QuantizeRule,
+    info: PrecisionInfo,
+) -> QuantizationPlan:
+    """Return how a precision is quantized, with the calibration that `parents` has.
+
+    So it has `measured`, the ranges of the source's tensors, where the back end tells them, and for
+    a mixed precision the layers that stay in float.
+    """
+    learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
+    kept = parents["sensitivity"].facts["kept"] if "sensitivity" in parents else ()
+    return QuantizationPlan(
+        images.pixels[calibration_rows(parents["calibration"], images)],
+        str(parents["calibration"].facts["observer"]),
+        float_layers=frozenset(kept),
+        ranges={name: (tensor.low, tensor.high) for name, tensor in measured.items()} or None,
+        # Weights that were trained rounded need nothing taken back.
+        correct_bias=rule.correct_bias and not learned,
+        reduce_range=rule.reduce_range and info.saturates,
+    )
 
 
 def engine_file(artefact: Artefact) -> Path:

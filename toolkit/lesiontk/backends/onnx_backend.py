@@ -23,6 +23,7 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.onnx_provider import CPU, describe_provider, is_listed, try_providers
+from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
@@ -93,6 +94,9 @@ class ONNXBackend(Backend):
             "float32": PrecisionInfo(derived_from="tflite:float32"),
             "float16": PrecisionInfo(derived_from="onnx:float32"),
             "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True, saturates=True),
+            "mixed": PrecisionInfo(
+                derived_from="onnx:float32", calibrated=True, saturates=True, mixed=True
+            ),
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime", "tf2onnx"),
@@ -123,7 +127,9 @@ class ONNXBackend(Backend):
             model = halve(onnx.load(source))
         else:
             model, facts = quantize_static(onnx.load(source), quantization)
-            check_no_float_weights(model)
+            check_no_float_weights(model, but=quantization.float_layers)
+            if precision == "mixed":
+                facts["float_layers"] = len(quantization.float_layers)
             left = tuple(f"{node.op_type} {node.name}" for node in quantized_operators(model)[1])
         embed_spec(model, dump_spec(spec))
         onnx.checker.check_model(model, full_check=True)
@@ -156,6 +162,15 @@ class ONNXBackend(Backend):
             return {name: values[own] for name, own in matched.items() if own in values}
 
         return tensor_reader(models[0]), read
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx_graph import group_layers, strip_normalisation
+
+        model = onnx.load(path)
+        strip_normalisation(model)
+        return tuple(group_layers(model))
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         import onnx
@@ -215,14 +230,15 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     from lesiontk.backends.onnx_bias_correction import correct_biases
-    from lesiontk.backends.onnx_graph import set_byte_input
+    from lesiontk.backends.onnx_graph import group_layers, set_byte_input
     from lesiontk.backends.onnx_graph import strip_normalisation as strip
 
     ranges = plan.find_ranges(lambda: tensor_reader(model))
     corrected = 0
     if plan.correct_bias:
         limit = REDUCED_LIMIT if plan.reduce_range else LIMIT
-        corrected = correct_biases(model, tensor_reader(model), plan.images_for_means(), limit)
+        images = plan.images_for_means()
+        corrected = correct_biases(model, tensor_reader(model), images, limit, plan.float_layers)
     stripped = strip(model)
     ranges[stripped.tensor] = stripped.quantization.range()
     data = {
@@ -230,6 +246,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
         for name, (low, high) in ranges.items()
     }
     keep = {name.lower() for name in plan.keep_float}
+    floating = members_of(group_layers(model), plan.float_layers)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -238,7 +255,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        nodes_to_exclude=[n.name for n in model.graph.node if n.output[0] in floating],
         op_types_to_quantize=[name for name in QUANTIZED if name.lower() not in keep],
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,18 @@ WEIGHTED = ("Conv", "Gemm")
 
 
 def correct_biases(
-    model: onnx.ModelProto, read: TensorReader, images: Iterable[NDArray[np.uint8]], limit: int
+    model: onnx.ModelProto,
+    read: TensorReader,
+    images: Iterable[NDArray[np.uint8]],
+    limit: int,
+    float_layers: Collection[str] = (),
 ) -> int:
     """Correct the biases of convolutions and dense layers in place; return how many.
 
     `read` gives the float graph's tensors for one of the `images`, uint8 [1, S, S, 3]; `limit` is
     the largest weight as int8 stores it. The graph is for quantization alone: run in float it is
-    off by what int8 weights will take back. A layer without a bias gets one.
+    off by what int8 weights will take back. A layer without a bias gets one, and
+    those whose output is among `float_layers` keep theirs.
     """
     graph = model.graph
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
@@ -42,7 +47,10 @@ def correct_biases(
         if node.op_type in WEIGHTED
         and node.input[1] in constants
         and (len(node.input) < 3 or node.input[2] in constants)
+        and node.output[0] not in float_layers
     ]
+    if not layers:
+        return 0
 
     def see(image: NDArray[np.uint8]) -> list[Floats]:
         values = {INPUT: image, **read(image)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.operator_groups import GraphOperator, group_operators
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.errors import DataError
 
@@ -103,6 +105,16 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
+MOVING = ("Relu", "Clip", "MaxPool", "Transpose", "Squeeze", "Reshape", "Flatten", "Pad")
+"""Operators that have no precision of their own."""
+
+
+def group_layers(model: onnx.ModelProto) -> Mapping[str, tuple[str, ...]]:
+    """Return the layers of a float graph behind its input's normalisation, as `group_operators`."""
+    operators = [GraphOperator(n.output[0], n.op_type, tuple(n.input)) for n in model.graph.node]
+    return group_operators(operators, MOVING, ignored=("Softmax",))
+
+
 def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
     """Take Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] off the front, in place.
 
@@ -141,16 +153,19 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
     """Feed uint8 images straight into the input's DequantizeLinear, in place.
 
     Quantization put QuantizeLinear -> DequantizeLinear behind the float input; with the scale and
-    zero point of the normalisation the bytes themselves are the quantized values.
+    zero point of the normalisation the bytes themselves are the quantized values. Where the first
+    layer stays in float it put nothing there, and a DequantizeLinear comes.
     """
     graph = model.graph
     users = [node for node in graph.node if stripped.tensor in node.input]
-    if [node.op_type for node in users] != ["QuantizeLinear"]:
+    if len(users) != 1:
         raise DataError(
-            f"the quantized graph's input feeds {[n.op_type for n in users]}; expected one "
-            "QuantizeLinear."
+            f"the quantized graph's input feeds {[n.op_type for n in users]}; expected one node."
         )
     (quantize,) = users
+    if quantize.op_type != "QuantizeLinear":
+        _dequantize_input(model, stripped)
+        return
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     scale, zero_point = constants[quantize.input[1]], constants[quantize.input[2]]
     if zero_point.dtype != np.uint8 or int(zero_point) != stripped.quantization.zero_point:
@@ -164,13 +179,35 @@ def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
         )
     graph.node.remove(quantize)
     if stripped.permutation:
-        turn = helper.make_node(
-            "Transpose", [INPUT], [quantize.output[0]], "turn_image", perm=stripped.permutation
-        )
-        graph.node.insert(0, turn)
+        graph.node.insert(0, _turn_image(stripped, quantize.output[0]))
     else:
         for node in graph.node:
             node.input[:] = [INPUT if name == quantize.output[0] else name for name in node.input]
+    value = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, stripped.shape)
+    graph.input[0].CopyFrom(value)
+
+
+def _turn_image(stripped: StrippedInput, output: str) -> onnx.NodeProto:
+    return helper.make_node("Transpose", [INPUT], [output], "turn_image", perm=stripped.permutation)
+
+
+def _dequantize_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
+    """Turn the bytes of the image into the float32 tensor that the first layer reads."""
+    graph = model.graph
+    parameters = {
+        "image_scale": np.array(stripped.quantization.scale, np.float32),
+        "image_zero_point": np.array(stripped.quantization.zero_point, np.uint8),
+    }
+    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in parameters.items())
+    turned = "image_turned" if stripped.permutation else INPUT
+    nodes = [_turn_image(stripped, turned)] if stripped.permutation else []
+    nodes.append(
+        helper.make_node(
+            "DequantizeLinear", [turned, *parameters], [stripped.tensor], "dequantize_image"
+        )
+    )
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
     value = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, stripped.shape)
     graph.input[0].CopyFrom(value)
 
@@ -224,16 +261,17 @@ def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:
     return sizes
 
 
-def check_no_float_weights(model: onnx.ModelProto) -> None:
+def check_no_float_weights(model: onnx.ModelProto, but: Collection[str] = ()) -> None:
     """Raise `DataError` if a layer of a quantized graph reads float weights, or a copy is left.
 
-    A constant that no node reads takes its bytes in the file and says nothing.
+    Layers whose output is named in `but` may. A constant that no node reads takes its bytes in the
+    file and says nothing.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
     constants = {entry.name: entry for entry in graph.initializer}
     for node in graph.node:
-        if node.op_type not in ("Conv", "Gemm", "MatMul", "ConvTranspose"):
+        if node.op_type not in ("Conv", "Gemm", "MatMul", "ConvTranspose") or node.output[0] in but:
             continue
         weight = node.input[1]
         maker = makers.get(weight)

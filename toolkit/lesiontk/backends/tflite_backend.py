@@ -85,6 +85,7 @@ class TFLiteBackend(Backend):
             "dynamic_int8": PrecisionInfo(derived_from="tflite:float32"),
             "int8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
             "int16x8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
+            "mixed": PrecisionInfo(derived_from="tflite:float32", calibrated=True, mixed=True),
         },
         suffix=".tflite",
         tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),
@@ -138,6 +139,11 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite_tensors import tensor_reader
 
         return tensor_reader(path.read_bytes())
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        from lesiontk.backends.tflite_graph import group_layers, strip_normalisation
+
+        return tuple(group_layers(strip_normalisation(path.read_bytes())[0]))
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         from lesiontk.backends.tflite_graph import quantized_activations
@@ -207,4 +213,5 @@ def derive(
         "weight_bits": 8,
         "activation_bits": bits,
         "corrected_biases": corrected,
+        **({"float_layers": len(plan.float_layers)} if precision == "mixed" else {}),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -32,13 +32,16 @@ LIMIT = 127
 
 
 def correct_biases(
-    content: bytes, read: TensorReader, images: Iterable[NDArray[np.uint8]]
+    content: bytes,
+    read: TensorReader,
+    images: Iterable[NDArray[np.uint8]],
+    float_layers: Collection[str] = (),
 ) -> tuple[bytes, int]:
     """Return the float graph with corrected biases, and how many layers were corrected.
 
     `read` gives its tensors for one of the `images`, uint8 [1, S, S, 3]. The graph is for
     quantization alone: run in float it is off by what int8 weights will take back. A layer without
-    a bias gets none.
+    a bias gets none, and those whose output is among `float_layers` keep theirs.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -49,7 +52,10 @@ def correct_biases(
         and constant(model, graph, operator.inputs[1]) is not None
         and len(operator.inputs) > 2
         and constant(model, graph, operator.inputs[2]) is not None
+        and graph.tensors[operator.outputs[0]].name.decode() not in float_layers
     ]
+    if not layers:
+        return content, 0
     names = [graph.tensors[layer.inputs[0]].name.decode() for layer in layers]
     windows = [_window(model, graph, layer) for layer in layers]
 

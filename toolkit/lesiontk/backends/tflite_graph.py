@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.operator_groups import GraphOperator, group_operators
 from lesiontk.backends.quantized_tensors import STORED, QuantizedTensor
 from lesiontk.errors import DataError
 
@@ -48,6 +50,26 @@ def constant(model: Any, graph: Any, tensor: int) -> np.ndarray[Any, np.dtype[An
     return np.frombuffer(bytes(data), np.float32)
 
 
+MOVING = ("RESHAPE", "SQUEEZE", "TRANSPOSE", "MAX_POOL_2D", "PAD", "PADV2", "MIRROR_PAD", "RELU",
+          "RELU6", "RELU_N1_TO_1")  # fmt: skip
+"""Operators that have no precision of their own."""
+
+
+def group_layers(content: bytes) -> Mapping[str, tuple[str, ...]]:
+    """Return the layers of a float graph behind its input's normalisation, as `group_operators`."""
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    operators = [
+        GraphOperator(
+            graph.tensors[operator.outputs[0]].name.decode(),
+            operator_name(model, operator),
+            tuple(graph.tensors[index].name.decode() for index in operator.inputs if index >= 0),
+        )
+        for operator in graph.operators
+    ]
+    return group_operators(operators, MOVING, ignored=("SOFTMAX",))
+
+
 def strip_normalisation(content: bytes) -> tuple[bytes, InputQuantization]:
     """Return the graph from the first tensor that no byte scale can express, and that scale.
 
@@ -82,20 +104,21 @@ def set_byte_input(content: bytes, quantization: InputQuantization) -> bytes:
     """Return the graph with its float32 input turned into a quantized uint8 input.
 
     The QUANTIZE operator that follows then maps bytes to int8, exactly where the scales agree. To
-    int16 it cannot; there a DEQUANTIZE is put before it.
+    int16 it cannot, and a layer in float takes no bytes: there a DEQUANTIZE is put before it.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
     (index,) = graph.inputs
     users = [op for op in graph.operators if index in list(op.inputs)]
-    if [operator_name(model, op) for op in users] != ["QUANTIZE"]:
+    if len(users) != 1:
         names = [operator_name(model, op) for op in users]
-        raise DataError(f"the quantized graph's input feeds {names}; expected one QUANTIZE.")
+        raise DataError(f"the quantized graph's input feeds {names}; expected one operator.")
     tensor = graph.tensors[index]
     parameters = schema.QuantizationParametersT()
     parameters.scale = [quantization.scale]
     parameters.zeroPoint = [quantization.zero_point]
-    if graph.tensors[users[0].outputs[0]].type == schema.TensorType.INT16:
+    to_int8 = graph.tensors[users[0].outputs[0]].type == schema.TensorType.INT8
+    if operator_name(model, users[0]) != "QUANTIZE" or not to_int8:
         _insert_dequantize(model, graph, users[0])
     tensor.type = schema.TensorType.UINT8
     tensor.quantization = parameters
@@ -116,7 +139,7 @@ def _insert_dequantize(model: Any, graph: Any, reader: Any) -> None:
     operator.opcodeIndex = len(model.operatorCodes) - 1
     operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
     graph.operators.insert(graph.operators.index(reader), operator)
-    reader.inputs = [len(graph.tensors) - 1]
+    reader.inputs = [len(graph.tensors) - 1 if i == index else i for i in reader.inputs]
 
 
 def allow_any_scale(content: bytes) -> bytes:

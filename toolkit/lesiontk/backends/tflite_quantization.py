@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,10 +20,12 @@ from ai_edge_quantizer.qtyping import (
 )
 
 from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.tflite_bias_correction import WEIGHTED, correct_biases
 from lesiontk.backends.tflite_graph import (
     TYPE_NAMES,
     allow_any_scale,
+    group_layers,
     operator_name,
     read_model,
     set_byte_input,
@@ -31,7 +34,7 @@ from lesiontk.backends.tflite_graph import (
 from lesiontk.backends.tflite_tensors import tensor_reader
 from lesiontk.calibration.ranges import Ranges
 
-ACTIVATION_BITS: Final = {"int8": 8, "int16x8": 16}
+ACTIVATION_BITS: Final = {"int8": 8, "mixed": 8, "int16x8": 16}
 """Bits of the activations in each static precision; weights have 8."""
 
 
@@ -47,7 +50,8 @@ def quantize_static(
     corrected = 0
     if plan.correct_bias:
         read = tensor_reader(content)
-        content, corrected = correct_biases(content, read, plan.images_for_means())
+        images = plan.images_for_means()
+        content, corrected = correct_biases(content, read, images, plan.float_layers)
     core, byte_input = strip_normalisation(content)
     graph = read_model(core).subgraphs[0]
     # The range of all 256 byte values, so that none is changed on its way.
@@ -64,6 +68,13 @@ def quantize_static(
         manager.add_quantization_config(
             regex=".*",
             operation_name=TFLOperationName[name.upper()],
+            algorithm_key="no_quantize",
+        )
+    if plan.float_layers:
+        kept = members_of(group_layers(core), plan.float_layers)
+        manager.add_quantization_config(
+            regex=f"^(?:{'|'.join(re.escape(name) for name in sorted(kept))});$",
+            operation_name=TFLOperationName.ALL_SUPPORTED,
             algorithm_key="no_quantize",
         )
     quantized = _run(core, manager, ranges)

@@ -160,6 +160,7 @@ def _row(
         "threads": config.rule.threads,
         "latency_ms": mine.latency_json(),
         "size_bytes": mine.size_bytes,
+        "deflated_bytes": mine.deflated_bytes,
         "peak_memory_bytes": mine.peak_memory_bytes,
         "execution": list(mine.execution),
         "n": judged["n"],

@@ -44,6 +44,7 @@ def benchmark_files(
                 "threads": rule.threads,
                 "latency_ms": result.latency_json(),
                 "size_bytes": result.size_bytes,
+                "deflated_bytes": result.deflated_bytes,
                 "peak_memory_bytes": result.peak_memory_bytes,
                 "execution": list(result.execution),
                 "n": None,

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw latencies in ms, one a round; size and peak memory in bytes; what ran the engine.
+    """Raw latencies in ms, one a round; sizes and peak memory in bytes; what ran the engine.
 
     `execution` has the documents of `Execution`; it is empty where a runtime has no choice.
     """
@@ -38,6 +39,7 @@ class Measurement:
     size_bytes: int
     peak_memory_bytes: int
     execution: tuple[Mapping[str, Any], ...] = ()
+    deflated_bytes: int = 0
 
     def latency_json(self) -> dict[str, float | int]:
         """Return median and 90th percentile in ms, and n."""
@@ -52,6 +54,11 @@ class Measurement:
         return asdict(self)
 
 
+def deflated_bytes(path: Path) -> int:
+    """Return the size of a file as zip would store it, as it is sent to a device."""
+    return len(zlib.compress(path.read_bytes(), 6))
+
+
 def measure_engines(
     engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
 ) -> dict[str, Measurement]:
@@ -64,7 +71,11 @@ def measure_engines(
             advance(1)
     return {
         name: Measurement(
-            timed[name].samples_ms, path.stat().st_size, memory[name], timed[name].execution
+            timed[name].samples_ms,
+            path.stat().st_size,
+            memory[name],
+            timed[name].execution,
+            deflated_bytes(path),
         )
         for name, path in engines.items()
     }

@@ -23,6 +23,7 @@ COMMANDS = {
     "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
     "equalize": ("equalize:equalize", "Spread weights evenly over channels before int8."),
     "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
+    "sensitivity": ("sensitivity:sensitivity", "What int8 does to each layer alone."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),

@@ -12,6 +12,12 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.argument("model", default="latest")
 @click.option("--int8", is_flag=True, help="8-bit weights and activations, after training.")
 @click.option(
+    "--mixed",
+    is_flag=True,
+    help="int8 but for the layers it harms most: the fewest in float32 that meet the gate on "
+    "validation.",
+)
+@click.option(
     "--reduce-range",
     is_flag=True,
     help="7-bit weights for ONNX Runtime, whose kernels overflow on x86 CPUs without VNNI.",
@@ -19,7 +25,12 @@ from lesiontk.cli.session import Session, command_options, set_option
 @set_option
 @command_options
 def quantize(
-    session: Session, model: str, int8: bool, reduce_range: bool, overrides: tuple[str, ...]
+    session: Session,
+    model: str,
+    int8: bool,
+    mixed: bool,
+    reduce_range: bool,
+    overrides: tuple[str, ...],
 ) -> None:
     """Make the int8 engines of MODEL (default: the latest) on every back end for this machine.
 
@@ -29,8 +40,11 @@ def quantize(
     from lesiontk.errors import UsageError
     from lesiontk.workflow import convert_model
 
-    if not int8:
-        raise UsageError("quantize was not told to what; expected `lesiontk quantize --int8`.")
+    precisions = [name for name, chosen in (("int8", int8), ("mixed", mixed)) if chosen]
+    if not precisions:
+        raise UsageError(
+            "quantize was not told to what; expected `lesiontk quantize --int8`, or --mixed."
+        )
     if reduce_range:
         overrides = (*overrides, "quantize.reduce_range=true")
     store = session.open_store()
@@ -38,6 +52,6 @@ def quantize(
     targets = [
         target
         for target in list_targets()
-        if target.endswith(":int8") and target.partition(":")[0] not in elsewhere
+        if target.partition(":")[2] in precisions and target.partition(":")[0] not in elsewhere
     ]
     show_engines(session, convert_model(store, store.resolve(model, "model"), targets, overrides))

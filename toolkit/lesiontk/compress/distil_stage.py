@@ -14,6 +14,7 @@ from pydantic import Field
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.history import inherit_facts
 from lesiontk.data.decode import ImageError
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.data.inspect_stage import data_root
@@ -55,7 +56,7 @@ class DistilStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="distil",
-        version=1,
+        version=2,
         accepts={"model": "model", "images": "images", "split": "split", "dataset": "dataset"},
         produces="model",
         config=DistilConfig,
@@ -114,7 +115,7 @@ class DistilStage(Stage):
             context,
             started=started,
             facts={
-                "architecture": section.architecture,
+                **inherit_facts(parents["model"]),
                 "teacher": {"file": Path(config.teacher).name, "accuracy_on_training": right},
             },
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.keras_backend import read_spec
-from lesiontk.bench.measure import time_engines
+from lesiontk.bench.measure import deflated_bytes, time_engines
 from lesiontk.data.images import ImageSet
 from lesiontk.recipe import BenchRule
 from lesiontk.records import EngineSpec
@@ -21,11 +20,6 @@ from lesiontk.stage import Context
 
 TARGET = "tflite:float32"
 TIMED_IMAGES = 16
-
-
-def deflated_bytes(path: Path) -> int:
-    """Return the size of a file as zip would store it."""
-    return len(zlib.compress(path.read_bytes(), 6))
 
 
 def make_engine(source: Path, spec: EngineSpec, target: str, images: ImageSet, out: Path) -> Path:

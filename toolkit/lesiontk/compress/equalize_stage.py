@@ -10,8 +10,8 @@ import numpy as np
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.equalization import equalize, find_pairs
+from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.kernel_structure import structure_facts
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact
@@ -33,7 +33,7 @@ class EqualizeStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="equalize",
-        version=1,
+        version=2,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=EqualizeConfig,
@@ -64,9 +64,8 @@ class EqualizeStage(Stage):
             parents["images"],
             context,
             facts={
-                "architecture": str(parents["model"].facts["architecture"]),
+                **inherit_facts(parents["model"]),
                 "equalized": {"pairs": len(pairs), "greatest_difference": difference},
-                **structure_facts(parents["model"].facts),
             },
         )
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.effect import measure_effect
+from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.keras_layers import config_today, read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
     count_structure,
     list_held,
     make_holder,
-    structure_facts,
 )
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
 from lesiontk.data.images import open_images, write_rows
@@ -114,11 +114,7 @@ class HeldTraining:
             self._parents["images"],
             context,
             started=self._started,
-            facts={
-                "architecture": str(parent.facts["architecture"]),
-                **structure_facts(parent.facts),
-                **facts,
-            },
+            facts={**inherit_facts(parent), **facts},
         )
         before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
         effect = measure_effect(before, after, self._images, context)

@@ -23,6 +23,7 @@ from lesiontk.compress.channel_budget import (
 from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
 from lesiontk.compress.evidence import collect_evidence
 from lesiontk.compress.held_training import check_recovery
+from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
@@ -75,7 +76,7 @@ class PruneStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
-        version=1,
+        version=2,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=PruneConfig,
@@ -133,7 +134,7 @@ class PruneStage(Stage):
             replace(context, scratch=scratch),
             started=started,
             facts={
-                "architecture": str(parents["model"].facts["architecture"]),
+                **inherit_facts(parents["model"]),
                 "pruned": {
                     "criterion": config.criterion,
                     "macs": [macs_of(layers) for layers in (original, pruned)],

@@ -15,6 +15,7 @@ from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.backends.learned_ranges import LEARNED, write_learned
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
+from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
@@ -73,7 +74,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=1,
+        version=2,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=QatConfig,
@@ -116,14 +117,13 @@ class QatStage(Stage):
             context,
             started=started,
             facts={
-                "architecture": str(parents["model"].facts["architecture"]),
+                **inherit_facts(parents["model"]),
                 "qat": {
                     "scheme": config.scheme,
                     "rounded_tensors": len(learned),
                     "keeps": list(kept),
                     "validation_before": before,
                 },
-                **kept,
             },
         )
 

@@ -45,7 +45,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=1,
+        version=2,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=SparsifyConfig,

@@ -30,7 +30,7 @@ from lesiontk.evaluate.metrics import (
 from lesiontk.evaluate.operating_point import OperatingPoint, OperatingPointScorer
 
 _SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc")
-_AT_OPERATING_POINT = ("sensitivity", "specificity")
+THRESHOLD_METRICS = ("sensitivity", "specificity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _list_changed(parent: MetricScorer, child: MetricScorer) -> tuple[ChangedIma
 def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the metrics whose difference is estimated."""
     recalls = (f"recall[{label}]" for label in order_labels(labels))
-    return (*_SUMMARIES, *recalls, *_AT_OPERATING_POINT)
+    return (*_SUMMARIES, *recalls, *THRESHOLD_METRICS)
 
 
 def compare_predictions(
@@ -239,7 +239,7 @@ def compare_predictions(
     before, after = _check_pair(parent, child)
     scorers = (MetricScorer(y_true, before, labels), MetricScorer(y_true, after, labels))
     lesions = int(check_groups(groups, len(before)).max()) + 1
-    names = [n for n in compared_metrics(labels) if points or n not in _AT_OPERATING_POINT]
+    names = [n for n in compared_metrics(labels) if points or n not in THRESHOLD_METRICS]
     at_points = [
         OperatingPointScorer(point, y_true, probabilities, labels)
         for point, probabilities in zip(points or (), (before, after), strict=False)

@@ -44,6 +44,7 @@ FILTERS = {
     "points_estimate": formatting.points_estimate,
     "share_estimate": formatting.share_estimate,
     "backend_name": wording.name_backend,
+    "compression_words": wording.describe_compression,
     "engine_name": wording.name_engine,
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,
@@ -75,7 +76,9 @@ class ReportData:
     their highest probability on each of them; both may be empty. `explanation` is None where no
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
-    widest first.
+    widest first; `sensitivities` maps back ends to the facts of the stage of that name, with its
+    `rows`, the most sensitive layer first. `stage` is what made the model, `widths` has a row for
+    each layer if that was a pruning.
     """
 
     name: str
@@ -97,6 +100,9 @@ class ReportData:
     heatmaps: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tensors: Mapping[str, Sequence[TensorRow]] = field(default_factory=dict)
+    sensitivities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stage: str = "train"
+    widths: Sequence[Mapping[str, Any]] = ()
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -143,6 +149,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
+            steps=tables.list_steps(data.model, data.stage),
             synthetic=_is_synthetic(data.recipe),
             recipe_text=yaml.safe_dump(
                 shorten_paths(data.recipe), sort_keys=False, allow_unicode=True
@@ -182,11 +189,13 @@ def _make_environment() -> Environment:
 
 
 def draw_pictures(data: ReportData) -> dict[str, Picture]:
-    """Return the figures that the data supports: pareto, recalls, reliability, training, ranges."""
+    """Return the figures that the data supports: pareto, recalls, training, ranges, …"""
     from lesiontk.report.drawing import look_of_engines
     from lesiontk.report.pareto_plot import plot_pareto
     from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
     from lesiontk.report.ranges_plot import plot_ranges
+    from lesiontk.report.sensitivity_plot import plot_sensitivity
+    from lesiontk.report.widths_plot import plot_widths
 
     benchmark = data.benchmark
     looks = look_of_engines([wording.name_target(row) for row in benchmark["rows"]])
@@ -207,6 +216,13 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
         )
     for target, rows in data.tensors.items():
         pictures[f"ranges {target}"] = plot_ranges(rows, target, looks[target])
+    if data.widths:
+        pictures["widths"] = plot_widths(data.widths)
+    for backend, found in data.sensitivities.items():
+        look = look_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
+        pictures[f"sensitivity {backend}"] = plot_sensitivity(
+            found["rows"], found["kept"], backend, look
+        )
     return pictures
 
 

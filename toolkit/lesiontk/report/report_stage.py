@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
 from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.compress.prune_stage import WIDTHS
+from lesiontk.compress.sensitivity_stage import rank_layers
 from lesiontk.data.images import TABLE
 from lesiontk.evaluate.evaluate_stage import read_metrics, read_predictions
 from lesiontk.explain.explanation import Explanation, read_explanation
@@ -21,12 +23,14 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 FILE = "report.html"
 CURVES = "curves.csv"
+
 ORDER = (
     "inspection",
     "split",
     "images",
     "model",
     "calibration",
+    "sensitivity",
     "engine",
     "evaluation",
     "explanation",
@@ -47,7 +51,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=4,
+        version=5,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -55,6 +59,7 @@ class ReportStage(Stage):
             "split": "split",
             "images": "images",
             "calibration": "calibration",
+            "sensitivity": "sensitivity",
             "engine": "engine",
             "evaluation": "evaluation",
             "explanation": "explanation",
@@ -103,6 +108,12 @@ class ReportStage(Stage):
             heatmaps=heatmaps,
             versions=_collect_versions(parents),
             tensors=_read_tensors(by_target("engine")),
+            stage=str(model.manifest["stage"]["name"]),
+            widths=_read_widths(model),
+            sensitivities={
+                backend: {**artefact.facts, "rows": rank_layers(artefact)}
+                for backend, artefact in by_target("sensitivity").items()
+            },
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
@@ -114,6 +125,17 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
         return []
     with model.file(CURVES).open(newline="") as stream:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _read_widths(model: Artefact) -> list[dict[str, Any]]:
+    """Return the widths that a pruning left; empty for a model that something else made."""
+    if WIDTHS not in model.manifest["files"]:
+        return []
+    with model.file(WIDTHS).open(newline="") as stream:
+        return [
+            {**row, **{name: int(row[name]) for name in ("channels", "kept")}}
+            for row in csv.DictReader(stream)
+        ]
 
 
 def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:

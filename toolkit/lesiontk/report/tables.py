@@ -287,3 +287,12 @@ def describe_labels(
         label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
         for label in labels
     }
+
+
+def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
+    """Return what a compressed model was, step by step, and is now; empty for any other.
+
+    `model` are its facts, `stage` is what made it.
+    """
+    history = model.get("history")
+    return [*history, {"stage": stage, **model}] if history else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lesiontk.report.formatting import (
@@ -114,6 +114,49 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     if facts.get("corrected_biases"):
         parts.append(f"{facts['corrected_biases']} biases corrected")
     return ", ".join(parts)
+
+
+def describe_compression(step: Mapping[str, Any]) -> str:
+    """Return what a step of a model's history changed, of an entry of ``history``."""
+    describe = _COMPRESSIONS.get(str(step["stage"]))
+    return describe(step) if describe else ""
+
+
+def _describe_pruning(step: Mapping[str, Any]) -> str:
+    pruned = step["pruned"]
+    macs, parameters = (pruned[name][1] / pruned[name][0] for name in ("macs", "parameters"))
+    rounds = len(pruned["rounds"])
+    return (
+        f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
+        f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
+        f"{rounds} round{'s' if rounds != 1 else ''}"
+    )
+
+
+def _describe_qat(step: Mapping[str, Any]) -> str:
+    qat = step["qat"]
+    keeps = f"; what is {' and '.join(qat['keeps'])} stays so" if qat["keeps"] else ""
+    return (
+        f"trained with the rounding of {name_backend(qat['scheme'])} in {qat['rounded_tensors']} "
+        f"tensors{keeps}"
+    )
+
+
+_COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "train": lambda step: "trained from its starting weights",
+    "import": lambda step: "trained elsewhere",
+    "distil": lambda step: f"taught by {step['teacher']['file']}",
+    "prune": _describe_pruning,
+    "sparsify": lambda step: (
+        f"{format_percent(step['sparsified']['sparsity'])} of the weights of "
+        f"the compressed kernels are zero ({step['sparsified']['pattern']})"
+    ),
+    "cluster": lambda step: f"{step['clustered']['clusters']} different weights a kernel",
+    "equalize": lambda step: (
+        f"{step['equalized']['pairs']} pairs of layers equalized, normalisation folded in"
+    ),
+    "qat": _describe_qat,
+}
 
 
 def shorten_name(name: str, characters: int = 44) -> str:

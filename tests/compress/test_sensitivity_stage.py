@@ -1,0 +1,163 @@
+"""A network with one layer that int8 ruins: it is found, kept in float, and the gate is met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lesiontk.backends import open_engine
+from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.cli.main import cli
+from lesiontk.compress import sensitivity_stage
+from lesiontk.compress.sensitivity_stage import TrialLog, Workbench, rank_layers
+from lesiontk.data.images import open_images
+from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.plan import plan_recipe
+from lesiontk.recipe import parse_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow import convert_model, import_file, measure_sensitivity, train_recipe
+
+from .test_distil_stage import TINY
+
+SETTINGS = (
+    "data.synthetic.lesions=84",
+    "data.synthetic.image_size=48",
+    "data.synthetic.seed=3",
+    "calibration.images=32",
+    "quantize.correct_bias=false",
+    "sensitivity.images=16",
+    "verify.min_agreement_int8=0",
+    "verify.max_mean_drift_int8=1",
+    'gate={"accuracy":{"max_drop":0.04}}',
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def model(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """A trained CNN, one channel of whose third block is a thousand times as large.
+
+    The next convolution takes it back, so that in float nothing changes; in int8 the others share
+    what few of the 256 steps are left.
+    """
+    document = json.loads(json.dumps(TINY))
+    document["train"].update(epochs=6)
+    trained = load_model(train_recipe(store, parse_recipe(document)).file(MODEL_FILE))
+    norm, reader = trained.get_layer("block3_bn"), trained.get_layer("block4_conv")
+    gamma, beta, *statistics = norm.get_weights()
+    (kernel,) = reader.get_weights()
+    gamma[5], beta[5] = gamma[5] * 1000, abs(beta[5]) * 1000 + 1000
+    kernel[:, :, 5] = 0
+    norm.set_weights([gamma, beta, *statistics])
+    reader.set_weights([kernel])
+    file = tmp_path_factory.mktemp("file") / "hostile.keras"
+    trained.save(str(file))
+    return import_file(
+        store, file, data=None, task="seven_class", pixels="0..255", overrides=SETTINGS
+    )
+
+
+@pytest.fixture(scope="module", params=["tflite", "onnx"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sensitivity(store: Store, model: Artefact, backend: str) -> Artefact:
+    return measure_sensitivity(store, model, backend)
+
+
+def test_the_ruined_tensor_is_what_ranks_first(sensitivity: Artefact) -> None:
+    rows = rank_layers(sensitivity)
+    assert len(rows) == sensitivity.facts["layers"] > 8
+    assert all("block3" in row["layer"] or "block4" in row["layer"] for row in rows[:2])
+    assert rows[0]["mean_drift"] > 5 * rows[2]["mean_drift"]
+
+
+def test_the_gate_is_missed_without_them_and_met_with_them(sensitivity: Artefact) -> None:
+    trials = {tuple(trial["kept"]): trial for trial in sensitivity.facts["trials"]}
+    kept = tuple(sensitivity.facts["kept"])
+    assert not trials[()]["passed"]
+    assert trials[kept]["passed"]
+    assert 1 <= len(kept) <= 2
+    assert set(kept) <= {row["layer"] for row in rank_layers(sensitivity)[:2]}
+
+
+def test_the_mixed_engine_is_its_parent_where_int8_is_not(
+    store: Store, model: Artefact, backend: str, sensitivity: Artefact
+) -> None:
+    with pytest.raises(GateFailedError, match="constant output is 1"):
+        convert_model(store, model, [f"{backend}:int8"])
+    engines = convert_model(store, model, [f"{backend}:float32", f"{backend}:mixed"])
+    parent, mixed = engines.values()
+    assert mixed.facts["quantization"]["float_layers"] == len(sensitivity.facts["kept"])
+    images = open_images(store.parent(model, "images"))
+    pixels = images.pixels[images.indices("test")]
+    answers = []
+    for made in (parent, mixed):
+        with open_engine(engine_file(made)) as engine:
+            answers.append(engine.predict(pixels))
+    assert (answers[0].argmax(axis=1) == answers[1].argmax(axis=1)).mean() > 0.9
+    assert np.abs(answers[0] - answers[1]).mean() < 0.02
+
+
+def test_a_killed_search_goes_on_where_it_was(
+    store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of images is another artefact; it dies at its seventh engine."""
+    asked: list[frozenset[str]] = []
+    answer = Workbench.answer
+
+    def dying(self: Workbench, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
+        asked.append(float_layers)
+        if len(asked) == 7:
+            raise KeyboardInterrupt
+        return answer(self, float_layers, *args, **kwargs)
+
+    monkeypatch.setattr(sensitivity_stage.Workbench, "answer", dying)
+    change = ["sensitivity.images=17"]
+    with pytest.raises(KeyboardInterrupt):
+        measure_sensitivity(store, model, "onnx", change)
+    made = measure_sensitivity(store, model, "onnx", change)
+    assert len(asked) == 1 + made.facts["layers"] + len(made.facts["trials"])
+    assert asked[6] == asked[7]
+
+
+def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:
+    first = TrialLog(tmp_path / "trials.json")
+    assert first.recall("a", lambda: {"drift": 0.5}) == {"drift": 0.5}
+    assert TrialLog(tmp_path / "trials.json").recall("a", lambda: {}) == {"drift": 0.5}
+
+
+def test_without_a_gate_nothing_is_good_enough(store: Store) -> None:
+    for gate in ({}, {"sensitivity": {"max_drop": 0.0}}):
+        recipe = parse_recipe({**TINY, "convert": ["tflite:mixed"], "gate": gate})
+        with pytest.raises(UsageError, match="expected a gate such as"):
+            plan_recipe(recipe)
+
+
+def test_the_commands_show_and_make_it(
+    store: Store, model: Artefact, backend: str, sensitivity: Artefact
+) -> None:
+    runner = CliRunner()
+    common = [model.name, "--workspace", str(store.workspace)]
+    shown = runner.invoke(cli, ["sensitivity", *common, "--on", backend], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert sensitivity.facts["kept"][0][:20] in shown.output
+    document = json.loads(
+        runner.invoke(cli, ["sensitivity", *common, "--on", backend, "--json"]).stdout
+    )
+    assert document["kept"] == sensitivity.facts["kept"]
+    made = json.loads(runner.invoke(cli, ["quantize", *common, "--mixed", "--json"]).stdout)
+    assert set(made) == {"tflite:mixed", "onnx:mixed"}

@@ -1,0 +1,106 @@
+"""The report shows what each step of a compression changed, and what int8 does to each layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .page import read, read_with_figures
+from .sample_report import make_report_data
+
+SCORES = {"n": 1503, "balanced_accuracy": 0.712, "recall[mel]": 0.64}
+EFFECT = {
+    "engine": "tflite:float32",
+    "n": 100,
+    "before": {"size_bytes": 1_600_000, "deflated_bytes": 1_500_000, "median_ms": 0.5},
+    "after": {"size_bytes": 1_600_000, "deflated_bytes": 500_000, "median_ms": 0.49},
+}
+PRUNED = {"criterion": "taylor", "macs": [200, 50], "parameters": [1000, 300], "rounds": [{}, {}]}
+MODEL: dict[str, Any] = {
+    "architecture": "cnn",
+    "parameters": 300_000,
+    "epochs": 2,
+    "best_epoch": 2,
+    "validation": SCORES,
+    "qat": {"scheme": "tflite", "rounded_tensors": 11, "keeps": ["sparsified"]},
+    "history": [
+        {"stage": "train", "parameters": 1_000_000, "epochs": 30, "validation": SCORES},
+        {
+            "stage": "prune",
+            "parameters": 300_000,
+            "epochs": 4,
+            "validation": {**SCORES, "balanced_accuracy": 0.7},
+            "pruned": PRUNED,
+        },
+        {
+            "stage": "sparsify",
+            "parameters": 300_000,
+            "epochs": 4,
+            "validation": SCORES,
+            "pruned": PRUNED,
+            "sparsified": {"pattern": "2:4", "sparsity": 0.5},
+            "effect": EFFECT,
+        },
+    ],
+}
+WIDTHS = ({"layer": "a", "channels": 32, "kept": 8}, {"layer": "b", "channels": 64, "kept": 16})
+ROWS = [
+    {"layer": "block3/Relu", "mean_drift": 0.12, "top1_agreement": 0.75, "balanced_accuracy": -0.1},
+    {"layer": "pooling<b>", "mean_drift": 0.0, "top1_agreement": 1.0, "balanced_accuracy": 0.0},
+]
+FOUND = {
+    "backend": "tflite",
+    "layers": 2,
+    "images": 64,
+    "validation": 1503,
+    "kept": ["block3/Relu"],
+    "trials": [{}, {}],
+    "rows": ROWS,
+}
+
+
+def test_each_step_is_a_row_with_what_it_changed() -> None:
+    table = read(make_report_data(model=MODEL, stage="qat")).tables["Steps of the compression"]
+    assert [row[0] for row in table[1:]] == ["train", "prune", "sparsify", "qat"]
+    assert [row[4] for row in table[1:]] == [
+        "71.2\N{NO-BREAK SPACE}%",
+        "70.0\N{NO-BREAK SPACE}%",
+        "71.2\N{NO-BREAK SPACE}%",
+        "71.2\N{NO-BREAK SPACE}%",
+    ]
+    assert table[2][1].startswith(
+        "25.0\N{NO-BREAK SPACE}% of the operations and 30.0\N{NO-BREAK SPACE}%"
+    )
+    assert (
+        table[3][1]
+        == "50.0\N{NO-BREAK SPACE}% of the weights of the compressed kernels are zero (2:4)"
+    )
+    assert table[4][1].endswith("in 11 tensors; what is sparsified stays so")
+
+
+def test_size_and_latency_are_shown_for_what_keeps_the_shape() -> None:
+    table = read(make_report_data(model=MODEL, stage="qat")).tables[
+        "Sizes and latencies before and after"
+    ]
+    assert [row[0] for row in table[1:]] == ["sparsify"]
+    assert len(table[1]) == 7
+
+
+def test_widths_are_drawn_after_a_pruning() -> None:
+    page = read_with_figures(make_report_data(model=MODEL, stage="qat", widths=WIDTHS))
+    assert any("25% of 96 channels are left" in text for text in page.values("alt"))
+
+
+def test_a_model_that_was_only_trained_has_no_such_section() -> None:
+    page = read(make_report_data())
+    assert "#compression" not in page.values("href")
+    assert "Steps of the compression" not in page.tables
+
+
+def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
+    page = read_with_figures(make_report_data(sensitivities={"tflite": FOUND}))
+    table = page.tables["Sensitivity of each layer on tflite"]
+    assert table[1] == ["block3/Relu", "0.120", "75.0\N{NO-BREAK SPACE}%", "−0.100", "float32"]
+    assert table[2][0] == "pooling<b>"
+    assert table[2][-1] == "int8"
+    assert "With 1 of them in float32" in page.text
+    assert any("block3/Relu: 0.120" in text for text in page.values("alt"))

@@ -1,0 +1,39 @@
+"""What a compressed model says of the models that it was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lesiontk.compress.kernel_structure import structure_facts
+from lesiontk.records import Artefact
+
+TOLD = (
+    "parameters",
+    "validation",
+    "epochs",
+    "teacher",
+    "pruned",
+    "sparsified",
+    "clustered",
+    "effect",
+    "equalized",
+    "qat",
+)
+"""What of a model's facts its children remember."""
+
+
+def inherit_facts(model: Artefact) -> dict[str, Any]:
+    """Return what a model made of `model` says of it: architecture, structure, and its history.
+
+    ``history`` has an entry for each model before, the trained one first.
+    """
+    facts = model.facts
+    own = {name: facts[name] for name in TOLD if name in facts}
+    return {
+        "architecture": str(facts["architecture"]),
+        **structure_facts(facts),
+        "history": [
+            *facts.get("history", []),
+            {"stage": model.manifest["stage"]["name"], **own},
+        ],
+    }

@@ -1,0 +1,219 @@
+"""Stage: how much int8 harms each layer, and which layers therefore stay in float."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends import BACKENDS
+from lesiontk.backends.backend import Backend, QuantizationPlan
+from lesiontk.backends.convert_stage import ask_engine, engine_file, plan_quantization
+from lesiontk.backends.ranges_stage import read_measured
+from lesiontk.compress.mixed_precision import find_fewest
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.evaluate.comparison import measure_agreement
+from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.metrics import compute_metrics
+from lesiontk.recipe import EvaluateRule, GateRule, QuantizeRule, SensitivityRule
+from lesiontk.records import Artefact, EngineSpec
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+
+PRECISION = "mixed"
+LAYERS = "sensitivity.csv"
+"""Layer, mean drift, top-1 agreement and change of balanced accuracy, in the graph's order."""
+TRIALS = "trials.json"
+Probabilities = NDArray[np.float32]
+
+
+class SensitivityConfig(StageConfig):
+    """Of which back end, how layers are ranked, and what is good enough on validation."""
+
+    backend: str
+    quantize: QuantizeRule
+    rule: SensitivityRule
+    gate: dict[str, GateRule]
+    statistics: EvaluateRule
+
+
+class SensitivityStage(Stage):
+    """Produces a row for each layer, quantized alone, and the layers that stay in float.
+
+    These are the fewest, the most sensitive first, with which the engine meets the gate on
+    validation. Every trial is kept: a killed search goes on where it was.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="sensitivity",
+        version=1,
+        accepts={
+            "source": "engine",
+            "images": "images",
+            "calibration": "calibration",
+            "ranges": "ranges",
+        },
+        produces="sensitivity",
+        config=SensitivityConfig,
+        tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SensitivityConfig, context: Context
+    ) -> StageOutput:
+        backend = BACKENDS.get(config.backend)()
+        source = engine_file(parents["source"])
+        images = open_images(parents["images"])
+        info = backend.info.precisions[PRECISION]
+        measured = read_measured(parents["ranges"])
+        plan = plan_quantization(parents, images, measured, config.quantize, info)
+        layers = backend.list_layers(source)
+        asked = images.indices("validation")
+        parent = ask_engine(source, images.pixels[asked], context.threads)
+        bench = Workbench(backend, source, parent.spec, plan, context)
+        trials = TrialLog(context.scratch / TRIALS)
+
+        few = images.draw_stratified("validation", config.rule.images, seed=0)
+        rows = measure_layers(bench, trials, layers, parent.outputs, asked, few, images)
+        write_rows(context.directory / LAYERS, rows, tuple(rows[0]))
+        ranked = [row["layer"] for row in sorted(rows, key=_by_drift)]
+
+        def judge(kept: frozenset[str]) -> dict[str, Any]:
+            answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
+            results = judge_engine(
+                f"{config.backend}:{PRECISION}",
+                images.targets[asked],
+                parent.outputs,
+                answers,
+                images.labels,
+                [images.groups[row] for row in asked],
+                config.gate,
+                config.statistics,
+            )
+            return {
+                "kept": sorted(kept, key=ranked.index),
+                "gate": [result.to_json() for result in results],
+                "passed": all(result.passed for result in results),
+            }
+
+        def meets(kept: frozenset[str]) -> bool:
+            name = "keep " + " ".join(sorted(kept))
+            return bool(trials.recall(name, lambda: judge(kept))["passed"])
+
+        with context.progress.task("searching the layers that stay in float", None):
+            kept = find_fewest(ranked, meets)
+        searched = [trial for name, trial in trials.found.items() if name.startswith("keep ")]
+        return StageOutput(
+            {
+                "backend": config.backend,
+                "layers": len(layers),
+                "images": len(few),
+                "validation": len(asked),
+                "kept": sorted(kept, key=ranked.index),
+                "trials": searched,
+            }
+        )
+
+
+def rank_layers(artefact: Artefact) -> list[dict[str, Any]]:
+    """Return the rows of `LAYERS`, the most sensitive first."""
+    with artefact.file(LAYERS).open(newline="") as stream:
+        rows = [
+            {name: value if name == "layer" else float(value) for name, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
+    return sorted(rows, key=_by_drift)
+
+
+def _by_drift(row: Mapping[str, Any]) -> float:
+    return -float(row["mean_drift"])
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """Engines made of one source to be asked once."""
+
+    backend: Backend
+    source: Path
+    spec: EngineSpec
+    plan: QuantizationPlan
+    context: Context
+
+    def answer(
+        self, float_layers: frozenset[str], pixels: NDArray[np.uint8], *, correct_bias: bool
+    ) -> Probabilities:
+        """Return what the engine with these layers in float answers."""
+        plan = replace(
+            self.plan,
+            float_layers=float_layers,
+            correct_bias=self.plan.correct_bias and correct_bias,
+        )
+        spec = replace(self.spec, backend=self.backend.info.name, precision=PRECISION)
+        record = self.backend.convert(self.source, PRECISION, spec, plan, self.context.scratch)
+        return ask_engine(self.context.scratch / record.file, pixels, self.context.threads).outputs
+
+
+class TrialLog:
+    """What was tried, by name; written after each trial."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.found: dict[str, dict[str, Any]] = (
+            json.loads(file.read_text()) if file.is_file() else {}
+        )
+
+    def recall(self, name: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what came of a trial, made now if it was not before."""
+        if name not in self.found:
+            self.found[name] = attempt()
+            temporary = self.file.with_suffix(".next")
+            temporary.write_text(json.dumps(self.found))
+            temporary.replace(self.file)
+        return self.found[name]
+
+
+def measure_layers(
+    bench: Workbench,
+    trials: TrialLog,
+    layers: tuple[str, ...],
+    parent: Probabilities,
+    asked: NDArray[np.int64],
+    few: NDArray[np.int64],
+    images: ImageSet,
+) -> list[dict[str, Any]]:
+    """Return a row for each layer: what quantizing it alone changes on the images `few`.
+
+    `parent` has the float engine's answers to `asked`, of which `few` are a part. Biases are left
+    as they are: correcting one layer's would take as long as correcting all.
+    """
+    expected = parent[np.searchsorted(asked, few)]
+    targets = images.targets[few]
+
+    def balanced_accuracy(answers: Probabilities) -> float:
+        return float(compute_metrics(targets, answers, images.labels)["balanced_accuracy"][0])
+
+    before = balanced_accuracy(expected)
+
+    def measure(layer: str) -> dict[str, Any]:
+        others = frozenset(layers) - {layer}
+        answers = bench.answer(others, images.pixels[few], correct_bias=False)
+        agreement = measure_agreement(expected, answers).to_json()
+        return {
+            "layer": layer,
+            "mean_drift": agreement["mean_absolute_drift"],
+            "top1_agreement": agreement["top1_agreement"],
+            "balanced_accuracy": balanced_accuracy(answers) - before,
+        }
+
+    rows = []
+    with bench.context.progress.task("quantizing each layer alone", len(layers)) as advance:
+        for layer in layers:
+            rows.append(trials.recall(f"layer {layer}", partial(measure, layer)))
+            advance(1)
+    return rows

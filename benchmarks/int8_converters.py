@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.answers import engine_file
 from lesiontk.backends.backend import QuantizationPlan, dump_spec
-from lesiontk.backends.convert_stage import engine_file
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.backends.tflite_backend import convert_keras
 from lesiontk.backends.tflite_graph import embed_spec

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.compress.distil_stage import LESSONS
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress.batchnorm_folding import fold_batchnorm

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress import sensitivity_stage

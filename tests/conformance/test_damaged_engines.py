@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
-from lesiontk.backends.convert_stage import Answers, ask_engine, compare_answers
+from lesiontk.backends.answers import Answers, ask_engine
+from lesiontk.backends.convert_stage import compare_answers
 from lesiontk.backends.onnx_graph import check_no_float_weights
 from lesiontk.backends.tflite_graph import dump_model, embed_spec, operator_name, read_model
 from lesiontk.backends.tflite_metadata import embed_metadata
@@ -32,7 +33,8 @@ from lesiontk.records import Preprocessing
 from .fitted_models import SPEC, FittedParent
 
 TARGETS = ("tflite:float32", "tflite:float16", "tflite:dynamic_int8", "tflite:int8",
-           "tflite:int16x8", "onnx:float32", "onnx:float16", "onnx:int8")  # fmt: skip
+           "tflite:int16x8", "tflite:mixed", "onnx:float32", "onnx:float16", "onnx:int8",
+           "onnx:mixed")  # fmt: skip
 DERIVED = [t for t in TARGETS if not t.endswith(":float32")]
 
 # What a damage does to a layer's weights: [out, ...] for the last one, [..., in] for the first.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.backends import is_engine_file, open_engine
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.data.decode import ImageError
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.pictures import load_picture

@@ -177,7 +177,7 @@ class VerifyRule(StageConfig):
     ``float`` is for float32, ``half`` for float16, ``int8`` for all with weights of 8 bits.
     """
 
-    images: int = Field(256, ge=16)
+    images: int = Field(128, ge=16)
     min_agreement_float: float = Field(0.99, ge=0, le=1)
     max_mean_drift_float: float = Field(1e-3, gt=0)
     min_agreement_half: float = Field(0.98, ge=0, le=1)

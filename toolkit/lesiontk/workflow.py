@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends import is_engine_file, list_targets
-from lesiontk.backends.convert_stage import (
-    ask_engine,
-    compare_answers,
-    engine_file,
-    verification_rows,
-)
+from lesiontk.backends.answers import ask_engine, engine_file
+from lesiontk.backends.convert_stage import compare_answers, verification_rows
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.data.images import open_images

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends import BACKENDS, open_engine, parse_target
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.answers import (
+    ANSWERS,
+    Answers,
+    ask_engine,
+    engine_file,
+    recall_answers,
+    write_answers,
+)
 from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
-from lesiontk.backends.keras_backend import MODEL_FILE
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.ranges_stage import read_measured
@@ -21,15 +28,12 @@ from lesiontk.calibration.calibrate_stage import calibration_rows
 from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import GateFailedError
-from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.evaluate.verification import Verification, verify_outputs
 from lesiontk.recipe import QuantizeRule, VerifyRule
-from lesiontk.records import Artefact, EngineSpec
+from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
-ANSWERS = "answers.npz"
-"""What the engine answered when it was verified, for the engines that are derived from it."""
 LAYERS = "layers.csv"
 """The signal-to-noise ratio of every layer, in the parent's order."""
 
@@ -91,9 +95,7 @@ class ConvertStage(Stage):
         path = context.directory / record.file
         received = ask_engine(path, images.pixels[rows], context.threads)
         verification = compare_answers(expected, received, path, config.verify)
-        np.savez(
-            context.directory / ANSWERS, rows=rows, outputs=received.outputs, golden=received.golden
-        )
+        write_answers(received, rows, context.directory)
         evidence = {
             "target": config.target,
             "float_operators": list(record.float_operators),
@@ -161,11 +163,6 @@ def plan_quantization(
     )
 
 
-def engine_file(artefact: Artefact) -> Path:
-    """Return the file of a model or engine that `open_engine` opens."""
-    return artefact.file(MODEL_FILE if artefact.kind == "model" else artefact.facts["file"])
-
-
 def verification_rows(images: ImageSet, rule: VerifyRule) -> NDArray[np.int64]:
     """Return the validation images on which an engine is compared, even over the classes."""
     return images.draw_stratified("validation", rule.images, seed=0)
@@ -181,42 +178,6 @@ def _is_comparable(source: Artefact, target: str) -> bool:
     name = target.partition(":")[0]
     same = source.kind == "engine" and source.facts["backend"] == name
     return same and BACKENDS.get(name).info.reads_tensors
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """An engine's description, its probabilities [N, C] of images and of the golden pictures."""
-
-    spec: EngineSpec
-    outputs: NDArray[np.float32]
-    golden: NDArray[np.float32]
-
-
-def ask_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Answers:
-    """Return what a model or engine answers to `pixels` and to the golden pictures."""
-    with open_engine(path, threads=threads) as engine:
-        pictures = golden_images(engine.spec.preprocessing.image_size)
-        return Answers(engine.spec, engine.predict(pixels), engine.predict(pictures))
-
-
-def recall_answers(
-    source: Artefact, images: Artefact, rows: NDArray[np.int64], threads: int
-) -> Answers:
-    """Return what the source answers to these rows: as it was asked when it was made, or asked now.
-
-    A large network takes minutes to answer, and has several children.
-    """
-    path = engine_file(source)
-    if ANSWERS in source.manifest["files"] and _same(source, images):
-        with np.load(source.file(ANSWERS)) as kept:
-            if np.array_equal(kept["rows"], rows):
-                with open_engine(path, threads=threads) as engine:
-                    return Answers(engine.spec, kept["outputs"], kept["golden"])
-    return ask_engine(path, open_images(images).pixels[rows], threads)
-
-
-def _same(source: Artefact, images: Artefact) -> bool:
-    return bool(source.manifest["parents"]["images"]["content"] == images.content)
 
 
 def compare_answers(

@@ -262,7 +262,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
-    set_byte_input(quantized, stripped)
+    set_byte_input(quantized, stripped, to_float=bool(plan.float_layers))
     return quantized, {
         "weight_bits": 7 if plan.reduce_range else 8,
         "activation_bits": 8,

@@ -149,23 +149,25 @@ def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
     return StrippedInput(current, quantization, shape, permutation)
 
 
-def set_byte_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
+def set_byte_input(
+    model: onnx.ModelProto, stripped: StrippedInput, *, to_float: bool = False
+) -> None:
     """Feed uint8 images straight into the input's DequantizeLinear, in place.
 
     Quantization put QuantizeLinear -> DequantizeLinear behind the float input; with the scale and
     zero point of the normalisation the bytes themselves are the quantized values. Where the first
-    layer stays in float it put nothing there, and a DequantizeLinear comes.
+    layer stays in float, which `to_float` allows, it put nothing there, and a DequantizeLinear
+    comes.
     """
     graph = model.graph
     users = [node for node in graph.node if stripped.tensor in node.input]
-    if len(users) != 1:
-        raise DataError(
-            f"the quantized graph's input feeds {[n.op_type for n in users]}; expected one node."
-        )
-    (quantize,) = users
-    if quantize.op_type != "QuantizeLinear":
+    kinds = [node.op_type for node in users]
+    if to_float and len(kinds) == 1 and kinds != ["QuantizeLinear"]:
         _dequantize_input(model, stripped)
         return
+    if kinds != ["QuantizeLinear"]:
+        raise DataError(f"the quantized graph's input feeds {kinds}; expected one QuantizeLinear.")
+    (quantize,) = users
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     scale, zero_point = constants[quantize.input[1]], constants[quantize.input[2]]
     if zero_point.dtype != np.uint8 or int(zero_point) != stripped.quantization.zero_point:

@@ -27,7 +27,13 @@ TYPE_NAMES = {
 
 def read_model(content: bytes) -> Any:
     """Return the object form of a flatbuffer."""
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for buffer in model.buffers:
+        # What lies outside of the flatbuffer proper comes as bytes, which would be packed one by
+        # one: minutes for a large network.
+        if isinstance(buffer.data, bytearray):
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def dump_model(model: Any) -> bytes:
@@ -100,25 +106,28 @@ def strip_normalisation(content: bytes) -> tuple[bytes, InputQuantization]:
     return dump_model(model), quantization
 
 
-def set_byte_input(content: bytes, quantization: InputQuantization) -> bytes:
+def set_byte_input(
+    content: bytes, quantization: InputQuantization, *, to_float: bool = False
+) -> bytes:
     """Return the graph with its float32 input turned into a quantized uint8 input.
 
     The QUANTIZE operator that follows then maps bytes to int8, exactly where the scales agree. To
-    int16 it cannot, and a layer in float takes no bytes: there a DEQUANTIZE is put before it.
+    int16 it cannot; there a DEQUANTIZE is put before it, and before a first layer that stays in
+    float, which `to_float` allows.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
     (index,) = graph.inputs
     users = [op for op in graph.operators if index in list(op.inputs)]
-    if len(users) != 1:
-        names = [operator_name(model, op) for op in users]
-        raise DataError(f"the quantized graph's input feeds {names}; expected one operator.")
+    names = [operator_name(model, op) for op in users]
+    if names != ["QUANTIZE"] and not (to_float and len(names) == 1):
+        raise DataError(f"the quantized graph's input feeds {names}; expected one QUANTIZE.")
     tensor = graph.tensors[index]
     parameters = schema.QuantizationParametersT()
     parameters.scale = [quantization.scale]
     parameters.zeroPoint = [quantization.zero_point]
     to_int8 = graph.tensors[users[0].outputs[0]].type == schema.TensorType.INT8
-    if operator_name(model, users[0]) != "QUANTIZE" or not to_int8:
+    if names != ["QUANTIZE"] or not to_int8:
         _insert_dequantize(model, graph, users[0])
     tensor.type = schema.TensorType.UINT8
     tensor.quantization = parameters

@@ -80,7 +80,7 @@ def quantize_static(
     quantized = _run(core, manager, ranges)
     if activation_bits == 16:
         quantized = allow_any_scale(quantized)
-    return set_byte_input(quantized, byte_input), corrected
+    return set_byte_input(quantized, byte_input, to_float=bool(plan.float_layers)), corrected
 
 
 def quantize_dynamic(content: bytes) -> bytes:

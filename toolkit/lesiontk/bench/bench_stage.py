@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import Measurement, measure_engines
 from lesiontk.data.images import open_images

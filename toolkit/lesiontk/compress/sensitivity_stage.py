@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
+from lesiontk.backends.answers import ask_engine, engine_file
 from lesiontk.backends.backend import Backend, QuantizationPlan
-from lesiontk.backends.convert_stage import ask_engine, engine_file, plan_quantization
+from lesiontk.backends.convert_stage import plan_quantization
 from lesiontk.backends.ranges_stage import read_measured
 from lesiontk.compress.mixed_precision import find_fewest
 from lesiontk.data.images import ImageSet, open_images, write_rows

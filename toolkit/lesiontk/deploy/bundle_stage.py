@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
 from lesiontk.deploy.target import BundleTarget

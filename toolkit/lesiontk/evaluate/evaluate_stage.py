@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.answers import engine_file
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.convert_stage import engine_file
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import Task, task_of_engine
 from lesiontk.errors import DataError

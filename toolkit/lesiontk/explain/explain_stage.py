@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.convert_stage import engine_file
+from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError

@@ -231,7 +231,14 @@ def score_model(
 ) -> dict[str, float]:
     """Return the scores on validation by which epochs and models are compared."""
     rows = images.indices("validation")
-    probabilities = predict_probabilities(model, images.pixels, rows, batch_size, replicas)
+    return score_answers(
+        predict_probabilities(model, images.pixels, rows, batch_size, replicas), images
+    )
+
+
+def score_answers(probabilities: NDArray[np.float32], images: ImageSet) -> dict[str, float]:
+    """Return those scores of what a model answers to the validation images, [n, C]."""
+    rows = images.indices("validation")
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
     critical = f"recall[{images.critical}]"
     names = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss", critical)

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lesiontk.backends.answers import ANSWERS, Answers, ask_engine, write_answers
 from lesiontk.backends.keras_backend import MODEL_FILE, save_model
 from lesiontk.data.images import ImageSet
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import plot_curves
-from lesiontk.train.loop import score_model
+from lesiontk.train.loop import score_answers
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
 
@@ -37,6 +38,7 @@ def write_outcome(
     """
     spec, described = describe_model(model, images, source, context)
     save_model(model, spec, context.directory / MODEL_FILE)
+    _ask_model(images, context)
     with (context.directory / "curves.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
         writer.writeheader()
@@ -55,7 +57,7 @@ def write_outcome(
             },
             **facts,
         },
-        auxiliary=("tensorboard", "curves.png"),
+        auxiliary=("tensorboard", "curves.png", ANSWERS),
         earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
     )
 
@@ -69,10 +71,9 @@ def write_untrained(
     facts: Mapping[str, Any],
 ) -> StageOutput:
     """Write a model that was not trained here into ``context.directory``, as `write_outcome`."""
-    with context.progress.task("scoring on validation", None):
-        scores = score_model(model, images)
     spec, described = describe_model(model, images, source, context)
     save_model(model, spec, context.directory / MODEL_FILE)
+    scores = score_answers(_ask_model(images, context).outputs, images)
     return StageOutput(
         {
             **described,
@@ -80,8 +81,18 @@ def write_untrained(
             "best_epoch": 0,
             "validation": {"n": len(images.indices("validation")), **scores},
             **facts,
-        }
+        },
+        auxiliary=(ANSWERS,),
     )
+
+
+def _ask_model(images: ImageSet, context: Context) -> Answers:
+    """Ask the model that was written about validation, for the engines that come of it."""
+    rows = images.indices("validation")
+    with context.progress.task("asking the model about validation", None):
+        answers = ask_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)
+    write_answers(answers, rows, context.directory)
+    return answers
 
 
 def describe_model(

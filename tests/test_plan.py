@@ -374,3 +374,23 @@ def test_a_device_that_runs_none_of_the_engines_is_refused_before_any_work() -> 
         plan("bundle=[jetson-orin-jetpack6]")
     with pytest.raises(UsageError, match="unknown bundle target"):
         plan("bundle=[toaster]")
+
+
+def test_a_compressions_training_is_the_recipes_but_for_its_own_epochs_and_rates() -> None:
+    """What is given wins, then what the recipe trained with, then the technique's defaults."""
+    document = {
+        "name": "tiny",
+        "data": {"source": "synthetic"},
+        "train": {"epochs": 50, "imbalance": ["sqrt_sampling"], "mixed_precision": True},
+        "compress": [
+            {"prune": {"keep_macs": 0.5, "recover": {"epochs": 7}}},
+            {"qat": {"train": {"augment": "flips"}}},
+        ],
+    }
+    plan = plan_recipe(parse_recipe(document))
+    prune, qat = (plan[name].config for name in ("model:1:prune", "model:2:qat"))
+    assert (prune.recover.epochs, prune.recover.learning_rate) == (7, 5e-4)
+    assert prune.recover.imbalance == qat.train.imbalance == ("sqrt_sampling",)
+    assert prune.recover.mixed_precision
+    assert not qat.train.mixed_precision
+    assert (qat.train.epochs, qat.train.augment) == (2, "flips")

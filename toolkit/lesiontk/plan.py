@@ -35,6 +35,10 @@ from lesiontk.stage import STAGES, StageConfig
 from lesiontk.train.imbalance import choose_imbalance
 from lesiontk.train.train_stage import TrainConfig
 
+AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
+INHERITED = {"recover": (*AS_TRAINED, "mixed_precision"), "train": AS_TRAINED}
+"""The section of a technique that is a training, and the keys that it takes from the recipe's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -242,8 +246,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
                 f"{', '.join(info.may_follow)}."
             )
         try:
-            own = {"path": recipe.data.path} if "path" in info.config.model_fields else {}
-            config = info.config.model_validate({**own, **options})
+            config = info.config.model_validate(_complete_options(recipe, info.config, options))
         except ValidationError as error:
             raise UsageError(
                 f"compress.{technique} is not valid: {explain_invalid(error, info.config)}"
@@ -252,6 +255,26 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
         parents["model"] = steps[-1].name
         steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
     return steps
+
+
+def _complete_options(
+    recipe: Recipe, config: type[StageConfig], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a technique's options with what it takes from the recipe.
+
+    A training of its own goes on as the network was trained (what is done about rare classes, say)
+    with the technique's epochs and rates; what is not given keeps the technique's default.
+    """
+    complete = dict(options)
+    if "path" in config.model_fields:
+        complete.setdefault("path", recipe.data.path)
+    for name, keys in INHERITED.items():
+        given = options.get(name, {})
+        if name in config.model_fields and isinstance(given, Mapping):
+            section = config.model_fields[name].default.model_dump()
+            section.update({key: getattr(recipe.train, key) for key in keys})
+            complete[name] = {**section, **given}
+    return complete
 
 
 def _engine_steps(recipe: Recipe, model: str) -> list[Step]:

@@ -85,8 +85,8 @@ class QuantizationPlan:
         return collect_ranges(open_reader(), images, self.observer)
 
     def images_for_means(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield up to 64 of the images, evenly spread, each [1, S, S, 3]: means settle early."""
-        for row in np.linspace(0, len(self.images) - 1, min(64, len(self.images))).astype(int):
+        """Yield up to 16 of the images, evenly spread, each [1, S, S, 3]: means settle early."""
+        for row in np.linspace(0, len(self.images) - 1, min(16, len(self.images))).astype(int):
             yield self.images[row][np.newaxis]
 
 

@@ -21,7 +21,7 @@ from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.split_stage import list_records, read_split
-from lesiontk.data.tasks import Task, task_from_definition
+from lesiontk.data.tasks import Task, definition_of, task_from_definition
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_file
 from lesiontk.models import ARCHITECTURES
@@ -133,7 +133,7 @@ class DistilStage(Stage):
             return np.asarray(np.load(kept), np.float32)
         records = list_records(read_split(parents["split"]))
         with open_engine(config.teacher, threads=context.threads) as teacher:
-            task = task_from_definition(parents["images"].facts["task_definition"])
+            task = task_from_definition(definition_of(parents["images"].facts))
             sums = check_teacher(teacher, images, task)
             said = np.zeros((len(images.targets), len(images.labels)), np.float32)
             rows = images.indices("train")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -112,6 +112,14 @@ def task_from_definition(definition: Mapping[str, Any]) -> Task:
         if (packaged.labels, packaged.mapping) == (task.labels, task.mapping):
             return replace(task, positive=packaged.positive)
     return task
+
+
+def definition_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition of a task from the facts of prepared images.
+
+    Images that an early lesiontk prepared have its name alone, which the packaged tasks know.
+    """
+    return dict(facts.get("task_definition") or asdict(load_task(str(facts["task"]))))
 
 
 def task_of_engine(spec: EngineSpec) -> Task:

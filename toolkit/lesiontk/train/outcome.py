@@ -12,6 +12,7 @@ from typing import Any
 from lesiontk.backends.answers import ANSWERS, Answers, ask_engine, write_answers
 from lesiontk.backends.keras_backend import MODEL_FILE, save_model
 from lesiontk.data.images import ImageSet
+from lesiontk.data.tasks import definition_of
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
@@ -108,7 +109,7 @@ def describe_model(
         recipe=context.recipe,
         split_hash=images.split_hash,
         licence=str(source.facts["licence"]),
-        extra={"task_definition": source.facts["task_definition"]},
+        extra={"task_definition": definition_of(source.facts)},
     )
     if source.facts["leaky"]:
         spec = replace(spec, notice=spec.notice + LEAKY)

@@ -104,3 +104,19 @@ def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
     assert table[2][-1] == "int8"
     assert "With 1 of them in float32" in page.text
     assert any("block3/Relu: 0.120" in text for text in page.values("alt"))
+
+
+def test_stability_under_other_draws_is_shown() -> None:
+    found = {
+        "draws": 3,
+        "images": 210,
+        "validation": 1503,
+        "least_agreement": 0.98,
+        "own": {"balanced_accuracy": 0.7, "critical_recall": 0.6},
+        "spread": {"balanced_accuracy": 0.004, "critical_recall": 0.01},
+    }
+    page = read(make_report_data(stabilities={"tflite:int8": found}))
+    row = page.tables["Engines from other calibration draws"][1]
+    assert row[:3] == ["tflite:int8", "3", "210"]
+    assert "0.4" in row[5]
+    assert "Engines from other calibration draws" not in read(make_report_data()).tables

@@ -15,6 +15,7 @@ from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
+from lesiontk.calibration.stability_stage import StabilityConfig
 from lesiontk.compress.sensitivity_stage import SensitivityConfig
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.enhance import check_enhancements
@@ -38,6 +39,18 @@ from lesiontk.train.train_stage import TrainConfig
 AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
 INHERITED = {"recover": (*AS_TRAINED, "mixed_precision"), "train": AS_TRAINED}
 """The section of a technique that is a training, and the keys that it takes from the recipe's."""
+
+
+TOLD = (
+    "inspection",
+    "split",
+    "images",
+    "calibration",
+    "sensitivity",
+    "stability",
+    "explanation",
+)
+"""The steps that the report tells of, beside the model, its engines and their evaluations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,8 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     steps += [*models, *conversions]
     evaluations = [_evaluation_step(recipe, step) for step in engines]
     steps += evaluations
+    if recipe.stability.draws:
+        steps += [_stability_step(recipe, step) for step in engines if _is_int8(step)]
     steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
     finished = {step.name: step.name for step in [*engines, *evaluations]}
     steps.append(
@@ -99,7 +114,15 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"images": "images", **finished},
         )
     )
-    told = ("inspection", "split", "images", "calibration", "sensitivity", "explanation")
+    told = (
+        "inspection",
+        "split",
+        "images",
+        "calibration",
+        "sensitivity",
+        "stability",
+        "explanation",
+    )
     rest = [step.name for step in steps if step.name.partition(":")[0] in told]
     steps.append(
         Step(
@@ -346,6 +369,24 @@ def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) 
         statistics=recipe.evaluate,
     )
     return Step(f"sensitivity:{backend}", "sensitivity", config, dict(parents))
+
+
+def _is_int8(engine: Step) -> bool:
+    """Whether an engine of this step is calibrated to int8 throughout."""
+    return "calibration" in engine.parents and engine.name.endswith(":int8")
+
+
+def _stability_step(recipe: Recipe, engine: Step) -> Step:
+    target = engine.name.partition(":")[2]
+    config = StabilityConfig(
+        target=target,
+        draws=recipe.stability.draws,
+        calibration=recipe.calibration,
+        quantize=recipe.quantize,
+    )
+    roles = {role: engine.parents[role] for role in ("source", "images", "calibration")}
+    parents = {**roles, "engine": engine.name, "inspection": "inspection"}
+    return Step(f"stability:{target}", "stability", config, parents)
 
 
 def _evaluation_step(recipe: Recipe, engine: Step) -> Step:

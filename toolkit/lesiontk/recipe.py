@@ -171,6 +171,12 @@ class SensitivityRule(StageConfig):
     )
 
 
+class StabilityRule(StageConfig):
+    """How much int8 engines depend on which images were drawn for calibration."""
+
+    draws: int = Field(0, ge=0, description="further draws to make each int8 engine from")
+
+
 class VerifyRule(StageConfig):
     """How near an engine must be to its parent; measured on validation images.
 
@@ -256,6 +262,7 @@ class Recipe(StageConfig):
     )
     quantize: QuantizeRule = QuantizeRule()
     sensitivity: SensitivityRule = SensitivityRule()
+    stability: StabilityRule = StabilityRule()
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
     explain: ExplainRule = ExplainRule()

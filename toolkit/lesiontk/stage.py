@@ -107,6 +107,7 @@ STAGES.register("calibrate", "lesiontk.calibration.calibrate_stage:CalibrateStag
 STAGES.register("ranges", "lesiontk.backends.ranges_stage:RangesStage")
 STAGES.register("sensitivity", "lesiontk.compress.sensitivity_stage:SensitivityStage")
 STAGES.register("convert", "lesiontk.backends.convert_stage:ConvertStage")
+STAGES.register("stability", "lesiontk.calibration.stability_stage:StabilityStage")
 STAGES.register("evaluate", "lesiontk.evaluate.evaluate_stage:EvaluateStage")
 STAGES.register("explain", "lesiontk.explain.explain_stage:ExplainStage")
 STAGES.register("bench", "lesiontk.bench.bench_stage:BenchStage")

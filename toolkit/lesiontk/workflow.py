@@ -158,6 +158,17 @@ def measure_sensitivity(
     return build_step(plan, f"sensitivity:{backend}", store, done)
 
 
+def measure_stability(
+    store: Store, model: Artefact, target: str, draws: int, overrides: Iterable[str] = ()
+) -> Artefact:
+    """Make an int8 engine from further calibration draws, and compare each with the recipe's."""
+    if not target.endswith(":int8"):
+        raise UsageError(f"{target} is not calibrated to int8; expected tflite:int8, say.")
+    changes = [*overrides, f"stability.draws={draws}"]
+    plan, done = _continue_from(store, model, [target], changes)
+    return build_step(plan, f"stability:{target}", store, done)
+
+
 def bundle_engines(
     store: Store, engines: Mapping[str, Artefact], devices: Sequence[str]
 ) -> dict[str, Artefact]:

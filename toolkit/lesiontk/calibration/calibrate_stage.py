@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -53,18 +54,12 @@ class CalibrateStage(Stage):
         self, parents: Mapping[str, Artefact], config: CalibrateConfig, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
-        sites = _read_sites(images, parents.get("inspection"))
-        train = images.indices("train")
-        luma = dict(zip(train.tolist(), measure_luma(images.pixels, train), strict=True))
-        edges = band_edges(np.array(list(luma.values())))
-        bands = ["" if r not in luma else name_band(luma[r], edges) for r in range(len(sites))]
-        levels = {"site": sites, "brightness": bands}
+        cover = describe_cover(images, parents.get("inspection"))
+        sites, luma, bands, edges = cover.sites, cover.luma, cover.bands, cover.edges
         rows = (
             select_listed(images, read_list(config.list))
             if config.list
-            else draw_calibration(
-                images, config.images, config.draw, config.seed, [levels[a] for a in config.cover]
-            )
+            else draw_covering(images, cover, config)
         )
         compared = prove_disjoint(images, rows)
         table: list[dict[str, object]] = [
@@ -89,7 +84,7 @@ class CalibrateStage(Stage):
                 "images_by_site": count_levels(composition["site"]),
                 "images_by_brightness": {band: brightness.get(band, 0) for band in BANDS},
                 "brightness_edges": [round(edge, 3) for edge in edges],
-                "sites_of_training": len({sites[row] for row in train}),
+                "sites_of_training": len({sites[row] for row in luma}),
                 "draw": "list" if config.list else config.draw,
                 "cover": [] if config.list else list(config.cover),
                 "list": Path(config.list).name if config.list else None,
@@ -100,6 +95,36 @@ class CalibrateStage(Stage):
                 "pixel_sha256": {images.image_ids[row]: images.hashes[row] for row in rows},
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """What a draw may be spread over: of every image its body site and, of training, its luma.
+
+    `bands` are the names of brightness, empty outside of training; `edges` part them.
+    """
+
+    sites: list[str]
+    luma: dict[int, float]
+    bands: list[str]
+    edges: Sequence[float]
+
+
+def describe_cover(images: ImageSet, inspection: Artefact | None) -> Cover:
+    """Return what a draw from these images may be spread over."""
+    sites = _read_sites(images, inspection)
+    train = images.indices("train")
+    luma = dict(zip(train.tolist(), measure_luma(images.pixels, train), strict=True))
+    edges = band_edges(np.array(list(luma.values())))
+    bands = ["" if r not in luma else name_band(luma[r], edges) for r in range(len(sites))]
+    return Cover(sites, luma, bands, edges)
+
+
+def draw_covering(images: ImageSet, cover: Cover, config: CalibrateConfig) -> NDArray[np.int64]:
+    """Return the rows that a config draws."""
+    levels = {"site": cover.sites, "brightness": cover.bands}
+    chosen = [levels[axis] for axis in config.cover]
+    return draw_calibration(images, config.images, config.draw, config.seed, chosen)
 
 
 def calibration_rows(artefact: Artefact, images: ImageSet) -> NDArray[np.int64]:

@@ -96,6 +96,50 @@ def check_command(session: Session, list_: str, split: str | None) -> None:
     session.emit(document, show)
 
 
+@calibration.command("stability")
+@click.argument("model", default="latest")
+@click.option("--on", "target", default="tflite:int8", show_default=True,
+              help="The engine that is made from each draw.")  # fmt: skip
+@click.option("--draws", type=click.IntRange(min=1), default=3, show_default=True)
+@set_option
+@command_options
+def stability_command(
+    session: Session, model: str, target: str, draws: int, overrides: tuple[str, ...]
+) -> None:
+    """Make MODEL's int8 engine from other draws too; does it matter which images were drawn?
+
+    Each is compared with the recipe's own engine on validation.
+    """
+    from lesiontk.calibration.stability_stage import read_draws
+    from lesiontk.cli.tables import print_table
+    from lesiontk.workflow import measure_stability
+
+    store = session.open_store()
+    model_artefact = store.resolve(model, "model")
+    made = measure_stability(store, model_artefact, target, draws, overrides)
+    rows, facts = read_draws(made), made.facts
+
+    def show() -> None:
+        own = facts["own"]
+        table = [[f"{own['seed']} (the recipe's)", "", "", "", f"{own['balanced_accuracy']:.3f}",
+                  f"{own['critical_recall']:.3f}"]]  # fmt: skip
+        for row in rows:
+            table.append(
+                [f"{row['seed']:.0f}", f"{row['shared']:.0f}", f"{row['top1_agreement']:.3f}",
+                 f"{row['mean_drift']:.5f}", f"{row['balanced_accuracy']:.3f}",
+                 f"{row['critical_recall']:.3f}"]
+            )  # fmt: skip
+        print_table(
+            ["seed", "images shared", "top-1 as the recipe's", "mean drift", "balanced accuracy",
+             "critical recall"],
+            table,
+            title=f"{made.name}: {target} from {draws} further draws of {facts['images']} images "
+            f"(n = {facts['validation']} validation images)",
+        )  # fmt: skip
+
+    session.emit({"stability": made.name, "path": str(made.path), "rows": rows, **facts}, show)
+
+
 def _show_drawn(document: Mapping[str, Any]) -> None:
     others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
     labels, sites, bands = (

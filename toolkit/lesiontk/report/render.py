@@ -77,8 +77,8 @@ class ReportData:
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
     widest first; `sensitivities` maps back ends to the facts of the stage of that name, with its
-    `rows`, the most sensitive layer first. `stage` is what made the model, `widths` has a row for
-    each layer if that was a pruning.
+    `rows`, the most sensitive layer first, and `stabilities` targets to the same of theirs. `stage`
+    is what made the model, `widths` has a row for each layer if that was a pruning.
     """
 
     name: str
@@ -101,6 +101,7 @@ class ReportData:
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tensors: Mapping[str, Sequence[TensorRow]] = field(default_factory=dict)
     sensitivities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stabilities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stage: str = "train"
     widths: Sequence[Mapping[str, Any]] = ()
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
 from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.calibration.stability_stage import read_draws
 from lesiontk.compress.prune_stage import WIDTHS
 from lesiontk.compress.sensitivity_stage import rank_layers
 from lesiontk.data.images import TABLE
@@ -33,6 +34,7 @@ ORDER = (
     "sensitivity",
     "engine",
     "evaluation",
+    "stability",
     "explanation",
     "benchmark",
 )
@@ -60,6 +62,7 @@ class ReportStage(Stage):
             "images": "images",
             "calibration": "calibration",
             "sensitivity": "sensitivity",
+            "stability": "stability",
             "engine": "engine",
             "evaluation": "evaluation",
             "explanation": "explanation",
@@ -108,6 +111,10 @@ class ReportStage(Stage):
             heatmaps=heatmaps,
             versions=_collect_versions(parents),
             tensors=_read_tensors(by_target("engine")),
+            stabilities={
+                target: {**artefact.facts, "rows": read_draws(artefact)}
+                for target, artefact in by_target("stability").items()
+            },
             stage=str(model.manifest["stage"]["name"]),
             widths=_read_widths(model),
             sensitivities={

@@ -26,6 +26,7 @@ STUDIES = {
     "int8_converters": "which way to int8 is best for TFLite, on validation",
     "input_pipeline": "how long training waits for images",
     "tool_speed": "how long quantizing a large network takes, beside the plain way",
+    "compression": "how much smaller and faster compressed networks are, and what they lose",
 }
 PARENT, SMALL = "keras:float32", "tflite:int8"
 

@@ -140,6 +140,17 @@ def test_the_page_of_all_results_is_what_the_results_say() -> None:
     assert page == tables.render(published, tables.list_studies())
 
 
+def test_the_table_of_compressed_networks_is_what_the_figures_say() -> None:
+    file = ROOT / "benchmarks" / "results" / "compression.json"
+    if not file.is_file():
+        pytest.skip("no compressed network is published yet")
+    module = load_module(ROOT / "benchmarks" / "compression.py")
+    rows = json.loads(file.read_text())
+    assert file.with_suffix(".md").read_text() == module.render(rows)
+    splits = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
+    assert {row["split_hash"] for row in rows} == splits
+
+
 def test_all_rows_are_of_one_split() -> None:
     hashes = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
     assert len(hashes) == 1

@@ -12,10 +12,10 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.option(
     "--on",
     "backend",
-    type=click.Choice(["tflite", "onnx"]),
     default="tflite",
     show_default=True,
-    help="The back end whose int8 is measured.",
+    metavar="BACKEND",
+    help="The back end whose int8 is measured, one with the precision mixed.",
 )
 @set_option
 @command_options

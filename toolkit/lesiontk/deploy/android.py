@@ -18,6 +18,7 @@ class Android(BundleTarget):
 
     engines: ClassVar[tuple[str, ...]] = (
         "tflite:int8",
+        "tflite:mixed",
         "tflite:dynamic_int8",
         "tflite:float16",
         "tflite:float32",

@@ -15,6 +15,8 @@ class LinuxArm64(BundleTarget):
     engines: ClassVar[tuple[str, ...]] = (
         "tflite:int8",
         "onnx:int8",
+        "tflite:mixed",
+        "onnx:mixed",
         "tflite:int16x8",
         "tflite:dynamic_int8",
         "tflite:float16",

@@ -111,7 +111,7 @@ def describe_model(
         licence=str(source.facts["licence"]),
         extra={"task_definition": definition_of(source.facts)},
     )
-    if source.facts["leaky"]:
+    if source.facts.get("leaky"):  # images that an early lesiontk prepared do not say
         spec = replace(spec, notice=spec.notice + LEAKY)
     return spec, {
         "parameters": int(model.count_params()),

@@ -83,6 +83,8 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         points=(read_operating_point(judged[0]), read_operating_point(judged[1])),
     ).to_json()
     steps = list_steps(model.facts, str(model.manifest["stage"]["name"]))
+    if not steps or steps[0]["stage"] not in ("train", "import"):
+        raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
     latency = {name: measured[name].latency_json() for name in files}
     return {
         "model": model.name,

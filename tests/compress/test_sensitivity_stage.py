@@ -22,7 +22,13 @@ from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, import_file, measure_sensitivity, train_recipe
+from lesiontk.workflow import (
+    convert_model,
+    import_file,
+    measure_sensitivity,
+    report_model,
+    train_recipe,
+)
 
 from .test_distil_stage import TINY
 
@@ -161,3 +167,25 @@ def test_the_commands_show_and_make_it(
     assert document["kept"] == sensitivity.facts["kept"]
     made = json.loads(runner.invoke(cli, ["quantize", *common, "--mixed", "--json"]).stdout)
     assert set(made) == {"tflite:mixed", "onnx:mixed"}
+
+
+def test_what_is_told_of_an_engine_is_what_it_was_made_with(
+    store: Store, model: Artefact, tmp_path: Path
+) -> None:
+    """The model's recipe has other settings: the search is not run again, nor is a gate missed."""
+    change = ["sensitivity.images=18", "gate={balanced_accuracy: {max_drop: 0.05}}"]
+    made = convert_model(store, model, ["tflite:mixed"], change)["tflite:mixed"]
+    own = store.parent(made, "sensitivity")
+    known = {artefact.name for artefact in store.list_artefacts("sensitivity")}
+    report = report_model(store, model, ["explain.images=0", "gate={}", "bench.rounds=20"])
+    assert {artefact.name for artefact in store.list_artefacts("sensitivity")} == known
+    assert report.manifest["parents"]["sensitivity:tflite"]["name"] == own.name
+
+
+def test_a_gate_on_an_unknown_metric_is_refused_before_anything_is_measured(
+    store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sensitivity_stage.Workbench, "answer")
+    change = ["sensitivity.images=19", "gate={nothing: {max_drop: 0.1}}"]
+    with pytest.raises(UsageError, match="gate names the metric 'nothing'"):
+        measure_sensitivity(store, model, "onnx", change)

@@ -30,7 +30,7 @@ from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
 from lesiontk.evaluate.comparison import THRESHOLD_METRICS, compared_metrics
 from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
-from lesiontk.recipe import Recipe, explain_invalid
+from lesiontk.recipe import EvaluateRule, Recipe, explain_invalid
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
 from lesiontk.train.imbalance import choose_imbalance
@@ -103,7 +103,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     evaluations = [_evaluation_step(recipe, step) for step in engines]
     steps += evaluations
     if recipe.stability.draws:
-        steps += [_stability_step(recipe, step) for step in engines if _is_int8(step)]
+        steps += [_stability_step(recipe, step, model) for step in engines if _is_int8(step)]
     steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
     finished = {step.name: step.name for step in [*engines, *evaluations]}
     steps.append(
@@ -114,16 +114,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
             {"images": "images", **finished},
         )
     )
-    told = (
-        "inspection",
-        "split",
-        "images",
-        "calibration",
-        "sensitivity",
-        "stability",
-        "explanation",
-    )
-    rest = [step.name for step in steps if step.name.partition(":")[0] in told]
+    rest = [step.name for step in steps if step.name.partition(":")[0] in TOLD]
     steps.append(
         Step(
             "report",
@@ -177,11 +168,6 @@ def _check_training(recipe: Recipe) -> None:
         raise UsageError(
             f"train.head_epochs is {train.head_epochs} of {train.epochs} epochs; expected fewer, "
             "for the rest is for all layers."
-        )
-    if train.batch_size % train.micro_batches:
-        raise UsageError(
-            f"train.batch_size is {train.batch_size}; expected a multiple of train.micro_batches, "
-            f"{train.micro_batches}."
         )
 
 
@@ -354,19 +340,13 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
 
 def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) -> Step:
     """Return the step that finds the layers which stay in float, of the engine's own parents."""
-    # Thresholds are refitted on validation: what depends on them is met there by construction.
-    gate = {n: rule for n, rule in recipe.gate.items() if n not in THRESHOLD_METRICS}
-    if not gate:
-        raise UsageError(
-            f"{backend}:mixed needs to know what is good enough: expected a gate such as "
-            "balanced_accuracy: {max_drop: 0.01} in the recipe."
-        )
     config = SensitivityConfig(
         backend=backend,
         quantize=recipe.quantize,
         rule=recipe.sensitivity,
-        gate=gate,
-        statistics=recipe.evaluate,
+        # Thresholds are refitted on validation: what depends on them is met there by construction.
+        gate={name: rule for name, rule in recipe.gate.items() if name not in THRESHOLD_METRICS},
+        statistics=recipe.evaluate.model_copy(update={"threshold": EvaluateRule().threshold}),
     )
     return Step(f"sensitivity:{backend}", "sensitivity", config, dict(parents))
 
@@ -376,8 +356,13 @@ def _is_int8(engine: Step) -> bool:
     return "calibration" in engine.parents and engine.name.endswith(":int8")
 
 
-def _stability_step(recipe: Recipe, engine: Step) -> Step:
+def _stability_step(recipe: Recipe, engine: Step, model: str) -> Step:
     target = engine.name.partition(":")[2]
+    if model.endswith(":qat"):
+        raise UsageError(
+            f"the ranges of {target} were learned (qat): no draw of calibration images changes it; "
+            "expected stability.draws 0."
+        )
     config = StabilityConfig(
         target=target,
         draws=recipe.stability.draws,

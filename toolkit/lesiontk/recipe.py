@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from lesiontk.errors import UsageError, suggest
 from lesiontk.stage import StageConfig
@@ -125,6 +125,15 @@ class TrainSection(StageConfig):
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation score")
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> TrainSection:
+        if self.batch_size % self.micro_batches:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; expected a multiple of micro_batches, "
+                f"{self.micro_batches}"
+            )
+        return self
 
     @field_validator("imbalance", mode="before")
     @classmethod

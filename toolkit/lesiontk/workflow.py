@@ -453,11 +453,16 @@ def _continue_from(
     if late:
         raise UsageError(
             f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
-            "calibration, quantize, verify, evaluate, explain, bench or gate. `lesiontk train` "
-            "takes the others."
+            "calibration, quantize, sensitivity, stability, verify, evaluate, explain, bench or "
+            "gate. `lesiontk train` takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
-    chosen = {"convert": tuple(dict.fromkeys(targets)), "bundle": ()}
+    chosen = {
+        "convert": tuple(dict.fromkeys(targets)),
+        "bundle": (),
+        # A model of the middle carries the whole recipe: what came after it is left out.
+        "compress": recipe.compress[: _count_compressions(store, model)],
+    }
     recipe = recipe.model_copy(update=chosen)
     if fresh:
         taken = [
@@ -468,8 +473,12 @@ def _continue_from(
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
     given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
-    return plan, {
-        **known_ancestors(model, store),
-        plan.model: model,
-        **{name: engine for name, engine in given.items() if name in plan},
+    given = {name: engine for name, engine in given.items() if name in plan}
+    # What the engines were made with is told of them, whatever the recipe would do today.
+    tools = {
+        plan[name].parents[role]: store.parent(engine, role)
+        for name, engine in given.items()
+        for role in ("calibration", "ranges", "sensitivity")
+        if role in plan[name].parents and role in engine.manifest["parents"]
     }
+    return plan, {**known_ancestors(model, store), plan.model: model, **tools, **given}

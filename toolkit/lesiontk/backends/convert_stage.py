@@ -54,7 +54,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=2,
+        version=3,
         accepts={
             "source": "model|engine",
             "images": "images",

@@ -162,7 +162,7 @@ def set_byte_input(
     graph = model.graph
     users = [node for node in graph.node if stripped.tensor in node.input]
     kinds = [node.op_type for node in users]
-    if to_float and len(kinds) == 1 and kinds != ["QuantizeLinear"]:
+    if to_float and "QuantizeLinear" not in kinds:
         _dequantize_input(model, stripped)
         return
     if kinds != ["QuantizeLinear"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -120,22 +120,26 @@ def set_byte_input(
     (index,) = graph.inputs
     users = [op for op in graph.operators if index in list(op.inputs)]
     names = [operator_name(model, op) for op in users]
-    if names != ["QUANTIZE"] and not (to_float and len(names) == 1):
+    if names != ["QUANTIZE"] and not to_float:
         raise DataError(f"the quantized graph's input feeds {names}; expected one QUANTIZE.")
     tensor = graph.tensors[index]
     parameters = schema.QuantizationParametersT()
     parameters.scale = [quantization.scale]
     parameters.zeroPoint = [quantization.zero_point]
-    to_int8 = graph.tensors[users[0].outputs[0]].type == schema.TensorType.INT8
-    if names != ["QUANTIZE"] or not to_int8:
-        _insert_dequantize(model, graph, users[0])
+    in_float = [
+        user
+        for name, user in zip(names, users, strict=True)
+        if name != "QUANTIZE" or graph.tensors[user.outputs[0]].type != schema.TensorType.INT8
+    ]
+    if in_float:
+        _insert_dequantize(model, graph, in_float)
     tensor.type = schema.TensorType.UINT8
     tensor.quantization = parameters
     return dump_model(model)
 
 
-def _insert_dequantize(model: Any, graph: Any, reader: Any) -> None:
-    """Put a DEQUANTIZE between the graph's input and its only reader."""
+def _insert_dequantize(model: Any, graph: Any, readers: Sequence[Any]) -> None:
+    """Put a DEQUANTIZE between the graph's input and these readers of it."""
     (index,) = graph.inputs
     real = copy.copy(graph.tensors[index])
     real.name = f"{real.name.decode()}/real"
@@ -147,8 +151,9 @@ def _insert_dequantize(model: Any, graph: Any, reader: Any) -> None:
     operator = schema.OperatorT()
     operator.opcodeIndex = len(model.operatorCodes) - 1
     operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
-    graph.operators.insert(graph.operators.index(reader), operator)
-    reader.inputs = [len(graph.tensors) - 1 if i == index else i for i in reader.inputs]
+    graph.operators.insert(0, operator)
+    for reader in readers:
+        reader.inputs = [len(graph.tensors) - 1 if i == index else i for i in reader.inputs]
 
 
 def allow_any_scale(content: bytes) -> bytes:

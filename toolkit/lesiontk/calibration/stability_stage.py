@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,7 +74,8 @@ class StabilityStage(Stage):
         with context.progress.task(f"calibrating {config.target} anew", config.draws) as advance:
             for number in range(1, config.draws + 1):
                 seed = config.calibration.seed + number
-                drawing = config.calibration.model_copy(update={"seed": seed, "list": None})
+                changes = {"seed": seed, "list": None, "images": len(drawn)}
+                drawing = config.calibration.model_copy(update=changes)
                 listed = draw_covering(images, cover, drawing)
                 prove_disjoint(images, listed)
                 plan = QuantizationPlan(
@@ -84,8 +84,7 @@ class StabilityStage(Stage):
                     correct_bias=config.quantize.correct_bias,
                     reduce_range=config.quantize.reduce_range and info.saturates,
                 )
-                spec = replace(expected.spec)
-                record = backend.convert(source, precision, spec, plan, context.scratch)
+                record = backend.convert(source, precision, expected.spec, plan, context.scratch)
                 received = ask_engine(context.scratch / record.file, pixels, context.threads)
                 agreement = measure_agreement(expected.outputs, received.outputs).to_json()
                 scores = score_answers(received.outputs, images)
@@ -109,7 +108,7 @@ class StabilityStage(Stage):
                 "images": len(drawn),
                 "validation": len(pixels),
                 "own": {
-                    "seed": config.calibration.seed,
+                    "seed": None if config.calibration.list else config.calibration.seed,
                     "balanced_accuracy": mine["balanced_accuracy"],
                     "critical_recall": mine[f"recall[{images.critical}]"],
                 },

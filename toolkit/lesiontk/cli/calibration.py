@@ -121,8 +121,9 @@ def stability_command(
 
     def show() -> None:
         own = facts["own"]
-        table = [[f"{own['seed']} (the recipe's)", "", "", "", f"{own['balanced_accuracy']:.3f}",
-                  f"{own['critical_recall']:.3f}"]]  # fmt: skip
+        name = "list" if own["seed"] is None else own["seed"]
+        scores = [f"{own[key]:.3f}" for key in ("balanced_accuracy", "critical_recall")]
+        table = [[f"{name} (the recipe's)", "", "", "", *scores]]
         for row in rows:
             table.append(
                 [f"{row['seed']:.0f}", f"{row['shared']:.0f}", f"{row['top1_agreement']:.3f}",

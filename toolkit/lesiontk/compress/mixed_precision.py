@@ -18,7 +18,8 @@ def find_fewest(ranked: Sequence[str], meets: Meets) -> frozenset[str]:
     `ranked` has all layers, the most sensitive first. None are kept if that is enough. Else the
     number taken from the front is doubled until it is and then halved into, and each of those,
     the least sensitive first, is left out again where the others are enough. That is at most
-    ``2 log2 n + kept + 2`` trials; it finds the smallest set where keeping more never hurts.
+    ``2 log2 n + kept + 2`` trials; none of the layers found can be left out, though another set,
+    of layers that rank lower, may be smaller.
     Raises `ValueError` if not even all of them are enough.
     """
     if meets(frozenset()):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lesiontk.backends import parse_target
+from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.channel_budget import (
     COSTS,
@@ -30,6 +30,7 @@ from lesiontk.compress.layers import Layer, count_macs
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
 from lesiontk.compress.prune_budget import CountBudget, LatencyBudget, PruneBudget
 from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -87,7 +88,12 @@ class PruneStage(Stage):
     def check(self, config: PruneConfig) -> None:
         """Raise `UsageError` for an unknown criterion or engine."""
         CRITERIA.get(config.criterion)
-        parse_target(config.latency_on)
+        name, precision = parse_target(config.latency_on)
+        if BACKENDS.get(name).info.precisions[precision].mixed:
+            raise UsageError(
+                f"latency_on is {config.latency_on}, whose layers in float are not known before it "
+                "is pruned; expected another precision."
+            )
 
     def run(
         self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context

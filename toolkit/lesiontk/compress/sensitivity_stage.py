@@ -20,7 +20,8 @@ from lesiontk.backends.convert_stage import plan_quantization
 from lesiontk.backends.ranges_stage import read_measured
 from lesiontk.compress.mixed_precision import find_fewest
 from lesiontk.data.images import ImageSet, open_images, write_rows
-from lesiontk.evaluate.comparison import measure_agreement
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.comparison import compared_metrics, measure_agreement
 from lesiontk.evaluate.gate import judge_engine
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.recipe import EvaluateRule, GateRule, QuantizeRule, SensitivityRule
@@ -65,15 +66,28 @@ class SensitivityStage(Stage):
         tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
     )
 
+    def check(self, config: SensitivityConfig) -> None:
+        """Raise `UsageError` without a gate, for then nothing says what is good enough."""
+        if not config.gate:
+            raise UsageError(
+                f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
+                "as balanced_accuracy: {max_drop: 0.01} in the recipe."
+            )
+
     def run(
         self, parents: Mapping[str, Artefact], config: SensitivityConfig, context: Context
     ) -> StageOutput:
+        self.check(config)
         backend = BACKENDS.get(config.backend)()
         source = engine_file(parents["source"])
         images = open_images(parents["images"])
         info = backend.info.precisions[PRECISION]
         measured = read_measured(parents["ranges"])
         plan = plan_quantization(parents, images, measured, config.quantize, info)
+        known = compared_metrics(images.labels)
+        for metric in config.gate:
+            if metric not in known:
+                raise UsageError(f"gate names the metric {metric!r}; expected {', '.join(known)}.")
         layers = backend.list_layers(source)
         asked = images.indices("validation")
         parent = ask_engine(source, images.pixels[asked], context.threads)
@@ -97,6 +111,11 @@ class SensitivityStage(Stage):
                 config.gate,
                 config.statistics,
             )
+            if len(results) < len(config.gate):
+                raise DataError(
+                    f"the gate on {', '.join(config.gate)} cannot be judged on validation, which "
+                    "lacks one of its classes; expected a metric that it has."
+                )
             return {
                 "kept": sorted(kept, key=ranked.index),
                 "gate": [result.to_json() for result in results],
@@ -108,7 +127,10 @@ class SensitivityStage(Stage):
             return bool(trials.recall(name, lambda: judge(kept))["passed"])
 
         with context.progress.task("searching the layers that stay in float", None):
-            kept = find_fewest(ranked, meets)
+            try:
+                kept = find_fewest(ranked, meets)
+            except ValueError as error:
+                raise DataError(f"{config.backend}:{PRECISION}: {error} for the gate.") from error
         searched = [trial for name, trial in trials.found.items() if name.startswith("keep ")]
         return StageOutput(
             {

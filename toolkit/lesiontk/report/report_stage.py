@@ -38,7 +38,18 @@ ORDER = (
     "explanation",
     "benchmark",
 )
-AFTER_TRAINING = ("calibration", "convert", "verify", "evaluate", "explain", "bench", "gate")
+AFTER_TRAINING = (
+    "calibration",
+    "convert",
+    "quantize",
+    "sensitivity",
+    "stability",
+    "verify",
+    "evaluate",
+    "explain",
+    "bench",
+    "gate",
+)
 
 
 class ReportConfig(StageConfig):

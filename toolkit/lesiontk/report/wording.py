@@ -43,6 +43,7 @@ REASONS_FOR_FLOAT = {
     "depthwise_conv_2d": "int8 in the file and turned to float32 when it is loaded, for LiteRT's "
     "kernel that quantizes its input on the way is slower than the one in float32",
 }
+KEPT_BY_SEARCH = "among the layers that the search over their sensitivity keeps"
 NO_REASON = "no reason was recorded"
 
 
@@ -86,20 +87,23 @@ def is_reduced(row: Mapping[str, Any]) -> bool:
     return bool(row["precision"] != FULL_PRECISION)
 
 
-def explain_float_operator(entry: str) -> str:
-    """Return why an operator such as ``SOFTMAX -> name`` stayed in float."""
+def explain_float_operator(entry: str, precision: str = "") -> str:
+    """Return why an operator such as ``SOFTMAX -> name`` stayed in float in such an engine."""
     words = entry.split()
-    return REASONS_FOR_FLOAT.get(words[0].lower() if words else "", NO_REASON)
+    default = KEPT_BY_SEARCH if precision == "mixed" else NO_REASON
+    return REASONS_FOR_FLOAT.get(words[0].lower() if words else "", default)
 
 
-def group_float_operators(entries: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def group_float_operators(
+    entries: Sequence[str], precision: str = ""
+) -> tuple[tuple[str, str], ...]:
     """Return what stayed in float with the reason: each operator, or a type with their number."""
     kinds = Counter(entry.split()[0] for entry in entries if entry.split())
     groups: dict[str, str] = {}
     for entry in entries:
         kind = entry.split()[0] if entry.split() else ""
         shown = entry if kinds[kind] <= 2 else f"{kind} ({kinds[kind]})"
-        groups[shown] = explain_float_operator(entry)
+        groups[shown] = explain_float_operator(entry, precision)
     return tuple(groups.items())
 
 
@@ -111,6 +115,8 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
         parts.append(f"{facts['weight_bits']}-bit weights{reduced}")
     if "activation_bits" in facts:
         parts.append(f"{facts['activation_bits']}-bit activations")
+    if "float_layers" in facts:
+        parts.append(f"{facts['float_layers']} layers in float32")
     if facts.get("corrected_biases"):
         parts.append(f"{facts['corrected_biases']} biases corrected")
     return ", ".join(parts)

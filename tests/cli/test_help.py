@@ -28,6 +28,7 @@ SUBCOMMANDS = [
     "data check",
     "data split",
     "calibration draw",
+    "calibration stability",
     "calibration show",
     "calibration check",
     "recipe list",

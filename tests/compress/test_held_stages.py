@@ -161,12 +161,12 @@ def test_the_commands_lead_to_the_same_stages(store: Store, both: Artefact) -> N
     model = store.parent(store.parent(both, "model"), "model").name
     settings = ["recover.batch_size=16", "recover.augment=none", "recover.epochs=1"]
     options = [part for s in [*settings, "recover.learning_rate=0.001"] for part in ("--set", s)]
-    ramp = ["--set", "rounds=2", "--set", "recover.ema=0", "--sparsity", "0.7"]
+    ramp = ["--set", "rounds=2", "--sparsity", "0.7"]
     done = runner.invoke(cli, ["sparsify", model, *ramp, *options, *workspace])
     assert done.exit_code == 0, done.output
     made = json.loads(done.stdout)["model"]
     assert made == store.parent(both, "model").name
-    few = ["--clusters", "8", "--set", "recover.ema=0"]
+    few = ["--clusters", "8"]
     done = runner.invoke(cli, ["cluster", made, *few, *options, *workspace])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["model"] == both.name

@@ -27,6 +27,7 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.compress.sensitivity_stage import rank_layers
+    from lesiontk.report.wording import shorten_name
     from lesiontk.workflow import measure_sensitivity
 
     store = session.open_store()
@@ -38,7 +39,7 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
             ["layer in int8 alone", "mean drift", "top-1 kept", "balanced accuracy"],
             [
                 [
-                    row["layer"],
+                    shorten_name(row["layer"]),
                     f"{row['mean_drift']:.5f}",
                     f"{row['top1_agreement']:.3f}",
                     f"{row['balanced_accuracy']:+.3f}",
@@ -51,7 +52,8 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
         kept = facts["kept"]
         click.echo(
             f"The gate is met on validation (n = {facts['validation']}) with {len(kept)} of "
-            f"{facts['layers']} layers in float32" + (f": {', '.join(kept)}" if kept else "")
+            f"{facts['layers']} layers in float32"
+            + (f": {', '.join(shorten_name(layer) for layer in kept)}" if kept else "")
         )
 
     session.emit({"sensitivity": made.name, "path": str(made.path), "rows": rows, **facts}, show)

@@ -29,7 +29,12 @@ from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import list_steps
 from lesiontk.report.wording import describe_compression
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, evaluate_artefact
+from lesiontk.workflow import (
+    ancestors_of,
+    convert_model,
+    evaluate_artefact,
+    training_seconds,
+)
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT, INT8 = "tflite:float32", "tflite:int8"
@@ -61,10 +66,7 @@ def cli(models: tuple[str, ...], workspace: Path, rounds: int) -> None:
 
 def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     """Return what the int8 engine of a compressed model is beside the first model's in float32."""
-    trained, seconds = model, float(model.manifest["seconds"])
-    while "model" in trained.manifest["parents"]:
-        trained = store.parent(trained, "model")
-        seconds += float(trained.manifest["seconds"])
+    trained = ancestors_of(store, model)[0]
     before = convert_model(store, trained, [FLOAT])[FLOAT]
     after = convert_model(store, model, [INT8])[INT8]
     images = open_images(store.parent(model, "images"))
@@ -97,7 +99,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
             {"step": step["stage"], "what": describe_compression(step)} for step in steps[1:]
         ],
         "compress": model.manifest["recipe"]["compress"],
-        "seconds": seconds,
+        "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),
         "validation": [trained.facts["validation"], model.facts["validation"]],
         "latency_ms": latency,

@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import yaml
 
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.predict import evaluate_external
+from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
@@ -35,7 +38,7 @@ from lesiontk.report.result_table import (
 from lesiontk.report.tables import list_points
 from lesiontk.report.wording import name_target
 from lesiontk.store import Store
-from lesiontk.workflow import engines_of, model_of
+from lesiontk.workflow import engines_of, model_of, training_seconds
 
 HERE = Path(__file__).parent
 MAX_BYTES = 20_000_000
@@ -44,7 +47,6 @@ MAX_BYTES = 20_000_000
 @click.command()
 @click.argument("recipe")
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-@click.option("--training-seconds", type=float, help="If they were counted elsewhere.")
 @click.option("--external", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Labelled images from elsewhere, as ISIC 2018's validation set.")  # fmt: skip
 @click.option("--external-name", help="What to call them; default: the folder's name.")
@@ -52,7 +54,6 @@ MAX_BYTES = 20_000_000
 def publish(
     recipe: str,
     workspace: Path,
-    training_seconds: float | None,
     external: Path | None,
     external_name: str | None,
     parent: bool,
@@ -70,7 +71,7 @@ def publish(
     if external is not None:
         engines = check_external(store, benchmark, external)
         checked = {"name": external_name or external.resolve().name, "engines": engines}
-    seconds = float(training_seconds or model.manifest["seconds"])
+    seconds = training_seconds(store, model)
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -89,11 +90,10 @@ def publish(
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
-    command = f"lesiontk run {recipe} --data HAM10000_FOLDER"
     weights = Path(chosen["model"]["weights"])
     if weights.is_file():
         chosen["model"] = {**chosen["model"], "weights": weights.name}
-        command += f" --weights {weights.name}"
+    command = describe_command(chosen)
     card = render_model_card(
         recipe=chosen,
         model=model.facts,
@@ -140,6 +140,26 @@ def publish(
         + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
+
+
+def describe_command(chosen: Mapping[str, Any]) -> str:
+    """Return the command that trains again what was trained, as this may differ from the recipe."""
+    name, weights = chosen["name"], chosen["model"]["weights"]
+    words = ["lesiontk", "run", name, "--data", "HAM10000_FOLDER"]
+    if weights != read_recipe(name).model.weights:
+        words += ["--weights", weights]
+    trained, shipped = list_keys(parse_recipe(chosen)), list_keys(read_recipe(name))
+    for key in sorted(trained.keys() - {"data.path", "data.source", "model.weights"}):
+        if trained[key] != shipped[key]:
+            words += ["--set", f"{key}={json.dumps(trained[key])}"]
+    return shlex.join(words)
+
+
+def list_keys(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides the weights, by its key as ``--set`` takes it."""
+    document = recipe.model_dump(mode="json", include={"data", "model", "train"})
+    keys = {f"{part}.{key}": v for part, entry in document.items() for key, v in entry.items()}
+    return {**keys, "compress": recipe.model_dump(mode="json")["compress"]}
 
 
 def check_external(store: Store, benchmark: Artefact, folder: Path) -> dict[str, dict[str, Any]]:

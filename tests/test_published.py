@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from lesiontk.data.known_splits import find_split
 from lesiontk.data.sources.synthesis import render_view
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
-from lesiontk.recipe import EvaluateRule, list_recipes
+from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
 
 from .loose_modules import load_module
 
@@ -92,6 +94,21 @@ def test_a_model_card_states_the_published_figures(path: Path) -> None:
         assert f"{row['metrics']['balanced_accuracy']['value']:.3f}" in card
     assert "not a medical device" in card
     assert document["split"]["split_hash"] in card
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_published_command_trains_what_was_trained(path: Path) -> None:
+    document = json.loads(path.read_text())
+    _, run, name, _, _, *rest = shlex.split(document["command"])
+    changes = [f"model.weights={after}" for flag, after in pairwise(rest) if flag == "--weights"]
+    changes += [after for flag, after in pairwise(rest) if flag == "--set"]
+    repeated, trained = read_recipe(name, changes), parse_recipe(document["recipe"])
+    assert run == "run"
+    assert repeated.data.model_copy(update={"path": None, "source": trained.data.source}) == (
+        trained.data
+    )
+    assert (repeated.model, repeated.train) == (trained.model, trained.train)
+    assert repeated.compress == trained.compress
 
 
 def test_no_path_of_a_machine_is_published() -> None:

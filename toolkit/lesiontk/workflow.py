@@ -121,7 +121,7 @@ def compress_model(
     """
     recipe = recipe_of(model)
     # A model of the middle carries the whole recipe: what came after it is left out.
-    so_far = recipe.compress[: _count_compressions(store, model)]
+    so_far = recipe.compress[: len(ancestors_of(store, model))]
     shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
@@ -134,12 +134,18 @@ def compress_model(
     return build_step(plan, plan.model, store, done)
 
 
-def _count_compressions(store: Store, model: Artefact) -> int:
-    """Return how many compressions a model has been through."""
-    count = 0
+def ancestors_of(store: Store, model: Artefact) -> list[Artefact]:
+    """Return the models that a compressed one was made from, the trained one first."""
+    line: list[Artefact] = []
     while "model" in model.manifest["parents"]:
-        model, count = store.parent(model, "model"), count + 1
-    return count
+        model = store.parent(model, "model")
+        line.insert(0, model)
+    return line
+
+
+def training_seconds(store: Store, model: Artefact) -> float:
+    """Return how long a model took to make: its own training, and that of what it was made from."""
+    return sum(float(made.manifest["seconds"]) for made in (*ancestors_of(store, model), model))
 
 
 def convert_model(
@@ -461,7 +467,7 @@ def _continue_from(
         "convert": tuple(dict.fromkeys(targets)),
         "bundle": (),
         # A model of the middle carries the whole recipe: what came after it is left out.
-        "compress": recipe.compress[: _count_compressions(store, model)],
+        "compress": recipe.compress[: len(ancestors_of(store, model))],
     }
     recipe = recipe.model_copy(update=chosen)
     if fresh:

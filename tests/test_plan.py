@@ -165,6 +165,7 @@ def test_int8_brings_what_it_is_derived_from_and_a_calibration() -> None:
     assert made["engine:onnx:int8"].parents == {
         "images": "images",
         "source": "engine:onnx:float32",
+        "model": "model",
         "calibration": "calibration",
         "ranges": "ranges:onnx:float32",
     }
@@ -181,7 +182,19 @@ def test_ranges_are_measured_once_for_each_source_graph() -> None:
         "images": "images",
         "calibration": "calibration",
     }
+    assert made["ranges:onnx:float32"].parents == {
+        "source": "engine:onnx:float32",
+        "images": "images",
+        "calibration": "calibration",
+        "known": "ranges:tflite:float32",
+        "origin": "engine:tflite:float32",
+    }
     assert not [n for n in names(plan("convert=[tflite:float32]")) if n.startswith("ranges:")]
+
+
+def test_a_derived_graph_brings_the_ranges_that_it_carries_on() -> None:
+    made = [name for name in names(plan("convert=[onnx:int8]")) if name.startswith("ranges:")]
+    assert made == ["ranges:tflite:float32", "ranges:onnx:float32"]
 
 
 def test_float_engines_need_no_calibration() -> None:

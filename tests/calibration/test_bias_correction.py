@@ -63,7 +63,7 @@ def test_the_corrected_layer_has_the_mean_of_the_float_layer(
     expected = convolve(values, weights, window).mean(axis=(0, 1, 2))
     received = convolve(values, rounded, window).mean(axis=(0, 1, 2))
     np.testing.assert_allclose(received - shift, expected, atol=1e-9)
-    if seed == 0:
+    if seed == 0 and weights[0, 0].size > 1:  # a single weight is the largest, and is kept
         assert np.abs(received - expected).max() > 1e-3  # without it they differ
 
 

@@ -306,6 +306,8 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
         derived_from = backend.info.precisions[precision].derived_from
         parents = {"images": "images"}
         parents["source"] = model if derived_from == "model" else add(derived_from)
+        if derived_from != "model":
+            parents["model"] = model
         if backend.info.precisions[precision].calibrated:
             if leaky:
                 raise UsageError(
@@ -313,13 +315,8 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
                     "and this split leaks; expected `convert` with full-precision engines only."
                 )
             parents["calibration"] = "calibration"
-            reader = derived_from.partition(":")[0]
-            if reader in BACKENDS and BACKENDS.get(reader).info.reads_tensors:
-                parents["ranges"] = f"ranges:{derived_from}"
-                shared = {role: parents[role] for role in ("source", "images", "calibration")}
-                if model.endswith(":qat"):
-                    shared["model"] = model
-                steps[parents["ranges"]] = Step(parents["ranges"], "ranges", RangesConfig(), shared)
+            if _reads_tensors(derived_from):
+                parents["ranges"] = add_ranges(derived_from)
             if backend.info.precisions[precision].mixed:
                 sensitivity = _sensitivity_step(recipe, backend_name, parents)
                 steps[sensitivity.name] = sensitivity
@@ -333,9 +330,30 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
         steps[name] = Step(name, "convert", config, parents)
         return name
 
+    def add_ranges(target: str) -> str:
+        name = f"ranges:{target}"
+        parents = {
+            "source": f"engine:{target}",
+            "images": "images",
+            "calibration": "calibration",
+        }
+        if model.endswith(":qat"):
+            parents["model"] = model
+        origin = steps[parents["source"]].parents["source"].removeprefix("engine:")
+        if _reads_tensors(origin):
+            parents |= {"known": add_ranges(origin), "origin": f"engine:{origin}"}
+        steps[name] = Step(name, "ranges", RangesConfig(), parents)
+        return name
+
     for target in recipe.convert:
         add(target)
     return list(steps.values())
+
+
+def _reads_tensors(target: str) -> bool:
+    """Whether a target's back end tells the tensors of its engines; a model's has none."""
+    backend = target.partition(":")[0]
+    return backend in BACKENDS and BACKENDS.get(backend).info.reads_tensors
 
 
 def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) -> Step:
@@ -348,7 +366,9 @@ def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) 
         gate={name: rule for name, rule in recipe.gate.items() if name not in THRESHOLD_METRICS},
         statistics=recipe.evaluate.model_copy(update={"threshold": EvaluateRule().threshold}),
     )
-    return Step(f"sensitivity:{backend}", "sensitivity", config, dict(parents))
+    roles = ("source", "images", "calibration", "ranges")
+    measured = {role: parents[role] for role in roles if role in parents}
+    return Step(f"sensitivity:{backend}", "sensitivity", config, measured)
 
 
 def _is_int8(engine: Step) -> bool:

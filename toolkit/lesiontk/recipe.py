@@ -193,6 +193,9 @@ class VerifyRule(StageConfig):
     """
 
     images: int = Field(128, ge=16)
+    float_images: int = Field(
+        32, ge=16, description="for float32: the same sums in another order differ on all or none"
+    )
     min_agreement_float: float = Field(0.99, ge=0, le=1)
     max_mean_drift_float: float = Field(1e-3, gt=0)
     min_agreement_half: float = Field(0.98, ge=0, le=1)

@@ -404,8 +404,9 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
     if artefact.kind == "engine":
         images = open_images(store.parent(artefact, "images"))
         rule = VerifyRule(**artefact.manifest["config"]["verify"])
-        pixels = images.pixels[verification_rows(images, rule)]
-        expected = ask_engine(engine_file(store.parent(artefact, "source")), pixels, 1)
+        rows = verification_rows(images, rule, str(artefact.facts["precision"]))
+        pixels = images.pixels[rows]
+        expected = ask_engine(engine_file(model_of(store, artefact)), pixels, 1)
         received = ask_engine(engine_file(artefact), pixels, 1)
         verification = compare_answers(expected, received, engine_file(artefact), rule)
         findings["verification"] = verification.to_json()

@@ -50,13 +50,18 @@ class ConvertConfig(StageConfig):
 
 
 class ConvertStage(Stage):
-    """Produces an engine file that carries its description, and how it compares with its parent."""
+    """Produces an engine file that carries its description, and how it compares with its parent.
+
+    It is made from its source, a model or an engine of another precision, and compared with what
+    the model says, which is known from its training.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=3,
+        version=4,
         accepts={
             "source": "model|engine",
+            "model": "model",
             "images": "images",
             "calibration": "calibration",
             "ranges": "ranges",
@@ -87,8 +92,9 @@ class ConvertStage(Stage):
             rule = config.quantize or QuantizeRule()
             info = backend.info.precisions[precision]
             plan = plan_quantization(parents, images, measured, rule, info)
-        rows = verification_rows(images, config.verify)
-        expected = recall_answers(parents["source"], parents["images"], rows, context.threads)
+        rows = verification_rows(images, config.verify, precision)
+        said_by = parents.get("model", parents["source"])
+        expected = recall_answers(said_by, parents["images"], rows, context.threads)
         spec = replace(expected.spec, backend=name, precision=precision)
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
@@ -163,9 +169,10 @@ def plan_quantization(
     )
 
 
-def verification_rows(images: ImageSet, rule: VerifyRule) -> NDArray[np.int64]:
+def verification_rows(images: ImageSet, rule: VerifyRule, precision: str) -> NDArray[np.int64]:
     """Return the validation images on which an engine is compared, even over the classes."""
-    return images.draw_stratified("validation", rule.images, seed=0)
+    count = rule.float_images if precision == "float32" else rule.images
+    return images.draw_stratified("validation", min(count, rule.images), seed=0)
 
 
 def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -10,19 +10,12 @@ import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lesiontk.backends.same_values import Values, is_same
 from lesiontk.calibration.ranges import Ranges, TensorRange
 from lesiontk.errors import DataError
 
 LEARNED = "learned_ranges.csv"
-TOLERANCE = 1e-3
-"""Of the largest magnitude: how far the same values may be apart."""
-
-Values = Mapping[str, NDArray[Any]]
 
 
 def write_learned(path: Path, ranges: Ranges) -> None:
@@ -44,12 +37,12 @@ def read_learned(path: Path) -> Ranges:
 def match_tensors(layers: Values, tensors: Values) -> dict[str, str]:
     """Return tensor -> the layer whose values it takes, of those that there is one for.
 
-    Values are those of one image: layers' [1, h, w, C] or [1, C], tensors' in this or in channels-
-    first order. Raises `DataError` for a layer without a tensor.
+    Values are those of one image, as `is_same` takes them. Raises `DataError` for a layer without a
+    tensor.
     """
     matched: dict[str, str] = {}
     for layer, expected in layers.items():
-        found = [name for name, values in tensors.items() if _is_same(expected, values)]
+        found = [name for name, values in tensors.items() if is_same(expected, values)]
         if not found:
             raise DataError(
                 f"no tensor of the graph takes the values of layer {layer!r}, whose range was "
@@ -58,17 +51,6 @@ def match_tensors(layers: Values, tensors: Values) -> dict[str, str]:
         alike = [name for name in found if tensors[name].ndim == expected.ndim]
         matched.update(dict.fromkeys(alike or found, layer))  # pooling one place changes no value
     return matched
-
-
-def _is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
-    if values.size != expected.size:
-        return False
-    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-6)
-    orders = [values.reshape(expected.shape)]
-    if expected.ndim == 4 and values.ndim == 4:
-        first = (expected.shape[0], expected.shape[3], *expected.shape[1:3])
-        orders.append(values.reshape(first).transpose(0, 2, 3, 1))
-    return any(float(np.abs(order - expected).max()) <= tolerance for order in orders)
 
 
 def apply_learned(

@@ -230,10 +230,13 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     from lesiontk.backends.onnx_bias_correction import correct_biases
-    from lesiontk.backends.onnx_graph import group_layers, set_byte_input
+    from lesiontk.backends.onnx_graph import ACTIVATIONS, group_layers, set_byte_input
     from lesiontk.backends.onnx_graph import strip_normalisation as strip
 
     ranges = plan.find_ranges(lambda: tensor_reader(model))
+    for node in model.graph.node:
+        if node.op_type in ACTIVATIONS:  # what only it reads is clipped to its range
+            ranges.setdefault(node.input[0], ranges[node.output[0]])
     corrected = 0
     if plan.correct_bias:
         limit = REDUCED_LIMIT if plan.reduce_range else LIMIT

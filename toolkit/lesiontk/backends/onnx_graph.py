@@ -105,7 +105,9 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-MOVING = ("Relu", "Clip", "MaxPool", "Transpose", "Squeeze", "Reshape", "Flatten", "Pad")
+ACTIVATIONS = ("Relu", "Clip")
+
+MOVING = (*ACTIVATIONS, "MaxPool", "Transpose", "Squeeze", "Reshape", "Flatten", "Pad")
 """Operators that have no precision of their own."""
 
 
@@ -217,7 +219,8 @@ def _dequantize_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
 def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     """Return a copy in which each float tensor that a node makes is an output; their names.
 
-    Constants that are dequantized are none.
+    Constants that are dequantized are none, nor is what only an activation reads: runtimes compute
+    it with the activation, in one, and no quantizer asks for its range.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
@@ -225,12 +228,22 @@ def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     present = {entry.name for entry in copy.graph.output}
     constants = {entry.name for entry in copy.graph.initializer}
     kinds = (TensorProto.FLOAT, TensorProto.FLOAT16)
+    readers: dict[str, list[str]] = {}
+    for node in copy.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    fused = [[kind] for kind in ACTIVATIONS]
     names = [
         name
         for node in copy.graph.node
         if not (node.op_type == "DequantizeLinear" and node.input[0] in constants)
         for name in node.output
-        if name in present or (name in known and known[name].type.tensor_type.elem_type in kinds)
+        if name in present
+        or (
+            name in known
+            and known[name].type.tensor_type.elem_type in kinds
+            and readers.get(name) not in fused
+        )
     ]
     copy.graph.output.extend(known[name] for name in names if name not in present)
     return copy, names

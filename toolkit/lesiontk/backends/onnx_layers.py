@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-ACTIVATIONS = ("Relu", "Clip")
+from lesiontk.backends.onnx_graph import ACTIVATIONS
 
 
 def match_tensors(parent: onnx.ModelProto, child: onnx.ModelProto) -> dict[str, str]:

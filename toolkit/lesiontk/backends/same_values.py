@@ -1,0 +1,58 @@
+"""Tensors of two graphs that are the same thing, found by the values that they take.
+
+A network's layers and the graphs made of it name their tensors, and order their axes, each in a way
+of its own. On the same image, what is the same takes the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE = 1e-3
+"""Of the largest magnitude: how far the same values may be apart."""
+
+Values = Mapping[str, NDArray[Any]]
+
+
+def is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
+    """Whether both are equal within tolerance.
+
+    Values are those of one image: expected ones [1, h, w, C] or [1, C], the others in this or in
+    channels-first order.
+    """
+    if values.size != expected.size:
+        return False
+    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-6)
+    orders = [values.reshape(expected.shape)]
+    if expected.ndim == 4 and values.ndim == 4:
+        first = (expected.shape[0], expected.shape[3], *expected.shape[1:3])
+        orders.append(values.reshape(first).transpose(0, 2, 3, 1))
+    return any(float(np.abs(order - expected).max()) <= tolerance for order in orders)
+
+
+def find_same(origin: Sequence[Values], tensors: Sequence[Values]) -> dict[str, str]:
+    """Return tensor -> the tensor of `origin` with its values on every image.
+
+    Both have one entry an image. Of several with the same values the first is taken.
+    """
+    extremes = {name: _extremes(values) for name, values in origin[0].items()}
+    same: dict[str, str] = {}
+    for name, values in tensors[0].items():
+        size, low, high = _extremes(values)
+        near = TOLERANCE * max(abs(low), abs(high), 1e-6)
+        for other, (other_size, other_low, other_high) in extremes.items():
+            alike = size == other_size and max(abs(low - other_low), abs(high - other_high)) <= near
+            if alike and all(
+                is_same(a[other], b[name]) for a, b in zip(origin, tensors, strict=True)
+            ):
+                same[name] = other
+                break
+    return same
+
+
+def _extremes(values: NDArray[Any]) -> tuple[int, float, float]:
+    return values.size, float(values.min()), float(values.max())

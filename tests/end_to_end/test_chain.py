@@ -565,7 +565,7 @@ def test_every_precision_can_be_asked_for_and_is_then_benchmarked(copy: Path) ->
     for target, engine in call.document.items():
         assert engine["verification"]["passed"]
         assert engine["verification"]["golden_agreement"]["n"] == 16
-        assert engine["signal"]["n"] == 16
+        assert engine["signal"]["n"] == 8
         assert (Path(engine["path"]).parent / "layers.csv").is_file()
         assert engine["precision"] == target.partition(":")[2]
     call = call_lesiontk("bench", "--json", workspace=copy)

@@ -203,7 +203,7 @@ class VerifyRule(StageConfig):
     min_agreement_int8: float = Field(0.90, ge=0, le=1)
     max_mean_drift_int8: float = Field(0.05, gt=0)
     signal_images: int = Field(
-        16, ge=0, description="images for the signal-to-noise ratio of each layer, 0 for none"
+        8, ge=0, description="images for the signal-to-noise ratio of each layer, 0 for none"
     )
 
 

@@ -10,6 +10,7 @@ import click
 
 from lesiontk import __version__
 from lesiontk.errors import LesionTKError, suggest
+from lesiontk.freed_memory import keep_freed_memory
 
 COMMANDS = {
     "doctor": ("doctor:doctor", "What this machine can run, and why not the rest."),
@@ -80,6 +81,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug."""
+    keep_freed_memory()
     try:
         code = cli.main(prog_name="lesiontk", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

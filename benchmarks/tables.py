@@ -27,6 +27,7 @@ STUDIES = {
     "input_pipeline": "how long training waits for images",
     "tool_speed": "how long quantizing a large network takes, beside the plain way",
     "compression": "how much smaller and faster compressed networks are, and what they lose",
+    "pruning_curves": "accuracy against operations, with and without distillation",
 }
 PARENT, SMALL = "keras:float32", "tflite:int8"
 

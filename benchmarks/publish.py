@@ -90,6 +90,10 @@ def publish(
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
+    chosen["compress"] = [
+        {technique: shorten_teacher(options) for technique, options in entry.items()}
+        for entry in chosen["compress"]
+    ]
     weights = Path(chosen["model"]["weights"])
     if weights.is_file():
         chosen["model"] = {**chosen["model"], "weights": weights.name}
@@ -103,6 +107,7 @@ def publish(
         benchmark=document,
         files=files,
         command=command,
+        stage=str(model.manifest["stage"]["name"]),
         external=checked,
     )
     (folder / "README.md").write_text(card)
@@ -140,6 +145,15 @@ def publish(
         + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
+
+
+def shorten_teacher(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a compression's options with the teacher's file as seen from the repository."""
+    if "teacher" not in options:
+        return dict(options)
+    path, root = Path(options["teacher"]).resolve(), HERE.parent
+    short = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    return {**options, "teacher": str(short)}
 
 
 def describe_command(chosen: Mapping[str, Any]) -> str:

@@ -104,3 +104,10 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert operating_points_from_benchmark(data.benchmark) in card
     assert "## External check\n\nImages from elsewhere: n = 160" in card
     assert "External check" not in render_model_card(**arguments)
+    assert "It was made in" not in card
+    taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}
+    arguments["model"] = {**model, **taught}
+    assert (
+        "It was made in 2 steps: train (trained from its starting weights), then distil "
+        "(taught by tflite_int8.tflite). "
+    ) in render_model_card(**arguments, stage="distil")

@@ -11,6 +11,8 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
+from lesiontk.report.tables import list_steps
+from lesiontk.report.wording import describe_compression
 
 
 def render_model_card(
@@ -23,10 +25,12 @@ def render_model_card(
     benchmark: Mapping[str, Any],
     files: Sequence[str],
     command: str,
+    stage: str = "train",
     external: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card; each mapping is the manifest's facts of the artefact it is called after.
 
+    `stage` is what made the model: training, or the last compression.
     `external` has the ``name`` of images from elsewhere and, by target, under ``engines``, the
     documents of `evaluate_external`.
     """
@@ -59,7 +63,7 @@ def render_model_card(
         f"balanced accuracy was epoch {model['best_epoch']} "
         f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
         f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
-        "work. "
+        f"work. {_describe_steps(model, stage)}"
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration),
         f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets 95 % "
@@ -77,6 +81,12 @@ def render_model_card(
         "classes and are not the risk of a patient.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_steps(model: Mapping[str, Any], stage: str) -> str:
+    steps = list_steps(model, stage)
+    told = [f"{step['stage']} ({describe_compression(step)})" for step in steps]
+    return f"It was made in {len(steps)} steps: {', then '.join(told)}. " if steps else ""
 
 
 def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:

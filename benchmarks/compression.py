@@ -16,28 +16,19 @@ from typing import Any
 
 import click
 
-from lesiontk.backends.answers import engine_file
-from lesiontk.bench.machine import describe_machine
-from lesiontk.bench.measure import deflated_bytes, measure_engines
+from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.data.images import open_images
-from lesiontk.evaluate.comparison import compare_predictions
-from lesiontk.evaluate.evaluate_stage import read_operating_point, read_predictions
-from lesiontk.recipe import BenchRule
+from lesiontk.plan import TRAININGS
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import list_steps
 from lesiontk.report.wording import describe_compression
 from lesiontk.store import Store
-from lesiontk.workflow import (
-    ancestors_of,
-    convert_model,
-    evaluate_artefact,
-    training_seconds,
-)
+from lesiontk.workflow import benchmark_model, trained_of, training_seconds
 
 RESULTS = Path(__file__).parent / "results"
-FLOAT, INT8 = "tflite:float32", "tflite:int8"
+FLOAT, INT8 = f"tflite:float32{TRAINED}", "tflite:int8"
 TARGETS = {
     "vgg16": (12, 12),
     "resnet152v2": (10, 10),
@@ -66,50 +57,42 @@ def cli(models: tuple[str, ...], workspace: Path, rounds: int) -> None:
 
 def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     """Return what the int8 engine of a compressed model is beside the first model's in float32."""
-    trained = ancestors_of(store, model)[0]
-    before = convert_model(store, trained, [FLOAT])[FLOAT]
-    after = convert_model(store, model, [INT8])[INT8]
-    images = open_images(store.parent(model, "images"))
-    pixels = images.pixels[images.draw_stratified("validation", 16, seed=0)]
-    files = {"before": engine_file(before), "after": engine_file(after)}
-    measured = measure_engines(files, pixels, BenchRule(rounds=rounds), store.progress)
-    judged = [evaluate_artefact(store, engine) for engine in (before, after)]
-    truth, parent, groups, _, labels = read_predictions(judged[0])
-    child = read_predictions(judged[1])[1]
-    compared = compare_predictions(
-        truth,
-        parent,
-        child,
-        labels,
-        groups,
-        points=(read_operating_point(judged[0]), read_operating_point(judged[1])),
-    ).to_json()
+    benchmark = benchmark_model(store, model, [INT8], [f"bench.rounds={rounds}"])
+    document = read_benchmark(benchmark)
+    rows = {name_target(row): row for row in document["rows"]}
+    before, after = rows[FLOAT], rows[INT8]
     steps = list_steps(model.facts, str(model.manifest["stage"]["name"]))
-    if not steps or steps[0]["stage"] not in ("train", "import"):
+    if not steps or steps[0]["stage"] not in TRAININGS:
         raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
-    latency = {name: measured[name].latency_json() for name in files}
     return {
         "model": model.name,
         "recipe": model.manifest["recipe"]["name"],
         "architecture": model.facts["architecture"],
-        "image_size": images.preprocessing.image_size,
-        "split_hash": images.split_hash,
-        "critical": images.critical,
+        "image_size": document["image_size"],
+        "split_hash": document["split_hash"],
+        "critical": document["critical"],
         "steps": [
             {"step": step["stage"], "what": describe_compression(step)} for step in steps[1:]
         ],
         "compress": model.manifest["recipe"]["compress"],
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),
-        "validation": [trained.facts["validation"], model.facts["validation"]],
-        "latency_ms": latency,
-        "faster": latency["before"]["median"] / latency["after"]["median"],
-        "size_bytes": {name: path.stat().st_size for name, path in files.items()},
-        "deflated_bytes": {name: deflated_bytes(path) for name, path in files.items()},
-        "smaller": files["before"].stat().st_size / files["after"].stat().st_size,
-        "test": compared,
-        "machine": describe_machine(),
+        "validation": [trained_of(store, model).facts["validation"], model.facts["validation"]],
+        "latency_ms": {"before": before["latency_ms"], "after": after["latency_ms"]},
+        "faster": after["versus_parent"]["speedup"],
+        "size_bytes": {"before": before["size_bytes"], "after": after["size_bytes"]},
+        "deflated_bytes": {"before": before["deflated_bytes"], "after": after["deflated_bytes"]},
+        "smaller": after["versus_parent"]["size_ratio"],
+        "test": after["versus_parent"],
+        "gate": [result for result in document["gate"] if result["engine"] == INT8],
+        "machine": document["machine"],
     }
+
+
+def describe_gate(results: list[dict[str, Any]]) -> str:
+    """Return whether an engine passed its recipe's gate, or by what it failed."""
+    failed = [result["metric"] for result in results if not result["passed"]]
+    return f"failed: {', '.join(failed)}" if failed else "passed"
 
 
 def macs_share(model: Artefact) -> float:
@@ -136,8 +119,8 @@ def render(rows: list[dict[str, Any]]) -> str:
         + ".\n",
         "| recipe | px | steps | operations left | faster | smaller | deflated smaller | "
         "balanced accuracy, difference | recall of the critical class, difference | "
-        "sensitivity, difference |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "sensitivity, difference | gate |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         differences = row["test"]["differences"]
@@ -149,7 +132,7 @@ def render(rows: list[dict[str, Any]]) -> str:
             f"{sizes['before'] / sizes['after']:.1f}× | "
             f"{format_estimate(differences['balanced_accuracy'])} | "
             f"{format_estimate(differences['recall[' + row['critical'] + ']'])} | "
-            f"{format_estimate(differences['sensitivity'])} |"
+            f"{format_estimate(differences['sensitivity'])} | {describe_gate(row['gate'])} |"
         )
     lines.append("\nEach model's orders (`compress`) and training seconds are in the JSON.")
     return "\n".join(lines) + "\n"

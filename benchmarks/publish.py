@@ -23,6 +23,7 @@ import click
 import yaml
 
 from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.bench.rows import is_trained, name_target
 from lesiontk.predict import evaluate_external
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
@@ -35,10 +36,10 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import list_points
-from lesiontk.report.wording import name_target
+from lesiontk.report.tables import list_points, list_steps
+from lesiontk.report.wording import describe_compression
 from lesiontk.store import Store
-from lesiontk.workflow import engines_of, model_of, training_seconds
+from lesiontk.workflow import engines_of, model_of, trained_of, training_seconds
 
 HERE = Path(__file__).parent
 MAX_BYTES = 20_000_000
@@ -62,8 +63,9 @@ def publish(
     store = Store(workspace)
     benchmark = store.resolve(f"latest:{recipe}", "benchmark")
     roles = benchmark.manifest["parents"]
-    engine = store.parent(benchmark, next(role for role in roles if role.startswith("engine:")))
-    model = model_of(store, engine)
+    role = next(role for role in roles if role.startswith("engine:") and not is_trained(role))
+    model = model_of(store, store.parent(benchmark, role))
+    trained = trained_of(store, model)
     images = store.parent(model, "images")
     split = store.parent(images, "split")
     document = read_benchmark(benchmark)
@@ -113,8 +115,8 @@ def publish(
     (folder / "README.md").write_text(card)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    shutil.copyfile(model.file("curves.csv"), results / f"{recipe}_curves.csv")
-    shutil.copyfile(model.file("curves.png"), results / f"{recipe}_curves.png")
+    for file in ("curves.csv", "curves.png"):
+        shutil.copyfile(trained.file(file), results / f"{recipe}_{file}")
     publish_split(split)
     points = list_points(document)
     picture = plot_pareto(points, look_of_engines([point.name for point in points]))
@@ -126,7 +128,13 @@ def publish(
         "recipe": chosen,
         "split": dict(split.facts),
         "model": dict(model.facts),
-        "training_seconds": seconds,
+        "trained": dict(trained.facts),
+        "steps": [
+            {"step": step["stage"], "what": describe_compression(step)}
+            for step in list_steps(model.facts, str(model.manifest["stage"]["name"]))
+        ],
+        "training_seconds": training_seconds(store, trained),
+        "compression_seconds": seconds - training_seconds(store, trained),
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
         "command": command,
         "benchmark": document,

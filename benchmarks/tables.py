@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.report.result_table import format_estimate
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,8 +63,9 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
             if set(names) & set(published)
         ),
         "## All recipes, full precision\n\n" + _list_all(published),
-        "## What int8 costs\n\nTFLite int8, calibrated after training, beside the trained model; "
-        "faster and smaller than float32 TFLite, one thread.\n\n" + _list_int8(published),
+        "## What the small engines cost\n\nTFLite int8, calibrated after training, and pruned "
+        "before where that passed the recipe's gate, beside the trained model; faster and smaller "
+        "than its float32 TFLite engine, one thread.\n\n" + _list_int8(published),
         "## How each was trained\n\n" + _list_trainings(published),
     ]
     if studies:
@@ -75,7 +77,7 @@ def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the front page's table: each recipe in float32, and what int8 changes."""
     rows = []
     for name, document in published.items():
-        whole, small = find_row(document, PARENT), find_row(document, SMALL)
+        whole, small = find_trained(document), find_row(document, SMALL)
         versus = small["versus_parent"]
         rows.append(
             [
@@ -107,7 +109,13 @@ def list_studies() -> list[str]:
 def find_row(document: Mapping[str, Any], target: str) -> Mapping[str, Any]:
     """Return the row of one engine of a result document."""
     rows = document["benchmark"]["rows"]
-    return next(row for row in rows if f"{row['backend']}:{row['precision']}" == target)
+    return next(row for row in rows if name_target(row) == target)
+
+
+def find_trained(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row of the network as it was trained, whatever was compressed since."""
+    names = {name_target(row) for row in document["benchmark"]["rows"]}
+    return find_row(document, PARENT + TRAINED if PARENT + TRAINED in names else PARENT)
 
 
 def _recall(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -118,9 +126,9 @@ def _recall(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     rows = []
     for name, document in chosen:
-        row = find_row(document, PARENT)
+        row = find_trained(document)
         metrics = (row["metrics"][m] for m in ("accuracy", "balanced_accuracy", "macro_auc"))
-        parameters = f"{document['model']['parameters']:,}"
+        parameters = f"{document['trained']['parameters']:,}"
         rows.append([name, parameters, *map(format_estimate, metrics), _recall(document, row)])
     header = ["recipe", "parameters", "accuracy", "balanced accuracy", "macro AUC", "recall"]
     return _table(header, rows)
@@ -129,9 +137,10 @@ def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
-        row = find_row(document, PARENT)
+        row = find_trained(document)
         metrics, point = row["metrics"], row["operating_point"]
         external = document["external"]
+        checked = None if external is None else external["engines"][name_target(row)]["metrics"]
         rows.append(
             [
                 name,
@@ -141,9 +150,7 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
                 _recall(document, row),
                 *(format_estimate(point[m]) for m in ("auc", "sensitivity", "specificity")),
                 format_estimate(metrics["expected_calibration_error"]),
-                "–"
-                if external is None
-                else format_estimate(external["engines"][PARENT]["metrics"]["balanced_accuracy"]),
+                format_estimate(None if checked is None else checked["balanced_accuracy"]),
                 f"`{document['benchmark']['split_hash'][:12]}`",
             ]
         )
@@ -162,6 +169,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
+                " → ".join([*(step["step"] for step in document["steps"][1:]), "int8"]),
                 format_estimate(row["metrics"]["balanced_accuracy"]),
                 format_estimate(versus["differences"]["balanced_accuracy"], 4),
                 _recall(document, row),
@@ -172,8 +180,8 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
             ]
         )
     return _table(
-        ["recipe", "balanced accuracy", "difference", "recall", "size, MB", "faster", "smaller",
-         "images that change class"],
+        ["recipe", "by", "balanced accuracy", "difference", "recall", "size, MB", "faster",
+         "smaller", "images that change class"],
         rows,
     )  # fmt: skip
 
@@ -181,7 +189,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
 def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
-        model = document["model"]
+        model = document["trained"]
         validation = model["validation"]
         rows.append(
             [

@@ -315,6 +315,38 @@ def test_images_that_are_known_already_are_not_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("compressions")
+def test_a_compressed_model_is_judged_against_the_one_that_was_trained() -> None:
+    made = plan("compress=[{fake_shrink: {}}, {fake_shrink: {}}]", "convert=[onnx:int8]")
+    assert (made.trained, made.model) == ("model", "model:2:fake_shrink")
+    assert made["engine:onnx:float32@trained"].parents == {
+        "images": "images",
+        "source": "engine:tflite:float32@trained",
+        "model": "model",
+    }
+    assert made["engine:tflite:float32@trained"].parents["source"] == "model"
+    assert "engine:onnx:int8@trained" not in made
+    judged = {
+        name: made[f"evaluation:{name}"].parents.get("parent")
+        for name in ("tflite:float32@trained", "onnx:float32@trained", "tflite:float32")
+    }
+    assert judged == {
+        "tflite:float32@trained": None,
+        "onnx:float32@trained": "evaluation:tflite:float32@trained",
+        "tflite:float32": "evaluation:tflite:float32@trained",
+    }
+    assert "engine:onnx:float32@trained" in made["benchmark"].parents
+    assert "engine:onnx:float32@trained" in made["report"].parents
+
+
+def test_what_a_teacher_taught_is_trained_not_compressed(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.keras"
+    teacher.touch()
+    made = plan(f"compress=[{{distil: {{teacher: {teacher}}}}}]")
+    assert made.trained == made.model == "model:1:distil"
+    assert not [name for name in names(made) if "@trained" in name]
+
+
+@pytest.mark.usefixtures("compressions")
 def test_compressions_follow_the_model_and_the_last_is_converted() -> None:
     made = plan("compress=[{fake_shrink: {}}, {fake_shrink: {share: 0.25}}]")
     assert [n for n in names(made) if n.startswith("model")] == [

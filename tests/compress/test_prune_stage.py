@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lesiontk.bench.bench_stage import read_benchmark
+from lesiontk.bench.rows import name_target
 from lesiontk.cli.main import cli
 from lesiontk.compress.prune_stage import WIDTHS
 from lesiontk.errors import UsageError
+from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, train_recipe
+from lesiontk.workflow import benchmark_model, convert_model, report_model, train_recipe
 
 from .test_distil_stage import TINY
 
@@ -70,6 +73,41 @@ def test_its_engines_are_smaller(store: Store, pruned: Artefact) -> None:
     )
     assert small.facts["size_bytes"] < 0.7 * whole.facts["size_bytes"]
     assert small.facts["verification"]["passed"]
+
+
+def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
+    store: Store, pruned: Artefact
+) -> None:
+    targets = ["tflite:int8"]
+    loose = [
+        "calibration.images=32",
+        "verify.min_agreement_int8=0",
+        "verify.max_mean_drift_int8=1",
+        "bench.rounds=20",
+        "gate={balanced_accuracy: {max_drop: 0.5}}",
+    ]
+    document = read_benchmark(benchmark_model(store, pruned, targets, loose))
+    against = {
+        name_target(row): row["versus_parent"] and row["versus_parent"]["parent"]
+        for row in document["rows"]
+    }
+    assert against == {
+        "keras:float32@trained": None,
+        "tflite:float32@trained": "keras:float32@trained",
+        "keras:float32": "keras:float32@trained",
+        "tflite:float32": "tflite:float32@trained",
+        "tflite:int8": "tflite:float32@trained",
+    }
+    rows = {name_target(row): row for row in document["rows"]}
+    whole = convert_model(store, store.parent(pruned, "model"), ["tflite:float32"])
+    assert rows["tflite:float32@trained"]["engine"] == whole["tflite:float32"].name
+    assert rows["tflite:int8"]["versus_parent"]["size_ratio"] > 4
+    gated = {result["engine"] for result in document["gate"]}
+    assert gated == {"keras:float32", "tflite:float32", "tflite:int8"}
+    kept = rows["tflite:float32"]["operating_point"]
+    assert kept["rule"] == PARENT_SENSITIVITY
+    page = report_model(store, pruned, loose).file("report.html").read_text()
+    assert "tflite:float32@trained" in page
 
 
 def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(store: Store) -> None:

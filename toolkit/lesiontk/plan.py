@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.convert_stage import ConvertConfig
 from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
+from lesiontk.bench.rows import FULL_PRECISION, TRAINED
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.calibration.stability_stage import StabilityConfig
@@ -40,6 +42,9 @@ AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
 INHERITED = {"recover": (*AS_TRAINED, "mixed_precision"), "train": AS_TRAINED}
 """The section of a technique that is a training, and the keys that it takes from the recipe's."""
 
+
+TRAININGS = ("train", "import", "distil")
+"""The stages whose model is no smaller or rounder version of another."""
 
 TOLD = (
     "inspection",
@@ -77,9 +82,19 @@ class Plan:
         return next(step for step in self.steps if step.name == name)
 
     @property
+    def models(self) -> tuple[Step, ...]:
+        """Training and each compression, in their order."""
+        return tuple(step for step in self.steps if step.name.startswith("model"))
+
+    @property
     def model(self) -> str:
         """The step whose model is converted: the last of training and compression."""
-        return [step.name for step in self.steps if step.name.startswith("model")][-1]
+        return self.models[-1].name
+
+    @property
+    def trained(self) -> str:
+        """The step whose model compression began with."""
+        return _find_trained(self.models)
 
 
 def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
@@ -95,17 +110,20 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     model = models[-1].name
     conversions = _engine_steps(recipe, model)
     engines = [step for step in conversions if step.stage == "convert"]
+    trained = _find_trained(models)
+    references = [] if trained == model else _reference_steps(engines, model, trained)
     if any("calibration" in step.parents for step in engines):
         # Before training, so that a list that cannot be drawn is not found out after it.
         known = {role: role for role in ("images", "inspection")}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
-    steps += [*models, *conversions]
-    evaluations = [_evaluation_step(recipe, step) for step in engines]
+    steps += [*models, *conversions, *references]
+    compared = [*references, *engines]
+    evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
     if recipe.stability.draws:
         steps += [_stability_step(recipe, step, model) for step in engines if _is_int8(step)]
     steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
-    finished = {step.name: step.name for step in [*engines, *evaluations]}
+    finished = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(
         Step(
             "benchmark",
@@ -394,11 +412,43 @@ def _stability_step(recipe: Recipe, engine: Step, model: str) -> Step:
     return Step(f"stability:{target}", "stability", config, parents)
 
 
-def _evaluation_step(recipe: Recipe, engine: Step) -> Step:
-    """Return the step that judges an engine, after that of the engine that it is derived from."""
+def _find_trained(models: Sequence[Step]) -> str:
+    """Return the model that compression began with: the last that was trained to be as it is."""
+    return list(takewhile(lambda step: step.stage in TRAININGS, models))[-1].name
+
+
+def _reference_steps(engines: Sequence[Step], model: str, trained: str) -> list[Step]:
+    """Return the full-precision engines of the trained model, for those of the compressed one."""
+
+    def rename(parent: str) -> str:
+        if parent == model:
+            return trained
+        return parent + TRAINED if parent.startswith("engine:") else parent
+
+    return [
+        Step(
+            step.name + TRAINED,
+            step.stage,
+            step.config,
+            {role: rename(parent) for role, parent in step.parents.items()},
+        )
+        for step in engines
+        if step.name.endswith(f":{FULL_PRECISION}")
+    ]
+
+
+def _evaluation_step(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> Step:
+    """Return the step that judges an engine, after that of the engine that it is derived from.
+
+    An engine that comes straight from a compressed model is judged after that of the trained one,
+    whose sensitivity its threshold keeps.
+    """
     parents = {"engine": engine.name, "images": "images"}
-    if engine.parents["source"].startswith("engine:"):
-        parents["parent"] = engine.parents["source"].replace("engine", "evaluation", 1)
+    before = engine.parents["source"]
+    if not before.startswith("engine:"):
+        before = engine.name + TRAINED
+    if any(step.name == before for step in compared):
+        parents["parent"] = before.replace("engine", "evaluation", 1)
     name = engine.name.replace("engine", "evaluation", 1)
     return Step(name, "evaluate", recipe.evaluate, parents)
 

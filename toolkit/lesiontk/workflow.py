@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from lesiontk.backends.answers import ask_engine, engine_file
 from lesiontk.backends.convert_stage import compare_answers, verification_rows
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
+from lesiontk.bench.rows import TRAINED
 from lesiontk.data.images import open_images
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
-from lesiontk.plan import Plan, plan_recipe
+from lesiontk.plan import TRAININGS, Plan, plan_recipe
 from lesiontk.recipe import (
     Recipe,
     VerifyRule,
@@ -125,9 +127,11 @@ def compress_model(
     shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
+    models = plan_recipe(shorter, images_known=True).models
+    line = [*ancestors_of(store, model), model]
     done = {
         **known_ancestors(model, store),
-        plan_recipe(shorter, images_known=True).model: model,
+        **{step.name: made for step, made in zip(models, line, strict=True)},
     }
     plan = plan_recipe(longer, images_known=True)
     STAGES.get(technique)().check(plan[plan.model].config)
@@ -141,6 +145,12 @@ def ancestors_of(store: Store, model: Artefact) -> list[Artefact]:
         model = store.parent(model, "model")
         line.insert(0, model)
     return line
+
+
+def trained_of(store: Store, model: Artefact) -> Artefact:
+    """Return the model that compression began with, which is a model's own if there was none."""
+    line = [*ancestors_of(store, model), model]
+    return list(takewhile(lambda made: made.manifest["stage"]["name"] in TRAININGS, line))[-1]
 
 
 def training_seconds(store: Store, model: Artefact) -> float:
@@ -464,11 +474,12 @@ def _continue_from(
             "gate. `lesiontk train` takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
+    ancestors = ancestors_of(store, model)
     chosen = {
         "convert": tuple(dict.fromkeys(targets)),
         "bundle": (),
         # A model of the middle carries the whole recipe: what came after it is left out.
-        "compress": recipe.compress[: len(ancestors_of(store, model))],
+        "compress": recipe.compress[: len(ancestors)],
     }
     recipe = recipe.model_copy(update=chosen)
     if fresh:
@@ -479,7 +490,11 @@ def _continue_from(
         rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
+    models = dict(zip((step.name for step in plan.models), [*ancestors, model], strict=True))
     given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
+    if engines is not None and plan.trained != plan.model:
+        known = engines_of(store, models[plan.trained])
+        given |= {f"engine:{target}{TRAINED}": engine for target, engine in known.items()}
     given = {name: engine for name, engine in given.items() if name in plan}
     # What the engines were made with is told of them, whatever the recipe would do today.
     tools = {
@@ -488,4 +503,4 @@ def _continue_from(
         for role in ("calibration", "ranges", "sensitivity")
         if role in plan[name].parents and role in engine.manifest["parents"]
     }
-    return plan, {**known_ancestors(model, store), plan.model: model, **tools, **given}
+    return plan, {**known_ancestors(model, store), **models, **tools, **given}

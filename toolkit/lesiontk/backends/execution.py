@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,12 +30,6 @@ class Execution:
     def to_json(self) -> dict[str, Any]:
         """Return the fields and `fell_back` as plain values."""
         return {**asdict(self), "fell_back": self.fell_back}
-
-
-def list_fallbacks(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return target -> what fell back, for the rows of a benchmark where anything did."""
-    found = {f"{row['backend']}:{row['precision']}": describe_fallbacks(row) for row in rows}
-    return {target: sentences for target, sentences in found.items() if sentences}
 
 
 def describe_fallbacks(row: Mapping[str, Any]) -> list[str]:

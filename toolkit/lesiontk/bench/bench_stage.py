@@ -11,6 +11,7 @@ from pydantic import Field
 from lesiontk.backends.answers import engine_file
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import Measurement, measure_engines
+from lesiontk.bench.rows import FULL_PRECISION, TRAINED, is_trained
 from lesiontk.data.images import open_images
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.evaluate_stage import (
@@ -45,7 +46,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=4,
+        version=5,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -71,7 +72,9 @@ class BenchStage(Stage):
         gated = {
             target: reference
             for target, reference in references.items()
-            if reference and engines[target].facts["precision"] != "float32"
+            if reference
+            and (engines[target].facts["precision"] != FULL_PRECISION or is_trained(reference))
+            and not is_trained(target)
         }
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         points = {target: read_operating_point(a) for target, a in evaluations.items()}
@@ -132,10 +135,13 @@ def find_reference(target: str, engines: Mapping[str, Artefact]) -> str | None:
     """Return the full-precision engine that `target` is judged against.
 
     It is the float32 engine of the same back end; for a float32 engine the trained model itself.
-    The model in Keras is its own reference: None.
+    The model in Keras is its own reference: None. Where a network was compressed, all its engines
+    are judged against those of the network as it was trained.
     """
     backend = target.partition(":")[0]
-    for reference in (f"{backend}:float32", "keras:float32"):
+    whole = (f"{backend}:float32", "keras:float32")
+    trained = [reference + TRAINED for reference in whole if reference + TRAINED in engines]
+    for reference in trained or whole:
         if reference in engines and reference != target:
             return reference
     return None
@@ -155,6 +161,7 @@ def _row(
     judged = read_metrics(evaluations[target])
     row: dict[str, Any] = {
         "engine": engines[target].name,
+        "target": target,
         "backend": facts["backend"],
         "precision": facts["precision"],
         "threads": config.rule.threads,

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from lesiontk.backends.execution import describe_fallbacks, list_fallbacks
+from lesiontk.backends.execution import describe_fallbacks
+from lesiontk.bench.rows import list_fallbacks, name_target
 from lesiontk.report import result_table
 
 
@@ -83,7 +84,7 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
         mark = " (fell back)" if describe_fallbacks(row) else ""
         rows.append(
             [
-                f"{row['backend']}:{row['precision']}{mark}",
+                f"{name_target(row)}{mark}",
                 f"{row['latency_ms']['median']:.2f}",
                 f"{row['latency_ms']['p90']:.2f}",
                 format_bytes(row["size_bytes"]),

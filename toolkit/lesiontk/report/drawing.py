@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from lesiontk.bench.rows import FULL_PRECISION, TRAINED
+
 POINTS_PER_INCH = 72
 WIDTH = 10.0  # inches; about the width of the report's text
 
@@ -81,7 +83,7 @@ def look_of_engines(targets: Sequence[str]) -> dict[str, Look]:
     for target in targets:
         backend, _, precision = target.partition(":")
         colour = {**BACKEND_COLOURS, **extra}[backend]
-        full = precision == "float32"
+        full = precision.removesuffix(TRAINED) == FULL_PRECISION
         looks[target] = Look(
             colour=colour,
             marker=PRECISION_MARKERS.get(precision, OTHER_MARKER),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lesiontk.backends.backend import EngineStructure
-from lesiontk.backends.execution import list_fallbacks
 from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.machine import explain_int8
+from lesiontk.bench.rows import is_trained, list_fallbacks, name_target
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
 from lesiontk.report import formatting, tables, wording
@@ -32,6 +32,7 @@ FILTERS = {
     "counted": formatting.count_things,
     "duration": formatting.format_duration,
     "exact_share": formatting.format_exact_share,
+    "is_trained": is_trained,
     "latency": formatting.format_latency,
     "level": formatting.format_level,
     "number": formatting.format_number,
@@ -117,7 +118,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
     `pictures` are those of `draw_pictures`; what is missing there is missing in the report.
     """
     benchmark = data.benchmark
-    rows = {wording.name_target(row): row for row in benchmark["rows"]}
+    rows = {name_target(row): row for row in benchmark["rows"]}
     return (
         _make_environment()
         .get_template(TEMPLATE)
@@ -128,7 +129,8 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             labels=tables.label_order(benchmark),
             critical=benchmark["critical"],
             sentences=wording.summarise_run(benchmark),
-            headline=wording.order_by_importance(benchmark)[0],
+            headline=(headline := wording.order_by_importance(benchmark)[0]),
+            headline_target=name_target(headline),
             verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
             front=tables.list_front(benchmark),
             fallbacks=list_fallbacks(benchmark["rows"]),
@@ -199,7 +201,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     from lesiontk.report.widths_plot import plot_widths
 
     benchmark = data.benchmark
-    looks = look_of_engines([wording.name_target(row) for row in benchmark["rows"]])
+    looks = look_of_engines([name_target(row) for row in benchmark["rows"]])
     evaluated = {target: data.metrics[target] for target in looks if target in data.metrics}
     compared = {t: evaluated[t] for t in tables.list_compared(benchmark) if t in evaluated}
     pictures = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.backends.execution import list_fallbacks
+from lesiontk.bench.rows import list_fallbacks, name_target
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 
 
@@ -56,7 +56,7 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     for row in benchmark["rows"]:
         metrics, versus, latency = row["metrics"], row["versus_parent"], row["latency_ms"]
         cells = [
-            f"{row['backend']}:{row['precision']}",
+            name_target(row),
             f"{latency['median']:.2f} ({latency['p90']:.2f})",
             f"{row['size_bytes'] / 1e6:.2f}",
             f"{row['peak_memory_bytes'] / 1e6:.0f}",
@@ -94,7 +94,7 @@ def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
          "sensitivity difference", "calibration error (ECE)", "temperature", "ECE at it"],
         [
             [
-                f"{row['backend']}:{row['precision']}",
+                name_target(row),
                 f"{row['operating_point']['threshold']:.4g}",
                 describe_choice(row["operating_point"]),
                 *(
@@ -119,7 +119,7 @@ def recalls_from_benchmark(benchmark: Mapping[str, Any]) -> str:
         ["engine", *labels],
         [
             [
-                f"{row['backend']}:{row['precision']}",
+                name_target(row),
                 *(format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels),
             ]
             for row in benchmark["rows"]

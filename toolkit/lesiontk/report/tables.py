@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lesiontk.bench.rows import is_reduced, name_target
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
-from lesiontk.report.wording import is_reduced, name_target
 
 MAX_CHANGED = 40
 

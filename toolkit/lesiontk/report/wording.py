@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lesiontk.bench.rows import TRAINED, is_reduced, is_trained, name_target
 from lesiontk.report.formatting import (
     format_bytes,
     format_latency,
@@ -33,7 +34,6 @@ BACKEND_NAMES = {
     "onnx": "ONNX",
     "tensorrt": "TensorRT",
 }
-FULL_PRECISION = "float32"
 _METRIC_WORDS = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 
 # By the operator's type in lower case. What is not here has no recorded reason.
@@ -71,20 +71,11 @@ def name_metric(metric: str) -> str:
     return f"{words} of {label}" if label else words
 
 
-def name_target(row: Mapping[str, Any]) -> str:
-    """Return the target of a benchmark's row, ``tflite:int8``."""
-    return f"{row['backend']}:{row['precision']}"
-
-
 def name_engine(target: str) -> str:
     """Return ``int8 TFLite`` for ``tflite:int8``."""
-    backend, _, precision = target.partition(":")
-    return f"{precision} {name_backend(backend)}"
-
-
-def is_reduced(row: Mapping[str, Any]) -> bool:
-    """Whether a benchmark's row is of an engine in less than full precision."""
-    return bool(row["precision"] != FULL_PRECISION)
+    backend, _, precision = target.removesuffix(TRAINED).partition(":")
+    whose = " of the network before compression" if is_trained(target) else ""
+    return f"{precision} {name_backend(backend)}{whose}"
 
 
 def explain_float_operator(entry: str, precision: str = "") -> str:

@@ -38,6 +38,7 @@ class TextStage(Stage):
         self.during = during or (lambda context: None)
         self.inputs: dict[str, str] = {}
         self.facts: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {}
         self.runs = 0
 
     def external_inputs(self, config: TextConfig) -> dict[str, str]:
@@ -51,7 +52,8 @@ class TextStage(Stage):
         self.during(context)
         (context.directory / "log").mkdir()
         (context.directory / "log" / "run.txt").write_text(f"{uuid.uuid4()} {self.runs}")
-        return StageOutput({"letters": len(config.text), **self.facts}, auxiliary=("log",))
+        facts = {"letters": len(config.text), **self.facts}
+        return StageOutput(facts, auxiliary=("log",), measured=self.measured)
 
 
 class TextStageOfVersion2(TextStage):

@@ -267,6 +267,15 @@ def test_auxiliary_files_stay_outside_the_content_hash(tmp_path: Path) -> None:
     assert one.content == two.content
 
 
+def test_what_is_measured_is_told_and_stays_outside_the_content_hash(tmp_path: Path) -> None:
+    slow, fast = TextStage(), TextStage()
+    slow.measured, fast.measured = {"milliseconds": 2.0}, {"milliseconds": 1.0}
+    one = Store(tmp_path / "one").build(slow, TextConfig(), {})
+    two = Store(tmp_path / "two").build(fast, TextConfig(), {})
+    assert (one.facts["milliseconds"], two.facts["milliseconds"]) == (2.0, 1.0)
+    assert one.content == two.content
+
+
 def test_content_files_and_facts_are_inside_the_content_hash(tmp_path: Path) -> None:
     """The twin of the test above."""
     one = Store(tmp_path / "one").build(TextStage(), TextConfig(), {})

@@ -63,13 +63,15 @@ class Context:
 class StageOutput:
     """What a stage says of the files it wrote.
 
-    `facts` go to the manifest. Files named in `auxiliary` (logs with times in them) are hashed but
-    stay outside the content hash, for they differ between equal runs. `earlier_seconds` is what
-    processes that were killed had worked on it before.
+    `facts` go to the manifest, and so does `measured`. Files named in `auxiliary` (logs with times
+    in them) are hashed but stay outside the content hash, for they differ between equal runs, and
+    so does what is `measured`: latencies, say. `earlier_seconds` is what processes that were killed
+    had worked on it before.
     """
 
     facts: Mapping[str, Any]
     auxiliary: tuple[str, ...] = ()
+    measured: Mapping[str, Any] = field(default_factory=dict)
     earlier_seconds: float = 0.0
 
 

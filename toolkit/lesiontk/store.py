@@ -152,7 +152,7 @@ class Store:
             manifest = {
                 **_header(stage, key, identity, parents, recipe),
                 **_describe_files(temporary, output),
-                "facts": dict(output.facts),
+                "facts": {**output.facts, **output.measured},
                 "environment": describe_environment(),
                 "created": time.time(),
                 "seconds": round(output.earlier_seconds + time.perf_counter() - start, 3),

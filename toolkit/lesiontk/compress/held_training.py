@@ -118,7 +118,7 @@ class HeldTraining:
         )
         before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
         effect = measure_effect(before, after, self._images, context)
-        return replace(outcome, facts={**outcome.facts, "effect": effect})
+        return replace(outcome, measured={"effect": effect})
 
 
 def hold_kernels(model: Any, structures: Structures) -> Any:

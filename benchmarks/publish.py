@@ -77,6 +77,7 @@ def publish(
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
+    left_out: list[str] = []
     calibration: Artefact | None = None
     for target, artefact in engines_of(store, model).items():
         wanted = parent if target == "keras:float32" else artefact.facts["precision"] == "int8"
@@ -90,6 +91,7 @@ def publish(
             files.append(name)
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
+            left_out.append(target)
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
     chosen["compress"] = [
@@ -110,6 +112,7 @@ def publish(
         files=files,
         command=command,
         stage=str(model.manifest["stage"]["name"]),
+        left_out=left_out,
         external=checked,
     )
     (folder / "README.md").write_text(card)

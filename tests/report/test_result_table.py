@@ -104,6 +104,9 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert operating_points_from_benchmark(data.benchmark) in card
     assert "## External check\n\nImages from elsewhere: n = 160" in card
     assert "External check" not in render_model_card(**arguments)
+    assert "Too large" not in card
+    large = render_model_card(**arguments, left_out=["onnx:int8"])
+    assert "Too large to be here: onnx:int8." in large
     assert "It was made in" not in card
     taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}
     arguments["model"] = {**model, **taught}

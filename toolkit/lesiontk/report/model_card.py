@@ -26,11 +26,13 @@ def render_model_card(
     files: Sequence[str],
     command: str,
     stage: str = "train",
+    left_out: Sequence[str] = (),
     external: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the card; each mapping is the manifest's facts of the artefact it is called after.
 
-    `stage` is what made the model: training, or the last compression.
+    `stage` is what made the model: training, or the last compression. `left_out` are the targets
+    whose files are too large to be published.
     `external` has the ``name`` of images from elsewhere and, by target, under ``engines``, the
     documents of `evaluate_external`.
     """
@@ -47,7 +49,7 @@ def render_model_card(
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
         "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
         "comes from Austria and Australia and holds few dark skin types).",
-        f"## Files\n\n{_list(files)}\n\nEvery file carries its labels, preprocessing "
+        f"## Files\n\n{_list(files)}{_describe_left_out(left_out)}\n\nEvery file carries its labels, preprocessing "
         f"({_describe_preprocessing(model['preprocessing'])}), input size and the hash of the "
         "split; `lesiontk predict FILE picture.jpg` needs nothing else. Input uint8 "
         f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
@@ -112,6 +114,15 @@ def _describe_external(external: Mapping[str, Any] | None) -> str:
     if external is None:
         return ""
     return f"## External check\n\n{table_from_external(external)}".rstrip()
+
+
+def _describe_left_out(targets: Sequence[str]) -> str:
+    if not targets:
+        return ""
+    return (
+        f"\n\nToo large to be here: {', '.join(targets)}. The command under Training makes them, "
+        "and smaller ones with what `lesiontk prune` takes; they lie in the workspace then."
+    )
 
 
 def _list(entries: Sequence[str]) -> str:

@@ -51,7 +51,8 @@ def render_model_card(
         "comes from Austria and Australia and holds few dark skin types).",
         f"## Files\n\n{_list(files)}{_describe_left_out(left_out)}\n\nEvery file "
         f"carries its labels, preprocessing ({_describe_preprocessing(model['preprocessing'])}), "
-        "input size and the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing else. Input uint8 "
+        "input size and the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
+        "else. Input uint8 "
         f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
         f"[1, {len(labels)}].",
         f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "

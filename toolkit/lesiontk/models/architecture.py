@@ -27,7 +27,7 @@ class Architecture:
 
     `body` maps a normalised image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
     [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
-    no published weights.
+    no published weights. `start` changes random weights before training begins with them.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Architecture:
     normalisation: Normalisation
     body: Callable[[Any], Any]
     load: Callable[[Any, str], None] | None = None
+    start: Callable[[Any], None] | None = None
 
     def check_weights(self, weights: str) -> None:
         """Raise `UsageError` or `DataError` if the network cannot start from `weights`."""

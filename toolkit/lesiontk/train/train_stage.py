@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lesiontk.data.images import open_images
 from lesiontk.hashing import hash_file
@@ -48,17 +48,24 @@ class TrainStage(Stage):
     ) -> StageOutput:
         images = open_images(parents["images"])
         architecture = ARCHITECTURES.get(config.model.architecture)
-        weights = config.model.weights
         start = time.perf_counter()
 
-        model, state = train_model(
-            lambda size: build_model(
+        def build(size: int | None) -> Any:
+            begun = bool(read_state(context.scratch).epoch)
+            weights = "none" if begun else config.model.weights
+            model = build_model(
                 architecture,
                 image_size=size,
                 classes=len(images.labels),
-                weights="none" if read_state(context.scratch).epoch else weights,
+                weights=weights,
                 dropout=config.model.dropout,
-            ),
+            )
+            if weights == "none" and architecture.start is not None and not begun:
+                architecture.start(model)
+            return model
+
+        model, state = train_model(
+            build,
             images,
             config.train,
             context.scratch,

@@ -22,8 +22,7 @@ from lesiontk.cli.progress import make_progress
 from lesiontk.plan import TRAININGS
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate
-from lesiontk.report.tables import list_steps
-from lesiontk.report.wording import describe_compression
+from lesiontk.report.tables import describe_steps, list_steps
 from lesiontk.store import Store
 from lesiontk.workflow import benchmark_model, trained_of, training_seconds
 
@@ -61,8 +60,8 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     document = read_benchmark(benchmark)
     rows = {name_target(row): row for row in document["rows"]}
     before, after = rows[FLOAT], rows[INT8]
-    steps = list_steps(model.facts, str(model.manifest["stage"]["name"]))
-    if not steps or steps[0]["stage"] not in TRAININGS:
+    steps = describe_steps(model.facts, str(model.manifest["stage"]["name"]))
+    if not steps or steps[0]["step"] not in TRAININGS:
         raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
     return {
         "model": model.name,
@@ -71,9 +70,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "image_size": document["image_size"],
         "split_hash": document["split_hash"],
         "critical": document["critical"],
-        "steps": [
-            {"step": step["stage"], "what": describe_compression(step)} for step in steps[1:]
-        ],
+        "steps": steps[1:],
         "compress": model.manifest["recipe"]["compress"],
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),

@@ -10,7 +10,6 @@ read. What is trained already is reused: killed, it goes on where it was.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ def cli(models: tuple[str, ...], workspace: Path, epochs: int, learning_rate: fl
     picture = draw_picture(
         lambda figure: draw(figure, kept), 3.2, "balanced accuracy by operations left"
     )
-    file.with_suffix(".svg").write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+    file.with_suffix(".svg").write_bytes(picture.content)
 
 
 def measure(store: Store, model: Artefact, epochs: int, learning_rate: float) -> dict[str, Any]:
@@ -119,9 +118,7 @@ def draw(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, curve in zip(panels, curves, strict=True):
         axes.axhline(curve["validation"]["balanced_accuracy"], color=GREY, dashes=(4, 3))
-        for (way, colour), marker in zip(
-            zip(WAYS, (BLUE, VERMILLION), strict=True), "oD", strict=True
-        ):
+        for way, colour, marker in zip(WAYS, (BLUE, VERMILLION), "oD", strict=True):
             points = [point for point in curve["points"] if point["way"] == way]
             axes.plot(
                 [100 * point["macs_share"] for point in points],

@@ -10,7 +10,6 @@ were made from, so that they can be compared with it; what is over 20 MB is left
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import shlex
@@ -36,8 +35,7 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import list_points, list_steps
-from lesiontk.report.wording import describe_compression
+from lesiontk.report.tables import describe_steps, list_points
 from lesiontk.store import Store
 from lesiontk.workflow import engines_of, model_of, trained_of, training_seconds
 
@@ -73,7 +71,8 @@ def publish(
     if external is not None:
         engines = check_external(store, benchmark, external)
         checked = {"name": external_name or external.resolve().name, "engines": engines}
-    seconds = training_seconds(store, model)
+    seconds, training = (training_seconds(store, made) for made in (model, trained))
+    stage = str(model.manifest["stage"]["name"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -111,7 +110,7 @@ def publish(
         benchmark=document,
         files=files,
         command=command,
-        stage=str(model.manifest["stage"]["name"]),
+        stage=stage,
         left_out=left_out,
         external=checked,
     )
@@ -123,8 +122,7 @@ def publish(
     publish_split(split)
     points = list_points(document)
     picture = plot_pareto(points, look_of_engines([point.name for point in points]))
-    svg = base64.b64decode(picture.source.partition(",")[2])
-    (results / f"{recipe}_pareto.svg").write_bytes(svg)
+    (results / f"{recipe}_pareto.svg").write_bytes(picture.content)
     if calibration is not None:
         publish_calibration(recipe, calibration)
     facts = {
@@ -132,12 +130,9 @@ def publish(
         "split": dict(split.facts),
         "model": dict(model.facts),
         "trained": dict(trained.facts),
-        "steps": [
-            {"step": step["stage"], "what": describe_compression(step)}
-            for step in list_steps(model.facts, str(model.manifest["stage"]["name"]))
-        ],
-        "training_seconds": training_seconds(store, trained),
-        "compression_seconds": seconds - training_seconds(store, trained),
+        "steps": describe_steps(model.facts, stage),
+        "training_seconds": training,
+        "compression_seconds": seconds - training,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
         "command": command,
         "benchmark": document,

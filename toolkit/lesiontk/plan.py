@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -94,7 +94,7 @@ class Plan:
     @property
     def trained(self) -> str:
         """The step whose model compression began with."""
-        return _find_trained(self.models)
+        return self.models[find_trained(step.stage for step in self.models)].name
 
 
 def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
@@ -110,7 +110,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     model = models[-1].name
     conversions = _engine_steps(recipe, model)
     engines = [step for step in conversions if step.stage == "convert"]
-    trained = _find_trained(models)
+    trained = models[find_trained(step.stage for step in models)].name
     references = [] if trained == model else _reference_steps(engines, model, trained)
     if any("calibration" in step.parents for step in engines):
         # Before training, so that a list that cannot be drawn is not found out after it.
@@ -412,9 +412,12 @@ def _stability_step(recipe: Recipe, engine: Step, model: str) -> Step:
     return Step(f"stability:{target}", "stability", config, parents)
 
 
-def _find_trained(models: Sequence[Step]) -> str:
-    """Return the model that compression began with: the last that was trained to be as it is."""
-    return list(takewhile(lambda step: step.stage in TRAININGS, models))[-1].name
+def find_trained(stages: Iterable[str]) -> int:
+    """Return the place of the model that compression began with, of the stages that made each.
+
+    It is the last that was trained to be as it is.
+    """
+    return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
 
 
 def _reference_steps(engines: Sequence[Step], model: str, trained: str) -> list[Step]:

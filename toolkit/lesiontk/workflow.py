@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
-from lesiontk.plan import TRAININGS, Plan, plan_recipe
+from lesiontk.plan import Plan, find_trained, plan_recipe
 from lesiontk.recipe import (
     Recipe,
     VerifyRule,
@@ -122,13 +121,13 @@ def compress_model(
     `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``.
     """
     recipe = recipe_of(model)
+    line = lineage_of(store, model)
     # A model of the middle carries the whole recipe: what came after it is left out.
-    so_far = recipe.compress[: len(ancestors_of(store, model))]
+    so_far = recipe.compress[: len(line) - 1]
     shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     models = plan_recipe(shorter, images_known=True).models
-    line = [*ancestors_of(store, model), model]
     done = {
         **known_ancestors(model, store),
         **{step.name: made for step, made in zip(models, line, strict=True)},
@@ -138,24 +137,23 @@ def compress_model(
     return build_step(plan, plan.model, store, done)
 
 
-def ancestors_of(store: Store, model: Artefact) -> list[Artefact]:
-    """Return the models that a compressed one was made from, the trained one first."""
-    line: list[Artefact] = []
-    while "model" in model.manifest["parents"]:
-        model = store.parent(model, "model")
-        line.insert(0, model)
+def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
+    """Return the models from the one that was trained first to this one, which is the last."""
+    line = [model]
+    while "model" in line[0].manifest["parents"]:
+        line.insert(0, store.parent(line[0], "model"))
     return line
 
 
 def trained_of(store: Store, model: Artefact) -> Artefact:
     """Return the model that compression began with, which is a model's own if there was none."""
-    line = [*ancestors_of(store, model), model]
-    return list(takewhile(lambda made: made.manifest["stage"]["name"] in TRAININGS, line))[-1]
+    line = lineage_of(store, model)
+    return line[find_trained(made.manifest["stage"]["name"] for made in line)]
 
 
 def training_seconds(store: Store, model: Artefact) -> float:
     """Return how long a model took to make: its own training, and that of what it was made from."""
-    return sum(float(made.manifest["seconds"]) for made in (*ancestors_of(store, model), model))
+    return sum(float(made.manifest["seconds"]) for made in lineage_of(store, model))
 
 
 def convert_model(
@@ -474,12 +472,12 @@ def _continue_from(
             "gate. `lesiontk train` takes the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
-    ancestors = ancestors_of(store, model)
+    line = lineage_of(store, model)
     chosen = {
         "convert": tuple(dict.fromkeys(targets)),
         "bundle": (),
         # A model of the middle carries the whole recipe: what came after it is left out.
-        "compress": recipe.compress[: len(ancestors)],
+        "compress": recipe.compress[: len(line) - 1],
     }
     recipe = recipe.model_copy(update=chosen)
     if fresh:
@@ -490,7 +488,7 @@ def _continue_from(
         rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
-    models = dict(zip((step.name for step in plan.models), [*ancestors, model], strict=True))
+    models = dict(zip((step.name for step in plan.models), line, strict=True))
     given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
     if engines is not None and plan.trained != plan.model:
         known = engines_of(store, models[plan.trained])

@@ -125,8 +125,8 @@ def carry_ranges(
     images: NDArray[np.uint8],
 ) -> dict[str, TensorRange]:
     """Return tensor -> range for those that take a known tensor's values on all of the images."""
-    pairs = [(read_origin(image[np.newaxis]), read(image[np.newaxis])) for image in images]
-    same = find_same(*zip(*pairs, strict=True))
+    pictures = [image[np.newaxis] for image in images]
+    same = find_same(map(read_origin, pictures), map(read, pictures))
     return {name: known[origin] for name, origin in same.items() if origin in known}
 
 
@@ -137,6 +137,8 @@ def measure_rest(
     observer: str,
 ) -> dict[str, TensorRange]:
     """Return the known ranges and those of all other tensors, in the order of the graph."""
+    if not known:
+        return measure_ranges(read, images, observer)
     first = next(images)
     names = list(read(first))
     if set(names) <= known.keys():

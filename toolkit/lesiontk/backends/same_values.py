@@ -6,7 +6,7 @@ of its own. On the same image, what is the same takes the same values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,24 +34,36 @@ def is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
     return any(float(np.abs(order - expected).max()) <= tolerance for order in orders)
 
 
-def find_same(origin: Sequence[Values], tensors: Sequence[Values]) -> dict[str, str]:
+def find_same(origin: Iterable[Values], tensors: Iterable[Values]) -> dict[str, str]:
     """Return tensor -> the tensor of `origin` with its values on every image.
 
-    Both have one entry an image. Of several with the same values the first is taken.
+    Both have one entry an image, and are read once. Of several with the same values the first is
+    taken.
     """
-    extremes = {name: _extremes(values) for name, values in origin[0].items()}
-    same: dict[str, str] = {}
-    for name, values in tensors[0].items():
+    candidates: dict[str, list[str]] = {}
+    for number, (theirs, ours) in enumerate(zip(origin, tensors, strict=True)):
+        if number == 0:
+            candidates = _find_alike(theirs, ours)
+        candidates = {
+            name: [other for other in others if is_same(theirs[other], ours[name])]
+            for name, others in candidates.items()
+        }
+    return {name: others[0] for name, others in candidates.items() if others}
+
+
+def _find_alike(origin: Values, tensors: Values) -> dict[str, list[str]]:
+    """Return tensor -> those with its size and extremes, which is told sooner than its values."""
+    extremes = {name: _extremes(values) for name, values in origin.items()}
+    alike: dict[str, list[str]] = {}
+    for name, values in tensors.items():
         size, low, high = _extremes(values)
         near = TOLERANCE * max(abs(low), abs(high), 1e-6)
-        for other, (other_size, other_low, other_high) in extremes.items():
-            alike = size == other_size and max(abs(low - other_low), abs(high - other_high)) <= near
-            if alike and all(
-                is_same(a[other], b[name]) for a, b in zip(origin, tensors, strict=True)
-            ):
-                same[name] = other
-                break
-    return same
+        alike[name] = [
+            other
+            for other, (other_size, other_low, other_high) in extremes.items()
+            if size == other_size and max(abs(low - other_low), abs(high - other_high)) <= near
+        ]
+    return alike
 
 
 def _extremes(values: NDArray[Any]) -> tuple[int, float, float]:

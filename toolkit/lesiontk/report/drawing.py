@@ -64,6 +64,11 @@ class Picture:
     width: int
     height: int
 
+    @property
+    def content(self) -> bytes:
+        """The file that the address holds."""
+        return base64.b64decode(self.source.partition(",")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

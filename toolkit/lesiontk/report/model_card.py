@@ -11,8 +11,7 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import list_steps
-from lesiontk.report.wording import describe_compression
+from lesiontk.report.tables import describe_steps
 
 
 def render_model_card(
@@ -87,8 +86,8 @@ def render_model_card(
 
 
 def _describe_steps(model: Mapping[str, Any], stage: str) -> str:
-    steps = list_steps(model, stage)
-    told = [f"{step['stage']} ({describe_compression(step)})" for step in steps]
+    steps = describe_steps(model, stage)
+    told = [f"{step['step']} ({step['what']})" for step in steps]
     return f"It was made in {len(steps)} steps: {', then '.join(told)}. " if steps else ""
 
 

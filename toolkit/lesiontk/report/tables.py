@@ -9,6 +9,7 @@ from typing import Any
 from lesiontk.bench.rows import is_reduced, name_target
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
+from lesiontk.report.wording import describe_compression
 
 MAX_CHANGED = 40
 
@@ -296,3 +297,11 @@ def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
     """
     history = model.get("history")
     return [*history, {"stage": stage, **model}] if history else []
+
+
+def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
+    """Return ``step`` and ``what`` it changed, in words, of each of `list_steps`."""
+    return [
+        {"step": str(step["stage"]), "what": describe_compression(step)}
+        for step in list_steps(model, stage)
+    ]

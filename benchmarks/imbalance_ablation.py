@@ -62,6 +62,7 @@ def ablate(
                 "data.path": str(data.resolve()),
                 "data.image_size": image_size,
                 "model.weights": weights,
+                "train.grow": [],
                 "train.epochs": epochs,
                 "train.imbalance": list(treatment),
                 "train.seed": seed,
@@ -94,13 +95,16 @@ def summarise(scores: list[dict[str, float]], metric: str) -> str:
 def render(document: dict[str, Any]) -> str:
     """Return the table as Markdown."""
     seeds = len(document["rows"][0]["seeds"])
+    spread = f"{seeds} seeds each: mean ± standard deviation over seeds"
+    if seeds == 1:
+        spread = "one seed each, so that differences of two points may be chance"
     lines = [
         "# Treatments of rare classes\n",
         f"{document['recipe']} at {document['image_size']} px, {document['epochs']} epochs, "
-        f"{seeds} seeds each: mean ± standard deviation over seeds, of the epoch with the best "
-        f"balanced accuracy. Judged on validation only (n = {document['n']} images, split "
-        f"`{document['split_hash'][:12]}`); the test split was not read. Log loss is of "
-        "probabilities that a treatment may shift on purpose. Again: `python "
+        f"{spread}, of the epoch with the best balanced accuracy. Judged on validation only "
+        f"(n = {document['n']} images, split `{document['split_hash'][:12]}`); the test "
+        "split was not read. Log loss is of probabilities that a treatment may shift on purpose. "
+        "Again: `python "
         f"benchmarks/imbalance_ablation.py --data HAM10000_FOLDER --weights FILE --image-size "
         f"{document['image_size']} --epochs {document['epochs']} --seeds {seeds}`.\n",
         "| treatment | " + " | ".join(m.replace("_", " ") for m in METRICS) + " |",

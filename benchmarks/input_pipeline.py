@@ -83,7 +83,9 @@ def measure_pipeline(
     publish: bool,
 ) -> None:
     """Print how fast RECIPE's images are decoded, fed and trained on."""
-    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    # At the size that most of the training has.
+    full_size = (*overrides, "train.grow=[]")
+    chosen = load_recipe(recipe, data_folder, weights, full_size, leaky=leaky)
     store = Store(workspace, make_progress())
     images = build_data(store, chosen, "images")
     feed = make_feed(open_images(images), chosen.train)

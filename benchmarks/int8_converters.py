@@ -28,7 +28,7 @@ from lesiontk.backends import open_engine
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.backend import QuantizationPlan, dump_spec
 from lesiontk.backends.keras_backend import load_model
-from lesiontk.backends.tflite_backend import convert_keras
+from lesiontk.backends.tflite_conversion import convert_keras
 from lesiontk.backends.tflite_graph import embed_spec
 from lesiontk.backends.tflite_quantization import quantize_static
 from lesiontk.backends.tflite_tensors import tensor_reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +12,22 @@ import pytest
 from lesiontk.backends.answers import engine_file
 from lesiontk.compress.distil_stage import LESSONS
 from lesiontk.data.images import open_images
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import PARENT, convert_model, train_recipe
 
-TINY = {
+TRAIN = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
+TINY: dict[str, Any] = {
     "name": "tiny",
     "data": {
         "source": "synthetic",
         "image_size": 32,
         "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
     },
-    "train": {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003},
+    "train": TRAIN,
 }
 
 
@@ -33,7 +35,7 @@ def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:
     document = json.loads(json.dumps(TINY))
     document["data"].update(data)
     if teacher is not None:
-        lesson = {"teacher": str(teacher), "weight": 1.0, "train": TINY["train"]}
+        lesson = {"teacher": str(teacher), "weight": 1.0, "train": TRAIN}
         document["compress"] = [{"distil": lesson}]
     return parse_recipe(document)
 
@@ -73,6 +75,26 @@ def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Arte
 
 def test_the_student_starts_from_the_model_before_it(store: Store, student: Artefact) -> None:
     assert store.parent(student, "model").manifest["stage"]["name"] == "train"
+
+
+def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> None:
+    recover = {**TRAIN, "ema": 0.9}
+    document = recipe(teacher).model_dump(mode="json")
+    document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": recover}})
+    taught = train_recipe(store, parse_recipe(document))
+    pruned = store.parent(taught, "model")
+    assert pruned.manifest["stage"]["name"] == "prune"
+    assert taught.facts["parameters"] == pruned.facts["parameters"]
+    assert taught.facts["teacher"]["file"] == "keras_float32.keras"
+    assert plan_recipe(parse_recipe(document)).trained == "model"
+
+
+def test_a_pruned_student_does_not_grow(store: Store, teacher: Path) -> None:
+    document = recipe(teacher, image_size=40).model_dump(mode="json")
+    document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": TRAIN}})
+    document["compress"][1]["distil"]["train"] |= {"grow": [32], "epochs": 2}
+    with pytest.raises(UsageError, match=r"grow is \[32\]; expected none, for model-.* by prune"):
+        train_recipe(store, parse_recipe(document))
 
 
 def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> None:

@@ -29,6 +29,7 @@ from lesiontk.recipe import (
     parse_recipe,
 )
 from lesiontk.records import Artefact
+from lesiontk.side_process import choose_aside, converting_aside, shared_engines
 from lesiontk.stage import STAGES
 from lesiontk.store import Store
 from lesiontk.train.cluster import read_cluster
@@ -157,11 +158,31 @@ def training_seconds(store: Store, model: Artefact) -> float:
 
 
 def convert_model(
-    store: Store, model: Artefact, targets: Sequence[str], overrides: Iterable[str] = ()
+    store: Store,
+    model: Artefact,
+    targets: Sequence[str],
+    overrides: Iterable[str] = (),
+    *,
+    aside: bool = True,
 ) -> dict[str, Artefact]:
-    """Convert a model to the targets; what they are derived from is converted too."""
+    """Convert a model to the targets; what they are derived from is converted too.
+
+    Of a large model, and unless `aside` is False, the targets of a second back end are converted in
+    a process of their own meanwhile.
+    """
+    overrides = tuple(overrides)
     plan, done = _continue_from(store, model, targets, overrides)
-    return {target: build_step(plan, f"engine:{target}", store, done) for target in targets}
+
+    def build(chosen: Iterable[str]) -> dict[str, Artefact]:
+        return {target: build_step(plan, f"engine:{target}", store, done) for target in chosen}
+
+    others = choose_aside(model, targets) if aside else ()
+    if others:
+        for name in shared_engines(plan, targets, others):
+            build_step(plan, name, store, done)
+        with converting_aside(store, model, others, overrides):
+            build(target for target in targets if target not in others)
+    return build(targets)
 
 
 def measure_sensitivity(

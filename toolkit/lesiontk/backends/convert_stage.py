@@ -58,7 +58,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=4,
+        version=5,
         accepts={
             "source": "model|engine",
             "model": "model",

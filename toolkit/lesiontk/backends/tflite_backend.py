@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,11 +22,9 @@ from lesiontk.backends.backend import (
     parse_spec,
 )
 from lesiontk.backends.execution import Execution
-from lesiontk.backends.keras_backend import load_model
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.native_output import hold_native_output
 from lesiontk.records import EngineSpec
 
@@ -100,6 +97,7 @@ class TFLiteBackend(Backend):
         quantization: QuantizationPlan | None,
         out: Path,
     ) -> ConversionRecord:
+        from lesiontk.backends.tflite_conversion import convert_keras
         from lesiontk.backends.tflite_graph import embed_spec
         from lesiontk.backends.tflite_metadata import embed_metadata
         from lesiontk.backends.tflite_quantization import list_float_operators
@@ -169,27 +167,6 @@ def _check_labels(content: bytes, spec: EngineSpec, path: Path) -> None:
             f"{path.name} has the labels {', '.join(labels)} for mobile tools and "
             f"{', '.join(spec.labels)} for lesiontk; convert the model again."
         )
-
-
-def convert_keras(path: Path) -> bytes:
-    """Return the float32 flatbuffer of a ``.keras`` file: uint8 [1, S, S, 3] to probabilities."""
-    tf = import_tensorflow()
-    model = load_model(path)
-    height, width, channels = model.input_shape[1:]
-
-    # The converter saves what it is given and loads it again. A Keras model brings hundreds of
-    # traced functions along; a module of one function and the weights gives the same bytes sooner.
-    root = tf.Module()
-    root.weights = model.weights
-    root.serve = tf.function(
-        lambda image: {"probabilities": model(tf.cast(image, tf.float32), training=False)},
-        input_signature=[tf.TensorSpec([1, height, width, channels], tf.uint8, name="image")],
-    )
-    function = root.serve.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], root)
-    with warnings.catch_warnings(), hold_native_output():
-        warnings.simplefilter("ignore")  # the converter's own deprecations
-        return bytes(converter.convert())
 
 
 def derive(

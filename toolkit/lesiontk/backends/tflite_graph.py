@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -23,6 +24,8 @@ OPERATOR_NAMES = {
 TYPE_NAMES = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
 }
+SLACK = 2**22
+"""Bytes for all of a graph but its weights; more is found where it is not enough."""
 
 
 def read_model(content: bytes) -> Any:
@@ -38,7 +41,11 @@ def read_model(content: bytes) -> Any:
 
 def dump_model(model: Any) -> bytes:
     """Return the flatbuffer of an object form."""
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    weights = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
+    # With room for all from the start it is not copied again each time that it has doubled.
+    builder = flatbuffers.Builder(weights + SLACK)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def operator_name(model: Any, operator: Any) -> str:

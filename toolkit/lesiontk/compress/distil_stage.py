@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from pydantic import Field
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.held_training import hold_kernels
 from lesiontk.compress.history import inherit_facts
 from lesiontk.data.decode import ImageError
 from lesiontk.data.images import ImageSet, open_images
@@ -22,7 +23,7 @@ from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.split_stage import list_records, read_split
 from lesiontk.data.tasks import Task, definition_of, task_from_definition
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.hashing import hash_file
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
@@ -60,7 +61,7 @@ class DistilStage(Stage):
         accepts={"model": "model", "images": "images", "split": "split", "dataset": "dataset"},
         produces="model",
         config=DistilConfig,
-        may_follow=("train",),
+        may_follow=("train", "import", "distil", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
@@ -82,20 +83,8 @@ class DistilStage(Stage):
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
+        build = make_builder(parents["model"], len(images.labels), config.train)
         said = self._ask(parents, images, config, context)
-        section = ModelSection(**parents["model"].manifest["config"]["model"])
-        start = load_model(parents["model"].file(MODEL_FILE)).get_weights()
-
-        def build(size: int | None) -> Any:
-            model = build_model(
-                ARCHITECTURES.get(section.architecture),
-                image_size=size,
-                classes=len(images.labels),
-                dropout=section.dropout,
-            )
-            model.set_weights(start)
-            return model
-
         model, state = train_model(
             build,
             images,
@@ -149,6 +138,36 @@ class DistilStage(Stage):
         np.save(context.scratch / "next.npy", said)
         (context.scratch / "next.npy").replace(kept)
         return said
+
+
+def make_builder(student: Artefact, classes: int, train: TrainSection) -> Callable[[Any], Any]:
+    """Return the function that gives the student, for images of a size or of any.
+
+    Raises `UsageError` if it is to grow and is of one size: what is no longer as its architecture
+    has it, cannot be built for another.
+    """
+    path = student.file(MODEL_FILE)
+    if student.manifest["stage"]["name"] != "train":
+        if train.grow:
+            raise UsageError(
+                f"distil.train.grow is {list(train.grow)}; expected none, for {student.name} was "
+                f"made by {student.manifest['stage']['name']} and has one size."
+            )
+        return lambda size: hold_kernels(load_model(path), {})
+    section = ModelSection(**student.manifest["config"]["model"])
+    start = load_model(path).get_weights()
+
+    def build(size: int | None) -> Any:
+        model = build_model(
+            ARCHITECTURES.get(section.architecture),
+            image_size=size,
+            classes=classes,
+            dropout=section.dropout,
+        )
+        model.set_weights(start)
+        return model
+
+    return build
 
 
 def check_teacher(teacher: Engine, images: ImageSet, task: Task) -> NDArray[np.float32]:

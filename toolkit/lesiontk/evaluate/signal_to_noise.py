@@ -62,10 +62,9 @@ def measure_signal(
     for image in images:
         expected, received = parent(image), child(image)
         for name in _common(expected, received):
-            x = np.asarray(expected[name], np.float64)
-            difference = x - received[name]
-            signal[name] = signal.get(name, 0.0) + float((x * x).sum())
-            noise[name] = noise.get(name, 0.0) + float((difference * difference).sum())
+            x = expected[name]
+            signal[name] = signal.get(name, 0.0) + _energy(x)
+            noise[name] = noise.get(name, 0.0) + _energy(x - received[name])
         n += 1
     layers = [LayerSignal(name, ratio_in_decibels(signal[name], noise[name])) for name in signal]
     return SignalReport(n, tuple(layers))
@@ -78,6 +77,12 @@ def ratio_in_decibels(signal: float, noise: float) -> float:
     if signal == 0.0:
         return -HIGHEST
     return float(np.clip(10.0 * np.log10(signal / noise), -HIGHEST, HIGHEST))
+
+
+def _energy(values: NDArray[Any]) -> float:
+    """Return the sum of squares; float32 throughout is exact to far less than a decibel."""
+    flat = np.ravel(values)
+    return float(np.vdot(flat, flat))
 
 
 def _common(

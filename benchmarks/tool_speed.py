@@ -35,6 +35,8 @@ from lesiontk.models.architecture import build_model
 from lesiontk.store import Store
 
 RESULTS = Path(__file__).parent / "results"
+INTERVAL = 0.1
+"""Seconds between two looks at the memory."""
 LOOSE = (
     "verify.min_agreement_int8=0",
     "verify.max_mean_drift_int8=1",
@@ -101,16 +103,40 @@ def commands(folder: Path, workspace: Path, images: int, number: int) -> dict[st
 
 
 def measure(processes: list[list[str]]) -> dict[str, float]:
-    """Return the seconds of all processes and the peak memory, in bytes, of the largest."""
+    """Return the seconds of all processes, and the peak memory, in bytes, of the largest.
+
+    A process counts with those that it starts.
+    """
     started = time.perf_counter()
     peaks = []
     for command in processes:
         process = subprocess.Popen(command)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status != 0:
+        while process.poll() is None:
+            peaks.append(resident_memory(process.pid))
+            time.sleep(INTERVAL)
+        if process.returncode != 0:
             raise click.ClickException(f"{' '.join(command[:4])} failed")
-        peaks.append(usage.ru_maxrss * 1024)
     return {"seconds": time.perf_counter() - started, "peak_memory_bytes": max(peaks)}
+
+
+def resident_memory(pid: int) -> int:
+    """Return the resident bytes of a process and of all that descend from it."""
+    memory: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        number = int(file.parent.name)
+        children.setdefault(int(fields[1]), []).append(number)
+        memory[number] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    waiting, total = [pid], 0
+    while waiting:
+        current = waiting.pop()
+        total += memory.get(current, 0)
+        waiting += children.get(current, ())
+    return total
 
 
 @cli.command()
@@ -205,7 +231,7 @@ def render(document: dict[str, Any]) -> str:
         "quantize_static. lesiontk: `lesiontk quantize --int8`, verification included. Again: "
         f"`python benchmarks/tool_speed.py --architecture {document['architecture']} --image-size "
         f"{document['image_size']} --images {document['images']}`.\n",
-        "| way | round | seconds | peak memory of the largest process, MB |",
+        "| way | round | seconds | peak memory, MB |",
         "| --- | --- | --- | --- |",
     ]
     counts: dict[str, int] = {}

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lesiontk.backends.answers import engine_file
+from lesiontk.freed_memory import keep_freed_memory
 from lesiontk.plan import Plan
 from lesiontk.records import Artefact
 from lesiontk.store import Store
@@ -92,6 +93,7 @@ def main() -> None:
     """Do what standard input says."""
     from lesiontk.workflow import convert_model
 
+    keep_freed_memory()
     call = json.load(sys.stdin)
     store = Store(Path(call["workspace"]))
     model = store.resolve(call["model"], "model")

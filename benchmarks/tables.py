@@ -25,7 +25,7 @@ STUDIES = {
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
     "leaky_split": "how much a split by image flatters",
     "int8_converters": "which way to int8 is best for TFLite, on validation",
-    "input_pipeline": "how long training waits for images",
+    "input_pipeline_cnn_7class": "how long training waits for images",
     "tool_speed": "how long quantizing a large network takes, beside the plain way",
     "compression": "how much smaller and faster compressed networks are, and what they lose",
     "pruning_curves": "accuracy against operations, with and without distillation",

@@ -67,6 +67,7 @@ def test_the_other_back_ends_go_aside(
     targets = ["tflite:float32", "onnx:int8", "tflite:int8", "tensorrt:int8"]
     assert choose_aside(model, targets) == ("onnx:int8", "tensorrt:int8")
     assert choose_aside(model, ["onnx:int8", "onnx:float32"]) == ()
+    assert choose_aside(model, []) == ()
 
 
 def test_one_core_does_one_thing(model: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
     """
     if (os.cpu_count() or 1) < 2 or engine_file(model).stat().st_size < LARGE:
         return ()
-    first = targets[0].partition(":")[0]
-    return tuple(target for target in targets if target.partition(":")[0] != first)
+    back_ends = [target.partition(":")[0] for target in targets]
+    return tuple(t for t, name in zip(targets, back_ends, strict=True) if name != back_ends[0])
 
 
 def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> tuple[str, ...]:

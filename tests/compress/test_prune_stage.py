@@ -136,10 +136,10 @@ def test_what_makes_no_sense_is_refused_before_any_work(prune: dict[str, Any], s
         plan_recipe(parse_recipe(document))
 
 
-def test_pruning_comes_before_the_engine_not_after_pruning_is_distilled() -> None:
+def test_pruning_comes_before_rounding() -> None:
     document = json.loads(json.dumps(TINY))
-    document["compress"] = [{"prune": {"keep_macs": 0.5}}, {"distil": {"teacher": "x.keras"}}]
-    with pytest.raises(UsageError, match="distil cannot follow prune"):
+    document["compress"] = [{"qat": {}}, {"prune": {"keep_macs": 0.5}}]
+    with pytest.raises(UsageError, match="prune cannot follow qat"):
         plan_recipe(parse_recipe(document))
 
 

@@ -19,7 +19,7 @@ import click
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.plan import TRAININGS
+from lesiontk.plan import TRAININGS, find_trained
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, list_steps
@@ -63,6 +63,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     steps = describe_steps(model.facts, str(model.manifest["stage"]["name"]))
     if not steps or steps[0]["step"] not in TRAININGS:
         raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
+    first = find_trained(step["step"] for step in steps)
     return {
         "model": model.name,
         "recipe": model.manifest["recipe"]["name"],
@@ -70,7 +71,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "image_size": document["image_size"],
         "split_hash": document["split_hash"],
         "critical": document["critical"],
-        "steps": steps[1:],
+        "steps": steps[first + 1 :],
         "compress": model.manifest["recipe"]["compress"],
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),

@@ -13,8 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lesiontk.backends.answers import engine_file
@@ -58,11 +58,12 @@ def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> 
 @contextmanager
 def converting_aside(
     store: Store, model: Artefact, targets: Sequence[str], overrides: Sequence[str]
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Convert the model to the targets in another process while the body runs.
 
-    It says nothing of what goes wrong there: who builds the targets afterwards finds them, or finds
-    out why not.
+    It begins when the body calls what it is given; until then it loads its libraries. It says
+    nothing of what goes wrong there: who builds the targets afterwards finds them, or finds out why
+    not.
     """
     call = {
         "workspace": str(store.workspace),
@@ -70,27 +71,29 @@ def converting_aside(
         "targets": list(targets),
         "overrides": list(overrides),
     }
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    try:
-        assert process.stdin is not None
-        with process.stdin as stream:
-            json.dump(call, stream)
-        yield
-        with store.progress.task(f"waiting for {', '.join(targets)}", None):
-            process.wait()
-    finally:
-        process.terminate()
-        process.wait()
+    ) as process:
+
+        def begin() -> None:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin as stream:  # it has failed to start
+                json.dump(call, stream)
+
+        try:
+            yield begin
+            with store.progress.task(f"waiting for {', '.join(targets)}", None):
+                process.wait()
+        finally:
+            process.terminate()
 
 
 def main() -> None:
-    """Do what standard input says."""
+    """Do what standard input says, once it says it."""
     from lesiontk.workflow import convert_model
 
     keep_freed_memory()

@@ -178,9 +178,10 @@ def convert_model(
 
     others = choose_aside(model, targets) if aside else ()
     if others:
-        for name in shared_engines(plan, targets, others):
-            build_step(plan, name, store, done)
-        with converting_aside(store, model, others, overrides):
+        with converting_aside(store, model, others, overrides) as begin:
+            for name in shared_engines(plan, targets, others):
+                build_step(plan, name, store, done)
+            begin()
             build(target for target in targets if target not in others)
     return build(targets)
 

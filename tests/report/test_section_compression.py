@@ -58,6 +58,14 @@ FOUND = {
 }
 
 
+def test_the_last_step_is_not_told_of_as_the_first_training() -> None:
+    text = read(make_report_data(model=MODEL, stage="qat")).text
+    assert "Epochs of the last step" in text
+    assert "2 of at most" not in text
+    assert "Optimizer of the first training" in text
+    assert "of the last step" not in read(make_report_data()).text
+
+
 def test_each_step_is_a_row_with_what_it_changed() -> None:
     table = read(make_report_data(model=MODEL, stage="qat")).tables["Steps of the compression"]
     assert [row[0] for row in table[1:]] == ["train", "prune", "sparsify", "qat"]

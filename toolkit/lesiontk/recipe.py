@@ -109,7 +109,8 @@ class TrainSection(StageConfig):
         1.0, gt=0, le=1, description="share of the rate at which the first layer learns"
     )
     imbalance: tuple[str, ...] = Field(
-        ("class_weight",), description="registered choices, as name or name:strength"
+        ("sqrt_sampling", "sqrt_class_weight"),
+        description="registered choices, as name or name:strength",
     )
     augment: str = "dermoscopy"
     ema: float = Field(

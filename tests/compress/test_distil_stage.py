@@ -19,7 +19,13 @@ from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import PARENT, convert_model, train_recipe
 
-TRAIN = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
+TRAIN = {
+    "epochs": 1,
+    "batch_size": 16,
+    "augment": "none",
+    "learning_rate": 0.003,
+    "imbalance": ["class_weight"],
+}
 TINY: dict[str, Any] = {
     "name": "tiny",
     "data": {

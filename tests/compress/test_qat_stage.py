@@ -25,7 +25,7 @@ from lesiontk.workflow import convert_model, train_recipe
 
 from .test_distil_stage import TINY
 
-TRAIN = {**TINY["train"], "learning_rate": 1e-4}  # type: ignore[dict-item]
+TRAIN = {**TINY["train"], "learning_rate": 1e-4}
 
 
 def recipe(*steps: dict[str, Any]) -> Recipe:

@@ -25,7 +25,7 @@ from lesiontk.records import Preprocessing
 from lesiontk.train import loop
 from lesiontk.train.checkpoints import TrainingState, read_state, restore_checkpoint
 from lesiontk.train.feed import make_feed
-from lesiontk.train.imbalance import IMBALANCE, choose_imbalance, make_loss
+from lesiontk.train.imbalance import IMBALANCE, choose_imbalance, make_loss, weigh_and_shift
 from lesiontk.train.lessons import Lessons, soften
 from lesiontk.train.loop import predict_probabilities, train_model
 
@@ -529,10 +529,32 @@ def test_softening_is_a_softmax_at_another_temperature() -> None:
 def test_a_student_pays_for_the_truth_and_for_the_lessons() -> None:
     """Hinton et al.: (1 - w) hard + w T**2 CE(lessons, softmax(logits / T))."""
     taught = soften(np.exp(log_softmax(LOGITS[::-1].astype(np.float64))).astype(np.float32), 2.0)
-    loss = Lessons(taught, 2.0, 0.25).make_loss(make_loss([], COUNTS))
+    loss = Lessons(taught, 2.0, 0.25).make_loss(make_loss([], COUNTS), *weigh_and_shift([], COUNTS))
     received = np.asarray(loss(np.hstack([ONE_HOT, taught]), LOGITS), np.float64)
     soft = -(taught * log_softmax(LOGITS.astype(np.float64) / 2)).sum(axis=1)
     np.testing.assert_allclose(received, 0.75 * PLAIN + 0.25 * 4 * soft, rtol=1e-5)
+
+
+BALANCING = [choose_imbalance("sqrt_class_weight"), choose_imbalance("logit_adjustment")]
+
+
+def test_rare_classes_count_in_the_lessons_as_in_the_hard_loss() -> None:
+    """A teacher that repeats the labels adds nothing to them, whatever is done for rare classes."""
+    hard = make_loss(BALANCING, COUNTS)
+    loss = Lessons(ONE_HOT, 1.0, 0.7).make_loss(hard, *weigh_and_shift(BALANCING, COUNTS))
+    received = loss(np.hstack([ONE_HOT, ONE_HOT]), LOGITS)
+    np.testing.assert_allclose(received, hard(ONE_HOT, LOGITS), rtol=1e-5)
+
+
+def test_a_student_that_answers_as_its_teacher_has_nothing_to_gain() -> None:
+    tf = import_tensorflow()
+    said = soften(np.exp(log_softmax(LOGITS.astype(np.float64))).astype(np.float32), 2.0)
+    lessons = Lessons(said, 2.0, 1.0)
+    loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(BALANCING, COUNTS))
+    logits = tf.Variable(LOGITS)
+    with tf.GradientTape() as tape:
+        value = loss(np.hstack([ONE_HOT, said]), logits)
+    np.testing.assert_allclose(tape.gradient(value, logits), 0, atol=1e-5)
 
 
 def test_a_student_learns_from_its_teacher_what_the_labels_do_not_say(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class ClusterStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
-        version=3,
+        version=4,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=ClusterConfig,

@@ -57,7 +57,7 @@ class DistilStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="distil",
-        version=2,
+        version=3,
         accepts={"model": "model", "images": "images", "split": "split", "dataset": "dataset"},
         produces="model",
         config=DistilConfig,

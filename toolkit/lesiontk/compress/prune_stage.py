@@ -77,7 +77,7 @@ class PruneStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
-        version=2,
+        version=3,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=PruneConfig,

@@ -74,7 +74,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=2,
+        version=3,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=QatConfig,

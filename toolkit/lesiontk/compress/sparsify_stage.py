@@ -45,7 +45,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=3,
+        version=4,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=SparsifyConfig,

@@ -14,7 +14,13 @@ from lesiontk.data.batches import training_batches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
-from lesiontk.train.imbalance import Imbalance, choose_imbalance, draw_weights, make_loss
+from lesiontk.train.imbalance import (
+    Imbalance,
+    choose_imbalance,
+    draw_weights,
+    make_loss,
+    weigh_and_shift,
+)
 from lesiontk.train.lessons import Lessons
 
 
@@ -42,7 +48,9 @@ class Feed:
     def make_loss(self) -> Callable[[Any, Any], Any]:
         """Return the loss of targets and logits, as `lesiontk.train.imbalance.make_loss`."""
         loss = make_loss(self.choices, self.counts)
-        return self.lessons.make_loss(loss) if self.lessons else loss
+        if self.lessons is None:
+            return loss
+        return self.lessons.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
 
     def image_size(self, epoch: int) -> int:
         """Return the size of an epoch's images: the recipe may grow them, in equal parts."""

@@ -169,6 +169,21 @@ def draw_weights(choices: Iterable[Imbalance], counts: Counts) -> ClassWeights |
     return np.prod(factors, axis=0) if factors else None
 
 
+def weigh_and_shift(
+    choices: Iterable[Imbalance], counts: Counts
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return each class's factor on the loss, and what is added to its logit in training, [C]."""
+    choices = list(choices)
+    factors = [choice.loss_weight(counts) for choice in choices if choice.loss_weight]
+    drawn = draw_weights(choices, counts)
+    shares = counts * (1.0 if drawn is None else drawn)
+    shifts = [choice.logit_shift(shares / shares.sum()) for choice in choices if choice.logit_shift]
+    return (
+        np.prod([np.ones(len(counts)), *factors], axis=0).astype(np.float32),
+        np.sum([np.zeros(len(counts)), *shifts], axis=0).astype(np.float32),
+    )
+
+
 def make_loss(choices: Iterable[Imbalance], counts: Counts) -> Callable[[Any, Any], Any]:
     """Return a loss of targets (shares of the classes, [N, C]) and logits [N, C]: one value an
     image, [N]."""
@@ -176,12 +191,7 @@ def make_loss(choices: Iterable[Imbalance], counts: Counts) -> Callable[[Any, An
     choices = list(choices)
     focuses = [choice.focus for choice in choices if choice.focus]
     softenings = [choice.soften for choice in choices if choice.soften]
-    factors = [choice.loss_weight(counts) for choice in choices if choice.loss_weight]
-    weights = np.prod([np.ones(len(counts)), *factors], axis=0).astype(np.float32)
-    drawn = draw_weights(choices, counts)
-    shares = counts * (1.0 if drawn is None else drawn)
-    shifts = [choice.logit_shift(shares / shares.sum()) for choice in choices if choice.logit_shift]
-    shift = np.sum([np.zeros(len(counts)), *shifts], axis=0).astype(np.float32)
+    weights, shift = weigh_and_shift(choices, counts)
 
     def loss(targets: Any, logits: Any) -> Any:
         targets = tf.cast(targets, tf.float32)

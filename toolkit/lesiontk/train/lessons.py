@@ -17,21 +17,35 @@ class Lessons:
     """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
 
     The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(lessons, softmax(logits / T))``
-    (Hinton et al., arXiv:1503.02531, section 2).
+    (Hinton et al., arXiv:1503.02531, section 2). Classes are weighed, and logits shifted on both
+    sides, as in the hard loss: of images that it has learned by heart a teacher only repeats the
+    label, and rare classes would count as little as if nothing were done for them.
     """
 
     probabilities: NDArray[np.float32]
     temperature: float
     weight: float
 
-    def make_loss(self, hard: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """Return a loss of targets [N, 2C] (truth, then lessons) and logits [N, C]."""
+    def make_loss(
+        self,
+        hard: Callable[[Any, Any], Any],
+        class_weights: NDArray[np.float32],
+        shift: NDArray[np.float32],
+    ) -> Callable[[Any, Any], Any]:
+        """Return a loss of targets [N, 2C] (truth, then lessons) and logits [N, C].
+
+        `class_weights` and `shift` [C] are those of `lesiontk.train.imbalance.weigh_and_shift`.
+        """
         tf = import_tensorflow()
 
         def loss(targets: Any, logits: Any) -> Any:
             truth, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
-            taught = tf.nn.softmax_cross_entropy_with_logits(soft, logits / self.temperature)
-            taught *= self.temperature**2
+            shifted = soft * tf.exp(tf.constant(shift) / self.temperature)
+            shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
+            taught = tf.nn.softmax_cross_entropy_with_logits(
+                shifted, (logits + tf.constant(shift)) / self.temperature
+            )
+            taught *= self.temperature**2 * tf.linalg.matvec(truth, tf.constant(class_weights))
             return (1 - self.weight) * hard(truth, logits) + self.weight * taught
 
         return loss

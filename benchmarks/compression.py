@@ -22,7 +22,7 @@ from lesiontk.cli.progress import make_progress
 from lesiontk.plan import TRAININGS, find_trained
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate
-from lesiontk.report.tables import describe_steps, list_steps
+from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.store import Store
 from lesiontk.workflow import benchmark_model, trained_of, training_seconds
 
@@ -72,7 +72,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "split_hash": document["split_hash"],
         "critical": document["critical"],
         "steps": steps[first + 1 :],
-        "compress": model.manifest["recipe"]["compress"],
+        "compress": shorten_orders(model.manifest["recipe"]["compress"], RESULTS.parents[1]),
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),
         "validation": [trained_of(store, model).facts["validation"], model.facts["validation"]],
@@ -110,14 +110,15 @@ def render(rows: list[dict[str, Any]]) -> str:
         "int8 TFLite engine of the compressed network beside the float32 TFLite engine of the "
         f"trained one: latency in turns, one thread, batch 1, on {machine['processor']} "
         f"(n = {rows[-1]['latency_ms']['after']['n']} rounds); differences on the test split of "
-        f"HAM10000, n = {test['n']} images of {test['lesions']} lesions, paired, with "
+        f"HAM10000 (`{rows[-1]['split_hash'][:12]}`), n = {test['n']} images of {test['lesions']} "
+        f"lesions, paired, with "
         f"{test['confidence']:.0%} intervals by lesion. What is compressed how was chosen on "
         "validation. Aims: "
         + "; ".join(f"{n} {fast}× faster, {small}× smaller" for n, (fast, small) in TARGETS.items())
         + ".\n",
         "| recipe | px | steps | operations left | faster | smaller | deflated smaller | "
         "balanced accuracy, difference | recall of the critical class, difference | "
-        "sensitivity, difference | gate |",
+        "sensitivity, difference | gate, int8 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -160,7 +160,11 @@ def render(document: dict[str, Any]) -> str:
         f"p = {test['p_value']:.3g}"
         for number, test in enumerate(document["mcnemar"], start=1)
     )
-    lines.append(f"\nMcNemar's exact test, per seed: {tests}.")
+    lines.append(f"\nMcNemar's exact test by image, per seed: {tests}.")
+    lines.append(
+        "\nEdizkan (2021) reports 88.66 % accuracy for benign against malignant, and 3.33 points "
+        "gained by such preprocessing, on a split of its own."
+    )
     return "\n".join(lines) + "\n"
 
 

@@ -219,7 +219,7 @@ def render_table(samples: dict[str, tuple[int, Seconds]]) -> str:
             *lines,
             "",
             f"Share of a fed step spent waiting for images: {describe_mean(waiting, 1)} % "
-            f"(n = {len(waiting)} pairs of rounds). Feed / decode: {ratio:.1f}.",
+            f"(n = {len(waiting)} pairs of rounds). Feed / decode: {ratio:.2f}.",
         ]
     )
 

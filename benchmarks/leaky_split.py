@@ -90,12 +90,14 @@ def render(document: dict[str, Any]) -> str:
     runs = document["runs"]
     leaks = max(run["lesions_on_several_sides"] for run in runs)
     seen = runs[0]["external"]
+    alone = "" if len(runs) > 2 else "One training of each, so that differences may be chance. "
     lines = [
         "# What a split by image flatters\n",
         f"{document['recipe']} at {document['image_size']} px, {document['epochs']} epochs, "
         "trained and judged on two splits of HAM10000, else equal. Split by image, "
         f"{leaks} lesions have images on more than one side. In brackets 95 % intervals from a "
-        f"bootstrap over lesions. External: {seen['n']} images that belong to neither. Again: "
+        f"bootstrap over lesions. External: {seen['n']} images that belong to neither. "
+        f"{alone}Again: "
         "`python benchmarks/leaky_split.py --data HAM10000_FOLDER --external ISIC_FOLDER "
         f"--image-size {document['image_size']} --epochs {document['epochs']} --seeds "
         f"{max(run['seed'] for run in runs)}`, or for one recipe `lesiontk run RECIPE "

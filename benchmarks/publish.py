@@ -1,11 +1,12 @@
 """Copy a finished run into the repository: result table, plots, model card, int8 engines and the
 lists of calibration images and of the split.
 
-    python benchmarks/publish.py RECIPE [--workspace DIR] [--external DIR]
+    python benchmarks/publish.py RECIPE|BENCHMARK [--workspace DIR] [--external DIR]
 
-Takes the latest benchmark of the recipe. Beside the int8 engines goes the float model that they
-were made from, so that they can be compared with it; what is over 20 MB is left out. With
---external every engine is also judged, at its frozen threshold, on the labelled images of DIR.
+Takes the benchmark of that name, or the latest of the recipe. Beside the int8 engines goes the
+float model that they were made from, so that they can be compared with it; what is over 20 MB is
+left out. With --external every engine is also judged, at its frozen threshold, on the labelled
+images of DIR.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import is_trained, name_target
+from lesiontk.calibrate import write_list
 from lesiontk.predict import evaluate_external
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
@@ -35,7 +36,7 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import describe_steps, list_points
+from lesiontk.report.tables import describe_steps, list_points, shorten_orders
 from lesiontk.store import Store
 from lesiontk.workflow import engines_of, model_of, trained_of, training_seconds
 
@@ -44,14 +45,14 @@ MAX_BYTES = 20_000_000
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("reference")
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
 @click.option("--external", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Labelled images from elsewhere, as ISIC 2018's validation set.")  # fmt: skip
 @click.option("--external-name", help="What to call them; default: the folder's name.")
 @click.option("--parent/--no-parent", default=True, show_default=True, help="The float model, too.")
 def publish(
-    recipe: str,
+    reference: str,
     workspace: Path,
     external: Path | None,
     external_name: str | None,
@@ -59,13 +60,16 @@ def publish(
 ) -> None:
     """Write benchmarks/results/RECIPE.* and benchmarks/engines/RECIPE/."""
     store = Store(workspace)
-    benchmark = store.resolve(f"latest:{recipe}", "benchmark")
+    named = reference.startswith("benchmark-")
+    benchmark = store.resolve(reference if named else f"latest:{reference}", "benchmark")
+    recipe = benchmark.recipe_name
     roles = benchmark.manifest["parents"]
     role = next(role for role in roles if role.startswith("engine:") and not is_trained(role))
     model = model_of(store, store.parent(benchmark, role))
     trained = trained_of(store, model)
     images = store.parent(model, "images")
     split = store.parent(images, "split")
+    sizes = dict(store.parent(split, "inspection").facts["sizes"])
     document = read_benchmark(benchmark)
     checked = None
     if external is not None:
@@ -75,10 +79,15 @@ def publish(
     stage = str(model.manifest["stage"]["name"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
-    files: list[str] = []
+    shown: list[Mapping[str, Any]] = []
     left_out: list[str] = []
     calibration: Artefact | None = None
-    for target, artefact in engines_of(store, model).items():
+    timed = {
+        role.removeprefix("engine:"): store.parent(benchmark, role)
+        for role in roles
+        if role.startswith("engine:") and not is_trained(role)
+    }
+    for target, artefact in {**engines_of(store, model), **timed}.items():
         wanted = parent if target == "keras:float32" else artefact.facts["precision"] == "int8"
         if not wanted:
             continue
@@ -87,16 +96,13 @@ def publish(
         if artefact.facts["size_bytes"] <= MAX_BYTES:
             name = str(artefact.facts["file"])
             shutil.copyfile(artefact.file(name), folder / name)
-            files.append(name)
+            shown.append(artefact.facts)
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
-    chosen["compress"] = [
-        {technique: shorten_teacher(options) for technique, options in entry.items()}
-        for entry in chosen["compress"]
-    ]
+    chosen["compress"] = shorten_orders(chosen["compress"], HERE.parent)
     weights = Path(chosen["model"]["weights"])
     if weights.is_file():
         chosen["model"] = {**chosen["model"], "weights": weights.name}
@@ -108,7 +114,8 @@ def publish(
         split=split.facts,
         calibration=calibration.facts if calibration else None,
         benchmark=document,
-        files=files,
+        engines=shown,
+        sizes=sizes,
         command=command,
         stage=stage,
         left_out=left_out,
@@ -128,6 +135,7 @@ def publish(
     facts = {
         "recipe": chosen,
         "split": dict(split.facts),
+        "sizes": sizes,
         "model": dict(model.facts),
         "trained": dict(trained.facts),
         "steps": describe_steps(model.facts, stage),
@@ -151,15 +159,6 @@ def publish(
         + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
-
-
-def shorten_teacher(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a compression's options with the teacher's file as seen from the repository."""
-    if "teacher" not in options:
-        return dict(options)
-    path, root = Path(options["teacher"]).resolve(), HERE.parent
-    short = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return {**options, "teacher": str(short)}
 
 
 def describe_command(chosen: Mapping[str, Any]) -> str:
@@ -197,11 +196,10 @@ def check_external(store: Store, benchmark: Artefact, folder: Path) -> dict[str,
 
 
 def publish_calibration(recipe: str, calibration: Artefact) -> None:
-    """Write calibration/RECIPE.csv and how it was drawn; pixel hashes stay in the manifest."""
-    folder = HERE.parent / "calibration"
-    shutil.copyfile(calibration.file("calibration.csv"), folder / f"{recipe}.csv")
-    drawn = {name: v for name, v in calibration.facts.items() if name != "pixel_sha256"}
-    (folder / f"{recipe}.yaml").write_text(yaml.safe_dump(drawn, sort_keys=False))
+    """Write calibration/RECIPE.csv with pixel hashes, and how it was drawn beside it."""
+    path = HERE.parent / "calibration" / f"{recipe}.csv"
+    path.unlink(missing_ok=True)  # a list is not written over
+    write_list(calibration, path)
 
 
 def publish_split(split: Artefact) -> None:

@@ -81,7 +81,11 @@ def prepare(folder: Path, architecture: str, image_size: int) -> Path:
     model.save(str(folder / "model.keras"))
     workspace = folder / "workspace"
     # One picture a lesion and a little more: enough for calibration, split and verification.
-    data = ("data.synthetic.lesions=700", f"data.synthetic.image_size={image_size}")
+    data = (
+        "data.source=synthetic",
+        "data.synthetic.lesions=700",
+        f"data.synthetic.image_size={image_size}",
+    )
     options = [word for item in data for word in ("--set", item)]
     call = [sys.executable, "-m", "lesiontk", "import", str(folder / "model.keras")]
     subprocess.run([*call, "--workspace", str(workspace), *options], check=True)
@@ -224,11 +228,13 @@ def render(document: dict[str, Any]) -> str:
     lines = [
         "# Speed of the tool itself\n",
         f"int8 TFLite and ONNX engines of {document['architecture']} at "
-        f"{document['image_size']} px from a trained model, {document['images']} calibration "
-        f"images, in turns on {document['machine']['processor']}, "
+        f"{document['image_size']} px from a Keras model (random weights: speed does not depend on "
+        "them, and thresholds of verification are lowered for their sake), "
+        f"{document['images']} calibration images, in turns on {document['machine']['processor']}, "
         f"{document['machine']['cores']} cores. Plain: "
         "TensorFlow's converter with a representative dataset, tf2onnx from Keras, ONNX Runtime's "
-        "quantize_static. lesiontk: `lesiontk quantize --int8`, verification included. Again: "
+        "quantize_static after its pre-processing, in a process each. lesiontk: "
+        "`lesiontk quantize --int8`, verification included. Again: "
         f"`python benchmarks/tool_speed.py --architecture {document['architecture']} --image-size "
         f"{document['image_size']} --images {document['images']}`.\n",
         "| way | round | seconds | peak memory, MB |",

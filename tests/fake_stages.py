@@ -66,6 +66,18 @@ class NoteStage(TextStage):
     info: ClassVar[StageInfo] = replace(TextStage.info, name="write_note", produces="note")
 
 
+class BudgetStage(TextStage):
+    """The text is its budget: whatever it is, there is more to do."""
+
+    def without_budget(self, config: TextConfig) -> TextConfig:
+        return TextConfig()
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: TextConfig, context: Context
+    ) -> StageOutput:
+        return replace(super().run(parents, config, context), unfinished=True)
+
+
 class JoinConfig(StageConfig):
     between: str = " "
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.tensorrt.check import check_model
-from lesiontk.calibration.draw import read_list
+from lesiontk.calibration.draw import read_list, read_list_rows
 from lesiontk.data.known_splits import find_split
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.similarity import hash_pixels
+from lesiontk.data.sources import SOURCES
 from lesiontk.data.sources.synthesis import render_view
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
@@ -86,6 +90,29 @@ def test_calibration_images_are_training_images(path: Path) -> None:
     assert {sides.images[image] for image in listed} == {"train"}
 
 
+@pytest.mark.shared
+def test_the_hashes_of_calibration_images_are_those_of_their_pixels() -> None:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real HAM10000 beside the checkout")
+    listed = {
+        (row["image_id"], row["pixel_sha256"])
+        for path in RESULTS
+        for row in read_list_rows(path.stem)
+    }
+    ids = {image_id for image_id, _ in listed}
+    records = [r for r in SOURCES.get("ham10000")().read(SHARED).records if r.image_id in ids]
+    with ImageReader(SHARED) as reader:
+        found = {
+            (records[index].image_id, str(digest))
+            for index, digest in decode_many(reader, records, workers=2, transform=_hash)
+        }
+    assert listed == found
+
+
+def _hash(image: NDArray[np.uint8]) -> NDArray[np.str_]:
+    return np.array(hash_pixels(image))
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_a_model_card_states_the_published_figures(path: Path) -> None:
     document = json.loads(path.read_text())
@@ -114,6 +141,14 @@ def test_a_published_command_trains_what_was_trained(path: Path) -> None:
 def test_no_path_of_a_machine_is_published() -> None:
     for path in RESULTS:
         assert json.loads(path.read_text())["recipe"]["data"]["path"] is None
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        assert str(ROOT) not in path.read_text()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_what_is_published_passes_the_gate_of_its_recipe(path: Path) -> None:
+    gate = json.loads(path.read_text())["benchmark"]["gate"]
+    assert [result for result in gate if not result["passed"]] == []
 
 
 def test_a_published_split_keeps_lesions_whole() -> None:

@@ -10,7 +10,7 @@ import pytest
 from lesiontk.errors import DataError, LesionTKError
 from lesiontk.stage import Context
 from lesiontk.store import Store
-from tests.fake_stages import NoteStage, TextConfig, TextStage
+from tests.fake_stages import BudgetStage, NoteStage, TextConfig, TextStage
 
 
 class Obstacle:
@@ -109,6 +109,17 @@ def test_scratch_is_of_one_key(store: Store) -> None:
         store.build(TextStage(obstacle), TextConfig(text="one"), {})
     store.build(TextStage(obstacle), TextConfig(text="two"), {})
     assert obstacle.found == []
+
+
+def test_a_larger_budget_goes_on_with_the_scratch_of_a_smaller_one(store: Store) -> None:
+    obstacle = Obstacle(BUG)
+    with pytest.raises(ZeroDivisionError):
+        store.build(BudgetStage(obstacle), TextConfig(text="small"), {})
+    found: list[str] = []
+    stage = BudgetStage(lambda context: found.extend(p.name for p in context.scratch.iterdir()))
+    made = [store.build(stage, TextConfig(text=text), {}) for text in ("larger", "largest")]
+    assert made[0].key != made[1].key
+    assert found == ["checkpoint", "checkpoint"]
 
 
 def test_a_restart_forgets_the_scratch_of_its_own_key_alone(store: Store) -> None:

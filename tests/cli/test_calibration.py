@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ import yaml
 from click.testing import CliRunner
 
 from lesiontk.calibrate import check_list, describe_list, draw_list
+from lesiontk.calibration.calibrate_stage import COLUMNS
+from lesiontk.calibration.draw import list_names, read_list_rows
 from lesiontk.cli.main import cli
-from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
 from lesiontk.store import Store
+
+from ..loose_modules import load_module
 
 Run = Callable[..., str]
 DRAW = ("calibration", "draw", "cnn_7class", "--set", "data.image_size=32", "--images", "14")
@@ -121,6 +126,72 @@ def test_a_shipped_list_passes_the_shipped_split(run: Run) -> None:
     text = run("calibration", "check", "cnn_7class", "--split", "7c9837e2eefb")
     assert "210 training images of 7c9837e2eefb" in text
     assert "pixels were not compared" in text
+
+
+def test_a_shipped_list_finds_the_shipped_split_that_it_was_drawn_from(
+    drawn: dict[str, Any], run: Run, tmp_path: Path
+) -> None:
+    """In a fresh workspace, and in one that has another split."""
+    for options in (("--workspace", str(tmp_path)), ()):
+        text = run("calibration", "check", "cnn_7class", *options)
+        assert "210 training images of 7c9837e2eefb" in text
+        assert "pixels were not compared" in text
+        assert "--data DIR" in text
+
+
+def test_check_compares_the_pixels_of_images_at_hand(
+    drawn: dict[str, Any], run: Run, desk: Path, synthetic_folder: Path
+) -> None:
+    split = Store(desk / "workspace", threads=1).resolve("latest", "split")
+    with split.file("split.csv").open(newline="") as stream:
+        rows = [
+            f"{row['image_id']},{row['group']},{row['side']}\n" for row in csv.DictReader(stream)
+        ]
+    (desk / "bare.csv").write_text("image_id,lesion_id,side\n" + "".join(rows))
+    call = ("calibration", "check", "calibration.csv", "--split", "bare.csv")
+    assert "pixels were not compared" in run(*call)
+    text = run(*call, "--data", str(synthetic_folder))
+    assert "by id, lesion and pixels" in text
+    assert "14 have the pixels that the list was drawn with" in text
+
+
+def test_check_fails_for_an_image_whose_pixels_changed(
+    drawn: dict[str, Any], desk: Path, synthetic_folder: Path
+) -> None:
+    image_id, digest = next(iter(drawn["pixel_sha256"].items()))
+    text = (desk / "calibration.csv").read_text().replace(digest, "0" * 64)
+    (desk / "changed.csv").write_text(text)
+    store = Store(desk / "workspace", threads=1)
+    with pytest.raises(GateFailedError, match=f"{image_id} has other pixels"):
+        check_list(store, str(desk / "changed.csv"), data=synthetic_folder)
+
+
+def test_check_wants_the_images_of_the_split(desk: Path, synthetic_folder: Path) -> None:
+    store = Store(desk / "workspace", threads=1)
+    with pytest.raises(DataError, match=r"lacks 10015 of the split's 10015 images \(ISIC_"):
+        check_list(store, "cnn_7class", data=synthetic_folder)
+
+
+@pytest.mark.parametrize("name", list_names())
+def test_a_shipped_list_has_a_hash_of_every_image(name: str) -> None:
+    rows = read_list_rows(name)
+    assert list(rows[0]) == [*COLUMNS, "pixel_sha256"]
+    assert all(re.fullmatch("[0-9a-f]{64}", row["pixel_sha256"]) for row in rows)
+
+
+def test_a_list_is_published_as_it_was_drawn(
+    drawn: dict[str, Any], desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishing = load_module(Path(__file__).parents[2] / "benchmarks" / "publish.py")
+    monkeypatch.setattr(publishing, "HERE", tmp_path / "benchmarks")
+    published = tmp_path / "calibration" / "probe.csv"
+    published.parent.mkdir()
+    published.write_text("an older list")
+    store = Store(desk / "workspace", threads=1)
+    publishing.publish_calibration("probe", store.resolve(drawn["artefact"]))
+    for suffix in (".csv", ".yaml"):
+        drawn_file = desk / f"calibration{suffix}"
+        assert published.with_suffix(suffix).read_text() == drawn_file.read_text()
 
 
 def test_check_proves_a_drawn_list(drawn: dict[str, Any], run: Run) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import onnx
+import pytest
 from click.testing import CliRunner, Result
 
+from lesiontk.backends.tensorrt import on_device
 from lesiontk.cli.main import cli
 
 from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from ..backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeMemory, FakeTensorRT
 from ..backends.tensorrt.test_lint import make_asymmetric
+from ..backends.tensorrt.test_on_device import answer
 
 
 def call(model: onnx.ModelProto, folder: Path, *words: str) -> Result:
@@ -38,3 +43,35 @@ def test_each_refused_node_is_named(int8: onnx.ModelProto, tmp_path: Path) -> No
     text = call(int8, tmp_path).output
     assert "asymmetric: its zero point is" in text
     assert "finding(s) found by rules" in text
+
+
+@pytest.mark.parametrize("driver", [True, False])
+def test_only_a_parser_that_ran_is_named(
+    driver: bool, int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT proper has no parser where there is no driver."""
+    trt = FakeTensorRT("10.3.0", FakeMemory(), answer, driver=driver)
+    monkeypatch.setattr(on_device, "import_tensorrt", lambda: trt)
+    document = json.loads(call(int8, tmp_path, "--json").stdout)
+    text = call(int8, tmp_path).output
+    if driver:
+        assert (document["parser"], document["no_parser"]) == ("tensorrt 10.3.0", None)
+        assert "and the parser of tensorrt 10.3.0" in text
+        return
+    assert document["parser"] is None
+    assert document["no_parser"] == (
+        "tensorrt 10.3.0: TensorRT gives no builder without an NVIDIA driver and GPU: " + NO_DRIVER
+    )
+    assert f"no parser of TensorRT read it: {document['no_parser']}" in text
+
+
+def test_without_tensorrt_the_way_to_a_parser_is_told(
+    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    done = call(int8, tmp_path, "--json")
+    assert done.exit_code == 0
+    document = json.loads(done.stdout)
+    assert document["parser"] is None
+    assert "pip install lesiontk[tensorrt-rtx]" in document["no_parser"]

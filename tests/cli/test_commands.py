@@ -83,9 +83,8 @@ def test_doctor_tells_of_every_back_end(run: Run) -> None:
         assert backend["available"] or backend["reason"]
         assert [entry["precision"] for entry in backend["precisions"]]
         for entry in backend["precisions"]:
-            assert entry["runs"] == backend["available"]
+            assert entry["runs"] == backend["runs"]
             assert entry["converts"] or entry["reason"]
-            assert not entry["precision"].startswith("int8") or entry["note"] == document["int8"]
     assert document["machine"]["cores"] >= 1
     text = run("doctor").stdout
     assert all(name in text for name in BACKENDS)

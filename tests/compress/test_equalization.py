@@ -12,13 +12,10 @@ from click.testing import CliRunner
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.cli.main import cli
-from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.equalization import choose_scale
 from lesiontk.compress.equalize_stage import equalize_model
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
-from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import build_model
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
 from lesiontk.store import Store
@@ -67,15 +64,6 @@ def test_the_ranges_become_even_and_the_answers_stay() -> None:
 def test_a_bounded_activation_is_left_alone() -> None:
     model = build_uneven(6.0)
     assert equalize_model(model) == [("second", "logits")]
-
-
-@pytest.mark.parametrize("name", ["cnn", "vgg16"])
-def test_architectures_with_relu_answer_alike(name: str) -> None:
-    model = fold_batchnorm(build_model(ARCHITECTURES.get(name), image_size=32, classes=7))
-    before = import_keras().models.clone_model(model)
-    before.set_weights(model.get_weights())
-    assert len(equalize_model(model)) >= 3
-    assert_equal_outputs(before, model, atol=1e-4)
 
 
 def test_a_channel_without_weights_is_not_scaled() -> None:

@@ -28,6 +28,7 @@ from .test_distil_stage import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
 SPARSE = {"sparsify": {"sparsity": 0.7, "rounds": 2, "recover": RECOVER}}
+FOURS = {"sparsify": {"pattern": "2:4", "recover": RECOVER}}
 CLUSTERED = {"cluster": {"clusters": 8, "recover": RECOVER}}
 QAT = {"qat": {"train": {**RECOVER, "learning_rate": 1e-4}, "images": 32}}
 
@@ -95,8 +96,12 @@ def test_clusters_keep_the_zeros_and_their_number(both: Artefact) -> None:
     assert {"sparsified", "clustered"} <= set(both.facts)
 
 
-@pytest.mark.parametrize("steps", [(SPARSE, QAT), (SPARSE, CLUSTERED, QAT)])
-def test_quantization_aware_training_keeps_both(
+@pytest.mark.parametrize(
+    "steps",
+    [(SPARSE, QAT), (SPARSE, CLUSTERED, QAT), (CLUSTERED, QAT), (FOURS, QAT)],
+    ids=["sparse", "both", "clustered", "2:4"],
+)
+def test_quantization_aware_training_keeps_structures(
     store: Store, both: Artefact, steps: tuple[dict[str, Any], ...]
 ) -> None:
     model = train_recipe(store, recipe(*steps))
@@ -107,12 +112,15 @@ def test_quantization_aware_training_keeps_both(
         theirs, ours = (m.get_layer(name).get_weights()[0] for m in (parent, trained))
         np.testing.assert_array_equal(ours == 0, theirs == 0)
         moved = max(moved, float(np.abs(ours - theirs).max()))
-        if len(steps) == 3:
+        if FOURS in steps and ours.shape[-2] % 4 == 0:
+            fours = (ours == 0).reshape(-1, 4, ours.shape[-1])
+            assert (fours.sum(axis=1) >= 2).all()
+        if CLUSTERED in steps:
             for channel in range(ours.shape[-1]):
                 assert len(np.unique(ours[..., channel])) <= 8
     assert moved > 0
-    expected = ["sparsified"] if len(steps) == 2 else ["sparsified", "clustered"]
-    assert model.facts["qat"]["keeps"] == expected
+    told = {"sparsify": "sparsified", "cluster": "clustered"}
+    assert model.facts["qat"]["keeps"] == [told[name] for step in steps[:-1] for name in step]
 
 
 def test_zeros_are_zeros_in_the_int8_engine(store: Store, sparse: Artefact) -> None:
@@ -131,6 +139,25 @@ def test_zeros_are_zeros_in_the_int8_engine(store: Store, sparse: Artefact) -> N
     assert weights >= held
 
 
+def test_two_of_four_leaves_dense_what_has_no_fours(store: Store) -> None:
+    """Pruned to any width: some layers read channels that are no multiple of four."""
+    pruned = {"prune": {"keep_macs": 0.6, "criterion": "l1", "multiple": 3, "recover": RECOVER}}
+    model = train_recipe(
+        store, recipe(pruned, {"sparsify": {"pattern": "2:4", "recover": RECOVER}})
+    )
+    dense = model.facts["sparsified"]["dense"]
+    network = load_model(model.file(MODEL_FILE))
+    assert 0 < len(dense) < len(read_rows(model))
+    for row in read_rows(model):
+        kernel = network.get_layer(row["layer"]).get_weights()[0]
+        assert (kernel.shape[-2] % 4 != 0) == (row["layer"] in dense)
+        if row["layer"] in dense:
+            assert row["zeros"] == 0
+        else:
+            fours = (kernel == 0).reshape(-1, 4, kernel.shape[-1])
+            assert (fours.sum(axis=1) >= 2).all()
+
+
 def test_two_of_four_is_half() -> None:
     step = plan_recipe(recipe({"sparsify": {"pattern": "2:4"}}))["model:1:sparsify"]
     assert step.config.sparsity == 0.5  # type: ignore[attr-defined]
@@ -141,14 +168,14 @@ def test_two_of_four_is_half() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ((CLUSTERED, SPARSE), "sparsify cannot follow cluster"),
-        ((QAT, CLUSTERED), "cluster cannot follow qat"),
-        ((SPARSE, {"prune": {"keep_macs": 0.5}}), "prune cannot follow sparsify"),
+        (({"sparsify": {"pattern": "2:4", "rounds": 2}},), "rounds belongs to the other patterns"),
+        (({"sparsify": {"pattern": "2:4", "ramp_epochs": 2}},), "ramp_epochs belongs to"),
+        (({"sparsify": {"block": [1, 8]}},), "block belongs to the pattern block"),
         (({"sparsify": {"recover": {"grow": [32]}}},), "recover takes neither grow nor"),
         (({"cluster": {"clusters": 1}},), "greater than or equal to 2"),
     ],
 )
-def test_an_order_or_a_number_that_makes_no_sense_is_refused(
+def test_a_key_or_a_number_that_makes_no_sense_is_refused(
     steps: tuple[dict[str, Any], ...], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

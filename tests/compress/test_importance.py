@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
 from lesiontk.compress.evidence import collect_evidence, follow_chains
 from lesiontk.compress.importance import CRITERIA, Evidence, score_channels
@@ -44,8 +45,7 @@ def test_a_filter_far_from_zero_may_be_nearest_to_the_others() -> None:
 
 def test_what_a_criterion_lacks_is_named() -> None:
     bare = Evidence("block_conv", kernel([1, 2]))
-    with pytest.raises(DataError, match="layer 'block_conv' has no BatchNormalization"):
-        CRITERIA.get("batchnorm_scale")(bare)
+    assert CRITERIA.get("batchnorm_scale")(bare) is None
     with pytest.raises(DataError, match="needs calibration images"):
         CRITERIA.get("taylor")(bare)
 
@@ -122,6 +122,35 @@ def test_tied_channels_are_worth_the_sum_of_their_parts() -> None:
     ordered = [scores[int(channel)] for channel in graph.outputs["sum"]]
     expected = np.array([1, 1, 2]) / 2**0.5 + np.array([5, 1, 1]) / 3
     np.testing.assert_allclose(ordered, expected)
+
+
+def build_mixed(*, normalised: bool) -> Any:
+    """A convolution with normalisation, if wanted, and a dense layer without."""
+    keras = import_keras()
+    layers = keras.layers
+    image = keras.Input((4, 4, 3))
+    x = layers.Conv2D(16, 1, name="conv")(image)
+    x = layers.BatchNormalization()(x) if normalised else x
+    x = layers.Dense(16, name="dense")(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, layers.Softmax()(layers.Dense(2, name="logits")(x)))
+
+
+def test_what_has_no_scale_keeps_its_channels() -> None:
+    model = build_mixed(normalised=True)
+    graph = derive_channels(read_layers(model))
+    scores = score_channels(graph, collect_evidence(model, graph.layers), "batchnorm_scale")
+    assert set(scores) == {int(channel) for channel in graph.outputs["conv"]}
+    removed = choose_channels(graph, scores, 0.7 * macs_of(graph.layers))
+    widths = {layer.name: layer.channels for layer in graph.narrow(removed)}
+    assert widths["conv"] == 8
+    assert widths["dense"] == 16
+
+
+def test_a_model_without_any_scale_is_refused_with_the_reason() -> None:
+    model = build_mixed(normalised=False)
+    graph = derive_channels(read_layers(model))
+    with pytest.raises(DataError, match=r"none of the layers conv, dense .*BatchNormalization"):
+        score_channels(graph, collect_evidence(model, graph.layers), "batchnorm_scale")
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

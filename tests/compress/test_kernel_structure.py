@@ -15,7 +15,9 @@ from lesiontk.compress.kernel_structure import (
     make_holder,
 )
 from lesiontk.compress.magnitude import choose_kept, plan_sparsity
+from lesiontk.compress.sparsify_stage import SparsifyConfig, choose_zeros, list_dense
 from lesiontk.compress.weight_clusters import cluster_weights
+from lesiontk.errors import DataError
 from lesiontk.frameworks import import_tensorflow
 
 
@@ -94,6 +96,21 @@ def test_two_of_four_neighbouring_inputs_stay() -> None:
     least = np.where(groups, magnitudes, np.inf).min(axis=3)
     most = np.where(groups, 0, magnitudes).max(axis=3)
     assert (least >= most).all()
+
+
+def test_no_group_of_four_spans_two_places() -> None:
+    with pytest.raises(DataError, match=r"\[3, 3, 6, 16\] has 6 inputs; expected a multiple of 4"):
+        choose_kept(make_kernel(5, (3, 3, 6, 16)), 0.5, "2:4")
+    assert choose_kept(make_kernel(5, (3, 3, 6, 16)), 0.5, "unstructured").mean() < 0.51
+
+
+def test_layers_whose_inputs_are_no_fours_are_left_dense_and_named() -> None:
+    kernels = {"even": make_kernel(1, (3, 3, 8, 4)), "odd": make_kernel(2, (3, 3, 6, 4))}
+    assert list_dense(kernels, "2:4") == ["odd"]
+    assert list_dense(kernels, "unstructured") == []
+    assert list(choose_zeros(kernels, 0.5, SparsifyConfig(pattern="2:4"))) == ["even"]
+    with pytest.raises(DataError, match="no layer can have the pattern 2:4: the inputs of odd"):
+        list_dense({"odd": kernels["odd"]}, "2:4")
 
 
 def test_blocks_are_kept_or_zeroed_whole() -> None:

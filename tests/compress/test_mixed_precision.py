@@ -7,41 +7,55 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
-from lesiontk.compress.mixed_precision import find_fewest
+from lesiontk.compress.mixed_precision import Found, find_fewest
 
 RANKED = tuple(f"layer{number}" for number in range(50))
+AMPLE = 1000
 
 
 class Counted:
-    """Meets the condition if all `needed` are kept; counts the trials."""
+    """Meets the condition if all `needed` are kept; keeps what was tried."""
 
     def __init__(self, needed: Collection[str]) -> None:
         self.needed = frozenset(needed)
-        self.trials = 0
+        self.tried: list[frozenset[str]] = []
 
     def __call__(self, kept: frozenset[str]) -> bool:
-        self.trials += 1
+        self.tried.append(kept)
         return self.needed <= kept
 
 
 def test_nothing_is_kept_where_nothing_is_needed() -> None:
     meets = Counted(())
-    assert find_fewest(RANKED, meets) == frozenset()
-    assert meets.trials == 1
+    assert find_fewest(RANKED, meets, AMPLE) == Found(frozenset())
+    assert meets.tried == [frozenset()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 49, 50])
 def test_the_most_sensitive_are_found_whatever_their_number(count: int) -> None:
     meets = Counted(RANKED[:count])
-    assert find_fewest(RANKED, meets) == frozenset(RANKED[:count])
-    assert meets.trials <= 2 * np.log2(len(RANKED)) + count + 2
+    assert find_fewest(RANKED, meets, AMPLE) == Found(frozenset(RANKED[:count]))
+    assert len(meets.tried) <= 2 * np.log2(len(RANKED)) + count + 2
 
 
 def test_what_ranks_high_and_is_not_needed_is_left_out_again() -> None:
     needed = {"layer2", "layer11"}
-    assert find_fewest(RANKED, Counted(needed)) == frozenset(needed)
+    assert find_fewest(RANKED, Counted(needed), AMPLE) == Found(frozenset(needed))
 
 
 def test_it_says_so_if_not_even_all_are_enough() -> None:
-    with pytest.raises(ValueError, match="not even all"):
-        find_fewest(RANKED, Counted(["another"]))
+    meets = Counted(["another"])
+    assert find_fewest(RANKED, meets, AMPLE) == Found(None)
+    assert meets.tried[-1] == frozenset(RANKED)
+
+
+@pytest.mark.parametrize("budget", range(1, 40))
+def test_with_any_budget_the_fewest_that_were_enough_are_kept(budget: int) -> None:
+    meets, whole = Counted({"layer2", "layer11"}), Counted({"layer2", "layer11"})
+    find_fewest(RANKED, whole, AMPLE)
+    found = find_fewest(RANKED, meets, budget)
+    assert meets.tried == whole.tried[:budget]
+    assert len(set(meets.tried)) == len(meets.tried)  # none is paid for twice
+    enough = [kept for kept in meets.tried if meets.needed <= kept]
+    assert found.kept == min(enough, key=len, default=None)
+    assert found.untried == (whole.tried[budget] if budget < len(whole.tried) else None)

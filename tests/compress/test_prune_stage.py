@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import name_target
 from lesiontk.cli.main import cli
+from lesiontk.cli.prune import describe_pruning
 from lesiontk.compress.prune_stage import WIDTHS
-from lesiontk.errors import UsageError
+from lesiontk.errors import EnvironmentLacksError, UsageError
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, Availability
 from lesiontk.store import Store
 from lesiontk.workflow import benchmark_model, convert_model, report_model, train_recipe
 
 from .test_distil_stage import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
+
+LOOSE = ["calibration.images=32", "verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1"]
 
 
 def recipe(**prune: Any) -> Recipe:
@@ -79,13 +86,7 @@ def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
     store: Store, pruned: Artefact
 ) -> None:
     targets = ["tflite:int8"]
-    loose = [
-        "calibration.images=32",
-        "verify.min_agreement_int8=0",
-        "verify.max_mean_drift_int8=1",
-        "bench.rounds=20",
-        "gate={balanced_accuracy: {max_drop: 0.5}}",
-    ]
+    loose = [*LOOSE, "bench.rounds=20", "gate={balanced_accuracy: {max_drop: 0.5}}"]
     document = read_benchmark(benchmark_model(store, pruned, targets, loose))
     against = {
         name_target(row): row["versus_parent"] and row["versus_parent"]["parent"]
@@ -110,12 +111,79 @@ def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
     assert "tflite:float32@trained" in page
 
 
-def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(store: Store) -> None:
-    """The candidates are timed as int8 engines; what was found fast enough is what is kept."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Latency is an engine's size in KiB: no test measures time. Names the engines asked for."""
+    timed: list[str] = []
+
+    def time_files(engines: Mapping[str, Path], images: Any, context: Any) -> dict[str, float]:
+        timed.extend(path.name for path in engines.values())
+        return {name: path.stat().st_size / 1024 for name, path in engines.items()}
+
+    monkeypatch.setattr("lesiontk.compress.prune_budget.time_files", time_files)
+    return timed
+
+
+def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(
+    store: Store, clock: list[str]
+) -> None:
+    """The candidates are timed as int8 engines, and the largest that is fast enough is kept."""
     made = train_recipe(store, recipe(keep_latency=0.8, criterion="l1", multiple=4))
-    before, after = made.facts["pruned"]["macs"]
-    assert after < before
-    assert 0 < made.facts["pruned"]["rounds"][0]["kept"] < 1.5  # measured anew, so it may waver
+    assert set(clock) == {"tflite_int8.tflite"}
+    assert made.facts["pruned"]["latency"] == {"engine": "tflite:int8", "wanted": 0.8}
+    latency = made.facts["latency"]
+    assert 0.7 < latency["after_ms"] / latency["before_ms"] <= 0.8
+    whole, small = (
+        convert_model(store, model, ["tflite:int8"], LOOSE)["tflite:int8"]
+        for model in (store.parent(made, "model"), made)
+    )
+    share = small.facts["size_bytes"] / whole.facts["size_bytes"]
+    assert share == pytest.approx(latency["after_ms"] / latency["before_ms"], abs=0.02)
+
+
+def test_the_command_tells_the_latency_and_whether_it_is_what_was_asked_for() -> None:
+    facts = {
+        "pruned": {
+            "macs": [4e6, 2e6],
+            "parameters": [100, 40],
+            "latency": {"engine": "tflite:int8", "wanted": 0.5},
+        },
+        "latency": {"before_ms": 4.0, "after_ms": 1.9, "n": 100},
+        "validation": {"balanced_accuracy": 0.7, "n": 20},
+    }
+    told = describe_pruning(facts)
+    assert "as tflite:int8 1.90 ms (before 4.00 ms, n = 100), 47.5% of the latency, at most" in told
+    facts["latency"] = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
+    assert "55.0% of the latency, which misses the 50.0% asked for" in describe_pruning(facts)
+
+
+@pytest.mark.parametrize(
+    ("available", "runtime", "said"),
+    [
+        (Availability(False, "onnxruntime is not installed"), (), "onnxruntime is not installed"),
+        (
+            Availability(True),
+            (Execution("runtime", "TensorRT", "ONNX Runtime", "there is no driver"),),
+            r"there is no driver \(ONNX Runtime would answer\)",
+        ),
+    ],
+)
+def test_no_emulation_is_timed(
+    monkeypatch: pytest.MonkeyPatch,
+    available: Availability,
+    runtime: tuple[Execution, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr(TensorRTBackend, "available", lambda self: available)
+    monkeypatch.setattr(TensorRTBackend, "examine_runtime", lambda self: runtime)
+    with pytest.raises(EnvironmentLacksError, match=rf"tensorrt:int8 cannot be measured.*{said}"):
+        plan_recipe(recipe(keep_latency=0.5, latency_on="tensorrt:int8"))
+
+
+def test_an_engine_that_runs_here_may_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Execution("runtime", "TensorRT", "TensorRT", "10.0")
+    monkeypatch.setattr(TensorRTBackend, "examine_runtime", lambda self: (runs,))
+    assert plan_recipe(recipe(keep_latency=0.5, latency_on="tensorrt:int8"))
 
 
 @pytest.mark.parametrize(
@@ -127,19 +195,14 @@ def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(store: Store)
         ({"keep_macs": 1.5}, "keep_macs"),
         ({"keep_latency": 0.5, "latency_on": "tflite:int9"}, "has no precision 'int9'"),
         ({"keep_macs": 0.5, "recover": {"epochs": 2, "grow": [32]}}, "takes neither grow"),
+        ({"keep_macs": 0.5, "latency_on": "tflite:int8"}, "latency_on belongs to keep_latency"),
+        ({"keep_macs": 0.5, "criterion": "l1", "images": 32}, "images belongs to .* taylor"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(prune: dict[str, Any], said: str) -> None:
     document = json.loads(json.dumps(TINY))
     document["compress"] = [{"prune": prune}]
     with pytest.raises(UsageError, match=said):
-        plan_recipe(parse_recipe(document))
-
-
-def test_pruning_comes_before_rounding() -> None:
-    document = json.loads(json.dumps(TINY))
-    document["compress"] = [{"qat": {}}, {"prune": {"keep_macs": 0.5}}]
-    with pytest.raises(UsageError, match="prune cannot follow qat"):
         plan_recipe(parse_recipe(document))
 
 

@@ -7,25 +7,28 @@ import json
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import convert_stage
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.learned_ranges import LEARNED, match_tensors, read_learned
+from lesiontk.backends.rounded_answers import Both, ask_rounded
+from lesiontk.backends.tensorrt.graph import constants_of
+from lesiontk.backends.tensorrt.quantize import symmetric_scale
 from lesiontk.cli.main import cli
-from lesiontk.compress.qat_stage import AWARE
-from lesiontk.data.images import open_images
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, train_recipe
+from lesiontk.workflow import convert_model, train_recipe, verify_artefact
 
 from .test_distil_stage import TINY
 
 TRAIN = {**TINY["train"], "learning_rate": 1e-4}
+CHECK = "top-1 agreement with rounding"
 
 
 def recipe(*steps: dict[str, Any]) -> Recipe:
@@ -56,27 +59,90 @@ def engines(store: Store, model: Artefact) -> dict[str, Artefact]:
     return convert_model(store, model, ["tflite:int8", "onnx:int8", "tensorrt:int8"])
 
 
-def agreement(store: Store, model: Artefact, engine: Artefact) -> float:
-    """How often an engine and the model with its rounding give a validation image one class."""
-    images = open_images(store.parent(model, "images"))
-    said = np.load(model.file(AWARE))
-    with open_engine(engine_file(engine)) as opened:
-        received = opened.predict(images.pixels[images.indices("validation")])
-    return float((said.argmax(axis=1) == received.argmax(axis=1)).mean())
+@pytest.fixture(scope="module")
+def pruned(store: Store) -> Artefact:
+    """Trained for TensorRT's rounding, after pruning."""
+    prune = {"prune": {"keep_macs": 0.5, "images": 16, "recover": TRAIN}}
+    return train_recipe(store, recipe(prune, qat(scheme="tensorrt")))
 
 
-def test_the_engines_say_what_the_rounded_model_says(
-    store: Store, model: Artefact, engines: dict[str, Artefact]
-) -> None:
+def check_rounding(engine: Artefact) -> None:
+    verification = engine.facts["verification"]
+    assert verification["rounded_agreement"]["n"] == 32
+    assert verification["rounded_agreement"]["mean_absolute_drift"] < 0.01
+    (check,) = (c for c in verification["checks"] if c["name"] == CHECK)
+    assert check["passed"]
+    assert check["bound"] == 0.99
+
+
+def check_other_rounding(engine: Artefact, reason: str) -> None:
+    assert engine.facts["quantization"]["otherwise_than_trained"] == reason
+    assert CHECK not in {check["name"] for check in engine.facts["verification"]["checks"]}
+
+
+def test_the_engines_say_what_the_rounded_model_says(engines: dict[str, Artefact]) -> None:
     for target in ("tflite:int8", "onnx:int8"):
-        assert agreement(store, model, engines[target]) >= 0.99
+        check_rounding(engines[target])
+
+
+def test_of_another_rounding_it_is_said(engines: dict[str, Artefact]) -> None:
+    reason = "trained for the rounding of tflite, not of tensorrt"
+    check_other_rounding(engines["tensorrt:int8"], reason)
+
+
+def test_tensorrt_says_what_the_model_with_its_rounding_says(
+    store: Store, pruned: Artefact
+) -> None:
+    made = convert_model(store, pruned, ["tensorrt:int8", "tflite:int8"])
+    check_rounding(made["tensorrt:int8"])
+    reason = "trained for the rounding of tensorrt, not of tflite"
+    check_other_rounding(made["tflite:int8"], reason)
+    command = ["convert", pruned.name, "--to", "tflite:int8", "--workspace", str(store.workspace)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert f"tflite:int8: {reason}" in done.output
+
+
+def test_tensorrt_rounds_at_the_learned_scales_alone(store: Store, pruned: Artefact) -> None:
+    graph = onnx.load(engine_file(convert_model(store, pruned, ["tensorrt:int8"])["tensorrt:int8"]))
+    constants = constants_of(graph.graph)
+    scales = [constants[n.input[1]] for n in graph.graph.node if n.op_type == "QuantizeLinear"]
+    learned, _ = read_learned(pruned.file(LEARNED))
+    known = np.array([1 / 128, *(symmetric_scale(*ends) for ends in learned.values())])  # pixels
+    assert len(scales) == 9  # behind pools, too
+    assert all(np.isclose(known, scale, rtol=1e-5).any() for scale in scales)
+
+
+def test_seven_bits_are_not_what_was_trained(store: Store, model: Artefact) -> None:
+    few = convert_model(store, model, ["onnx:int8"], ["quantize.reduce_range=true"])["onnx:int8"]
+    check_other_rounding(few, "trained for weights of 8 bits, not of 7")
+
+
+def test_an_engine_that_says_something_else_is_refused(
+    store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_another(*args: Any) -> Both:
+        said, received = ask_rounded(*args)
+        return said, np.roll(received, 1, axis=1)
+
+    monkeypatch.setattr(convert_stage, "ask_rounded", ask_another)
+    with pytest.raises(GateFailedError, match=r"with rounding is .* 32 training images"):
+        convert_model(store, model, ["tflite:int8"], ["verify.min_agreement_qat=0.98"])
+
+
+def test_an_engine_is_compared_again_when_it_is_verified(
+    store: Store, engines: dict[str, Artefact]
+) -> None:
+    found = verify_artefact(store, engines["tflite:int8"])
+    assert CHECK in {check["name"] for check in found["verification"]["checks"]}
 
 
 def test_the_engines_take_the_learned_ranges(
     store: Store, model: Artefact, engines: dict[str, Artefact]
 ) -> None:
-    learned = read_learned(model.file(LEARNED))
+    learned, moving = read_learned(model.file(LEARNED))
     assert "logits" in learned
+    assert {"block2_pool", "dropout"} <= moving < set(learned)  # they take what was rounded before
     for engine in engines.values():
         assert engine.facts["quantization"].get("corrected_biases", 0) == 0
         ranges = store.parent(engine, "ranges")
@@ -100,12 +166,10 @@ def test_the_model_has_no_normalisation_left(model: Artefact) -> None:
     assert not any("Quantize" in kind for kind in kinds)
 
 
-def test_it_follows_pruning_and_nothing_follows_it(store: Store) -> None:
-    prune = {"prune": {"keep_macs": 0.5, "images": 16, "recover": TRAIN}}
-    made = train_recipe(store, recipe(prune, qat(scheme="tensorrt")))
-    assert made.facts["qat"]["scheme"] == "tensorrt"
+def test_it_follows_pruning_and_nothing_follows_it(pruned: Artefact) -> None:
+    assert [step["stage"] for step in pruned.facts["history"]] == ["train", "prune"]
     with pytest.raises(UsageError, match="prune cannot follow qat"):
-        plan_recipe(recipe(qat(), prune))
+        plan_recipe(recipe(qat(), {"prune": {"keep_macs": 0.5}}))
 
 
 def test_rounding_is_not_learned_in_half_precision() -> None:
@@ -145,3 +209,4 @@ def test_a_layer_without_a_tensor_is_an_error() -> None:
     a = np.ones((1, 4))
     with pytest.raises(DataError, match="no tensor of the graph takes the values of layer 'conv'"):
         match_tensors({"conv": a}, {"x": 2 * a})
+    assert match_tensors({"pad": a}, {"x": 2 * a}, moving={"pad"}) == {}

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lesiontk.backends.tensorrt.quantize import symmetric_scale
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.layers import Layer
 from lesiontk.compress.quantization_aware import (
     Rounding,
+    find_moves,
     get_inner_weights,
     plan_rounding,
     quantize_aware,
@@ -74,6 +76,14 @@ def test_tensorrt_rounds_inputs_and_of_an_addition_the_skip_alone() -> None:
     assert "logits" not in rounded
     assert {"a_relu", "add", "pool"} <= rounded
     assert "b" not in rounded
+    assert plan["normalisation"] == Rounding(None, output=False, pixels=True)
+
+
+def test_what_only_moves_values_keeps_their_scale() -> None:
+    assert find_moves(RESIDUAL, {"a_relu", "add", "pool"}) == {"pad": "add"}
+    flat = [*RESIDUAL[:4], Layer("flatten", "Flatten", ("a_relu",), (256,))]
+    twice = [*flat, Layer("drop", "Dropout", ("flatten",), (256,))]
+    assert find_moves(twice, {"a_relu"}) == {"flatten": "a_relu", "drop": "a_relu"}
 
 
 def test_the_weights_take_at_most_255_values_and_the_float_ones_stay() -> None:
@@ -122,6 +132,50 @@ def test_ranges_follow_the_values_while_training() -> None:
     aware(3 * x, training=True)
     ranges = strip_quantization(aware, model, layers)
     assert ranges["relu"][1] > start["relu"][1]
+
+
+def test_tensorrt_ranges_have_zero_point_0_before_and_after_training() -> None:
+    model = fold_batchnorm(build_model())
+    layers = read_layers(model)
+    x = pictures(model)
+    aware = quantize_aware(model, layers, measure(model, x), "tensorrt")
+    for calls in (0, 20):
+        for _ in range(calls):
+            aware(3 * x, training=True)
+        ranges = strip_quantization(aware, model, layers)
+        rounded = outputs_of(aware, list(ranges), x)
+        for name, ends in ranges.items():
+            scale = symmetric_scale(*ends)  # the engine's
+            whole = rounded[name] / scale
+            np.testing.assert_allclose(whole, np.round(whole), atol=1e-3)
+            assert len(np.unique(np.round(whole))) > 5
+            np.testing.assert_allclose(ends, (-128 * scale, 127 * scale), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1.0, [-123.68, -116.779, -103.939]), (1 / 128, [-1.0] * 3)]
+)
+def test_tensorrt_rounds_pixels_at_the_scale_of_all_bytes(
+    scale: float, offset: list[float]
+) -> None:
+    from lesiontk.frameworks import import_keras
+
+    keras = import_keras()
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Rescaling(scale, offset, name="normalisation")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(4, 3)(x))
+    model = keras.Model(image, keras.layers.Dense(2, name="logits")(x))
+    every = np.repeat(np.arange(256, dtype=np.float32), 3).reshape(1, 16, 16, 3)
+    layers = read_layers(model)
+    aware = quantize_aware(model, layers, measure(model, every), "tensorrt")
+    aware(every[:, :8, :8].repeat(2, axis=1).repeat(2, axis=2), training=True)  # darker ones
+    received = outputs_of(aware, ["normalisation", "pool"], every)["normalisation"]
+    exact = every * np.float32(scale) + np.array(offset, np.float32)
+    step = symmetric_scale(exact.min(), exact.max())
+    np.testing.assert_allclose(received, np.round(exact / step) * step, atol=step * 1e-2)
+    if scale < 1:
+        np.testing.assert_allclose(received, exact, atol=1e-6)  # nothing is lost in 256 steps
+    assert "normalisation" not in strip_quantization(aware, model, layers)
 
 
 def test_two_kernels_in_one_layer_are_refused() -> None:

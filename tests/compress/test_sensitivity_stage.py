@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress import sensitivity_stage
-from lesiontk.compress.sensitivity_stage import TrialLog, Workbench, rank_layers
+from lesiontk.compress.mixed_precision import Found
+from lesiontk.compress.sensitivity_stage import TrialLog, Workbench, describe_search, rank_layers
 from lesiontk.data.images import open_images
 from lesiontk.errors import GateFailedError, UsageError
 from lesiontk.plan import plan_recipe
@@ -33,6 +35,7 @@ from lesiontk.workflow import (
 from .test_distil_stage import TINY
 
 SETTINGS = (
+    "data.source=synthetic",
     "data.synthetic.lesions=84",
     "data.synthetic.image_size=48",
     "data.synthetic.seed=3",
@@ -74,7 +77,7 @@ def model(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     )
 
 
-@pytest.fixture(scope="module", params=["tflite", "onnx"])
+@pytest.fixture(scope="module", params=["tflite", "onnx", "tensorrt"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -84,11 +87,13 @@ def sensitivity(store: Store, model: Artefact, backend: str) -> Artefact:
     return measure_sensitivity(store, model, backend)
 
 
-def test_the_ruined_tensor_is_what_ranks_first(sensitivity: Artefact) -> None:
+def test_the_ruined_tensor_is_what_ranks_first(sensitivity: Artefact, backend: str) -> None:
+    """It is quantized with the layer that reads it, and but for TensorRT with its maker too."""
     rows = rank_layers(sensitivity)
+    ruined = ("block4",) if backend == "tensorrt" else ("block3", "block4")
     assert len(rows) == sensitivity.facts["layers"] > 8
-    assert all("block3" in row["layer"] or "block4" in row["layer"] for row in rows[:2])
-    assert rows[0]["mean_drift"] > 5 * rows[2]["mean_drift"]
+    assert all(any(name in row["layer"] for name in ruined) for row in rows[: len(ruined)])
+    assert rows[0]["mean_drift"] > 5 * rows[len(ruined)]["mean_drift"]
 
 
 def test_the_gate_is_missed_without_them_and_met_with_them(sensitivity: Artefact) -> None:
@@ -118,26 +123,79 @@ def test_the_mixed_engine_is_its_parent_where_int8_is_not(
     assert np.abs(answers[0] - answers[1]).mean() < 0.02
 
 
-def test_a_killed_search_goes_on_where_it_was(
-    store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another number of images is another artefact; it dies at its seventh engine."""
+def watch(monkeypatch: pytest.MonkeyPatch, *, dies_at: int = 0) -> list[frozenset[str]]:
+    """The layers in float of each engine that is made from now on; making one of them is killed."""
     asked: list[frozenset[str]] = []
     answer = Workbench.answer
 
-    def dying(self: Workbench, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
+    def watched(self: Workbench, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
         asked.append(float_layers)
-        if len(asked) == 7:
+        if len(asked) == dies_at:
             raise KeyboardInterrupt
         return answer(self, float_layers, *args, **kwargs)
 
-    monkeypatch.setattr(sensitivity_stage.Workbench, "answer", dying)
-    change = ["sensitivity.images=17"]
+    monkeypatch.setattr(sensitivity_stage.Workbench, "answer", watched)
+    return asked
+
+
+@pytest.mark.parametrize("phase", ["ranking", "search"])
+def test_a_killed_search_goes_on_where_it_was(
+    phase: str, store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of images is another artefact; what was tried before counts as tried."""
+    layers = measure_sensitivity(store, model, "onnx").facts["layers"]
+    dies_at = {"ranking": 7, "search": layers + 2}[phase]
+    change = [f"sensitivity.images={20 + dies_at}", "sensitivity.trials=2"]
+    asked = watch(monkeypatch, dies_at=dies_at)
     with pytest.raises(KeyboardInterrupt):
         measure_sensitivity(store, model, "onnx", change)
     made = measure_sensitivity(store, model, "onnx", change)
-    assert len(asked) == 1 + made.facts["layers"] + len(made.facts["trials"])
-    assert asked[6] == asked[7]
+    assert len(made.facts["trials"]) == 2
+    assert len(asked) == 1 + layers + 2
+    assert asked[dies_at - 1] == asked[dies_at]
+
+
+def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on(
+    store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = watch(monkeypatch)
+    change = ["sensitivity.images=21", "sensitivity.trials=1"]
+    little = measure_sensitivity(store, model, "onnx", change)
+    first = rank_layers(little)[0]["layer"]
+    assert (little.facts["kept"], little.facts["untried"]) == (None, [first])
+    said = r"the gate is not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
+    assert re.search(said, little.facts["outcome"])
+    with pytest.raises(GateFailedError, match=f"no mixed engine to make: {said}layers in float32"):
+        convert_model(store, model, ["onnx:mixed"], change)
+    shown = CliRunner().invoke(
+        cli,
+        ["sensitivity", model.name, "--workspace", str(store.workspace), "--on", "onnx"]
+        + [word for key in change for word in ("--set", key)],
+    )
+    assert shown.exit_code == 0
+    assert "is used up" in shown.output
+    assert f"next: {first[:20]}" in shown.output
+
+    done = len(asked)
+    assert done == little.facts["layers"] + 1
+    whole = measure_sensitivity(store, model, "onnx", change[:1])
+    assert whole.facts["trials"][0] == little.facts["trials"][0]
+    assert len(asked) == done + len(whole.facts["trials"]) - 1
+    assert whole.facts["untried"] is None
+    kept, layers = len(whole.facts["kept"]), whole.facts["layers"]
+    assert whole.facts["outcome"].endswith(f"with {kept} of {layers} layers in float32")
+
+
+def test_a_gate_that_no_layer_can_meet_says_so() -> None:
+    said = describe_search(Found(None), 9, 80, 50, "float16")
+    assert said == (
+        "the gate is not met on validation (n = 80), not even with all 50 layers in float16"
+    )
+    best = describe_search(Found(frozenset("ab"), frozenset("a")), 9, 80, 50, "float16")
+    assert best.endswith(
+        "with 2 of 50 layers in float16; fewer may do: sensitivity.trials, 9, is used up; next "
+        "would be 1 of 50 layers in float16"
+    )
 
 
 def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:

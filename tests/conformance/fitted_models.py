@@ -59,7 +59,8 @@ def build_fitted_model(architecture: Architecture, *, image_size: int, classes: 
     model = build_model(architecture, image_size=image_size, classes=classes)
     pixels, targets = draw_pictures(20 * classes, image_size, classes, seed=99)
     pictures = pixels.astype(np.float32)
-    _settle_statistics(model, pictures)
+    _draw_scales(model)
+    settle_statistics(model, pictures)
     logits = model.get_layer("logits")
     features = np.asarray(keras.Model(model.input, logits.input).predict_on_batch(pictures))
     spread, middle = features.std(axis=0) + 1e-6, features.mean(axis=0)
@@ -72,20 +73,29 @@ def build_fitted_model(architecture: Architecture, *, image_size: int, classes: 
     return model
 
 
-def _settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
-    """Give every normalisation layer scales and statistics like those of a trained one.
+def _list_normalisations(model: Any) -> list[Any]:
+    kind = import_keras().layers.BatchNormalization
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def _draw_scales(model: Any) -> None:
+    """Give every normalisation layer scales and shifts like those of a trained one.
 
     The large offset keeps most units open: a deep random network that clips half of its units blows
     any small difference up until its answers say nothing, which no trained network does.
     """
     generator = np.random.default_rng(3)
-    kind = import_keras().layers.BatchNormalization
-    layers = [layer for layer in model.layers if isinstance(layer, kind)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
+    for layer in _list_normalisations(model):
         width = layer.gamma.shape[0]
         layer.gamma.assign(generator.uniform(0.8, 1.2, width))
         layer.beta.assign(generator.normal(1.5, 0.1, width))
+
+
+def settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
+    """Give every normalisation layer the statistics of these pictures, [N, S, S, 3]."""
+    layers = _list_normalisations(model)
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
         layer.momentum = 0.0  # the statistics of this one batch
     model(pictures, training=True)
     for layer, momentum in zip(layers, momenta, strict=True):

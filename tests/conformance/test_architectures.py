@@ -327,7 +327,7 @@ def test_efficientnet_lite0_names_the_layer_that_does_not_fit(tmp_path: Path) ->
 
 
 def test_efficientnet_lite0_says_where_imagenet_weights_come_from() -> None:
-    with pytest.raises(EnvironmentLacksError, match=r"path of an \.npz"):
+    with pytest.raises(EnvironmentLacksError, match=r"expected an \.npz of the published network"):
         build_lite0("imagenet")
 
 

@@ -9,6 +9,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from lesiontk.backends.tensorrt.check import VERSIONS
 from lesiontk.backends.tensorrt.tensorrt_backend import AHEAD_OF_TIME
 from lesiontk.models import ARCHITECTURES
 
-from .fitted_models import FittedParent
+from .fitted_models import SPEC, FittedParent
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-PRECISIONS = tuple(BACKENDS.get("tensorrt").info.precisions)
+PRECISIONS = tuple(BACKENDS.get("tensorrt").info.precisions)  # of mixed: none kept, as int8
 QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # minutes to make, see below
 WEIGHTED = ("CONVOLUTION", "MATRIX_MULTIPLY")
 
@@ -52,7 +53,8 @@ def check_examination(record: ConversionRecord, path: Path, precision: str) -> N
     """The parser took the graph, and an engine was built that is built again to the same bytes."""
     assert record.examination["check"] == {
         "versions": list(VERSIONS),
-        "parser": f"tensorrt-rtx {trt.__version__}",
+        "parser": f"tensorrt_rtx {trt.__version__}",
+        "no_parser": None,
         "findings": [],
     }
     again = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
@@ -60,20 +62,25 @@ def check_examination(record: ConversionRecord, path: Path, precision: str) -> N
     assert record.examination["build"]["sha256"] == hashlib.sha256(again.content).hexdigest()
 
 
-def check_types(path: Path, precision: str) -> None:
-    """Every layer with weights computes in the precision; nothing else was quantized than asked."""
+def check_types(path: Path, precision: str, half: int = 0) -> None:
+    """Every layer with weights computes in the precision, `half` of them in float16 instead.
+
+    Nothing else was quantized than asked.
+    """
     types = count_types(path.read_bytes())
     weighted: Counter[str] = sum((types.get(kind, Counter()) for kind in WEIGHTED), Counter())
     graph = onnx.load(path).graph
     layers = sum(node.op_type in ("Conv", "Gemm") for node in graph.node)
-    assert weighted == {"HALF" if precision == "float16" else "FLOAT": layers}
+    half = layers if precision == "float16" else half
+    assert weighted == +Counter(HALF=half, FLOAT=layers - half)
     quantized = types.get("QUANTIZE", Counter())
     dequantized = types.get("DEQUANTIZE", Counter())
-    if precision == "int8":
+    if precision in ("int8", "mixed"):
         nodes = Counter(node.op_type for node in graph.node)
         assert quantized == {"INT8": nodes["QuantizeLinear"]}
         assert dequantized == {"FLOAT": nodes["DequantizeLinear"]}
-        assert nodes["DequantizeLinear"] == nodes["QuantizeLinear"] + layers  # weights have no Q
+        pairs = nodes["DequantizeLinear"] - nodes["QuantizeLinear"]  # weights have no Q
+        assert pairs == layers - half
     else:
         assert not quantized
         assert not dequantized
@@ -90,6 +97,23 @@ def test_it_is_parsed_and_built_in_the_types_of_its_graph(
     path = parent.convert(target)
     check_examination(parent.records[target], path, precision)
     check_types(path, precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_layers_that_are_kept_are_built_in_half_among_the_others(
+    name: str, fitted_parent: Callable[[str], FittedParent], tmp_path: Path
+) -> None:
+    parent, backend = fitted_parent(name), BACKENDS.get("tensorrt")()
+    source = parent.convert("onnx:float32")
+    layers = backend.list_layers(source)
+    kept = frozenset({layers[0], layers[1], layers[-1]})  # none of them a pool
+    plan = replace(parent.plan, float_layers=kept)
+    spec = replace(SPEC, backend="tensorrt", precision="mixed")
+    record = backend.convert(source, "mixed", spec, plan, tmp_path)
+    assert record.quantization["float16_layers"] == len(kept)
+    check_examination(record, tmp_path / record.file, "mixed")
+    check_types(tmp_path / record.file, "mixed", half=len(kept))
 
 
 @pytest.mark.slow

@@ -158,9 +158,24 @@ def test_a_missing_runtime_or_package_exits_with_3(bundle: Path) -> None:
     assert done.returncode == 3
     assert "this machine lacks something: LiteRT" in done.stderr
     assert "pip install ai-edge-litert" in done.stderr
-    done = call_runner(bundle, "self-test", without=("PIL",))
+    done = call_runner(bundle, "self-test", without=("numpy",))
     assert done.returncode == 3
     assert "pip install -r requirements.txt" in done.stderr
+
+
+def test_without_pillow_all_but_pictures_is_tested(bundle: Path, picture: Path) -> None:
+    done = call_runner(bundle, "self-test", "--json", "--rounds", "1", without=("PIL",))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["answers"]["agreement"] == 1.0
+    assert found["pillow"] is None
+    assert found["pictures"]["as_expected"] is None
+    done = call_runner(bundle, "self-test", "--rounds", "0", without=("PIL",))
+    assert "pictures: not checked, `predict` will not run: this machine lacks Pillow" in done.stdout
+    done = call_runner(bundle, "predict", str(picture), without=("PIL",))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "this machine lacks something: Pillow 9.1 or later" in done.stderr
+    assert "pip install 'Pillow>=9.1'" in done.stderr
 
 
 def test_a_broken_picture_does_not_stop_the_others(

@@ -136,6 +136,35 @@ def test_onnx_runtime_tries_the_folder_where_there_is_no_tensorrt(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_device_without_pillow_builds_and_answers(
+    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs NumPy, TensorRT and a CUDA binding; only what reads pictures needs Pillow, too."""
+    folder = build(tmp_path, int8)
+    with open_engine(folder / "tensorrt_int8.onnx") as engine:
+        device = Device(monkeypatch, "10.3.0", answer=engine.predict)
+        monkeypatch.setitem(sys.modules, "PIL", None)
+        run = load_runner(folder, monkeypatch)
+        found = run.test_bundle(folder, read_contract(folder), OPTIONS)
+    assert found["as_expected"], found
+    assert found["engine"]["engine"] == "built"
+    assert "this machine lacks Pillow" in run.show_findings(found)
+    device.log.clear()
+    options = Namespace(**vars(OPTIONS), pictures=[folder / "golden/wide.png"])
+    with pytest.raises(run.LacksError, match=r"Pillow 9\.1 or later, to read pictures"):
+        run.predict_pictures(folder, read_contract(folder), options)
+    assert device.log == []  # known before the engine is opened
+
+
+def test_the_pillow_of_an_old_jetpack_is_refused(
+    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = load_runner(build(tmp_path, int8), monkeypatch)
+    monkeypatch.delattr("PIL.Image.Resampling")
+    with pytest.raises(run.LacksError, match=r"Pillow 9\.1 or later, .* name 'Resampling'"):
+        run.import_picture()
+
+
 @pytest.mark.skipif(not explain_no_gpu(), reason="there is a GPU that TensorRT can use")
 def test_without_a_gpu_it_exits_with_3(int8: onnx.ModelProto, tmp_path: Path) -> None:
     done = call_runner(build(tmp_path, int8), "self-test")

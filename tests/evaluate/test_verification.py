@@ -54,6 +54,13 @@ def verify(child: Probabilities, precision: str, shares: Shares | None = None) -
     return verify_outputs(PARENT, child, precision=precision, structure=structure, rule=RULE)
 
 
+def verify_rounded(said: Probabilities) -> Verification:
+    """Verify an int8 engine without fault, whose model says `said` with int8's rounding."""
+    return verify_outputs(
+        PARENT, PARENT, precision="int8", structure=Shares(), rule=RULE, rounded=(said, PARENT)
+    )
+
+
 def failed(verification: Verification) -> list[str]:
     return [check.name for check in verification.checks if not check.passed]
 
@@ -257,3 +264,17 @@ def test_a_verification_is_a_plain_document() -> None:
     by_name = {check["name"]: check for check in document["checks"]}
     assert by_name["top-1 agreement"]["passed"] is False
     assert by_name["share of int8 weights"]["passed"] is True
+
+
+def test_an_engine_says_what_its_model_says_with_its_rounding() -> None:
+    right = verify_rounded(with_noise(0.001))
+    assert right.passed
+    assert right.to_json()["rounded_agreement"]["n"] == N
+    assert "top-1 agreement with rounding" not in {c.name for c in verify(PARENT, "int8").checks}
+
+
+def test_one_that_often_says_something_else_fails() -> None:
+    said = PARENT.copy()
+    said[:3] = PARENT[:3, ::-1]
+    assert (said.argmax(axis=1) == PARENT.argmax(axis=1)).mean() < 0.99
+    assert failed(verify_rounded(said)) == ["top-1 agreement with rounding"]

@@ -90,14 +90,21 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
         "preprocessing": asdict(Preprocessing(64)),
         "validation": {"balanced_accuracy": 0.8, "n": 100},
     }
+    agreed = {"n": 256, "checks": [{"name": "top-1 agreement", "value": 0.9766}]}
     arguments: dict[str, Any] = {
-        "recipe": {**data.recipe, "description": "", "data": {"image_size": 64}},
+        "recipe": {
+            **data.recipe,
+            "data": {"image_size": 64},
+            "model": {"weights": "none"},
+            "train": {"head_epochs": 0, "imbalance": ["none"]},
+        },
         "model": model,
         "training_seconds": 60.0,
         "split": data.split,
         "calibration": data.calibration,
         "benchmark": data.benchmark,
-        "files": ["tflite_int8.tflite"],
+        "engines": [{"file": "tensorrt_int8.onnx", "backend": "tensorrt", "verification": agreed}],
+        "sizes": {"320x240": 9, "600x450": 1},
         "command": "lesiontk run sample",
     }
     card = render_model_card(**arguments, external=make_external(data))
@@ -108,6 +115,11 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     large = render_model_card(**arguments, left_out=["onnx:int8"])
     assert "Too large to be here: onnx:int8." in large
     assert "It was made in" not in card
+    assert "trained from random weights." in card
+    assert "in the shares that the collection has" in card
+    assert "- `tensorrt_int8.onnx`: answers as its parent on 97.7% of 256 images, emulated" in card
+    assert "(symmetric in `tensorrt_int8.onnx`)" in card
+    assert "The images were of 2 sizes, most 320x240, pixels" in card
     taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}
     arguments["model"] = {**model, **taught}
     assert (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lesiontk.report.wording import describe_compression
+
 from .page import read, read_with_figures
 from .sample_report import make_report_data
 
@@ -48,12 +50,15 @@ ROWS = [
     {"layer": "pooling<b>", "mean_drift": 0.0, "top1_agreement": 1.0, "balanced_accuracy": 0.0},
 ]
 FOUND = {
-    "backend": "tflite",
+    "backend": "tensorrt",
     "layers": 2,
     "images": 64,
     "validation": 1503,
     "kept": ["block3/Relu"],
+    "kept_in": "float16",
     "trials": [{}, {}],
+    "untried": None,
+    "outcome": "the gate is met on validation (n = 1503) with 1 of 2 layers in float16",
     "rows": ROWS,
 }
 
@@ -85,6 +90,24 @@ def test_each_step_is_a_row_with_what_it_changed() -> None:
     assert table[4][1].endswith("in 11 tensors; what is sparsified stays so")
 
 
+def test_a_latency_that_was_asked_for_is_told_with_the_one_measured() -> None:
+    pruned = {**PRUNED, "latency": {"engine": "tflite:int8", "wanted": 0.5}}
+    step = {"stage": "prune", "pruned": pruned}
+    asked = describe_compression(step).replace("\N{NO-BREAK SPACE}", " ")
+    assert asked.endswith("in 2 rounds; 50.0 % of the latency on int8 TFLite were asked for")
+    measured = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
+    told = describe_compression({**step, "latency": measured}).replace("\N{NO-BREAK SPACE}", " ")
+    assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in told
+    measured["after_ms"] = 1.9
+    assert "missed" not in describe_compression({**step, "latency": measured})
+
+
+def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
+    sparsified = {"pattern": "2:4", "sparsity": 0.4, "dense": ["conv2", "conv3"]}
+    told = describe_compression({"stage": "sparsify", "sparsified": sparsified})
+    assert told.endswith("left dense, their inputs no multiple of 4: conv2, conv3")
+
+
 def test_size_and_latency_are_shown_for_what_keeps_the_shape() -> None:
     table = read(make_report_data(model=MODEL, stage="qat")).tables[
         "Sizes and latencies before and after"
@@ -105,12 +128,12 @@ def test_a_model_that_was_only_trained_has_no_such_section() -> None:
 
 
 def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
-    page = read_with_figures(make_report_data(sensitivities={"tflite": FOUND}))
-    table = page.tables["Sensitivity of each layer on tflite"]
-    assert table[1] == ["block3/Relu", "0.120", "75.0\N{NO-BREAK SPACE}%", "−0.100", "float32"]
+    page = read_with_figures(make_report_data(sensitivities={"tensorrt": FOUND}))
+    table = page.tables["Sensitivity of each layer on tensorrt"]
+    assert table[1] == ["block3/Relu", "0.120", "75.0\N{NO-BREAK SPACE}%", "−0.100", "float16"]
     assert table[2][0] == "pooling<b>"
     assert table[2][-1] == "int8"
-    assert "With 1 of them in float32" in page.text
+    assert f"2 sets of layers were tried: {FOUND['outcome']} (hollow bars)." in page.text
     assert any("block3/Relu: 0.120" in text for text in page.values("alt"))
 
 
@@ -127,4 +150,11 @@ def test_stability_under_other_draws_is_shown() -> None:
     row = page.tables["Engines from other calibration draws"][1]
     assert row[:3] == ["tflite:int8", "3", "210"]
     assert "0.4" in row[5]
-    assert "Engines from other calibration draws" not in read(make_report_data()).tables
+    assert "Not measured: each draw" not in page.text
+
+
+def test_without_stability_the_report_says_how_to_have_it() -> None:
+    page = read(make_report_data())
+    assert "Engines from other calibration draws" not in page.tables
+    assert "Not measured: each draw is a further conversion" in page.text
+    assert "Not measured: each draw" not in read(make_report_data(model=MODEL, stage="qat")).text

@@ -43,6 +43,8 @@ def test_quantization_in_words() -> None:
     assert describe_quantization({"weight_bits": 8}) == "8-bit weights"
     facts = {"weight_bits": 8, "activation_bits": 16, "corrected_biases": 0}
     assert describe_quantization(facts) == "8-bit weights, 16-bit activations"
+    facts = {"weight_bits": 8, "otherwise_than_trained": "trained for another rounding"}
+    assert describe_quantization(facts) == "8-bit weights, trained for another rounding"
 
 
 def test_many_operators_of_one_type_become_one_entry() -> None:

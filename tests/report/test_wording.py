@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lesiontk.report.wording import (
+    describe_quantization,
     summarise_engine,
     summarise_run,
 )
@@ -46,3 +47,13 @@ def test_a_slower_and_equally_large_engine_is_called_so() -> None:
     versus = {**row["versus_parent"], "speedup": 0.5, "size_ratio": 1.0}
     sentence = summarise_engine({**row, "versus_parent": versus}, "mel")
     assert "is 2.00× slower than and practically as large as its parent" in sentence
+
+
+def test_layers_in_higher_precision_are_told_by_it() -> None:
+    facts = {"weight_bits": 8, "float_layers": 3}
+    assert describe_quantization(facts) == "8-bit weights, 3 layers in float32"
+    facts["float16_layers"] = 2
+    assert describe_quantization(facts) == (
+        "8-bit weights, 2 layers in float16, 1 layer in float32"
+    )
+    assert describe_quantization({"float_layers": 0}) == "no layer in float"

@@ -17,7 +17,7 @@ from lesiontk.plan import plan_recipe
 from lesiontk.recipe import override_recipe, read_recipe
 
 LABELS = ["nv", "mel", "akiec", "bcc", "bkl", "df", "vasc"]
-SMALL = ["data.synthetic.lesions=70", "data.synthetic.image_size=40"]
+SMALL = ["data.source=synthetic", "data.synthetic.lesions=70", "data.synthetic.image_size=40"]
 
 
 def save_model(path: Path) -> Path:
@@ -60,6 +60,7 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
     assert document["architecture"] == "imported"
     assert document["imported"]["layers"] == 3  # and the last, which is the frame's own
     assert document["imported"]["greatest_difference"] < 1e-4
+    assert document["note"] == f"outputs taken in the order {', '.join(LABELS)}, as given"
     assert 0 <= document["validation"]["balanced_accuracy"] <= 1
     again = import_it(workspace, file, "--labels", ",".join(LABELS))
     assert again["model"] == document["model"]  # nothing is made twice
@@ -73,6 +74,9 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
 def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> None:
     workspace, file = tmp_path / "workspace", tmp_path / "net.keras"
     first = import_it(workspace, save_model(file))
+    assert first["imported"]["labels"] == sorted(LABELS)
+    assert first["imported"]["labels_assumed"]
+    assert "the task's order was assumed, say another with --labels" in first["note"]
     model = import_keras().models.load_model(str(file))
     model.layers[-1].set_weights([2 * weights for weights in model.layers[-1].get_weights()])
     with warnings.catch_warnings():
@@ -83,8 +87,19 @@ def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> No
 
 def test_wrong_labels_are_refused(tmp_path: Path) -> None:
     file = save_model(tmp_path / "net.keras")
-    with pytest.raises(UsageError, match=r"labels are nv, mel; expected akiec, bcc"):
+    with pytest.raises(
+        UsageError, match=r"imported\.labels are nv, mel; expected akiec, bcc.*--labels"
+    ):
         import_it(tmp_path / "workspace", file, "--labels", "nv,mel")
+
+
+def test_without_images_it_is_refused(tmp_path: Path) -> None:
+    file = save_model(tmp_path / "net.keras")
+    done = call(tmp_path / "workspace", "import", str(file))
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.exit_code == 2
+    for part in ("net.keras came without images", "--data DIR", "--set data.source=synthetic"):
+        assert part in str(done.exception)
 
 
 def test_a_recipe_can_name_the_file() -> None:

@@ -541,9 +541,12 @@ BALANCING = [choose_imbalance("sqrt_class_weight"), choose_imbalance("logit_adju
 def test_rare_classes_count_in_the_lessons_as_in_the_hard_loss() -> None:
     """A teacher that repeats the labels adds nothing to them, whatever is done for rare classes."""
     hard = make_loss(BALANCING, COUNTS)
-    loss = Lessons(ONE_HOT, 1.0, 0.7).make_loss(hard, *weigh_and_shift(BALANCING, COUNTS))
-    received = loss(np.hstack([ONE_HOT, ONE_HOT]), LOGITS)
-    np.testing.assert_allclose(received, hard(ONE_HOT, LOGITS), rtol=1e-5)
+    for temperature in (1.0, 3.0):
+        lessons = Lessons(ONE_HOT, temperature, 1.0)
+        loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(BALANCING, COUNTS))
+        received = loss(np.hstack([ONE_HOT, ONE_HOT]), LOGITS * temperature)
+        expected = temperature**2 * hard(ONE_HOT, LOGITS)
+        np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
 def test_a_student_that_answers_as_its_teacher_has_nothing_to_gain() -> None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lesiontk.calibration.calibrate_stage import COLUMNS, CalibrateStage, read_calibration
-from lesiontk.calibration.check import check_rows, table_from_rows
+from lesiontk.calibration.check import SplitTable, check_rows, table_from_rows
 from lesiontk.calibration.composition import count_composition
 from lesiontk.calibration.draw import list_names, read_list_rows
+from lesiontk.data.inspect_stage import read_inspection
 from lesiontk.data.split_stage import read_split
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import known_ancestors
-from lesiontk.recipe import Recipe, override_recipe
+from lesiontk.recipe import DataSection, Recipe, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import build_data, recipe_of
@@ -83,17 +85,23 @@ def describe_list(store: Store, reference: str) -> dict[str, Any]:
     }
 
 
-def check_list(store: Store, reference: str, split: str | None = None) -> dict[str, Any]:
+def check_list(
+    store: Store, reference: str, split: str | None = None, data: Path | None = None
+) -> dict[str, Any]:
     """Return the proof that a list is of the split's training images alone.
 
     `split` is an artefact, a ``split.csv``, or the first digits of a shipped split's hash; without
-    one, the split that a list was drawn from, and the latest for a file. Raises `GateFailedError`
-    naming the first offender.
+    one, the split that a list was drawn from, of the workspace or shipped, and the latest for a
+    file. Pixels are those of the images in `data`, else of the hashes that the split has. Raises
+    `GateFailedError` naming the first offender.
     """
     rows, drawn = _open_list(store, reference)
-    name, table = _open_split(store, split or _name_split(store, drawn))
+    name, split_rows = _open_split(store, split or _name_split(store, drawn))
+    table = table_from_rows(split_rows)
+    if data is not None:
+        table = replace(table, hashes=_hash_images(store, data, table))
     try:
-        proof = check_rows(rows, table_from_rows(table))
+        proof = check_rows(rows, table)
     except DataError as error:
         raise GateFailedError(f"{reference} does not fit {name}: {error}") from error
     return {"list": reference, "split": name, **asdict(proof)}
@@ -119,17 +127,40 @@ def _open_list(
 
 
 def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:
-    """Return the split of the workspace that a list was drawn from, if it is there."""
-    if drawn is not None:
-        for artefact in store.list_artefacts("split"):
-            if artefact.facts["split_hash"] == drawn["split_hash"]:
-                return artefact.name
-    return "latest"
+    """Return the split that a list was drawn from, of the workspace or shipped, else the latest."""
+    if drawn is None:
+        return "latest"
+    split_hash = str(drawn["split_hash"])
+    for artefact in store.list_artefacts("split"):
+        if artefact.facts["split_hash"] == split_hash:
+            return artefact.name
+    return split_hash if _shipped_split(split_hash).is_file() else "latest"
+
+
+def _shipped_split(reference: str) -> Traversable:
+    """Return where a split is shipped whose hash begins so, if it is."""
+    return resources.files("lesiontk.recipes").joinpath("splits", f"{reference[:12]}.csv")
+
+
+def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]:
+    """Return the pixel hashes of a split's images in a folder, as `lesiontk data check` has them.
+
+    Raises `DataError` where the folder lacks one.
+    """
+    recipe = Recipe(name="calibration", data=DataSection(path=str(data.resolve())))
+    images = read_inspection(build_data(store, recipe, "inspection"))
+    found = {row["image_id"]: row[HASH] for row in images}
+    missing = [image_id for image_id in table.image_ids if image_id not in found]
+    if missing:
+        raise DataError(
+            f"{data} lacks {len(missing)} of the split's {len(table.image_ids)} images "
+            f"({missing[0]}); expected the images that the split was dealt from."
+        )
+    return tuple(found[image_id] for image_id in table.image_ids)
 
 
 def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
-    path = Path(reference)
-    shipped = resources.files("lesiontk.recipes").joinpath("splits", f"{reference[:12]}.csv")
+    path, shipped = Path(reference), _shipped_split(reference)
     if path.is_file():
         return path.name, list(csv.DictReader(path.read_text().splitlines()))
     if shipped.is_file():

@@ -33,34 +33,42 @@ def _backends() -> list[tuple[str, type[Backend]]]:
 
 
 def _examine_backend(name: str, backend: Backend, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a back end; its engines do not run where another runtime answers."""
     state = backend.available()
+    execution = backend.examine_runtime() if state.available else ()
+    emulated_by = next((p.used for p in execution if p.kind == "runtime" and p.fell_back), None)
+    runs = state.available and emulated_by is None
     return {
         "name": name,
         "available": state.available,
         "reason": state.reason,
         "versions": dict(state.versions),
+        "runs": runs,
+        "emulated_by": emulated_by,
         "precisions": [
-            _examine_precision(f"{name}:{each}", machine) for each in backend.info.precisions
+            _examine_precision(f"{name}:{each}", machine, runs=runs)
+            for each in backend.info.precisions
         ],
-        "execution": (
-            [part.to_json() for part in backend.examine_runtime()] if state.available else []
-        ),
+        "execution": [part.to_json() for part in execution],
     }
 
 
-def _examine_precision(target: str, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return whether engines of a target run here and can be made here, and if not, why."""
+def _examine_precision(target: str, machine: Mapping[str, Any], *, runs: bool) -> dict[str, Any]:
+    """Return whether engines of a target can be made here, if not, why, and what the CPU does.
+
+    Nothing is noted of the CPU where engines are for other machines.
+    """
     name, _, precision = target.partition(":")
-    state = BACKENDS.get(name)().available()
+    info = BACKENDS.get(name).info
     lacking = explain_conversion(target)
-    note = explain_precision(precision, machine["int8_features"], machine["architecture"])
+    features, architecture = machine["int8_features"], machine["architecture"]
     return {
         "precision": precision,
-        "runs": state.available,
+        "runs": runs,
         "converts": lacking is None,
         "reason": lacking or "",
-        "calibrated": BACKENDS.get(name).info.precisions[precision].calibrated,
-        "note": note,
+        "calibrated": info.precisions[precision].calibrated,
+        "note": "" if info.named_only else explain_precision(precision, features, architecture),
     }
 
 

@@ -18,6 +18,7 @@ from lesiontk.bench.rows import FULL_PRECISION, TRAINED
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.calibration.stability_stage import StabilityConfig
+from lesiontk.compress.order import explain_order
 from lesiontk.compress.sensitivity_stage import SensitivityConfig
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.enhance import check_enhancements
@@ -268,10 +269,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
             )
         info = STAGES.get(technique).info
         if steps[-1].stage not in info.may_follow:
-            raise UsageError(
-                f"{technique} cannot follow {steps[-1].stage}; it may follow "
-                f"{', '.join(info.may_follow)}."
-            )
+            raise UsageError(explain_order(technique, steps[-1].stage))
         try:
             config = info.config.model_validate(_complete_options(recipe, info.config, options))
         except ValidationError as error:

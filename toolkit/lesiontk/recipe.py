@@ -174,10 +174,16 @@ class QuantizeRule(StageConfig):
 
 
 class SensitivityRule(StageConfig):
-    """How layers are ranked of which the most sensitive stay in float32 (precision ``mixed``)."""
+    """How the layers are found that stay in higher precision (precision ``mixed``).
+
+    The budget counts trials, not minutes, so that the same layers are found on any machine.
+    """
 
     images: int = Field(
         64, ge=16, description="validation images on which each layer is quantized alone"
+    )
+    trials: int = Field(
+        32, ge=1, description="sets of layers that may be tried on all validation images"
     )
 
 
@@ -203,6 +209,9 @@ class VerifyRule(StageConfig):
     max_mean_drift_half: float = Field(5e-3, gt=0)
     min_agreement_int8: float = Field(0.90, ge=0, le=1)
     max_mean_drift_int8: float = Field(0.05, gt=0)
+    min_agreement_qat: float = Field(
+        0.99, ge=0, le=1, description="of int8 with the rounded model that was trained (qat)"
+    )
     signal_images: int = Field(
         8, ge=0, description="images for the signal-to-noise ratio of each layer, 0 for none"
     )

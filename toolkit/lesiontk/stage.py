@@ -24,6 +24,12 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    def refuse_idle(self, *names: str, belongs_to: str) -> None:
+        """Raise `ValueError` if one of these keys, which do nothing here, was set all the same."""
+        for name in names:
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} belongs to {belongs_to} and would do nothing: drop it")
+
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
@@ -66,13 +72,14 @@ class StageOutput:
     `facts` go to the manifest, and so does `measured`. Files named in `auxiliary` (logs with times
     in them) are hashed but stay outside the content hash, for they differ between equal runs, and
     so does what is `measured`: latencies, say. `earlier_seconds` is what processes that were killed
-    had worked on it before.
+    had worked on it before. `unfinished` work goes on with a larger budget: its scratch is kept.
     """
 
     facts: Mapping[str, Any]
     auxiliary: tuple[str, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
     earlier_seconds: float = 0.0
+    unfinished: bool = False
 
 
 class Stage(ABC):
@@ -86,6 +93,10 @@ class Stage(ABC):
     def external_inputs(self, config: Any) -> dict[str, str]:
         """Hashes of what the stage reads from outside the workspace; part of the key."""
         return {}
+
+    def without_budget(self, config: Any) -> Any:
+        """Return what all configs have in common that go on with each other's scratch."""
+        return config
 
     @abstractmethod
     def run(self, parents: Mapping[str, Artefact], config: Any, context: Context) -> StageOutput:

@@ -69,7 +69,8 @@ class Store:
     ) -> Artefact:
         """Return the artefact of `stage` for these inputs, made now or reused if intact.
 
-        With `restart` the checkpoints of an earlier, unfinished try are thrown away.
+        With `restart` the checkpoints of an earlier, unfinished try are thrown away. Without it
+        they are gone on with, also those of a try that had another budget.
 
         Raises `DataError` if a parent is no longer what its manifest says.
         A failure leaves ``failed.json`` (and what the stage had written, as evidence) in place of
@@ -79,13 +80,16 @@ class Store:
         identity = self._identify(stage, config, parents)
         key = hash_document(identity)
         target = self.workspace / f"{stage.info.produces}-{key[:12]}"
-        with self._lock(target.name):
+        shared = stage.without_budget(config).model_dump(mode="json")
+        begun = hash_document({**identity, "config": shared})
+        scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{begun[:12]}"
+        with self._lock(scratch.name):
             reused = self._reuse(target, key, recipe)
             if reused is not None:
                 return reused
             if restart:
-                shutil.rmtree(self.workspace / ".scratch" / target.name, ignore_errors=True)
-            return self._make(stage, config, parents, identity, key, target, recipe)
+                shutil.rmtree(scratch, ignore_errors=True)
+            return self._make(stage, config, parents, identity, key, target, scratch, recipe)
 
     def _identify(
         self, stage: Stage, config: StageConfig, parents: Mapping[str, Artefact]
@@ -129,6 +133,7 @@ class Store:
         identity: dict[str, Any],
         key: str,
         target: Path,
+        scratch: Path,
         recipe: Mapping[str, Any] | None,
     ) -> Artefact:
         for role, parent in parents.items():
@@ -140,7 +145,6 @@ class Store:
                 )
         logger.info("%s: stage %s", target.name, stage.info.name)
         temporary = self.workspace / f".{target.name}.tmp"
-        scratch = self.workspace / ".scratch" / target.name
         shutil.rmtree(temporary, ignore_errors=True)  # ours: we hold the lock
         temporary.mkdir(parents=True)
         scratch.mkdir(parents=True, exist_ok=True)
@@ -173,7 +177,8 @@ class Store:
             raise
         (temporary / MANIFEST).write_text(text + "\n")
         _replace(target, temporary)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if not output.unfinished:
+            shutil.rmtree(scratch, ignore_errors=True)
         return self._load(target)
 
     @contextmanager

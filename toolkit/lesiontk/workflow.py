@@ -11,6 +11,7 @@ from typing import Any
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.answers import ask_engine, engine_file
 from lesiontk.backends.convert_stage import compare_answers, verification_rows
+from lesiontk.backends.rounded_answers import ask_rounded
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.bench.rows import TRAINED
@@ -89,7 +90,8 @@ def import_file(
     """Take a model that was trained elsewhere into the workspace, in the place of training.
 
     Its validation and test images are those of the split of `data`: what the model has seen of them
-    is not known here, so that its figures may flatter it.
+    is not known here, so that its figures may flatter it. Raises `UsageError` without images, for
+    int8 is calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
     """
     from lesiontk.models.imported_file import load_foreign_model
     from lesiontk.models.imported_model import input_size
@@ -103,11 +105,16 @@ def import_file(
         f"data.task={json.dumps(task)}",
         f"imported={json.dumps(section)}",
     ]
-    if data is None:
-        changes.append("data.source=synthetic")
-    else:
+    if data is not None:
         changes.append(f"data.path={json.dumps(str(data.resolve()))}")
-    return train_recipe(store, override_recipe(described, [*changes, *overrides]))
+    recipe = override_recipe(described, [*changes, *overrides])
+    if recipe.data.path is None and recipe.data.source != "synthetic":
+        raise UsageError(
+            f"{file.name} came without images; expected --data DIR with those that it was trained "
+            "on, or with images like them, for int8 is calibrated on them. To try the commands "
+            "alone, --set data.source=synthetic takes made-up ones."
+        )
+    return train_recipe(store, recipe)
 
 
 def compress_model(
@@ -436,9 +443,12 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
         rule = VerifyRule(**artefact.manifest["config"]["verify"])
         rows = verification_rows(images, rule, str(artefact.facts["precision"]))
         pixels = images.pixels[rows]
-        expected = ask_engine(engine_file(model_of(store, artefact)), pixels, 1)
+        model = model_of(store, artefact)
+        expected = ask_engine(engine_file(model), pixels, 1)
         received = ask_engine(engine_file(artefact), pixels, 1)
-        verification = compare_answers(expected, received, engine_file(artefact), rule)
+        compared = artefact.facts["verification"].get("rounded_agreement")
+        rounded = ask_rounded(model, engine_file(artefact), images, 1) if compared else None
+        verification = compare_answers(expected, received, engine_file(artefact), rule, rounded)
         findings["verification"] = verification.to_json()
         if not verification.passed:
             raise GateFailedError(

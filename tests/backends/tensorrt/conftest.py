@@ -10,7 +10,7 @@ from lesiontk.backends.onnx_backend import tensor_reader
 from lesiontk.backends.tensorrt.float16 import convert_to_float16
 from lesiontk.backends.tensorrt.graph import prepare_graph
 from lesiontk.backends.tensorrt.quantize import insert_quantization
-from lesiontk.backends.tensorrt.tensorrt_backend import find_ranges
+from lesiontk.backends.tensorrt.tensorrt_backend import choose_half, find_ranges
 
 from .graphs import pictures, residual_model
 
@@ -37,4 +37,16 @@ def int8(source: onnx.ModelProto) -> onnx.ModelProto:
     model = prepare_graph(source)
     plan = QuantizationPlan(pictures(8, seed=1), "min_max")
     insert_quantization(model, find_ranges(source, tensor_reader(source), plan), plan.keep_float)
+    return model
+
+
+@pytest.fixture
+def mixed(source: onnx.ModelProto) -> onnx.ModelProto:
+    """The second convolution, which the addition is part of, in float16; all else in int8."""
+    model = prepare_graph(source)
+    plan = QuantizationPlan(pictures(8, seed=1), "min_max", float_layers=frozenset({"c2"}))
+    ranges = find_ranges(source, tensor_reader(source), plan)
+    half = choose_half(model, plan.float_layers, ranges)
+    insert_quantization(model, ranges, plan.keep_float, plan.float_layers)
+    convert_to_float16(model, only=half)
     return model

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NO_DRIVER = "CUDA initialization failure with error: 35"
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -83,13 +84,20 @@ class FakeCuda:
 class FakeTensorRT:
     """The module ``tensorrt`` of one version.
 
-    `refuse` makes the parser refuse, `answer` is what an engine gives for images.
+    `refuse` makes the parser refuse, `answer` is what an engine gives for images; without `driver`
+    there is no builder, as in TensorRT proper.
     """
 
     __name__ = "tensorrt"
 
     def __init__(
-        self, version: str, memory: FakeMemory, answer: Answer, *, refuse: str = ""
+        self,
+        version: str,
+        memory: FakeMemory,
+        answer: Answer,
+        *,
+        refuse: str = "",
+        driver: bool = True,
     ) -> None:
         self.__version__ = version
         self.log = memory.log
@@ -158,8 +166,11 @@ class FakeTensorRT:
                 return self.cache
 
         class Builder:
-            def __init__(self, logger: Logger) -> None:
+            def __init__(self, logger: Any) -> None:
                 log.append("builder")
+                if not driver:
+                    logger.log(Logger.Severity.ERROR, NO_DRIVER)
+                    raise TypeError("pybind11::init(): factory function returned nullptr")
 
             def create_network(self, flags: int) -> Network:
                 known = fake.NetworkDefinitionCreationFlag

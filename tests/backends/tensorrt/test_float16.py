@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from lesiontk.backends.tensorrt.float16 import convert_to_float16
+from lesiontk.backends.tensorrt.float16 import convert_to_float16, list_half_tensors
 from lesiontk.backends.tensorrt.graph import constants_of
 from lesiontk.errors import DataError
 
@@ -41,6 +41,17 @@ def test_it_answers_as_the_float_graph(float32: onnx.ModelProto, float16: onnx.M
     images = pictures(8)
     off = np.abs(run_model(float32, images) - run_model(float16, images)).max()
     assert 0 < off < 2e-3
+
+
+def test_a_single_layer_computes_in_half_and_all_else_in_single(float32: onnx.ModelProto) -> None:
+    images = pictures(8)
+    expected = run_model(float32, images)
+    convert_to_float16(float32, only={"c2"})
+    onnx.checker.check_model(float32, full_check=True)
+    half = {name for name, kind in types_of(float32).items() if kind == TensorProto.FLOAT16}
+    assert half == {"c2", "r1/float16"}
+    assert list_half_tensors(float32.graph) == half | {"w2/float16", "b2/float16"}
+    assert 0 < np.abs(run_model(float32, images) - expected).max() < 2e-3
 
 
 def test_a_weight_beyond_half_precision_is_refused(float32: onnx.ModelProto) -> None:

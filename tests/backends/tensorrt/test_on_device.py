@@ -159,6 +159,16 @@ def test_a_refused_graph_is_told_with_the_reason(
     assert caught.value.exit_code == 2
 
 
+def test_complaints_about_a_missing_driver_are_left_out() -> None:
+    noise = "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35)"
+    trt = FakeTensorRT("10.3.0", FakeMemory(), answer)
+    logger = on_device.make_logger(trt)
+    for message in (noise, f"first\n{noise}", "second"):
+        logger.log(trt.ILogger.Severity.ERROR, message)
+    logger.log(trt.ILogger.Severity.WARNING, "third")
+    assert logger.errors == ["first", "second"]
+
+
 def test_a_timing_cache_of_another_gpu_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lesiontk.backends.tensorrt.graph import constants_of
+from lesiontk.backends.tensorrt.lint import lint_graph
 from lesiontk.backends.tensorrt.quantize import (
     find_skips,
     insert_quantization,
+    list_layers,
     quantize_weight,
     split_by_type,
     symmetric_scale,
@@ -120,11 +122,34 @@ def test_operators_that_are_to_stay_in_float_do(float32: onnx.ModelProto) -> Non
     assert float32.SerializeToString() == before
 
 
+def test_a_layer_that_is_kept_is_quantized_nowhere_nor_the_skip_that_it_adds(
+    int8: onnx.ModelProto, mixed: onnx.ModelProto
+) -> None:
+    onnx.checker.check_model(mixed, full_check=True)
+    readers = {name for node in mixed.graph.node for name in node.input if "dequantized" in name}
+    assert readers == {f"{name}/input_dequantized" for name in ("first", "pool", "dense")}
+    assert find_node(mixed, "join").input[1] == "r1"
+    weights = constants_of(mixed.graph)
+    assert weights[find_node(mixed, "second").input[1]].dtype == np.float16
+    floating = [node.name for node in split_by_type(mixed.graph)[1]]
+    assert floating == ["second", "join", "second_relu", "softmax"]
+    assert lint_graph(mixed) == ()
+    images = pictures(16, seed=2)
+    off = np.abs(run_model(mixed, images) - run_model(int8, images)).max()
+    assert 0 < off < 0.01
+
+
+def test_what_may_be_kept_is_what_is_quantized(float32: onnx.ModelProto) -> None:
+    assert list_layers(float32.graph) == ("c1", "c2", "pool", "logits")
+
+
 def test_of_two_layers_that_are_added_the_earlier_is_the_skip(float32: onnx.ModelProto) -> None:
     find_node(float32, "join").input[:] = ["c1", "c2"]
     assert find_skips(float32.graph) == {"sum": 0}
     find_node(float32, "join").input[:] = ["c2", "c1"]
     assert find_skips(float32.graph) == {"sum": 1}
+    assert find_skips(float32.graph, {"c2"}) == {"sum": 0}
+    assert find_skips(float32.graph, {"c1", "c2"}) == {}
 
 
 def test_an_addition_that_follows_no_layer_has_no_skip(float32: onnx.ModelProto) -> None:

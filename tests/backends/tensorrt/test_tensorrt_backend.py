@@ -17,9 +17,9 @@ from lesiontk.backends.onnx_file import read_backend_name
 from lesiontk.backends.onnx_graph import embed_spec
 from lesiontk.backends.tensorrt import installation, on_device, tensorrt_backend
 from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
-from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend, find_ranges
+from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend, choose_half, find_ranges
 
-from .fake_tensorrt import FakeCuda, FakeMemory, FakeTensorRT
+from .fake_tensorrt import NO_DRIVER, FakeCuda, FakeMemory, FakeTensorRT
 from .graphs import SPEC, pictures, run_model
 from .test_on_device import answer
 
@@ -75,8 +75,9 @@ def test_without_a_gpu_it_is_emulated_and_says_so(
     assert execution.fell_back
     assert (execution.asked, execution.used) == ("TensorRT", "ONNX Runtime on the CPU")
     assert execution.detail.startswith("there is no driver; answers are emulated")
-    (examined,) = TensorRTBackend().examine_runtime()
+    examined, builder = TensorRTBackend().examine_runtime()
     assert examined == execution
+    assert (builder.kind, builder.asked) == ("builder", "TensorRT")
 
 
 def test_on_a_gpu_it_runs_in_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,17 +110,29 @@ def hide(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     monkeypatch.setattr(installation.importlib.util, "find_spec", find_spec)
 
 
-def test_what_is_missing_is_named_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        hide(patch, "tensorrt", "tensorrt_rtx")
-        assert installation.find_installation() is None
-        assert installation.explain_no_gpu() == ("neither tensorrt nor tensorrt-rtx is installed")
-        assert TensorRTBackend().available().available  # graphs are made and emulated anywhere
-    with monkeypatch.context() as patch:
-        patch.setattr(installation, "find_installation", lambda: "some")
-        patch.setattr(installation, "_explain_no_driver", lambda: "")
-        hide(patch, "pycuda", "cuda")
-        assert installation.explain_no_gpu().startswith("none of pycuda, cuda-python is installed")
+def test_all_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "tensorrt", "tensorrt_rtx", "pycuda", "cuda.bindings", "cuda.cudart")
+    monkeypatch.setattr(installation, "_explain_no_driver", lambda: "there is no driver")
+    assert installation.find_installation() is None
+    assert installation.explain_no_gpu() == (
+        "neither tensorrt nor tensorrt-rtx is installed, there is no driver, "
+        "neither pycuda nor cuda-python is installed"
+    )
+    assert TensorRTBackend().available().available  # graphs are made and emulated anywhere
+
+
+@pytest.mark.parametrize("binding", ["pycuda", "cuda.bindings", "cuda.cudart"])
+def test_one_binding_is_enough(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "find_installation", lambda: "some")
+    monkeypatch.setattr(installation, "_explain_no_driver", lambda: "")
+    monkeypatch.setattr(installation, "_is_there", lambda module: module == binding)
+    assert installation.explain_no_gpu() == ""
+
+
+def test_a_module_below_one_that_is_missing_is_missing() -> None:
+    assert not installation._is_there("nowhere.bindings")
+    assert not installation._is_there("json.bindings")
+    assert installation._is_there("json.decoder")
 
 
 def test_a_machine_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,17 +170,25 @@ def test_a_driver_that_finds_nothing_says_so(
 
 
 def test_a_tensorrt_without_a_driver_is_no_builder() -> None:
-    class NoDriver(FakeTensorRT):
-        def __init__(self) -> None:
-            super().__init__("10.3.0", FakeMemory(), answer)
+    trt = FakeTensorRT("10.3.0", FakeMemory(), answer, driver=False)
+    with pytest.raises(on_device.LacksError, match=f"gives no builder without .*: {NO_DRIVER}"):
+        on_device.build_from_onnx(trt, b"", "int8")
 
-            def refuse(logger: object) -> None:
-                raise TypeError("pybind11::init(): factory function returned nullptr")
 
-            self.Builder = refuse  # type: ignore[assignment]
-
-    with pytest.raises(on_device.LacksError, match="TensorRT gives no builder"):
-        on_device.build_from_onnx(NoDriver(), b"", "int8")
+@pytest.mark.parametrize(
+    ("module", "driver", "said"),
+    [(None, "", "neither tensorrt nor tensorrt-rtx is installed; the latter needs no GPU for it"),
+     ("tensorrt", "no driver loads", "tensorrt 10.3.0 needs a GPU for it, and no driver loads"),
+     ("tensorrt", "", ""),
+     ("tensorrt_rtx", "no driver loads", "")],
+)  # fmt: skip
+def test_it_says_why_nothing_is_built(
+    module: str | None, driver: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = installation.Installation(module, "10.3.0") if module else None
+    monkeypatch.setattr(installation, "find_installation", lambda: found)
+    monkeypatch.setattr(installation, "_explain_no_driver", lambda: driver)
+    assert installation.explain_no_builder() == said
 
 
 # ------------------------------------------------------------------------ ranges
@@ -179,6 +200,17 @@ def test_the_inputs_range_is_that_of_all_bytes(source: onnx.ModelProto) -> None:
     ranges = find_ranges(source, tensor_reader(source), QuantizationPlan(grey, "min_max"))
     assert ranges["planes"] == (-1.0, 127 / 128)
     assert ranges["r1"][1] < 10
+
+
+@pytest.mark.parametrize(
+    ("tensor", "greatest", "half"),
+    [("r1", 8000.0, {"c2"}), ("r1", 9000.0, set()), ("r2", 1e9, {"c2"})],
+)
+def test_a_layer_whose_values_may_leave_float16_is_kept_in_float32(
+    tensor: str, greatest: float, half: set[str], float32: onnx.ModelProto
+) -> None:
+    """r1 is what the second convolution reads; r2 comes behind the addition."""
+    assert choose_half(float32, {"c2"}, {"r1": (0.0, 1.0), tensor: (0.0, greatest)}) == half
 
 
 def test_importing_the_back_end_imports_neither_onnx_nor_tensorrt() -> None:

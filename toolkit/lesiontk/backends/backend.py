@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -30,13 +30,15 @@ class PrecisionInfo:
     """Where a precision is derived from: ``model``, or another ``backend:precision``.
 
     `saturates` says that the runtime's 8-bit kernels overflow on some CPUs, so that it takes 7-bit
-    weights when told to. `mixed` says that the layers which int8 harms most stay in float32.
+    weights when told to. `mixed` is the precision in which the layers stay that int8 harms most,
+    where there are such: the fastest that the runtime computes in, beside int8, and that can hold
+    them. On a CPU that is float32: neither XNNPACK nor ONNX Runtime has x86 kernels for 16 bits.
     """
 
     derived_from: str
     calibrated: bool = False
     saturates: bool = False
-    mixed: bool = False
+    mixed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class QuantizationPlan:
     Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric (symmetric where
     the runtime knows nothing else), per tensor, ranges measured by `observer` on `images` uint8
     [N, S, S, 3]. `keep_float` lists the kinds of operators that stay in float32, by their name in
-    the source graph, `float_layers` the single layers, of those that `Backend.list_layers` names.
+    the source graph, `float_layers` the single layers, of those that `Backend.list_layers` names,
+    that stay in the precision `PrecisionInfo.mixed`.
     `ranges` are those of the source graph's tensors, by name, where they were measured
     before. With `correct_bias`, biases take back what rounded weights shift on average; with
     `reduce_range`, weights have 7 bits where `PrecisionInfo.saturates` says that it helps.
@@ -195,17 +198,23 @@ class Backend(ABC):
         spec: EngineSpec,
         quantization: QuantizationPlan | None,
         out: Path,
+        *,
+        examine: bool = True,
     ) -> ConversionRecord:
         """Write the engine of `precision` into the folder `out`.
 
-        `source` is the file of the parent that `PrecisionInfo.derived_from` names. Raises
+        `source` is the file of the parent that `PrecisionInfo.derived_from` names. Without
+        `examine` the target's own tools are not asked, which a trial does without. Raises
         `UsageError` if the precision needs calibration images and there is no plan.
         """
         if self.info.precisions[precision].calibrated and quantization is None:
             raise UsageError(
                 f"{self.info.name}:{precision} needs a quantization plan with calibration images."
             )
-        return self._convert(source, precision, spec, quantization, out)
+        record = self._convert(source, precision, spec, quantization, out)
+        return replace(
+            record, examination=self.examine(out / record.file, precision) if examine else {}
+        )
 
     @abstractmethod
     def _convert(
@@ -217,6 +226,10 @@ class Backend(ABC):
         out: Path,
     ) -> ConversionRecord:
         """Write the engine; a precision that is calibrated comes with its plan."""
+
+    def examine(self, path: Path, precision: str) -> Mapping[str, Any]:
+        """Return what the target's own tools say of an engine file; most targets have none."""
+        return {}
 
     @abstractmethod
     def open(self, path: Path, *, threads: int = 1) -> Engine:

@@ -24,6 +24,12 @@ from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.ranges_stage import read_measured
+from lesiontk.backends.rounded_answers import (
+    OTHERWISE,
+    Both,
+    ask_rounded,
+    explain_other_rounding,
+)
 from lesiontk.calibration.calibrate_stage import calibration_rows
 from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
@@ -58,7 +64,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=5,
+        version=6,
         accepts={
             "source": "model|engine",
             "model": "model",
@@ -100,12 +106,20 @@ class ConvertStage(Stage):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
         received = ask_engine(path, images.pixels[rows], context.threads)
-        verification = compare_answers(expected, received, path, config.verify)
+        quantization = dict(record.quantization)
+        rounded = None
+        if plan is not None and precision == "int8" and "qat" in said_by.facts:
+            reason = explain_other_rounding(said_by.facts["qat"]["scheme"], name, plan)
+            if reason is None:
+                rounded = ask_rounded(said_by, path, images, context.threads)
+            else:
+                quantization[OTHERWISE] = reason
+        verification = compare_answers(expected, received, path, config.verify, rounded)
         write_answers(received, rows, context.directory)
         evidence = {
             "target": config.target,
             "float_operators": list(record.float_operators),
-            "quantization": dict(record.quantization),
+            "quantization": quantization,
             "structure": asdict(backend.inspect(path)),
             "verification": verification.to_json(),
             "signal": None,
@@ -124,12 +138,7 @@ class ConvertStage(Stage):
             write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
         (context.directory / "verification.json").write_text(json.dumps(evidence, indent=1) + "\n")
         if not verification.passed:
-            raise GateFailedError(
-                f"{config.target} is not the model it was made from: "
-                f"{verification.describe_failures()} (n = {verification.n} validation images). The "
-                "engine is kept beside failed.json; try another calibration.observer or more "
-                "calibration.images."
-            )
+            raise GateFailedError(_explain_failure(config.target, verification))
         return StageOutput(
             {
                 "file": record.file,
@@ -144,6 +153,18 @@ class ConvertStage(Stage):
         )
 
 
+def _explain_failure(target: str, verification: Verification) -> str:
+    asked, mend = "", "another calibration.observer or more calibration.images"
+    if verification.rounded_agreement:
+        asked = f", {verification.rounded_agreement['n']} training images for the rounding"
+        mend = "more epochs of qat"  # its ranges are learned
+    return (
+        f"{target} is not the model it was made from: {verification.describe_failures()} "
+        f"(n = {verification.n} validation images{asked}). The engine is kept beside failed.json; "
+        f"try {mend}."
+    )
+
+
 def plan_quantization(
     parents: Mapping[str, Artefact],
     images: ImageSet,
@@ -154,10 +175,14 @@ def plan_quantization(
     """Return how a precision is quantized, with the calibration that `parents` has.
 
     So it has `measured`, the ranges of the source's tensors, where the back end tells them, and for
-    a mixed precision the layers that stay in float.
+    a mixed precision the layers that stay in float. Raises `GateFailedError` where the search for
+    them did not come to any.
     """
     learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
-    kept = parents["sensitivity"].facts["kept"] if "sensitivity" in parents else ()
+    searched = parents["sensitivity"].facts if "sensitivity" in parents else {}
+    kept = searched.get("kept", ())
+    if kept is None:
+        raise GateFailedError(f"there is no mixed engine to make: {searched['outcome']}.")
     return QuantizationPlan(
         images.pixels[calibration_rows(parents["calibration"], images)],
         str(parents["calibration"].facts["observer"]),
@@ -188,9 +213,13 @@ def _is_comparable(source: Artefact, target: str) -> bool:
 
 
 def compare_answers(
-    expected: Answers, received: Answers, child: Path, rule: VerifyRule
+    expected: Answers,
+    received: Answers,
+    child: Path,
+    rule: VerifyRule,
+    rounded: Both | None = None,
 ) -> Verification:
-    """Compare an engine's answers with its parent's."""
+    """Compare an engine's answers with its parent's, and `rounded` as `verify_outputs` says."""
     spec = received.spec
     return verify_outputs(
         expected.outputs,
@@ -203,4 +232,5 @@ def compare_answers(
             for name in ("labels", "preprocessing", "task", "split_hash")
         ),
         golden=(expected.golden, received.golden),
+        rounded=rounded,
     )

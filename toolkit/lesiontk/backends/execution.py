@@ -11,10 +11,10 @@ NOTHING = "none"
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A provider or delegate of a runtime: what was asked for, what runs.
+    """A runtime, its provider, delegate or builder: what was asked for, what runs.
 
-    `kind` is ``provider`` or ``delegate``; `used` is ``none`` where nothing took the place of what
-    was asked for. `detail` says why, or how much of the graph it runs, where that is known.
+    `kind` is one of these words; `used` is ``none`` where nothing took the place of what was asked
+    for. `detail` says why, or how much of the graph it runs, where that is known.
     """
 
     kind: str

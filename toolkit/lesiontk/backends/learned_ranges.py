@@ -7,7 +7,7 @@ the same image both take the same values: that is what they are matched by.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,32 +18,33 @@ from lesiontk.errors import DataError
 LEARNED = "learned_ranges.csv"
 
 
-def write_learned(path: Path, ranges: Ranges) -> None:
-    """Write layer, low, high."""
+def write_learned(path: Path, ranges: Ranges, moves: Mapping[str, str]) -> None:
+    """Write layer, low, high, moves; `moves` has layer -> the one whose values it only moves."""
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("layer", "low", "high"))
-        writer.writerows((name, *ends) for name, ends in ranges.items())
+        writer.writerow(("layer", "low", "high", "moves"))
+        writer.writerows((name, *ends, "") for name, ends in ranges.items())
+        writer.writerows((name, *ranges[origin], origin) for name, origin in moves.items())
 
 
-def read_learned(path: Path) -> Ranges:
-    """Return what `write_learned` wrote."""
+def read_learned(path: Path) -> tuple[Ranges, set[str]]:
+    """Return every layer's ends, and the layers that only move another's values."""
     with path.open(newline="") as stream:
-        return {
-            row["layer"]: (float(row["low"]), float(row["high"])) for row in csv.DictReader(stream)
-        }
+        rows = list(csv.DictReader(stream))
+    ranges = {row["layer"]: (float(row["low"]), float(row["high"])) for row in rows}
+    return ranges, {row["layer"] for row in rows if row.get("moves")}
 
 
-def match_tensors(layers: Values, tensors: Values) -> dict[str, str]:
+def match_tensors(layers: Values, tensors: Values, moving: Collection[str] = ()) -> dict[str, str]:
     """Return tensor -> the layer whose values it takes, of those that there is one for.
 
     Values are those of one image, as `is_same` takes them. Raises `DataError` for a layer without a
-    tensor.
+    tensor, but for a `moving` one: a graph may have joined it with what reads it.
     """
     matched: dict[str, str] = {}
     for layer, expected in layers.items():
         found = [name for name, values in tensors.items() if is_same(expected, values)]
-        if not found:
+        if not found and layer not in moving:
             raise DataError(
                 f"no tensor of the graph takes the values of layer {layer!r}, whose range was "
                 "learned; the engine was not made of this model."

@@ -95,7 +95,7 @@ class ONNXBackend(Backend):
             "float16": PrecisionInfo(derived_from="onnx:float32"),
             "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True, saturates=True),
             "mixed": PrecisionInfo(
-                derived_from="onnx:float32", calibrated=True, saturates=True, mixed=True
+                derived_from="onnx:float32", calibrated=True, saturates=True, mixed="float32"
             ),
         },
         suffix=".onnx",

@@ -97,10 +97,10 @@ class RangesStage(Stage):
             ranges = measure_rest(known, read, pictures(), observer)
         learned: Ranges = {}
         if "model" in parents:
-            learned = read_learned(parents["model"].file(LEARNED))
+            learned, moving = read_learned(parents["model"].file(LEARNED))
             image = images.pixels[rows[0]][np.newaxis]
             layers = layer_values(parents["model"].file(MODEL_FILE), list(learned), image)
-            ranges = apply_learned(ranges, learned, match_tensors(layers, read(image)))
+            ranges = apply_learned(ranges, learned, match_tensors(layers, read(image), moving))
         write_ranges(context.directory / FILE, ranges)
         return StageOutput(
             {

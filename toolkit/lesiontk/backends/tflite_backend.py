@@ -82,7 +82,7 @@ class TFLiteBackend(Backend):
             "dynamic_int8": PrecisionInfo(derived_from="tflite:float32"),
             "int8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
             "int16x8": PrecisionInfo(derived_from="tflite:float32", calibrated=True),
-            "mixed": PrecisionInfo(derived_from="tflite:float32", calibrated=True, mixed=True),
+            "mixed": PrecisionInfo(derived_from="tflite:float32", calibrated=True, mixed="float32"),
         },
         suffix=".tflite",
         tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),

@@ -73,7 +73,8 @@ def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListPr
         if mine and theirs and mine != theirs:
             raise DataError(
                 f"{entry['image_id']} has other pixels than when the list was drawn "
-                f"({mine[:12]}, in the split {theirs[:12]}); draw the list again."
+                f"(sha256 {mine[:12]} then, {theirs[:12]} now); give those images, or draw the "
+                "list again."
             )
         confirmed += bool(mine and theirs)
     return ListProof(len(rows), compared, all(split.hashes), confirmed)

@@ -75,25 +75,20 @@ def show_command(session: Session, list_: str) -> None:
 @click.argument("list_", metavar="[LIST]", default="latest")
 @click.option("--split", help="An artefact, a split.csv, or a shipped split's first digits; "
               "default: the split that LIST was drawn from, else the latest.")  # fmt: skip
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder of the split's images, whose pixels are compared; needed for a shipped "
+              "split, which has no hashes.")  # fmt: skip
 @command_options
-def check_command(session: Session, list_: str, split: str | None) -> None:
+def check_command(session: Session, list_: str, split: str | None, data: Path | None) -> None:
     """Prove that LIST holds training images alone: by id, by lesion and by pixels.
 
-    Exit 1 names the first image that is unknown, of another side, or shared with one.
+    Exit 1 names the first image that is unknown, of another side, or shared with one, or whose
+    pixels are no longer those that LIST was drawn with.
     """
     from lesiontk.calibrate import check_list
 
-    document = check_list(session.open_store(), list_, split)
-
-    def show() -> None:
-        others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
-        by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
-        click.echo(f"{document['images']} training images of {document['split']}; none is shared "
-                   f"with {others} images, by {by}")  # fmt: skip
-        if not document["pixels_compared"]:
-            click.echo("note: the split has no pixel hashes, so pixels were not compared")
-
-    session.emit(document, show)
+    document = check_list(session.open_store(), list_, split, data)
+    session.emit(document, lambda: _show_proof(document))
 
 
 @calibration.command("stability")
@@ -139,6 +134,18 @@ def stability_command(
         )  # fmt: skip
 
     session.emit({"stability": made.name, "path": str(made.path), "rows": rows, **facts}, show)
+
+
+def _show_proof(document: Mapping[str, Any]) -> None:
+    others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
+    by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
+    click.echo(f"{document['images']} training images of {document['split']}; none is shared "
+               f"with {others} images, by {by}")  # fmt: skip
+    if confirmed := document["pixels_confirmed"]:
+        click.echo(f"{confirmed} have the pixels that the list was drawn with")
+    if not document["pixels_compared"]:
+        click.echo("note: pixels were not compared, for the split has no hashes of them; give its "
+                   "images with --data DIR")  # fmt: skip
 
 
 def _show_drawn(document: Mapping[str, Any]) -> None:

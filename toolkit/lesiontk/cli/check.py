@@ -24,7 +24,7 @@ def check(session: Session, model: Path, versions: tuple[str, ...], target: str 
     """Would TensorRT take the ONNX file MODEL? Names each node that it would refuse, and why.
 
     Checked by rules (explicit symmetric Q/DQ), by the operators of each version, and by the parser
-    of TensorRT where one is installed. Exit code 1 if something was found.
+    of TensorRT where one is installed and runs. Exit code 1 if something was found.
     """
     from lesiontk.backends.tensorrt.check import VERSIONS, check_model
     from lesiontk.backends.tensorrt.targets import find_target
@@ -37,7 +37,9 @@ def check(session: Session, model: Path, versions: tuple[str, ...], target: str 
             click.echo(str(finding))
         how = f"rules, the operators of TensorRT {', '.join(report.versions)}"
         how += (
-            f" and the parser of {report.parser}" if report.parser else "; no parser is installed"
+            f" and the parser of {report.parser}"
+            if report.parser
+            else f"; no parser of TensorRT read it: {report.no_parser}"
         )
         count = f"{len(report.findings)} finding(s)" if report.findings else "nothing"
         click.echo(f"{model.name}: {count} found by {how}")

@@ -27,27 +27,41 @@ def _show(findings: Mapping[str, Any]) -> None:
     click.echo(findings["gpu"])
     click.echo(findings["int8"])
     for backend in findings["backends"]:
-        state = "runs here" if backend["available"] else f"not here: {backend['reason']}"
         versions = ", ".join(f"{name} {version}" for name, version in backend["versions"].items())
-        click.echo(f"\n{backend['name']}: {state}" + (f" ({versions})" if versions else ""))
+        more = f" ({versions})" if versions else ""
+        click.echo(f"\n{backend['name']}: {_describe_state(backend)}{more}")
         for entry in backend["precisions"]:
-            click.echo(f"  {entry['precision']:12} {_describe_precision(entry, findings['int8'])}")
+            state = _describe_precision(entry, findings["int8"]) if backend["available"] else ""
+            click.echo(f"  {entry['precision']:12} {state or 'not here'}")
         for part in backend["execution"]:
             click.echo(f"  {part['kind']} {_describe_execution(part)}")
 
 
+def _describe_state(backend: Mapping[str, Any]) -> str:
+    if not backend["available"]:
+        return f"not here: {backend['reason']}"
+    if backend["runs"]:
+        return "runs here"
+    return (
+        "does not run here; its graphs are made and checked, and "
+        f"{backend['emulated_by']} emulates their answers"
+    )
+
+
 def _describe_precision(entry: Mapping[str, Any], said: str) -> str:
     """Return the state of a precision; the sentence on int8 was `said` above."""
-    if not entry["runs"]:
-        return "not here"
+    how = "runs" if entry["runs"] else "emulated"
     note = "" if entry["note"] in ("", said) else f". {entry['note']}"
     if not entry["converts"]:
-        return f"runs; not made here: {entry['reason']}{note}"
-    return f"runs, is made here{' after calibration' if entry['calibrated'] else ''}{note}"
+        return f"{how}; not made here: {entry['reason']}{note}"
+    return f"{how}, is made here{' after calibration' if entry['calibrated'] else ''}{note}"
 
 
 def _describe_execution(part: Mapping[str, Any]) -> str:
+    from lesiontk.backends.execution import NOTHING
+
     more = f" ({part['detail']})" if part["detail"] else ""
-    if part["fell_back"]:
-        return f"{part['asked']}: not here, {part['used']} runs instead{more}"
-    return f"{part['asked']}: runs{more}"
+    if not part["fell_back"]:
+        return f"{part['asked']}: runs{more}"
+    instead = "" if part["used"] == NOTHING else f", {part['used']} runs instead"
+    return f"{part['asked']}: not here{instead}{more}"

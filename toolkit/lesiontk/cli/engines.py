@@ -38,6 +38,10 @@ def show_engines(
                 ]
             )
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
+        for target, engine in engines.items():
+            otherwise = engine.facts.get("quantization", {}).get("otherwise_than_trained")
+            if otherwise:
+                click.echo(f"{target}: {otherwise}; so its rounding was not compared with qat's")
         for device, bundle in (bundles or {}).items():
             which = bundle.facts["engine"]
             click.echo(f"{which} for {device}: copy {bundle.path} to it; README.md says how")

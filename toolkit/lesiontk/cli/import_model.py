@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +16,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of images and their table; default: synthetic images.",
+    help="Folder of the images that it was trained on, or of images like them, and their table.",
 )
 @click.option("--task", default="seven_class", show_default=True)
 @click.option(
@@ -24,7 +26,12 @@ from lesiontk.cli.session import Session, command_options, set_option
     show_default=True,
     help="What the model was fed.",
 )
-@click.option("--labels", default="", help="In the order of the model's outputs, as mel,nv,bkl.")
+@click.option(
+    "--labels",
+    default="",
+    help="In the order of the model's outputs, as mel,nv,bkl; one sigmoid output is the second of "
+    "two. Default: the task's order.",
+)
 @set_option
 @command_options
 def import_model(
@@ -48,10 +55,18 @@ def import_model(
         overrides=overrides,
     )  # fmt: skip
     facts, scores = made.facts, made.facts["validation"]
+    note = _tell_order(facts["imported"])
     text = (
         f"{made.name}: {facts['parameters']:,} parameters in {facts['imported']['layers']} layers, "
         f"outputs within {facts['imported']['greatest_difference']:.1g} of {model.name}'s; "
         f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']}; "
-        "it may have been trained on these)"
+        f"it may have been trained on these)\n{note}"
     )
-    session.emit({"model": made.name, "path": str(made.path), **facts}, lambda: click.echo(text))
+    document = {"model": made.name, "path": str(made.path), "note": note, **facts}
+    session.emit(document, lambda: click.echo(text))
+
+
+def _tell_order(imported: Mapping[str, Any]) -> str:
+    order = f"outputs taken in the order {', '.join(imported['labels'])}"
+    assumed = "; the task's order was assumed, say another with --labels"
+    return order + (assumed if imported["labels_assumed"] else ", as given")

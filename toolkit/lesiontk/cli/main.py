@@ -27,6 +27,7 @@ COMMANDS = {
     "sensitivity": ("sensitivity:sensitivity", "What int8 does to each layer alone."),
     "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
     "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
+    "build": ("build:build", "The TensorRT plan of an ONNX engine, ahead of time."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),
     "bench": ("bench:bench", "Latency and accuracy beside the full-precision parent."),
     "report": ("report:report", "One HTML file with everything a run found out."),

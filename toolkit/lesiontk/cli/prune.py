@@ -42,14 +42,28 @@ def prune(
         "criterion": criterion,
         "iterations": iterations,
     }
-    compress(session, model, "prune", options, _describe, overrides)
+    compress(session, model, "prune", options, describe_pruning, overrides)
 
 
-def _describe(facts: Mapping[str, Any]) -> str:
+def describe_pruning(facts: Mapping[str, Any]) -> str:
+    """Return what is left of the network, and how good it is."""
     pruned = facts["pruned"]
     before, after = pruned["macs"]
     return (
         f"{after / before:.1%} of {before / 1e6:,.0f} million MACs and "
         f"{pruned['parameters'][1] / pruned['parameters'][0]:.1%} of the parameters are left; "
-        f"{describe_validation(facts)}"
+        f"{_describe_latency(facts)}{describe_validation(facts)}"
+    )
+
+
+def _describe_latency(facts: Mapping[str, Any]) -> str:
+    """Return what came of --keep-latency; nothing where another share was to be kept."""
+    if "latency" not in facts:
+        return ""
+    budget, latency = facts["pruned"]["latency"], facts["latency"]
+    before, after, wanted = latency["before_ms"], latency["after_ms"], budget["wanted"]
+    met = "at most" if after <= wanted * before else "which misses the"
+    return (
+        f"as {budget['engine']} {after:.2f} ms (before {before:.2f} ms, n = {latency['n']}), "
+        f"{after / before:.1%} of the latency, {met} {wanted:.1%} asked for; "
     )

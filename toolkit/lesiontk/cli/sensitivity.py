@@ -22,8 +22,9 @@ from lesiontk.cli.session import Session, command_options, set_option
 def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str, ...]) -> None:
     """Quantize each layer of MODEL (default: the latest) alone, and see what it changes.
 
-    Then the fewest layers are found that must stay in float32 for the recipe's gate to be met on
-    validation; `lesiontk quantize --mixed` makes that engine.
+    Then the fewest layers are found that must stay in float32 (on TensorRT in float16) for the
+    recipe's gate to be met on validation, with --set sensitivity.trials=N sets of layers tried at
+    most; `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.compress.sensitivity_stage import rank_layers
@@ -49,11 +50,9 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
             title=f"{made.name}: the most sensitive of {len(rows)} layers on {backend} "
             f"(n = {facts['images']} validation images)",
         )
-        kept = facts["kept"]
-        click.echo(
-            f"The gate is met on validation (n = {facts['validation']}) with {len(kept)} of "
-            f"{facts['layers']} layers in float32"
-            + (f": {', '.join(shorten_name(layer) for layer in kept)}" if kept else "")
-        )
+        click.echo(facts["outcome"])
+        for name, found in (("kept", facts["kept"]), ("next", facts["untried"])):
+            if found:
+                click.echo(f"{name}: {', '.join(map(shorten_name, found))}")
 
     session.emit({"sensitivity": made.name, "path": str(made.path), "rows": rows, **facts}, show)

@@ -29,7 +29,7 @@ def fold_batchnorm(model: Any) -> Any:
     that can neither be folded nor replaced, and for a layer that is not understood.
     """
     layers = read_layers(model)
-    folded = find_folds(model, layers)
+    folded = find_folds(layers)
     keras = import_keras()
     tensors: dict[str, Any] = {}
     weights: dict[str, Weights] = {}
@@ -56,7 +56,7 @@ def fold_batchnorm(model: Any) -> Any:
     return plain
 
 
-def find_folds(model: Any, layers: tuple[Layer, ...]) -> dict[str, str]:
+def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
     """Return weighted layer -> the normalisation that is folded into it.
 
     The layer must be linear and read by the normalisation alone.
@@ -66,9 +66,7 @@ def find_folds(model: Any, layers: tuple[Layer, ...]) -> dict[str, str]:
     for layer in layers:
         after = readers.get(layer.name, [])
         alone = len(after) == 1 and after[0].kind == "BatchNormalization"
-        if layer.kind not in FOLDING or not alone:
-            continue
-        if model.get_layer(layer.name).activation.__name__ == "linear":
+        if layer.kind in FOLDING and alone and layer.activation == "linear":
             folds[layer.name] = after[0].name
     return folds
 

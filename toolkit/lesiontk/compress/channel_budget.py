@@ -74,7 +74,9 @@ class _Plans:
         least_share: float,
     ) -> None:
         self._families = [
-            sorted(family, key=lambda channel: scores[channel]) for family in graph.families()
+            sorted(family, key=lambda channel: scores[channel])
+            for family in graph.families()
+            if family[0] in scores  # what is not ranked stays
         ]
         self._floors = [
             round_up(max(1, int(len(family) * least_share)), multiple, len(family))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.layers import JOINING, PASSING, PRODUCING, Layer
+from lesiontk.compress.layers import JOINING, PASSING, PRODUCING, Layer, find_readers
 from lesiontk.errors import DataError
 
 Slots = NDArray[np.int64]
@@ -57,11 +57,12 @@ class ChannelGraph:
 
     def keep_outputs(self, layer: str, removed: frozenset[int]) -> NDArray[np.int64]:
         """Return the indices of a layer's last axis that stay."""
-        return _kept(self.outputs[layer], removed)
+        return np.flatnonzero(self._stays(removed)[self.outputs[layer]])
 
     def keep_inputs(self, layer: str, removed: frozenset[int]) -> tuple[NDArray[np.int64], ...]:
         """Return the indices that stay of each tensor that a layer reads."""
-        return tuple(_kept(slots, removed) for slots in self.inputs[layer])
+        stays = self._stays(removed)
+        return tuple(np.flatnonzero(stays[slots]) for slots in self.inputs[layer])
 
     def narrow(self, removed: frozenset[int]) -> tuple[Layer, ...]:
         """Return the layers as they are once the channels are removed.
@@ -71,18 +72,20 @@ class ChannelGraph:
         wrong = removed & self.fixed
         if wrong:
             raise DataError(f"channels {sorted(wrong)[:5]} are fixed; expected others.")
-        narrowed = []
+        stays, narrowed = self._stays(removed), []
         for layer in self.layers:
-            kept = len(self.keep_outputs(layer.name, removed))
+            kept = int(stays[self.outputs[layer.name]].sum())
             if kept == 0:
                 raise DataError(f"layer {layer.name!r} would lose its last channel.")
             groups = kept // layer.multiplier if layer.kind == "DepthwiseConv2D" else layer.groups
             narrowed.append(replace(layer, shape=(*layer.shape[:-1], kept), groups=groups))
         return tuple(narrowed)
 
-
-def _kept(slots: Slots, removed: frozenset[int]) -> NDArray[np.int64]:
-    return np.flatnonzero(~np.isin(slots, list(removed)))
+    def _stays(self, removed: frozenset[int]) -> NDArray[np.bool_]:
+        """Return for each channel, by its number, whether it stays."""
+        stays = np.ones(1 + max(int(slots.max()) for slots in self.outputs.values()), np.bool_)
+        stays[list(removed)] = False
+        return stays
 
 
 def derive_channels(layers: Sequence[Layer]) -> ChannelGraph:
@@ -93,8 +96,10 @@ def derive_channels(layers: Sequence[Layer]) -> ChannelGraph:
     build = _Derivation()
     for layer in layers:
         build.add(layer)
-    last = layers[-1]
-    build.fix(build.slots[last.name])
+    readers = find_readers(layers)
+    for layer in layers:
+        if layer.name not in readers:  # an output
+            build.fix(build.slots[layer.name])
     roots = np.array([build.root(slot) for slot in range(len(build.parents))], np.int64)
     return ChannelGraph(
         tuple(layers),
@@ -122,7 +127,7 @@ class _Derivation:
                 f"layer {layer.name!r} ({layer.kind}) gives {layer.channels} channels; expected "
                 f"{len(slots)} from what it reads."
             )
-        self.slots[layer.name] = slots
+        self.slots[layer.name] = self.fix(slots) if layer.mixes_channels else slots
         self._shapes[layer.name] = layer.shape
 
     def _derive(self, layer: Layer, inputs: list[Slots]) -> Slots:
@@ -135,10 +140,8 @@ class _Derivation:
             return self._new(layer.channels)
         if layer.kind == "DepthwiseConv2D":
             return np.repeat(inputs[0], layer.multiplier)
-        if layer.kind in PASSING:
+        if layer.kind in (*PASSING, "Softmax"):
             return inputs[0]
-        if layer.kind == "Softmax":  # a channel less would change all others
-            return self.fix(inputs[0])
         if layer.kind in JOINING:
             return self._join(layer, inputs)
         if layer.kind == "Concatenate":

@@ -35,7 +35,8 @@ class Evidence:
     taylor: NDArray[np.float32] | None = None
 
 
-Criterion = Callable[[Evidence], Floats]
+Criterion = Callable[[Evidence], Floats | None]
+"""Scores [C]; None for a layer that has nothing of what the criterion looks at."""
 CRITERIA: Registry[Criterion] = Registry("pruning criterion")
 CRITERIA.register("l1", "lesiontk.compress.importance:score_l1")
 CRITERIA.register("l2", "lesiontk.compress.importance:score_l2")
@@ -65,13 +66,13 @@ def score_geometric_median(evidence: Evidence) -> Floats:
     return np.asarray(np.sqrt(np.maximum(distances, 0)).sum(axis=1))
 
 
-def score_batchnorm_scale(evidence: Evidence) -> Floats:
-    """Return the magnitude of the normalisation's factor, [C] (Liu et al., arXiv:1708.06519)."""
+def score_batchnorm_scale(evidence: Evidence) -> Floats | None:
+    """Return the magnitude of the normalisation's factor, [C] (Liu et al., arXiv:1708.06519).
+
+    None for a layer without a normalisation behind it, which keeps all its channels there.
+    """
     if evidence.scale is None:
-        raise DataError(
-            f"layer {evidence.layer!r} has no BatchNormalization behind it; expected another "
-            "criterion than batchnorm_scale."
-        )
+        return None
     return np.abs(evidence.scale).astype(np.float64)
 
 
@@ -91,16 +92,27 @@ def _filters(evidence: Evidence) -> Floats:
 def score_channels(
     graph: ChannelGraph, evidence: Mapping[str, Evidence], criterion: str
 ) -> dict[int, float]:
-    """Return removable channel -> score; the higher, the more it matters."""
-    score = CRITERIA.get(criterion)
-    scores: dict[str, Floats] = {}
+    """Return removable channel -> score; the higher, the more it matters.
+
+    A channel is left out, and so is to stay, where none of its layers has what the criterion looks
+    at. Raises `DataError` if that is so of all.
+    """
+    score, producers = CRITERIA.get(criterion), graph.producers()
+    makers = dict.fromkeys(layer for pairs in producers.values() for layer, _ in pairs)
+    raw = {layer: score(evidence[layer]) for layer in makers}
+    scores = {
+        layer: values / max(float(np.sqrt((values**2).mean())), 1e-30)
+        for layer, values in raw.items()
+        if values is not None
+    }
     totals = {}
-    for channel, pairs in graph.producers().items():
-        total = 0.0
-        for layer, index in pairs:
-            if layer not in scores:
-                raw = score(evidence[layer])
-                scores[layer] = raw / max(float(np.sqrt((raw**2).mean())), 1e-30)
-            total += float(scores[layer][index])
-        totals[channel] = total
+    for channel, pairs in producers.items():
+        parts = [float(scores[layer][index]) for layer, index in pairs if layer in scores]
+        if parts:
+            totals[channel] = sum(parts)
+    if producers and not totals:
+        raise DataError(
+            f"the criterion {criterion} ranks no channel: none of the layers {', '.join(makers)} "
+            "alone feeds a BatchNormalization with a scale; expected another criterion, taylor say."
+        )
     return totals

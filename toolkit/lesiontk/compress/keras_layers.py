@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.channel_graph import ChannelGraph
-from lesiontk.compress.layers import Layer
+from lesiontk.compress.layers import ELEMENTWISE, KNOWN, MIXING, Layer
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 
 HEAD = ("logits", "probabilities")
 """Layers that compute in float32 whatever the others do."""
+FACTORS = ("scale", "offset")
+"""What a Rescaling has, one for all channels or for each."""
 Weights = list[NDArray[np.float32]]
 Kept = NDArray[np.int64]
 
@@ -22,8 +24,10 @@ Kept = NDArray[np.int64]
 def read_layers(model: Any) -> tuple[Layer, ...]:
     """Return the layers of a ``tf_keras`` functional model in an order in which they can run.
 
-    Raises `DataError` with the layer's name for one that is not understood, or is used twice.
+    Raises `DataError` with the layer's name for one that is not understood, or is used twice, and
+    for a model of another kind or of several outputs.
     """
+    _check_model(model)
     nodes = [
         node
         for depth in sorted(model._nodes_by_depth, reverse=True)
@@ -39,17 +43,38 @@ def read_layers(model: Any) -> tuple[Layer, ...]:
     return tuple(_describe(node) for node in nodes)
 
 
+def _check_model(model: Any) -> None:
+    if not model._is_graph_network or isinstance(model, import_keras().Sequential):
+        raise DataError(
+            f"model {model.name!r} is a {type(model).__name__}; expected a functional model: "
+            "tf_keras.Model(model.inputs, model.outputs) makes one of a Sequential."
+        )
+    if len(model.outputs) != 1:
+        raise DataError(
+            f"model {model.name!r} has {len(model.outputs)} outputs, of the layers "
+            f"{', '.join(model.output_names)}; expected one: leave the others out."
+        )
+
+
 def _describe(node: Any) -> Layer:
     layer = node.layer
     parents = [tensor.node.layer.name for tensor in node.keras_inputs]
-    config = layer.get_config()
-    kind = type(layer).__name__
+    kind, activation = _name_kind(layer), _name_activation(layer)
+    if kind == "Activation" and activation in MIXING:
+        kind = "Softmax"
+    config = layer.get_config() if kind in KNOWN else {}  # another's class need not have one
     layout = config.get("data_format", "channels_last")
     axes = np.ravel(config.get("axis", -1)).tolist() if kind != "Softmax" else [-1]
     rank = len(layer.output_shape if isinstance(layer.output_shape, tuple) else ())
     if layout not in ("channels_last", None) or any(axis not in (-1, rank - 1) for axis in axes):
         raise DataError(f"layer {layer.name!r} ({kind}) has its channels elsewhere than last.")
     shape = node.output_shapes[0] if isinstance(node.output_shapes, list) else node.output_shapes
+    for key in FACTORS:
+        if np.shape(config.get(key, 0)) not in ((), (shape[-1],)):
+            raise DataError(
+                f"layer {layer.name!r} ({kind}) has the {key} {np.shape(config[key])}; expected a "
+                f"number, or one for each of its {shape[-1]} channels."
+            )
     return Layer(
         name=layer.name,
         kind=kind,
@@ -59,7 +84,26 @@ def _describe(node: Any) -> Layer:
         groups=layer.input_shape[-1] if kind == "DepthwiseConv2D" else config.get("groups", 1),
         multiplier=config.get("depth_multiplier", 1),
         has_bias=bool(config.get("use_bias", False)),
+        activation=activation,
     )
+
+
+def _name_kind(layer: Any) -> str:
+    """Return the class of a layer of Keras; another's of the same name is told with its module."""
+    kind = type(layer)
+    ours = getattr(import_keras().layers, kind.__name__, None) is kind
+    return kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _name_activation(layer: Any) -> str:
+    """Return the name of the function within a layer; one that Keras does not know says so."""
+    function = getattr(layer, "activation", None)
+    if function is None:
+        return "linear"
+    name = getattr(function, "__name__", type(function).__name__)
+    if name in (*ELEMENTWISE, *MIXING) and import_keras().activations.get(name) is not function:
+        return f"{function.__module__}.{name}"
+    return str(name)
 
 
 def config_today(layer: Any) -> dict[str, Any]:
@@ -86,6 +130,10 @@ def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) ->
         for key in ("filters", "units"):
             if key in config:
                 config[key] = channels
+        for key in FACTORS:
+            if np.shape(config.get(key, 0)):
+                kept = graph.keep_outputs(layer.name, removed)
+                config[key] = np.asarray(config[key])[kept].tolist()
         if "target_shape" in config:
             config["target_shape"] = narrowed[layer.name].shape
         return type(layer).from_config(config)

@@ -19,6 +19,13 @@ PASSING = (
 """Layers that treat each channel by itself and keep their number."""
 JOINING = ("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply")
 """Layers that join the channels of the same number."""
+ELEMENTWISE = (
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "mish", "softplus", "softsign",
+    "exponential", "tanh", "sigmoid", "hard_sigmoid",
+)  # fmt: skip
+"""Activation functions of a value by itself."""
+MIXING = ("softmax",)
+"""Activation functions of all channels of a place."""
 KNOWN = (
     "InputLayer", *PRODUCING, "DepthwiseConv2D", *PASSING, *JOINING, "Concatenate", "Flatten",
     "Reshape", "Softmax",
@@ -30,7 +37,8 @@ class Layer:
     """One layer: its class, the layers it reads, the shape it gives (without the batch).
 
     `kernel` is (height, width), `groups` those of a convolution, `multiplier` the outputs of each
-    input channel of a depthwise or separable one. `has_bias` says whether it adds one.
+    input channel of a depthwise or separable one. `has_bias` says whether it adds one, `activation`
+    is the function within the layer.
     """
 
     name: str
@@ -41,6 +49,7 @@ class Layer:
     groups: int = 1
     multiplier: int = 1
     has_bias: bool = False
+    activation: str = "linear"
 
     def __post_init__(self) -> None:
         if self.kind not in KNOWN:
@@ -48,11 +57,22 @@ class Layer:
                 f"layer {self.name!r} ({self.kind}) is not understood, so that its channels cannot "
                 f"be told; known are {', '.join(KNOWN)}."
             )
+        known = (*ELEMENTWISE, *MIXING)
+        if self.activation not in known:
+            raise DataError(
+                f"layer {self.name!r} ({self.kind}) has the activation {self.activation}, which "
+                f"may mix channels; expected by its name one of {', '.join(known)}."
+            )
 
     @property
     def channels(self) -> int:
         """The length of the last axis."""
         return self.shape[-1]
+
+    @property
+    def mixes_channels(self) -> bool:
+        """Whether each value depends on all channels, so that none can go."""
+        return self.kind == "Softmax" or self.activation in MIXING
 
 
 def find_readers(layers: Sequence[Layer]) -> dict[str, list[Layer]]:

@@ -1,8 +1,9 @@
 """Which weights of a kernel are zeroed, by magnitude, through tensorflow-model-optimization.
 
-Patterns: ``unstructured`` (any weight), ``2:4`` (two of four neighbouring input channels, as
-NVIDIA's sparse tensor cores read them), ``block`` (neighbours are kept or zeroed together). No
-dense kernel becomes faster by any of them: what changes is the size that compresses away.
+Patterns: ``unstructured`` (any weight), ``2:4`` (two of four neighbouring input channels of one
+place, as NVIDIA's sparse tensor cores read them, arXiv:2104.08378), ``block`` (neighbours are kept
+or zeroed together). No dense kernel becomes faster by any of them: what changes is the size that
+compresses away.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_sparsity
 
 Pattern = Literal["unstructured", "2:4", "block"]
@@ -23,8 +25,14 @@ def choose_kept(
     """Return where a kernel [..., in, out] keeps its weight, of its shape.
 
     The largest magnitudes stay, as many as `sparsity` leaves; with ``2:4`` the two largest of each
-    four inputs. `block` is (inputs, outputs), of which the mean magnitude counts.
+    four inputs. `block` is (inputs, outputs), of which the mean magnitude counts. Raises
+    `DataError` for ``2:4`` if `fits_pattern` is False.
     """
+    if not fits_pattern(kernel, pattern):
+        raise DataError(
+            f"a kernel of shape {list(kernel.shape)} has {kernel.shape[-2]} inputs; expected a "
+            "multiple of 4 for the pattern 2:4."
+        )
     sparsity_tools, keras = import_sparsity(), import_keras()
     flat = kernel.reshape(-1, kernel.shape[-1])
     options: dict[str, Any] = {}
@@ -41,6 +49,11 @@ def choose_kept(
     wrapper.pruning_obj.conditional_mask_update()
     ((_, mask, _),) = wrapper.pruning_vars
     return np.asarray(mask.numpy() != 0).reshape(kernel.shape)
+
+
+def fits_pattern(kernel: NDArray[np.float32], pattern: Pattern) -> bool:
+    """Whether a kernel [..., in, out] can have a pattern: the fours of ``2:4`` span no places."""
+    return pattern != "2:4" or kernel.shape[-2] % 4 == 0
 
 
 def plan_sparsity(final: float, rounds: int) -> tuple[float, ...]:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lesiontk.backends.backend import Backend
 from lesiontk.backends.keras_backend import read_spec
 from lesiontk.compress.channel_budget import COSTS
 from lesiontk.compress.effect import make_engine, time_files
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.recipe import BenchRule
 from lesiontk.stage import Context
 
 Removed = frozenset[int]
@@ -29,9 +31,17 @@ class PruneBudget(ABC):
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         """Return the channels to remove so that at most `share` stays."""
 
-    @abstractmethod
-    def measure(self, model: Any) -> float:
-        """Return the share that a model has."""
+    def describe(self) -> dict[str, Any]:
+        """Return what the facts say of a budget that other figures do not tell."""
+        return {}
+
+    def count(self, model: Any) -> dict[str, float]:
+        """Return ``kept``, the share that a model has, where that is counted."""
+        return {}
+
+    def measure(self, model: Any) -> dict[str, Any]:
+        """Return ``latency`` of the original and of a model, where that is the budget."""
+        return {}
 
 
 class CountBudget(PruneBudget):
@@ -44,17 +54,40 @@ class CountBudget(PruneBudget):
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         return choose(self.name, share * self.whole)
 
-    def measure(self, model: Any) -> float:
-        return COSTS[self.name](read_layers(model)) / self.whole
+    def count(self, model: Any) -> dict[str, float]:
+        return {"kept": COSTS[self.name](read_layers(model)) / self.whole}
+
+
+def check_latency(target: str, backend: Backend) -> None:
+    """Raise `EnvironmentLacksError` if engines of a back end do not run here, or are emulated."""
+    availability = backend.available()
+    lacking = [] if availability.available else [availability.reason]
+    if availability.available:
+        lacking = [
+            f"{part.detail} ({part.used} would answer)"
+            for part in backend.examine_runtime()
+            if part.kind == "runtime" and part.fell_back
+        ]
+    if lacking:
+        raise EnvironmentLacksError(
+            f"the latency of {target} cannot be measured on this machine: {lacking[0]}; expected "
+            "an engine that runs here as latency_on, or keep_macs."
+        )
 
 
 class LatencyBudget(PruneBudget):
     """The median latency as an engine, beside the original in the same run of turns."""
 
     def __init__(
-        self, target: str, original: Path, model: Any, images: ImageSet, context: Context
+        self,
+        target: str,
+        wanted: float,
+        original: Path,
+        model: Any,
+        images: ImageSet,
+        context: Context,
     ) -> None:
-        self.target, self.images, self.context = target, images, context
+        self.target, self.wanted, self.images, self.context = target, wanted, images, context
         self.spec = read_spec(original)
         self.macs = COSTS["macs"](read_layers(model))
         self.original = self._convert(original, "engine-original")
@@ -64,11 +97,26 @@ class LatencyBudget(PruneBudget):
 
         def measure(macs: float) -> float:
             found[macs] = choose("macs", macs * self.macs)
-            return self.measure(build(found[macs]))
+            before, after = self._time(build(found[macs]))
+            return after / before
 
         return found[find_share(measure, share)]
 
-    def measure(self, model: Any) -> float:
+    def describe(self) -> dict[str, Any]:
+        return {"latency": {"engine": self.target, "wanted": self.wanted}}
+
+    def measure(self, model: Any) -> dict[str, Any]:
+        before, after = self._time(model)
+        return {
+            "latency": {
+                "before_ms": round(before, 4),
+                "after_ms": round(after, 4),
+                "n": BenchRule().rounds,
+            }
+        }
+
+    def _time(self, model: Any) -> tuple[float, float]:
+        """Return the median latency in ms of the original and of a model, timed in turns."""
         candidate = self.context.scratch / "candidate.keras"
         model.save(str(candidate))
         engines = {
@@ -76,7 +124,7 @@ class LatencyBudget(PruneBudget):
             "candidate": self._convert(candidate, "engine-candidate"),
         }
         medians = time_files(engines, self.images, self.context)
-        return medians["candidate"] / medians["original"]
+        return medians["original"], medians["candidate"]
 
     def _convert(self, source: Path, folder: str) -> Path:
         out = self.context.scratch / folder

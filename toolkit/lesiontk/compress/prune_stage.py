@@ -28,7 +28,12 @@ from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
 from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
-from lesiontk.compress.prune_budget import CountBudget, LatencyBudget, PruneBudget
+from lesiontk.compress.prune_budget import (
+    CountBudget,
+    LatencyBudget,
+    PruneBudget,
+    check_latency,
+)
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
@@ -63,6 +68,10 @@ class PruneConfig(StageConfig):
     def _check_target(self) -> PruneConfig:
         if sum(getattr(self, name) is not None for name in SHARES) != 1:
             raise ValueError(f"expected one of {', '.join(SHARES)}")
+        if self.criterion != "taylor":
+            self.refuse_idle("images", belongs_to="the criterion taylor")
+        if self.keep_latency is None:
+            self.refuse_idle("latency_on", belongs_to="keep_latency")
         check_recovery(self.recover)
         return self
 
@@ -86,9 +95,14 @@ class PruneStage(Stage):
     )
 
     def check(self, config: PruneConfig) -> None:
-        """Raise `UsageError` for an unknown criterion or engine."""
+        """Raise `UsageError` for an unknown criterion or engine.
+
+        Raises `EnvironmentLacksError` for an engine whose latency cannot be measured here.
+        """
         CRITERIA.get(config.criterion)
         name, precision = parse_target(config.latency_on)
+        if config.keep_latency is not None:
+            check_latency(config.latency_on, BACKENDS.get(name)())
         if BACKENDS.get(name).info.precisions[precision].mixed:
             raise UsageError(
                 f"latency_on is {config.latency_on}, whose layers in float are not known before it "
@@ -106,7 +120,9 @@ class PruneStage(Stage):
         lessons = take_lessons(model, images, config.distil, context)
         budget: PruneBudget
         if config.keep_latency is not None:
-            budget = LatencyBudget(config.latency_on, path, model, images, context)
+            budget = LatencyBudget(
+                config.latency_on, config.keep_latency, path, model, images, context
+            )
         else:
             budget = CountBudget("macs" if config.keep_macs else "parameters", model)
         rounds: list[dict[str, Any]] = []
@@ -122,7 +138,7 @@ class PruneStage(Stage):
             rounds.append(
                 {
                     "removed": len(cut.removed),
-                    "kept": budget.measure(model),
+                    **budget.count(model),
                     "validation_before": before,
                     "validation_after": dict(state.curves[state.best_epoch - 1]),
                 }
@@ -132,7 +148,7 @@ class PruneStage(Stage):
         pruned = read_layers(model)
         widths = list_widths(original, pruned)
         write_rows(context.directory / WIDTHS, widths, tuple(widths[0]))
-        return write_outcome(
+        outcome = write_outcome(
             model,
             state,
             images,
@@ -146,9 +162,11 @@ class PruneStage(Stage):
                     "macs": [macs_of(layers) for layers in (original, pruned)],
                     "parameters": [parameters_of(layers) for layers in (original, pruned)],
                     "rounds": rounds,
+                    **budget.describe(),
                 },
             },
         )
+        return replace(outcome, measured=budget.measure(model))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.backends.learned_ranges import LEARNED, write_learned
+from lesiontk.backends.rounded_answers import write_rounded
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
 from lesiontk.compress.history import inherit_facts
@@ -29,11 +31,12 @@ from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
 from lesiontk.compress.quantization_aware import (
     Ranges,
     Scheme,
+    find_moves,
     plan_rounding,
     quantize_aware,
     strip_quantization,
 )
-from lesiontk.data.images import ImageSet, open_images
+from lesiontk.data.images import open_images
 from lesiontk.frameworks import import_keras
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
@@ -41,15 +44,17 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 from lesiontk.train.outcome import write_outcome
 
-AWARE = "aware_validation.npy"
-"""What the model with its rounding says of the validation images, float32 [n, C]."""
-
 
 class QatConfig(StageConfig):
     """Which back end's rounding is learned, and how it is trained meanwhile."""
 
     scheme: Scheme = Field("tflite", description="tflite (also ONNX), or tensorrt")
-    images: int = Field(128, ge=8, description="training images on which ranges begin")
+    images: int = Field(
+        210,
+        ge=8,
+        description="training images on which ranges begin, and engines must say what the model "
+        "with its rounding says",
+    )
     distil: DistilRule | None = DistilRule()
     train: TrainSection = TrainSection(
         epochs=2, learning_rate=5e-5, warmup_epochs=0.1, weight_decay=0.0
@@ -74,7 +79,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=3,
+        version=4,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=QatConfig,
@@ -95,7 +100,8 @@ class QatStage(Stage):
         folded.save(str(path))
         kept = structure_facts(parents["model"].facts)
         structures = find_structures(folded, layers, kept)
-        ranges = begin_ranges(folded, layers, images, config, context.scratch)
+        rows = images.draw_stratified("train", config.images, seed=config.train.seed)
+        ranges = begin_ranges(folded, layers, images.pixels[rows], config.scheme, context.scratch)
 
         def build(size: int | None) -> Any:
             return quantize_aware(load_model(path), layers, ranges, config.scheme, structures)
@@ -104,11 +110,11 @@ class QatStage(Stage):
         aware, state = train_model(
             build, images, config.train, context.scratch, context.progress, lessons=lessons
         )
-        rows = images.indices("validation")
-        np.save(context.directory / AWARE, predict_probabilities(aware, images.pixels, rows, 32))
+        said = predict_probabilities(aware, images.pixels, rows, 32)
+        write_rounded(rows, said, context.directory)
         model = load_model(path)
         learned = strip_quantization(aware, model, layers, structures)
-        write_learned(context.directory / LEARNED, learned)
+        write_learned(context.directory / LEARNED, learned, find_moves(layers, learned))
         return write_outcome(
             model,
             state,
@@ -139,19 +145,18 @@ def find_structures(
 
 
 def begin_ranges(
-    model: Any, layers: tuple[Layer, ...], images: ImageSet, config: QatConfig, scratch: Path
+    model: Any, layers: tuple[Layer, ...], pixels: NDArray[np.uint8], scheme: Scheme, scratch: Path
 ) -> Ranges:
-    """Return the extremes of each rounded output on training images; kept for a resumed run."""
+    """Return the extremes of each rounded output on these images; kept for a resumed run."""
     kept = scratch / "ranges.json"
     if kept.is_file():
         return {name: (low, high) for name, (low, high) in json.loads(kept.read_text()).items()}
-    names = [n for n, rounding in plan_rounding(layers, config.scheme).items() if rounding.output]
+    names = [n for n, rounding in plan_rounding(layers, scheme).items() if rounding.output]
     parts = import_keras().Model(model.input, [model.get_layer(name).output for name in names])
-    rows = images.draw_stratified("train", config.images, seed=config.train.seed)
     ranges = dict.fromkeys(names, (0.0, 0.0))
-    for start in range(0, len(rows), 16):
-        pixels = images.pixels[rows[start : start + 16]].astype(np.float32)
-        for name, values in zip(names, parts.predict_on_batch(pixels), strict=True):
+    for start in range(0, len(pixels), 16):
+        few = pixels[start : start + 16].astype(np.float32)
+        for name, values in zip(names, parts.predict_on_batch(few), strict=True):
             low, high = ranges[name]
             ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
     kept.write_text(json.dumps(ranges))

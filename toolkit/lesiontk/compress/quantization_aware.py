@@ -3,15 +3,15 @@
 Weights are rounded per channel, symmetrically, to the whole numbers -127 to 127; activations per
 tensor to 256 steps between ends that follow the values, where the engine rounds them and nowhere
 else. Two schemes: ``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0, the
-inputs of weighted layers, and of an addition the skip alone, as NVIDIA advises). After training the
-fake quantization is taken off again: what is left is a float model whose weights and ranges any
-back end quantizes as it does others.
+inputs of weighted layers, normalised pixels among them, and of an addition the skip alone, as
+NVIDIA advises). After training the fake quantization is taken off again: what is left is a float
+model whose weights and ranges any back end quantizes as it does others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -35,15 +35,22 @@ COMPUTING = (
     *WEIGHTS, *JOINING, *ACTIVATIONS, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
 )  # fmt: skip
 """Layers that give new values; the others move or select, and keep the scale of what they read."""
-BORDER = ("image", "normalisation", "probabilities")
+BORDER = ("image", "probabilities")
+BORDER_KINDS = ("InputLayer", "Rescaling", "Softmax")
+NORMALISATION = "normalisation"
+"""The layer that bytes go through first; TFLite folds it into the scale of its input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """What is rounded of one layer: the named weight, its output."""
+    """What is rounded of one layer: the named weight, its output.
+
+    `pixels` says that its output is rounded, too, between ends that are known: those of all bytes.
+    """
 
     weight: str | None
     output: bool
+    pixels: bool = False
 
 
 def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding]:
@@ -64,8 +71,9 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
             continue
         weight = WEIGHTS.get(layer.kind)
         output = layer.kind in COMPUTING and _is_rounded(layer, readers, kinds, scheme)
-        if weight or output:
-            plan[layer.name] = Rounding(weight, output)
+        pixels = scheme == "tensorrt" and layer.name == NORMALISATION
+        if weight or output or pixels:
+            plan[layer.name] = Rounding(weight, output, pixels)
     return plan
 
 
@@ -117,12 +125,31 @@ def quantize_aware(
     for layer in layers:
         wrapper = aware.get_layer(layer.name)
         set_inner_weights(wrapper, model.get_layer(layer.name).get_weights())
-        if layer.name in plan and plan[layer.name].output:
-            low, high = ranges[layer.name]
+        rounding = plan.get(layer.name, Rounding(None, output=False))
+        if rounding.output or rounding.pixels:
+            ends = find_pixel_ends(model) if rounding.pixels else ranges[layer.name]
+            low, high = mirror_ends(*ends) if scheme == "tensorrt" else ends
             variables = wrapper._output_quantizer_vars
             variables["min_var"].assign(low)
             variables["max_var"].assign(high)
     return aware
+
+
+def find_pixel_ends(model: Any) -> tuple[float, float]:
+    """Return the least and the greatest that a byte becomes; normalisation is monotone."""
+    values = model.get_layer(NORMALISATION)(np.array([0, 255], np.float32).reshape(2, 1, 1, 1))
+    return min(0.0, float(np.min(values))), max(0.0, float(np.max(values)))
+
+
+def mirror_ends(low: float, high: float) -> tuple[float, float]:
+    """Return the ends -128 s and 127 s of a range that TensorRT stores with the scale s.
+
+    The zero point is 0 then, and stays so: averages of such ends are such ends.
+    """
+    from lesiontk.backends.tensorrt.quantize import symmetric_scale
+
+    scale = symmetric_scale(low, high)
+    return -128 * scale, 127 * scale
 
 
 def strip_quantization(
@@ -141,10 +168,19 @@ def strip_quantization(
         if weights:
             model.get_layer(layer.name).set_weights(weights)
         variables = getattr(wrapper, "_output_quantizer_vars", None)
-        if variables:
+        if variables and wrapper.quantize_config.output:
             ends = float(variables["min_var"].numpy()), float(variables["max_var"].numpy())
             ranges[layer.name] = ends
     return ranges
+
+
+def find_moves(layers: Sequence[Layer], rounded: Collection[str]) -> dict[str, str]:
+    """Return layer -> the rounded layer whose values it only moves or selects, at their scale."""
+    origins = {name: name for name in rounded}
+    for layer in layers:
+        if layer.kind not in (*COMPUTING, *BORDER_KINDS) and layer.inputs[0] in origins:
+            origins[layer.name] = origins[layer.inputs[0]]
+    return {name: origin for name, origin in origins.items() if name != origin}
 
 
 def _inner_variables(wrapper: Any) -> list[Any]:
@@ -181,6 +217,7 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
     tf, tools = import_tensorflow(), import_model_optimization()
     holders = {name: make_holder(tf, structure) for name, structure in structures.items()}
     base_quantizer: Any = tools.quantizers.Quantizer
+    base_follower: Any = tools.quantizers.MovingAverageQuantizer
     base_config: Any = tools.quantize_config.QuantizeConfig
 
     class ChannelQuantizer(base_quantizer):  # type: ignore[misc]
@@ -210,15 +247,20 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
         def get_config(self) -> dict[str, Any]:
             return {"depthwise": self.depthwise, "hold": None}
 
-    follow = tools.quantizers.MovingAverageQuantizer(
-        num_bits=8, per_axis=False, symmetric=symmetric, narrow_range=symmetric
-    )
+    class FixedQuantizer(base_follower):  # type: ignore[misc]
+        """Between ends that stay where they begin."""
+
+        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            return super().__call__(inputs, False, weights, **kwargs)
+
+    steps = {"num_bits": 8, "per_axis": False, "symmetric": symmetric, "narrow_range": False}
+    follow, stay = base_follower(**steps), FixedQuantizer(**steps)
 
     class RoundingConfig(base_config):  # type: ignore[misc]
         """One layer's `Rounding`."""
 
-        def __init__(self, weight: str | None, output: bool) -> None:
-            self.weight, self.output = weight, output
+        def __init__(self, weight: str | None, output: bool, pixels: bool) -> None:
+            self.weight, self.output, self.pixels = weight, output, pixels
 
         def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
             if self.weight is None:
@@ -237,10 +279,10 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
             """Outputs alone are rounded."""
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:
-            return [follow] if self.output else []
+            return [stay] if self.pixels else [follow] if self.output else []
 
         def get_config(self) -> dict[str, Any]:
-            return {"weight": self.weight, "output": self.output}
+            return {"weight": self.weight, "output": self.output, "pixels": self.pixels}
 
     class Untouched:
         """The layout and the registry of layers: the plan says all, so both do nothing."""
@@ -258,7 +300,7 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
             return False
 
     return _Kit(
-        config=lambda rounding: RoundingConfig(rounding.weight, rounding.output),
+        config=lambda rounding: RoundingConfig(**asdict(rounding)),
         scheme=Untouched(),
         objects={
             "RoundingConfig": RoundingConfig,

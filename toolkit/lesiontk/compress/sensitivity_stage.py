@@ -1,4 +1,7 @@
-"""Stage: how much int8 harms each layer, and which layers therefore stay in float."""
+"""Stage: how much int8 harms each layer, and which layers therefore stay in float.
+
+In which precision they stay is the back end's, `PrecisionInfo.mixed`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from lesiontk.backends.answers import ask_engine, engine_file
 from lesiontk.backends.backend import Backend, QuantizationPlan
 from lesiontk.backends.convert_stage import plan_quantization
 from lesiontk.backends.ranges_stage import read_measured
-from lesiontk.compress.mixed_precision import find_fewest
+from lesiontk.compress.mixed_precision import Found, find_fewest
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import compared_metrics, measure_agreement
@@ -49,12 +52,13 @@ class SensitivityStage(Stage):
     """Produces a row for each layer, quantized alone, and the layers that stay in float.
 
     These are the fewest, the most sensitive first, with which the engine meets the gate on
-    validation. Every trial is kept: a killed search goes on where it was.
+    validation; none if no set does that is tried within the budget. Every trial is kept: a killed
+    search goes on where it was, and so does one with a larger budget.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sensitivity",
-        version=1,
+        version=2,
         accepts={
             "source": "engine",
             "images": "images",
@@ -73,6 +77,10 @@ class SensitivityStage(Stage):
                 f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
                 "as balanced_accuracy: {max_drop: 0.01} in the recipe."
             )
+
+    def without_budget(self, config: SensitivityConfig) -> SensitivityConfig:
+        rule = config.rule.model_copy(update={"trials": 1})
+        return config.model_copy(update={"rule": rule})
 
     def run(
         self, parents: Mapping[str, Artefact], config: SensitivityConfig, context: Context
@@ -122,26 +130,47 @@ class SensitivityStage(Stage):
                 "passed": all(result.passed for result in results),
             }
 
+        searched: list[dict[str, Any]] = []
+
         def meets(kept: frozenset[str]) -> bool:
             name = "keep " + " ".join(sorted(kept))
-            return bool(trials.recall(name, lambda: judge(kept))["passed"])
+            searched.append(trials.recall(name, lambda: judge(kept)))
+            return bool(searched[-1]["passed"])
+
+        def order(kept: frozenset[str] | None) -> list[str] | None:
+            return None if kept is None else sorted(kept, key=ranked.index)
 
         with context.progress.task("searching the layers that stay in float", None):
-            try:
-                kept = find_fewest(ranked, meets)
-            except ValueError as error:
-                raise DataError(f"{config.backend}:{PRECISION}: {error} for the gate.") from error
-        searched = [trial for name, trial in trials.found.items() if name.startswith("keep ")]
+            found = find_fewest(ranked, meets, config.rule.trials)
         return StageOutput(
             {
                 "backend": config.backend,
                 "layers": len(layers),
                 "images": len(few),
                 "validation": len(asked),
-                "kept": sorted(kept, key=ranked.index),
+                "kept": order(found.kept),
+                "kept_in": info.mixed,
                 "trials": searched,
-            }
+                "untried": order(found.untried),
+                "outcome": describe_search(
+                    found, len(searched), len(asked), len(layers), info.mixed
+                ),
+            },
+            unfinished=found.untried is not None,
         )
+
+
+def describe_search(found: Found, tried: int, validation: int, layers: int, precision: str) -> str:
+    """Return what came of a search, of `tried` sets of layers on so many validation images."""
+    where = f"on validation (n = {validation})"
+    if found.kept is None and found.untried is None:
+        return f"the gate is not met {where}, not even with all {layers} layers in {precision}"
+    budget = f"sensitivity.trials, {tried}, is used up"
+    then = f"next would be {len(found.untried or ())} of {layers} layers in {precision}"
+    if found.kept is None:
+        return f"the gate is not met {where} with what was tried: {budget}; {then}"
+    told = f"the gate is met {where} with {len(found.kept)} of {layers} layers in {precision}"
+    return told if found.untried is None else f"{told}; fewer may do: {budget}; {then}"
 
 
 def rank_layers(artefact: Artefact) -> list[dict[str, Any]]:
@@ -178,8 +207,13 @@ class Workbench:
             correct_bias=self.plan.correct_bias and correct_bias,
         )
         spec = replace(self.spec, backend=self.backend.info.name, precision=PRECISION)
-        record = self.backend.convert(self.source, PRECISION, spec, plan, self.context.scratch)
-        return ask_engine(self.context.scratch / record.file, pixels, self.context.threads).outputs
+        record = self.backend.convert(
+            self.source, PRECISION, spec, plan, self.context.scratch, examine=False
+        )
+        path = self.context.scratch / record.file
+        answers = ask_engine(path, pixels, self.context.threads).outputs
+        path.unlink()
+        return answers
 
 
 class TrialLog:

@@ -11,7 +11,13 @@ from pydantic import Field, model_validator
 from lesiontk.compress.held_training import Arrays, HeldTraining, check_recovery, keep_arrays
 from lesiontk.compress.kernel_structure import KernelStructure
 from lesiontk.compress.lessons_of_parent import DistilRule
-from lesiontk.compress.magnitude import Pattern, choose_kept, plan_sparsity
+from lesiontk.compress.magnitude import (
+    Pattern,
+    choose_kept,
+    fits_pattern,
+    plan_sparsity,
+)
+from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -35,6 +41,10 @@ class SparsifyConfig(StageConfig):
             if "sparsity" in self.model_fields_set:
                 raise ValueError("with the pattern 2:4 sparsity is 0.5: two of four")
             object.__setattr__(self, "sparsity", 0.5)
+        if self.pattern == "2:4":
+            self.refuse_idle("rounds", "ramp_epochs", belongs_to="the other patterns")
+        if self.pattern != "block":
+            self.refuse_idle("block", belongs_to="the pattern block")
         if min(self.block) < 1:
             raise ValueError("block is two whole numbers from 1 on")
         return self
@@ -45,7 +55,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=4,
+        version=5,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=SparsifyConfig,
@@ -57,6 +67,7 @@ class SparsifyStage(Stage):
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
         held = HeldTraining(parents, config.distil, context)
+        dense = list_dense(held.kernels, config.pattern)
         # The pattern 2:4 has no less of itself: it comes in one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds
         for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
@@ -72,12 +83,25 @@ class SparsifyStage(Stage):
         kernels = held.kernels.values()
         zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
         sparsity = zeros / sum(kernel.size for kernel in kernels)
-        return held.write({"sparsified": {"pattern": config.pattern, "sparsity": sparsity}})
+        told = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
+        return held.write({"sparsified": told})
+
+
+def list_dense(kernels: Arrays, pattern: Pattern) -> list[str]:
+    """Return the layers that cannot have the pattern; raises `DataError` if none can."""
+    dense = [name for name, kernel in kernels.items() if not fits_pattern(kernel, pattern)]
+    if dense and len(dense) == len(kernels):
+        raise DataError(
+            f"no layer can have the pattern {pattern}: the inputs of {', '.join(dense)} are no "
+            "multiple of 4; expected another pattern."
+        )
+    return dense
 
 
 def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Arrays:
-    """Return layer -> where its kernel keeps its weights, of the kernel's shape."""
+    """Return layer -> where its kernel keeps its weights, for those that can have the pattern."""
     return {
         name: choose_kept(kernel, sparsity, config.pattern, config.block)
         for name, kernel in kernels.items()
+        if fits_pattern(kernel, config.pattern)
     }

@@ -14,7 +14,12 @@ from lesiontk.records import EngineSpec
 class Jetson(BundleTarget):
     """TensorRT on the device; ONNX Runtime, on request, to try the folder elsewhere."""
 
-    engines: ClassVar[tuple[str, ...]] = ("tensorrt:int8", "tensorrt:float16", "tensorrt:float32")
+    engines: ClassVar[tuple[str, ...]] = (
+        "tensorrt:int8",
+        "tensorrt:mixed",
+        "tensorrt:float16",
+        "tensorrt:float32",
+    )
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -42,9 +47,11 @@ class Jetson(BundleTarget):
             "    sudo apt install python3-libnvinfer   # part of JetPack\n"
             "    pip3 install -r requirements.txt      # cuda-python does in pycuda's place\n\n"
             "The first call builds `engine.plan`, which takes minutes; `timing.cache` makes the "
-            "next build faster. Remove both to build anew. Latency is timed with CUDA events; fix "
-            "the clocks before: `sudo nvpmodel -m 0 && sudo jetson_clocks`. On a machine without "
-            "TensorRT, `--runtime onnx` answers with ONNX Runtime (`pip install onnxruntime`).\n\n"
+            "next build faster. Remove both to build anew. Build and self-test need NumPy, "
+            "TensorRT and pycuda or cuda-python; only what reads pictures needs Pillow. Latency is "
+            "timed with CUDA events; fix the clocks before: `sudo nvpmodel -m 0 && sudo "
+            "jetson_clocks`. On a machine without TensorRT, `--runtime onnx` answers with ONNX "
+            "Runtime (`pip install onnxruntime`).\n\n"
             "NVIDIA's own tool builds and times the same graph (input `image`, output "
             f"`probabilities`):\n\n```\n{lines}\n```",
             bundle={

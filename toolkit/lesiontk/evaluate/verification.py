@@ -67,13 +67,15 @@ class Check:
 class Verification:
     """Every check of one engine against its parent on n images.
 
-    `golden_agreement` is that on pictures which need no data, empty where none were shown.
+    `golden_agreement` is that on pictures which need no data, `rounded_agreement` that with the
+    model that was trained with int8's rounding, each empty where there is none.
     """
 
     n: int
     checks: tuple[Check, ...]
     agreement: Mapping[str, Any]
     golden_agreement: Mapping[str, Any] = field(default_factory=dict)
+    rounded_agreement: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -93,6 +95,7 @@ class Verification:
             "checks": checks,
             "agreement": dict(self.agreement),
             "golden_agreement": dict(self.golden_agreement),
+            "rounded_agreement": dict(self.rounded_agreement),
         }
 
 
@@ -105,15 +108,17 @@ def verify_outputs(
     rule: VerifyRule,
     same_description: bool = True,
     golden: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    rounded: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Verification:
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
     An engine of reduced precision must in truth hold such weights, and a static int8 one compute in
     integers; none may give numbers that are not finite or no probabilities, or one answer for all
     images where its parent gives several. `same_description` says whether labels and preprocessing
-    are its parent's; `golden` are parent's and child's answers to pictures that need no data.
+    are its parent's; `golden` are parent's and child's answers to pictures that need no data,
+    `rounded` those of the model trained with the child's rounding, and the child's to the same.
     """
-    outputs = child if golden is None else np.concatenate([child, golden[1]])
+    outputs = np.concatenate([child, *(pair[1] for pair in (golden, rounded) if pair is not None)])
     finite = np.isfinite(outputs).all(axis=1)
     checks = [Check("share of finite outputs", float(finite.mean()), 1.0, at_least=True)]
     if finite.all():
@@ -141,6 +146,13 @@ def verify_outputs(
         checks.append(
             Check("golden mean drift", shown["mean_absolute_drift"], drift, at_least=False)
         )
+    trained: dict[str, Any] = {}
+    if rounded is not None:
+        trained = measure_agreement(*rounded).to_json()
+        least = rule.min_agreement_qat
+        checks.append(
+            Check("top-1 agreement with rounding", trained["top1_agreement"], least, at_least=True)
+        )
     narrow = {"half": structure.float16_weight_share, "int8": structure.int8_weight_share}
     kind = classify_precision(precision)
     if kind != "float" and precision != "mixed":  # a search has found how much stays wide
@@ -151,7 +163,7 @@ def verify_outputs(
         checks.append(
             Check("share of integer operators", share, MIN_INTEGER_OPERATORS, at_least=True)
         )
-    return Verification(len(parent), tuple(checks), agreement, shown)
+    return Verification(len(parent), tuple(checks), agreement, shown, trained)
 
 
 def classify_precision(precision: str) -> Literal["float", "half", "int8"]:

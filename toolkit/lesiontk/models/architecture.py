@@ -27,7 +27,8 @@ class Architecture:
 
     `body` maps a normalised image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
     [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
-    no published weights. `start` changes random weights before training begins with them.
+    no published weights. `wanted_file` says what file to give where ``imagenet`` cannot be
+    downloaded; it is empty where it can. `start` changes random weights before training begins with them.
     """
 
     name: str
@@ -35,16 +36,23 @@ class Architecture:
     normalisation: Normalisation
     body: Callable[[Any], Any]
     load: Callable[[Any, str], None] | None = None
+    wanted_file: str = ""
     start: Callable[[Any], None] | None = None
 
     def check_weights(self, weights: str) -> None:
-        """Raise `UsageError` or `DataError` if the network cannot start from `weights`."""
+        """Raise `UsageError`, `DataError` or `EnvironmentLacksError` if the network cannot start
+        from `weights`."""
         if weights == "none":
             return
         if self.load is None:
             raise UsageError(
                 f"model.weights is {weights!r}, but {self.name} is trained from random weights; "
                 "use 'none'."
+            )
+        if weights == "imagenet" and self.wanted_file:
+            raise EnvironmentLacksError(
+                f"model.weights is 'imagenet', and there is no download of {self.name} for Keras; "
+                f"expected {self.wanted_file} (--weights FILE), or 'none'."
             )
         if weights != "imagenet" and not Path(weights).is_file():
             raise DataError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
 
@@ -64,12 +64,6 @@ def load_efficientnet_lite0(model: Any, weights: str) -> None:
 
     Keras refuses names that begin with an underscore, so ours go without.
     """
-    if weights == "imagenet":
-        raise EnvironmentLacksError(
-            "no ImageNet weights of efficientnet_lite0 are published in a form that can be "
-            "downloaded here; give the path of an .npz with arrays named layer/variable "
-            "(as _conv_stem/kernel) as model.weights."
-        )
     if not zipfile.is_zipfile(weights):
         raise DataError(f"{weights} is not an .npz of arrays (a zip archive).")
     try:
@@ -101,4 +95,8 @@ EFFICIENTNET_LITE0 = Architecture(
     normalisation=Normalisation(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
     body=efficientnet_lite0_body,
     load=load_efficientnet_lite0,
+    wanted_file=(
+        "an .npz of the published network (TensorFlow's EfficientNet-Lite, Apache-2.0), arrays "
+        "named layer/variable as _conv_stem/kernel, kernels HWIO"
+    ),
 )

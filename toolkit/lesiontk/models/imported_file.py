@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
-
-EXPECTED = "expected a .keras or .h5 file, or a folder with a SavedModel"
+from lesiontk.models.imported_config import (
+    EXPECTED,
+    ModelFile,
+    check_layers,
+    read_archive,
+    read_hdf5,
+)
 
 
 def load_foreign_model(path: Path) -> Any:
@@ -25,31 +30,29 @@ def load_foreign_model(path: Path) -> Any:
     if path.is_dir():
         return _load(import_keras(), _check_saved_model(path), path)
     if zipfile.is_zipfile(path):
-        return _load(_keras_of_archive(path), path, path)
-    if path.suffix in (".h5", ".hdf5"):
-        return _load(import_keras(), path, path)
-    raise DataError(f"{path.name} is no Keras model; {EXPECTED}.")
+        file = read_archive(path)
+    elif path.suffix in (".h5", ".hdf5"):
+        file = read_hdf5(path)
+    else:
+        raise DataError(f"{path.name} is no Keras model; {EXPECTED}.")
+    check_layers(file, path)
+    return _load(_keras_of(file), path, path)
 
 
 def _load(keras: Any, source: Path, path: Path) -> Any:
+    safely = keras.src.saving.serialization_lib.SafeModeScope
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), safely(True):  # in .h5 and SavedModel, too: no Lambda runs
             warnings.simplefilter("ignore")  # of training, which is not gone on with
             return keras.models.load_model(str(source), compile=False)
-    except Exception as error:  # what it raises depends on the layer that it does not know
-        raise DataError(f"{path.name} cannot be loaded: {str(error).strip()}") from error
+    except Exception as error:  # what it raises depends on what it does not know
+        told = shorten(str(error), 300, placeholder=" …")  # it may hold the whole configuration
+        raise DataError(f"{path.name} cannot be loaded: {told}") from error
 
 
-def _keras_of_archive(path: Path) -> Any:
-    """Return the Keras that wrote a ``.keras`` file; the two read only their own."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path.name} is a zip file without Keras' metadata; {EXPECTED}."
-        ) from error
-    if version.startswith("2."):
+def _keras_of(file: ModelFile) -> Any:
+    """Return the Keras that wrote a file; the two read only their own."""
+    if file.keras_version.startswith("2."):
         return import_keras()
     import_tensorflow()  # configured before Keras 3 imports it
     import keras

@@ -80,25 +80,35 @@ def describe_layer(layer: Any) -> ForeignLayer:
     return ForeignLayer(type(layer).__name__, layer.name, config, tuple(weights))
 
 
+def check_layer(layer: ForeignLayer) -> None:
+    """Raise `DataError` with the layer's name for one that is not understood."""
+    if layer.kind in (*IDLE, "Normalization"):
+        return
+    if layer.kind not in KEPT:
+        raise layer.refuse(f"known are {', '.join([*KEPT, 'Normalization', *IDLE])}")
+    if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
+        raise layer.refuse("its channels come first; expected data_format channels_last")
+    if "activation" not in KEPT[layer.kind]:
+        return
+    activation = layer.config.get("activation", "linear")
+    if activation not in ACTIVATIONS:
+        told = repr(activation) if isinstance(activation, str) else "a layer or code"
+        raise layer.refuse(f"its activation is {told}; known are {', '.join(ACTIVATIONS)}")
+
+
 def rebuild_layer(layer: ForeignLayer, *, name: str) -> tuple[Callable[..., Any], list[Any]] | None:
     """Return the Keras 2 layer and the weights to set once it is called; None for an idle one.
 
     Raises `DataError` with the layer's name for one that is not understood.
     """
+    check_layer(layer)
     if layer.kind in IDLE:
         return None
     if layer.kind == "Normalization":
         return _rebuild_normalization(layer, name), []
-    if layer.kind not in KEPT:
-        raise layer.refuse(f"known are {', '.join([*KEPT, 'Normalization', *IDLE])}")
-    if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
-        raise layer.refuse("its channels come first; expected data_format channels_last")
     kept = {key: layer.config[key] for key in KEPT[layer.kind] if key in layer.config}
     if layer.kind == "LeakyReLU" and "negative_slope" in layer.config:
         kept["alpha"] = layer.config["negative_slope"]  # Keras 3's name for it
-    activation = kept.get("activation", "linear")
-    if activation not in ACTIVATIONS:
-        raise layer.refuse(f"its activation is {activation!r}; known are {', '.join(ACTIVATIONS)}")
     keras = import_keras()
     try:
         return getattr(keras.layers, layer.kind)(**kept, name=name), list(layer.weights)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
+from lesiontk.models.imported_config import refuse_model
 from lesiontk.models.imported_file import load_foreign_model
 from lesiontk.models.imported_layers import (
     MERGING,
@@ -59,8 +60,8 @@ def import_model(
     """
     if sorted(labels) != sorted(order):
         raise UsageError(
-            f"model.labels are {', '.join(labels)}; expected {', '.join(order)}, in the order of "
-            "the model's outputs."
+            f"imported.labels are {', '.join(labels)}; expected {', '.join(order)}, in the order "
+            "of the model's outputs: say it with --labels."
         )
     source = load_foreign_model(path)
     size = input_size(source, path)
@@ -73,7 +74,7 @@ def import_model(
     if head.outputs != len(labels):
         raise DataError(
             f"{path.name} tells {head.outputs} classes apart, and there are {len(labels)} labels: "
-            f"{', '.join(labels)}."
+            f"{', '.join(labels)}; expected as many: name another task with --task."
         )
     keras = import_keras()
     image = keras.Input((size, size, 3), name="image")
@@ -160,10 +161,7 @@ def _read_graph(model: Any) -> _Graph:
     inner = getattr(model, "_functional", None) or model  # Keras 3's Sequential wraps one
     depths = getattr(inner, "_nodes_by_depth", None)
     if depths is None:
-        raise DataError(
-            f"model {model.name!r} ({type(model).__name__}) is no functional model: what its code "
-            "does cannot be read from the file; expected a functional or sequential one."
-        )
+        raise refuse_model(type(model).__name__, model.name)
     nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
     return _Graph(
         tuple(_read_node(node) for node in nodes),

@@ -22,7 +22,8 @@ def render_model_card(
     split: Mapping[str, Any],
     calibration: Mapping[str, Any] | None,
     benchmark: Mapping[str, Any],
-    files: Sequence[str],
+    engines: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, int],
     command: str,
     stage: str = "train",
     left_out: Sequence[str] = (),
@@ -30,8 +31,9 @@ def render_model_card(
 ) -> str:
     """Return the card; each mapping is the manifest's facts of the artefact it is called after.
 
-    `stage` is what made the model: training, or the last compression. `left_out` are the targets
-    whose files are too large to be published.
+    `engines` are those whose files stand beside the card, `sizes` the number of images by their
+    width and height in pixels, as ``320x240``. `stage` is what made the model: training, or the
+    last compression. `left_out` are the targets whose files are too large to be published.
     `external` has the ``name`` of images from elsewhere and, by target, under ``engines``, the
     documents of `evaluate_external`.
     """
@@ -40,7 +42,7 @@ def render_model_card(
     lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
     machine = benchmark["machine"]
     sections = [
-        f"# {recipe['name']}\n\n{recipe['description']}",
+        f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
         "**Research software, not a medical device.** It must not be used to diagnose or to decide "
         "on treatment.",
         "## Intended use\n\nStudying how a network of this kind behaves on edge hardware, and how "
@@ -48,7 +50,7 @@ def render_model_card(
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
         "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
         "comes from Austria and Australia and holds few dark skin types).",
-        f"## Files\n\n{_list(files)}{_describe_left_out(left_out)}\n\nEvery file "
+        f"## Files\n\n{_list_engines(engines)}{_describe_left_out(left_out)}\n\nEvery file "
         f"carries its labels, preprocessing ({_describe_preprocessing(model['preprocessing'])}), "
         "input size and the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
         "else. Input uint8 "
@@ -56,7 +58,8 @@ def render_model_card(
         f"[1, {len(labels)}].",
         f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "
         "are derived from these images: use them under the same terms. No image is part of the "
-        "files.\n\n"
+        f"files. The images were {_describe_sizes(sizes)} pixels; in other resolutions the figures "
+        "will differ.\n\n"
         f"Split by lesion, stratified by class, hash `{split['split_hash']}`: "
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
@@ -67,7 +70,7 @@ def render_model_card(
         f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
         f"work. {_describe_steps(model, stage)}"
         f"Again:\n\n```\n{command}\n```",
-        _describe_calibration(calibration),
+        _describe_calibration(calibration, engines),
         f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets 95 % "
         "intervals from a bootstrap over lesions. Latency: one image at a time, "
         f"{benchmark['threads']} thread, n = {benchmark['rows'][0]['latency_ms']['n']} per engine, "
@@ -79,8 +82,8 @@ def render_model_card(
         "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
         _describe_external(external),
         "## Limits\n\nThe network misses melanomas: see its recall above, and the interval. It has "
-        "been judged on one split of one collection. Its probabilities are trained for balanced "
-        "classes and are not the risk of a patient.",
+        "been judged on one split of one collection. "
+        f"{_describe_prior(recipe['train']['imbalance'])}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -96,13 +99,17 @@ def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
     return ", ".join(str(step).replace("_", " ") for step in steps)
 
 
-def _describe_calibration(calibration: Mapping[str, Any] | None) -> str:
+def _describe_calibration(
+    calibration: Mapping[str, Any] | None, engines: Sequence[Mapping[str, Any]]
+) -> str:
     if calibration is None:
         return ""
     compared = calibration["disjoint_from"]
+    symmetric = [engine["file"] for engine in engines if engine["backend"] == "tensorrt"]
     return (
         f"## Quantization\n\nint8 after training: weights symmetric per channel, activations "
-        f"asymmetric per tensor, ranges ({calibration['observer']}) from "
+        f"asymmetric per tensor{''.join(f' (symmetric in `{file}`)' for file in symmetric)}, "
+        f"ranges ({calibration['observer']}) from "
         f"{calibration['images']} training images, drawn {calibration['draw']} with seed "
         f"{calibration['seed']}. None shares its id, lesion or pixels with an image of "
         + ", ".join(f"{side} ({n} compared)" for side, n in compared.items())
@@ -125,5 +132,46 @@ def _describe_left_out(targets: Sequence[str]) -> str:
     )
 
 
-def _list(entries: Sequence[str]) -> str:
-    return "\n".join(f"- `{entry}`" for entry in entries)
+def _describe_origin(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    weights = recipe["model"]["weights"]
+    origin = "random weights" if weights == "none" else f"pretrained weights ({weights})"
+    phases = ", first its head, then all layers" if recipe["train"].get("head_epochs") else ""
+    return (
+        f"{model['architecture']} on {recipe['data']['image_size']} px, for "
+        f"{len(model['labels'])} classes, trained from {origin}{phases}."
+    )
+
+
+def _describe_prior(imbalance: Sequence[str]) -> str:
+    treatments = [name for name in imbalance if name != "none"]
+    if not treatments:
+        return (
+            "It was trained on the classes in the shares that the collection has; its "
+            "probabilities are not the risk of a patient."
+        )
+    return (
+        f"Rare classes were strengthened in its training ({', '.join(treatments)}); its "
+        "probabilities are not the risk of a patient."
+    )
+
+
+def _describe_sizes(sizes: Mapping[str, int]) -> str:
+    most = sorted(sizes, key=lambda size: -sizes[size])
+    return most[0] if len(most) == 1 else f"of {len(most)} sizes, most {most[0]},"
+
+
+def _list_engines(engines: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(f"- `{engine['file']}`{_describe_agreement(engine)}" for engine in engines)
+
+
+def _describe_agreement(engine: Mapping[str, Any]) -> str:
+    """Return how often an engine answers as what it was made from; the check is its own."""
+    verified = engine.get("verification") or {"checks": ()}
+    for check in verified["checks"]:
+        if check["name"] == "top-1 agreement":
+            emulated = ", emulated by ONNX Runtime" if engine["backend"] == "tensorrt" else ""
+            return (
+                f": answers as its parent on {check['value']:.1%} of {verified['n']} "
+                f"images{emulated}"
+            )
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lesiontk.bench.rows import is_reduced, name_target
@@ -305,3 +306,19 @@ def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]
         {"step": str(step["stage"]), "what": describe_compression(step)}
         for step in list_steps(model, stage)
     ]
+
+
+def shorten_orders(
+    compress: Sequence[Mapping[str, Mapping[str, Any]]], root: Path
+) -> list[dict[str, dict[str, Any]]]:
+    """Return a recipe's compressions with a teacher's file as seen from `root`."""
+
+    def shorten(options: Mapping[str, Any]) -> dict[str, Any]:
+        if "teacher" not in options:
+            return dict(options)
+        path = Path(options["teacher"]).resolve()
+        inside = path.is_relative_to(root.resolve())
+        short = path.relative_to(root.resolve()) if inside else Path(path.name)
+        return {**options, "teacher": str(short)}
+
+    return [{name: shorten(options) for name, options in entry.items()} for entry in compress]

@@ -107,9 +107,14 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     if "activation_bits" in facts:
         parts.append(f"{facts['activation_bits']}-bit activations")
     if "float_layers" in facts:
-        parts.append(f"{facts['float_layers']} layers in float32")
+        half = facts.get("float16_layers", 0)
+        kept = {"float16": half, "float32": facts["float_layers"] - half}
+        told = [f"{n} layer{'s'[: n > 1]} in {name}" for name, n in kept.items() if n]
+        parts += told or ["no layer in float"]
     if facts.get("corrected_biases"):
         parts.append(f"{facts['corrected_biases']} biases corrected")
+    if "otherwise_than_trained" in facts:
+        parts.append(facts["otherwise_than_trained"])
     return ", ".join(parts)
 
 
@@ -126,8 +131,31 @@ def _describe_pruning(step: Mapping[str, Any]) -> str:
     return (
         f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
         f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
-        f"{rounds} round{'s' if rounds != 1 else ''}"
+        f"{rounds} round{'s' if rounds != 1 else ''}{_describe_latency_budget(step)}"
     )
+
+
+def _describe_latency_budget(step: Mapping[str, Any]) -> str:
+    """Return the latency that was asked for, and the one measured; the last step alone has that."""
+    budget = step["pruned"].get("latency")
+    if budget is None:
+        return ""
+    asked = (
+        f"; {format_percent(budget['wanted'])} of the latency on {name_engine(budget['engine'])} "
+        "were asked for"
+    )
+    if "latency" not in step:
+        return asked
+    before, after = (step["latency"][f"{when}_ms"] for when in ("before", "after"))
+    missed = ", which is missed" if after > budget["wanted"] * before else ""
+    return (
+        f"{asked}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
+        f"{format_latency(before)} (n = {step['latency']['n']}){missed}"
+    )
+
+
+def _list_dense(layers: Sequence[str]) -> str:
+    return f"; left dense, their inputs no multiple of 4: {', '.join(layers)}" if layers else ""
 
 
 def _describe_qat(step: Mapping[str, Any]) -> str:
@@ -147,6 +175,7 @@ _COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "sparsify": lambda step: (
         f"{format_percent(step['sparsified']['sparsity'])} of the weights of "
         f"the compressed kernels are zero ({step['sparsified']['pattern']})"
+        f"{_list_dense(step['sparsified'].get('dense', ()))}"
     ),
     "cluster": lambda step: f"{step['clustered']['clusters']} different weights a kernel",
     "equalize": lambda step: (

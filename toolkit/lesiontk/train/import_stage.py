@@ -18,11 +18,14 @@ from lesiontk.train.outcome import write_untrained
 
 
 class ImportStage(Stage):
-    """Produces ``model.keras`` as training does, without curves."""
+    """Produces ``model.keras`` as training does, without curves.
+
+    Its facts say in which order the outputs were taken, and whether the task's was assumed.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="import",
-        version=1,
+        version=2,
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,
@@ -46,10 +49,11 @@ class ImportStage(Stage):
         self, parents: Mapping[str, Artefact], config: ImportedSection, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
+        labels = config.labels or images.labels
         imported = import_model(
             Path(config.file),
             config.pixels,
-            config.labels or images.labels,
+            labels,
             images.labels,
             golden_images(images.preprocessing.image_size),
         )
@@ -62,6 +66,8 @@ class ImportStage(Stage):
                 "architecture": "imported",
                 "imported": {
                     "file": Path(config.file).name,
+                    "labels": list(labels),
+                    "labels_assumed": not config.labels,
                     "layers": imported.layers,
                     "left_out": list(imported.left_out),
                     "greatest_difference": imported.greatest_difference,

@@ -17,9 +17,9 @@ class Lessons:
     """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
 
     The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(lessons, softmax(logits / T))``
-    (Hinton et al., arXiv:1503.02531, section 2). Classes are weighed, and logits shifted on both
-    sides, as in the hard loss: of images that it has learned by heart a teacher only repeats the
-    label, and rare classes would count as little as if nothing were done for them.
+    (Hinton et al., arXiv:1503.02531, section 2). Classes are weighed, and what was softened is
+    shifted on both sides, as in the hard loss: of images that it has learned by heart a teacher
+    only repeats the label, and rare classes would count as if nothing were done for them.
     """
 
     probabilities: NDArray[np.float32]
@@ -40,10 +40,10 @@ class Lessons:
 
         def loss(targets: Any, logits: Any) -> Any:
             truth, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
-            shifted = soft * tf.exp(tf.constant(shift) / self.temperature)
+            shifted = soft * tf.exp(tf.constant(shift))
             shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
             taught = tf.nn.softmax_cross_entropy_with_logits(
-                shifted, (logits + tf.constant(shift)) / self.temperature
+                shifted, logits / self.temperature + tf.constant(shift)
             )
             taught *= self.temperature**2 * tf.linalg.matvec(truth, tf.constant(class_weights))
             return (1 - self.weight) * hard(truth, logits) + self.weight * taught

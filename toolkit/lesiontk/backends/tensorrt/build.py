@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
 
-PRECISIONS = ("float32", "float16", "int8")
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("float32", "float16", "int8", "mixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,40 @@ class BuiltPlan:
         }
 
 
+def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]:
+    """Build the engine of an ONNX file and write it to `out`, whole or not at all.
+
+    Returns what was built, and how many `operators` have which type in the graph. Raises
+    `DataError` for a file that is no ONNX model; the other errors are those of `build_engine`.
+    """
+    from lesiontk.backends.tensorrt.check import load_model
+    from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend
+
+    for file in (out, settings.timing_cache):
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"{file} cannot be written; expected a folder that exists.")
+    load_model(path)
+    operators = TensorRTBackend().inspect(path).operators
+    present = [name for name in ("int8", "float16") if operators.get(name)]
+    precision = "mixed" if len(present) == 2 else "".join(present) or "float32"
+    logger.info("%s: building its %s engine", path.name, precision)
+    plan = build_engine(path, precision, settings)
+    temporary = out.with_name(f".{out.name}.tmp")
+    temporary.write_bytes(plan.content)
+    temporary.replace(out)
+    return {
+        "path": str(out),
+        "precision": precision,
+        "operators": dict(operators),
+        **plan.to_json(),
+    }
+
+
 def build_engine(path: Path, precision: str, settings: BuildSettings | None = None) -> BuiltPlan:
     """Build the engine of an ONNX file.
+
+    TensorRT for RTX builds the same bytes again for one number of images; for a range of them it
+    numbers some kernels anew each time.
 
     Raises `DataError` with TensorRT's reasons where it refuses the graph or a setting,
     `EnvironmentLacksError` where there is no TensorRT, or it needs a driver that is not there.
@@ -81,5 +116,5 @@ def build_engine(path: Path, precision: str, settings: BuildSettings | None = No
     except on_device.LacksError as error:
         raise EnvironmentLacksError(f"{path.name}: {error}") from error
     except on_device.BuildError as error:
-        raise DataError(f"{path.name}: {error}.") from error
+        raise DataError(f"{path.name}: {str(error).rstrip('.')}.") from error
     return BuiltPlan(content, on_device.version_of(trt), settings)

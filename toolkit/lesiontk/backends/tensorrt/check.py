@@ -12,10 +12,10 @@ import onnx
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.findings import Finding, describe_findings
 from lesiontk.backends.tensorrt.graph import input_shape
-from lesiontk.backends.tensorrt.installation import find_installation, import_tensorrt
+from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.backends.tensorrt.lint import lint_graph
 from lesiontk.backends.tensorrt.operators import check_operators
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, EnvironmentLacksError
 
 VERSIONS = ("8.5", "8.6", "10.3", "10.15")
 """The versions that a graph is checked for where none is named: JetPack 5, 6.0, 6.1, and now."""
@@ -23,11 +23,16 @@ VERSIONS = ("8.5", "8.6", "10.3", "10.15")
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was checked and found; `parser` is empty where no TensorRT is installed."""
+    """What was checked and found.
+
+    `parser` is the TensorRT whose parser read the graph; where none did it is empty, and
+    `no_parser` says why.
+    """
 
     versions: tuple[str, ...]
-    parser: str
     findings: tuple[Finding, ...]
+    parser: str = ""
+    no_parser: str = ""
 
     @property
     def passed(self) -> bool:
@@ -39,6 +44,7 @@ class CheckReport:
         return {
             "versions": list(self.versions),
             "parser": self.parser or None,
+            "no_parser": self.no_parser or None,
             "findings": [finding.to_json() for finding in self.findings],
         }
 
@@ -48,33 +54,45 @@ def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
 
     Raises `DataError` for a file that is no ONNX model.
     """
+    model = load_model(path)
+    found = list(lint_graph(model))
+    for version in versions:
+        found += check_operators(model, version)
+    parser = no_parser = ""
+    try:
+        trt = import_tensorrt()
+        found += parse_model(trt, path.read_bytes())
+        parser = on_device.version_of(trt)
+    except EnvironmentLacksError as error:
+        no_parser = str(error)
+    return CheckReport(tuple(versions), tuple(dict.fromkeys(found)), parser, no_parser)
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """Return the model of an ONNX file; `DataError` for a file that is none."""
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no public base class
         raise DataError(f"{path.name} is no valid ONNX model: {error}") from error
-    found = list(lint_graph(model))
-    for version in versions:
-        found += check_operators(model, version)
-    installed = find_installation()
-    if installed is not None:
-        found += parse_model(path.read_bytes())
-    unique = tuple(dict.fromkeys(found))
-    return CheckReport(tuple(versions), str(installed) if installed else "", unique)
+    return model
 
 
-def parse_model(content: bytes) -> tuple[Finding, ...]:
-    """Return what the installed parser refuses, in its own words; none if it takes the graph."""
-    trt = import_tensorrt()
+def parse_model(trt: Any, content: bytes) -> tuple[Finding, ...]:
+    """Return what the parser of TensorRT refuses, in its own words; none if it takes the graph.
+
+    Raises `EnvironmentLacksError` where there is no parser: without a driver, TensorRT proper makes
+    no builder, which the parser needs.
+    """
+    name = on_device.version_of(trt)
     logger = on_device.make_logger(trt)
     try:
         builder = on_device.make_builder(trt, logger)
         on_device.parse_graph(trt, builder, logger, content)
     except on_device.RefusedGraphError as error:
-        name = on_device.version_of(trt)
         return tuple(Finding(name, n["node"], n["operator"], n["reason"]) for n in error.nodes)
-    except on_device.LacksError:
-        return ()  # TensorRT proper has no builder without a driver; the rules were checked
+    except on_device.LacksError as error:
+        raise EnvironmentLacksError(f"{name}: {error}") from error
     return ()
 
 

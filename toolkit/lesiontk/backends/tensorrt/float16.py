@@ -1,4 +1,4 @@
-"""A float32 graph in half precision: weights and activations, not the border.
+"""A float32 graph, or single layers of one, in half precision: weights and activations.
 
 TensorRT 11 knows no builder flag that would do it, and the older ones do not need it: a strongly
 typed network computes in the types that the graph says. The input's normalisation stays in float32
@@ -6,6 +6,8 @@ typed network computes in the types that the graph says. The input's normalisati
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import onnx
@@ -22,8 +24,8 @@ from lesiontk.errors import DataError
 GREATEST = float(np.finfo(np.float16).max)
 
 
-def convert_to_float16(model: onnx.ModelProto) -> None:
-    """Turn a prepared float32 graph into float16, in place.
+def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = None) -> None:
+    """Turn a prepared float32 graph into float16, in place; of it `only` the makers of these.
 
     Raises `DataError` if a weight lies beyond what float16 can hold.
     """
@@ -60,6 +62,7 @@ def convert_to_float16(model: onnx.ModelProto) -> None:
             nodes.append(node)
             continue
         precise = node.op_type == "Softmax" or bool(results & set(node.output))
+        precise |= only is not None and node.output[0] not in only
         for index, name in enumerate(node.input):
             if name in constants:
                 if constants[name].dtype == np.float32 and not precise:
@@ -74,3 +77,16 @@ def convert_to_float16(model: onnx.ModelProto) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unused_constants(graph)
+
+
+def list_half_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors in float16, constants among them, of a graph made so here."""
+    half = {entry.name for entry in graph.initializer if entry.data_type == TensorProto.FLOAT16}
+    for node in graph.node:
+        if node.op_type == "Cast":
+            is_half = helper.get_node_attr_value(node, "to") == TensorProto.FLOAT16
+        else:
+            is_half = bool(half & set(node.input))
+        if is_half:
+            half.update(node.output)
+    return half

@@ -14,7 +14,8 @@ from lesiontk.errors import EnvironmentLacksError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 """Module -> distribution; the first that is there is used."""
-BINDINGS = {"pycuda": "pycuda", "cuda": "cuda-python"}
+BINDINGS = ("pycuda", "cuda.bindings", "cuda.cudart")
+"""Modules of pycuda and cuda-python; ``cuda`` alone is a namespace that other packages share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Installation:
 def find_installation() -> Installation | None:
     """Return the TensorRT that `import_tensorrt` imports, or None."""
     for module, distribution in MODULES.items():
-        if importlib.util.find_spec(module) is not None:
+        if _is_there(module):
             try:
                 version = metadata.version(distribution)
             except metadata.PackageNotFoundError:  # a Jetson has it from a Debian package
@@ -57,13 +58,32 @@ def import_tensorrt() -> Any:
 
 
 def explain_no_gpu() -> str:
-    """Return why engines cannot run in TensorRT here; an empty string where they can."""
-    if find_installation() is None:
-        return "neither tensorrt nor tensorrt-rtx is installed"
+    """Return all that engines lack to run in TensorRT here; an empty string where they can."""
+    lacking = [
+        "" if find_installation() else "neither tensorrt nor tensorrt-rtx is installed",
+        _explain_no_driver(),
+        "" if any(map(_is_there, BINDINGS)) else "neither pycuda nor cuda-python is installed",
+    ]
+    return ", ".join(filter(None, lacking))
+
+
+def explain_no_builder() -> str:
+    """Return why no engine is built here; an empty string where `build_engine` does it."""
+    installed = find_installation()
+    if installed is None:
+        return "neither tensorrt nor tensorrt-rtx is installed; the latter needs no GPU for it"
+    if installed.builds_without_gpu:
+        return ""
     lacking = _explain_no_driver()
-    if not lacking and all(importlib.util.find_spec(name) is None for name in BINDINGS):
-        return f"none of {', '.join(BINDINGS.values())} is installed, with which memory is moved"
-    return lacking
+    return f"{installed} needs a GPU for it, and {lacking}" if lacking else ""
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; of those above it, none need be there."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @cache

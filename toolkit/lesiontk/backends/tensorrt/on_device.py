@@ -61,12 +61,19 @@ def make_logger(trt: Any) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            # What looks for a driver says so at each step, though parsing and building need none.
-            serious = int(severity) <= int(trt.ILogger.Severity.ERROR)
-            if serious and "catchCudaError" not in message:
-                self.errors.append(message)
+            said = leave_out_driver(message)
+            if said and int(severity) <= int(trt.ILogger.Severity.ERROR):
+                self.errors.append(said)
 
     return Keeper()
+
+
+def leave_out_driver(message: str) -> str:
+    """Return a message in one line, without what it says of a missing driver.
+
+    TensorRT looks for one at each step and complains, though parsing and building need none.
+    """
+    return "; ".join(line for line in message.splitlines() if "catchCudaError" not in line)
 
 
 def network_flags(trt: Any) -> int:
@@ -102,7 +109,8 @@ def make_builder(trt: Any, logger: Any) -> Any:
     try:
         return trt.Builder(logger)
     except TypeError as error:  # the binding's way of saying that there is no driver
-        raise LacksError(_reasons("TensorRT gives no builder", logger)) from error
+        what = "TensorRT gives no builder without an NVIDIA driver and GPU"
+        raise LacksError(_reasons(what, logger)) from error
 
 
 def keeps_timings(trt: Any) -> bool:
@@ -137,7 +145,7 @@ def read_error(error: Any) -> dict[str, str]:
     return {
         "node": name or f"node {error.node()}",
         "operator": operator or "unknown operator",
-        "reason": error.desc(),
+        "reason": leave_out_driver(error.desc()) or "no reason given",
     }
 
 
@@ -163,8 +171,8 @@ def configure_build(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     if not is_strongly_typed(trt):
-        wanted = {"float32": (), "float16": ("FP16",), "int8": ("INT8",)}[precision]
-        for name in wanted:
+        wanted = {"float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8", "FP16")}
+        for name in wanted.get(precision, ()):
             config.set_flag(trt.BuilderFlag.__members__[name])
     source = network.get_input(0)
     picture = tuple(source.shape)[1:]
@@ -402,7 +410,8 @@ class Runner:
         try:
             self._runtime = trt.Runtime(self._logger)
         except TypeError as error:  # the binding's way of saying that there is no driver
-            raise LacksError(_reasons("TensorRT gives no runtime", self._logger)) from error
+            what = "TensorRT gives no runtime without an NVIDIA driver and GPU"
+            raise LacksError(_reasons(what, self._logger)) from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BuildError(

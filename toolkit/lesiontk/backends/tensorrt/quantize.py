@@ -52,19 +52,22 @@ def insert_quantization(
     model: onnx.ModelProto,
     ranges: Mapping[str, tuple[float, float]],
     keep_float: Collection[str] = (),
+    float_layers: Collection[str] = (),
 ) -> None:
     """Quantize a prepared float graph in place; `ranges` has (low, high) of every tensor.
 
-    `keep_float` names operator types that stay as they are, in any case of letters. Every layer
-    gets Q/DQ nodes of its own: TensorRT moves and merges them, and shared ones hinder it.
+    What stays as it is: operator types that `keep_float` names, in any case of letters, and the
+    makers of `float_layers`. Every other layer gets Q/DQ nodes of its own: TensorRT moves and
+    merges them, and shared ones hinder it.
     """
     graph = model.graph
-    kept = {name.lower() for name in keep_float}
+    types = {name.lower() for name in keep_float}
+    kept = {n.output[0] for n in graph.node if n.op_type.lower() in types} | set(float_layers)
     weights = constants_of(graph)
-    skips = find_skips(graph)
+    skips = find_skips(graph, kept)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type.lower() in kept:
+        if node.output[0] in kept:
             nodes.append(node)
             continue
         if node.op_type in WEIGHTED and node.input[1] in weights:
@@ -80,10 +83,19 @@ def insert_quantization(
     drop_unused_constants(graph)
 
 
-def find_skips(graph: onnx.GraphProto) -> dict[str, int]:
+def list_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Return the output of each layer whose inputs are quantized, in the graph's order.
+
+    An addition is none: its skip is quantized with the layer that it becomes part of.
+    """
+    return tuple(n.output[0] for n in graph.node if n.op_type in (*WEIGHTED, *AVERAGED))
+
+
+def find_skips(graph: onnx.GraphProto, kept: Collection[str] = ()) -> dict[str, int]:
     """Return output -> index of the skip input, of every addition that follows a weighted layer.
 
-    Where both inputs are such a layer's output, the earlier layer is the skip.
+    Where both inputs are such a layer's output, the earlier layer is the skip. Layers whose output
+    is `kept` in float do not count, for an addition becomes part of them in float.
     """
     constants = {entry.name for entry in graph.initializer}
     made = {name: place for place, node in enumerate(graph.node) for name in node.output}
@@ -92,7 +104,7 @@ def find_skips(graph: onnx.GraphProto) -> dict[str, int]:
         if node.op_type != "Add" or set(node.input) & constants:
             continue
         places = [made.get(name, -1) for name in node.input]
-        weighted = [i for i in (0, 1) if places[i] >= 0 and
+        weighted = [i for i in (0, 1) if places[i] >= 0 and node.input[i] not in kept and
                     graph.node[places[i]].op_type in WEIGHTED]  # fmt: skip
         if weighted:
             fused = max(weighted, key=lambda index: places[index])
@@ -142,7 +154,7 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
 
     Weighted layers and pools with quantized inputs run in int8, with the activation or addition
     behind them; what only moves or selects values takes the type of what it reads, if all that
-    read it quantize it. Q/DQ nodes and the normalisation of the input are in neither list.
+    read it quantize it. Q/DQ nodes, casts and the normalisation of the input are in neither list.
     """
     border = normalised_tensors(graph)
     makers = {name: node for node in graph.node for name in node.output}
@@ -155,7 +167,8 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
     floating: list[onnx.NodeProto] = []
     in_int8: set[str] = set()
     for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.output[0] in border:
+        moved = node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast")
+        if moved or node.output[0] in border:
             continue
         sources = [name for name in node.input if name and name not in constants]
         dequantized = [name in makers and makers[name].op_type == "DequantizeLinear"

@@ -61,7 +61,7 @@ def write_trtexec(version: str, precision: str, model: str, shape: tuple[int, in
     From TensorRT 10 on the network takes its types from the graph; before, flags permit them.
     """
     strong = parse_version(version) >= (10, 0)
-    flags = {"float32": [], "float16": ["--fp16"], "int8": ["--int8"]}[precision]
+    flags = {"float16": ["--fp16"], "int8": ["--int8"], "mixed": ["--int8", "--fp16"]}
     batch = "x".join(map(str, (1, *shape)))
     return " ".join(
         [
@@ -70,6 +70,6 @@ def write_trtexec(version: str, precision: str, model: str, shape: tuple[int, in
             "--saveEngine=trtexec.plan",
             *(f"--{which}Shapes=image:{batch}" for which in ("min", "opt", "max")),
             "--memPoolSize=workspace:1024",
-            *(["--stronglyTyped"] if strong else flags),
+            *(["--stronglyTyped"] if strong else flags.get(precision, [])),
         ]
     )

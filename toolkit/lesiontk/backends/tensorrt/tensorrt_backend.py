@@ -1,7 +1,12 @@
-"""Back end ``tensorrt``: explicit Q/DQ int8 and float16 graphs, made from the float ONNX engine."""
+"""Back end ``tensorrt``: explicit Q/DQ int8 and float16 graphs, made from the float ONNX engine.
+
+``mixed`` has no Q/DQ around the layers that int8 harms most: they compute in float16, which GPUs
+are fast in, or in float32 where their values come near to its limit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,15 +22,21 @@ from lesiontk.backends.backend import (
     QuantizationPlan,
     dump_spec,
 )
-from lesiontk.backends.execution import Execution
+from lesiontk.backends.execution import NOTHING, Execution
 from lesiontk.backends.quantized_tensors import QuantizedTensor
-from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
+from lesiontk.backends.tensorrt.installation import (
+    explain_no_builder,
+    explain_no_gpu,
+    find_installation,
+)
 from lesiontk.calibration.ranges import Ranges, TensorReader
 from lesiontk.errors import DataError
 from lesiontk.records import Availability, EngineSpec
 
 AHEAD_OF_TIME = "SM86"
 """The GPU for which an engine is built at conversion, to prove that one can be: Ampere, as Orin."""
+HEADROOM = 8
+"""How many times as large values of float16 layers may become as the calibration images have."""
 
 
 class TensorRTBackend(Backend):
@@ -37,6 +48,7 @@ class TensorRTBackend(Backend):
             "float32": PrecisionInfo(derived_from="onnx:float32"),
             "float16": PrecisionInfo(derived_from="onnx:float32"),
             "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True),
+            "mixed": PrecisionInfo(derived_from="onnx:float32", calibrated=True, mixed="float16"),
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime"),
@@ -79,20 +91,42 @@ class TensorRTBackend(Backend):
         if quantization is not None:
             read = tensor_reader(original)
             ranges = find_ranges(original, read, quantization)
+            kept = quantization.float_layers
             corrected = 0
             if quantization.correct_bias:
                 images = quantization.images_for_means()
-                corrected = correct_biases(model, read, images, LIMIT)
-            insert_quantization(model, ranges, quantization.keep_float)
+                corrected = correct_biases(model, read, images, LIMIT, kept)
+            half = choose_half(model, kept, ranges)
+            insert_quantization(model, ranges, quantization.keep_float, kept)
+            convert_to_float16(model, only=half)
             left = tuple(f"{node.op_type} {node.name}" for node in split_by_type(model.graph)[1])
             how = {"weight_bits": 8, "activations": "symmetric", "corrected_biases": corrected}
+            if precision == "mixed":
+                how |= {"float_layers": len(kept), "float16_layers": len(half & kept)}
         elif precision == "float16":
             convert_to_float16(model)
         embed_spec(model, dump_spec(spec))
         onnx.checker.check_model(model, full_check=True)
         name = f"tensorrt_{precision}.onnx"
         onnx.save(model, out / name)
-        return ConversionRecord(name, left, how, examine_graph(out / name, precision))
+        return ConversionRecord(name, left, how)
+
+    def examine(self, path: Path, precision: str) -> dict[str, Any]:
+        """Return what checks, parser and an ahead-of-time build say of a graph.
+
+        Raises `DataError` where they refuse it. Without TensorRT for RTX nothing is built.
+        """
+        from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
+        from lesiontk.backends.tensorrt.check import require_model
+
+        document: dict[str, Any] = {"check": require_model(path).to_json(), "build": None}
+        installed = find_installation()
+        if installed is not None and installed.builds_without_gpu:
+            plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
+            if not plan.content:
+                raise DataError(f"{path.name}: TensorRT built an empty engine.")
+            document["build"] = plan.to_json()
+        return document
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
@@ -108,19 +142,24 @@ class TensorRTBackend(Backend):
         import onnx
 
         from lesiontk.backends.onnx_graph import weights_by_type
-        from lesiontk.backends.tensorrt.graph import normalised_tensors
+        from lesiontk.backends.tensorrt.float16 import list_half_tensors
         from lesiontk.backends.tensorrt.quantize import split_by_type
 
         model = onnx.load(path)
         integer, floating = split_by_type(model.graph)
-        weights = weights_by_type(model)
-        if "float16" in weights:
-            border = normalised_tensors(model.graph)
-            half = [n for n in floating if n.op_type not in ("Cast", "Softmax")
-                    and n.output[0] not in border]  # fmt: skip
-            wide = sum(node.op_type == "Softmax" for node in floating)
-            return EngineStructure(weights, {"float16": len(half), "float32": wide})
-        return EngineStructure(weights, {"int8": len(integer), "float32": len(floating)})
+        half = len(list_half_tensors(model.graph) & {node.output[0] for node in floating})
+        return EngineStructure(
+            weights_by_type(model),
+            {"int8": len(integer), "float16": half, "float32": len(floating) - half},
+        )
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.tensorrt.graph import prepare_graph
+        from lesiontk.backends.tensorrt.quantize import list_layers
+
+        return list_layers(prepare_graph(onnx.load(path)).graph)
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         import onnx
@@ -132,10 +171,13 @@ class TensorRTBackend(Backend):
     def examine_runtime(self) -> tuple[Execution, ...]:
         from lesiontk.backends.tensorrt.engine import explain_emulation
 
-        reason = explain_no_gpu()
-        if reason:
-            return (explain_emulation(reason),)
-        return (Execution("runtime", "TensorRT", "TensorRT", str(find_installation())),)
+        no_gpu, no_builder, name = explain_no_gpu(), explain_no_builder(), str(find_installation())
+        runtime = Execution("runtime", "TensorRT", "TensorRT", name)
+        built_by = NOTHING if no_builder else "TensorRT"
+        return (
+            explain_emulation(no_gpu) if no_gpu else runtime,
+            Execution("builder", "TensorRT", built_by, no_builder or name),
+        )
 
 
 def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Ranges:
@@ -155,19 +197,21 @@ def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Range
     return ranges
 
 
-def examine_graph(path: Path, precision: str) -> dict[str, Any]:
-    """Return what checks, parser and an ahead-of-time build say of a graph.
+def choose_half(model: Any, layers: Collection[str], ranges: Ranges) -> frozenset[str]:
+    """Return the outputs of all operators of these layers, but of those too wide for float16.
 
-    Raises `DataError` where they refuse it. Without TensorRT for RTX nothing is built.
+    Raises `ValueError` for a layer that is none.
     """
-    from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
-    from lesiontk.backends.tensorrt.check import require_model
+    from lesiontk.backends.onnx_graph import group_layers
+    from lesiontk.backends.operator_groups import members_of
+    from lesiontk.backends.tensorrt.float16 import GREATEST
 
-    document: dict[str, Any] = {"check": require_model(path).to_json(), "build": None}
-    installed = find_installation()
-    if installed is not None and installed.builds_without_gpu:
-        plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
-        if not plan.content:
-            raise DataError(f"{path.name}: TensorRT built an empty engine.")
-        document["build"] = plan.to_json()
-    return document
+    wide = {name for name, limits in ranges.items() if max(map(abs, limits)) > GREATEST / HEADROOM}
+    groups = group_layers(model)
+    members = members_of(groups, layers)
+    too_wide = {
+        node.output[0]
+        for node in model.graph.node
+        if node.output[0] in members and wide & {*node.input, *node.output}
+    }
+    return members_of(groups, [name for name in layers if not too_wide & set(groups[name])])

@@ -4,9 +4,10 @@
     python3 run.py self-test
     python3 run.py predict picture.jpg
 
-Research software, not a medical device. Needs Python 3.8 or later, NumPy, Pillow and the runtime
-that README.md names; nothing of lesiontk. Exit codes: 0 as expected; 1 other answers than expected;
-2 a file is missing, damaged or refused; 3 something that the machine lacks.
+Research software, not a medical device. Needs Python 3.8 or later, NumPy and the runtime that
+README.md names, to read pictures also Pillow; nothing of lesiontk. Exit codes: 0 as expected;
+1 other answers than expected; 2 a file is missing, damaged or refused; 3 something that the machine
+lacks.
 """
 
 from __future__ import annotations
@@ -26,11 +27,27 @@ sys.path.insert(0, str(FOLDER))
 
 try:
     import numpy as np
-    import PIL
-    from picture import PictureError, prepare_picture, read_picture
 except ImportError as lacking:
     sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
     sys.exit(3)
+
+
+class LacksError(Exception):
+    """This machine lacks Pillow, or has too old a one."""
+
+    exit_code = 3
+
+
+def import_picture() -> Any:
+    """Return the module that reads pictures: all but that goes without Pillow."""
+    try:
+        import picture
+        from PIL.Image import Resampling  # noqa: F401 - older Pillows lack it
+    except ImportError as error:
+        raise LacksError(
+            f"Pillow 9.1 or later, to read pictures ({error}): pip install 'Pillow>=9.1'"
+        ) from error
+    return picture
 
 
 # ------------------------------------------------------------------ self-test
@@ -51,10 +68,19 @@ def check_files(folder: Path) -> dict[str, Any]:
 
 
 def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
-    """Return which pictures come out of decoding, crop and resize with other bytes."""
+    """Return which pictures come out of decoding, crop and resize with other bytes.
+
+    Without Pillow none is read: `as_expected` is then None, and `lacks` says why.
+    """
     differ = []
+    try:
+        picture = import_picture()
+    except LacksError as error:
+        return {"n": 0, "differ": [], "lacks": str(error), "as_expected": None}
     for name, expected in sorted(bundle["golden"]["pictures"].items()):
-        pixels = prepare_picture(read_picture(folder / name), bundle["preprocessing"])
+        pixels = picture.prepare_picture(
+            picture.read_picture(folder / name), bundle["preprocessing"]
+        )
         if hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest() != expected:
             differ.append(name)
     return {"n": len(bundle["golden"]["pictures"]), "differ": differ, "as_expected": not differ}
@@ -110,9 +136,9 @@ def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str,
         "machine": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "pillow": PIL.__version__,
         "files": check_files(folder),
         "pictures": check_pictures(folder, bundle),
+        "pillow": getattr(sys.modules.get("PIL"), "__version__", None),
     }
     engine = open_engine(folder, bundle, options)
     try:
@@ -124,7 +150,7 @@ def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str,
         engine.close()
     findings["engine"] = engine.description
     checks = ("files", "pictures", "answers")
-    findings["as_expected"] = all(findings[name]["as_expected"] for name in checks)
+    findings["as_expected"] = all(findings[name]["as_expected"] is not False for name in checks)
     return findings
 
 
@@ -132,16 +158,12 @@ def show_findings(found: dict[str, Any]) -> str:
     """Return the findings as text for people."""
     answers, engine = found["answers"], found["engine"]
     drift = answers["mean_drift"]
-    files, pictures = found["files"], found["pictures"]
+    files = found["files"]
     lines = [
         "{bundle} on {machine}, Python {python}".format(**found),
         "engine: " + ", ".join(f"{k} {v}" for k, v in engine.items() if v != ""),
         "files: {}".format("; ".join(files["damaged"]) or "all {n} intact".format(**files)),
-        "pictures: {}".format(
-            ", ".join(pictures["differ"]) + " came out differently"
-            if pictures["differ"]
-            else "all {n} prepared to the same bytes".format(**pictures)
-        ),
+        "pictures: " + describe_pictures(found["pictures"]),
         "answers: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "
         "difference of a probability {} (at most {max_mean_drift})".format(
             answers["agreement"], "not a number" if drift is None else round(drift, 6), **answers
@@ -155,6 +177,15 @@ def show_findings(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def describe_pictures(pictures: dict[str, Any]) -> str:
+    """Return what came out of decoding, crop and resize."""
+    if "lacks" in pictures:
+        return "not checked, `predict` will not run: this machine lacks {lacks}".format(**pictures)
+    if pictures["differ"]:
+        return ", ".join(pictures["differ"]) + " came out differently"
+    return "all {n} prepared to the same bytes".format(**pictures)
+
+
 # -------------------------------------------------------------------- predict
 
 
@@ -162,12 +193,13 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
     """Return one prediction a readable picture, and the failures."""
     labels, point = bundle["labels"], bundle["operating_point"]
     predictions, failures = [], []
+    picture = import_picture()  # before minutes of building an engine
     engine = open_engine(folder, bundle, options)
     try:
         for path in options.pictures:
             try:
-                image = prepare_picture(read_picture(path), bundle["preprocessing"])
-            except PictureError as error:
+                image = picture.prepare_picture(picture.read_picture(path), bundle["preprocessing"])
+            except picture.PictureError as error:
                 failures.append({"image": str(path), "message": str(error)})
                 continue
             values = engine.predict(image[np.newaxis])[0]

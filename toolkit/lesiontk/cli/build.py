@@ -1,0 +1,104 @@
+"""``lesiontk build``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lesiontk.cli.session import Session, command_options
+from lesiontk.errors import UsageError
+
+
+@click.command()
+@click.argument("engine")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.plan",
+    help="Default: the engine's name with .plan, in this folder.",
+)
+@click.option(
+    "--batches",
+    default="1,1,1",
+    show_default=True,
+    metavar="MIN,OPT,MAX",
+    help="Images at once that it takes at least, is tuned for, takes at most.",
+)
+@click.option(
+    "--workspace-limit",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    metavar="MB",
+    help="Scratch memory on the GPU, in MiB.",
+)
+@click.option(
+    "--timing-cache",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Timings of earlier builds, which make this one faster; its own are added.",
+)
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    metavar="SM",
+    help="Build for GPUs of another compute capability, as sm_86; repeatable.",
+)
+@command_options
+def build(
+    session: Session,
+    engine: str,
+    out: Path | None,
+    batches: str,
+    workspace_limit: int,
+    timing_cache: Path | None,
+    capabilities: tuple[str, ...],
+) -> None:
+    """Build the TensorRT plan of ENGINE: an ONNX file, or an engine of the workspace.
+
+    The precision is that of the graph. A plan belongs to the TensorRT and the kind of GPU that it
+    was built for. Exit code 3 where no TensorRT is installed, or it lacks a driver.
+    """
+    from lesiontk.backends.tensorrt.build import BuildSettings, build_file
+    from lesiontk.cli.progress import make_progress
+    from lesiontk.workflow import locate_engine
+
+    targets = tuple(name.upper().replace("_", "") for name in capabilities)
+    profile = parse_batches(batches)
+    settings = BuildSettings(profile, workspace_limit << 20, timing_cache, targets)
+    path = locate_engine(session.open_store(), engine)
+    out = out or Path(f"{path.stem}.plan")
+    with make_progress().task(f"building {out.name}", None):
+        built = build_file(path, out, settings)
+    session.emit(built, lambda: _show(built))
+
+
+def parse_batches(text: str) -> tuple[int, int, int]:
+    """Return the three numbers of ``1,4,16``; `UsageError` for another text."""
+    try:
+        least, usual, greatest = map(int, text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--batches is {text!r}; expected three numbers of images MIN,OPT,MAX, as 1,4,16."
+        ) from error
+    return least, usual, greatest
+
+
+def _show(built: Mapping[str, Any]) -> None:
+    from lesiontk.cli.tables import format_bytes
+
+    least, usual, greatest = built["batches"]
+    many = f"{least} to {greatest} images at once, usually {usual}"
+    where = f", on {', '.join(built['capabilities'])}" if built["capabilities"] else ""
+    click.echo(
+        f"{built['path']}: {format_bytes(built['bytes'])}, built by {built['builder']} for "
+        f"{many if greatest > 1 else 'one image at a time'}{where}"
+    )
+    types = ", ".join(f"{count} in {kind}" for kind, count in built["operators"].items() if count)
+    click.echo(
+        f"operators of its graph: {types}; which kernels run them shows on the GPU that loads it"
+    )

@@ -28,7 +28,8 @@ class Architecture:
     `body` maps a normalised image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
     [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
     no published weights. `wanted_file` says what file to give where ``imagenet`` cannot be
-    downloaded; it is empty where it can. `start` changes random weights before training begins with them.
+    downloaded; it is empty where it can. `start` changes random weights before training begins with
+    them.
     """
 
     name: str

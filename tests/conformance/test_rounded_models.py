@@ -150,18 +150,6 @@ def test_the_engine_says_what_the_rounded_model_says(
     with open_engine(path) as engine:
         right, wrong = engine.predict(pictures), engine.predict(pictures[:35, ..., ::-1])
     same = right.argmax(axis=1) == said.argmax(axis=1)
-    print(
-        "FIG",
-        name,
-        scheme,
-        "all",
-        same.mean(),
-        "sure",
-        same[sure].mean(),
-        "drift",
-        np.abs(right - said).mean(),
-        np.abs(right - said).max(),
-    )
     assert np.mean(same[sure]) >= 0.99
     assert np.mean(wrong.argmax(axis=1) == said[:35].argmax(axis=1)) < 0.99
     structure = BACKENDS.get(target.partition(":")[0])().inspect(path)

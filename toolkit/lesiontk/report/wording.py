@@ -42,6 +42,8 @@ REASONS_FOR_FLOAT = {
     "probabilities would come in steps of 1/256",
     "depthwise_conv_2d": "int8 in the file and turned to float32 when it is loaded, for LiteRT's "
     "kernel that quantizes its input on the way is slower than the one in float32",
+    "pad": "computes nothing: it adds zeros, and what reads it rounds first",
+    "maxpool": "computes nothing: it selects values, and what reads it rounds first",
 }
 KEPT_BY_SEARCH = "among the layers that the search over their sensitivity keeps"
 NO_REASON = "no reason was recorded"

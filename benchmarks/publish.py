@@ -63,9 +63,12 @@ def publish(
     named = reference.startswith("benchmark-")
     benchmark = store.resolve(reference if named else f"latest:{reference}", "benchmark")
     recipe = benchmark.recipe_name
-    roles = benchmark.manifest["parents"]
-    role = next(role for role in roles if role.startswith("engine:") and not is_trained(role))
-    model = model_of(store, store.parent(benchmark, role))
+    timed = {
+        role.removeprefix("engine:"): store.parent(benchmark, role)
+        for role in benchmark.manifest["parents"]
+        if role.startswith("engine:") and not is_trained(role)
+    }
+    model = model_of(store, next(iter(timed.values())))
     trained = trained_of(store, model)
     images = store.parent(model, "images")
     split = store.parent(images, "split")
@@ -82,11 +85,6 @@ def publish(
     shown: list[Mapping[str, Any]] = []
     left_out: list[str] = []
     calibration: Artefact | None = None
-    timed = {
-        role.removeprefix("engine:"): store.parent(benchmark, role)
-        for role in roles
-        if role.startswith("engine:") and not is_trained(role)
-    }
     for target, artefact in {**engines_of(store, model), **timed}.items():
         wanted = parent if target == "keras:float32" else artefact.facts["precision"] == "int8"
         if not wanted:

@@ -5,6 +5,7 @@ A network fresh from its initialiser answers every picture alike; then any damag
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,18 +115,18 @@ SPEC = EngineSpec(
 )
 
 
-class FittedParent:
-    """A fitted model on disk, what it answers to `pictures`, and the engines made of it so far."""
+class EngineChain(ABC):
+    """A model on disk, and the engines made of it so far."""
 
-    def __init__(self, architecture: Architecture, folder: Path) -> None:
-        self.folder = folder
-        self.pictures, self.targets = draw_pictures(56, 32, 7, seed=2)
-        self.plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
-        model = build_fitted_model(architecture, image_size=32, classes=7)
-        self.outputs = np.asarray(model.predict_on_batch(self.pictures.astype(np.float32)))
-        save_model(model, SPEC, folder / "model.keras")
+    def __init__(self, model: Any, spec: EngineSpec, folder: Path) -> None:
+        self.spec, self.folder = spec, folder
         self.files = {"model": folder / "model.keras"}
         self.records: dict[str, ConversionRecord] = {}
+        save_model(model, spec, self.files["model"])
+
+    @abstractmethod
+    def plan_for(self, origin: str) -> QuantizationPlan:
+        """Return how engines are quantized that are derived from `origin`."""
 
     def convert(self, target: str) -> Path:
         """Return the engine file of a target; what it is derived from is made before it."""
@@ -142,10 +143,24 @@ class FittedParent:
         return backend.convert(
             self.convert(info.derived_from),
             precision,
-            replace(SPEC, backend=name, precision=precision),
-            self.plan if info.calibrated else None,
+            replace(self.spec, backend=name, precision=precision),
+            self.plan_for(info.derived_from) if info.calibrated else None,
             folder,
         )
+
+
+class FittedParent(EngineChain):
+    """A fitted model, and what it answers to `pictures`."""
+
+    def __init__(self, architecture: Architecture, folder: Path) -> None:
+        self.pictures, self.targets = draw_pictures(56, 32, 7, seed=2)
+        self.plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
+        model = build_fitted_model(architecture, image_size=32, classes=7)
+        self.outputs = np.asarray(model.predict_on_batch(self.pictures.astype(np.float32)))
+        super().__init__(model, SPEC, folder)
+
+    def plan_for(self, origin: str) -> QuantizationPlan:
+        return self.plan
 
     def verify(self, target: str, outputs: NDArray[np.float32]) -> Verification:
         """Compare a target's answers to `pictures` with the parent's."""

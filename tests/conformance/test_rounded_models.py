@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, open_engine
-from lesiontk.backends.backend import ConversionRecord, QuantizationPlan
-from lesiontk.backends.keras_backend import layer_values, load_model, read_spec, save_model
+from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.keras_backend import layer_values, load_model, read_spec
 from lesiontk.backends.learned_ranges import apply_learned, match_tensors
 from lesiontk.calibration.ranges import Ranges, measure_ranges
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
@@ -30,7 +29,7 @@ from lesiontk.models import ARCHITECTURES
 from lesiontk.records import EngineSpec
 from lesiontk.report.wording import NO_REASON, explain_float_operator
 
-from .fitted_models import SPEC, build_fitted_model, draw_pictures
+from .fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines"
 TRAINED = {"efficientnet_lite0": ENGINES / "efficientnet_lite0_7class" / "keras_float32.keras"}
@@ -94,8 +93,8 @@ def train_rounded(
     return said, strip_quantization(aware, model, layers)
 
 
-class Engines:
-    """The engines of one model, with the ranges that it has learned in the place of measured ones.
+class LearnedEngines(EngineChain):
+    """Engines with the ranges that the model has learned in the place of measured ones.
 
     What the stages for ranges and conversion do, without a store.
     """
@@ -103,26 +102,12 @@ class Engines:
     def __init__(
         self, model: Any, spec: EngineSpec, learned: Ranges, images: NDArray[np.uint8], folder: Path
     ) -> None:
-        self.spec, self.images, self.folder = spec, images, folder
+        super().__init__(model, spec, folder)
+        self.images = images
         self.moves = find_moves(read_layers(model), learned)
         self.learned = learned | {name: learned[o] for name, o in self.moves.items()}
-        self.files = {"model": folder / "model.keras"}
-        save_model(model, spec, self.files["model"])
 
-    def convert(self, target: str) -> ConversionRecord:
-        name, _, precision = target.partition(":")
-        backend = BACKENDS.get(name)()
-        info = backend.info.precisions[precision]
-        origin = info.derived_from
-        if origin not in self.files:
-            self.convert(origin)
-        spec = replace(self.spec, backend=name, precision=precision)
-        plan = self.plan(origin) if info.calibrated else None
-        record = backend.convert(self.files[origin], precision, spec, plan, self.folder)
-        self.files[target] = self.folder / record.file
-        return record
-
-    def plan(self, origin: str) -> QuantizationPlan:
+    def plan_for(self, origin: str) -> QuantizationPlan:
         read = BACKENDS.get(origin.partition(":")[0])().read_tensors(self.files[origin])
         first = self.images[:1]
         values = layer_values(self.files["model"], list(self.learned), first)
@@ -143,9 +128,8 @@ def test_the_engine_says_what_the_rounded_model_says(
     model, spec, pictures = find_model(name)
     folded, target = fold_batchnorm(model), TARGETS[scheme]
     said, learned = train_rounded(folded, scheme, pictures, tmp_path)
-    engines = Engines(folded, spec, learned, pictures, tmp_path)
-    record = engines.convert(target)
-    path = engines.files[target]
+    engines = LearnedEngines(folded, spec, learned, pictures, tmp_path)
+    path = engines.convert(target)
     sure = find_sure(said)
     with open_engine(path) as engine:
         right, wrong = engine.predict(pictures), engine.predict(pictures[:35, ..., ::-1])
@@ -154,5 +138,5 @@ def test_the_engine_says_what_the_rounded_model_says(
     assert np.mean(wrong.argmax(axis=1) == said[:35].argmax(axis=1)) < 0.99
     structure = BACKENDS.get(target.partition(":")[0])().inspect(path)
     assert structure.int8_weight_share >= 0.99
-    for operator in record.float_operators:
+    for operator in engines.records[target].float_operators:
         assert explain_float_operator(operator) != NO_REASON, operator

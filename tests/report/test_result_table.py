@@ -90,7 +90,7 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
         "preprocessing": asdict(Preprocessing(64)),
         "validation": {"balanced_accuracy": 0.8, "n": 100},
     }
-    agreed = {"n": 256, "checks": [{"name": "top-1 agreement", "value": 0.9766}]}
+    agreed = {"agreement": {"n": 256, "top1_agreement": 0.9766}}
     arguments: dict[str, Any] = {
         "recipe": {
             **data.recipe,

@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lesiontk.calibration.check import SplitTable, check_rows, table_from_rows
 from lesiontk.calibration.composition import count_composition
 from lesiontk.calibration.draw import list_names, read_list_rows
 from lesiontk.data.inspect_stage import read_inspection
+from lesiontk.data.known_splits import locate_shipped
 from lesiontk.data.split_stage import read_split
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import known_ancestors
@@ -134,12 +134,7 @@ def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:
     for artefact in store.list_artefacts("split"):
         if artefact.facts["split_hash"] == split_hash:
             return artefact.name
-    return split_hash if _shipped_split(split_hash).is_file() else "latest"
-
-
-def _shipped_split(reference: str) -> Traversable:
-    """Return where a split is shipped whose hash begins so, if it is."""
-    return resources.files("lesiontk.recipes").joinpath("splits", f"{reference[:12]}.csv")
+    return split_hash if locate_shipped(split_hash).is_file() else "latest"
 
 
 def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]:
@@ -160,7 +155,7 @@ def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]
 
 
 def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
-    path, shipped = Path(reference), _shipped_split(reference)
+    path, shipped = Path(reference), locate_shipped(reference)
     if path.is_file():
         return path.name, list(csv.DictReader(path.read_text().splitlines()))
     if shipped.is_file():

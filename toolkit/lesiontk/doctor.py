@@ -8,6 +8,7 @@ from typing import Any
 from lesiontk import __version__
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend
+from lesiontk.backends.execution import find_stand_in
 from lesiontk.bench.accelerators import explain_gpu
 from lesiontk.bench.machine import describe_machine, explain_int8, explain_precision
 
@@ -36,15 +37,15 @@ def _examine_backend(name: str, backend: Backend, machine: Mapping[str, Any]) ->
     """Return what is known of a back end; its engines do not run where another runtime answers."""
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
-    emulated_by = next((p.used for p in execution if p.kind == "runtime" and p.fell_back), None)
-    runs = state.available and emulated_by is None
+    stand_in = find_stand_in(execution)
+    runs = state.available and stand_in is None
     return {
         "name": name,
         "available": state.available,
         "reason": state.reason,
         "versions": dict(state.versions),
         "runs": runs,
-        "emulated_by": emulated_by,
+        "emulated_by": stand_in.used if stand_in else None,
         "precisions": [
             _examine_precision(f"{name}:{each}", machine, runs=runs)
             for each in backend.info.precisions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +30,11 @@ class Execution:
     def to_json(self) -> dict[str, Any]:
         """Return the fields and `fell_back` as plain values."""
         return {**asdict(self), "fell_back": self.fell_back}
+
+
+def find_stand_in(executions: Iterable[Execution]) -> Execution | None:
+    """Return the runtime that answers in the place of the one asked for, if another does."""
+    return next((each for each in executions if each.kind == "runtime" and each.fell_back), None)
 
 
 def describe_fallbacks(row: Mapping[str, Any]) -> list[str]:

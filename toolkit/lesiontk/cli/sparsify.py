@@ -34,10 +34,11 @@ def sparsify(
 
 
 def _describe(facts: Mapping[str, Any]) -> str:
+    from lesiontk.report.wording import list_dense
+
     sparse = facts["sparsified"]
-    names = ", ".join(sparse["dense"])
-    dense = f"; left dense, their inputs no multiple of 4: {names}" if names else ""
     return (
-        f"{sparse['sparsity']:.1%} of the weights are zero ({sparse['pattern']}){dense}; "
+        f"{sparse['sparsity']:.1%} of the weights are zero ({sparse['pattern']})"
+        f"{list_dense(sparse['dense'])}; "
         f"{describe_effect(facts['effect'])}; {describe_validation(facts)}"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends.backend import Backend
+from lesiontk.backends.execution import find_stand_in
 from lesiontk.backends.keras_backend import read_spec
 from lesiontk.compress.channel_budget import COSTS
 from lesiontk.compress.effect import make_engine, time_files
@@ -60,19 +61,15 @@ class CountBudget(PruneBudget):
 
 def check_latency(target: str, backend: Backend) -> None:
     """Raise `EnvironmentLacksError` if engines of a back end do not run here, or are emulated."""
-    availability = backend.available()
-    lacking = [] if availability.available else [availability.reason]
-    if availability.available:
-        lacking = [
-            f"{part.detail} ({part.used} would answer)"
-            for part in backend.examine_runtime()
-            if part.kind == "runtime" and part.fell_back
-        ]
-    if lacking:
-        raise EnvironmentLacksError(
-            f"the latency of {target} cannot be measured on this machine: {lacking[0]}; expected "
-            "an engine that runs here as latency_on, or keep_macs."
-        )
+    state = backend.available()
+    stand_in = find_stand_in(backend.examine_runtime()) if state.available else None
+    if state.available and stand_in is None:
+        return
+    lacking = f"{stand_in.detail} ({stand_in.used} would answer)" if stand_in else state.reason
+    raise EnvironmentLacksError(
+        f"the latency of {target} cannot be measured on this machine: {lacking}; expected an "
+        "engine that runs here as latency_on, or keep_macs."
+    )
 
 
 class LatencyBudget(PruneBudget):

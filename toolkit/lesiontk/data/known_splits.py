@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from lesiontk.data.split_stage import TABLE
 from lesiontk.records import Artefact, ImageRecord
@@ -27,14 +28,18 @@ class KnownSplit:
 def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
     """Return the split with that hash, or None where nobody knows it.
 
-    `artefacts` are the splits of the workspace. Shipped are the splits of published engines, called
-    after the first twelve digits of their hash.
+    `artefacts` are the splits of the workspace. Shipped are the splits of published engines.
     """
     for artefact in artefacts:
         if artefact.facts["split_hash"] == split_hash:
             return _read_sides(artefact.file(TABLE).read_text())
-    shipped = resources.files("lesiontk.recipes").joinpath("splits", f"{split_hash[:12]}.csv")
+    shipped = locate_shipped(split_hash)
     return _read_sides(shipped.read_text()) if split_hash and shipped.is_file() else None
+
+
+def locate_shipped(split_hash: str) -> Traversable:
+    """Return where a split is if it is shipped: called after its hash's first twelve digits."""
+    return resources.files("lesiontk.recipes").joinpath("splits", f"{split_hash[:12]}.csv")
 
 
 def _read_sides(text: str) -> KnownSplit:

@@ -156,7 +156,8 @@ def _describe_latency_budget(step: Mapping[str, Any]) -> str:
     )
 
 
-def _list_dense(layers: Sequence[str]) -> str:
+def list_dense(layers: Sequence[str]) -> str:
+    """Return which layers the pattern 2:4 left alone; nothing where it left none."""
     return f"; left dense, their inputs no multiple of 4: {', '.join(layers)}" if layers else ""
 
 
@@ -177,7 +178,7 @@ _COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "sparsify": lambda step: (
         f"{format_percent(step['sparsified']['sparsity'])} of the weights of "
         f"the compressed kernels are zero ({step['sparsified']['pattern']})"
-        f"{_list_dense(step['sparsified'].get('dense', ()))}"
+        f"{list_dense(step['sparsified'].get('dense', ()))}"
     ),
     "cluster": lambda step: f"{step['clustered']['clusters']} different weights a kernel",
     "equalize": lambda step: (

@@ -14,8 +14,6 @@ from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "float16", "int8", "mixed")
-
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
@@ -99,8 +97,9 @@ def build_engine(path: Path, precision: str, settings: BuildSettings | None = No
     Raises `DataError` with TensorRT's reasons where it refuses the graph or a setting,
     `EnvironmentLacksError` where there is no TensorRT, or it needs a driver that is not there.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    if precision not in on_device.FLAGS:
+        known = ", ".join(on_device.FLAGS)
+        raise UsageError(f"precision is {precision!r}; expected one of {known}.")
     settings = settings or BuildSettings()
     trt = import_tensorrt()
     try:

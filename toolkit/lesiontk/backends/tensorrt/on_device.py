@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 WORKSPACE_BYTES = 1 << 30
+FLAGS = {"float32": (), "float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8", "FP16")}
+"""Precision -> the builder's flags that permit it, before TensorRT takes types from the graph."""
 
 
 class LacksError(Exception):
@@ -171,8 +173,7 @@ def configure_build(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
     if not is_strongly_typed(trt):
-        wanted = {"float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8", "FP16")}
-        for name in wanted.get(precision, ()):
+        for name in FLAGS[precision]:
             config.set_flag(trt.BuilderFlag.__members__[name])
     source = network.get_input(0)
     picture = tuple(source.shape)[1:]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from lesiontk.backends.tensorrt.on_device import FLAGS
 from lesiontk.backends.tensorrt.versions import parse_version
 from lesiontk.errors import UsageError, suggest
 from lesiontk.strict_yaml import load_yaml
@@ -61,7 +62,7 @@ def write_trtexec(version: str, precision: str, model: str, shape: tuple[int, in
     From TensorRT 10 on the network takes its types from the graph; before, flags permit them.
     """
     strong = parse_version(version) >= (10, 0)
-    flags = {"float16": ["--fp16"], "int8": ["--int8"], "mixed": ["--int8", "--fp16"]}
+    flags = [f"--{name.lower()}" for name in FLAGS[precision]]
     batch = "x".join(map(str, (1, *shape)))
     return " ".join(
         [
@@ -70,6 +71,6 @@ def write_trtexec(version: str, precision: str, model: str, shape: tuple[int, in
             "--saveEngine=trtexec.plan",
             *(f"--{which}Shapes=image:{batch}" for which in ("min", "opt", "max")),
             "--memPoolSize=workspace:1024",
-            *(["--stronglyTyped"] if strong else flags.get(precision, [])),
+            *(["--stronglyTyped"] if strong else flags),
         ]
     )

@@ -17,7 +17,13 @@ from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import PARENT, convert_model, train_recipe
+from lesiontk.workflow import (
+    PARENT,
+    convert_model,
+    engines_of,
+    locate_teacher,
+    train_recipe,
+)
 
 TRAIN = {
     "epochs": 1,
@@ -58,6 +64,14 @@ def teacher(store: Store) -> Path:
     return engine_file(convert_model(store, model, [PARENT])[PARENT])
 
 
+def trained_at(store: Store, size: int) -> Artefact:
+    return next(
+        model
+        for model in store.list_artefacts("model")
+        if model.facts["preprocessing"]["image_size"] == size
+    )
+
+
 @pytest.fixture(scope="module")
 def student(store: Store, teacher: Path) -> Artefact:
     return train_recipe(store, recipe(teacher))
@@ -68,6 +82,20 @@ def test_the_student_is_a_model_of_its_own_size(student: Artefact) -> None:
     assert student.facts["preprocessing"]["image_size"] == 32
     assert student.facts["teacher"]["file"] == "keras_float32.keras"
     assert 0 < student.facts["teacher"]["accuracy_on_training"] <= 1
+
+
+def test_a_teacher_may_be_a_file_or_a_model_or_engine_of_the_workspace(
+    store: Store, teacher: Path
+) -> None:
+    taught = store.resolve("latest:tiny", "model")
+    engine = next(iter(engines_of(store, trained_at(store, 48)).values()))
+    assert locate_teacher(store, str(teacher)) == teacher
+    assert locate_teacher(store, taught.name) == engine_file(taught)
+    assert locate_teacher(store, "latest:tiny") == engine_file(taught)
+    assert locate_teacher(store, engine.name) == teacher
+    images = store.parent(taught, "images")
+    with pytest.raises(UsageError, match=r"is of kind images; expected an engine or a model"):
+        locate_teacher(store, images.name)
 
 
 def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Artefact) -> None:

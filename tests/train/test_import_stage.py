@@ -85,6 +85,18 @@ def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> No
     assert import_it(workspace, file)["model"] != first["model"]
 
 
+def test_as_a_recipe_s_model_it_is_compressed_on_as_the_recipe_says(tmp_path: Path) -> None:
+    workspace, file = tmp_path / "workspace", save_model(tmp_path / "net.keras")
+    document = import_it(workspace, file, "--recipe", "vgg16_7class")
+    manifest = json.loads((Path(document["path"]) / "manifest.json").read_text())
+    recipe = read_recipe("vgg16_7class")
+    assert manifest["recipe"]["name"] == "vgg16_7class"
+    assert manifest["recipe"]["gate"] == recipe.model_dump(mode="json")["gate"]
+    assert manifest["recipe"]["train"]["imbalance"] == ["logit_adjustment"]
+    assert manifest["recipe"]["data"]["image_size"] == 32  # the file's, not the recipe's
+    assert manifest["stage"]["name"] == "import"
+
+
 def test_wrong_labels_are_refused(tmp_path: Path) -> None:
     file = save_model(tmp_path / "net.keras")
     with pytest.raises(

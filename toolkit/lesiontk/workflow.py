@@ -28,6 +28,7 @@ from lesiontk.recipe import (
     override_document,
     override_recipe,
     parse_recipe,
+    read_recipe,
 )
 from lesiontk.records import Artefact
 from lesiontk.side_process import choose_aside, converting_aside, shared_engines
@@ -82,12 +83,16 @@ def import_file(
     file: Path,
     *,
     data: Path | None,
-    task: str,
+    task: str | None,
     pixels: str,
     labels: Sequence[str] = (),
+    recipe: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Artefact:
     """Take a model that was trained elsewhere into the workspace, in the place of training.
+
+    With `recipe` it is taken as that recipe's model: task, gate and what is done about rare classes
+    are the recipe's, so that compressing it goes on as if it had been trained here.
 
     Its validation and test images are those of the split of `data`: what the model has seen of them
     is not known here, so that its figures may flatter it. Raises `UsageError` without images, for
@@ -97,24 +102,25 @@ def import_file(
     from lesiontk.models.imported_model import input_size
 
     size = input_size(load_foreign_model(file), file)
-    name = re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "imported"
     section = {"file": str(file.resolve()), "pixels": pixels, "labels": tuple(labels)}
-    described = Recipe(name=name, description=f"Imported from {file.name}.")
-    changes = [
-        f"data.image_size={size}",
-        f"data.task={json.dumps(task)}",
-        f"imported={json.dumps(section)}",
-    ]
+    if recipe is None:
+        name = re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "imported"
+        described = Recipe(name=name, description=f"Imported from {file.name}.")
+    else:
+        described = read_recipe(recipe)
+    changes = [f"data.image_size={size}", f"imported={json.dumps(section)}"]
+    if task is not None:
+        changes.append(f"data.task={json.dumps(task)}")
     if data is not None:
         changes.append(f"data.path={json.dumps(str(data.resolve()))}")
-    recipe = override_recipe(described, [*changes, *overrides])
-    if recipe.data.path is None and recipe.data.source != "synthetic":
+    made = override_recipe(described, [*changes, *overrides])
+    if made.data.path is None and made.data.source != "synthetic":
         raise UsageError(
             f"{file.name} came without images; expected --data DIR with those that it was trained "
             "on, or with images like them, for int8 is calibrated on them. To try the commands "
             "alone, --set data.source=synthetic takes made-up ones."
         )
-    return train_recipe(store, recipe)
+    return train_recipe(store, made)
 
 
 def compress_model(
@@ -252,10 +258,7 @@ def bundle_reference(
             raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
         path = locate_engine(store, reference)
         return out, write_bundle_of_file(out, path, target)
-    latest = reference.partition(":")[0] == "latest"
-    artefact = store.resolve(reference, "model" if latest else None)
-    if artefact.kind not in ("model", "engine"):
-        raise UsageError(f"{reference} is of kind {artefact.kind}; expected an engine or a model.")
+    artefact = _resolve_network(store, reference)
     engines = (
         {str(artefact.facts["target"]): artefact}
         if artefact.kind == "engine"
@@ -357,6 +360,22 @@ def locate_engine(store: Store, reference: str) -> Path:
             raise DataError(f"engine file {reference} does not exist.")
         return Path(reference)
     return engine_file(intact(store, store.resolve(reference, "engine")))
+
+
+def locate_teacher(store: Store, reference: str) -> Path:
+    """Return the file of a teacher: a path, or a model or engine of the workspace."""
+    if is_engine_file(reference):
+        return locate_engine(store, reference)
+    return engine_file(intact(store, _resolve_network(store, reference)))
+
+
+def _resolve_network(store: Store, reference: str) -> Artefact:
+    """Return a model or engine of the workspace; ``latest`` and ``latest:RECIPE`` are models."""
+    latest = reference.partition(":")[0] == "latest"
+    artefact = store.resolve(reference, "model" if latest else None)
+    if artefact.kind not in ("model", "engine"):
+        raise UsageError(f"{reference} is of kind {artefact.kind}; expected an engine or a model.")
+    return artefact
 
 
 def intact(store: Store, artefact: Artefact) -> Artefact:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from lesiontk.cli.compression import compress, describe_validation
@@ -14,9 +12,10 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.argument("model", default="latest")
 @click.option(
     "--teacher",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="NETWORK",
     required=True,
-    help="An engine file of the same split, of any architecture and size.",
+    help="An engine file, or a model or engine of the workspace, as latest:vgg16_7class; of the "
+    "same split, of any architecture and size.",
 )
 @click.option("--temperature", type=float)
 @click.option("--weight", type=float, help="Of the lessons beside the truth.")
@@ -25,7 +24,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 def distil(
     session: Session,
     model: str,
-    teacher: Path,
+    teacher: str,
     temperature: float | None,
     weight: float | None,
     overrides: tuple[str, ...],
@@ -34,8 +33,10 @@ def distil(
 
     --set takes the technique's own keys, as train.epochs=8.
     """
+    from lesiontk.workflow import locate_teacher
+
     options = {
-        "teacher": str(teacher.resolve()),
+        "teacher": str(locate_teacher(session.open_store(), teacher).resolve()),
         "temperature": temperature,
         "weight": weight,
     }

@@ -18,7 +18,11 @@ from lesiontk.cli.session import Session, command_options, set_option
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the images that it was trained on, or of images like them, and their table.",
 )
-@click.option("--task", default="seven_class", show_default=True)
+@click.option("--task", help="Default: the recipe's; without a recipe seven_class.")
+@click.option(
+    "--recipe",
+    help="Take it as this recipe's model, as a published network: compressing it goes on so.",
+)
 @click.option(
     "--pixels",
     type=click.Choice(["0..255", "0..1", "-1..1"]),
@@ -38,7 +42,8 @@ def import_model(
     session: Session,
     model: Path,
     data: Path | None,
-    task: str,
+    task: str | None,
+    recipe: str | None,
     pixels: str,
     labels: str,
     overrides: tuple[str, ...],
@@ -52,7 +57,7 @@ def import_model(
     order = [label.strip() for label in labels.split(",") if label.strip()]
     made = import_file(
         session.open_store(), model, data=data, task=task, pixels=pixels, labels=order,
-        overrides=overrides,
+        recipe=recipe, overrides=overrides,
     )  # fmt: skip
     facts, scores = made.facts, made.facts["validation"]
     note = _tell_order(facts["imported"])

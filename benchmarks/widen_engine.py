@@ -1,0 +1,88 @@
+"""Get a trained network back from its published int8 engine, to compress it further.
+
+    python benchmarks/widen_engine.py RECIPE OUT.keras
+
+The float32 VGG16 is too large to be published; its engine's kernels are not. Each rounded kernel
+and bias of ``engines/RECIPE/onnx_int8.onnx`` becomes float32 in a network of the recipe's
+architecture, which must have its layers in one line and no BatchNormalization. What comes out is
+the trained network with weights rounded to 8 bits, and nothing else rounded. Take it into a
+workspace with ``lesiontk import OUT.keras --recipe RECIPE --data HAM10000``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from lesiontk.backends import open_engine
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import build_model
+from lesiontk.recipe import read_recipe
+
+ENGINES = Path(__file__).parent / "engines"
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+def cli(recipe: str, out: Path) -> None:
+    """Write the network of RECIPE's published engine to OUT."""
+    path = ENGINES / recipe / "onnx_int8.onnx"
+    described = read_recipe(recipe)
+    with open_engine(path) as engine:
+        size, classes = engine.spec.preprocessing.image_size, len(engine.spec.labels)
+        pictures = golden_images(size)
+        expected = engine.predict(pictures)
+    model = build_model(
+        ARCHITECTURES.get(described.model.architecture), image_size=size, classes=classes
+    )
+    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    kernels = read_kernels(path)
+    if len(layers) != len(kernels):
+        raise click.ClickException(
+            f"{path.name} has {len(kernels)} kernels and the network {len(layers)} layers for them."
+        )
+    for layer, weights in zip(layers, kernels, strict=True):
+        layer.set_weights(weights)
+    said = model.predict(pictures.astype(np.float32), verbose=0)
+    model.save(str(out))
+    click.echo(
+        f"{out}: of {len(pictures)} pictures the engine's greatest probability differs by at most "
+        f"{np.abs(said - expected).max():.3f}"
+    )
+
+
+def read_kernels(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return kernel (as Keras has it) and bias of each convolution and dense layer, in order."""
+    graph = onnx.load(str(path)).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    widened = {
+        node.output[0]: widen(*(constants[name] for name in node.input))
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
+    found = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            kernel, bias = widened[node.input[1]], widened[node.input[2]]
+            found.append((kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel, bias))
+    return found
+
+
+def widen(
+    rounded: NDArray[np.int32], scale: NDArray[np.float32], zero_point: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Return the values that rounded ones stand for; a scale may belong to each channel."""
+    along = {4: (-1, 1, 1, 1), 2: (1, -1)}.get(rounded.ndim, (-1,)) if scale.ndim else ()
+    centred = rounded.astype(np.int64) - zero_point.reshape(along)
+    return np.asarray(centred * scale.reshape(along), np.float32)
+
+
+if __name__ == "__main__":
+    cli()

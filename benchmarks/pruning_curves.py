@@ -4,8 +4,9 @@
 
 Prunes each trained MODEL to several shares of its operations, and lets each recover once with the
 unpruned network's answers (distillation) and once without, everything else equal. Writes
-results/pruning_curves.md, .json and a picture; rows of other models stay. The test split is not
-read. What is trained already is reused: killed, it goes on where it was.
+results/pruning_curves.md, .json and a picture after each point, the smallest networks first. The
+test split is not read. What stands in the JSON with the same settings is not trained again: killed,
+or begun on another machine, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_picture
 from lesiontk.store import Store
 from lesiontk.workflow import compress_model
 
-RESULTS = Path(__file__).parent / "results"
-LEVELS = (0.7, 0.5, 0.35, 0.25, 0.15)
+FILE = Path(__file__).parent / "results" / "pruning_curves.json"
+LEVELS = (0.15, 0.25, 0.35, 0.5, 0.7)
 WAYS = {"with distillation": (), "without": ("distil=null",)}
 """Overrides of the compression."""
 METRICS = ("balanced_accuracy", "macro_auc")
@@ -39,32 +40,37 @@ METRICS = ("balanced_accuracy", "macro_auc")
 def cli(models: tuple[str, ...], workspace: Path, epochs: int, learning_rate: float) -> None:
     """Prune each model to every level in both ways; write the table and the picture."""
     store = Store(workspace, make_progress())
-    file = RESULTS / "pruning_curves.json"
-    kept: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
     for name in models:
-        curve = measure(store, store.resolve(name, "model"), epochs, learning_rate)
-        kept = [other for other in kept if other["recipe"] != curve["recipe"]] + [curve]
-    kept.sort(key=lambda curve: str(curve["recipe"]))
-    file.write_text(json.dumps(kept, indent=1) + "\n")
-    file.with_suffix(".md").write_text(render(kept))
-    picture = draw_picture(
-        lambda figure: draw(figure, kept), 3.2, "balanced accuracy by operations left"
-    )
-    file.with_suffix(".svg").write_bytes(picture.content)
+        measure(store, store.resolve(name, "model"), epochs, learning_rate)
 
 
-def measure(store: Store, model: Artefact, epochs: int, learning_rate: float) -> dict[str, Any]:
-    """Return the curve of one model: what is left of it, and its scores on validation."""
+def measure(store: Store, model: Artefact, epochs: int, learning_rate: float) -> None:
+    """Measure what is missing of one model's curve, and write all curves after each point."""
+    settings = {
+        "recipe": model.manifest["recipe"]["name"],
+        "image_size": model.facts["preprocessing"]["image_size"],
+        "split_hash": model.facts["split_hash"],
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "parameters": model.facts["parameters"],
+    }
+    curves: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.exists() else []
+    known = [curve for curve in curves if settings.items() <= curve.items()]
+    curve = known[0] if known else {**settings, "validation": model.facts["validation"]}
+    points = curve.setdefault("points", [])
+    kept = [other for other in curves if other["recipe"] != curve["recipe"]]
     recover = {"epochs": epochs, "learning_rate": learning_rate, "ema": 0.99}
-    points = []
     for share in LEVELS:
         for way, overrides in WAYS.items():
+            if any((point["way"], point["asked"]) == (way, share) for point in points):
+                continue
             options = {"keep_macs": share, "recover": recover}
             pruned = compress_model(store, model, "prune", options, overrides)
             before, after = pruned.facts["pruned"]["macs"]
             points.append(
                 {
                     "way": way,
+                    "asked": share,
                     "macs_share": after / before,
                     "parameters": pruned.facts["parameters"],
                     "validation": pruned.facts["validation"],
@@ -72,16 +78,17 @@ def measure(store: Store, model: Artefact, epochs: int, learning_rate: float) ->
                 }
             )
             click.echo(f"{share:.0%} {way}: {points[-1]['validation']['balanced_accuracy']:.3f}")
-    return {
-        "recipe": model.manifest["recipe"]["name"],
-        "image_size": model.manifest["recipe"]["data"]["image_size"],
-        "split_hash": model.facts["split_hash"],
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "parameters": model.facts["parameters"],
-        "validation": model.facts["validation"],
-        "points": points,
-    }
+            write(sorted([*kept, curve], key=lambda curve: str(curve["recipe"])))
+
+
+def write(curves: Sequence[dict[str, Any]]) -> None:
+    """Write the table, the figures and the picture."""
+    FILE.write_text(json.dumps(curves, indent=1) + "\n")
+    FILE.with_suffix(".md").write_text(render(curves))
+    picture = draw_picture(
+        lambda figure: draw(figure, curves), 3.2, "balanced accuracy by operations left"
+    )
+    FILE.with_suffix(".svg").write_bytes(picture.content)
 
 
 def render(curves: Sequence[dict[str, Any]]) -> str:

@@ -8,23 +8,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lesiontk.backends.answers import ask_engine
 from lesiontk.backends.execution import Execution
+from lesiontk.backends.keras_backend import MODEL_FILE
 from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import name_target
 from lesiontk.cli.main import cli
 from lesiontk.cli.prune import describe_pruning
+from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.prune_stage import WIDTHS
+from lesiontk.data.images import open_images
 from lesiontk.errors import EnvironmentLacksError, UsageError
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact, Availability
 from lesiontk.store import Store
-from lesiontk.workflow import benchmark_model, convert_model, report_model, train_recipe
+from lesiontk.workflow import (
+    benchmark_model,
+    compress_model,
+    convert_model,
+    report_model,
+    train_recipe,
+)
 
 from .test_distil_stage import TINY
 
@@ -59,6 +70,23 @@ def test_it_keeps_the_share_that_was_asked_for(store: Store, pruned: Artefact) -
     )] == [True, True]  # fmt: skip
     assert facts["parameters"][1] < facts["parameters"][0]
     assert pruned.facts["parameters"] < store.parent(pruned, "model").facts["parameters"]
+
+
+def test_all_that_listen_to_a_model_ask_it_once(store: Store, pruned: Artefact) -> None:
+    """What it says is of the training images alone, and is what it answers."""
+    parent = store.parent(pruned, "model")
+    other = compress_model(store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER})
+    lessons = store.parent(other, "lessons")
+    assert lessons.path == store.parent(pruned, "lessons").path
+    images = open_images(store.parent(other, "images"))
+    said, rows = np.load(lessons.file(LESSONS)), images.indices("train")
+    answers = ask_engine(parent.file(MODEL_FILE), images.pixels[rows], threads=1).outputs
+    assert np.abs(said[rows] - answers).max() < 1e-4
+    assert not np.delete(said, rows, axis=0).any()
+    alone = compress_model(
+        store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER}, ["distil=null"]
+    )
+    assert "lessons" not in alone.manifest["parents"]
 
 
 def test_the_widths_are_told(pruned: Artefact) -> None:

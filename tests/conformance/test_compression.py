@@ -19,6 +19,7 @@ from lesiontk.compress.equalize_stage import equalize_model
 from lesiontk.compress.evidence import collect_evidence
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
+from lesiontk.compress.lessons_stage import LESSONS, LessonsConfig, LessonsStage
 from lesiontk.compress.prune_stage import PruneConfig, PruneStage
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
@@ -164,10 +165,14 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     parent = Artefact(tmp_path, {**described, "files": [MODEL_FILE]})
     recover = {"epochs": 1, "batch_size": 32, "augment": "none", "learning_rate": 1e-3}
     config = PruneConfig.model_validate({"keep_macs": 0.5, "images": 16, "recover": recover})
+    parents = {"model": parent, "images": images}
+    asking = Context(tmp_path / "lessons", tmp_path / "scratch")
     context = Context(tmp_path / "out", tmp_path / "scratch")
-    context.directory.mkdir()
-    context.scratch.mkdir()
-    output = PruneStage().run({"model": parent, "images": images}, config, context)
+    for folder in (asking.directory, context.directory, context.scratch):
+        folder.mkdir()
+    LessonsStage().run(parents, LessonsConfig(), asking)
+    lessons = Artefact(asking.directory, {"files": [LESSONS]})
+    output = PruneStage().run({**parents, "lessons": lessons}, config, context)
     pruned = output.facts["pruned"]
     assert pruned["macs"][1] <= 0.5 * pruned["macs"][0]
     assert output.measured == {}

@@ -18,6 +18,7 @@ from lesiontk.bench.rows import FULL_PRECISION, TRAINED
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.calibration.stability_stage import StabilityConfig
+from lesiontk.compress.lessons_stage import LessonsConfig
 from lesiontk.compress.order import explain_order
 from lesiontk.compress.sensitivity_stage import SensitivityConfig
 from lesiontk.data.augment import AUGMENTATIONS
@@ -117,7 +118,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         # Before training, so that a list that cannot be drawn is not found out after it.
         known = {role: role for role in ("images", "inspection")}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
-    steps += [*models, *conversions, *references]
+    steps += [*_put_lessons(models), *conversions, *references]
     compared = [*references, *engines]
     evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
@@ -278,7 +279,20 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
             ) from error
         parents = {role: role for role in info.accepts if role in data}
         parents["model"] = steps[-1].name
+        if getattr(config, "distil", None) is not None:
+            parents["lessons"] = f"lessons:{steps[-1].name}"
         steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
+    return steps
+
+
+def _put_lessons(models: Sequence[Step]) -> list[Step]:
+    """Return the models, and before each that listens to its parent what that one says."""
+    steps = []
+    for model in models:
+        if "lessons" in model.parents:
+            asked = {role: model.parents[role] for role in ("model", "images")}
+            steps.append(Step(model.parents["lessons"], "lessons", LessonsConfig(), asked))
+        steps.append(model)
     return steps
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lesiontk.compress.held_training import HeldTraining, check_recovery, keep_arrays
 from lesiontk.compress.kernel_structure import KernelStructure
-from lesiontk.compress.lessons_of_parent import DistilRule
+from lesiontk.compress.lessons_stage import DistilRule
 from lesiontk.compress.weight_clusters import cluster_weights
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
@@ -38,7 +38,7 @@ class ClusterStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
         version=4,
-        accepts={"model": "model", "images": "images"},
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ClusterConfig,
         may_follow=("train", "import", "distil", "prune", "sparsify"),

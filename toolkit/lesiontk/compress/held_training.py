@@ -21,7 +21,7 @@ from lesiontk.compress.kernel_structure import (
     list_held,
     make_holder,
 )
-from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.data.images import open_images, write_rows
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.recipe import TrainSection
@@ -75,7 +75,7 @@ class HeldTraining:
         self._images = open_images(parents["images"])
         self.model = load_model(parents["model"].file(MODEL_FILE))
         self.names = list_held(read_layers(self.model))
-        self._lessons = take_lessons(self.model, self._images, distil, context)
+        self._lessons = read_lessons(parents, distil)
         self._state: TrainingState | None = None
 
     @property

@@ -27,7 +27,7 @@ from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
-from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.compress.prune_budget import (
     CountBudget,
     LatencyBudget,
@@ -87,7 +87,7 @@ class PruneStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
         version=3,
-        accepts={"model": "model", "images": "images"},
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=PruneConfig,
         may_follow=("train", "import", "distil", "prune"),
@@ -117,7 +117,7 @@ class PruneStage(Stage):
         path = parents["model"].file(MODEL_FILE)
         model = load_model(path)
         original = read_layers(model)
-        lessons = take_lessons(model, images, config.distil, context)
+        lessons = read_lessons(parents, config.distil)
         budget: PruneBudget
         if config.keep_latency is not None:
             budget = LatencyBudget(

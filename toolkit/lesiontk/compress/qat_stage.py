@@ -27,7 +27,7 @@ from lesiontk.compress.kernel_structure import (
     structure_facts,
 )
 from lesiontk.compress.layers import Layer
-from lesiontk.compress.lessons_of_parent import DistilRule, take_lessons
+from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.compress.quantization_aware import (
     Ranges,
     Scheme,
@@ -80,7 +80,7 @@ class QatStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
         version=4,
-        accepts={"model": "model", "images": "images"},
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
         may_follow=("train", "import", "distil", "prune", "sparsify", "cluster", "equalize"),
@@ -92,9 +92,8 @@ class QatStage(Stage):
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
-        parent = load_model(parents["model"].file(MODEL_FILE))
-        lessons = take_lessons(parent, images, config.distil, context)
-        folded = fold_batchnorm(parent)
+        lessons = read_lessons(parents, config.distil)
+        folded = fold_batchnorm(load_model(parents["model"].file(MODEL_FILE)))
         layers = read_layers(folded)
         path = context.scratch / MODEL_FILE
         folded.save(str(path))

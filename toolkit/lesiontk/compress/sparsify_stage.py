@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lesiontk.compress.held_training import Arrays, HeldTraining, check_recovery, keep_arrays
 from lesiontk.compress.kernel_structure import KernelStructure
-from lesiontk.compress.lessons_of_parent import DistilRule
+from lesiontk.compress.lessons_stage import DistilRule
 from lesiontk.compress.magnitude import (
     Pattern,
     choose_kept,
@@ -56,7 +56,7 @@ class SparsifyStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
         version=5,
-        accepts={"model": "model", "images": "images"},
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,
         may_follow=("train", "import", "distil", "prune"),

@@ -87,10 +87,10 @@ def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> No
 
 def test_as_a_recipe_s_model_it_is_compressed_on_as_the_recipe_says(tmp_path: Path) -> None:
     workspace, file = tmp_path / "workspace", save_model(tmp_path / "net.keras")
-    document = import_it(workspace, file, "--recipe", "vgg16_7class")
+    document = import_it(workspace, file, "--recipe", "efficientnet_lite0_7class")
     manifest = json.loads((Path(document["path"]) / "manifest.json").read_text())
-    recipe = read_recipe("vgg16_7class")
-    assert manifest["recipe"]["name"] == "vgg16_7class"
+    recipe = read_recipe("efficientnet_lite0_7class")
+    assert manifest["recipe"]["name"] == "efficientnet_lite0_7class"
     assert manifest["recipe"]["gate"] == recipe.model_dump(mode="json")["gate"]
     assert manifest["recipe"]["train"]["imbalance"] == ["logit_adjustment"]
     assert manifest["recipe"]["data"]["image_size"] == 32  # the file's, not the recipe's

@@ -194,7 +194,8 @@ def _check_training(recipe: Recipe) -> None:
 def _check_files(recipe: Recipe) -> None:
     """What only training reads: the task, the weights to start from, the folder of the images."""
     task = load_task(recipe.data.task)
-    ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
+    if recipe.imported is None:
+        ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
     known = compared_metrics(task.labels)
     for metric in recipe.gate:
         if metric not in known:

@@ -64,7 +64,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=6,
+        version=7,
         accepts={
             "source": "model|engine",
             "model": "model",

@@ -35,6 +35,12 @@ QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "T
 LIMIT, REDUCED_LIMIT = 127, 64
 """The largest weight as ONNX Runtime stores it, in 8 bits and in its reduced range."""
 
+EXACT = "session.x64quantprecision"
+"""The session's setting for kernels that do not overflow on x86 CPUs without VNNI. They are slower
+there; on other CPUs it changes nothing."""
+WEIGHT_BITS = "lesiontk_weight_bits"
+"""In a file's metadata: its weights have 7 bits, with which the fast kernels do not overflow."""
+
 
 class ONNXEngine(Engine):
     """Runs an ``.onnx`` file, one image at a time, on ONNX Runtime.
@@ -50,22 +56,12 @@ class ONNXEngine(Engine):
         provider: str = CPU,
         entries: Mapping[str, str] | None = None,
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        for key, value in (entries or {}).items():
-            options.add_session_config_entry(key, value)
-        providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
-        try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its exceptions share no public base class
-            raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
-        super().__init__(
-            parse_spec(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY), path)
-        )
+        entries = {EXACT: "1", **(entries or {})}
+        session = open_session(path, threads, provider, entries)
+        metadata = session.get_modelmeta().custom_metadata_map
+        if metadata.get(WEIGHT_BITS) == "7":
+            session = open_session(path, threads, provider, {**entries, EXACT: "0"})
+        super().__init__(parse_spec(metadata.get(SPEC_KEY), path))
         self._session = session
         self._execution = describe_provider(session, provider)
         self._input = session.get_inputs()[0].name
@@ -83,6 +79,23 @@ class ONNXEngine(Engine):
 
     def close(self) -> None:
         self._session = None
+
+
+def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, str]) -> Any:
+    """Return ONNX Runtime's session; `DataError` for a file that it cannot load."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exceptions share no public base class
+        raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
 
 
 class ONNXBackend(Backend):
@@ -132,6 +145,8 @@ class ONNXBackend(Backend):
                 facts["float_layers"] = len(quantization.float_layers)
             left = tuple(f"{node.op_type} {node.name}" for node in quantized_operators(model)[1])
         embed_spec(model, dump_spec(spec))
+        if facts.get("weight_bits") == 7:
+            model.metadata_props.add(key=WEIGHT_BITS, value="7")
         onnx.checker.check_model(model, full_check=True)
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
@@ -223,7 +238,8 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
 
     Activations are uint8 and weights int8, the pair that ONNX Runtime's x86 and ARM kernels take
     directly; the input's own bytes are the first quantized tensor. On x86 without VNNI two products
-    of 8 bits overflow 16; with 7-bit weights (`reduce_range`) they do not.
+    of 8 bits overflow 16, but for slower kernels (`EXACT`); with 7-bit weights (`reduce_range`)
+    they do not.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData

@@ -41,9 +41,10 @@ def explain_int8(features: list[str], architecture: str) -> str:
         return "This CPU multiplies int8 directly (VNNI or dot product): int8 is fast and exact."
     if architecture in ("x86_64", "AMD64"):
         return (
-            "This CPU lacks VNNI: ONNX Runtime's int8 kernels may saturate in 16 bits and lose "
-            "accuracy, and gain little speed; `lesiontk quantize --int8 --reduce-range` gives them "
-            "7-bit weights, which cannot."
+            "This CPU lacks VNNI: int8 gains little speed. ONNX Runtime's fast int8 kernels would "
+            "saturate in 16 bits and lose accuracy here, so that slower, exact ones are taken; "
+            "`lesiontk quantize --int8 --reduce-range` gives the fast ones 7-bit weights, with "
+            "which they are exact."
         )
     return "This CPU lacks dot-product instructions: int8 gains less speed; its answers are exact."
 

@@ -26,6 +26,9 @@ STUDIES = {
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
     "leaky_split": "how much a split by image flatters",
     "int8_converters": "which way to int8 is best for TFLite, on validation",
+    "int8_by_cpu": "what int8 is worth on a CPU without VNNI: no speed for TFLite, and an overflow "
+    "in ONNX Runtime that had to be mended",
+    "stability": "how much int8 depends on which training images it was calibrated on",
     "input_pipeline_cnn_7class": "how long training waits for images",
     "tool_speed": "how long quantizing a large network takes, beside the plain way",
     "compression": "how much smaller and faster compressed networks are, and what they lose",

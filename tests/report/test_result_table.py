@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from lesiontk.backends.onnx_backend import EXACT
 from lesiontk.records import Preprocessing
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.render import ReportData
@@ -119,6 +120,11 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert "in the shares that the collection has" in card
     assert "- `tensorrt_int8.onnx`: answers as its parent on 97.7% of 256 images, emulated" in card
     assert "(symmetric in `tensorrt_int8.onnx`)" in card
+    assert EXACT not in card
+    onnx = {"file": "onnx_int8.onnx", "backend": "onnx", "verification": agreed}
+    for bits, told in ((8, True), (7, False)):
+        arguments["engines"] = [{**onnx, "quantization": {"weight_bits": bits}}]
+        assert (f"`{EXACT}` to 1 for `onnx_int8.onnx`" in render_model_card(**arguments)) == told
     assert "The images were of 2 sizes, most 320x240, pixels" in card
     taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}
     arguments["model"] = {**model, **taught}

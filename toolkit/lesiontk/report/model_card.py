@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lesiontk.backends.onnx_backend import EXACT
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
@@ -114,6 +115,22 @@ def _describe_calibration(
         f"{calibration['seed']}. None shares its id, lesion or pixels with an image of "
         + ", ".join(f"{side} ({n} compared)" for side, n in compared.items())
         + ". Softmax stays in float."
+        + _describe_overflow(engines)
+    )
+
+
+def _describe_overflow(engines: Sequence[Mapping[str, Any]]) -> str:
+    """Return what programs without lesiontk must do with engines whose products may overflow."""
+    files = [
+        f"`{engine['file']}`"
+        for engine in engines
+        if engine["backend"] == "onnx" and engine.get("quantization", {}).get("weight_bits") == 8
+    ]
+    return (
+        f" A program of your own must set ONNX Runtime's `{EXACT}` to 1 for {' and '.join(files)}, "
+        "as lesiontk does: else products overflow on x86 CPUs without VNNI, and answers change."
+        if files
+        else ""
     )
 
 

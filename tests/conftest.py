@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,21 @@ import pytest
 
 from lesiontk.data.sources.synthesis import write_synthetic_dataset
 from lesiontk.store import Store
+
+
+def pin_worker() -> None:
+    """Give each of pytest-xdist's processes one core, before a runtime counts them.
+
+    TensorFlow, ONNX Runtime and XNNPACK spin while they wait: two processes with a thread for
+    every core would take the cores from each other.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+pin_worker()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -52,7 +51,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
             started.append(self)
 
     monkeypatch.setattr(side_process, "LARGE", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(side_process, "count_cores", lambda: 2)
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     return started
 
@@ -72,7 +71,7 @@ def test_the_other_back_ends_go_aside(
 
 def test_one_core_does_one_thing(model: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_process, "LARGE", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(side_process, "count_cores", lambda: 1)
     assert choose_aside(model, TARGETS) == ()
 
 

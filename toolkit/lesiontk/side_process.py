@@ -10,7 +10,6 @@ Run as ``python -m lesiontk.side_process`` with the call as JSON on standard inp
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lesiontk.backends.answers import engine_file
+from lesiontk.cores import count_cores
 from lesiontk.freed_memory import keep_freed_memory
 from lesiontk.plan import Plan
 from lesiontk.records import Artefact
@@ -32,7 +32,7 @@ def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
 
     They are those of other back ends than the first target's, where the model is large.
     """
-    if (os.cpu_count() or 1) < 2 or engine_file(model).stat().st_size < LARGE:
+    if count_cores() < 2 or engine_file(model).stat().st_size < LARGE:
         return ()
     back_ends = [target.partition(":")[0] for target in targets]
     return tuple(t for t, name in zip(targets, back_ends, strict=True) if name != back_ends[0])

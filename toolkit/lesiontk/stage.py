@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from lesiontk.cores import count_cores
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact
 from lesiontk.registry import Registry
@@ -62,7 +62,7 @@ class Context:
     scratch: Path
     recipe: str = ""
     progress: Progress = field(default_factory=NoProgress)
-    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    threads: int = field(default_factory=count_cores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lesiontk.cores import count_cores
 from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
 from lesiontk.hashing import hash_document, hash_file
 from lesiontk.progress import NoProgress, Progress
@@ -45,7 +46,7 @@ class Store:
     ):
         self.workspace = workspace
         self.progress = progress or NoProgress()
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or count_cores()
 
     def for_worker(self, index: int) -> Store:
         """Return the store that a worker of a shared training has to itself; 0 has this one.
@@ -339,7 +340,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.system(),
         "architecture": platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": count_cores(),
         "lesiontk": _version("lesiontk"),
     }
 

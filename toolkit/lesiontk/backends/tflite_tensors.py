@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.tflite_graph import expose_activations
 from lesiontk.calibration.ranges import TensorReader
+from lesiontk.cores import count_cores
 from lesiontk.native_output import hold_native_output
 
 
@@ -23,7 +23,7 @@ def tensor_reader(content: bytes) -> TensorReader:
 
     with hold_native_output():
         interpreter = Interpreter(
-            model_content=expose_activations(content), num_threads=os.cpu_count()
+            model_content=expose_activations(content), num_threads=count_cores()
         )
         interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]

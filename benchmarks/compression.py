@@ -11,6 +11,7 @@ results/compression.md and .json; rows of other models stay.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ TARGETS = {
     "efficientnet_lite0": (2.5, 4),
 }
 """What was aimed at for each architecture: times faster, times smaller."""
+MAX_DROP = 0.01
 ACCURACY = (
-    "at most 0.01 of balanced accuracy lost, and recall of the critical class not lower beyond its "
-    "interval"
+    f"at most {MAX_DROP} of balanced accuracy lost, and recall of the critical class not lower "
+    "beyond its interval"
 )
 WHY = {
     "cnn_7class": "Speed, size and balanced accuracy are reached, melanoma recall, of the "
@@ -105,6 +107,19 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     }
 
 
+def find_missed(row: Mapping[str, Any]) -> list[str]:
+    """Return which of its architecture's aims a row misses."""
+    fast, small = TARGETS[row["architecture"]]
+    differences = row["test"]["differences"]
+    met = {
+        "speed": row["faster"] >= fast,
+        "size": row["smaller"] >= small,
+        "balanced accuracy": differences["balanced_accuracy"]["value"] >= -MAX_DROP,
+        f"recall[{row['critical']}]": differences[f"recall[{row['critical']}]"]["high"] >= 0,
+    }
+    return [aim for aim, is_met in met.items() if not is_met]
+
+
 def describe_gate(results: list[dict[str, Any]]) -> str:
     """Return whether an engine passed its recipe's gate, or by what it failed."""
     failed = [result["metric"] for result in results if not result["passed"]]
@@ -131,13 +146,14 @@ def render(rows: list[dict[str, Any]]) -> str:
         f"HAM10000 (`{rows[-1]['split_hash'][:12]}`), n = {test['n']} images of {test['lesions']} "
         f"lesions, paired, with "
         f"{test['confidence']:.0%} intervals by lesion. What is compressed how was chosen on "
-        "validation. Aims: "
+        "validation; only that a second network of efficientnet_lite0_7class was made, after the "
+        "first had missed the gate, was decided on test. Aims: "
         + "; ".join(f"{n} {fast}× faster, {small}× smaller" for n, (fast, small) in TARGETS.items())
         + f"; each with {ACCURACY}.\n",
         "| recipe | px | steps | operations left | faster | smaller | deflated smaller | "
         "balanced accuracy, difference | recall of the critical class, difference | "
-        "sensitivity, difference | gate, int8 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "sensitivity, difference | gate, int8 | aims missed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         differences = row["test"]["differences"]
@@ -149,12 +165,15 @@ def render(rows: list[dict[str, Any]]) -> str:
             f"{sizes['before'] / sizes['after']:.1f}× | "
             f"{format_estimate(differences['balanced_accuracy'])} | "
             f"{format_estimate(differences['recall[' + row['critical'] + ']'])} | "
-            f"{format_estimate(differences['sensitivity'])} | {describe_gate(row['gate'])} |"
+            f"{format_estimate(differences['sensitivity'])} | {describe_gate(row['gate'])} | "
+            f"{', '.join(find_missed(row)) or 'none'} |"
         )
     lines.append("\nEach model's orders (`compress`) and training seconds are in the JSON.")
-    shown = {row["recipe"] for row in rows}
-    lines.append("\n## Where an aim is missed, and why\n")
-    lines += [f"- {recipe}: {why}" for recipe, why in WHY.items() if recipe in shown]
+    reached = {row["recipe"] for row in rows if not find_missed(row)}
+    shown = {row["recipe"] for row in rows} - reached
+    if shown:
+        lines.append("\n## Where an aim is missed, and why\n")
+        lines += [f"- {recipe}: {why}" for recipe, why in WHY.items() if recipe in shown]
     return "\n".join(lines) + "\n"
 
 

@@ -5,8 +5,9 @@ lists of calibration images and of the split.
 
 Takes the benchmark of that name, or the latest of the recipe. Beside the int8 engines goes the
 float model that they were made from, so that they can be compared with it; what is over 20 MB is
-left out. With --external every engine is also judged, at its frozen threshold, on the labelled
-images of DIR.
+left out. A network that was published before, imported and compressed keeps the course of its
+training from what is published. With --external every engine is also judged, at its frozen
+threshold, on the labelled images of DIR.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,8 @@ def publish(
     if external is not None:
         engines = check_external(store, benchmark, external)
         checked = {"name": external_name or external.resolve().name, "engines": engines}
-    seconds, training = (training_seconds(store, made) for made in (model, trained))
+    course = read_course(store, trained, recipe)
+    seconds = training_seconds(store, model) - training_seconds(store, trained) + course.seconds
     stage = str(model.manifest["stage"]["name"])
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,7 @@ def publish(
             left_out.append(target)
     chosen = dict(model.manifest["recipe"])
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
+    chosen["imported"] = None  # the command trains it
     chosen["compress"] = shorten_orders(chosen["compress"], HERE.parent)
     weights = Path(chosen["model"]["weights"])
     if weights.is_file():
@@ -122,8 +126,9 @@ def publish(
     (folder / "README.md").write_text(card)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    for file in ("curves.csv", "curves.png"):
-        shutil.copyfile(trained.file(file), results / f"{recipe}_{file}")
+    for name, file in course.curves.items():
+        if file != results / name:
+            shutil.copyfile(file, results / name)
     publish_split(split)
     points = list_points(document)
     picture = plot_pareto(points, look_of_engines([point.name for point in points]))
@@ -135,10 +140,10 @@ def publish(
         "split": dict(split.facts),
         "sizes": sizes,
         "model": dict(model.facts),
-        "trained": dict(trained.facts),
+        "trained": course.facts,
         "steps": describe_steps(model.facts, stage),
-        "training_seconds": training,
-        "compression_seconds": seconds - training,
+        "training_seconds": course.seconds,
+        "compression_seconds": seconds - course.seconds,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
         "command": command,
         "benchmark": document,
@@ -157,6 +162,28 @@ def publish(
         + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the network was trained that compression began with: facts, seconds, files of curves."""
+
+    facts: dict[str, Any]
+    seconds: float
+    curves: dict[str, Path]
+
+
+def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
+    """Return the course of a training; that of an imported network stands in what is published."""
+    names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
+    if trained.manifest["stage"]["name"] != "import":
+        curves = {name: trained.file(file) for name, file in names.items()}
+        return Course(dict(trained.facts), training_seconds(store, trained), curves)
+    published = json.loads((HERE / "results" / f"{recipe}.json").read_text())
+    if published["trained"]["parameters"] != trained.facts["parameters"]:
+        raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
+    curves = {name: HERE / "results" / name for name in names}
+    return Course(published["trained"], published["training_seconds"], curves)
 
 
 def describe_command(chosen: Mapping[str, Any]) -> str:

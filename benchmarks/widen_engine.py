@@ -31,7 +31,8 @@ ENGINES = Path(__file__).parent / "engines"
 @click.command()
 @click.argument("recipe")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-def cli(recipe: str, out: Path) -> None:
+@click.option("--image-size", type=int, help="Default: the engine's.")
+def cli(recipe: str, out: Path, image_size: int | None) -> None:
     """Write the network of RECIPE's published engine to OUT."""
     path = ENGINES / recipe / "onnx_int8.onnx"
     described = read_recipe(recipe)
@@ -51,6 +52,12 @@ def cli(recipe: str, out: Path) -> None:
     for layer, weights in zip(layers, kernels, strict=True):
         layer.set_weights(weights)
     said = model.predict(pictures.astype(np.float32), verbose=0)
+    if image_size is not None:
+        kept = model.get_weights()
+        model = build_model(
+            ARCHITECTURES.get(described.model.architecture), image_size=image_size, classes=classes
+        )
+        model.set_weights(kept)
     model.save(str(out))
     click.echo(
         f"{out}: of {len(pictures)} pictures the engine's greatest probability differs by at most "

@@ -95,8 +95,9 @@ def import_file(
     are the recipe's, so that compressing it goes on as if it had been trained here.
 
     Its validation and test images are those of the split of `data`: what the model has seen of them
-    is not known here, so that its figures may flatter it. Raises `UsageError` without images, for
-    int8 is calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
+    is not known here, and all that is made of it says so. A file that lesiontk wrote tells its
+    split, and `DataError` is raised for any other. Raises `UsageError` without images, for int8 is
+    calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
     """
     from lesiontk.models.imported_file import load_foreign_model
     from lesiontk.models.imported_model import input_size

@@ -11,6 +11,7 @@ workspace with ``lesiontk import OUT.keras --recipe RECIPE --data HAM10000``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.keras_backend import save_model
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
@@ -37,7 +39,8 @@ def cli(recipe: str, out: Path, image_size: int | None) -> None:
     path = ENGINES / recipe / "onnx_int8.onnx"
     described = read_recipe(recipe)
     with open_engine(path) as engine:
-        size, classes = engine.spec.preprocessing.image_size, len(engine.spec.labels)
+        spec = replace(engine.spec, backend="keras", precision="float32")
+        size, classes = spec.preprocessing.image_size, len(spec.labels)
         pictures = golden_images(size)
         expected = engine.predict(pictures)
     model = build_model(
@@ -58,7 +61,9 @@ def cli(recipe: str, out: Path, image_size: int | None) -> None:
             ARCHITECTURES.get(described.model.architecture), image_size=image_size, classes=classes
         )
         model.set_weights(kept)
-    model.save(str(out))
+        resized = replace(spec.preprocessing, image_size=image_size)
+        spec = replace(spec, preprocessing=resized)
+    save_model(model, spec, out)  # with its split, so that it is compressed on with no other
     click.echo(
         f"{out}: of {len(pictures)} pictures the engine's greatest probability differs by at most "
         f"{np.abs(said - expected).max():.3f}"

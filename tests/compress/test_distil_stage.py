@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from lesiontk.backends.answers import engine_file
-from lesiontk.compress.distil_stage import LESSONS
+from lesiontk.backends.keras_backend import load_model, read_spec
+from lesiontk.cli.main import cli
+from lesiontk.compress.history import inherit_facts
+from lesiontk.compress.lessons_stage import LESSONS
+from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
+from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError, UsageError
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import (
     PARENT,
@@ -89,7 +95,7 @@ def test_a_teacher_may_be_a_file_or_a_model_or_engine_of_the_workspace(
 ) -> None:
     taught = store.resolve("latest:tiny", "model")
     engine = next(iter(engines_of(store, trained_at(store, 48)).values()))
-    assert locate_teacher(store, str(teacher)) == teacher
+    assert locate_teacher(store, str(teacher)) == teacher.resolve()
     assert locate_teacher(store, taught.name) == engine_file(taught)
     assert locate_teacher(store, "latest:tiny") == engine_file(taught)
     assert locate_teacher(store, engine.name) == teacher
@@ -99,7 +105,7 @@ def test_a_teacher_may_be_a_file_or_a_model_or_engine_of_the_workspace(
 
 
 def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Artefact) -> None:
-    said = np.load(student.file(LESSONS))
+    said = np.load(store.parent(student, "lessons").file(LESSONS))
     rows = open_images(store.parent(student, "images")).indices("train")
     np.testing.assert_allclose(said[rows].sum(axis=1), 1, rtol=1e-4)
     others = np.setdiff1d(np.arange(len(said)), rows)
@@ -136,15 +142,27 @@ def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> N
         train_recipe(store, recipe(teacher, split={"seed": 8}))
 
 
-def test_a_teacher_of_diagnoses_teaches_a_student_who_puts_them_together(
+def test_a_teacher_is_asked_once_whatever_the_labels_and_the_size_of_its_students(
     store: Store, student: Artefact, teacher: Path
 ) -> None:
-    made = train_recipe(store, recipe(teacher, task="malignancy"))
-    fine, coarse = np.load(student.file(LESSONS)), np.load(made.file(LESSONS))
-    labels = student.facts["labels"]
-    malignant = [labels.index(name) for name in ("akiec", "bcc", "mel")]
-    assert made.facts["labels"] == ["benign", "malignant"]
-    np.testing.assert_allclose(coarse[:, 1], fine[:, malignant].sum(axis=1), atol=1e-6)
+    coarse = train_recipe(store, recipe(teacher, task="malignancy", image_size=40))
+    assert coarse.facts["labels"] == ["benign", "malignant"]
+    asked = store.parent(student, "lessons")
+    assert store.parent(coarse, "lessons").path == asked.path
+    assert asked.manifest["stage"]["name"] == "teacher"
+    assert asked.facts["labels"] == student.facts["labels"]
+
+
+def test_a_teacher_s_diagnoses_add_up_to_the_labels_of_a_student() -> None:
+    fine = load_task("seven_class")
+    sums = sum_labels(fine.labels, load_task("malignancy"))
+    assert {name for name, row in zip(fine.labels, sums, strict=True) if row[1]} == {
+        "akiec", "bcc", "mel",
+    }  # fmt: skip
+    np.testing.assert_array_equal(sums.sum(axis=1), 1)
+    np.testing.assert_array_equal(sum_labels(fine.labels, fine), np.eye(7))
+    with pytest.raises(DataError, match="expected one at least for each of the student's"):
+        sum_labels(("mel", "bcc"), load_task("malignancy"))
 
 
 def test_a_student_of_diagnoses_learns_nothing_from_one_who_puts_them_together(
@@ -159,3 +177,56 @@ def test_a_student_of_diagnoses_learns_nothing_from_one_who_puts_them_together(
 def test_a_missing_teacher_is_found_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"teacher .*nobody.keras is no engine file; expected"):
         plan_recipe(recipe(tmp_path / "nobody.keras"))
+
+
+def ask(store: Store, *words: str) -> Any:
+    done = CliRunner().invoke(
+        cli, [*words, "--json", "--quiet", "--workspace", str(store.workspace)]
+    )
+    if done.exception is not None:
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def test_a_recipe_names_its_teacher_as_the_command_does(
+    store: Store, student: Artefact, teacher: Path
+) -> None:
+    document = {**TINY, "name": "big", "data": {**TINY["data"], "image_size": 48}}
+    train_recipe(store, parse_recipe(document))  # the teacher's model, under another name
+    assert train_recipe(store, recipe("latest:big")).path == student.path
+    engine = next(iter(engines_of(store, trained_at(store, 48)).values()))
+    assert train_recipe(store, recipe(engine.key[:12])).path == student.path
+    trained = store.parent(student, "model")
+    options = [f"train={json.dumps(TRAIN)}", "weight=1.0"]
+    sets = [word for option in options for word in ("--set", option)]
+    made = ask(store, "distil", trained.name, "--teacher", "latest:big", *sets)
+    assert made["model"] == student.name
+
+
+def test_a_teacher_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None:
+    store, file = Store(tmp_path / "workspace"), tmp_path / "tiny.yaml"
+    for teacher, why in (
+        ("latest:big", r"teacher latest:big of compress\.distil: no model in .* fits 'latest:big'"),
+        ("nobody.keras", r"teacher nobody\.keras of .*: engine file nobody\.keras does not exist"),
+        ("latest:tiny", r"teacher is latest:tiny, which changes with every run of tiny"),
+    ):
+        file.write_text(json.dumps({**recipe(teacher).model_dump(mode="json")}))
+        with pytest.raises((DataError, UsageError), match=why):
+            ask(store, "run", str(file), "--dry-run")
+    assert not store.workspace.exists()
+
+
+def test_the_student_of_one_who_may_have_seen_the_test_images_says_so_and_so_do_its_children(
+    store: Store, student: Artefact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = tmp_path / "foreign.keras"
+    load_model(engine_file(student)).save(str(foreign))  # it tells no split
+    document = {**TINY, "name": "foreign", "imported": {"file": str(foreign)}}
+    unknown = train_recipe(store, parse_recipe(document))
+    taught = train_recipe(store, recipe(unknown.name))
+    assert "it may have learned the student's test images" in caplog.text
+    for made in (unknown, taught):
+        assert made.facts[MAY_HAVE_SEEN_TEST]
+        assert read_spec(engine_file(made)).may_have_seen_test
+    assert inherit_facts(taught)[MAY_HAVE_SEEN_TEST]
+    assert MAY_HAVE_SEEN_TEST not in student.facts

@@ -14,7 +14,7 @@ from lesiontk.errors import DataError
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
-from lesiontk.records import ImageRecord
+from lesiontk.records import EngineSpec, ImageRecord
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "benchmarks" / "engines" / "cnn_7class" / "onnx_int8.onnx"
@@ -50,6 +50,13 @@ def test_strange_images_are_all_judged(folder: Path) -> None:
     assert document["n"] == len(list(folder.glob("*/*.jpg")))
     assert document["split_known"]
     assert document["seen_images"] == {}
+
+
+def test_the_split_of_a_model_from_elsewhere_does_not_tell_what_it_was_trained_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EngineSpec, "may_have_seen_test", True)
+    assert evaluate(folder)["split_known"] is False
 
 
 def test_training_images_are_left_out_and_counted(

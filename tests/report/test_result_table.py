@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lesiontk.backends.onnx_backend import EXACT
-from lesiontk.records import Preprocessing
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Preprocessing
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.render import ReportData
 from lesiontk.report.result_table import (
@@ -113,6 +113,10 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert "## External check\n\nImages from elsewhere: n = 160" in card
     assert "External check" not in render_model_card(**arguments)
     assert "Too large" not in card
+    said = "it may have seen the test images"
+    assert said not in card
+    foreign = {**arguments, "model": {**model, MAY_HAVE_SEEN_TEST: True}}
+    assert said in render_model_card(**foreign)
     large = render_model_card(**arguments, left_out=["onnx:int8"])
     assert "Too large to be here: onnx:int8." in large
     assert "It was made in" not in card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.report.formatting import (
     format_percent,
     share_estimate,
@@ -30,6 +31,14 @@ def test_failed_gates_are_said_in_words(page: Page) -> None:
     rows = page.tables["Acceptance gates"][1:]
     assert [row[-1] for row in rows] == ["✗ failed", "✗ failed"]
     assert rows[0][4] == "1.0"
+
+
+def test_a_model_that_may_have_seen_the_test_images_is_said_to() -> None:
+    said = "It may have seen the test images."
+    data = make_report_data()
+    foreign = replace(data, model={**data.model, MAY_HAVE_SEEN_TEST: True})
+    assert said in read(foreign).text
+    assert said not in read(data).text
 
 
 def test_passed_gates_are_said_in_words() -> None:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from lesiontk.backends import open_engine
+from lesiontk.backends.backend import dump_spec
+from lesiontk.backends.keras_backend import MEMBER, read_spec
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import override_recipe, read_recipe
+from lesiontk.records import MAY_HAVE_SEEN_TEST, EngineSpec, Preprocessing
+
+from ..loose_modules import load_module
+
+ROOT = Path(__file__).parents[2]
 
 LABELS = ["nv", "mel", "akiec", "bcc", "bkl", "df", "vasc"]
 SMALL = ["data.source=synthetic", "data.synthetic.lesions=70", "data.synthetic.image_size=40"]
@@ -38,6 +48,17 @@ def save_model(path: Path) -> Path:
         warnings.simplefilter("ignore")
         model.save(str(path))
     return path
+
+
+def write_spec(file: Path, split_hash: str) -> Path:
+    """Let the file say that lesiontk trained it on this split."""
+    spec = EngineSpec(
+        tuple(sorted(LABELS)), Preprocessing(32), "seven_class", "keras", "float32", "net",
+        split_hash,
+    )  # fmt: skip
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(MEMBER, dump_spec(spec))
+    return file
 
 
 def call(workspace: Path, *words: str) -> Result:
@@ -120,3 +141,41 @@ def test_a_recipe_can_name_the_file() -> None:
         plan_recipe(recipe)
     known = plan_recipe(recipe, images_known=True)
     assert known["model"].stage == "import"
+
+
+def test_of_a_model_that_nobody_knows_it_is_said_that_it_may_have_seen_the_test_images(
+    tmp_path: Path,
+) -> None:
+    workspace = tmp_path / "workspace"
+    document = import_it(workspace, save_model(tmp_path / "net.keras"))
+    assert document[MAY_HAVE_SEEN_TEST]
+    made = Path(document["path"]) / "model.keras"
+    assert "trained on the images it is judged on is not known" in read_spec(made).notice
+    assert call(workspace, "convert", "latest", "--to", "keras:float32").exit_code == 0
+    done = call(workspace, "evaluate", "latest", "--set", "evaluate.resamples=100")
+    assert json.loads(done.stdout)[MAY_HAVE_SEEN_TEST]
+    assert "whether it was trained on these test images is not known" in done.stderr
+    again = import_it(workspace, made, "--set", "imported.pixels=0..255")
+    assert again[MAY_HAVE_SEEN_TEST]  # though the file tells a split
+
+
+def test_a_file_of_lesiontk_must_be_of_the_split_of_the_images(tmp_path: Path) -> None:
+    workspace, file = tmp_path / "workspace", save_model(tmp_path / "net.keras")
+    split = import_it(workspace, file)["split_hash"]
+    own = import_it(workspace, write_spec(file, split))
+    assert MAY_HAVE_SEEN_TEST not in own
+    assert not read_spec(Path(own["path"]) / "model.keras").may_have_seen_test
+    with pytest.raises(DataError, match=rf"split {split[:12]}; expected that of the images here"):
+        import_it(workspace, file, "--set", "data.split.seed=8")
+
+
+@pytest.mark.slow
+def test_a_network_widened_from_a_published_engine_says_its_split(tmp_path: Path) -> None:
+    module = load_module(ROOT / "benchmarks" / "widen_engine.py")
+    file = tmp_path / "vgg16.keras"
+    done = CliRunner().invoke(module.cli, ["vgg16_7class", str(file)])
+    assert done.exit_code == 0, done.output
+    with open_engine(ROOT / "benchmarks/engines/vgg16_7class/onnx_int8.onnx") as engine:
+        assert read_spec(file) == replace(engine.spec, backend="keras", precision="float32")
+    with pytest.raises(DataError, match=r"vgg16\.keras was trained on the split 7c9837e2eefb"):
+        import_it(tmp_path / "workspace", file, "--set", "imported.pixels=0..255")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lesiontk.records import Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stage import Context
-from lesiontk.train.outcome import LEAKY, describe_model
+from lesiontk.train.outcome import LEAKY, SEEN_UNKNOWN, describe_model
 
 from ..image_sets import make_image_set, make_rows
 
@@ -22,11 +22,14 @@ class Model:
         return np.int64(7)
 
 
-def describe(facts: dict[str, Any], folder: Path) -> str:
+def describe(facts: dict[str, Any], folder: Path, own: dict[str, Any] | None = None) -> str:
     known = {"licence": "CC0", "preprocessing": {"image_size": 8}, "task": "seven_class"}
     source = Artefact(folder, {"facts": {**known, **facts}})
-    spec, described = describe_model(Model(), IMAGES, source, Context(folder, folder, "tiny"))
+    spec, described = describe_model(
+        Model(), IMAGES, source, Context(folder, folder, "tiny"), own or {}
+    )
     assert described["parameters"] == 7
+    assert spec.may_have_seen_test is bool(own)
     assert spec.extra["task_definition"]["name"] == "seven_class"
     return spec.notice
 
@@ -42,3 +45,8 @@ def test_images_of_an_early_workspace_leak_nothing_and_have_their_task_by_name(
     tmp_path: Path,
 ) -> None:
     assert not describe({}, tmp_path).endswith(LEAKY)
+
+
+def test_what_may_have_seen_the_test_images_says_so_in_the_file(tmp_path: Path) -> None:
+    assert describe({}, tmp_path, {MAY_HAVE_SEEN_TEST: True}).endswith(SEEN_UNKNOWN)
+    assert SEEN_UNKNOWN not in describe({}, tmp_path)

@@ -21,6 +21,7 @@ from lesiontk.calibration.stability_stage import StabilityConfig
 from lesiontk.compress.lessons_stage import LessonsConfig
 from lesiontk.compress.order import explain_order
 from lesiontk.compress.sensitivity_stage import SensitivityConfig
+from lesiontk.compress.teacher_stage import TeacherConfig, TeacherStage
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.inspect_stage import InspectConfig
@@ -118,7 +119,8 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         # Before training, so that a list that cannot be drawn is not found out after it.
         known = {role: role for role in ("images", "inspection")}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
-    steps += [*_put_lessons(models), *conversions, *references]
+    known_steps = [step.name for step in steps]
+    steps += [*_put_lessons(recipe, models, known_steps), *conversions, *references]
     compared = [*references, *engines]
     evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
@@ -282,15 +284,22 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
         parents["model"] = steps[-1].name
         if getattr(config, "distil", None) is not None:
             parents["lessons"] = f"lessons:{steps[-1].name}"
-        steps.append(Step(f"model:{number}:{technique}", technique, config, parents))
+        name = f"model:{number}:{technique}"
+        if hasattr(config, "teacher"):
+            parents["lessons"] = f"teacher:{name}"
+        steps.append(Step(name, technique, config, parents))
     return steps
 
 
-def _put_lessons(models: Sequence[Step]) -> list[Step]:
-    """Return the models, and before each that listens to its parent what that one says."""
+def _put_lessons(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
+    """Return the models, and before each that listens to another what that one says."""
     steps = []
     for model in models:
-        if "lessons" in model.parents:
+        if hasattr(model.config, "teacher"):
+            asks = TeacherConfig(file=model.config.teacher, path=recipe.data.path)
+            known = {role: role for role in TeacherStage.info.accepts if role in data}
+            steps.append(Step(model.parents["lessons"], "teacher", asks, known))
+        elif "lessons" in model.parents:
             asked = {role: model.parents[role] for role in ("model", "images")}
             steps.append(Step(model.parents["lessons"], "lessons", LessonsConfig(), asked))
         steps.append(model)

@@ -222,7 +222,7 @@ def evaluate_folder(
         "target": f"{spec.backend}:{spec.precision}",
         "recipe": spec.recipe,
         "lesion_ids_known": table.lesion_ids_known,
-        "split_known": split is not None,
+        "split_known": split is not None and not spec.may_have_seen_test,
         "seen_images": dict(seen),
         "seen_included": include_seen,
         "failures": failures,

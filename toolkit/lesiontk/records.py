@@ -10,6 +10,8 @@ from typing import Any
 from lesiontk.errors import DataError
 
 SIDES = ("train", "validation", "test")
+MAY_HAVE_SEEN_TEST = "may_have_seen_test"
+"""Of a model from elsewhere, in its facts and in `EngineSpec.extra`; of no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class EngineSpec:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise DataError(f"labels are {self.labels}; expected two or more different names.")
+
+    @property
+    def may_have_seen_test(self) -> bool:
+        """Whether it is unknown if it was trained on the test images of its split."""
+        return bool(self.extra.get(MAY_HAVE_SEEN_TEST))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

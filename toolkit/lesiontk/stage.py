@@ -94,6 +94,10 @@ class Stage(ABC):
         """Hashes of what the stage reads from outside the workspace; part of the key."""
         return {}
 
+    def identify_parent(self, role: str, parent: Artefact) -> str:
+        """What of a parent is part of the key: all of its content, unless less of it is read."""
+        return parent.content
+
     def without_budget(self, config: Any) -> Any:
         """Return what all configs have in common that go on with each other's scratch."""
         return config
@@ -110,6 +114,7 @@ STAGES.register("split", "lesiontk.data.split_stage:SplitStage")
 STAGES.register("prepare", "lesiontk.data.prepare_stage:PrepareStage")
 STAGES.register("train", "lesiontk.train.train_stage:TrainStage")
 STAGES.register("import", "lesiontk.train.import_stage:ImportStage")
+STAGES.register("teacher", "lesiontk.compress.teacher_stage:TeacherStage")
 STAGES.register("distil", "lesiontk.compress.distil_stage:DistilStage")
 STAGES.register("lessons", "lesiontk.compress.lessons_stage:LessonsStage")
 STAGES.register("prune", "lesiontk.compress.prune_stage:PruneStage")

@@ -100,7 +100,10 @@ class Store:
             "format": FORMAT,
             "stage": {"name": info.name, "version": info.version},
             "config": config.model_dump(mode="json"),
-            "parents": {role: parent.content for role, parent in sorted(parents.items())},
+            "parents": {
+                role: stage.identify_parent(role, parent)
+                for role, parent in sorted(parents.items())
+            },
             "external_inputs": stage.external_inputs(config),
             "tools": {name: _version(name) for name in info.tools},
         }

@@ -19,7 +19,7 @@ from lesiontk.data.images import open_images
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
-from lesiontk.errors import DataError, GateFailedError, UsageError
+from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, find_trained, plan_recipe
 from lesiontk.recipe import (
@@ -46,7 +46,6 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
 
     Raises `UsageError` for a training that several workers share: what follows it is for one.
     """
-    _keep_apart(store, recipe)
     if recipe.train.distribute == "multi_worker":
         raise UsageError(
             "train.distribute is multi_worker, which `lesiontk run` does not share out; expected "
@@ -54,13 +53,18 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
             "bench` on the first, whose workspace has the model."
         )
     check_distribution(recipe.train)
-    return run_plan(plan_recipe(recipe), store)
+    return run_plan(plan_run(store, recipe), store)
+
+
+def plan_run(store: Store, recipe: Recipe) -> Plan:
+    """Return the checked plan of a recipe, with the files of the teachers that it names."""
+    _keep_apart(store, recipe)
+    return plan_recipe(locate_teachers(store, recipe))
 
 
 def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
     """Build one of the data steps: ``inspection``, ``split`` or ``images``."""
-    _keep_apart(store, recipe)
-    return build_step(plan_recipe(recipe), step, store, {})
+    return build_step(plan_run(store, recipe), step, store, {})
 
 
 def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Artefact:
@@ -70,8 +74,7 @@ def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Arte
     of several workers (``train.distribute: multi_worker``), each calls this: all prepare the images
     and get the same model, the first in the workspace, the others in `Store.for_worker`.
     """
-    _keep_apart(store, recipe)
-    plan = plan_recipe(recipe)
+    plan = plan_run(store, recipe)
     check_distribution(recipe.train)
     if recipe.train.distribute == "multi_worker":
         store = store.for_worker(read_cluster().index)
@@ -95,8 +98,9 @@ def import_file(
     are the recipe's, so that compressing it goes on as if it had been trained here.
 
     Its validation and test images are those of the split of `data`: what the model has seen of them
-    is not known here, so that its figures may flatter it. Raises `UsageError` without images, for
-    int8 is calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
+    is not known here, and all that is made of it says so. A file that lesiontk wrote tells its
+    split, and `DataError` is raised for any other. Raises `UsageError` without images, for int8 is
+    calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
     """
     from lesiontk.models.imported_file import load_foreign_model
     from lesiontk.models.imported_model import input_size
@@ -140,6 +144,8 @@ def compress_model(
     so_far = recipe.compress[: len(line) - 1]
     shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
+    if "teacher" in entry:
+        entry["teacher"] = str(locate_teacher(store, str(entry["teacher"])))
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     models = plan_recipe(shorter, images_known=True).models
     done = {
@@ -363,10 +369,38 @@ def locate_engine(store: Store, reference: str) -> Path:
 
 
 def locate_teacher(store: Store, reference: str) -> Path:
-    """Return the file of a teacher: a path, or a model or engine of the workspace."""
+    """Return the whole path of a teacher: a file's, or of a model or engine of the workspace.
+
+    Raises `DataError` if it is not there, or `UsageError` if it is neither.
+    """
     if is_engine_file(reference):
-        return locate_engine(store, reference)
-    return engine_file(intact(store, _resolve_network(store, reference)))
+        return locate_engine(store, reference).resolve()
+    return engine_file(intact(store, _resolve_network(store, reference))).resolve()
+
+
+def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
+    """Return the recipe with the file of each teacher, which it may name as `distil` does.
+
+    Raises as `locate_teacher`, and `UsageError` where the teacher is the last model of this recipe:
+    after each run that would be another.
+    """
+    compress = []
+    for entry in recipe.compress:
+        options = dict(entry.get("distil", {}))
+        if teacher := options.get("teacher"):
+            if str(teacher) in ("latest", f"latest:{recipe.name}"):
+                raise UsageError(
+                    f"compress.distil.teacher is {teacher}, which changes with every run of "
+                    f"{recipe.name}; expected a file, another recipe's network (latest:RECIPE), or "
+                    "the name of a model or engine."
+                )
+            try:
+                options["teacher"] = str(locate_teacher(store, str(teacher)))
+            except LesionTKError as error:
+                raise type(error)(f"the teacher {teacher} of compress.distil: {error}") from error
+            entry = {**entry, "distil": options}
+        compress.append(entry)
+    return recipe.model_copy(update={"compress": tuple(compress)})
 
 
 def _resolve_network(store: Store, reference: str) -> Artefact:

@@ -61,6 +61,15 @@ def read_spec(path: Path) -> EngineSpec:
     return parse_spec(text, path)
 
 
+def find_spec(path: Path) -> EngineSpec | None:
+    """Return what a model's file says of itself; None for what lesiontk did not write."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        described = MEMBER in archive.namelist()
+    return read_spec(path) if described else None
+
+
 def load_model(path: Path) -> Any:
     """Return the ``tf_keras.Model`` of a ``.keras`` file; `DataError` if it is damaged.
 

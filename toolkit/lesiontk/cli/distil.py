@@ -33,11 +33,5 @@ def distil(
 
     --set takes the technique's own keys, as train.epochs=8.
     """
-    from lesiontk.workflow import locate_teacher
-
-    options = {
-        "teacher": str(locate_teacher(session.open_store(), teacher).resolve()),
-        "temperature": temperature,
-        "weight": weight,
-    }
+    options = {"teacher": teacher, "temperature": temperature, "weight": weight}
     compress(session, model, "distil", options, describe_validation, overrides)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
 @click.command()
@@ -57,6 +58,11 @@ def list_notes(document: Mapping[str, Any]) -> list[str]:
         notes.append(
             "the engine's own split is not known here; whether it was trained on these images "
             "cannot be told"
+        )
+    if document.get(MAY_HAVE_SEEN_TEST):
+        notes.append(
+            "the model comes from elsewhere; whether it was trained on these test images is not "
+            "known"
         )
     if document.get("lesion_ids_known") is False:
         notes.append(

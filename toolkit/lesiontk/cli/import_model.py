@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
 @click.command("import")
@@ -60,12 +61,13 @@ def import_model(
         recipe=recipe, overrides=overrides,
     )  # fmt: skip
     facts, scores = made.facts, made.facts["validation"]
+    unknown = facts.get(MAY_HAVE_SEEN_TEST)
     note = _tell_order(facts["imported"])
     text = (
         f"{made.name}: {facts['parameters']:,} parameters in {facts['imported']['layers']} layers, "
         f"outputs within {facts['imported']['greatest_difference']:.1g} of {model.name}'s; "
-        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']}; "
-        f"it may have been trained on these)\n{note}"
+        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']}"
+        f"{'; it may have been trained on these' if unknown else ''})\n{note}"
     )
     document = {"model": made.name, "path": str(made.path), "note": note, **facts}
     session.emit(document, lambda: click.echo(text))

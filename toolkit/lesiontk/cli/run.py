@@ -28,14 +28,15 @@ def run(
     What is finished is reused; after an interruption the same command goes on.
     """
     from lesiontk.cli.finish import finish_run
-    from lesiontk.plan import describe_plan, plan_recipe
-    from lesiontk.workflow import run_recipe
+    from lesiontk.plan import describe_plan
+    from lesiontk.workflow import plan_run, run_recipe
 
     chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    store = session.open_store()
     if dry_run:
-        steps = describe_plan(plan_recipe(chosen))
+        steps = describe_plan(plan_run(store, chosen))
         lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
                  for s in steps]  # fmt: skip
         session.emit(steps, lambda: click.echo("\n".join(lines)))
         return
-    finish_run(session, run_recipe(session.open_store(), chosen))
+    finish_run(session, run_recipe(store, chosen))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lesiontk.compress.kernel_structure import structure_facts
-from lesiontk.records import Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 
 TOLD = (
     "parameters",
@@ -24,12 +24,14 @@ TOLD = (
 def inherit_facts(model: Artefact) -> dict[str, Any]:
     """Return what a model made of `model` says of it: architecture, structure, and its history.
 
-    ``history`` has an entry for each model before, the trained one first.
+    ``history`` has an entry for each model before, the trained one first. Of what may have seen the
+    test images, all that is made of it says so.
     """
     facts = model.facts
     own = {name: facts[name] for name in TOLD if name in facts}
     return {
         "architecture": str(facts["architecture"]),
+        **({MAY_HAVE_SEEN_TEST: True} if facts.get(MAY_HAVE_SEEN_TEST) else {}),
         **structure_facts(facts),
         "history": [
             *facts.get("history", []),

@@ -31,7 +31,7 @@ from lesiontk.evaluate.operating_point import (
 )
 from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
 from lesiontk.recipe import EvaluateRule
-from lesiontk.records import Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
@@ -68,6 +68,7 @@ class EvaluateStage(Stage):
                     f"evaluated on {images.split_hash[:12]}: its test images may be training "
                     "images. Evaluate it on the split it was trained with."
                 )
+            unknown = engine.spec.may_have_seen_test
             task = task_of_engine(engine.spec)
             on_validation = predict_rows(
                 engine, images, validation, f"evaluating {target}: validation", context
@@ -86,6 +87,7 @@ class EvaluateStage(Stage):
             "target": target,
             "side": "test",
             "split_hash": images.split_hash,
+            **({MAY_HAVE_SEEN_TEST: True} if unknown else {}),
             **document_from_predictions(
                 task,
                 point,

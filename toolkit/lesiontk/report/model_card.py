@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends.onnx_backend import EXACT
+from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
@@ -84,7 +85,7 @@ def render_model_card(
         _describe_external(external),
         "## Limits\n\nThe network misses melanomas: see its recall above, and the interval. It has "
         "been judged on one split of one collection. "
-        f"{_describe_prior(recipe['train']['imbalance'])}",
+        f"{_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -169,6 +170,15 @@ def _describe_prior(imbalance: Sequence[str]) -> str:
     return (
         f"Rare classes were strengthened in its training ({', '.join(treatments)}); its "
         "probabilities are not the risk of a patient."
+    )
+
+
+def _describe_unknown(model: Mapping[str, Any]) -> str:
+    if not model.get(MAY_HAVE_SEEN_TEST):
+        return ""
+    return (
+        " It, or its teacher, was trained elsewhere, on images that are not known: it may have "
+        "seen the test images, and every figure here may flatter it."
     )
 
 

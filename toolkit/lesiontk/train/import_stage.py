@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from lesiontk.data.images import open_images
+from lesiontk.backends.keras_backend import find_spec
+from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.hashing import hash_document, hash_file
 from lesiontk.models.imported_model import import_model
 from lesiontk.recipe import ImportedSection
-from lesiontk.records import Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.train.outcome import write_untrained
 
@@ -20,12 +21,14 @@ from lesiontk.train.outcome import write_untrained
 class ImportStage(Stage):
     """Produces ``model.keras`` as training does, without curves.
 
-    Its facts say in which order the outputs were taken, and whether the task's was assumed.
+    Its facts say in which order the outputs were taken, and whether the task's was assumed. What
+    lesiontk wrote must be of the split of the images; of other models it is said that they may have
+    been trained on the test images.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="import",
-        version=2,
+        version=3,
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,
@@ -49,6 +52,7 @@ class ImportStage(Stage):
         self, parents: Mapping[str, Artefact], config: ImportedSection, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
+        unknown = check_split(Path(config.file), images)
         labels = config.labels or images.labels
         imported = import_model(
             Path(config.file),
@@ -64,6 +68,7 @@ class ImportStage(Stage):
             context,
             facts={
                 "architecture": "imported",
+                **({MAY_HAVE_SEEN_TEST: True} if unknown else {}),
                 "imported": {
                     "file": Path(config.file).name,
                     "labels": list(labels),
@@ -74,3 +79,20 @@ class ImportStage(Stage):
                 },
             },
         )
+
+
+def check_split(file: Path, images: ImageSet) -> bool:
+    """Return whether the model of a file may have been trained on the test images.
+
+    Raises `DataError` for one of another split, which has been.
+    """
+    spec = find_spec(file)
+    if spec is None:
+        return True
+    if spec.split_hash != images.split_hash:
+        raise DataError(
+            f"{file.name} was trained on the split {spec.split_hash[:12]}; expected that of the "
+            f"images here, {images.split_hash[:12]}: their test images may be its training images. "
+            "Give the images that it was trained on, dealt as for it (--data, --set data.split.…)."
+        )
+    return spec.may_have_seen_test

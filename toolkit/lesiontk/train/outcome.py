@@ -13,13 +13,14 @@ from lesiontk.backends.answers import ANSWERS, Answers, ask_engine, write_answer
 from lesiontk.backends.keras_backend import MODEL_FILE, save_model
 from lesiontk.data.images import ImageSet
 from lesiontk.data.tasks import definition_of
-from lesiontk.records import Artefact, EngineSpec
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import plot_curves
 from lesiontk.train.loop import score_answers
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
+SEEN_UNKNOWN = " Whether it was trained on the images it is judged on is not known."
 
 
 def write_outcome(
@@ -37,7 +38,7 @@ def write_outcome(
     `source` is the artefact of the images, `started` when this process began, in seconds of
     ``time.perf_counter``.
     """
-    spec, described = describe_model(model, images, source, context)
+    spec, described = describe_model(model, images, source, context, facts)
     save_model(model, spec, context.directory / MODEL_FILE)
     _ask_model(images, context)
     with (context.directory / "curves.csv").open("w", newline="") as stream:
@@ -72,7 +73,7 @@ def write_untrained(
     facts: Mapping[str, Any],
 ) -> StageOutput:
     """Write a model that was not trained here into ``context.directory``, as `write_outcome`."""
-    spec, described = describe_model(model, images, source, context)
+    spec, described = describe_model(model, images, source, context, facts)
     save_model(model, spec, context.directory / MODEL_FILE)
     scores = score_answers(_ask_model(images, context).outputs, images)
     return StageOutput(
@@ -97,9 +98,12 @@ def _ask_model(images: ImageSet, context: Context) -> Answers:
 
 
 def describe_model(
-    model: Any, images: ImageSet, source: Artefact, context: Context
+    model: Any, images: ImageSet, source: Artefact, context: Context, facts: Mapping[str, Any]
 ) -> tuple[EngineSpec, dict[str, Any]]:
-    """Return what the model's file says of itself, and the facts that every model has."""
+    """Return what the model's file says of itself, and the facts that every model has.
+
+    `facts` are those of its own: what may have seen the test images says so wherever it goes.
+    """
     spec = EngineSpec(
         labels=images.labels,
         preprocessing=images.preprocessing,
@@ -113,6 +117,9 @@ def describe_model(
     )
     if source.facts.get("leaky"):  # images that an early lesiontk prepared do not say
         spec = replace(spec, notice=spec.notice + LEAKY)
+    if facts.get(MAY_HAVE_SEEN_TEST):
+        extra = {**spec.extra, MAY_HAVE_SEEN_TEST: True}
+        spec = replace(spec, notice=spec.notice + SEEN_UNKNOWN, extra=extra)
     return spec, {
         "parameters": int(model.count_params()),
         "labels": list(images.labels),

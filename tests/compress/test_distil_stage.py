@@ -13,14 +13,16 @@ from click.testing import CliRunner
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import load_model, read_spec
 from lesiontk.cli.main import cli
+from lesiontk.compress.distil_stage import check_growth
 from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError, UsageError
+from lesiontk.frameworks import import_keras
 from lesiontk.plan import plan_recipe
-from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.recipe import Recipe, TrainSection, parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import (
@@ -129,12 +131,32 @@ def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> Non
     assert plan_recipe(parse_recipe(document)).trained == "model"
 
 
-def test_a_pruned_student_does_not_grow(store: Store, teacher: Path) -> None:
+def test_a_pruned_student_grows(store: Store, teacher: Path) -> None:
     document = recipe(teacher, image_size=40).model_dump(mode="json")
     document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": TRAIN}})
     document["compress"][1]["distil"]["train"] |= {"grow": [32], "epochs": 2}
-    with pytest.raises(UsageError, match=r"grow is \[32\]; expected none, for model-.* by prune"):
-        train_recipe(store, parse_recipe(document))
+    taught = train_recipe(store, parse_recipe(document))
+    model = load_model(engine_file(taught))
+    assert model.input_shape == (None, 40, 40, 3)
+    assert taught.facts["parameters"] == store.parent(taught, "model").facts["parameters"]
+
+
+def test_growth_is_refused_where_a_layer_takes_one_size() -> None:
+    keras = import_keras()
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Flatten(name="flat"), keras.layers.Dense(2)]
+    )
+    with pytest.raises(UsageError, match="the layer flat of model-1 takes one size"):
+        check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
+
+
+@pytest.mark.parametrize("grow", [(32,), (12, 8), (8, 12)])
+def test_growth_rises_to_the_size_of_the_images(grow: tuple[int, ...]) -> None:
+    keras = import_keras()
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
+    check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
+    with pytest.raises(UsageError, match="expected rising sizes below 16, and an epoch for each"):
+        check_growth(model, TrainSection(epochs=2, grow=grow), "model-1")
 
 
 def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> None:

@@ -30,6 +30,9 @@ from lesiontk.train.outcome import write_outcome
 
 logger = logging.getLogger(__name__)
 
+ONE_SIZE = ("Flatten", "Reshape")
+"""Layers behind which the number of channels depends on the size of the images."""
+
 
 class DistilConfig(StageConfig):
     """Who teaches, how much the student listens, and how it is trained meanwhile."""
@@ -101,20 +104,33 @@ class DistilStage(Stage):
         )
 
 
+def check_growth(model: Any, train: TrainSection, name: str) -> None:
+    """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
+    flat = [layer.name for layer in model.layers if type(layer).__name__ in ONE_SIZE]
+    size = int(model.input_shape[1])
+    if flat:
+        raise UsageError(
+            f"distil.train.grow is {list(train.grow)}; expected none, for the layer {flat[0]} of "
+            f"{name} takes one size."
+        )
+    sizes = [*train.grow, size]
+    if sizes != sorted(set(sizes)) or len(sizes) > train.epochs:
+        raise UsageError(
+            f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
+            "epoch for each."
+        )
+
+
 def make_builder(student: Artefact, classes: int, train: TrainSection) -> Callable[[Any], Any]:
     """Return the function that gives the student, for images of a size or of any.
 
-    Raises `UsageError` if it is to grow and is of one size: what is no longer as its architecture
-    has it, cannot be built for another.
+    Raises `UsageError` if it is to grow and is of one size.
     """
     path = student.file(MODEL_FILE)
     if student.manifest["stage"]["name"] != "train":
         if train.grow:
-            raise UsageError(
-                f"distil.train.grow is {list(train.grow)}; expected none, for {student.name} was "
-                f"made by {student.manifest['stage']['name']} and has one size."
-            )
-        return lambda size: hold_kernels(load_model(path), {})
+            check_growth(load_model(path), train, student.name)
+        return lambda size: hold_kernels(load_model(path), {}, size)
     section = ModelSection(**student.manifest["config"]["model"])
     start = load_model(path).get_weights()
 

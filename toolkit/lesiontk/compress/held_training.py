@@ -86,7 +86,7 @@ class HeldTraining:
     def train(self, structures: Structures, section: TrainSection, scratch: Path) -> None:
         """Train the model under the structures; `scratch` has the checkpoints."""
         held, self._state = train_model(
-            lambda size: hold_kernels(self.model, structures),
+            lambda size: hold_kernels(self.model, structures, size),
             self._images,
             section,
             scratch,
@@ -121,9 +121,13 @@ class HeldTraining:
         return replace(outcome, measured={"effect": effect})
 
 
-def hold_kernels(model: Any, structures: Structures) -> Any:
-    """Return a copy of the model whose kernels have these structures and keep them in training."""
+def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
+    """Return a copy of the model whose kernels have these structures and keep them in training.
+
+    It takes images of `size` pixels, or of any if it is None.
+    """
     tf, keras = import_tensorflow(), import_keras()
+    image = keras.Input((size, size, 3), name=model.input_names[0])
 
     def clone(layer: Any) -> Any:
         ours = type(layer).from_config(config_today(layer))
@@ -131,7 +135,7 @@ def hold_kernels(model: Any, structures: Structures) -> Any:
             ours.kernel_constraint = make_holder(tf, structures[layer.name])
         return ours
 
-    held = keras.models.clone_model(model, clone_function=clone)
+    held = keras.models.clone_model(model, input_tensors=image, clone_function=clone)
     for layer in model.layers:
         weights = layer.get_weights()
         if layer.name in structures:

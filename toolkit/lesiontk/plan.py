@@ -135,12 +135,20 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         )
     )
     rest = [step.name for step in steps if step.name.partition(":")[0] in TOLD]
+    # Latencies stay outside of a model's content: what was measured of each is in its own manifest.
+    before = {f"ancestor:{n}:{step.stage}": step.name for n, step in enumerate(models[:-1])}
     steps.append(
         Step(
             "report",
             "report",
             ReportConfig(name=recipe.name, description=recipe.description),
-            {"benchmark": "benchmark", "model": model, **{n: n for n in rest}, **finished},
+            {
+                "benchmark": "benchmark",
+                "model": model,
+                **before,
+                **{name: name for name in rest},
+                **finished,
+            },
         )
     )
     steps += _bundle_steps(recipe, [step.name.partition(":")[2] for step in engines])

@@ -29,6 +29,7 @@ ORDER = (
     "inspection",
     "split",
     "images",
+    "ancestor",
     "model",
     "calibration",
     "sensitivity",
@@ -68,6 +69,7 @@ class ReportStage(Stage):
         accepts={
             "benchmark": "benchmark",
             "model": "model",
+            "ancestor": "model",
             "inspection": "inspection",
             "split": "split",
             "images": "images",
@@ -107,6 +109,7 @@ class ReportStage(Stage):
             engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
             curves=_read_curves(model),
             model=dict(model.facts),
+            ancestors=[_tell_step(ancestor) for ancestor in _list_ancestors(parents)],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
             split=facts("split"),
@@ -135,6 +138,16 @@ class ReportStage(Stage):
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
+
+
+def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
+    """Return the models in the roles ``ancestor:NUMBER:STAGE``, the trained one first."""
+    roles = [role for role in parents if role.startswith("ancestor:")]
+    return [parents[role] for role in sorted(roles, key=lambda role: int(role.split(":")[1]))]
+
+
+def _tell_step(model: Artefact) -> dict[str, Any]:
+    return {"stage": str(model.manifest["stage"]["name"]), **model.facts}
 
 
 def _read_curves(model: Artefact) -> list[dict[str, float]]:

@@ -181,6 +181,22 @@ def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
     assert set(line) < set(shown)
 
 
+def test_widths_are_those_of_the_last_pruning_whatever_followed(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    before = {"macs": [2, 1], "parameters": [2, 1], "criterion": "l1", "rounds": [{}]}
+    line = {}
+    for number, kept in enumerate((6, 4), start=1):
+        files = {"widths.csv": f"layer,channels,kept\na,8,{kept}\n"}
+        made = make_artefact(
+            tmp_path, "model", str(number), {}, files, stage={"name": "prune", "version": 1}
+        )
+        line[f"ancestor:{number}:prune"] = make_step(made, "prune", pruned=before)
+    last = make_step(parents["model"], "equalize", equalized={"pairs": 3})
+    page = report({**parents, **line, "model": last}, tmp_path)
+    assert any("50% of 8 channels are left" in text for text in page.values("alt"))
+
+
 def test_a_model_without_curves_and_unknown_images_still_make_a_report(
     parents: dict[str, Artefact], tmp_path: Path
 ) -> None:

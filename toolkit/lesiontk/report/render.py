@@ -80,7 +80,7 @@ class ReportData:
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
     widest first; `sensitivities` maps back ends to the facts of the stage of that name, with its
     `rows`, the most sensitive layer first, and `stabilities` targets to the same of theirs. `stage`
-    is what made the model, `widths` has a row for each layer if that was a pruning. `ancestors` are
+    is what made the model, `widths` has a row for each layer if it was pruned. `ancestors` are
     the facts of the models that it was made of, the trained one first, each with its `stage`.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
@@ -99,6 +99,7 @@ class ReportStage(Stage):
             }
 
         model, benchmark = parents["model"], parents["benchmark"]
+        ancestors = _list_ancestors(parents)
         evaluations = by_target("evaluation")
         explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
@@ -109,7 +110,7 @@ class ReportStage(Stage):
             engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
             curves=_read_curves(model),
             model=dict(model.facts),
-            ancestors=[_tell_step(ancestor) for ancestor in _list_ancestors(parents)],
+            ancestors=[_tell_step(ancestor) for ancestor in ancestors],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
             split=facts("split"),
@@ -130,7 +131,7 @@ class ReportStage(Stage):
                 for target, artefact in by_target("stability").items()
             },
             stage=str(model.manifest["stage"]["name"]),
-            widths=_read_widths(model),
+            widths=_read_widths([*ancestors, model]),
             sensitivities={
                 backend: {**artefact.facts, "rows": rank_layers(artefact)}
                 for backend, artefact in by_target("sensitivity").items()
@@ -158,11 +159,12 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-def _read_widths(model: Artefact) -> list[dict[str, Any]]:
-    """Return the widths that a pruning left; empty for a model that something else made."""
-    if WIDTHS not in model.manifest["files"]:
+def _read_widths(line: Sequence[Artefact]) -> list[dict[str, Any]]:
+    """Return the widths that the last pruning of these models left; empty where none was pruned."""
+    pruned = [model for model in line if WIDTHS in model.manifest["files"]]
+    if not pruned:
         return []
-    with model.file(WIDTHS).open(newline="") as stream:
+    with pruned[-1].file(WIDTHS).open(newline="") as stream:
         return [
             {**row, **{name: int(row[name]) for name in ("channels", "kept")}}
             for row in csv.DictReader(stream)

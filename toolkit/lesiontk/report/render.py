@@ -226,7 +226,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     for backend, found in data.sensitivities.items():
         look = look_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
         pictures[f"sensitivity {backend}"] = plot_sensitivity(
-            found["rows"], found["kept"], backend, look
+            found["rows"], found["kept"] or (), backend, look
         )
     return pictures
 

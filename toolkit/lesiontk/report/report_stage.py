@@ -65,7 +65,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=5,
+        version=6,
         accepts={
             "benchmark": "benchmark",
             "model": "model",

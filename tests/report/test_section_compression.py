@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lesiontk.report.drawing import look_of_engines
+from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_compression
 
 from .page import read, read_with_figures
@@ -134,6 +136,25 @@ def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
     assert table[2][0] == "pooling<b>"
     assert table[2][-1] == "int8"
     assert f"2 sets of layers were tried: {FOUND['outcome']} (hollow bars)." in page.text
+    told = "block3/Relu: 0.120, and balanced accuracy changes by −0.100."
+    assert any(text.endswith(told) for text in page.values("alt"))
+
+
+def test_the_picture_depends_on_the_change_of_balanced_accuracy_too() -> None:
+    look = look_of_engines(["tflite:mixed"])["tflite:mixed"]
+    harmless = [ROWS[0], {**ROWS[1], "balanced_accuracy": 0.0}]
+    harmful = [ROWS[0], {**ROWS[1], "balanced_accuracy": -0.05}]
+    pictures = [plot_sensitivity(rows, (), "tflite", look) for rows in (harmless, harmful)]
+    assert pictures[0].alternative == pictures[1].alternative
+    assert pictures[0].content != pictures[1].content
+
+
+def test_where_the_gate_cannot_be_met_no_layer_is_said_to_stay_in_float() -> None:
+    unmet = {**FOUND, "kept": None, "outcome": "the gate is not met"}
+    page = read_with_figures(make_report_data(sensitivities={"tensorrt": unmet}))
+    table = page.tables["Sensitivity of each layer on tensorrt"]
+    assert [row[-1] for row in table[1:]] == ["–", "–"]
+    assert "the gate is not met (so there is no mixed engine)." in page.text
     assert any("block3/Relu: 0.120" in text for text in page.values("alt"))
 
 

@@ -65,7 +65,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=6,
+        version=7,
         accepts={
             "benchmark": "benchmark",
             "model": "model",

@@ -21,9 +21,11 @@ from lesiontk.errors import UsageError
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.report.formatting import format_bytes, format_latency
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, train_recipe
+from lesiontk.workflow import convert_model, report_model, train_recipe
 
+from ..report.page import Page
 from .test_distil_stage import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
@@ -87,6 +89,23 @@ def test_it_is_told_that_the_file_compresses_better_and_how_fast_it_is(sparse: A
     assert after["deflated_bytes"] < 0.6 * before["deflated_bytes"]
     assert effect["n"] >= 20
     assert min(before["median_ms"], after["median_ms"]) > 0
+
+
+def test_the_report_shows_what_was_measured_of_both_steps(store: Store, both: Artefact) -> None:
+    sparse = store.parent(both, "model")
+    assert all("effect" not in step for step in both.facts["history"])
+    made = report_model(store, both, ["explain.images=0", "bench.rounds=20"])
+    page = Page(made.file("report.html").read_text(encoding="utf-8"))
+    table = page.tables["Sizes and latencies before and after"]
+    assert [row[0] for row in table[1:]] == ["sparsify", "cluster"]
+    for row, model in zip(table[1:], (sparse, both), strict=True):
+        effect = model.facts["effect"]
+        sides = (effect["before"], effect["after"])
+        assert row[1:] == [
+            *(format_bytes(side["size_bytes"]) for side in sides),
+            *(format_bytes(side["deflated_bytes"]) for side in sides),
+            *(format_latency(side["median_ms"]) for side in sides),
+        ]
 
 
 def test_clusters_keep_the_zeros_and_their_number(both: Artefact) -> None:

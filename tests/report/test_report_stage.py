@@ -12,6 +12,7 @@ import pytest
 from lesiontk.explain.explanation import DOCUMENT, dump_explanation
 from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact
+from lesiontk.report.formatting import format_latency
 from lesiontk.report.report_stage import FILE, ReportConfig, ReportStage
 from lesiontk.stage import Context
 
@@ -149,6 +150,51 @@ def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
     assert not [source for source in without.values("src") if "jpeg" in source]
     roles = [row[0] for row in page.tables["Artefacts this report was made from"][1:]]
     assert roles[-2:] == ["explanation", "benchmark"]
+
+
+def make_step(model: Artefact, stage: str, **facts: Any) -> Artefact:
+    """Return a model as the step of a compression would have left it."""
+    scores = {"n": 9, "balanced_accuracy": 0.5, "recall[mel]": 0.5}
+    told = {**model.facts, "parameters": 5, "epochs": 1, "validation": scores, **facts}
+    return Artefact(model.path, {**model.manifest, "facts": told, "stage": {"name": stage}})
+
+
+def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    """Eleven before the last, whose roles would not sort as words."""
+    model = parents["model"]
+    line = {"ancestor:0:train": make_step(model, "train")}
+    for number in range(1, 11):
+        side = {"size_bytes": 1000, "deflated_bytes": 500, "median_ms": float(number)}
+        effect = {"engine": "tflite:float32", "n": 9, "before": side, "after": side}
+        line[f"ancestor:{number}:cluster"] = make_step(
+            model, "cluster", clustered={"clusters": 2}, effect=effect
+        )
+    last = make_step(model, "equalize", equalized={"pairs": 3})
+    page = report({**dict(reversed(line.items())), **parents, "model": last}, tmp_path)
+    steps = [row[0] for row in page.tables["Steps of the compression"][1:]]
+    assert steps == ["train", *["cluster"] * 10, "equalize"]
+    effects = page.tables["Sizes and latencies before and after"][1:]
+    assert [row[-1] for row in effects] == [format_latency(n) for n in range(1, 11)]
+    shown = [row[0] for row in page.tables["Artefacts this report was made from"]]
+    assert set(line) < set(shown)
+
+
+def test_widths_are_those_of_the_last_pruning_whatever_followed(
+    parents: dict[str, Artefact], tmp_path: Path
+) -> None:
+    before = {"macs": [2, 1], "parameters": [2, 1], "criterion": "l1", "rounds": [{}]}
+    line = {}
+    for number, kept in enumerate((6, 4), start=1):
+        files = {"widths.csv": f"layer,channels,kept\na,8,{kept}\n"}
+        made = make_artefact(
+            tmp_path, "model", str(number), {}, files, stage={"name": "prune", "version": 1}
+        )
+        line[f"ancestor:{number}:prune"] = make_step(made, "prune", pruned=before)
+    last = make_step(parents["model"], "equalize", equalized={"pairs": 3})
+    page = report({**parents, **line, "model": last}, tmp_path)
+    assert any("50% of 8 channels are left" in text for text in page.values("alt"))
 
 
 def test_a_model_without_curves_and_unknown_images_still_make_a_report(

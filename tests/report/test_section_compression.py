@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lesiontk.report.drawing import look_of_engines
+from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_compression
 
 from .page import read, read_with_figures
@@ -24,26 +26,27 @@ MODEL: dict[str, Any] = {
     "best_epoch": 2,
     "validation": SCORES,
     "qat": {"scheme": "tflite", "rounded_tensors": 11, "keeps": ["sparsified"]},
-    "history": [
-        {"stage": "train", "parameters": 1_000_000, "epochs": 30, "validation": SCORES},
-        {
-            "stage": "prune",
-            "parameters": 300_000,
-            "epochs": 4,
-            "validation": {**SCORES, "balanced_accuracy": 0.7},
-            "pruned": PRUNED,
-        },
-        {
-            "stage": "sparsify",
-            "parameters": 300_000,
-            "epochs": 4,
-            "validation": SCORES,
-            "pruned": PRUNED,
-            "sparsified": {"pattern": "2:4", "sparsity": 0.5},
-            "effect": EFFECT,
-        },
-    ],
 }
+ANCESTORS: list[dict[str, Any]] = [
+    {"stage": "train", "parameters": 1_000_000, "epochs": 30, "validation": SCORES},
+    {
+        "stage": "prune",
+        "parameters": 300_000,
+        "epochs": 4,
+        "validation": {**SCORES, "balanced_accuracy": 0.7},
+        "pruned": {**PRUNED, "latency": {"engine": "tflite:int8", "wanted": 0.5}},
+        "latency": {"before_ms": 4.0, "after_ms": 1.9, "n": 100},
+    },
+    {
+        "stage": "sparsify",
+        "parameters": 300_000,
+        "epochs": 4,
+        "validation": SCORES,
+        "sparsified": {"pattern": "2:4", "sparsity": 0.5},
+        "effect": EFFECT,
+    },
+]
+COMPRESSED: dict[str, Any] = {"model": MODEL, "stage": "qat", "ancestors": ANCESTORS}
 WIDTHS = ({"layer": "a", "channels": 32, "kept": 8}, {"layer": "b", "channels": 64, "kept": 16})
 ROWS = [
     {"layer": "block3/Relu", "mean_drift": 0.12, "top1_agreement": 0.75, "balanced_accuracy": -0.1},
@@ -64,7 +67,7 @@ FOUND = {
 
 
 def test_the_last_step_is_not_told_of_as_the_first_training() -> None:
-    text = read(make_report_data(model=MODEL, stage="qat")).text
+    text = read(make_report_data(**COMPRESSED)).text
     assert "Epochs of the last step" in text
     assert "2 of at most" not in text
     assert "Optimizer of the first training" in text
@@ -72,7 +75,7 @@ def test_the_last_step_is_not_told_of_as_the_first_training() -> None:
 
 
 def test_each_step_is_a_row_with_what_it_changed() -> None:
-    table = read(make_report_data(model=MODEL, stage="qat")).tables["Steps of the compression"]
+    table = read(make_report_data(**COMPRESSED)).tables["Steps of the compression"]
     assert [row[0] for row in table[1:]] == ["train", "prune", "sparsify", "qat"]
     assert [row[4] for row in table[1:]] == [
         "71.2\N{NO-BREAK SPACE}%",
@@ -83,6 +86,7 @@ def test_each_step_is_a_row_with_what_it_changed() -> None:
     assert table[2][1].startswith(
         "25.0\N{NO-BREAK SPACE}% of the operations and 30.0\N{NO-BREAK SPACE}%"
     )
+    assert table[2][1].endswith("measured: 1.90 ms, before 4.00 ms (n = 100)")
     assert (
         table[3][1]
         == "50.0\N{NO-BREAK SPACE}% of the weights of the compressed kernels are zero (2:4)"
@@ -109,15 +113,13 @@ def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
 
 
 def test_size_and_latency_are_shown_for_what_keeps_the_shape() -> None:
-    table = read(make_report_data(model=MODEL, stage="qat")).tables[
-        "Sizes and latencies before and after"
-    ]
+    table = read(make_report_data(**COMPRESSED)).tables["Sizes and latencies before and after"]
     assert [row[0] for row in table[1:]] == ["sparsify"]
     assert len(table[1]) == 7
 
 
 def test_widths_are_drawn_after_a_pruning() -> None:
-    page = read_with_figures(make_report_data(model=MODEL, stage="qat", widths=WIDTHS))
+    page = read_with_figures(make_report_data(**COMPRESSED, widths=WIDTHS))
     assert any("25% of 96 channels are left" in text for text in page.values("alt"))
 
 
@@ -134,6 +136,25 @@ def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
     assert table[2][0] == "pooling<b>"
     assert table[2][-1] == "int8"
     assert f"2 sets of layers were tried: {FOUND['outcome']} (hollow bars)." in page.text
+    told = "block3/Relu: 0.120, and balanced accuracy changes by −0.100."
+    assert any(text.endswith(told) for text in page.values("alt"))
+
+
+def test_the_picture_depends_on_the_change_of_balanced_accuracy_too() -> None:
+    look = look_of_engines(["tflite:mixed"])["tflite:mixed"]
+    harmless = [ROWS[0], {**ROWS[1], "balanced_accuracy": 0.0}]
+    harmful = [ROWS[0], {**ROWS[1], "balanced_accuracy": -0.05}]
+    pictures = [plot_sensitivity(rows, (), "tflite", look) for rows in (harmless, harmful)]
+    assert pictures[0].alternative == pictures[1].alternative
+    assert pictures[0].content != pictures[1].content
+
+
+def test_where_the_gate_cannot_be_met_no_layer_is_said_to_stay_in_float() -> None:
+    unmet = {**FOUND, "kept": None, "outcome": "the gate is not met"}
+    page = read_with_figures(make_report_data(sensitivities={"tensorrt": unmet}))
+    table = page.tables["Sensitivity of each layer on tensorrt"]
+    assert [row[-1] for row in table[1:]] == ["–", "–"]
+    assert "the gate is not met (so there is no mixed engine)." in page.text
     assert any("block3/Relu: 0.120" in text for text in page.values("alt"))
 
 
@@ -157,4 +178,4 @@ def test_without_stability_the_report_says_how_to_have_it() -> None:
     page = read(make_report_data())
     assert "Engines from other calibration draws" not in page.tables
     assert "Not measured: each draw is a further conversion" in page.text
-    assert "Not measured: each draw" not in read(make_report_data(model=MODEL, stage="qat")).text
+    assert "Not measured: each draw" not in read(make_report_data(**COMPRESSED)).text

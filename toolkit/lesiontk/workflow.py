@@ -344,10 +344,12 @@ def rules_from(overrides: Iterable[str]) -> Recipe:
 
 
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
-    """Build the report over the model's engines."""
+    """Build the report over the model's engines, and over what was measured of them before."""
     found = engines_of(store, model)
     plan, done = _continue_from(store, model, [PARENT, *found], overrides, found)
-    return build_step(plan, "report", store, done)
+    known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
+    told = {name: artefact for name, artefact in known.items() if name not in plan}
+    return build_step(plan.tell(told), "report", store, {**told, **done})
 
 
 def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
@@ -425,18 +427,45 @@ def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
     found: dict[str, Artefact] = {}
     for engine in store.list_artefacts("engine"):
         target = str(engine.facts["target"])
-        if target not in found and store.damage(engine.path) is None:
-            try:
-                origin = model_of(store, engine)
-            except DataError:
-                continue  # an engine whose parents were deleted belongs to no model here
-            if origin.content == model.content:
-                found[target] = engine
+        if target not in found and _is_of(store, engine, model):
+            found[target] = engine
     return {target: found[target] for target in list_targets() if target in found}
 
 
+def sensitivities_of(store: Store, model: Artefact) -> dict[str, Artefact]:
+    """Return ``sensitivity:BACKEND`` -> the last used one of the model's layers there."""
+    found: dict[str, Artefact] = {}
+    for artefact in store.list_artefacts("sensitivity"):
+        name = f"sensitivity:{artefact.facts['backend']}"
+        if name not in found and _is_of(store, artefact, model):
+            found[name] = artefact
+    return found
+
+
+def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[str, Artefact]:
+    """Return ``stability:TARGET`` -> the last used one of that very engine of `engines`."""
+    found: dict[str, Artefact] = {}
+    for artefact in store.list_artefacts("stability"):
+        target = str(artefact.facts["target"])
+        compared = artefact.manifest["parents"]["engine"]["content"]
+        own = target in engines and compared == engines[target].content
+        if own and store.damage(artefact.path) is None:
+            found.setdefault(f"stability:{target}", artefact)
+    return found
+
+
+def _is_of(store: Store, artefact: Artefact, model: Artefact) -> bool:
+    """Whether an engine, or what was measured on one, is intact and of this model."""
+    if store.damage(artefact.path) is not None:
+        return False
+    try:
+        return model_of(store, artefact).content == model.content
+    except DataError:
+        return False  # its parents were deleted: it belongs to no model here
+
+
 def model_of(store: Store, engine: Artefact) -> Artefact:
-    """Return the model that an engine descends from."""
+    """Return the model that an engine, or a sensitivity measured on one, descends from."""
     return store.parent(_line_of(store, engine)[-1], "source")
 
 

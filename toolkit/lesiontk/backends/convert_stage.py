@@ -182,7 +182,10 @@ def plan_quantization(
     searched = parents["sensitivity"].facts if "sensitivity" in parents else {}
     kept = searched.get("kept", ())
     if kept is None:
-        raise GateFailedError(f"there is no mixed engine to make: {searched['outcome']}.")
+        raise GateFailedError(
+            f"there is no mixed engine to make: {searched['outcome']}. `lesiontk report` shows "
+            "what int8 does to each layer."
+        )
     return QuantizationPlan(
         images.pixels[calibration_rows(parents["calibration"], images)],
         str(parents["calibration"].facts["observer"]),

@@ -80,7 +80,8 @@ class ReportData:
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
     widest first; `sensitivities` maps back ends to the facts of the stage of that name, with its
     `rows`, the most sensitive layer first, and `stabilities` targets to the same of theirs. `stage`
-    is what made the model, `widths` has a row for each layer if that was a pruning.
+    is what made the model, `widths` has a row for each layer if it was pruned. `ancestors` are
+    the facts of the models that it was made of, the trained one first, each with its `stage`.
     """
 
     name: str
@@ -106,6 +107,7 @@ class ReportData:
     stabilities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stage: str = "train"
     widths: Sequence[Mapping[str, Any]] = ()
+    ancestors: Sequence[Mapping[str, Any]] = ()
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -152,7 +154,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
-            steps=tables.list_steps(data.model, data.stage),
+            steps=[*data.ancestors, {"stage": data.stage, **data.model}] if data.ancestors else [],
             synthetic=_is_synthetic(data.recipe),
             recipe_text=yaml.safe_dump(
                 shorten_paths(data.recipe), sort_keys=False, allow_unicode=True
@@ -224,7 +226,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     for backend, found in data.sensitivities.items():
         look = look_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
         pictures[f"sensitivity {backend}"] = plot_sensitivity(
-            found["rows"], found["kept"], backend, look
+            found["rows"], found["kept"] or (), backend, look
         )
     return pictures
 

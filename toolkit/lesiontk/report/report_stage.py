@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
@@ -29,6 +29,7 @@ ORDER = (
     "inspection",
     "split",
     "images",
+    "ancestor",
     "model",
     "calibration",
     "sensitivity",
@@ -64,10 +65,11 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=5,
+        version=7,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
+            "ancestor": "model",
             "inspection": "inspection",
             "split": "split",
             "images": "images",
@@ -97,6 +99,7 @@ class ReportStage(Stage):
             }
 
         model, benchmark = parents["model"], parents["benchmark"]
+        ancestors = _list_ancestors(parents)
         evaluations = by_target("evaluation")
         explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
@@ -107,6 +110,7 @@ class ReportStage(Stage):
             engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
             curves=_read_curves(model),
             model=dict(model.facts),
+            ancestors=[_tell_step(ancestor) for ancestor in ancestors],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
             split=facts("split"),
@@ -127,7 +131,7 @@ class ReportStage(Stage):
                 for target, artefact in by_target("stability").items()
             },
             stage=str(model.manifest["stage"]["name"]),
-            widths=_read_widths(model),
+            widths=_read_widths([*ancestors, model]),
             sensitivities={
                 backend: {**artefact.facts, "rows": rank_layers(artefact)}
                 for backend, artefact in by_target("sensitivity").items()
@@ -135,6 +139,16 @@ class ReportStage(Stage):
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
+
+
+def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
+    """Return the models in the roles ``ancestor:NUMBER:STAGE``, the trained one first."""
+    roles = [role for role in parents if role.startswith("ancestor:")]
+    return [parents[role] for role in sorted(roles, key=lambda role: int(role.split(":")[1]))]
+
+
+def _tell_step(model: Artefact) -> dict[str, Any]:
+    return {"stage": str(model.manifest["stage"]["name"]), **model.facts}
 
 
 def _read_curves(model: Artefact) -> list[dict[str, float]]:
@@ -145,11 +159,12 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-def _read_widths(model: Artefact) -> list[dict[str, Any]]:
-    """Return the widths that a pruning left; empty for a model that something else made."""
-    if WIDTHS not in model.manifest["files"]:
+def _read_widths(line: Sequence[Artefact]) -> list[dict[str, Any]]:
+    """Return the widths that the last pruning of these models left; empty where none was pruned."""
+    pruned = [model for model in line if WIDTHS in model.manifest["files"]]
+    if not pruned:
         return []
-    with model.file(WIDTHS).open(newline="") as stream:
+    with pruned[-1].file(WIDTHS).open(newline="") as stream:
         return [
             {**row, **{name: int(row[name]) for name in ("channels", "kept")}}
             for row in csv.DictReader(stream)

@@ -7,37 +7,56 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lesiontk.report.drawing import Look, Picture, draw_picture
+from lesiontk.report.drawing import GREY, Look, Picture, draw_picture
 from lesiontk.report.formatting import format_number
 from lesiontk.report.wording import shorten_name
 
 MOST = 24
-"""Bars of a figure; the others are in the table alone."""
+"""Bars of a panel; the others are in the table alone."""
+
+PANELS = {
+    "mean_drift": "mean change of a probability",
+    "balanced_accuracy": "change of balanced accuracy",
+}
+"""The columns that are drawn beside each other, and what they are called."""
 
 
 def plot_sensitivity(
     rows: Sequence[Mapping[str, Any]], kept: Collection[str], backend: str, look: Look
 ) -> Picture:
-    """Draw the mean drift of the most sensitive of `rows`, which come in that order.
+    """Draw mean drift and change of balanced accuracy of the most sensitive of `rows`.
 
-    Bars of the layers `kept` in float are hollow.
+    These come in that order, by drift. Bars of the layers `kept` in float are hollow.
     """
     shown = list(rows[:MOST])
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        for number, row in enumerate(shown):
-            hollow = row["layer"] in kept
-            axes.barh(-number, row["mean_drift"], 0.62, color="white" if hollow else look.colour,
-                      edgecolor=look.colour, linewidth=1.2)  # fmt: skip
-        axes.set_yticks([-n for n in range(len(shown))], [shorten_name(r["layer"]) for r in shown])
-        axes.tick_params(axis="y", length=0, labelsize=8)
-        axes.set_ylim(-len(shown) + 0.4, 0.6)
-        axes.set_xlabel("mean change of a probability, with this layer alone in int8")
-        axes.grid(True, axis="x")
+        both = figure.subplots(1, 2, sharey=True)
+        both[1].use_sticky_edges = False  # else zero, if nothing gains, is the panel's edge
+        for axes, (name, label) in zip(both, PANELS.items(), strict=True):
+            for number, row in enumerate(shown):
+                hollow = row["layer"] in kept
+                axes.barh(-number, row[name], 0.62, color="white" if hollow else look.colour,
+                          edgecolor=look.colour, linewidth=1.2)  # fmt: skip
+            axes.tick_params(axis="y", length=0, labelsize=8)
+            axes.tick_params(axis="x", labelsize=9)
+            axes.locator_params(axis="x", nbins=4)
+            axes.set_xlabel(label)
+            axes.grid(True, axis="x")
+        both[0].set_yticks(
+            [-n for n in range(len(shown))], [shorten_name(r["layer"]) for r in shown]
+        )
+        both[0].set_ylim(-len(shown) + 0.4, 0.6)
+        both[1].axvline(0, color=GREY, linewidth=1.4, zorder=3)
         inches = figure.get_figheight()
-        figure.subplots_adjust(left=0.36, right=0.985, bottom=0.5 / inches, top=1 - 0.1 / inches)
+        figure.subplots_adjust(
+            left=0.34, right=0.975, bottom=0.5 / inches, top=1 - 0.1 / inches, wspace=0.2
+        )
 
-    words = f"The most sensitive is {shown[0]['layer']}: {format_number(shown[0]['mean_drift'])}."
+    first = shown[0]
+    words = (
+        f"The most sensitive is {first['layer']}: {format_number(first['mean_drift'])}, and "
+        f"balanced accuracy changes by {format_number(first['balanced_accuracy'])}."
+    )
     height = 0.22 * len(shown) + 0.6
     return draw_picture(draw, height, f"Sensitivity of the layers on {backend} to int8. {words}")

@@ -138,7 +138,7 @@ def _describe_pruning(step: Mapping[str, Any]) -> str:
 
 
 def _describe_latency_budget(step: Mapping[str, Any]) -> str:
-    """Return the latency that was asked for, and the one measured; the last step alone has that."""
+    """Return the latency that was asked for, and the one measured, which a ``history`` lacks."""
     budget = step["pruned"].get("latency")
     if budget is None:
         return ""

@@ -104,13 +104,23 @@ def test_no_group_of_four_spans_two_places() -> None:
     assert choose_kept(make_kernel(5, (3, 3, 6, 16)), 0.5, "unstructured").mean() < 0.51
 
 
-def test_layers_whose_inputs_are_no_fours_are_left_dense_and_named() -> None:
+def test_no_block_spans_two_places() -> None:
+    kernel = make_kernel(5, (3, 3, 3, 16))
+    with pytest.raises(DataError, match=r"\[3, 3, 3, 16\] has 3 inputs; expected a multiple of 2"):
+        choose_kept(kernel, 0.5, "block", (2, 4))
+    assert choose_kept(kernel, 0.5, "block", (3, 4)).mean() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "fours", [SparsifyConfig(pattern="2:4"), SparsifyConfig(pattern="block", block=(4, 1))]
+)
+def test_layers_whose_inputs_are_no_fours_are_left_dense_and_named(fours: SparsifyConfig) -> None:
     kernels = {"even": make_kernel(1, (3, 3, 8, 4)), "odd": make_kernel(2, (3, 3, 6, 4))}
-    assert list_dense(kernels, "2:4") == ["odd"]
-    assert list_dense(kernels, "unstructured") == []
-    assert list(choose_zeros(kernels, 0.5, SparsifyConfig(pattern="2:4"))) == ["even"]
-    with pytest.raises(DataError, match="no layer can have the pattern 2:4: the inputs of odd"):
-        list_dense({"odd": kernels["odd"]}, "2:4")
+    assert list_dense(kernels, fours) == ["odd"]
+    assert list_dense(kernels, SparsifyConfig()) == []
+    assert list(choose_zeros(kernels, 0.5, fours)) == ["even"]
+    with pytest.raises(DataError, match=r"no layer .*: the inputs of odd .* multiple of 4"):
+        list_dense({"odd": kernels["odd"]}, fours)
 
 
 def test_blocks_are_kept_or_zeroed_whole() -> None:

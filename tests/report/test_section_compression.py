@@ -109,7 +109,7 @@ def test_a_latency_that_was_asked_for_is_told_with_the_one_measured() -> None:
 def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
     sparsified = {"pattern": "2:4", "sparsity": 0.4, "dense": ["conv2", "conv3"]}
     told = describe_compression({"stage": "sparsify", "sparsified": sparsified})
-    assert told.endswith("left dense, their inputs no multiple of 4: conv2, conv3")
+    assert told.endswith("left dense, their inputs no multiple of the pattern's: conv2, conv3")
 
 
 def test_size_and_latency_are_shown_for_what_keeps_the_shape() -> None:

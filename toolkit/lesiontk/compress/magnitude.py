@@ -26,12 +26,12 @@ def choose_kept(
 
     The largest magnitudes stay, as many as `sparsity` leaves; with ``2:4`` the two largest of each
     four inputs. `block` is (inputs, outputs), of which the mean magnitude counts. Raises
-    `DataError` for ``2:4`` if `fits_pattern` is False.
+    `DataError` if `fits_pattern` is False.
     """
-    if not fits_pattern(kernel, pattern):
+    if not fits_pattern(kernel, pattern, block):
         raise DataError(
             f"a kernel of shape {list(kernel.shape)} has {kernel.shape[-2]} inputs; expected a "
-            "multiple of 4 for the pattern 2:4."
+            f"multiple of {inputs_of(pattern, block)} for the pattern {pattern}."
         )
     sparsity_tools, keras = import_sparsity(), import_keras()
     flat = kernel.reshape(-1, kernel.shape[-1])
@@ -51,9 +51,17 @@ def choose_kept(
     return np.asarray(mask.numpy() != 0).reshape(kernel.shape)
 
 
-def fits_pattern(kernel: NDArray[np.float32], pattern: Pattern) -> bool:
-    """Whether a kernel [..., in, out] can have a pattern: the fours of ``2:4`` span no places."""
-    return pattern != "2:4" or kernel.shape[-2] % 4 == 0
+def inputs_of(pattern: Pattern, block: tuple[int, int]) -> int:
+    """Return how many neighbouring inputs a pattern takes together."""
+    return {"unstructured": 1, "2:4": 4, "block": block[0]}[pattern]
+
+
+def fits_pattern(kernel: NDArray[np.float32], pattern: Pattern, block: tuple[int, int]) -> bool:
+    """Whether a kernel [..., in, out] can have a pattern: what it takes together is of one place.
+
+    The places of a kernel lie one after another where it is flattened to [places * in, out].
+    """
+    return int(kernel.shape[-2]) % inputs_of(pattern, block) == 0
 
 
 def plan_sparsity(final: float, rounds: int) -> tuple[float, ...]:

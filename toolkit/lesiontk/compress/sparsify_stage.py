@@ -15,6 +15,7 @@ from lesiontk.compress.magnitude import (
     Pattern,
     choose_kept,
     fits_pattern,
+    inputs_of,
     plan_sparsity,
 )
 from lesiontk.errors import DataError
@@ -55,7 +56,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=5,
+        version=6,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,
@@ -67,7 +68,7 @@ class SparsifyStage(Stage):
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
         held = HeldTraining(parents, config.distil, context)
-        dense = list_dense(held.kernels, config.pattern)
+        dense = list_dense(held.kernels, config)
         # The pattern 2:4 has no less of itself: it comes in one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds
         for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
@@ -87,13 +88,14 @@ class SparsifyStage(Stage):
         return held.write({"sparsified": told})
 
 
-def list_dense(kernels: Arrays, pattern: Pattern) -> list[str]:
+def list_dense(kernels: Arrays, config: SparsifyConfig) -> list[str]:
     """Return the layers that cannot have the pattern; raises `DataError` if none can."""
-    dense = [name for name, kernel in kernels.items() if not fits_pattern(kernel, pattern)]
+    pattern, block = config.pattern, config.block
+    dense = [name for name, kernel in kernels.items() if not fits_pattern(kernel, pattern, block)]
     if dense and len(dense) == len(kernels):
         raise DataError(
             f"no layer can have the pattern {pattern}: the inputs of {', '.join(dense)} are no "
-            "multiple of 4; expected another pattern."
+            f"multiple of {inputs_of(pattern, block)}; expected another pattern or block."
         )
     return dense
 
@@ -103,5 +105,5 @@ def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Ar
     return {
         name: choose_kept(kernel, sparsity, config.pattern, config.block)
         for name, kernel in kernels.items()
-        if fits_pattern(kernel, config.pattern)
+        if fits_pattern(kernel, config.pattern, config.block)
     }

@@ -157,8 +157,9 @@ def _describe_latency_budget(step: Mapping[str, Any]) -> str:
 
 
 def list_dense(layers: Sequence[str]) -> str:
-    """Return which layers the pattern 2:4 left alone; nothing where it left none."""
-    return f"; left dense, their inputs no multiple of 4: {', '.join(layers)}" if layers else ""
+    """Return which layers the pattern left alone; nothing where it left none."""
+    named = ", ".join(layers)
+    return f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
 
 
 def _describe_qat(step: Mapping[str, Any]) -> str:

@@ -177,6 +177,24 @@ def test_two_of_four_leaves_dense_what_has_no_fours(store: Store) -> None:
             assert (fours.sum(axis=1) >= 2).all()
 
 
+def test_blocks_are_zeroed_whole_within_a_place(store: Store) -> None:
+    """Layers whose inputs are no whole blocks of three stay dense, and are named."""
+    blocks = {"pattern": "block", "block": [3, 4], "sparsity": 0.5, "rounds": 1, "recover": RECOVER}
+    model = train_recipe(store, recipe({"sparsify": blocks}))
+    network, dense = load_model(model.file(MODEL_FILE)), model.facts["sparsified"]["dense"]
+    assert 0 < len(dense) < len(read_rows(model))
+    for row in read_rows(model):
+        kernel = network.get_layer(row["layer"]).get_weights()[0]
+        inputs, outputs = kernel.shape[-2:]
+        assert (inputs % 3 != 0) == (row["layer"] in dense)
+        if row["layer"] in dense:
+            assert row["zeros"] == 0
+        else:
+            zeros = (kernel == 0).reshape(-1, inputs // 3, 3, outputs // 4, 4).sum(axis=(2, 4))
+            assert set(np.unique(zeros)) == {0, 12}
+            assert row["zeros"] / row["weights"] == pytest.approx(0.5, abs=0.01)
+
+
 def test_two_of_four_is_half() -> None:
     step = plan_recipe(recipe({"sparsify": {"pattern": "2:4"}}))["model:1:sparsify"]
     assert step.config.sparsity == 0.5  # type: ignore[attr-defined]

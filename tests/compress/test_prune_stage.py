@@ -100,6 +100,30 @@ def test_the_widths_are_told(pruned: Artefact) -> None:
     assert sum(int(row["macs_kept"]) for row in rows) == pruned.facts["pruned"]["macs"][1]
 
 
+@pytest.mark.parametrize(
+    ("counted", "options"),
+    [
+        ("parameters", {"keep_parameters": 0.5, "criterion": "l2"}),
+        ("macs", {"keep_macs": 0.5, "criterion": "geometric_median", "scope": "per_layer"}),
+        ("macs", {"keep_macs": 0.5, "criterion": "batchnorm_scale"}),
+    ],
+    ids=["parameters", "per_layer", "batchnorm_scale"],
+)
+def test_the_budget_is_kept_by_every_way_to_choose(
+    store: Store, counted: str, options: dict[str, Any]
+) -> None:
+    made = train_recipe(store, recipe(**options))
+    before, after = made.facts["pruned"][counted]
+    assert 0.4 * before < after <= 0.5 * before
+    with made.file(WIDTHS).open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["layer"] != "logits"]
+    shares = [int(row["kept"]) / int(row["channels"]) for row in rows]
+    if "scope" in options:  # the same share of each layer, but for widths in eights
+        assert max(shares) - min(shares) < 0.2
+    else:
+        assert max(shares) - min(shares) > 0.2
+
+
 def test_its_engines_are_smaller(store: Store, pruned: Artefact) -> None:
     parent = store.parent(pruned, "model")
     small, whole = (

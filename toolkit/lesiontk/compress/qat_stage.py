@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.backends.learned_ranges import LEARNED, write_learned
 from lesiontk.backends.rounded_answers import write_rounded
+from lesiontk.compress.activation_splitting import split_activations
 from lesiontk.compress.batchnorm_folding import find_folds, find_folds_ahead, fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
 from lesiontk.compress.history import inherit_facts
@@ -80,7 +81,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=4,
+        version=5,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
@@ -98,7 +99,7 @@ class QatStage(Stage):
         parent = load_model(parents["model"].file(MODEL_FILE))
         if "clustered" in kept:
             check_ties(read_layers(parent))
-        folded = fold_batchnorm(parent)
+        folded = split_activations(fold_batchnorm(parent))
         layers = read_layers(folded)
         path = context.scratch / MODEL_FILE
         folded.save(str(path))

@@ -48,6 +48,43 @@ def test_no_output_is_lost() -> None:
         fold_batchnorm(keras.Model(image, [keras.layers.ReLU(name="relu")(x), x]))
 
 
+def draw_normalisations(model: Any) -> None:
+    generator = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, import_keras().layers.BatchNormalization):
+            shapes = [weights.shape for weights in layer.get_weights()]
+            layer.set_weights([generator.uniform(0.5, 2, shape) for shape in shapes])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("behind", [True, False], ids=["one behind, too", "none behind"])
+def test_one_of_flat_features_goes_into_the_dense_layer_that_reads_it(
+    bias: bool, behind: bool
+) -> None:
+    keras = import_keras()
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(5, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.BatchNormalization()(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Dense(4, name="logits", use_bias=bias)(x)
+    x = keras.layers.BatchNormalization()(x) if behind else x
+    model = keras.Model(image, keras.layers.Softmax()(x))
+    draw_normalisations(model)
+    folded = fold_batchnorm(model)
+    assert kinds(folded) == [kind for kind in kinds(model) if kind != "BatchNormalization"]
+    assert_equal_outputs(model, folded, atol=1e-6)
+
+
+@pytest.mark.parametrize("between", [True, False], ids=["something between", "a second reader"])
+def test_one_of_flat_features_that_is_not_a_dense_layers_alone_is_refused(between: bool) -> None:
+    keras = import_keras()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(name="lost")(keras.layers.Flatten()(image))
+    y = keras.layers.Dense(4)(keras.layers.ReLU()(x) if between else x)
+    y = y if between else keras.layers.Concatenate()([y, x])
+    with pytest.raises(DataError, match=r"layer 'lost'.* stands behind no linear layer"):
+        fold_batchnorm(keras.Model(image, y))
+
+
 def test_one_that_can_be_neither_is_named() -> None:
     keras = import_keras()
     image = keras.Input((8, 8, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from lesiontk.backends.rounded_answers import Both, ask_rounded
 from lesiontk.backends.tensorrt.graph import constants_of
 from lesiontk.backends.tensorrt.quantize import symmetric_scale
 from lesiontk.cli.main import cli
+from lesiontk.compress.layers import Layer
+from lesiontk.compress.qat_stage import check_ties
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
@@ -185,6 +188,18 @@ def test_the_command_leads_to_the_same_stage(store: Store, model: Artefact) -> N
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["model"] == model.name
+
+
+def test_weights_that_are_tied_are_not_parted_by_a_normalisation_before_them() -> None:
+    layers = (
+        Layer("image", "InputLayer", (), (8, 8, 3)),
+        Layer("pool", "GlobalAveragePooling2D", ("image",), (3,)),
+        Layer("norm", "BatchNormalization", ("pool",), (3,)),
+        Layer("logits", "Dense", ("norm",), (2,)),
+    )
+    check_ties((*layers[:2], replace(layers[3], inputs=("pool",))))
+    with pytest.raises(DataError, match="'logits' is clustered, and 'norm'"):
+        check_ties(layers)
 
 
 # ------------------------------------------------------------------------- matching

@@ -79,6 +79,49 @@ def test_tensorrt_rounds_inputs_and_of_an_addition_the_skip_alone() -> None:
     assert plan["normalisation"] == Rounding(None, output=False, pixels=True)
 
 
+@pytest.mark.parametrize(
+    ("activation", "joined"),
+    [
+        (Layer("a_relu", "ReLU", ("a",), (8, 8, 4)), True),
+        (Layer("a_relu", "Activation", ("a",), (8, 8, 4), activation="relu"), True),
+        (Layer("a_relu", "Activation", ("a",), (8, 8, 4), activation="linear"), True),
+        (Layer("a_relu", "ReLU", ("a",), (8, 8, 4), unusual=True), False),
+        (Layer("a_relu", "LeakyReLU", ("a",), (8, 8, 4)), False),
+        (Layer("a_relu", "Activation", ("a",), (8, 8, 4), activation="swish"), False),
+    ],
+    ids=lambda value: f"{value.kind} {value.activation}" if isinstance(value, Layer) else None,
+)
+def test_tflite_joins_a_relu_alone_and_tensorrt_every_activation(
+    activation: Layer, joined: bool
+) -> None:
+    layers = [*RESIDUAL[:3], activation, *RESIDUAL[4:]]
+    assert plan_rounding(layers, "tflite")["a"].output is not joined
+    assert plan_rounding(layers, "tensorrt")["a"].output is False
+
+
+def test_tensorrt_rounds_what_a_layer_with_weights_reads_and_nothing_for_a_gate() -> None:
+    gated = [
+        *RESIDUAL[:4],
+        Layer("gate", "Conv2D", ("a_relu",), (8, 8, 4), activation="sigmoid"),
+        Layer("scaled", "Multiply", ("a_relu", "gate"), (8, 8, 4)),
+        Layer("pool", "GlobalAveragePooling2D", ("scaled",), (4,)),
+        *RESIDUAL[-2:],
+    ]
+    rounded = {name for name, r in plan_rounding(gated, "tensorrt").items() if r.output}
+    assert rounded == {"a_relu", "scaled", "pool"}
+
+
+def test_a_relu_with_a_slope_or_another_bound_is_unusual() -> None:
+    from lesiontk.frameworks import import_keras
+
+    keras = import_keras()
+    image = x = keras.Input((8, 8, 3))
+    for options in ({}, {"max_value": 6}, {"max_value": 1}, {"negative_slope": 0.1}):
+        x = keras.layers.ReLU(**options)(x)
+    found = [layer.unusual for layer in read_layers(keras.Model(image, x))]
+    assert found == [False, False, False, True, True]
+
+
 def test_what_only_moves_values_keeps_their_scale() -> None:
     assert find_moves(RESIDUAL, {"a_relu", "add", "pool"}) == {"pad": "add"}
     flat = [*RESIDUAL[:4], Layer("flatten", "Flatten", ("a_relu",), (256,))]

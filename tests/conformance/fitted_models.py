@@ -165,11 +165,12 @@ class FittedParent(EngineChain):
     def verify(self, target: str, outputs: NDArray[np.float32]) -> Verification:
         """Compare a target's answers to `pictures` with the parent's."""
         name, _, precision = target.partition(":")
-        structure = BACKENDS.get(name)().inspect(self.convert(target))
+        backend, file = BACKENDS.get(name)(), self.convert(target)
         return verify_outputs(
             self.outputs,
             outputs,
             precision=precision,
-            structure=structure,
+            structure=backend.inspect(file),
+            unexplained=backend.list_unexplained(file, precision),
             rule=VerifyRule(),
         )

@@ -26,7 +26,7 @@ from lesiontk.backends.tflite_graph import dump_model, embed_spec, operator_name
 from lesiontk.backends.tflite_metadata import embed_metadata
 from lesiontk.errors import DataError
 from lesiontk.evaluate.signal_to_noise import measure_signal
-from lesiontk.evaluate.verification import Verification
+from lesiontk.evaluate.verification import UNEXPLAINED, Verification
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Preprocessing
 
@@ -245,7 +245,26 @@ def test_weights_that_are_int8_in_the_file_alone_are_refused(
     spec = replace(open_spec(source), precision="int8")
     describe_tflite(source, tmp_path / "pretender.tflite", spec)
     verification = judge(answers, tmp_path / "pretender.tflite", parent)
-    assert failed(verification) == {"share of integer operators"}
+    assert failed(verification) == {"share of integer operators", UNEXPLAINED}
+
+
+@pytest.mark.parametrize("target", ["tflite:int8", "tflite:int16x8", "onnx:int8", "tensorrt:int8"])
+def test_one_layer_that_was_left_in_float_is_refused_by_its_name(
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+) -> None:
+    """It answers well, and all but a few of its weights and operators are int8."""
+    name, _, precision = target.partition(":")
+    backend = BACKENDS.get(name)()
+    source = parent.convert(backend.info.precisions[precision].derived_from)
+    layer = backend.list_layers(source)[0]
+    plan = replace(parent.plan, float_layers=frozenset({layer}))
+    spec = replace(SPEC, backend=name, precision=precision)
+    record = backend.convert(source, precision, spec, plan, tmp_path, examine=False)
+    verification = judge(answers, tmp_path / record.file, parent)
+    assert failed(verification) == {UNEXPLAINED}
+    (check,) = (check for check in verification.checks if check.name == UNEXPLAINED)
+    assert check.found[0].lower().startswith("conv")  # what only moves its values may follow
+    assert check.found[0] in verification.describe_failures()
 
 
 @pytest.mark.parametrize(

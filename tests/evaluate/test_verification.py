@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import list_targets, parse_target
 from lesiontk.evaluate.verification import (
+    UNEXPLAINED,
     Check,
     Verification,
     classify_precision,
@@ -51,13 +52,21 @@ def with_noise(scale: float) -> Probabilities:
 
 def verify(child: Probabilities, precision: str, shares: Shares | None = None) -> Verification:
     structure = shares or Shares()
-    return verify_outputs(PARENT, child, precision=precision, structure=structure, rule=RULE)
+    return verify_outputs(
+        PARENT, child, precision=precision, structure=structure, unexplained=(), rule=RULE
+    )
 
 
 def verify_rounded(said: Probabilities) -> Verification:
     """Verify an int8 engine without fault, whose model says `said` with int8's rounding."""
     return verify_outputs(
-        PARENT, PARENT, precision="int8", structure=Shares(), rule=RULE, rounded=(said, PARENT)
+        PARENT,
+        PARENT,
+        precision="int8",
+        structure=Shares(),
+        unexplained=(),
+        rule=RULE,
+        rounded=(said, PARENT),
     )
 
 
@@ -90,7 +99,12 @@ def test_rounding_passes_as_float_and_noise_passes_as_int8() -> None:
 def test_a_parent_that_is_constant_itself_excuses_its_child() -> None:
     parent = np.full((N, CLASSES), 1 / CLASSES, np.float32)
     received = verify_outputs(
-        parent, parent, precision="float32", structure=Shares(0, 0, 0), rule=RULE
+        parent,
+        parent,
+        precision="float32",
+        structure=Shares(0, 0, 0),
+        unexplained=(),
+        rule=RULE,
     )
     assert received.passed
 
@@ -124,7 +138,9 @@ def test_one_answer_fails_even_where_it_agrees() -> None:
     parent = np.full((N, 2), [0.99, 0.01], np.float32)
     parent[0] = [0.985, 0.015]
     child = np.full((N, 2), [0.99, 0.01], np.float32)
-    received = verify_outputs(parent, child, precision="float32", structure=Shares(), rule=RULE)
+    received = verify_outputs(
+        parent, child, precision="float32", structure=Shares(), unexplained=(), rule=RULE
+    )
     assert failed(received) == ["constant output"]
 
 
@@ -187,12 +203,33 @@ def test_a_static_int8_engine_that_computes_in_float_fails() -> None:
 
 
 @precisions
+def test_an_operator_left_in_float_without_a_reason_fails_and_is_named(precision: str) -> None:
+    left = ("CONV_2D -> a", "ADD -> b", "MUL -> c", "SUB -> d")
+    for names, told in (
+        (left[:1], "CONV_2D -> a"),
+        (left, "CONV_2D -> a, ADD -> b, MUL -> c, ..."),
+    ):
+        verification = verify_outputs(
+            PARENT,
+            PARENT,
+            precision=precision,
+            structure=Shares(),
+            unexplained=names,
+            rule=RULE,
+        )
+        assert verification.passed is (precision not in ("int8", "int16x8"))
+        expected = f"{UNEXPLAINED} is {len(names)} ({told}); expected at most 0"
+        assert verification.describe_failures() == ("" if verification.passed else expected)
+
+
+@precisions
 def test_another_description_than_the_parents_fails(precision: str) -> None:
     received = verify_outputs(
         PARENT,
         PARENT,
         precision=precision,
         structure=Shares(),
+        unexplained=(),
         rule=RULE,
         same_description=False,
     )
@@ -207,6 +244,7 @@ def test_golden_pictures_are_judged_beside_the_others(precision: str) -> None:
             PARENT,
             precision=precision,
             structure=Shares(),
+            unexplained=(),
             rule=RULE,
             golden=(PARENT[:16], child),
         )
@@ -230,7 +268,9 @@ def test_every_precision_of_every_back_end_has_thresholds() -> None:
 def test_the_rule_decides_how_near_is_near() -> None:
     child = with_noise(0.1)
     strict = VerifyRule(min_agreement_int8=1.0, max_mean_drift_int8=1e-6)
-    received = verify_outputs(PARENT, child, precision="int8", structure=Shares(), rule=strict)
+    received = verify_outputs(
+        PARENT, child, precision="int8", structure=Shares(), unexplained=(), rule=strict
+    )
     assert set(failed(received)) == {"top-1 agreement", "mean probability drift"}
 
 

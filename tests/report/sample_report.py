@@ -215,7 +215,7 @@ def make_engine(target: str) -> dict[str, Any]:
     return {
         "target": target,
         "precision": precision,
-        "float_operators": ["SOFTMAX -> out:0", "ODDITY -> in:0"] if int8 else [],
+        "float_operators": ["SOFTMAX -> out:0", "CONV_2D -> in:0"] if int8 else [],
         "quantization": {"weight_bits": 7, "activation_bits": 8, "corrected_biases": 3}
         if int8
         else {},

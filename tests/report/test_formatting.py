@@ -64,7 +64,15 @@ NBSP = "\N{NO-BREAK SPACE}"
         (name_metric("macro_auc"), "macro AUC"),
         (name_metric("recall"), "recall"),
         (name_metric("f1[nv]"), "F1 of nv"),
-        (explain_float_operator(""), "no reason was recorded"),
+        (explain_float_operator("CONV_2D -> a", "tflite:int8"), "no reason was recorded"),
+        (
+            explain_float_operator("DEPTHWISE_CONV_2D -> a", "tflite:int8"),
+            "no reason was recorded",
+        ),
+        (
+            explain_float_operator("CONV_2D -> a", "tflite:mixed"),
+            "among the layers that the search over their sensitivity keeps",
+        ),
     ],
 )
 def test_numbers_and_names_read_as_expected(text: str, expected: str) -> None:

@@ -49,8 +49,10 @@ def test_quantization_in_words() -> None:
 
 def test_many_operators_of_one_type_become_one_entry() -> None:
     many = [f"DEPTHWISE_CONV_2D -> block{i}" for i in range(3)]
-    (first, reason), second = group_float_operators([*many, "SOFTMAX -> out"])
+    (first, reason), second = group_float_operators(
+        [*many, "SOFTMAX -> out"], "tflite:dynamic_int8"
+    )
     assert first == "DEPTHWISE_CONV_2D (3)"
     assert reason.startswith("int8 in the file and turned to float32")
     assert second[0] == "SOFTMAX -> out"
-    assert group_float_operators([]) == ()
+    assert group_float_operators([], "tflite:int8") == ()

@@ -186,7 +186,7 @@ def test_calibration_and_verification_are_all_there(page: Page) -> None:
     structure = page.tables["Structure of the engines"]
     assert structure[3][1:3] == ["11 int8, 1 float32", f"> 99.9{NBSP}%"]
     assert "SOFTMAX -> out:0: kept in float on purpose" in structure[3][4]
-    assert "ODDITY -> in:0: no reason was recorded" in structure[3][4]
+    assert "CONV_2D -> in:0: no reason was recorded" in structure[3][4]
 
 
 def test_the_run_can_be_traced_and_run_again(page: Page) -> None:

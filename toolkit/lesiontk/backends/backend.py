@@ -23,6 +23,11 @@ from lesiontk.records import Availability, EngineSpec, Preprocessing
 
 SPEC_KEY = "lesiontk"
 """The name under which an engine file carries its `EngineSpec`."""
+KEPT_SOFTMAX = (
+    "kept in float on purpose: on a few logits it costs nothing, and int8 probabilities would come "
+    "in steps of 1/256"
+)
+KEPT_BY_SEARCH = "among the layers that the search over their sensitivity keeps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +217,11 @@ class Backend(ABC):
                 f"{self.info.name}:{precision} needs a quantization plan with calibration images."
             )
         record = self._convert(source, precision, spec, quantization, out)
+        path = out / record.file
         return replace(
-            record, examination=self.examine(out / record.file, precision) if examine else {}
+            record,
+            float_operators=self.list_float_operators(path, precision),
+            examination=self.examine(path, precision) if examine else {},
         )
 
     @abstractmethod
@@ -242,6 +250,30 @@ class Backend(ABC):
     @abstractmethod
     def inspect(self, path: Path) -> EngineStructure:
         """Return what the file is made of, read from the file itself."""
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        """Return the operators of a file that do not compute as `precision` says, kind and name.
+
+        They are read from the file itself; none where all are meant to compute in float.
+        """
+        return ()
+
+    def explain_float_operator(self, operator: str, precision: str) -> str | None:
+        """Return why an operator such as ``SOFTMAX -> name`` stayed in float; None is a fault."""
+        kind = operator.partition(" ")[0]
+        if kind.lower() == "softmax":
+            return KEPT_SOFTMAX
+        reason = self._explain_float(kind, precision)
+        return KEPT_BY_SEARCH if reason is None and precision == "mixed" else reason
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        """Return why such a kind of operator may stay in float, Softmax apart."""
+        return None
+
+    def list_unexplained(self, path: Path, precision: str) -> tuple[str, ...]:
+        """Return the operators of `list_float_operators` that stay in float without a reason."""
+        found = self.list_float_operators(path, precision)
+        return tuple(name for name in found if self.explain_float_operator(name, precision) is None)
 
     def read_tensors(self, path: Path) -> TensorReader:
         """Return what gives every float tensor of a float engine for one image.

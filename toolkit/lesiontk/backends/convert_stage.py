@@ -35,7 +35,7 @@ from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import GateFailedError
 from lesiontk.evaluate.signal_to_noise import measure_signal
-from lesiontk.evaluate.verification import Verification, verify_outputs
+from lesiontk.evaluate.verification import UNEXPLAINED, Verification, verify_outputs
 from lesiontk.recipe import QuantizeRule, VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -64,7 +64,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=7,
+        version=8,
         accepts={
             "source": "model|engine",
             "model": "model",
@@ -155,7 +155,9 @@ class ConvertStage(Stage):
 
 def _explain_failure(target: str, verification: Verification) -> str:
     asked, mend = "", "another calibration.observer or more calibration.images"
-    if verification.rounded_agreement:
+    if any(check.name == UNEXPLAINED and not check.passed for check in verification.checks):
+        mend = "another precision, or another back end"
+    elif verification.rounded_agreement:
         asked = f", {verification.rounded_agreement['n']} training images for the rounding"
         mend = "more epochs of qat"  # its ranges are learned
     return (
@@ -224,11 +226,13 @@ def compare_answers(
 ) -> Verification:
     """Compare an engine's answers with its parent's, and `rounded` as `verify_outputs` says."""
     spec = received.spec
+    backend = BACKENDS.get(spec.backend)()
     return verify_outputs(
         expected.outputs,
         received.outputs,
         precision=spec.precision,
-        structure=BACKENDS.get(spec.backend)().inspect(child),
+        structure=backend.inspect(child),
+        unexplained=backend.list_unexplained(child, spec.precision),
         rule=rule,
         same_description=all(
             getattr(spec, name) == getattr(expected.spec, name)

@@ -31,6 +31,8 @@ from lesiontk.records import EngineSpec
 
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
              "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
+FOLLOWING = ("MaxPool", "AveragePool", "Transpose", "Squeeze", "Reshape", "Relu", "Clip", "Pad")
+"""Of these, those that ONNX Runtime's quantizer gives the scale of what they read, or none."""
 
 LIMIT, REDUCED_LIMIT = 127, 64
 """The largest weight as ONNX Runtime stores it, in 8 bits and in its reduced range."""
@@ -126,13 +128,8 @@ class ONNXBackend(Backend):
     ) -> ConversionRecord:
         import onnx
 
-        from lesiontk.backends.onnx_graph import (
-            check_no_float_weights,
-            embed_spec,
-            quantized_operators,
-        )
+        from lesiontk.backends.onnx_graph import check_no_float_weights, embed_spec
 
-        left: tuple[str, ...] = ()
         facts: dict[str, Any] = {}
         if precision == "float32":
             model = convert_tflite(source)
@@ -143,20 +140,34 @@ class ONNXBackend(Backend):
             check_no_float_weights(model, but=quantization.float_layers)
             if precision == "mixed":
                 facts["float_layers"] = len(quantization.float_layers)
-            left = tuple(f"{node.op_type} {node.name}" for node in quantized_operators(model)[1])
         embed_spec(model, dump_spec(spec))
         if facts.get("weight_bits") == 7:
             model.metadata_props.add(key=WEIGHT_BITS, value="7")
         onnx.checker.check_model(model, full_check=True)
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
-        return ConversionRecord(name, left, facts)
+        return ConversionRecord(name, quantization=facts)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads, provider)
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx_graph import quantized_operators
+
+        if not self.info.precisions[precision].calibrated:
+            return ()
+        left = quantized_operators(onnx.load(path))[1]
+        return tuple(f"{node.op_type} {node.name}" for node in left)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        if kind in FOLLOWING:
+            return "has no scale of its own, and what it reads is in float"
+        return None if kind in QUANTIZED else "not among the operators that are quantized here"
 
     def read_tensors(self, path: Path) -> TensorReader:
         import onnx

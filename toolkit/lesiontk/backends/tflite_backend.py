@@ -28,6 +28,11 @@ from lesiontk.errors import DataError
 from lesiontk.native_output import hold_native_output
 from lesiontk.records import EngineSpec
 
+TURNED_TO_FLOAT = (
+    "int8 in the file and turned to float32 when it is loaded, for LiteRT's kernel that quantizes "
+    "its input on the way is slower than the one in float32"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -100,18 +105,15 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite_conversion import convert_keras
         from lesiontk.backends.tflite_graph import embed_spec
         from lesiontk.backends.tflite_metadata import embed_metadata
-        from lesiontk.backends.tflite_quantization import list_float_operators
 
-        left: tuple[str, ...] = ()
         facts: dict[str, Any] = {}
         if precision == "float32":
             content = convert_keras(source)
         else:
             content, facts = derive(source.read_bytes(), precision, quantization)
-            left = list_float_operators(content, precision)
         name = f"tflite_{precision}.tflite"
         (out / name).write_bytes(embed_metadata(embed_spec(content, dump_spec(spec)), spec))
-        return ConversionRecord(name, left, facts)
+        return ConversionRecord(name, quantization=facts)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return TFLiteEngine(path, threads)
@@ -132,6 +134,18 @@ class TFLiteBackend(Backend):
                     kind = TYPE_NAMES[graph.tensors[operator.outputs[0]].type]
                     operators[kind] += 1
         return EngineStructure(dict(weights), dict(operators))
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        from lesiontk.backends.tflite_quantization import list_float_operators
+
+        return () if precision == "float32" else list_float_operators(path.read_bytes(), precision)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        from lesiontk.backends.tflite_quantization import INTEGER_KINDS
+
+        if precision == "dynamic_int8":
+            return TURNED_TO_FLOAT if kind == "DEPTHWISE_CONV_2D" else None
+        return None if kind in INTEGER_KINDS else "ai-edge-quantizer has no integer form of it"
 
     def read_tensors(self, path: Path) -> TensorReader:
         from lesiontk.backends.tflite_tensors import tensor_reader

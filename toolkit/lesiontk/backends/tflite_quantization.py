@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, Final
 
 import numpy as np
-from ai_edge_quantizer import quantizer, recipe_manager
+from ai_edge_quantizer import algorithm_manager, quantizer, recipe_manager
 from ai_edge_quantizer.qtyping import (
     ComputePrecision,
     OpQuantizationConfig,
@@ -18,11 +18,13 @@ from ai_edge_quantizer.qtyping import (
     TensorQuantizationConfig,
     TFLOperationName,
 )
+from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_NAME_TO_CODE
 
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.tflite_bias_correction import WEIGHTED, correct_biases
 from lesiontk.backends.tflite_graph import (
+    OPERATOR_NAMES,
     TYPE_NAMES,
     allow_any_scale,
     group_layers,
@@ -36,6 +38,12 @@ from lesiontk.calibration.ranges import Ranges
 
 ACTIVATION_BITS: Final = {"int8": 8, "mixed": 8, "int16x8": 16}
 """Bits of the activations in each static precision; weights have 8."""
+INTEGER_KINDS: Final = frozenset(
+    OPERATOR_NAMES[TFL_OP_NAME_TO_CODE[name]]
+    for name in algorithm_manager.MIN_MAX_OP_NAME_MATERIALIZE_FUNC_DICT
+    if name in TFL_OP_NAME_TO_CODE
+)
+"""The kinds of operators that ai-edge-quantizer has an integer form of."""
 
 
 def quantize_static(

@@ -85,6 +85,10 @@ def _describe(node: Any) -> Layer:
         multiplier=config.get("depth_multiplier", 1),
         has_bias=bool(config.get("use_bias", False)),
         activation=activation,
+        unusual=kind == "ReLU"
+        and bool(
+            config["threshold"] or config["negative_slope"] or config["max_value"] not in (None, 6)
+        ),
     )
 
 

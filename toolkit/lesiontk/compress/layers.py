@@ -10,7 +10,8 @@ from lesiontk.errors import DataError
 PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
 """Layers whose output channels are their own."""
 ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU")
-"""Layers that shape each value by itself; back ends join them with the operator before."""
+"""Layers that shape each value by itself; TensorRT joins them with the operator before, TFLite only
+a ReLU."""
 PASSING = (
     "BatchNormalization", *ACTIVATIONS, "Rescaling", "Dropout",
     "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "MaxPooling2D", "AveragePooling2D",
@@ -38,7 +39,8 @@ class Layer:
 
     `kernel` is (height, width), `groups` those of a convolution, `multiplier` the outputs of each
     input channel of a depthwise or separable one. `has_bias` says whether it adds one, `activation`
-    is the function within the layer.
+    is the function within the layer. `unusual` says that a ReLU has a slope, a threshold, or
+    another bound than 6.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Layer:
     multiplier: int = 1
     has_bias: bool = False
     activation: str = "linear"
+    unusual: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KNOWN:

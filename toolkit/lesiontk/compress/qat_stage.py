@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.backends.learned_ranges import LEARNED, write_learned
 from lesiontk.backends.rounded_answers import write_rounded
-from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.activation_splitting import split_activations
+from lesiontk.compress.batchnorm_folding import find_folds, find_folds_ahead, fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
 from lesiontk.compress.history import inherit_facts
 from lesiontk.compress.keras_layers import read_layers
@@ -37,6 +38,7 @@ from lesiontk.compress.quantization_aware import (
     strip_quantization,
 )
 from lesiontk.data.images import open_images
+from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
@@ -79,7 +81,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=4,
+        version=5,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
@@ -93,11 +95,14 @@ class QatStage(Stage):
         started = time.perf_counter()
         images = open_images(parents["images"])
         lessons = read_lessons(parents, config.distil)
-        folded = fold_batchnorm(load_model(parents["model"].file(MODEL_FILE)))
+        kept = structure_facts(parents["model"].facts)
+        parent = load_model(parents["model"].file(MODEL_FILE))
+        if "clustered" in kept:
+            check_ties(read_layers(parent))
+        folded = split_activations(fold_batchnorm(parent))
         layers = read_layers(folded)
         path = context.scratch / MODEL_FILE
         folded.save(str(path))
-        kept = structure_facts(parents["model"].facts)
         structures = find_structures(folded, layers, kept)
         rows = images.draw_stratified("train", config.images, seed=config.train.seed)
         ranges = begin_ranges(folded, layers, images.pixels[rows], config.scheme, context.scratch)
@@ -130,6 +135,19 @@ class QatStage(Stage):
                     "validation_before": before,
                 },
             },
+        )
+
+
+def check_ties(layers: tuple[Layer, ...]) -> None:
+    """Raise `DataError` for a clustered layer whose equal weights folding would part.
+
+    A normalisation before it scales each of its inputs by itself.
+    """
+    for dense, normalisation in find_folds_ahead(layers, find_folds(layers)).items():
+        raise DataError(
+            f"layer {dense!r} is clustered, and {normalisation!r} (BatchNormalization) before it "
+            "would be folded into it: weights that are equal would be no more. Leave cluster out "
+            "for this model."
         )
 
 

@@ -3,9 +3,9 @@
 Weights are rounded per channel, symmetrically, to the whole numbers -127 to 127; activations per
 tensor to 256 steps between ends that follow the values, where the engine rounds them and nowhere
 else. Two schemes: ``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0, the
-inputs of weighted layers, normalised pixels among them, and of an addition the skip alone, as
-NVIDIA advises). After training the fake quantization is taken off again: what is left is a float
-model whose weights and ranges any back end quantizes as it does others.
+inputs of weighted layers and average pools, normalised pixels among them, and of an addition the
+skip alone, as NVIDIA advises). After training the fake quantization is taken off again: what is
+left is a float model whose weights and ranges any back end quantizes as it does others.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ COMPUTING = (
     *WEIGHTS, *JOINING, *ACTIVATIONS, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
 )  # fmt: skip
 """Layers that give new values; the others move or select, and keep the scale of what they read."""
+AVERAGED = ("AveragePooling2D", "GlobalAveragePooling2D")
+WITH_RELU = (*WEIGHTS, "Add", "Subtract", "Multiply", "Average", "AveragePooling2D")
+"""Layers that TFLite computes in one operator with a ReLU or ReLU6 behind them."""
 BORDER = ("image", "probabilities")
 BORDER_KINDS = ("InputLayer", "Rescaling", "Softmax")
 NORMALISATION = "normalisation"
@@ -59,7 +62,11 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
     Raises `DataError` for a layer that has weights and no place in the scheme.
     """
     readers = find_readers(layers)
-    kinds = {layer.name: layer.kind for layer in layers}
+    weighted = {
+        layer.name: place
+        for place, layer in enumerate(layers)
+        if layer.kind in WEIGHTS and layer.activation == "linear"
+    }
     plan = {}
     for layer in layers:
         if layer.kind == "SeparableConv2D":
@@ -70,28 +77,48 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
         if layer.name in BORDER:
             continue
         weight = WEIGHTS.get(layer.kind)
-        output = layer.kind in COMPUTING and _is_rounded(layer, readers, kinds, scheme)
+        after = readers.get(layer.name, [])
+        output = layer.kind in COMPUTING and not (
+            len(after) == 1
+            and (after[0].kind == "Concatenate" or _is_joined(layer, after[0], scheme))
+        )  # of a concatenation, the whole is rounded
+        if scheme == "tensorrt":
+            output = output and _is_quantized(layer.name, readers, weighted)
         pixels = scheme == "tensorrt" and layer.name == NORMALISATION
         if weight or output or pixels:
             plan[layer.name] = Rounding(weight, output, pixels)
     return plan
 
 
-def _is_rounded(
-    layer: Layer, readers: Mapping[str, list[Layer]], kinds: Mapping[str, str], scheme: Scheme
+def _is_joined(layer: Layer, activation: Layer, scheme: Scheme) -> bool:
+    """Whether nothing is rounded between a layer and the one that reads it, an activation."""
+    if activation.kind not in ACTIVATIONS or layer.kind in ACTIVATIONS:
+        return False
+    if scheme == "tensorrt" or (activation.kind, activation.activation) == ("Activation", "linear"):
+        return True
+    relu = activation.kind == "ReLU" and not activation.unusual
+    return (relu or activation.activation == "relu") and layer.kind in WITH_RELU
+
+
+def _is_quantized(
+    name: str, readers: Mapping[str, list[Layer]], weighted: Mapping[str, int]
 ) -> bool:
-    after = readers.get(layer.name, [])
-    if len(after) == 1 and after[0].kind in ACTIVATIONS and layer.kind not in ACTIVATIONS:
-        return False  # one operator with its activation
-    if len(after) == 1 and after[0].kind == "Concatenate":
-        return False  # it takes the scale of the whole
-    if scheme == "tensorrt":
-        if layer.name == "logits":
-            return False
-        if len(after) == 1 and after[0].kind == "Add" and layer.kind in WEIGHTS:
-            others = [name for name in after[0].inputs if name != layer.name]
-            return any(kinds[name] in WEIGHTS for name in others) and layer.name < min(others)
-    return True
+    """Whether any layer rounds what it reads of `name`, in the scheme of TensorRT.
+
+    Of two layers with weights that are added, the addition becomes part of the later one; places
+    are those of `weighted`. What moves values on is passed.
+    """
+    for layer in readers.get(name, []):
+        if layer.kind in (*WEIGHTS, *AVERAGED):
+            return True
+        if layer.kind == "Add":
+            fused = max(set(layer.inputs) & set(weighted), key=weighted.__getitem__, default=name)
+            if name != fused:
+                return True
+        moves = layer.kind not in (*COMPUTING, *BORDER_KINDS)
+        if moves and _is_quantized(layer.name, readers, weighted):
+            return True
+    return False
 
 
 def quantize_aware(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -21,6 +21,8 @@ MIN_INTEGER_OPERATORS = 0.5
 
 INTEGER = ("int8", "int16x8")
 """The precisions whose activations are integers."""
+
+UNEXPLAINED = "operators in float without a reason"
 
 PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
     "float32": "float",
@@ -46,12 +48,16 @@ class Structure(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One measured value against its bound; `at_least` says on which side it must lie."""
+    """One measured value against its bound; `at_least` says on which side it must lie.
+
+    `found` names what was counted, where it has names.
+    """
 
     name: str
     value: float
     bound: float
     at_least: bool
+    found: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -60,7 +66,9 @@ class Check:
 
     def __str__(self) -> str:
         sign = "at least" if self.at_least else "at most"
-        return f"{self.name} is {self.value:.4g}; expected {sign} {self.bound:.4g}"
+        named = f" ({', '.join(self.found[:3])}{', ...' * (len(self.found) > 3)})"
+        received = f"{self.value:.4g}{named if self.found else ''}"
+        return f"{self.name} is {received}; expected {sign} {self.bound:.4g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ def verify_outputs(
     *,
     precision: str,
     structure: Structure,
+    unexplained: Sequence[str],
     rule: VerifyRule,
     same_description: bool = True,
     golden: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
@@ -113,8 +122,9 @@ def verify_outputs(
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
     An engine of reduced precision must in truth hold such weights, and a static int8 one compute in
-    integers; none may give numbers that are not finite or no probabilities, or one answer for all
-    images where its parent gives several. `same_description` says whether labels and preprocessing
+    integers and have no `unexplained` operators: left in float without a known reason. None may
+    give numbers that are not finite or no probabilities, or one answer for all images where its
+    parent gives several. `same_description` says whether labels and preprocessing
     are its parent's; `golden` are parent's and child's answers to pictures that need no data,
     `rounded` those of the model trained with the child's rounding, and the child's to the same.
     """
@@ -163,6 +173,8 @@ def verify_outputs(
         checks.append(
             Check("share of integer operators", share, MIN_INTEGER_OPERATORS, at_least=True)
         )
+        left = tuple(unexplained)
+        checks.append(Check(UNEXPLAINED, float(len(left)), 0.0, at_least=False, found=left))
     return Verification(len(parent), tuple(checks), agreement, shown, trained)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.rows import TRAINED, is_reduced, is_trained, name_target
 from lesiontk.report.formatting import (
     format_bytes,
@@ -36,16 +37,6 @@ BACKEND_NAMES = {
 }
 _METRIC_WORDS = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 
-# By the operator's type in lower case. What is not here has no recorded reason.
-REASONS_FOR_FLOAT = {
-    "softmax": "kept in float on purpose: on a few logits it costs nothing, and int8 "
-    "probabilities would come in steps of 1/256",
-    "depthwise_conv_2d": "int8 in the file and turned to float32 when it is loaded, for LiteRT's "
-    "kernel that quantizes its input on the way is slower than the one in float32",
-    "pad": "computes nothing: it adds zeros, and what reads it rounds first",
-    "maxpool": "computes nothing: it selects values, and what reads it rounds first",
-}
-KEPT_BY_SEARCH = "among the layers that the search over their sensitivity keeps"
 NO_REASON = "no reason was recorded"
 
 
@@ -80,23 +71,20 @@ def name_engine(target: str) -> str:
     return f"{precision} {name_backend(backend)}{whose}"
 
 
-def explain_float_operator(entry: str, precision: str = "") -> str:
+def explain_float_operator(entry: str, target: str) -> str:
     """Return why an operator such as ``SOFTMAX -> name`` stayed in float in such an engine."""
-    words = entry.split()
-    default = KEPT_BY_SEARCH if precision == "mixed" else NO_REASON
-    return REASONS_FOR_FLOAT.get(words[0].lower() if words else "", default)
+    backend, precision = parse_target(target.removesuffix(TRAINED))
+    return BACKENDS.get(backend)().explain_float_operator(entry, precision) or NO_REASON
 
 
-def group_float_operators(
-    entries: Sequence[str], precision: str = ""
-) -> tuple[tuple[str, str], ...]:
+def group_float_operators(entries: Sequence[str], target: str) -> tuple[tuple[str, str], ...]:
     """Return what stayed in float with the reason: each operator, or a type with their number."""
     kinds = Counter(entry.split()[0] for entry in entries if entry.split())
     groups: dict[str, str] = {}
     for entry in entries:
         kind = entry.split()[0] if entry.split() else ""
         shown = entry if kinds[kind] <= 2 else f"{kind} ({kinds[kind]})"
-        groups[shown] = explain_float_operator(entry, precision)
+        groups[shown] = explain_float_operator(entry, target)
     return tuple(groups.items())
 
 

@@ -37,6 +37,10 @@ AHEAD_OF_TIME = "SM86"
 """The GPU for which an engine is built at conversion, to prove that one can be: Ampere, as Orin."""
 HEADROOM = 8
 """How many times as large values of float16 layers may become as the calibration images have."""
+NOTHING_TO_COMPUTE = {
+    "Pad": "computes nothing: it adds zeros, and what reads it rounds first",
+    "MaxPool": "computes nothing: it selects values, and what reads it rounds first",
+}
 
 
 class TensorRTBackend(Backend):
@@ -82,11 +86,10 @@ class TensorRTBackend(Backend):
         from lesiontk.backends.onnx_graph import embed_spec
         from lesiontk.backends.tensorrt.float16 import convert_to_float16
         from lesiontk.backends.tensorrt.graph import prepare_graph
-        from lesiontk.backends.tensorrt.quantize import LIMIT, insert_quantization, split_by_type
+        from lesiontk.backends.tensorrt.quantize import LIMIT, insert_quantization
 
         original = onnx.load(source)
         model = prepare_graph(original)
-        left: tuple[str, ...] = ()
         how: dict[str, Any] = {}
         if quantization is not None:
             read = tensor_reader(original)
@@ -99,7 +102,6 @@ class TensorRTBackend(Backend):
             half = choose_half(model, kept, ranges)
             insert_quantization(model, ranges, quantization.keep_float, kept)
             convert_to_float16(model, only=half)
-            left = tuple(f"{node.op_type} {node.name}" for node in split_by_type(model.graph)[1])
             how = {"weight_bits": 8, "activations": "symmetric", "corrected_biases": corrected}
             if precision == "mixed":
                 how |= {"float_layers": len(kept), "float16_layers": len(half & kept)}
@@ -109,7 +111,7 @@ class TensorRTBackend(Backend):
         onnx.checker.check_model(model, full_check=True)
         name = f"tensorrt_{precision}.onnx"
         onnx.save(model, out / name)
-        return ConversionRecord(name, left, how)
+        return ConversionRecord(name, quantization=how)
 
     def examine(self, path: Path, precision: str) -> dict[str, Any]:
         """Return what checks, parser and an ahead-of-time build say of a graph.
@@ -152,6 +154,23 @@ class TensorRTBackend(Backend):
             weights_by_type(model),
             {"int8": len(integer), "float16": half, "float32": len(floating) - half},
         )
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.tensorrt.quantize import split_by_type
+
+        if not self.info.precisions[precision].calibrated:
+            return ()
+        left = split_by_type(onnx.load(path).graph)[1]
+        return tuple(f"{node.op_type} {node.name}" for node in left)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        if kind in NOTHING_TO_COMPUTE or precision == "mixed":
+            return NOTHING_TO_COMPUTE.get(kind)
+        if kind in ("Conv", "ConvTranspose", "Gemm", "MatMul", "AveragePool", "GlobalAveragePool"):
+            return None
+        return "only layers with weights, average pools and what joins them compute in int8 there"
 
     def list_layers(self, path: Path) -> tuple[str, ...]:
         import onnx

@@ -538,15 +538,36 @@ def test_a_student_pays_for_the_truth_and_for_the_lessons() -> None:
 BALANCING = [choose_imbalance("sqrt_class_weight"), choose_imbalance("logit_adjustment")]
 
 
-def test_rare_classes_count_in_the_lessons_as_in_the_hard_loss() -> None:
-    """A teacher that repeats the labels adds nothing to them, whatever is done for rare classes."""
-    hard = make_loss(BALANCING, COUNTS)
+def test_rare_classes_are_weighed_in_the_lessons_as_in_the_hard_loss() -> None:
+    """A teacher that repeats the labels adds nothing to them."""
+    weighed = [choose_imbalance("sqrt_class_weight")]
+    hard = make_loss(weighed, COUNTS)
     for temperature in (1.0, 3.0):
         lessons = Lessons(ONE_HOT, temperature, 1.0)
-        loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(BALANCING, COUNTS))
+        loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(weighed, COUNTS))
         received = loss(np.hstack([ONE_HOT, ONE_HOT]), LOGITS * temperature)
         expected = temperature**2 * hard(ONE_HOT, LOGITS)
         np.testing.assert_allclose(received, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("choices", "pulled"), [(["logit_adjustment"], False), ([], True)])
+def test_lessons_pull_a_student_to_common_classes_only_where_nothing_is_done_for_rare_ones(
+    choices: list[str], pulled: bool
+) -> None:
+    tf = import_tensorflow()
+    chosen = [choose_imbalance(name) for name in choices]
+    labels = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), COUNTS)]
+    loss = Lessons(labels, 2.0, 1.0).make_loss(
+        make_loss([], COUNTS), *weigh_and_shift(chosen, COUNTS)
+    )
+    logits = tf.Variable(np.zeros(3, np.float32))
+    with tf.GradientTape() as tape:
+        spread = tf.broadcast_to(logits, labels.shape)
+        value = tf.reduce_mean(loss(np.hstack([labels, labels]), spread))
+    pull = -np.asarray(tape.gradient(value, logits))
+    assert (np.abs(pull).max() > 0.1) == pulled
+    if not pulled:
+        np.testing.assert_allclose(pull, 0, atol=1e-6)
 
 
 def test_a_student_that_answers_as_its_teacher_has_nothing_to_gain() -> None:

@@ -37,7 +37,7 @@ class ClusterStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
-        version=4,
+        version=5,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ClusterConfig,

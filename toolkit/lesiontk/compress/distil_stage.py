@@ -56,7 +56,7 @@ class DistilStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="distil",
-        version=4,
+        version=5,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=DistilConfig,

@@ -86,7 +86,7 @@ class PruneStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
-        version=3,
+        version=4,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=PruneConfig,

@@ -81,7 +81,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=5,
+        version=6,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,

@@ -56,7 +56,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=6,
+        version=7,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,

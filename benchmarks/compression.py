@@ -22,10 +22,11 @@ from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
 from lesiontk.plan import TRAININGS, find_trained
 from lesiontk.records import Artefact
+from lesiontk.relatives import trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.store import Store
-from lesiontk.workflow import benchmark_model, trained_of, training_seconds
+from lesiontk.workflow import benchmark_model
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT, INT8 = f"tflite:float32{TRAINED}", "tflite:int8"

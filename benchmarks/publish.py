@@ -29,6 +29,7 @@ from lesiontk.calibrate import write_list
 from lesiontk.predict import evaluate_external
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
+from lesiontk.relatives import engines_of, model_of, trained_of, training_seconds
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
@@ -40,7 +41,6 @@ from lesiontk.report.result_table import (
 )
 from lesiontk.report.tables import describe_steps, list_points, shorten_orders
 from lesiontk.store import Store
-from lesiontk.workflow import engines_of, model_of, trained_of, training_seconds
 
 HERE = Path(__file__).parent
 MAX_BYTES = 20_000_000

@@ -11,15 +11,13 @@ from lesiontk.compress.sensitivity_stage import rank_layers
 from lesiontk.errors import GateFailedError
 from lesiontk.recipe import parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.relatives import engines_of, sensitivities_of, stabilities_of
 from lesiontk.store import Store
 from lesiontk.workflow import (
     convert_model,
-    engines_of,
     measure_sensitivity,
     measure_stability,
     report_model,
-    sensitivities_of,
-    stabilities_of,
     train_recipe,
 )
 

@@ -24,14 +24,9 @@ from lesiontk.frameworks import import_keras
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, TrainSection, parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.relatives import engines_of, locate_teacher
 from lesiontk.store import Store
-from lesiontk.workflow import (
-    PARENT,
-    convert_model,
-    engines_of,
-    locate_teacher,
-    train_recipe,
-)
+from lesiontk.workflow import PARENT, convert_model, train_recipe
 
 TRAIN = {
     "epochs": 1,

@@ -23,8 +23,9 @@ from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import known_ancestors
 from lesiontk.recipe import DataSection, Recipe, override_recipe
 from lesiontk.records import Artefact
+from lesiontk.relatives import recipe_of
 from lesiontk.store import Store
-from lesiontk.workflow import build_data, recipe_of
+from lesiontk.workflow import build_data
 
 HASH = "pixel_sha256"
 

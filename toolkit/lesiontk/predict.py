@@ -34,8 +34,9 @@ from lesiontk.evaluate.operating_point import (
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
+from lesiontk.relatives import intact, locate_engine
 from lesiontk.store import Store
-from lesiontk.workflow import evaluate_artefact, intact, locate_engine, rules_from
+from lesiontk.workflow import evaluate_artefact, rules_from
 
 
 def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, Any]:

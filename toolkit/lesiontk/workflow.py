@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.backends import is_engine_file, list_targets
+from lesiontk.backends import is_engine_file
 from lesiontk.backends.answers import ask_engine, engine_file
 from lesiontk.backends.convert_stage import compare_answers, verification_rows
 from lesiontk.backends.rounded_answers import ask_rounded
@@ -19,18 +19,31 @@ from lesiontk.data.images import open_images
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
-from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageError
+from lesiontk.errors import GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
-from lesiontk.plan import Plan, find_trained, plan_recipe
+from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import (
     Recipe,
     VerifyRule,
     override_document,
     override_recipe,
-    parse_recipe,
     read_recipe,
 )
 from lesiontk.records import Artefact
+from lesiontk.relatives import (
+    engines_of,
+    intact,
+    line_of,
+    lineage_of,
+    locate_engine,
+    locate_teacher,
+    locate_teachers,
+    model_of,
+    recipe_of,
+    resolve_network,
+    sensitivities_of,
+    stabilities_of,
+)
 from lesiontk.side_process import choose_aside, converting_aside, shared_engines
 from lesiontk.stage import STAGES
 from lesiontk.store import Store
@@ -157,25 +170,6 @@ def compress_model(
     return build_step(plan, plan.model, store, done)
 
 
-def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
-    """Return the models from the one that was trained first to this one, which is the last."""
-    line = [model]
-    while "model" in line[0].manifest["parents"]:
-        line.insert(0, store.parent(line[0], "model"))
-    return line
-
-
-def trained_of(store: Store, model: Artefact) -> Artefact:
-    """Return the model that compression began with, which is a model's own if there was none."""
-    line = lineage_of(store, model)
-    return line[find_trained(made.manifest["stage"]["name"] for made in line)]
-
-
-def training_seconds(store: Store, model: Artefact) -> float:
-    """Return how long a model took to make: its own training, and that of what it was made from."""
-    return sum(float(made.manifest["seconds"]) for made in lineage_of(store, model))
-
-
 def convert_model(
     store: Store,
     model: Artefact,
@@ -264,7 +258,7 @@ def bundle_reference(
             raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
         path = locate_engine(store, reference)
         return out, write_bundle_of_file(out, path, target)
-    artefact = _resolve_network(store, reference)
+    artefact = resolve_network(store, reference)
     engines = (
         {str(artefact.facts["target"]): artefact}
         if artefact.kind == "engine"
@@ -356,125 +350,9 @@ def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] =
     """Evaluate an engine of the workspace on the test side of its own split."""
     model = model_of(store, intact(store, engine))
     target = str(engine.facts["target"])
-    line = {str(part.facts["target"]): part for part in _line_of(store, engine)}
+    line = {str(part.facts["target"]): part for part in line_of(store, engine)}
     plan, done = _continue_from(store, model, [target], overrides, line)
     return build_step(plan, f"evaluation:{target}", store, done)
-
-
-def locate_engine(store: Store, reference: str) -> Path:
-    """Return the engine file of a path, or of an artefact of the workspace."""
-    if is_engine_file(reference):
-        if not Path(reference).is_file():
-            raise DataError(f"engine file {reference} does not exist.")
-        return Path(reference)
-    return engine_file(intact(store, store.resolve(reference, "engine")))
-
-
-def locate_teacher(store: Store, reference: str) -> Path:
-    """Return the whole path of a teacher: a file's, or of a model or engine of the workspace.
-
-    Raises `DataError` if it is not there, or `UsageError` if it is neither.
-    """
-    if is_engine_file(reference):
-        return locate_engine(store, reference).resolve()
-    return engine_file(intact(store, _resolve_network(store, reference))).resolve()
-
-
-def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
-    """Return the recipe with the file of each teacher, which it may name as `distil` does.
-
-    Raises as `locate_teacher`, and `UsageError` where the teacher is the last model of this recipe:
-    after each run that would be another.
-    """
-    compress = []
-    for entry in recipe.compress:
-        options = dict(entry.get("distil", {}))
-        if teacher := options.get("teacher"):
-            if str(teacher) in ("latest", f"latest:{recipe.name}"):
-                raise UsageError(
-                    f"compress.distil.teacher is {teacher}, which changes with every run of "
-                    f"{recipe.name}; expected a file, another recipe's network (latest:RECIPE), or "
-                    "the name of a model or engine."
-                )
-            try:
-                options["teacher"] = str(locate_teacher(store, str(teacher)))
-            except LesionTKError as error:
-                raise type(error)(f"the teacher {teacher} of compress.distil: {error}") from error
-            entry = {**entry, "distil": options}
-        compress.append(entry)
-    return recipe.model_copy(update={"compress": tuple(compress)})
-
-
-def _resolve_network(store: Store, reference: str) -> Artefact:
-    """Return a model or engine of the workspace; ``latest`` and ``latest:RECIPE`` are models."""
-    latest = reference.partition(":")[0] == "latest"
-    artefact = store.resolve(reference, "model" if latest else None)
-    if artefact.kind not in ("model", "engine"):
-        raise UsageError(f"{reference} is of kind {artefact.kind}; expected an engine or a model.")
-    return artefact
-
-
-def intact(store: Store, artefact: Artefact) -> Artefact:
-    """Return the artefact; `DataError` if its files are not what its manifest says."""
-    why = store.damage(artefact.path)
-    if why is not None:
-        raise DataError(f"{artefact.name} cannot be used: {why}. Make it again.")
-    return artefact
-
-
-def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
-    """Return target -> the last used engine derived from `model`, in order of registration."""
-    found: dict[str, Artefact] = {}
-    for engine in store.list_artefacts("engine"):
-        target = str(engine.facts["target"])
-        if target not in found and _is_of(store, engine, model):
-            found[target] = engine
-    return {target: found[target] for target in list_targets() if target in found}
-
-
-def sensitivities_of(store: Store, model: Artefact) -> dict[str, Artefact]:
-    """Return ``sensitivity:BACKEND`` -> the last used one of the model's layers there."""
-    found: dict[str, Artefact] = {}
-    for artefact in store.list_artefacts("sensitivity"):
-        name = f"sensitivity:{artefact.facts['backend']}"
-        if name not in found and _is_of(store, artefact, model):
-            found[name] = artefact
-    return found
-
-
-def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[str, Artefact]:
-    """Return ``stability:TARGET`` -> the last used one of that very engine of `engines`."""
-    found: dict[str, Artefact] = {}
-    for artefact in store.list_artefacts("stability"):
-        target = str(artefact.facts["target"])
-        compared = artefact.manifest["parents"]["engine"]["content"]
-        own = target in engines and compared == engines[target].content
-        if own and store.damage(artefact.path) is None:
-            found.setdefault(f"stability:{target}", artefact)
-    return found
-
-
-def _is_of(store: Store, artefact: Artefact, model: Artefact) -> bool:
-    """Whether an engine, or what was measured on one, is intact and of this model."""
-    if store.damage(artefact.path) is not None:
-        return False
-    try:
-        return model_of(store, artefact).content == model.content
-    except DataError:
-        return False  # its parents were deleted: it belongs to no model here
-
-
-def model_of(store: Store, engine: Artefact) -> Artefact:
-    """Return the model that an engine, or a sensitivity measured on one, descends from."""
-    return store.parent(_line_of(store, engine)[-1], "source")
-
-
-def _line_of(store: Store, engine: Artefact) -> list[Artefact]:
-    """Return an engine and those that it was derived from, the model's own last."""
-    line = [engine]
-    while (source := store.parent(line[-1], "source")).kind == "engine":
-        line.append(source)
-    return line
 
 
 def check_gates(benchmark: Artefact) -> None:
@@ -550,14 +428,6 @@ def _keep_apart(store: Store, recipe: Recipe) -> None:
             f"the workspace {store.workspace} lies in the data folder {recipe.data.path}; expected "
             "it elsewhere: name another with --workspace."
         )
-
-
-def recipe_of(artefact: Artefact) -> Recipe:
-    """Return the recipe that an artefact was made for."""
-    document = artefact.manifest["recipe"]
-    if not document:
-        raise DataError(f"{artefact.name} carries no recipe.")
-    return parse_recipe(document)
 
 
 def _continue_from(

@@ -20,7 +20,7 @@ def predict(session: Session, engine: str, images: tuple[Path, ...]) -> None:
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.predict import predict_pictures
-    from lesiontk.workflow import locate_engine
+    from lesiontk.relatives import locate_engine
 
     document = predict_pictures(locate_engine(session.open_store(), engine), images)
 

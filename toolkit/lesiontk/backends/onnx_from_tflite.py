@@ -25,7 +25,8 @@ OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
 def onnx_from_tflite(path: Path) -> Any:
     """Return the ONNX model of a float32 flatbuffer as tf2onnx gives it.
 
-    Raises `DataError` with tf2onnx's last words if it cannot convert the file.
+    Raises `DataError` with tf2onnx's last words if it cannot convert the file, or with the
+    operators that ONNX does not have.
     """
     import onnx
 
@@ -42,7 +43,19 @@ def onnx_from_tflite(path: Path) -> Any:
             raise DataError(
                 f"tf2onnx cannot convert {path.name} (exit code {done.returncode}): {last}"
             )
-        return onnx.load(out)
+        model = onnx.load(out)
+    refuse_unknown(model, path.name)
+    return model
+
+
+def refuse_unknown(model: Any, name: str) -> None:
+    """Raise `DataError` for the operators that tf2onnx left as they were, TFLite's own."""
+    left = {node.op_type for node in model.graph.node if node.op_type.startswith("TFL_")}
+    if left:
+        raise DataError(
+            f"{name} has {', '.join(sorted(left))}, which tf2onnx does not convert; expected a "
+            "network without such layers, or a target of TFLite."
+        )
 
 
 def main(source: Path, out: Path) -> None:

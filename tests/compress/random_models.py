@@ -9,8 +9,13 @@ import numpy as np
 from lesiontk.frameworks import import_keras
 
 
-def build_random_model(seed: int, size: int = 12, classes: int = 3) -> Any:
-    """Return a model with branches, skips, gates, concatenations, and a random head."""
+def build_random_model(
+    seed: int, size: int = 12, classes: int = 3, *, unusual: bool = False
+) -> Any:
+    """Return a model with branches, skips, gates, concatenations, and a random head.
+
+    An `unusual` one normalises anything, strides without padding and pools by the maximum, too.
+    """
     keras = import_keras()
     generator = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
@@ -19,9 +24,13 @@ def build_random_model(seed: int, size: int = 12, classes: int = 3) -> Any:
     x = layers.Rescaling(1 / 255, name="normalisation")(image)
     x = layers.Conv2D(int(generator.integers(3, 7)), 3, padding="same", name="stem")(x)
     for _ in range(int(generator.integers(2, 6))):
-        x = BLOCKS[int(generator.integers(len(BLOCKS)))](layers, x, generator)
-    flatten = layers.GlobalAveragePooling2D() if generator.random() < 0.5 else layers.Flatten()
-    x = flatten(x)
+        blocks = UNUSUAL if unusual and generator.random() < 0.5 else BLOCKS
+        x = blocks[int(generator.integers(len(blocks)))](layers, x, generator)
+    if unusual and generator.random() < 0.5:
+        x = layers.GlobalMaxPooling2D()(x)
+    else:
+        flatten = layers.GlobalAveragePooling2D() if generator.random() < 0.5 else layers.Flatten()
+        x = flatten(x)
     if generator.random() < 0.5:
         x = layers.Dense(int(generator.integers(3, 9)), activation="relu")(x)
         x = layers.Dropout(0.2)(x)
@@ -88,4 +97,28 @@ def _pool(layers: Any, x: Any, generator: Any) -> Any:
     return kind(2)(layers.ZeroPadding2D(1)(x))
 
 
+def _preactivation(layers: Any, x: Any, generator: Any) -> Any:
+    """Normalisation of what a block before has joined, or of a depthwise layer's output."""
+    x = (
+        _branches(layers, x, generator)
+        if generator.random() < 0.5
+        else _depthwise(layers, x, generator)
+    )
+    x = layers.BatchNormalization()(x)
+    x = layers.LeakyReLU(0.1)(x) if generator.random() < 0.5 else layers.ELU()(x)
+    return layers.Conv2D(int(generator.integers(2, 7)), 1)(x)
+
+
+def _normalised_depthwise(layers: Any, x: Any, generator: Any) -> Any:
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
+def _stride(layers: Any, x: Any, generator: Any) -> Any:
+    if x.shape[1] < 5:
+        return x
+    return layers.Conv2D(int(generator.integers(3, 8)), 3, strides=2, padding="valid")(x)
+
+
 BLOCKS = (_conv, _depthwise, _separable, _skip, _branches, _gate, _pool)
+UNUSUAL = (_preactivation, _normalised_depthwise, _stride)

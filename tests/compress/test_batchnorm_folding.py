@@ -20,9 +20,10 @@ def kinds(model: Any) -> list[str]:
     return [layer.kind for layer in read_layers(model)]
 
 
+@pytest.mark.parametrize("unusual", [False, True], ids=["usual", "unusual"])
 @pytest.mark.parametrize("seed", range(15))
-def test_the_outputs_stay(seed: int) -> None:
-    model = build_random_model(seed)
+def test_the_outputs_stay(seed: int, unusual: bool) -> None:
+    model = build_random_model(seed, unusual=unusual)
     folded = fold_batchnorm(model)
     assert "BatchNormalization" not in kinds(folded)
     assert_equal_outputs(model, folded)

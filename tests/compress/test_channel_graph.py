@@ -28,9 +28,10 @@ def assert_equal_outputs(model: Any, smaller: Any, atol: float = 1e-5) -> None:
     np.testing.assert_allclose(np.asarray(smaller(x)), np.asarray(model(x)), atol=atol)
 
 
+@pytest.mark.parametrize("unusual", [False, True], ids=["usual", "unusual"])
 @pytest.mark.parametrize("seed", range(40))
-def test_removing_silent_channels_changes_nothing(seed: int) -> None:
-    model = build_random_model(seed)
+def test_removing_silent_channels_changes_nothing(seed: int, unusual: bool) -> None:
+    model = build_random_model(seed, unusual=unusual)
     graph = derive_channels(read_layers(model))
     removed = draw_channels(graph, seed)
     silence(model, graph, removed)

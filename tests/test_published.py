@@ -203,6 +203,16 @@ def test_the_table_of_compressed_networks_is_what_the_figures_say() -> None:
     assert {row["split_hash"] for row in rows} == splits
 
 
+def test_the_page_of_pruning_curves_is_what_the_figures_say() -> None:
+    file = ROOT / "benchmarks" / "results" / "pruning_curves.json"
+    module = load_module(ROOT / "benchmarks" / "pruning_curves.py")
+    curves = json.loads(file.read_text())
+    assert file.with_suffix(".md").read_text() == module.render(curves)
+    for curve in curves:
+        told = {(point["way"], point["asked"]) for point in curve["points"]}
+        assert told == {(way, share) for way in module.WAYS for share in module.LEVELS}
+
+
 def test_all_rows_are_of_one_split() -> None:
     hashes = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
     assert len(hashes) == 1

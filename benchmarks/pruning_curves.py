@@ -141,6 +141,7 @@ def render(curves: Sequence[dict[str, Any]]) -> str:
 def draw(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
     """Draw one panel a recipe: balanced accuracy over the share of operations that is left."""
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.16, top=0.91, wspace=0.06)
     for axes, curve in zip(panels, curves, strict=True):
         axes.axhline(curve["validation"]["balanced_accuracy"], color=GREY, dashes=(4, 3))
         for way, colour, marker in zip(WAYS, (BLUE, VERMILLION), "oD", strict=True):

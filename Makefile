@@ -27,7 +27,7 @@ typecheck: setup
 	$(BIN)/mypy
 
 pytest: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Bundles for ARM64 boards, executed under emulation. Debian or Ubuntu; installs qemu where root may.
 test-arm64: setup

@@ -50,7 +50,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _forget_split(words: list[str]) -> list[str]:
     """Import a copy that does not say what it was trained on: the images here are made up."""
-    if words[0] != "import":
+    if words[0] != "import" or "--help" in words:
         return words
     source, copy = Path(words[1]), Path("nobody_knows_whose.keras")
     with zipfile.ZipFile(source) as described, zipfile.ZipFile(copy, "w") as plain:

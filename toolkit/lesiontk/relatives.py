@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lesiontk.backends import is_engine_file, list_targets
@@ -56,40 +56,43 @@ def line_of(store: Store, engine: Artefact) -> list[Artefact]:
 
 def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
     """Return target -> the last used engine derived from `model`, in order of registration."""
-    found: dict[str, Artefact] = {}
-    for engine in store.list_artefacts("engine"):
-        target = str(engine.facts["target"])
-        if target not in found and _is_of(store, engine, model):
-            found[target] = engine
+    found = _last_used(store, "engine", "target", lambda engine: _is_of(store, engine, model))
     return {target: found[target] for target in list_targets() if target in found}
 
 
 def sensitivities_of(store: Store, model: Artefact) -> dict[str, Artefact]:
     """Return ``sensitivity:BACKEND`` -> the last used one of the model's layers there."""
-    found: dict[str, Artefact] = {}
-    for artefact in store.list_artefacts("sensitivity"):
-        name = f"sensitivity:{artefact.facts['backend']}"
-        if name not in found and _is_of(store, artefact, model):
-            found[name] = artefact
-    return found
+    found = _last_used(store, "sensitivity", "backend", lambda made: _is_of(store, made, model))
+    return {f"sensitivity:{backend}": made for backend, made in found.items()}
 
 
 def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[str, Artefact]:
     """Return ``stability:TARGET`` -> the last used one of that very engine of `engines`."""
+
+    def is_own(made: Artefact) -> bool:
+        engine = engines.get(str(made.facts["target"]))
+        return engine is not None and made.manifest["parents"]["engine"]["content"] == (
+            engine.content
+        )
+
+    found = _last_used(store, "stability", "target", is_own)
+    return {f"stability:{target}": made for target, made in found.items()}
+
+
+def _last_used(
+    store: Store, kind: str, fact: str, belongs: Callable[[Artefact], bool]
+) -> dict[str, Artefact]:
+    """Return each value of a fact -> the last used intact artefact of it that `belongs`."""
     found: dict[str, Artefact] = {}
-    for artefact in store.list_artefacts("stability"):
-        target = str(artefact.facts["target"])
-        compared = artefact.manifest["parents"]["engine"]["content"]
-        own = target in engines and compared == engines[target].content
-        if own and store.damage(artefact.path) is None:
-            found.setdefault(f"stability:{target}", artefact)
+    for artefact in store.list_artefacts(kind):
+        value = str(artefact.facts[fact])
+        if value not in found and belongs(artefact) and store.damage(artefact.path) is None:
+            found[value] = artefact
     return found
 
 
 def _is_of(store: Store, artefact: Artefact, model: Artefact) -> bool:
-    """Whether an engine, or what was measured on one, is intact and of this model."""
-    if store.damage(artefact.path) is not None:
-        return False
+    """Whether an engine, or what was measured on one, is of this model."""
     try:
         return model_of(store, artefact).content == model.content
     except DataError:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.compress.keras_layers import config_today, read_layers
-from lesiontk.compress.layers import MIXING, PRODUCING
+from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
+from lesiontk.compress.layers import MIXING, PRODUCING, Layer
 from lesiontk.frameworks import import_keras
 
 WITHIN = ("linear", "relu", *MIXING)
@@ -27,25 +27,16 @@ def split_activations(model: Any) -> Any:
     split = {x.name for x in layers if x.kind in linear and x.activation not in WITHIN}
     if not split:
         return model
-    keras = import_keras()
-    tensors: dict[str, Any] = {}
-    for layer in layers:
-        source = model.get_layer(layer.name)
-        if layer.kind == "InputLayer":
-            tensors[layer.name] = keras.Input(source.input_shape[0][1:], name=layer.name)
-            continue
+
+    def call(layer: Layer, source: Any, inputs: Any) -> Any:
         config = config_today(source)
-        if layer.name in split:
-            config["activation"] = "linear"
-        inputs = [tensors[name] for name in layer.inputs]
-        output = type(source).from_config(config)(inputs if len(inputs) > 1 else inputs[0])
-        if layer.name in split:
-            name = f"{layer.name}_{layer.activation}"
-            output = keras.layers.Activation(layer.activation, name=name)(output)
-        tensors[layer.name] = output
-    parted = keras.Model(
-        [tensors[name] for name in model.input_names], tensors[layers[-1].name], name=model.name
-    )
+        if layer.name not in split:
+            return type(source).from_config(config)(inputs)
+        linear_output = type(source).from_config({**config, "activation": "linear"})(inputs)
+        name = f"{layer.name}_{layer.activation}"
+        return import_keras().layers.Activation(layer.activation, name=name)(linear_output)
+
+    parted = rebuild_model(model, layers, call)
     for layer in layers:
         parted.get_layer(layer.name).set_weights(model.get_layer(layer.name).get_weights())
     return parted

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
 from lesiontk.compress.layers import PRODUCING, Layer, find_readers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
@@ -34,18 +34,11 @@ def fold_batchnorm(model: Any) -> Any:
     folded = find_folds(layers)
     ahead = find_folds_ahead(layers, folded)
     gone = {*folded.values(), *ahead.values()}
-    keras = import_keras()
-    tensors: dict[str, Any] = {}
     weights: dict[str, Weights] = {}
-    for layer in layers:
-        source = model.get_layer(layer.name)
-        inputs = [tensors[name] for name in layer.inputs]
-        if layer.kind == "InputLayer":
-            tensors[layer.name] = keras.Input(source.input_shape[0][1:], name=layer.name)
-            continue
+
+    def call(layer: Layer, source: Any, inputs: Any) -> Any:
         if layer.name in gone:
-            tensors[layer.name] = inputs[0]
-            continue
+            return inputs
         if layer.kind == "BatchNormalization":
             ours, weights[layer.name] = _replace(source, layer)
         else:
@@ -56,10 +49,9 @@ def fold_batchnorm(model: Any) -> Any:
                 for folds in (ahead, folded)
             )
             ours, weights[layer.name] = _copy(source, layer, before, behind)
-        tensors[layer.name] = ours(inputs if len(inputs) > 1 else inputs[0])
-    plain = keras.Model(
-        [tensors[name] for name in model.input_names], tensors[layers[-1].name], name=model.name
-    )
+        return ours(inputs)
+
+    plain = rebuild_model(model, layers, call)
     for name, values in weights.items():
         if values:
             plain.get_layer(name).set_weights(values)
@@ -113,8 +105,7 @@ def _copy(
     source: Any, layer: Layer, before: Affine | None, behind: Affine | None
 ) -> tuple[Any, Weights]:
     """Return the layer and its weights, with the normalisations before and behind it in them."""
-    config = source.get_config()
-    config.pop("dtype", None)
+    config = config_today(source)
     weights = source.get_weights()
     if before is None and behind is None:
         return type(source).from_config(config), weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,28 @@ def config_today(layer: Any) -> dict[str, Any]:
     if layer.name not in HEAD:
         config.pop("dtype", None)
     return config
+
+
+def rebuild_model(
+    model: Any, layers: Sequence[Layer], call: Callable[[Layer, Any, Any], Any]
+) -> Any:
+    """Return a model of the same inputs, in which `call` gives the output of each other layer.
+
+    It gets the layer's description, the layer itself, and what it reads: a tensor, or a list of
+    several. `layers` are the model's; the last one's output is the model's.
+    """
+    keras = import_keras()
+    tensors: dict[str, Any] = {}
+    for layer in layers:
+        source = model.get_layer(layer.name)
+        if layer.kind == "InputLayer":
+            tensors[layer.name] = keras.Input(source.input_shape[0][1:], name=layer.name)
+            continue
+        inputs = [tensors[name] for name in layer.inputs]
+        tensors[layer.name] = call(layer, source, inputs if len(inputs) > 1 else inputs[0])
+    return keras.Model(
+        [tensors[name] for name in model.input_names], tensors[layers[-1].name], name=model.name
+    )
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:

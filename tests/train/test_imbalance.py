@@ -1,4 +1,4 @@
-"""The weights of rare classes, in cases worked by hand. The losses need TensorFlow: elsewhere."""
+"""The weights of rare classes, in cases worked by hand. The losses need TensorFlow: test_losses."""
 
 from __future__ import annotations
 

@@ -14,6 +14,11 @@ MAY_HAVE_SEEN_TEST = "may_have_seen_test"
 """Of a model from elsewhere, in its facts and in `EngineSpec.extra`; of no other."""
 
 
+def tell_unknown(unknown: object) -> dict[str, bool]:
+    """Return the fact that a model may have seen the test images; none if it is known not to."""
+    return {MAY_HAVE_SEEN_TEST: True} if unknown else {}
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a data source.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lesiontk.compress.kernel_structure import structure_facts
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
 
 TOLD = (
     "parameters",
@@ -31,7 +31,7 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
     own = {name: facts[name] for name in TOLD if name in facts}
     return {
         "architecture": str(facts["architecture"]),
-        **({MAY_HAVE_SEEN_TEST: True} if facts.get(MAY_HAVE_SEEN_TEST) else {}),
+        **tell_unknown(facts.get(MAY_HAVE_SEEN_TEST)),
         **structure_facts(facts),
         "history": [
             *facts.get("history", []),

@@ -24,7 +24,7 @@ from lesiontk.data.split_stage import list_records, read_split
 from lesiontk.data.tasks import Task, definition_of, task_from_definition
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_file
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, EngineSpec, ImageRecord
+from lesiontk.records import Artefact, EngineSpec, ImageRecord, tell_unknown
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 
@@ -89,14 +89,13 @@ class TeacherStage(Stage):
                     said[part] = ask_teacher(teacher, pictures)
                     advance(len(part))
         np.save(context.directory / LESSONS, said)
-        unknown = {MAY_HAVE_SEEN_TEST: True} if spec.may_have_seen_test else {}
         return StageOutput(
             {
                 "teacher": f"{spec.recipe} {spec.backend}:{spec.precision}",
                 "labels": list(spec.labels),
                 "images": len(rows),
                 "split_hash": spec.split_hash,
-                **unknown,
+                **tell_unknown(spec.may_have_seen_test),
             }
         )
 

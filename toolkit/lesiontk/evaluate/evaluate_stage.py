@@ -31,7 +31,7 @@ from lesiontk.evaluate.operating_point import (
 )
 from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
 from lesiontk.recipe import EvaluateRule
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.records import Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
@@ -87,7 +87,7 @@ class EvaluateStage(Stage):
             "target": target,
             "side": "test",
             "split_hash": images.split_hash,
-            **({MAY_HAVE_SEEN_TEST: True} if unknown else {}),
+            **tell_unknown(unknown),
             **document_from_predictions(
                 task,
                 point,

@@ -13,7 +13,7 @@ from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.hashing import hash_document, hash_file
 from lesiontk.models.imported_model import import_model
 from lesiontk.recipe import ImportedSection
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.records import Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.train.outcome import write_untrained
 
@@ -68,7 +68,7 @@ class ImportStage(Stage):
             context,
             facts={
                 "architecture": "imported",
-                **({MAY_HAVE_SEEN_TEST: True} if unknown else {}),
+                **tell_unknown(unknown),
                 "imported": {
                     "file": Path(config.file).name,
                     "labels": list(labels),

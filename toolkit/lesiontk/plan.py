@@ -195,8 +195,7 @@ def _check_training(recipe: Recipe) -> None:
             "would learn on random features; expected pretrained weights, or head_epochs 0."
         )
     smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
-    sizes = [*train.grow, recipe.data.image_size]
-    if sizes != sorted(set(sizes)) or sizes[0] < smallest or len(sizes) > train.epochs:
+    if not train.grows_to(recipe.data.image_size, smallest):
         raise UsageError(
             f"train.grow is {list(train.grow)}; expected rising sizes from {smallest} to below "
             f"data.image_size, {recipe.data.image_size}, and an epoch for each."

@@ -127,6 +127,16 @@ class TrainSection(StageConfig):
     patience: int = Field(10, ge=1, description="epochs without a better validation score")
     seed: int = 1
 
+    def list_sizes(self, size: int) -> tuple[int, ...]:
+        """Return the image sizes that training goes through, the last of them `size`."""
+        return (*self.grow, size)
+
+    def grows_to(self, size: int, smallest: int = 1) -> bool:
+        """Whether these rise from `smallest` or more, and there is an epoch for each."""
+        sizes = self.list_sizes(size)
+        rising = list(sizes) == sorted(set(sizes))
+        return rising and sizes[0] >= smallest and len(sizes) <= self.epochs
+
     @model_validator(mode="after")
     def _check_parts(self) -> TrainSection:
         if self.batch_size % self.micro_batches:

@@ -19,10 +19,8 @@ from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
 from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.errors import UsageError
-from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import build_model
-from lesiontk.recipe import ModelSection, TrainSection
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.lessons import Lessons, soften
 from lesiontk.train.loop import train_model
@@ -56,7 +54,7 @@ class DistilStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="distil",
-        version=5,
+        version=6,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=DistilConfig,
@@ -69,11 +67,11 @@ class DistilStage(Stage):
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
-        build = make_builder(parents["model"], len(images.labels), config.train)
+        build = make_builder(parents["model"], config.train)
         lessons = parents["lessons"]
         task = task_from_definition(definition_of(parents["images"].facts))
         said = np.load(lessons.file(LESSONS)) @ sum_labels(tuple(lessons.facts["labels"]), task)
-        unknown = {MAY_HAVE_SEEN_TEST: True} if lessons.facts.get(MAY_HAVE_SEEN_TEST) else {}
+        unknown = tell_unknown(lessons.facts.get(MAY_HAVE_SEEN_TEST))
         if unknown:
             logger.warning(
                 "the teacher comes from elsewhere; it may have learned the student's test images, "
@@ -113,35 +111,19 @@ def check_growth(model: Any, train: TrainSection, name: str) -> None:
             f"distil.train.grow is {list(train.grow)}; expected none, for the layer {flat[0]} of "
             f"{name} takes one size."
         )
-    sizes = [*train.grow, size]
-    if sizes != sorted(set(sizes)) or len(sizes) > train.epochs:
+    if not train.grows_to(size):
         raise UsageError(
             f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
             "epoch for each."
         )
 
 
-def make_builder(student: Artefact, classes: int, train: TrainSection) -> Callable[[Any], Any]:
+def make_builder(student: Artefact, train: TrainSection) -> Callable[[Any], Any]:
     """Return the function that gives the student, for images of a size or of any.
 
-    Raises `UsageError` if it is to grow and is of one size.
+    Raises `UsageError` if it is to grow and cannot.
     """
     path = student.file(MODEL_FILE)
-    if student.manifest["stage"]["name"] != "train":
-        if train.grow:
-            check_growth(load_model(path), train, student.name)
-        return lambda size: hold_kernels(load_model(path), {}, size)
-    section = ModelSection(**student.manifest["config"]["model"])
-    start = load_model(path).get_weights()
-
-    def build(size: int | None) -> Any:
-        model = build_model(
-            ARCHITECTURES.get(section.architecture),
-            image_size=size,
-            classes=classes,
-            dropout=section.dropout,
-        )
-        model.set_weights(start)
-        return model
-
-    return build
+    if train.grow:
+        check_growth(load_model(path), train, student.name)
+    return lambda size: hold_kernels(load_model(path), {}, size)

@@ -54,7 +54,7 @@ class Feed:
 
     def image_size(self, epoch: int) -> int:
         """Return the size of an epoch's images: the recipe may grow them, in equal parts."""
-        sizes = (*self.section.grow, self.images.preprocessing.image_size)
+        sizes = self.section.list_sizes(self.images.preprocessing.image_size)
         return sizes[epoch * len(sizes) // self.section.epochs]
 
     def make_batches(self, epoch: int) -> Any:

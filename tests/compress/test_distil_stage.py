@@ -141,7 +141,9 @@ def test_growth_is_refused_where_a_layer_takes_one_size() -> None:
     model = keras.Sequential(
         [keras.Input((16, 16, 3)), keras.layers.Flatten(name="flat"), keras.layers.Dense(2)]
     )
-    with pytest.raises(UsageError, match="the layer flat of model-1 takes one size"):
+    with pytest.raises(
+        UsageError, match="expected none for model-1, for the layer flat takes one size"
+    ):
         check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
 
 

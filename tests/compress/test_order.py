@@ -19,7 +19,11 @@ REFUSED = [
     for before in TECHNIQUES
     if before not in STAGES.get(technique).info.may_follow
 ]
-OPTIONS = {"prune": {"keep_macs": 0.5}, "distil": {"teacher": "teacher.keras"}}
+OPTIONS = {
+    "resize": {"image_size": 32},
+    "prune": {"keep_macs": 0.5},
+    "distil": {"teacher": "teacher.keras"},
+}
 
 
 @pytest.mark.parametrize(("technique", "before"), REFUSED)
@@ -27,7 +31,7 @@ def test_every_order_that_is_refused_is_refused_with_the_reason(
     technique: str, before: str
 ) -> None:
     steps = [{name: OPTIONS.get(name, {})} for name in (before, technique)]
-    data = {"source": "synthetic", "image_size": 32}
+    data = {"source": "synthetic", "image_size": 48}
     with pytest.raises(UsageError, match=f"^{technique} cannot follow {before}:") as error:
         plan_recipe(parse_recipe({"name": "tiny", "data": data, "compress": steps}))
     assert LOST[before] in str(error.value)

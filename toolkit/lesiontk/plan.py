@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,30 +14,26 @@ from lesiontk.backends.convert_stage import ConvertConfig
 from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.bench.rows import FULL_PRECISION, TRAINED
-from lesiontk.calibration.draw import read_list
-from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.calibration.stability_stage import StabilityConfig
 from lesiontk.compress.lessons_stage import LessonsConfig
 from lesiontk.compress.order import explain_order
+from lesiontk.compress.resize_stage import ResizeConfig
 from lesiontk.compress.sensitivity_stage import SensitivityConfig
 from lesiontk.compress.teacher_stage import TeacherConfig, TeacherStage
-from lesiontk.data.augment import AUGMENTATIONS
-from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.inspect_stage import InspectConfig
 from lesiontk.data.prepare_stage import PrepareConfig
-from lesiontk.data.sources import SOURCES
 from lesiontk.data.split_stage import SplitConfig
-from lesiontk.data.tasks import load_task
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle_stage import BundleConfig
 from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
-from lesiontk.evaluate.comparison import THRESHOLD_METRICS, compared_metrics
+from lesiontk.evaluate.comparison import THRESHOLD_METRICS
 from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import EvaluateRule, Recipe, explain_invalid
+from lesiontk.recipe_check import check_files, check_names
+from lesiontk.records import Artefact
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
-from lesiontk.train.imbalance import choose_imbalance
 from lesiontk.train.train_stage import TrainConfig
 
 AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
@@ -52,7 +47,6 @@ TRAININGS = ("train", "import", "distil")
 TOLD = (
     "inspection",
     "split",
-    "images",
     "calibration",
     "sensitivity",
     "stability",
@@ -96,6 +90,15 @@ class Plan:
         """Training and each compression, in their order."""
         return tuple(step for step in self.steps if step.name.startswith("model"))
 
+    def known_of(self, line: Sequence[Artefact], images: Sequence[Artefact]) -> dict[str, Artefact]:
+        """Return the models of a `line`, and the images that each was made with, by step name."""
+        made = zip(self.models, line, images, strict=False)
+        return {
+            name: artefact
+            for step, model, seen in made
+            for name, artefact in ((step.name, model), (step.parents["images"], seen))
+        }
+
     @property
     def model(self) -> str:
         """The step whose model is converted: the last of training and compression."""
@@ -112,38 +115,39 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
 
     With `images_known` the data steps are done already and their folder is not asked for.
     """
-    _check_names(recipe)
+    check_names(recipe)
     if not images_known:
-        _check_files(recipe)
+        check_files(recipe)
     steps = _data_steps(recipe)
     models = _model_steps(recipe, [step.name for step in steps])
     model = models[-1].name
-    conversions = _engine_steps(recipe, model)
+    images = models[-1].parents["images"]
+    conversions = _engine_steps(recipe, models[-1])
     engines = [step for step in conversions if step.stage == "convert"]
-    trained = models[find_trained(step.stage for step in models)].name
-    references = [] if trained == model else _reference_steps(engines, model, trained)
+    trained = models[find_trained(step.stage for step in models)]
+    references = [] if trained is models[-1] else _reference_steps(engines, models[-1], trained)
     if any("calibration" in step.parents for step in engines):
         # Before training, so that a list that cannot be drawn is not found out after it.
-        known = {role: role for role in ("images", "inspection")}
+        known = {"images": images, "inspection": "inspection"}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
     known_steps = [step.name for step in steps]
-    steps += [*_put_lessons(recipe, models, known_steps), *conversions, *references]
+    steps += [*_put_needs(recipe, models, known_steps), *conversions, *references]
     compared = [*references, *engines]
     evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
     if recipe.stability.draws:
         steps += [_stability_step(recipe, step, model) for step in engines if _is_int8(step)]
-    steps += _explanation_steps(recipe, model, [step.name for step in evaluations])
+    steps += _explanation_steps(recipe, models[-1], [step.name for step in evaluations])
     finished = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(
         Step(
             "benchmark",
             "bench",
             BenchConfig(rule=recipe.bench, gate=recipe.gate, statistics=recipe.evaluate),
-            {"images": "images", **finished},
+            {"images": images, **finished},
         )
     )
-    rest = [step.name for step in steps if step.name.partition(":")[0] in TOLD]
+    rest = {step.name: step.name for step in steps if step.name.partition(":")[0] in TOLD}
     # Latencies stay outside of a model's content: what was measured of each is in its own manifest.
     before = {f"ancestor:{n}:{step.stage}": step.name for n, step in enumerate(models[:-1])}
     steps.append(
@@ -155,7 +159,8 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
                 "benchmark": "benchmark",
                 "model": model,
                 **before,
-                **{name: name for name in rest},
+                "images": images,
+                **rest,
                 **finished,
             },
         )
@@ -165,70 +170,6 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         for step in steps:
             STAGES.get(step.stage)().check(step.config)
     return Plan(recipe, tuple(steps))
-
-
-def _check_names(recipe: Recipe) -> None:
-    if recipe.data.source != "auto":
-        SOURCES.get(recipe.data.source)
-    architecture = ARCHITECTURES.get(recipe.model.architecture)
-    if recipe.imported is None and recipe.data.image_size < architecture.min_image_size:
-        raise UsageError(
-            f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
-            f"{architecture.min_image_size} pixels."
-        )
-    check_enhancements(recipe.data.enhance)
-    for choice in recipe.train.imbalance:
-        choose_imbalance(choice)
-    if recipe.imported is None:
-        _check_training(recipe)
-    AUGMENTATIONS.get(recipe.train.augment)
-    OBSERVERS.get(recipe.calibration.observer)
-    if recipe.calibration.list is not None:
-        read_list(recipe.calibration.list)
-
-
-def _check_training(recipe: Recipe) -> None:
-    train = recipe.train
-    if train.head_epochs and recipe.model.weights == "none":
-        raise UsageError(
-            f"train.head_epochs is {train.head_epochs} and model.weights is none: the last layer "
-            "would learn on random features; expected pretrained weights, or head_epochs 0."
-        )
-    smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
-    if not train.grows_to(recipe.data.image_size, smallest):
-        raise UsageError(
-            f"train.grow is {list(train.grow)}; expected rising sizes from {smallest} to below "
-            f"data.image_size, {recipe.data.image_size}, and an epoch for each."
-        )
-    if train.head_epochs >= train.epochs:
-        raise UsageError(
-            f"train.head_epochs is {train.head_epochs} of {train.epochs} epochs; expected fewer, "
-            "for the rest is for all layers."
-        )
-
-
-def _check_files(recipe: Recipe) -> None:
-    """What only training reads: the task, the weights to start from, the folder of the images."""
-    task = load_task(recipe.data.task)
-    if recipe.imported is None:
-        ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
-    known = compared_metrics(task.labels)
-    for metric in recipe.gate:
-        if metric not in known:
-            raise UsageError(
-                f"gate names the metric {metric!r}; the task {task.name} has {', '.join(known)}."
-                f"{suggest(metric, known)} The class that matters first has "
-                f"recall[{task.critical}]; --set 'gate={{}}' drops the gates."
-            )
-    data = recipe.data
-    if data.path is None and data.source != "synthetic":
-        raise UsageError(
-            f"recipe {recipe.name} needs images: give --data DIR (or data.path). `lesiontk data "
-            "fetch ham10000 --to DIR` downloads the official ones; `--set data.source=synthetic` "
-            "does without."
-        )
-    if data.path is not None and not Path(data.path).is_dir():
-        raise UsageError(f"data folder {data.path} does not exist or is not a folder.")
 
 
 def _data_steps(recipe: Recipe) -> list[Step]:
@@ -252,19 +193,20 @@ def _data_steps(recipe: Recipe) -> list[Step]:
             SplitConfig(task=data.task, rule=data.split),
             {"inspection": "inspection"},
         ),
-        Step(
-            "images",
-            "prepare",
-            PrepareConfig(
-                path=data.path,
-                image_size=data.image_size,
-                fit=data.fit,
-                enhance=data.enhance,
-                max_failures=data.max_failures,
-            ),
-            {"split": "split", **dataset},
-        ),
+        _images_step(recipe, "images", data.image_size, dataset),
     ]
+
+
+def _images_step(recipe: Recipe, name: str, size: int, dataset: Mapping[str, str]) -> Step:
+    data = recipe.data
+    config = PrepareConfig(
+        path=data.path,
+        image_size=size,
+        fit=data.fit,
+        enhance=data.enhance,
+        max_failures=data.max_failures,
+    )
+    return Step(name, "prepare", config, {"split": "split", **dataset})
 
 
 def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
@@ -276,6 +218,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
     )
     steps = [Step("model", *origin, {"images": "images"})]
     techniques = [name for name in STAGES if STAGES.get(name).info.may_follow]
+    sizes = [recipe.data.image_size]
     for number, entry in enumerate(recipe.compress, start=1):
         if len(entry) != 1:
             raise UsageError(f"compress[{number - 1}] has the keys {sorted(entry)}; expected one.")
@@ -295,27 +238,51 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
                 f"compress.{technique} is not valid: {explain_invalid(error, info.config)}"
             ) from error
         parents = {role: role for role in info.accepts if role in data}
-        parents["model"] = steps[-1].name
+        parents |= {"model": steps[-1].name, "images": steps[-1].parents["images"]}
         if getattr(config, "distil", None) is not None:
             parents["lessons"] = f"lessons:{steps[-1].name}"
         name = f"model:{number}:{technique}"
+        if isinstance(config, ResizeConfig):
+            sizes.append(_check_size(recipe, config.image_size, sizes[-1]))
+            parents["images"] = f"images:{name}"
         if hasattr(config, "teacher"):
             parents["lessons"] = f"teacher:{name}"
         steps.append(Step(name, technique, config, parents))
     return steps
 
 
-def _put_lessons(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
-    """Return the models, and before each that listens to another what that one says."""
+def _check_size(recipe: Recipe, size: int, before: int) -> int:
+    """Return the size of a technique's images, if it is smaller and the network takes it."""
+    smallest = 1
+    if recipe.imported is None:
+        smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
+    if not smallest <= size < before:
+        raise UsageError(
+            f"resize.image_size is {size}; expected {smallest} or more pixels, and fewer than "
+            f"{before}, which the network takes now."
+        )
+    return size
+
+
+def _put_needs(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
+    """Return the models, and before each the images of its own, and what it is taught, if any.
+
+    A parent is asked about the images that it was made with, whatever the size of its child's.
+    """
+    dataset = {role: role for role in ("dataset",) if role in data}
+    seen = {step.name: step.parents["images"] for step in models}
     steps = []
     for model in models:
+        lessons, images = model.parents.get("lessons"), model.parents["images"]
+        if isinstance(model.config, ResizeConfig):
+            steps.append(_images_step(recipe, images, model.config.image_size, dataset))
         if hasattr(model.config, "teacher"):
             asks = TeacherConfig(file=model.config.teacher, path=recipe.data.path)
             known = {role: role for role in TeacherStage.info.accepts if role in data}
             steps.append(Step(model.parents["lessons"], "teacher", asks, known))
-        elif "lessons" in model.parents:
-            asked = {role: model.parents[role] for role in ("model", "images")}
-            steps.append(Step(model.parents["lessons"], "lessons", LessonsConfig(), asked))
+        elif lessons is not None:
+            asked = {"model": model.parents["model"], "images": seen[model.parents["model"]]}
+            steps.append(Step(lessons, "lessons", LessonsConfig(), asked))
         steps.append(model)
     return steps
 
@@ -340,12 +307,13 @@ def _complete_options(
     return complete
 
 
-def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
+def _engine_steps(recipe: Recipe, made: Step) -> list[Step]:
     """Return one step per target, with what it is derived from put before it.
 
     That is another target, and for a calibrated one the ranges of that target's tensors.
     """
     steps: dict[str, Step] = {}
+    model, images = made.name, made.parents["images"]
     leaky = recipe.data.split.leaky
 
     def add(target: str) -> str:
@@ -358,7 +326,7 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
         if not availability.available:
             raise EnvironmentLacksError(f"{target}: {availability.reason}")
         derived_from = backend.info.precisions[precision].derived_from
-        parents = {"images": "images"}
+        parents = {"images": images}
         parents["source"] = model if derived_from == "model" else add(derived_from)
         if derived_from != "model":
             parents["model"] = model
@@ -388,7 +356,7 @@ def _engine_steps(recipe: Recipe, model: str) -> list[Step]:
         name = f"ranges:{target}"
         parents = {
             "source": f"engine:{target}",
-            "images": "images",
+            "images": images,
             "calibration": "calibration",
         }
         if model.endswith(":qat"):
@@ -456,13 +424,12 @@ def find_trained(stages: Iterable[str]) -> int:
     return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
 
 
-def _reference_steps(engines: Sequence[Step], model: str, trained: str) -> list[Step]:
+def _reference_steps(engines: Sequence[Step], model: Step, trained: Step) -> list[Step]:
     """Return the full-precision engines of the trained model, for those of the compressed one."""
+    first = {model.name: trained.name, model.parents["images"]: trained.parents["images"]}
 
     def rename(parent: str) -> str:
-        if parent == model:
-            return trained
-        return parent + TRAINED if parent.startswith("engine:") else parent
+        return parent + TRAINED if parent.startswith("engine:") else first.get(parent, parent)
 
     return [
         Step(
@@ -482,7 +449,7 @@ def _evaluation_step(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> 
     An engine that comes straight from a compressed model is judged after that of the trained one,
     whose sensitivity its threshold keeps.
     """
-    parents = {"engine": engine.name, "images": "images"}
+    parents = {"engine": engine.name, "images": engine.parents["images"]}
     before = engine.parents["source"]
     if not before.startswith("engine:"):
         before = engine.name + TRAINED
@@ -492,11 +459,11 @@ def _evaluation_step(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> 
     return Step(name, "evaluate", recipe.evaluate, parents)
 
 
-def _explanation_steps(recipe: Recipe, model: str, evaluations: list[str]) -> list[Step]:
+def _explanation_steps(recipe: Recipe, model: Step, evaluations: list[str]) -> list[Step]:
     """Return the step of the heatmaps, if any are wanted."""
     if recipe.explain.images == 0:
         return []
-    parents = {"model": model, "images": "images"}
+    parents = {"model": model.name, "images": model.parents["images"]}
     if "evaluation:keras:float32" in evaluations:
         parents["evaluation"] = "evaluation:keras:float32"
     config = ExplainConfig(**recipe.explain.model_dump())

@@ -155,17 +155,12 @@ def compress_model(
     line = lineage_of(store, model)
     # A model of the middle carries the whole recipe: what came after it is left out.
     so_far = recipe.compress[: len(line) - 1]
-    shorter = recipe.model_copy(update={"compress": so_far})
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
     if "teacher" in entry:
         entry["teacher"] = str(locate_teacher(store, str(entry["teacher"])))
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
-    models = plan_recipe(shorter, images_known=True).models
-    done = {
-        **known_ancestors(model, store),
-        **{step.name: made for step, made in zip(models, line, strict=True)},
-    }
     plan = plan_recipe(longer, images_known=True)
+    done = _known_models(store, plan, line)
     STAGES.get(technique)().check(plan[plan.model].config)
     return build_step(plan, plan.model, store, done)
 
@@ -472,7 +467,7 @@ def _continue_from(
         rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
-    models = dict(zip((step.name for step in plan.models), line, strict=True))
+    models = _known_models(store, plan, line)
     given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
     if engines is not None and plan.trained != plan.model:
         known = engines_of(store, models[plan.trained])
@@ -485,4 +480,10 @@ def _continue_from(
         for role in ("calibration", "ranges", "sensitivity")
         if role in plan[name].parents and role in engine.manifest["parents"]
     }
-    return plan, {**known_ancestors(model, store), **models, **tools, **given}
+    return plan, {**models, **tools, **given}
+
+
+def _known_models(store: Store, plan: Plan, line: Sequence[Artefact]) -> dict[str, Artefact]:
+    """Return the models of a line, and the data that each was made with, by the plan's steps."""
+    images = [store.parent(made, "images") for made in line]
+    return {**known_ancestors(line[0], store), **plan.known_of(line, images)}

@@ -11,7 +11,6 @@ import numpy as np
 from lesiontk.backends import open_engine
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import measure_engines
-from lesiontk.errors import UsageError
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
 
@@ -19,7 +18,7 @@ from lesiontk.recipe import BenchRule
 def benchmark_files(
     files: Mapping[str, Path], rule: BenchRule, progress: Progress
 ) -> dict[str, Any]:
-    """Return a benchmark document without accuracy; all engines must take the same input size.
+    """Return a benchmark document without accuracy.
 
     The pixels are noise: the kernels' time does not depend on values.
     """
@@ -27,11 +26,8 @@ def benchmark_files(
     for name, path in files.items():
         with open_engine(path) as engine:
             specs[name] = engine.spec
-    shapes = {spec.input_shape for spec in specs.values()}
-    if len(shapes) > 1:
-        sizes = {name: spec.preprocessing.image_size for name, spec in specs.items()}
-        raise UsageError(f"the engines take different image sizes, {sizes}; time them apart.")
-    pixels = np.random.default_rng(0).integers(0, 256, (8, *shapes.pop()), np.uint8)
+    largest = max(spec.input_shape for spec in specs.values())
+    pixels = np.random.default_rng(0).integers(0, 256, (8, *largest), np.uint8)
     measured = measure_engines(files, pixels, rule, progress)
     return {
         "threads": rule.threads,

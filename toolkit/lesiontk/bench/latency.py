@@ -30,10 +30,11 @@ def time_engines(
 ) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]]]:
     """Return engine name -> latencies in ms, one a round, and engine name -> what ran it.
 
-    `engines` maps names to files. Each round gives the same image to every engine, starting with
-    another engine each time.
+    `engines` maps names to files. Each round gives the same image to every engine, at its own size,
+    starting with another engine each time.
     """
     from lesiontk.backends import open_engine
+    from lesiontk.data.fit import fit_image
 
     samples: dict[str, list[float]] = {name: [] for name in engines}
     with ExitStack() as stack:
@@ -41,10 +42,14 @@ def time_engines(
             (name, stack.enter_context(open_engine(path, threads=threads, provider=provider)))
             for name, path in engines.items()
         ]
+        fitted = {}
+        for size in {engine.spec.preprocessing.image_size for _, engine in opened}:
+            fitted[size] = np.stack([fit_image(image, size, "stretch") for image in images])
         for turn in range(warmup + rounds):
-            image = np.ascontiguousarray(images[turn % len(images)][np.newaxis])
             first = turn % len(opened)
             for name, engine in opened[first:] + opened[:first]:
+                size = engine.spec.preprocessing.image_size
+                image = fitted[size][turn % len(images)][np.newaxis]
                 start = time.perf_counter_ns()
                 engine.predict(image)
                 elapsed = (time.perf_counter_ns() - start) / 1e6

@@ -62,7 +62,7 @@ def deflated_bytes(path: Path) -> int:
 def measure_engines(
     engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
 ) -> dict[str, Measurement]:
-    """Return engine name -> measurement; `images` uint8 [N, S, S, 3] fits all engines."""
+    """Return engine name -> measurement; `images` uint8 [N, S, S, 3], of any size."""
     timed = time_engines(engines, images, rule, progress)
     memory = {}
     with progress.task("measuring memory", len(engines)) as advance:

@@ -18,6 +18,7 @@ COMMANDS = {
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
     "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
+    "resize": ("resize:resize", "Give a trained model smaller images, and let it recover."),
     "prune": ("prune:prune", "Remove channels of a trained model, and let it recover."),
     "sparsify": ("sparsify:sparsify", "Zero the smallest weights of a trained model."),
     "cluster": ("cluster:cluster", "Let each kernel of a trained model take a few values."),

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
-from lesiontk.compress.held_training import hold_kernels
 from lesiontk.compress.history import inherit_facts
+from lesiontk.compress.keras_layers import refuse_one_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
@@ -27,9 +27,6 @@ from lesiontk.train.loop import train_model
 from lesiontk.train.outcome import write_outcome
 
 logger = logging.getLogger(__name__)
-
-ONE_SIZE = ("Flatten", "Reshape")
-"""Layers behind which the number of channels depends on the size of the images."""
 
 
 class DistilConfig(StageConfig):
@@ -58,7 +55,7 @@ class DistilStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=DistilConfig,
-        may_follow=("train", "import", "distil", "prune"),
+        may_follow=("train", "import", "distil", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
@@ -104,13 +101,8 @@ class DistilStage(Stage):
 
 def check_growth(model: Any, train: TrainSection, name: str) -> None:
     """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
-    flat = [layer.name for layer in model.layers if type(layer).__name__ in ONE_SIZE]
     size = int(model.input_shape[1])
-    if flat:
-        raise UsageError(
-            f"distil.train.grow is {list(train.grow)}; expected none, for the layer {flat[0]} of "
-            f"{name} takes one size."
-        )
+    refuse_one_size(model, f"distil.train.grow is {list(train.grow)}; expected none for {name}")
     if not train.grows_to(size):
         raise UsageError(
             f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
@@ -126,4 +118,4 @@ def make_builder(student: Artefact, train: TrainSection) -> Callable[[Any], Any]
     path = student.file(MODEL_FILE)
     if train.grow:
         check_growth(load_model(path), train, student.name)
-    return lambda size: hold_kernels(load_model(path), {}, size)
+    return lambda size: take_size(load_model(path), size)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.effect import measure_effect
 from lesiontk.compress.history import inherit_facts
-from lesiontk.compress.keras_layers import config_today, read_layers
+from lesiontk.compress.keras_layers import config_today, copy_model, read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
     count_structure,
@@ -23,7 +23,7 @@ from lesiontk.compress.kernel_structure import (
 )
 from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.data.images import open_images, write_rows
-from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.frameworks import import_tensorflow
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, StageOutput
@@ -126,8 +126,7 @@ def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
 
     It takes images of `size` pixels, or of any if it is None.
     """
-    tf, keras = import_tensorflow(), import_keras()
-    image = keras.Input((size, size, 3), name=model.input_names[0])
+    tf = import_tensorflow()
 
     def clone(layer: Any) -> Any:
         ours = type(layer).from_config(config_today(layer))
@@ -135,11 +134,8 @@ def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
             ours.kernel_constraint = make_holder(tf, structures[layer.name])
         return ours
 
-    held = keras.models.clone_model(model, input_tensors=image, clone_function=clone)
-    for layer in model.layers:
-        weights = layer.get_weights()
-        if layer.name in structures:
-            weights[0] = structures[layer.name].apply(weights[0])
-        if weights:
-            held.get_layer(layer.name).set_weights(weights)
+    held = copy_model(model, size, clone)
+    for name, structure in structures.items():
+        kernel, *rest = held.get_layer(name).get_weights()
+        held.get_layer(name).set_weights([structure.apply(kernel), *rest])
     return held

@@ -12,6 +12,7 @@ TOLD = (
     "validation",
     "epochs",
     "teacher",
+    "resized",
     "pruned",
     "sparsified",
     "clustered",

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from lesiontk.compress.channel_graph import ChannelGraph
 from lesiontk.compress.layers import ELEMENTWISE, KNOWN, MIXING, Layer
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
 
 HEAD = ("logits", "probabilities")
 """Layers that compute in float32 whatever the others do."""
 FACTORS = ("scale", "offset")
 """What a Rescaling has, one for all channels or for each."""
+ONE_SIZE = ("Flatten", "Reshape")
+"""Layers behind which the number of channels depends on the size of the images."""
 Weights = list[NDArray[np.float32]]
 Kept = NDArray[np.int64]
 
@@ -141,6 +143,29 @@ def rebuild_model(
     return keras.Model(
         [tensors[name] for name in model.input_names], tensors[layers[-1].name], name=model.name
     )
+
+
+def take_size(model: Any, size: int | None) -> Any:
+    """Return a copy of the model for images of `size` pixels, or of any if it is None."""
+    return copy_model(model, size, lambda layer: type(layer).from_config(config_today(layer)))
+
+
+def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any:
+    """Return a model with these weights, of the layers that `clone` gives for its own."""
+    keras = import_keras()
+    image = keras.Input((size, size, 3), name=model.input_names[0])
+    copied = keras.models.clone_model(model, input_tensors=image, clone_function=clone)
+    for layer in model.layers:
+        if weights := layer.get_weights():
+            copied.get_layer(layer.name).set_weights(weights)
+    return copied
+
+
+def refuse_one_size(model: Any, otherwise: str) -> None:
+    """Raise `UsageError` for a model that takes one size of images; `otherwise` was asked."""
+    flat = [layer.name for layer in model.layers if type(layer).__name__ in ONE_SIZE]
+    if flat:
+        raise UsageError(f"{otherwise}, for the layer {flat[0]} takes one size.")
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:

@@ -85,7 +85,16 @@ class QatStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
-        may_follow=("train", "import", "distil", "prune", "sparsify", "cluster", "equalize"),
+        may_follow=(
+            "train",
+            "import",
+            "distil",
+            "resize",
+            "prune",
+            "sparsify",
+            "cluster",
+            "equalize",
+        ),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
     )
 

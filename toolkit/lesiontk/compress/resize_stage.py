@@ -1,0 +1,94 @@
+"""Stage: the same network on smaller images, which cost it less with their square."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.compress.channel_budget import macs_of
+from lesiontk.compress.held_training import check_recovery
+from lesiontk.compress.history import inherit_facts
+from lesiontk.compress.keras_layers import read_layers, refuse_one_size, take_size
+from lesiontk.compress.lessons_stage import DistilRule, read_lessons
+from lesiontk.data.images import open_images
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.train.loop import train_model
+from lesiontk.train.outcome import write_outcome, write_untrained
+
+
+class ResizeConfig(StageConfig):
+    """The new size of the images, and how the network recovers, if it does at once."""
+
+    image_size: int = Field(ge=16, le=1024)
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection | None = Field(
+        TrainSection(epochs=2, learning_rate=3e-4, ema=0.99),
+        description="null leaves it to what follows, such as prune",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ask_nobody_without_training(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("recover", True) is None:
+            return {"distil": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> ResizeConfig:
+        if self.recover is not None:
+            check_recovery(self.recover)
+        elif self.distil is not None:
+            raise ValueError("distil belongs to recover, which is null: drop it")
+        return self
+
+
+class ResizeStage(Stage):
+    """Produces ``model.keras`` with its parent's layers and widths, for smaller images.
+
+    `images` are those of the new size; lessons are what the parent says of its own.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="resize",
+        version=1,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=ResizeConfig,
+        may_follow=("train", "import", "distil", "resize", "prune"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        parent, source = parents["model"], parents["images"]
+        images = open_images(source)
+        model = load_model(parent.file(MODEL_FILE))
+        before, size = int(model.input_shape[1]), images.preprocessing.image_size
+        refuse_one_size(model, f"resize.image_size is {size}; expected {before}")
+        smaller = take_size(model, size)
+        facts: dict[str, Any] = {
+            **inherit_facts(parent),
+            "resized": {
+                "image_size": [before, size],
+                "macs": [macs_of(read_layers(network)) for network in (model, smaller)],
+            },
+        }
+        if config.recover is None:
+            return write_untrained(smaller, images, source, context, facts=facts)
+        trained, state = train_model(
+            lambda size: take_size(model, size),
+            images,
+            config.recover,
+            context.scratch,
+            context.progress,
+            lessons=read_lessons(parents, config.distil),
+        )
+        return write_outcome(trained, state, images, source, context, started=started, facts=facts)

@@ -20,7 +20,7 @@ import click
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.plan import TRAININGS, find_trained
+from lesiontk.compress.history import TRAININGS, find_trained
 from lesiontk.records import Artefact
 from lesiontk.relatives import trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate

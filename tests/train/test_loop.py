@@ -140,27 +140,44 @@ def test_the_weights_of_the_best_epoch_are_returned(
     assert score(model, make_images()) == pytest.approx(state.best_score, abs=1e-6)
 
 
+def script_scores(
+    monkeypatch: pytest.MonkeyPatch, balanced_accuracy: list[float], recall: list[float]
+) -> list[Any]:
+    """Give the epochs these scores; returns the list that takes the weights of each."""
+    weights: list[Any] = []
+
+    def score_by_script(model: Any, *_: Any) -> dict[str, float]:
+        values = {"balanced_accuracy": balanced_accuracy, "recall[mel]": recall}
+        scores = {name: row[len(weights)] for name, row in values.items()}
+        weights.append(model.get_weights())
+        return {**scores, "log_loss": 1.0}
+
+    monkeypatch.setattr(loop, "score_model", score_by_script)
+    return weights
+
+
 def test_the_best_epoch_may_be_an_early_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second of three epochs is declared the best; its weights must come back."""
-    weights = []
-
-    def score_by_script(model: Any, *_: Any) -> dict[str, float]:
-        weights.append(model.get_weights())
-        state = _[-1]
-        value = {1: 0.3, 2: 0.9, 3: 0.5}[state.epoch + 1]
-        state.epoch += 1
-        if value > state.best_score:
-            state.best_score, state.best_epoch = value, state.epoch
-            model.save_weights(str(_[-2] / "best.weights.h5"))
-        return {"balanced_accuracy": value, "log_loss": 1.0}
-
-    monkeypatch.setattr(loop, "_validate", score_by_script)
+    weights = script_scores(monkeypatch, [0.3, 0.9, 0.5], [0.5, 0.5, 0.5])
     model, state = train(tmp_path, epochs=3)
     assert state.best_epoch == 2
     assert_weights_equal(model.get_weights(), weights[1])
     assert not weights_equal(model.get_weights(), weights[2])
+
+
+@pytest.mark.parametrize(("keep_recall", "best"), [(0.0, 1), (0.5, 2), (0.6, 2), (0.9, 3)])
+def test_a_loss_of_the_critical_class_counts_against_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_recall: float, best: int
+) -> None:
+    """What is above the recall that is to be kept earns nothing."""
+    script_scores(monkeypatch, [0.8, 0.75, 0.6], [0.4, 0.6, 0.9])
+    section = make_section(epochs=3)
+    _, state = train_model(
+        build, make_images(), section, tmp_path, NoProgress(), keep_recall=keep_recall
+    )
+    assert state.best_epoch == best
 
 
 def test_each_epoch_has_a_row_of_scores(learned: tuple[Any, TrainingState, Path]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from lesiontk.backends.ranges_stage import RangesConfig
 from lesiontk.bench.bench_stage import BenchConfig
 from lesiontk.bench.rows import FULL_PRECISION, TRAINED
 from lesiontk.calibration.stability_stage import StabilityConfig
+from lesiontk.compress.history import find_trained
 from lesiontk.compress.lessons_stage import LessonsConfig
 from lesiontk.compress.order import explain_order
 from lesiontk.compress.resize_stage import ResizeConfig
@@ -40,9 +40,6 @@ AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
 INHERITED = {"recover": (*AS_TRAINED, "mixed_precision"), "train": AS_TRAINED}
 """The section of a technique that is a training, and the keys that it takes from the recipe's."""
 
-
-TRAININGS = ("train", "import", "distil")
-"""The stages whose model is no smaller or rounder version of another."""
 
 TOLD = (
     "inspection",
@@ -414,14 +411,6 @@ def _stability_step(recipe: Recipe, engine: Step, model: str) -> Step:
     roles = {role: engine.parents[role] for role in ("source", "images", "calibration")}
     parents = {**roles, "engine": engine.name, "inspection": "inspection"}
     return Step(f"stability:{target}", "stability", config, parents)
-
-
-def find_trained(stages: Iterable[str]) -> int:
-    """Return the place of the model that compression began with, of the stages that made each.
-
-    It is the last that was trained to be as it is.
-    """
-    return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
 
 
 def _reference_steps(engines: Sequence[Step], model: Step, trained: Step) -> list[Step]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.answers import engine_file
+from lesiontk.compress.history import find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
-from lesiontk.plan import find_trained
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store

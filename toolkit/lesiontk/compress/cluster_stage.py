@@ -37,7 +37,7 @@ class ClusterStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
-        version=5,
+        version=6,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ClusterConfig,
@@ -48,7 +48,7 @@ class ClusterStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: ClusterConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(parents, config.distil, context)
+        held = HeldTraining(self.info.name, parents, config.distil, context)
         kernels = held.kernels
         ties = keep_arrays(
             context.scratch / "ties.npz",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 from lesiontk.compress.kernel_structure import structure_facts
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
 
+TRAININGS = ("train", "import", "distil")
+"""The stages whose model is no smaller or rounder version of another."""
 TOLD = (
     "parameters",
     "validation",
@@ -20,6 +24,30 @@ TOLD = (
     "qat",
 )
 """What of a model's facts its children remember: what equal runs give again, so no latency."""
+
+
+def find_trained(stages: Iterable[str]) -> int:
+    """Return the place of the model that compression began with, of the stages that made each.
+
+    It is the last that was trained to be as it is.
+    """
+    return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
+
+
+def recall_to_keep(parent: Artefact, stage: str) -> float:
+    """Return the validation recall of the critical class that a child of `parent` is to keep.
+
+    It is that of the network as it was trained; 0 for a `stage` that trains what is whole.
+    """
+    line = [
+        *parent.facts.get("history", []),
+        {"stage": parent.manifest["stage"]["name"], **parent.facts},
+    ]
+    stages = [str(step["stage"]) for step in line]
+    first = find_trained(stages)
+    if find_trained([*stages, stage]) > first:
+        return 0.0
+    return float(line[first]["validation"][f"recall[{parent.facts['critical']}]"])
 
 
 def inherit_facts(model: Artefact) -> dict[str, Any]:

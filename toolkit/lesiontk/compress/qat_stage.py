@@ -18,7 +18,7 @@ from lesiontk.backends.rounded_answers import write_rounded
 from lesiontk.compress.activation_splitting import split_activations
 from lesiontk.compress.batchnorm_folding import find_folds, find_folds_ahead, fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
-from lesiontk.compress.history import inherit_facts
+from lesiontk.compress.history import inherit_facts, recall_to_keep
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
@@ -81,7 +81,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=6,
+        version=7,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
@@ -121,7 +121,13 @@ class QatStage(Stage):
 
         before = score_model(build(None), images)
         aware, state = train_model(
-            build, images, config.train, context.scratch, context.progress, lessons=lessons
+            build,
+            images,
+            config.train,
+            context.scratch,
+            context.progress,
+            lessons=lessons,
+            keep_recall=recall_to_keep(parents["model"], self.info.name),
         )
         said = predict_probabilities(aware, images.pixels, rows, 32)
         write_rounded(rows, said, context.directory)

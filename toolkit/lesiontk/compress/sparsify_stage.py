@@ -56,7 +56,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=7,
+        version=8,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,
@@ -67,7 +67,7 @@ class SparsifyStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(parents, config.distil, context)
+        held = HeldTraining(self.info.name, parents, config.distil, context)
         dense = list_dense(held.kernels, config)
         # The pattern 2:4 has no less of itself: it comes in one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds

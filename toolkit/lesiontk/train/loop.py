@@ -46,13 +46,15 @@ def train_model(
     progress: Progress,
     devices: Sequence[str] = (),
     lessons: Lessons | None = None,
+    keep_recall: float = 0.0,
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the course of training.
 
     `build` makes the model (pixels to probabilities) for an image size, or for any if it is None.
     `scratch` holds the checkpoints: called again after a kill, training goes on after the last
     whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
-    accuracy. `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several
+    accuracy; what its recall of the critical class falls short of `keep_recall` counts against it.
+    `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several
     workers each calls this, with a scratch folder of its own, and each gets the same model.
     """
     state = read_state(scratch)
@@ -62,9 +64,8 @@ def train_model(
             epoch = _agree(distribution, images, section, state)
             forget_after(epoch, scratch)
             state = read_state(scratch)
-            _train(
-                build, make_feed(images, section, lessons), distribution, state, scratch, progress
-            )
+            feed = make_feed(images, section, lessons)
+            _train(build, feed, distribution, state, scratch, progress, keep_recall)
             distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
         state.done = True
         save_state(state, scratch)
@@ -96,6 +97,7 @@ def _train(
     state: TrainingState,
     scratch: Path,
     progress: Progress,
+    keep_recall: float,
 ) -> None:
     tf, keras, section = import_tensorflow(), import_keras(), feed.section
     keras.utils.set_random_seed(section.seed)
@@ -135,7 +137,7 @@ def _train(
                 start = time.perf_counter()
                 loss = _train_epoch(trainee, feed, distribution, state.epoch, advance)
                 distribution.level(model)
-                scores = _validate(model, feed.images, section, scratch, state)
+                scores = _validate(model, feed.images, section, scratch, state, keep_recall)
                 row = {"epoch": state.epoch, "loss": loss, **scores}
                 state.curves.append(row)
                 _log_scalars(tf, writer, row)
@@ -147,7 +149,7 @@ def _train(
                 save_checkpoint(checkpoint, state, scratch, kept=kept)
                 note = (
                     f"epoch {state.epoch}: loss {loss:.3f}, validation balanced accuracy "
-                    f"{row['balanced_accuracy']:.3f} (best {state.best_score:.3f})"
+                    f"{row['balanced_accuracy']:.3f} (best: epoch {state.best_epoch})"
                 )
                 advance(0, note)
                 logger.info("%s, %.0f s", note, seconds)
@@ -210,6 +212,7 @@ def _validate(
     section: TrainSection,
     scratch: Path,
     state: TrainingState,
+    keep_recall: float,
 ) -> Mapping[str, float]:
     """Score the weights on validation, keep the best; count the epoch.
 
@@ -218,8 +221,9 @@ def _validate(
     replicas = model.distribute_strategy.num_replicas_in_sync
     scores = score_model(model, images, section.batch_size, replicas)
     state.epoch += 1
-    if scores["balanced_accuracy"] > state.best_score:
-        state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
+    lost = max(0.0, keep_recall - scores[f"recall[{images.critical}]"])
+    if (score := scores["balanced_accuracy"] - lost) > state.best_score:
+        state.best_score, state.best_epoch = score, state.epoch
         temporary = scratch / "next.weights.h5"
         model.save_weights(str(temporary))
         temporary.replace(scratch / "best.weights.h5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from lesiontk.records import Artefact
 from lesiontk.relatives import engines_of, sensitivities_of, stabilities_of
 from lesiontk.store import Store
 from lesiontk.workflow import (
+    check_gates,
     convert_model,
     measure_sensitivity,
     measure_stability,
@@ -101,3 +103,22 @@ def test_a_stability_is_taken_of_the_very_engine_that_is_shown(
     assert row[:3] == ["tflite:int8", "1", "21"]
     convert_model(store, model, ["tflite:int8"], ["calibration.seed=50"])
     assert stabilities_of(store, engines_of(store, model)) == {}
+
+
+@pytest.mark.parametrize(
+    ("engines", "advice"),
+    [
+        (["tflite:int8"], "Calibrate on more images"),
+        (["keras:float32", "tflite:int8"], "lost it before it was quantized: keep more of it"),
+    ],
+)
+def test_a_gate_that_fails_says_where_to_look(
+    tmp_path: Path, engines: list[str], advice: str
+) -> None:
+    failed = [
+        {"engine": engine, "metric": "accuracy", "drop": 0.2, "max_drop": 0.1, "passed": False}
+        for engine in engines
+    ]
+    (tmp_path / "benchmark.json").write_text(json.dumps({"gate": failed, "gate_unjudged": []}))
+    with pytest.raises(GateFailedError, match=rf"loses 0.2000 of accuracy .*{advice}"):
+        check_gates(Artefact(tmp_path, {"kind": "benchmark", "files": {"benchmark.json": ""}}))

@@ -14,7 +14,7 @@ from lesiontk.backends.convert_stage import compare_answers, verification_rows
 from lesiontk.backends.rounded_answers import ask_rounded
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
-from lesiontk.bench.rows import TRAINED
+from lesiontk.bench.rows import FULL_PRECISION, TRAINED
 from lesiontk.data.images import open_images
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
@@ -365,10 +365,15 @@ def check_gates(benchmark: Artefact) -> None:
             f"{f['engine']} loses {f['drop']:.4f} of {f['metric']} (at most {f['max_drop']})"
             for f in failed
         )
-        raise GateFailedError(
-            f"{lines}. Calibrate on more images or with another observer, or train with "
-            "quantization in mind; the report shows which lesions changed class."
+        in_float = any(f["engine"].endswith(f":{FULL_PRECISION}") for f in failed)
+        mend = (
+            "The compressed network lost it before it was quantized: keep more of it, let it "
+            "recover longer, or let a stronger model teach it (lesiontk distil)"
+            if in_float
+            else "Calibrate on more images or with another observer, or train with quantization in "
+            "mind"
         )
+        raise GateFailedError(f"{lines}. {mend}; the report shows which lesions changed class.")
 
 
 def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:

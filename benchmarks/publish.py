@@ -82,7 +82,7 @@ def publish(
         checked = {"name": external_name or external.resolve().name, "engines": engines}
     course = read_course(store, trained, recipe)
     seconds = training_seconds(store, model) - training_seconds(store, trained) + course.seconds
-    stage = str(model.manifest["stage"]["name"])
+    stage = model.stage
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     shown: list[Mapping[str, Any]] = []
@@ -176,7 +176,7 @@ class Course:
 def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
     """Return the course of a training; that of an imported network stands in what is published."""
     names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
-    if trained.manifest["stage"]["name"] != "import":
+    if trained.stage != "import":
         curves = {name: trained.file(file) for name, file in names.items()}
         return Course(dict(trained.facts), training_seconds(store, trained), curves)
     published = json.loads((HERE / "results" / f"{recipe}.json").read_text())

@@ -112,7 +112,7 @@ def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 f"[{name}](benchmarks/engines/{name}/README.md)",
-                f"{document['recipe']['data']['image_size']}",
+                describe_size(document),
                 format_estimate(whole["metrics"]["balanced_accuracy"]),
                 *(format_estimate(whole["operating_point"][m]) for m in ("auc", "sensitivity")),
                 format_estimate(versus["differences"]["balanced_accuracy"]),
@@ -164,6 +164,13 @@ def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return _table(header, rows)
 
 
+def describe_size(document: Mapping[str, Any]) -> str:
+    """Return the size of the images in training, and the engines' where it is another."""
+    trained = document["recipe"]["data"]["image_size"]
+    now = document["benchmark"]["image_size"]
+    return f"{trained} → {now}" if now != trained else str(now)
+
+
 def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
@@ -174,7 +181,7 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
-                f"{document['recipe']['data']['image_size']}",
+                describe_size(document),
                 *(format_estimate(metrics[m]) for m in ("accuracy", "balanced_accuracy")),
                 format_estimate(metrics["macro_auc"]),
                 _recall(document, row),

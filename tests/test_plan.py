@@ -73,6 +73,9 @@ def compressions(monkeypatch: pytest.MonkeyPatch) -> None:
     STAGES.register("fake_tune", f"{__name__}:FakeTune")
 
 
+SMALLER = "[{resize: {image_size: 40, recover: null}}, {prune: {keep_macs: 0.5}}]"
+
+
 # ------------------------------------------------------------------------------ order
 
 
@@ -96,17 +99,19 @@ def test_every_shipped_recipe_can_be_planned(name: str, tmp_path: Path) -> None:
         "[keras:float32, tflite:float32, tflite:int8, onnx:float32, onnx:int8]",
     ],
 )
-def test_every_step_comes_after_its_parents(convert: str) -> None:
+@pytest.mark.parametrize("compress", ["[]", SMALLER])
+def test_every_step_comes_after_its_parents(convert: str, compress: str) -> None:
     seen: set[str] = set()
-    for step in plan(f"convert={convert}").steps:
+    for step in plan(f"convert={convert}", f"compress={compress}").steps:
         assert set(step.parents.values()) <= seen
         assert step.name not in seen
         seen.add(step.name)
 
 
+@pytest.mark.parametrize("compress", ["[]", SMALLER])
 @pytest.mark.parametrize("name", ["tflite:int8", "onnx:int8"])
-def test_every_parent_is_of_a_kind_that_the_stage_accepts(name: str) -> None:
-    made = plan(f"convert=[{name}]")
+def test_every_parent_is_of_a_kind_that_the_stage_accepts(name: str, compress: str) -> None:
+    made = plan(f"convert=[{name}]", f"compress={compress}")
     for step in made.steps:
         accepts = STAGES.get(step.stage).info.accepts
         for role, parent in step.parents.items():

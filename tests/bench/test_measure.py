@@ -37,13 +37,14 @@ def test_latencies_are_rounded_to_a_tenth_of_a_microsecond() -> None:
 
 
 def test_a_measurement_keeps_its_raw_samples() -> None:
-    document = json.loads(json.dumps(Measurement((1.5, 2.5), 1000, 2**20).to_json()))
+    document = json.loads(json.dumps(Measurement((1.5, 2.5), 1000, 2**20, image_size=96).to_json()))
     assert document == {
         "samples_ms": [1.5, 2.5],
         "size_bytes": 1000,
         "peak_memory_bytes": 2**20,
         "execution": [],
         "deflated_bytes": 0,
+        "image_size": 96,
     }
 
 

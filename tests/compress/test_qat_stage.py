@@ -26,7 +26,8 @@ from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, train_recipe, verify_artefact
+from lesiontk.verification import verify_artefact
+from lesiontk.workflow import convert_model, train_recipe
 
 from .test_distil_stage import TINY
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import TRAINED, name_target
-from lesiontk.compress.keras_layers import refuse_one_size
+from lesiontk.calibrate import draw_list
+from lesiontk.cli.main import cli
+from lesiontk.compress.keras_layers import check_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.resize_stage import ResizeConfig
 from lesiontk.data.images import open_images
-from lesiontk.errors import UsageError
+from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
 from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
@@ -102,6 +107,12 @@ def test_what_follows_takes_the_new_size(store: Store, pruned: Artefact) -> None
     assert [step["stage"] for step in pruned.facts["history"]] == ["train", "resize"]
 
 
+def test_what_follows_an_untrained_step_is_taught_by_the_network_before(
+    store: Store, parent: Artefact, pruned: Artefact
+) -> None:
+    assert store.parent(store.parent(pruned, "lessons"), "model").content == parent.content
+
+
 def test_a_recipe_leads_to_the_same_models(store: Store, pruned: Artefact) -> None:
     steps = [
         {"resize": {"image_size": 32, "recover": None}},
@@ -120,6 +131,7 @@ def test_engines_are_compared_each_on_images_of_its_size(store: Store, pruned: A
     first = rows[f"tflite:float32{TRAINED}"]
     assert document["image_size"] == 32
     assert rows[int8]["versus_parent"]["parent"] == f"tflite:float32{TRAINED}"
+    assert (rows[int8]["image_size"], first["image_size"]) == (32, 48)
     assert rows[int8]["latency_ms"]["n"] == first["latency_ms"]["n"] == 20
     trained = trained_of(store, pruned)
     images = open_images(store.parent(trained, "images"))
@@ -130,9 +142,43 @@ def test_engines_are_compared_each_on_images_of_its_size(store: Store, pruned: A
     assert trained.content == lineage_of(store, pruned)[0].content
 
 
-@pytest.mark.parametrize("size", [16, 48, 64])
+def test_calibration_is_drawn_from_the_images_of_the_last_model(store: Store) -> None:
+    step = {"resize": {"image_size": 32, "recover": None}}
+    drawn = draw_list(store, recipe(step), ["calibration.images=14"])
+    assert open_images(store.parent(drawn, "images")).pixels.shape[1:] == (32, 32, 3)
+
+
+def test_changed_pictures_are_noticed(store: Store, tmp_path: Path) -> None:
+    """Under the same names: the parent has seen other pixels, and another split."""
+    data = tmp_path / "images"
+    write_synthetic_dataset(data, lesions=84, image_size=64, seed=4)
+    document = {**TINY, "data": {"path": str(data), "image_size": 48}}
+    model = train_recipe(store, parse_recipe(document))
+    moved = data.rename(tmp_path / "moved")
+    order = (store, model, "resize", {"image_size": 32}, ["recover=null"])
+    with pytest.raises(DataError, match=r"images is not a folder; expected .*--data DIR"):
+        compress_model(*order)
+    pictures = sorted(moved.rglob("*.jpg"))[:2]
+    kept = [picture.read_bytes() for picture in pictures]
+    pictures[0].write_bytes(kept[1])
+    with pytest.raises(DataError, match=rf"1 image\(s\) have other pixels .*{pictures[0].stem}"):
+        compress_model(*order, data=moved)
+    pictures[0].write_bytes(kept[0])
+    smaller = compress_model(*order, data=moved)
+    assert smaller.facts["preprocessing"]["image_size"] == 32
+
+
+def test_the_command_says_what_is_left(store: Store, parent: Artefact) -> None:
+    order = ["resize", parent.name, "--image-size", "40", "--set", "recover=null"]
+    result = CliRunner().invoke(cli, [*order, "--workspace", str(store.workspace)])
+    assert result.exit_code == 0, result.output
+    assert "40 px instead of 48, " in result.output
+    assert "million MACs are left; validation balanced accuracy" in result.output
+
+
+@pytest.mark.parametrize("size", [15, 48, 64])
 def test_a_size_that_is_no_smaller_or_too_small_is_refused(size: int) -> None:
-    with pytest.raises(UsageError, match=f"is {size}; expected 32 or more .* fewer than 48"):
+    with pytest.raises(UsageError, match=r"expected 32 or more|greater than or equal to 16"):
         plan_recipe(recipe({"resize": {"image_size": size}}))
 
 
@@ -148,9 +194,28 @@ def test_lessons_without_training_are_refused() -> None:
         ResizeConfig.model_validate({"image_size": 32, "recover": None, "distil": {}})
 
 
-def test_a_layer_of_one_size_is_named() -> None:
+def describe_network(*layers: Any) -> Any:
+    """A functional model of these layers on pictures of 16 pixels."""
     keras = import_keras()
-    layers = [keras.layers.Flatten(name="flat"), keras.layers.Dense(2)]
-    model = keras.Sequential([keras.Input((16, 16, 3)), *layers])
-    with pytest.raises(UsageError, match="is 8; expected 16, for the layer flat takes one size"):
-        refuse_one_size(model, "resize.image_size is 8; expected 16")
+    image = keras.Input((16, 16, 3))
+    tensor = image
+    for layer in layers:
+        tensor = layer(tensor)
+    return keras.Model(image, tensor, name="mine")
+
+
+def test_a_network_that_does_not_take_a_size_is_refused() -> None:
+    layers = import_keras().layers
+    flat = describe_network(layers.Flatten(), layers.Dense(2))
+    with pytest.raises(UsageError, match="expected 16, for mine does not take images of 8 pixels"):
+        check_size(flat, 8, "resize.image_size is 8; expected 16")
+    deep = describe_network(layers.Conv2D(2, 9), layers.GlobalAveragePooling2D())
+    with pytest.raises(UsageError, match=r"does not take images of 8 pixels: .*[Nn]egative"):
+        check_size(deep, 8, "expected 16")
+
+
+def test_a_network_whose_squeezed_features_are_reshaped_takes_any_size() -> None:
+    layers = import_keras().layers
+    squeezed = describe_network(layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 3)))
+    assert take_size(squeezed, 8).input_shape == (None, 8, 8, 3)
+    check_size(squeezed, 8, "expected 16")

@@ -18,7 +18,7 @@ from lesiontk.compress.channel_graph import derive_channels
 from lesiontk.compress.equalize_stage import equalize_model
 from lesiontk.compress.evidence import collect_evidence
 from lesiontk.compress.importance import CRITERIA, score_channels
-from lesiontk.compress.keras_layers import read_layers, remove_channels
+from lesiontk.compress.keras_layers import read_layers, remove_channels, take_size
 from lesiontk.compress.lessons_stage import LESSONS, LessonsConfig, LessonsStage
 from lesiontk.compress.prune_stage import PruneConfig, PruneStage
 from lesiontk.errors import DataError
@@ -96,6 +96,16 @@ def test_channels_that_are_silent_can_go_and_others_cannot(network: Network) -> 
     assert smaller.count_params() < 0.5 * model.count_params()
     kept = {layer.name: layer.channels for layer in read_layers(smaller)}
     assert (kept["image"], kept["logits"]) == (3, 7)
+
+
+def test_smaller_images_are_taken_with_the_same_weights(network: Network) -> None:
+    size = ARCHITECTURES.get(network.name).min_image_size
+    larger = take_size(network.model, 2 * size)
+    back = take_size(larger, size)
+    assert larger.input_shape == (None, 2 * size, 2 * size, 3)
+    assert macs_of(read_layers(back)) < 0.6 * macs_of(read_layers(larger))
+    if network.model.input_shape[1] == size:
+        np.testing.assert_array_equal(network.logits(back), network.logits(network.model))
 
 
 def test_normalisation_is_folded(network: Network) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import pytest
 
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
-from lesiontk.report.wording import describe_compression
+from lesiontk.report.wording import describe_best, describe_compression
 
 from .page import read, read_with_figures
 from .sample_report import make_report_data
@@ -179,3 +182,20 @@ def test_without_stability_the_report_says_how_to_have_it() -> None:
     assert "Engines from other calibration draws" not in page.tables
     assert "Not measured: each draw is a further conversion" in page.text
     assert "Not measured: each draw" not in read(make_report_data(**COMPRESSED)).text
+
+
+def test_smaller_images_are_told_with_what_they_save() -> None:
+    step = {"stage": "resize", "resized": {"image_size": [112, 80], "macs": [100, 51]}}
+    told = describe_compression(step).replace("\N{NO-BREAK SPACE}", " ")
+    assert told == "80 px instead of 112: 51.0 % of the operations are left"
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"critical": "mel"}, "balanced accuracy$"),
+        ({"critical": "mel", "keep_recall": 0.6}, "melanoma recall fell short of 0.600, that of"),
+    ],
+)
+def test_it_is_told_how_the_best_epoch_was_chosen(facts: dict[str, Any], told: str) -> None:
+    assert re.search(told, describe_best(facts))

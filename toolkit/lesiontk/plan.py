@@ -110,13 +110,15 @@ class Plan:
 def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
     """Return the checked plan; raises `UsageError`, `DataError` or `EnvironmentLacksError`.
 
-    With `images_known` the data steps are done already and their folder is not asked for.
+    With `images_known` the data steps are done already, and their folder is asked for by those
+    alone that read it anew.
     """
     check_names(recipe)
     if not images_known:
         check_files(recipe)
     steps = _data_steps(recipe)
     models = _model_steps(recipe, [step.name for step in steps])
+    steps += _smaller_images(recipe, models, steps)
     model = models[-1].name
     images = models[-1].parents["images"]
     conversions = _engine_steps(recipe, models[-1])
@@ -128,7 +130,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         known = {"images": images, "inspection": "inspection"}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
     known_steps = [step.name for step in steps]
-    steps += [*_put_needs(recipe, models, known_steps), *conversions, *references]
+    steps += [*_put_lessons(recipe, models, known_steps), *conversions, *references]
     compared = [*references, *engines]
     evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
@@ -206,6 +208,16 @@ def _images_step(recipe: Recipe, name: str, size: int, dataset: Mapping[str, str
     return Step(name, "prepare", config, {"split": "split", **dataset})
 
 
+def _smaller_images(recipe: Recipe, models: Sequence[Step], data: Sequence[Step]) -> list[Step]:
+    """Return the images of each model that takes smaller ones than the model before it."""
+    dataset = {role: role for role in ("dataset",) if role in (step.name for step in data)}
+    return [
+        _images_step(recipe, model.parents["images"], model.config.image_size, dataset)
+        for model in models
+        if isinstance(model.config, ResizeConfig)
+    ]
+
+
 def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
     """Return training and compression; `data` are the data steps that there are."""
     origin: tuple[str, StageConfig] = (
@@ -235,9 +247,12 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
                 f"compress.{technique} is not valid: {explain_invalid(error, info.config)}"
             ) from error
         parents = {role: role for role in info.accepts if role in data}
-        parents |= {"model": steps[-1].name, "images": steps[-1].parents["images"]}
+        parents["model"] = steps[-1].name
+        if "images" in info.accepts:
+            parents["images"] = steps[-1].parents["images"]
         if getattr(config, "distil", None) is not None:
-            parents["lessons"] = f"lessons:{steps[-1].name}"
+            taught = [step for step in steps if getattr(step.config, "recover", True) is not None]
+            parents["lessons"] = f"lessons:{taught[-1].name}"
         name = f"model:{number}:{technique}"
         if isinstance(config, ResizeConfig):
             sizes.append(_check_size(recipe, config.image_size, sizes[-1]))
@@ -250,7 +265,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
 
 def _check_size(recipe: Recipe, size: int, before: int) -> int:
     """Return the size of a technique's images, if it is smaller and the network takes it."""
-    smallest = 1
+    smallest = 16
     if recipe.imported is None:
         smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
     if not smallest <= size < before:
@@ -261,25 +276,24 @@ def _check_size(recipe: Recipe, size: int, before: int) -> int:
     return size
 
 
-def _put_needs(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
-    """Return the models, and before each the images of its own, and what it is taught, if any.
+def _put_lessons(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
+    """Return the models, and before each that listens to another what that one says.
 
-    A parent is asked about the images that it was made with, whatever the size of its child's.
+    Of the network's own line the last is asked that was trained, about the images that it was made
+    with, whatever the size of its child's.
     """
-    dataset = {role: role for role in ("dataset",) if role in data}
     seen = {step.name: step.parents["images"] for step in models}
-    steps = []
+    steps: list[Step] = []
     for model in models:
-        lessons, images = model.parents.get("lessons"), model.parents["images"]
-        if isinstance(model.config, ResizeConfig):
-            steps.append(_images_step(recipe, images, model.config.image_size, dataset))
+        lessons = model.parents.get("lessons")
         if hasattr(model.config, "teacher"):
             asks = TeacherConfig(file=model.config.teacher, path=recipe.data.path)
             known = {role: role for role in TeacherStage.info.accepts if role in data}
             steps.append(Step(model.parents["lessons"], "teacher", asks, known))
-        elif lessons is not None:
-            asked = {"model": model.parents["model"], "images": seen[model.parents["model"]]}
-            steps.append(Step(lessons, "lessons", LessonsConfig(), asked))
+        elif lessons is not None and lessons not in (step.name for step in steps):
+            asked = lessons.removeprefix("lessons:")
+            roles = {"model": asked, "images": seen[asked]}
+            steps.append(Step(lessons, "lessons", LessonsConfig(), roles))
         steps.append(model)
     return steps
 

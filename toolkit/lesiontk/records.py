@@ -138,6 +138,11 @@ class Artefact:
         return f"{self.kind}-{self.key[:12]}"
 
     @property
+    def stage(self) -> str:
+        """The name of the stage that made it."""
+        return str(self.manifest["stage"]["name"])
+
+    @property
     def recipe_name(self) -> str:
         """The recipe it was first made for, or an empty string."""
         return str(self.manifest["recipe"].get("name", ""))

@@ -33,7 +33,7 @@ def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
 def trained_of(store: Store, model: Artefact) -> Artefact:
     """Return the model that compression began with, which is a model's own if there was none."""
     line = lineage_of(store, model)
-    return line[find_trained(made.manifest["stage"]["name"] for made in line)]
+    return line[find_trained(made.stage for made in line)]
 
 
 def training_seconds(store: Store, model: Artefact) -> float:

@@ -90,6 +90,11 @@ class Stage(ABC):
     def check(self, config: Any) -> None:  # noqa: B027 - most stages need nothing from outside
         """Raise if what the stage reads from outside the workspace is missing, before any work."""
 
+    def check_model(  # noqa: B027 - most take any model
+        self, model: Artefact, config: Any
+    ) -> None:
+        """Raise if the stage cannot take this model, before what else it needs is made."""
+
     def external_inputs(self, config: Any) -> dict[str, str]:
         """Hashes of what the stage reads from outside the workspace; part of the key."""
         return {}

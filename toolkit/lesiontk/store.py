@@ -321,7 +321,7 @@ class Store:
             parents[role] = self.lineage(self._load(folder)) if present else {**entry, "gone": True}
         return {
             "name": artefact.name,
-            "stage": artefact.manifest["stage"]["name"],
+            "stage": artefact.stage,
             "config": artefact.manifest["config"],
             "content": artefact.content,
             "parents": parents,

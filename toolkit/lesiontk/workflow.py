@@ -9,22 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends import is_engine_file
-from lesiontk.backends.answers import ask_engine, engine_file
-from lesiontk.backends.convert_stage import compare_answers, verification_rows
-from lesiontk.backends.rounded_answers import ask_rounded
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.bench.rows import FULL_PRECISION, TRAINED
-from lesiontk.data.images import open_images
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
-from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import (
     Recipe,
-    VerifyRule,
     override_document,
     override_recipe,
     read_recipe,
@@ -76,8 +71,13 @@ def plan_run(store: Store, recipe: Recipe) -> Plan:
 
 
 def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
-    """Build one of the data steps: ``inspection``, ``split`` or ``images``."""
-    return build_step(plan_run(store, recipe), step, store, {})
+    """Build one of the data steps: ``inspection``, ``split`` or ``images``.
+
+    The images are those of the last model, which compression may have given smaller ones.
+    """
+    plan = plan_run(store, recipe)
+    name = plan[plan.model].parents["images"] if step == "images" else step
+    return build_step(plan, name, store, {})
 
 
 def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Artefact:
@@ -146,12 +146,17 @@ def compress_model(
     technique: str,
     options: Mapping[str, Any],
     overrides: Iterable[str] = (),
+    *,
+    data: Path | None = None,
 ) -> Artefact:
     """Apply one compression to a model: what the recipe key of the same name does in a run.
 
-    `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``.
+    `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``. `data` is
+    the folder of the images, if it is not where it was.
     """
     recipe = recipe_of(model)
+    if data is not None:
+        recipe = override_recipe(recipe, [f"data.path={json.dumps(str(data.resolve()))}"])
     line = lineage_of(store, model)
     # A model of the middle carries the whole recipe: what came after it is left out.
     so_far = recipe.compress[: len(line) - 1]
@@ -161,7 +166,9 @@ def compress_model(
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     plan = plan_recipe(longer, images_known=True)
     done = _known_models(store, plan, line)
-    STAGES.get(technique)().check(plan[plan.model].config)
+    stage, config = STAGES.get(technique)(), plan[plan.model].config
+    stage.check(config)
+    stage.check_model(model, config)
     return build_step(plan, plan.model, store, done)
 
 
@@ -376,48 +383,6 @@ def check_gates(benchmark: Artefact) -> None:
         raise GateFailedError(f"{lines}. {mend}; the report shows which lesions changed class.")
 
 
-def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
-    """Check an artefact and its ancestors against their manifests, an engine against its parent.
-
-    Returns the findings; raises `GateFailedError` if a file was changed or an engine has drifted.
-    """
-    findings: dict[str, Any] = {"artefact": artefact.name, "intact": [], "verification": None}
-    waiting, seen = [artefact], set()
-    while waiting:
-        current = waiting.pop()
-        if current.name in seen:
-            continue
-        seen.add(current.name)
-        why = store.damage(current.path)
-        if why is not None:
-            raise GateFailedError(
-                f"{current.name} is not what its manifest says: {why}. Run the command that made "
-                "it again; it will be rebuilt."
-            )
-        findings["intact"].append(current.name)
-        for role, entry in current.manifest["parents"].items():
-            if (current.path.parent / str(entry["name"])).is_dir():
-                waiting.append(store.parent(current, role))
-    if artefact.kind == "engine":
-        images = open_images(store.parent(artefact, "images"))
-        rule = VerifyRule(**artefact.manifest["config"]["verify"])
-        rows = verification_rows(images, rule, str(artefact.facts["precision"]))
-        pixels = images.pixels[rows]
-        model = model_of(store, artefact)
-        expected = ask_engine(engine_file(model), pixels, 1)
-        received = ask_engine(engine_file(artefact), pixels, 1)
-        compared = artefact.facts["verification"].get("rounded_agreement")
-        rounded = ask_rounded(model, engine_file(artefact), images, 1) if compared else None
-        verification = compare_answers(expected, received, engine_file(artefact), rule, rounded)
-        findings["verification"] = verification.to_json()
-        if not verification.passed:
-            raise GateFailedError(
-                f"{artefact.name} does not agree with its parent: "
-                f"{verification.describe_failures()}."
-            )
-    return findings
-
-
 def _keep_apart(store: Store, recipe: Recipe) -> None:
     """Refuse a workspace among the images: its own pictures would become part of the data."""
     if recipe.data.path is None:
@@ -490,5 +455,7 @@ def _continue_from(
 
 def _known_models(store: Store, plan: Plan, line: Sequence[Artefact]) -> dict[str, Artefact]:
     """Return the models of a line, and the data that each was made with, by the plan's steps."""
+    if [step.stage for step in plan.models][: len(line)] != [made.stage for made in line]:
+        raise DataError(f"{line[-1].name} was made in other steps than its recipe has.")
     images = [store.parent(made, "images") for made in line]
     return {**known_ancestors(line[0], store), **plan.known_of(line, images)}

@@ -46,7 +46,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=5,
+        version=6,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -165,6 +165,7 @@ def _row(
         "backend": facts["backend"],
         "precision": facts["precision"],
         "threads": config.rule.threads,
+        "image_size": mine.image_size,
         "latency_ms": mine.latency_json(),
         "size_bytes": mine.size_bytes,
         "deflated_bytes": mine.deflated_bytes,

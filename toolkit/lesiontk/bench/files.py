@@ -37,6 +37,7 @@ def benchmark_files(
                 "engine": name,
                 "backend": specs[name].backend,
                 "precision": specs[name].precision,
+                "image_size": result.image_size,
                 "threads": rule.threads,
                 "latency_ms": result.latency_json(),
                 "size_bytes": result.size_bytes,

@@ -27,8 +27,8 @@ def time_engines(
     warmup: int,
     threads: int,
     provider: str | None = None,
-) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]]]:
-    """Return engine name -> latencies in ms, one a round, and engine name -> what ran it.
+) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Return engine name -> latencies in ms, one a round; what ran it; the size of its images.
 
     `engines` maps names to files. Each round gives the same image to every engine, at its own size,
     starting with another engine each time.
@@ -42,14 +42,15 @@ def time_engines(
             (name, stack.enter_context(open_engine(path, threads=threads, provider=provider)))
             for name, path in engines.items()
         ]
-        fitted = {}
-        for size in {engine.spec.preprocessing.image_size for _, engine in opened}:
-            fitted[size] = np.stack([fit_image(image, size, "stretch") for image in images])
+        sizes = {name: engine.spec.preprocessing.image_size for name, engine in opened}
+        fitted = {
+            size: np.stack([fit_image(image, size, "stretch") for image in images])
+            for size in set(sizes.values())
+        }
         for turn in range(warmup + rounds):
             first = turn % len(opened)
             for name, engine in opened[first:] + opened[:first]:
-                size = engine.spec.preprocessing.image_size
-                image = fitted[size][turn % len(images)][np.newaxis]
+                image = fitted[sizes[name]][turn % len(images)][np.newaxis]
                 start = time.perf_counter_ns()
                 engine.predict(image)
                 elapsed = (time.perf_counter_ns() - start) / 1e6
@@ -59,7 +60,7 @@ def time_engines(
             name: [part.to_json() for part in engine.describe_execution()]
             for name, engine in opened
         }
-    return samples, execution
+    return samples, execution, sizes
 
 
 def main(request: Path, result: Path) -> None:
@@ -68,7 +69,7 @@ def main(request: Path, result: Path) -> None:
     # TensorFlow reads its number of threads before its first operation.
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(document["threads"])
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    samples, execution = time_engines(
+    samples, execution, sizes = time_engines(
         document["engines"],
         np.load(document["images"]),
         rounds=document["rounds"],
@@ -76,7 +77,7 @@ def main(request: Path, result: Path) -> None:
         threads=document["threads"],
         provider=document["provider"],
     )
-    result.write_text(json.dumps({"samples": samples, "execution": execution}))
+    result.write_text(json.dumps({"samples": samples, "execution": execution, "sizes": sizes}))
 
 
 if __name__ == "__main__":

@@ -22,15 +22,16 @@ from lesiontk.recipe import BenchRule
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Raw latencies in ms, one a round; what ran the engine, as of `Measurement`."""
+    """Raw latencies in ms, one a round; what ran the engine, as of `Measurement`; pixels a side."""
 
     samples_ms: tuple[float, ...]
     execution: tuple[Mapping[str, Any], ...]
+    image_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw latencies in ms, one a round; sizes and peak memory in bytes; what ran the engine.
+    """Raw latencies in ms, one a round; bytes of the file and of memory; what ran the engine.
 
     `execution` has the documents of `Execution`; it is empty where a runtime has no choice.
     """
@@ -40,6 +41,7 @@ class Measurement:
     peak_memory_bytes: int
     execution: tuple[Mapping[str, Any], ...] = ()
     deflated_bytes: int = 0
+    image_size: int = 0
 
     def latency_json(self) -> dict[str, float | int]:
         """Return median and 90th percentile in ms, and n."""
@@ -76,6 +78,7 @@ def measure_engines(
             memory[name],
             timed[name].execution,
             deflated_bytes(path),
+            timed[name].image_size,
         )
         for name, path in engines.items()
     }
@@ -100,7 +103,11 @@ def time_engines(
         _run_module("lesiontk.bench.latency", str(request), str(result))
         timed = json.loads(result.read_text())
     return {
-        name: Timing(tuple(timed["samples"][name]), tuple(timed["execution"][name]))
+        name: Timing(
+            tuple(timed["samples"][name]),
+            tuple(timed["execution"][name]),
+            int(timed["sizes"][name]),
+        )
         for name in engines
     }
 

@@ -30,6 +30,13 @@ def is_reduced(row: Mapping[str, Any]) -> bool:
     return row["precision"] != FULL_PRECISION or (compressed and not is_trained(name_target(row)))
 
 
+def tell_sizes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return target -> `` at 96 px`` where the rows' images differ in size, else nothing."""
+    sizes = {name_target(row): row.get("image_size") for row in rows}
+    differ = len(set(sizes.values())) > 1
+    return {name: f" at {size} px" if differ else "" for name, size in sizes.items()}
+
+
 def list_fallbacks(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return target -> what fell back, for the rows where anything did."""
     found = {name_target(row): describe_fallbacks(row) for row in rows}

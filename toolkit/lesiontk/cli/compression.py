@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,12 +19,15 @@ def compress(
     options: Mapping[str, Any],
     describe: Callable[[Mapping[str, Any]], str],
     overrides: Iterable[str] = (),
+    data: Path | None = None,
 ) -> None:
     """Apply a compression to the model of this name and say, by its facts, what came of it."""
     from lesiontk.workflow import compress_model
 
     store = session.open_store()
-    made = compress_model(store, store.resolve(model, "model"), technique, options, overrides)
+    made = compress_model(
+        store, store.resolve(model, "model"), technique, options, overrides, data=data
+    )
     session.emit(
         {"model": made.name, "path": str(made.path), **made.facts},
         lambda: click.echo(f"{made.name}: {describe(made.facts)}"),

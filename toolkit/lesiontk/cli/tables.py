@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lesiontk.backends.execution import describe_fallbacks
-from lesiontk.bench.rows import list_fallbacks, name_target
+from lesiontk.bench.rows import list_fallbacks, name_target, tell_sizes
 from lesiontk.report import result_table
 
 
@@ -78,13 +78,13 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
 def print_benchmark(document: Mapping[str, Any]) -> None:
     """Print a benchmark: one row an engine."""
     critical = f"recall[{document['critical']}]" if "critical" in document else "recall"
-    rows = []
+    rows, sizes = [], tell_sizes(document["rows"])
     for row in document["rows"]:
         metrics, versus = row["metrics"] or {}, row["versus_parent"]
         mark = " (fell back)" if describe_fallbacks(row) else ""
         rows.append(
             [
-                f"{name_target(row)}{mark}",
+                f"{name_target(row)}{sizes[name_target(row)]}{mark}",
                 f"{row['latency_ms']['median']:.2f}",
                 f"{row['latency_ms']['p90']:.2f}",
                 format_bytes(row["size_bytes"]),

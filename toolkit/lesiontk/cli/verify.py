@@ -12,7 +12,7 @@ from lesiontk.cli.session import Session, command_options
 @command_options
 def verify(session: Session, reference: str) -> None:
     """Check REFERENCE's files and ancestors; run an engine against its parent again."""
-    from lesiontk.workflow import verify_artefact
+    from lesiontk.verification import verify_artefact
 
     store = session.open_store()
     findings = verify_artefact(store, store.resolve(reference))

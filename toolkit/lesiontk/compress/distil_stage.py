@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.history import inherit_facts, recall_to_keep
-from lesiontk.compress.keras_layers import refuse_one_size, take_size
+from lesiontk.compress.keras_layers import check_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
@@ -59,12 +59,18 @@ class DistilStage(Stage):
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
+    def check_model(self, model: Artefact, config: DistilConfig) -> None:
+        """Raise `UsageError` for a student that is to grow and cannot."""
+        if config.train.grow:
+            check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
+
     def run(
         self, parents: Mapping[str, Artefact], config: DistilConfig, context: Context
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
-        build = make_builder(parents["model"], config.train)
+        self.check_model(parents["model"], config)
+        path = parents["model"].file(MODEL_FILE)
         lessons = parents["lessons"]
         task = task_from_definition(definition_of(parents["images"].facts))
         said = np.load(lessons.file(LESSONS)) @ sum_labels(tuple(lessons.facts["labels"]), task)
@@ -75,7 +81,7 @@ class DistilStage(Stage):
                 "and the student will say so"
             )
         model, state = train_model(
-            build,
+            lambda size: take_size(load_model(path), size),
             images,
             config.train,
             context.scratch,
@@ -103,20 +109,11 @@ class DistilStage(Stage):
 def check_growth(model: Any, train: TrainSection, name: str) -> None:
     """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
     size = int(model.input_shape[1])
-    refuse_one_size(model, f"distil.train.grow is {list(train.grow)}; expected none for {name}")
+    for smaller in train.grow:
+        otherwise = f"distil.train.grow is {list(train.grow)}; expected none for {name}"
+        check_size(model, smaller, otherwise)
     if not train.grows_to(size):
         raise UsageError(
             f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
             "epoch for each."
         )
-
-
-def make_builder(student: Artefact, train: TrainSection) -> Callable[[Any], Any]:
-    """Return the function that gives the student, for images of a size or of any.
-
-    Raises `UsageError` if it is to grow and cannot.
-    """
-    path = student.file(MODEL_FILE)
-    if train.grow:
-        check_growth(load_model(path), train, student.name)
-    return lambda size: take_size(load_model(path), size)

@@ -41,7 +41,7 @@ def recall_to_keep(parent: Artefact, stage: str) -> float:
     """
     line = [
         *parent.facts.get("history", []),
-        {"stage": parent.manifest["stage"]["name"], **parent.facts},
+        {"stage": parent.stage, **parent.facts},
     ]
     stages = [str(step["stage"]) for step in line]
     first = find_trained(stages)
@@ -64,6 +64,6 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
         **structure_facts(facts),
         "history": [
             *facts.get("history", []),
-            {"stage": model.manifest["stage"]["name"], **own},
+            {"stage": model.stage, **own},
         ],
     }

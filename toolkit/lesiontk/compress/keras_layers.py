@@ -17,8 +17,6 @@ HEAD = ("logits", "probabilities")
 """Layers that compute in float32 whatever the others do."""
 FACTORS = ("scale", "offset")
 """What a Rescaling has, one for all channels or for each."""
-ONE_SIZE = ("Flatten", "Reshape")
-"""Layers behind which the number of channels depends on the size of the images."""
 Weights = list[NDArray[np.float32]]
 Kept = NDArray[np.int64]
 
@@ -161,11 +159,15 @@ def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any
     return copied
 
 
-def refuse_one_size(model: Any, otherwise: str) -> None:
-    """Raise `UsageError` for a model that takes one size of images; `otherwise` was asked."""
-    flat = [layer.name for layer in model.layers if type(layer).__name__ in ONE_SIZE]
-    if flat:
-        raise UsageError(f"{otherwise}, for the layer {flat[0]} takes one size.")
+def check_size(model: Any, size: int, otherwise: str) -> None:
+    """Raise `UsageError` unless the model takes images of `size` pixels; `otherwise` was asked."""
+    try:
+        take_size(model, size)
+    except ValueError as error:  # a layer is left without pixels, or its weights do not fit
+        reason = " ".join([line for line in str(error).splitlines() if line][:2])
+        raise UsageError(
+            f"{otherwise}, for {model.name} does not take images of {size} pixels: {reason}"
+        ) from error
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:

@@ -12,7 +12,7 @@ from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.channel_budget import macs_of
 from lesiontk.compress.held_training import check_recovery
 from lesiontk.compress.history import inherit_facts, recall_to_keep
-from lesiontk.compress.keras_layers import read_layers, refuse_one_size, take_size
+from lesiontk.compress.keras_layers import check_size, read_layers, take_size
 from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
@@ -64,15 +64,21 @@ class ResizeStage(Stage):
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
+    def check_model(self, model: Artefact, config: ResizeConfig) -> None:
+        """Raise `UsageError` for a model that does not take images of that size."""
+        network = load_model(model.file(MODEL_FILE))
+        otherwise = f"resize.image_size is {config.image_size}; expected {network.input_shape[1]}"
+        check_size(network, config.image_size, otherwise)
+
     def run(
         self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context
     ) -> StageOutput:
         started = time.perf_counter()
+        self.check_model(parents["model"], config)
         parent, source = parents["model"], parents["images"]
         images = open_images(source)
         model = load_model(parent.file(MODEL_FILE))
         before, size = int(model.input_shape[1]), images.preprocessing.image_size
-        refuse_one_size(model, f"resize.image_size is {size}; expected {before}")
         smaller = take_size(model, size)
         facts: dict[str, Any] = {
             **inherit_facts(parent),

@@ -15,6 +15,7 @@ from lesiontk.data.images import ARRAY, TABLE, write_rows
 from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.split import SplitItem, check_leakage
 from lesiontk.data.split_stage import COLUMNS, list_records, read_split
 from lesiontk.errors import DataError
@@ -62,7 +63,12 @@ class PrepareStage(Stage):
         array = np.lib.format.open_memmap(
             context.directory / ARRAY, "w+", np.uint8, (len(rows), size, size, 3)
         )
-        broken = []
+        broken, changed = [], []
+
+        def look(image: Any) -> Any:
+            digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint8)
+            return np.concatenate([digest, preprocess_image(image, preprocessing).ravel()])
+
         with (
             ImageReader(data_root(config.path, parents)) as reader,
             context.progress.task("preparing images", len(rows)) as advance,
@@ -71,19 +77,28 @@ class PrepareStage(Stage):
                 reader,
                 records,
                 workers=context.threads,
-                transform=lambda image: preprocess_image(image, preprocessing),
+                transform=look,
                 advance=advance,
                 max_failures=config.max_failures,
             ):
                 if isinstance(result, ImageError):
                     broken.append(f"{rows[index]['image_id']} ({result.reason})")
-                else:
-                    array[index] = result
+                    continue
+                digest, pixels = np.split(result, [32])
+                array[index] = pixels.reshape(size, size, 3)
+                if digest.tobytes().hex() != rows[index]["pixel_sha256"]:
+                    changed.append(rows[index]["image_id"])
         array.flush()
         if broken:
             raise DataError(
                 f"{len(broken)} image(s) could be read when the data was checked and cannot now: "
                 f"{', '.join(broken[:5])}. Check the data folder and run `lesiontk data check`."
+            )
+        if changed:
+            raise DataError(
+                f"{len(changed)} image(s) have other pixels than when the data was checked and "
+                f"split: {', '.join(changed[:5])}. Expected the same images: put them back, or "
+                "train anew, which checks and splits what is there now."
             )
         write_rows(context.directory / TABLE, rows, COLUMNS)
         facts = parents["split"].facts

@@ -51,7 +51,9 @@ class ImageReader:
         self._archives: dict[Path, zipfile.ZipFile] = {}
         self._lock = threading.Lock()
         if not self.root.is_dir():
-            raise DataError(f"{root} is not a folder; expected the folder that holds the images.")
+            raise DataError(
+                f"{root} is not a folder; expected the folder of the images: --data DIR."
+            )
 
     def __enter__(self) -> Self:
         return self

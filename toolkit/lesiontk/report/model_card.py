@@ -14,6 +14,7 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps
+from lesiontk.report.wording import describe_best
 
 
 def render_model_card(
@@ -66,8 +67,8 @@ def render_model_card(
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
         f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "
-        f"{recipe['data']['image_size']} px; {model['epochs']} epochs, the best by validation "
-        f"balanced accuracy was epoch {model['best_epoch']} "
+        f"{_describe_size(recipe, model)}; {model['epochs']} epochs, {describe_best(model)} was "
+        f"epoch {model['best_epoch']} "
         f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
         f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
         f"work. {_describe_steps(model, stage)}"
@@ -155,9 +156,14 @@ def _describe_origin(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str
     origin = "random weights" if weights == "none" else f"pretrained weights ({weights})"
     phases = ", first its head, then all layers" if recipe["train"].get("head_epochs") else ""
     return (
-        f"{model['architecture']} on {recipe['data']['image_size']} px, for "
+        f"{model['architecture']} on {_describe_size(recipe, model)}, for "
         f"{len(model['labels'])} classes, trained from {origin}{phases}."
     )
+
+
+def _describe_size(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    trained, now = recipe["data"]["image_size"], model["preprocessing"]["image_size"]
+    return f"{now} px" if now == trained else f"{now} px, before compression {trained} px"
 
 
 def _describe_prior(imbalance: Sequence[str]) -> str:

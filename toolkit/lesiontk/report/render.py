@@ -14,7 +14,7 @@ import yaml
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.machine import explain_int8
-from lesiontk.bench.rows import is_trained, list_fallbacks, name_target
+from lesiontk.bench.rows import is_trained, list_fallbacks, name_target, tell_sizes
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
 from lesiontk.report import formatting, tables, wording
@@ -47,6 +47,7 @@ FILTERS = {
     "share_estimate": formatting.share_estimate,
     "backend_name": wording.name_backend,
     "compression_words": wording.describe_compression,
+    "best_words": wording.describe_best,
     "engine_name": wording.name_engine,
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,
@@ -136,6 +137,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
             front=tables.list_front(benchmark),
             fallbacks=list_fallbacks(benchmark["rows"]),
+            sizes=tell_sizes(benchmark["rows"]),
             changed_lesions={
                 target: tables.count_changed_lesions(row["versus_parent"]["changed"], data.images)
                 for target, row in rows.items()

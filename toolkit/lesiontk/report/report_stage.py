@@ -130,7 +130,7 @@ class ReportStage(Stage):
                 target: {**artefact.facts, "rows": read_draws(artefact)}
                 for target, artefact in by_target("stability").items()
             },
-            stage=str(model.manifest["stage"]["name"]),
+            stage=model.stage,
             widths=_read_widths([*ancestors, model]),
             sensitivities={
                 backend: {**artefact.facts, "rows": rank_layers(artefact)}
@@ -148,7 +148,7 @@ def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
 
 
 def _tell_step(model: Artefact) -> dict[str, Any]:
-    return {"stage": str(model.manifest["stage"]["name"]), **model.facts}
+    return {"stage": model.stage, **model.facts}
 
 
 def _read_curves(model: Artefact) -> list[dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.bench.rows import list_fallbacks, name_target
+from lesiontk.bench.rows import list_fallbacks, name_target, tell_sizes
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 
 
@@ -53,10 +53,11 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
         f"| macro AUC | {critical} | against | faster | smaller | balanced-accuracy difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    sizes = tell_sizes(benchmark["rows"])
     for row in benchmark["rows"]:
         metrics, versus, latency = row["metrics"], row["versus_parent"], row["latency_ms"]
         cells = [
-            name_target(row),
+            name_target(row) + sizes[name_target(row)],
             f"{latency['median']:.2f} ({latency['p90']:.2f})",
             f"{row['size_bytes'] / 1e6:.2f}",
             f"{row['peak_memory_bytes'] / 1e6:.0f}",

@@ -108,6 +108,18 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def describe_best(model: Mapping[str, Any]) -> str:
+    """Return by what the best epoch of a model's last training was chosen."""
+    kept = model.get("keep_recall")
+    if not kept:
+        return "the best by validation balanced accuracy"
+    return (
+        "the best by validation balanced accuracy less what its "
+        f"{name_recall(str(model['critical']))} fell short of {kept:.3f}, that of the network as "
+        "it was trained,"
+    )
+
+
 def describe_compression(step: Mapping[str, Any]) -> str:
     """Return what a step of a model's history changed, of an entry of ``history``."""
     describe = _COMPRESSIONS.get(str(step["stage"]))

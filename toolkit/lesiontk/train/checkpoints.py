@@ -20,7 +20,8 @@ class TrainingState:
     """What a resume needs to know beside the checkpoint of the same epoch.
 
     `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
-    checkpoints. `done` is set once every worker has the state of the last epoch.
+    checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recall` is
+    the recall of the critical class below which an epoch's score is lowered.
     """
 
     epoch: int = 0
@@ -30,6 +31,7 @@ class TrainingState:
     curves: list[dict[str, float]] = field(default_factory=list)
     generators: list[list[int]] = field(default_factory=list)
     done: bool = False
+    keep_recall: float = 0.0
 
     def is_over(self, section: TrainSection) -> bool:
         """Whether the last epoch is reached or patience is used up."""

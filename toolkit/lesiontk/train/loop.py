@@ -64,8 +64,9 @@ def train_model(
             epoch = _agree(distribution, images, section, state)
             forget_after(epoch, scratch)
             state = read_state(scratch)
+            state.keep_recall = keep_recall
             feed = make_feed(images, section, lessons)
-            _train(build, feed, distribution, state, scratch, progress, keep_recall)
+            _train(build, feed, distribution, state, scratch, progress)
             distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
         state.done = True
         save_state(state, scratch)
@@ -97,7 +98,6 @@ def _train(
     state: TrainingState,
     scratch: Path,
     progress: Progress,
-    keep_recall: float,
 ) -> None:
     tf, keras, section = import_tensorflow(), import_keras(), feed.section
     keras.utils.set_random_seed(section.seed)
@@ -137,7 +137,7 @@ def _train(
                 start = time.perf_counter()
                 loss = _train_epoch(trainee, feed, distribution, state.epoch, advance)
                 distribution.level(model)
-                scores = _validate(model, feed.images, section, scratch, state, keep_recall)
+                scores = _validate(model, feed.images, section, scratch, state)
                 row = {"epoch": state.epoch, "loss": loss, **scores}
                 state.curves.append(row)
                 _log_scalars(tf, writer, row)
@@ -212,7 +212,6 @@ def _validate(
     section: TrainSection,
     scratch: Path,
     state: TrainingState,
-    keep_recall: float,
 ) -> Mapping[str, float]:
     """Score the weights on validation, keep the best; count the epoch.
 
@@ -221,7 +220,7 @@ def _validate(
     replicas = model.distribute_strategy.num_replicas_in_sync
     scores = score_model(model, images, section.batch_size, replicas)
     state.epoch += 1
-    lost = max(0.0, keep_recall - scores[f"recall[{images.critical}]"])
+    lost = max(0.0, state.keep_recall - scores[f"recall[{images.critical}]"])
     if (score := scores["balanced_accuracy"] - lost) > state.best_score:
         state.best_score, state.best_epoch = score, state.epoch
         temporary = scratch / "next.weights.h5"

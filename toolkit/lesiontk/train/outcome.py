@@ -57,6 +57,7 @@ def write_outcome(
                 "n": len(images.indices("validation")),
                 **{name: value for name, value in best.items() if name != "epoch"},
             },
+            **({"keep_recall": state.keep_recall} if state.keep_recall else {}),
             **facts,
         },
         auxiliary=("tensorboard", "curves.png", ANSWERS),

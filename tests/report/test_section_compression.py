@@ -194,7 +194,14 @@ def test_smaller_images_are_told_with_what_they_save() -> None:
     ("facts", "told"),
     [
         ({"critical": "mel"}, "balanced accuracy$"),
-        ({"critical": "mel", "keep_recall": 0.6}, "melanoma recall fell short of 0.600, that of"),
+        (
+            {"critical": "mel", "kept_recall": {"wanted": 0.6, "bias_raised": 0.0}},
+            "at no less melanoma recall than the 0.600 of the network as it was trained,$",
+        ),
+        (
+            {"critical": "mel", "kept_recall": {"wanted": 0.6, "bias_raised": 0.25}},
+            "trained, for which its bias was raised by 0.25,$",
+        ),
     ],
 )
 def test_it_is_told_how_the_best_epoch_was_chosen(facts: dict[str, Any], told: str) -> None:

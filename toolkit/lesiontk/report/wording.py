@@ -110,13 +110,14 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
 
 def describe_best(model: Mapping[str, Any]) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
-    kept = model.get("keep_recall")
+    kept, best = model.get("kept_recall"), "the best by validation balanced accuracy"
     if not kept:
-        return "the best by validation balanced accuracy"
+        return best
+    recall = name_recall(str(model["critical"]))
+    raised = f", for which its bias was raised by {kept['bias_raised']:.2f}"
     return (
-        "the best by validation balanced accuracy less what its "
-        f"{name_recall(str(model['critical']))} fell short of {kept:.3f}, that of the network as "
-        "it was trained,"
+        f"{best} at no less {recall} than the {kept['wanted']:.3f} of the network as it was trained"
+        f"{raised if kept['bias_raised'] else ''},"
     )
 
 

@@ -21,7 +21,8 @@ class TrainingState:
 
     `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
     checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recall` is
-    the recall of the critical class below which an epoch's score is lowered.
+    the recall of the critical class at which epochs are compared, `shift` the best epoch's of
+    `raise_bias`.
     """
 
     epoch: int = 0
@@ -32,6 +33,7 @@ class TrainingState:
     generators: list[list[int]] = field(default_factory=list)
     done: bool = False
     keep_recall: float = 0.0
+    shift: float = 0.0
 
     def is_over(self, section: TrainSection) -> bool:
         """Whether the last epoch is reached or patience is used up."""

@@ -29,6 +29,12 @@ from lesiontk.train.checkpoints import (
     save_checkpoint,
     save_state,
 )
+from lesiontk.train.critical_recall import (
+    find_shift,
+    has_bias,
+    raise_bias,
+    shift_probabilities,
+)
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
 from lesiontk.train.feed import Feed, make_feed
 from lesiontk.train.lessons import Lessons
@@ -53,9 +59,11 @@ def train_model(
     `build` makes the model (pixels to probabilities) for an image size, or for any if it is None.
     `scratch` holds the checkpoints: called again after a kill, training goes on after the last
     whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
-    accuracy; what its recall of the critical class falls short of `keep_recall` counts against it.
-    `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several
-    workers each calls this, with a scratch folder of its own, and each gets the same model.
+    accuracy. Where the recall of the critical class falls short of `keep_recall`, an epoch is
+    scored, and the model left, with the bias of that class raised until it is kept.
+
+    `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several workers each
+    calls this, with a scratch folder of its own, and each gets the same model.
     """
     state = read_state(scratch)
     if not state.done:
@@ -73,6 +81,8 @@ def train_model(
     import_keras().backend.clear_session()
     final = build(images.preprocessing.image_size)
     final.load_weights(str(scratch / "best.weights.h5"))
+    if state.shift:
+        raise_bias(final, images.labels.index(images.critical), state.shift)
     return final, state
 
 
@@ -107,6 +117,9 @@ def _train(
         size = None if section.grow else feed.images.preprocessing.image_size
         model = _build_in_policy(lambda: build(size), section)
         trainee = make_trainee(model, section.micro_batches)
+    if state.keep_recall and not has_bias(model):
+        logger.warning("the model's last layer has no bias: no recall is kept by it")
+        state.keep_recall = 0.0
     generators = list_generators(model)
     resumed = state.epoch > 0
     if resumed:
@@ -218,11 +231,14 @@ def _validate(
     With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
     """
     replicas = model.distribute_strategy.num_replicas_in_sync
-    scores = score_model(model, images, section.batch_size, replicas)
+    rows, critical = images.indices("validation"), images.labels.index(images.critical)
+    said = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
+    shift = find_shift(images.targets[rows], said, critical, state.keep_recall)
+    scores = score_answers(shift_probabilities(said, critical, shift) if shift else said, images)
     state.epoch += 1
-    lost = max(0.0, state.keep_recall - scores[f"recall[{images.critical}]"])
-    if (score := scores["balanced_accuracy"] - lost) > state.best_score:
-        state.best_score, state.best_epoch = score, state.epoch
+    if scores["balanced_accuracy"] > state.best_score:
+        state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
+        state.shift = shift
         temporary = scratch / "next.weights.h5"
         model.save_weights(str(temporary))
         temporary.replace(scratch / "best.weights.h5")

@@ -57,12 +57,19 @@ def write_outcome(
                 "n": len(images.indices("validation")),
                 **{name: value for name, value in best.items() if name != "epoch"},
             },
-            **({"keep_recall": state.keep_recall} if state.keep_recall else {}),
+            **tell_kept_recall(state),
             **facts,
         },
         auxiliary=("tensorboard", "curves.png", ANSWERS),
         earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
     )
+
+
+def tell_kept_recall(state: TrainingState) -> dict[str, Any]:
+    """Return the recall of the critical class that was to be kept, and what its bias was raised."""
+    if not state.keep_recall:
+        return {}
+    return {"kept_recall": {"wanted": state.keep_recall, "bias_raised": state.shift}}
 
 
 def write_untrained(

@@ -30,6 +30,11 @@ LEVELS = (0.1, 0.15, 0.25, 0.35, 0.5)
 WAYS = {"with distillation": (), "without": ("distil=null",)}
 """Overrides of the compression."""
 ORIGINS = {
+    "resnet152v2_7class": "Trained anew, without pretrained weights, in 2 epochs (`lesiontk train "
+    "resnet152v2_7class --weights none --set data.image_size=64 --set train.epochs=2 --set "
+    "'train.grow=[48]' --set train.head_epochs=0 --set train.learning_rate=0.001 --set "
+    "train.lowest_rate=1.0`) and 12 taught by efficientnet_lite0_7class (`lesiontk distil`, whose "
+    "orders are in compression.json).",
     "vgg16_7class": "The published network, had back from its engine: `python "
     "benchmarks/widen_engine.py vgg16_7class OUT.keras --image-size 80`, then `lesiontk import "
     "OUT.keras --recipe vgg16_7class`; at 80 pixels it is nearly as good as at its 112, and "
@@ -45,12 +50,23 @@ METRICS = ("balanced_accuracy", "macro_auc")
 @click.option("--epochs", default=2, show_default=True, help="Of recovery, each time.")
 @click.option("--learning-rate", default=3e-4, show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
+@click.option("--ema", default=0.99, show_default=True, help="Momentum of averaged weights.")
 def cli(
-    models: tuple[str, ...], workspace: Path, epochs: int, learning_rate: float, batch_size: int
+    models: tuple[str, ...],
+    workspace: Path,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    ema: float,
 ) -> None:
     """Prune each model to every level in both ways; write the table and the picture."""
     store = Store(workspace, make_progress())
-    recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    recover = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "ema": ema,
+    }
     for name in models:
         measure(store, store.resolve(name, "model"), recover)
 
@@ -71,7 +87,7 @@ def measure(store: Store, model: Artefact, recover: dict[str, Any]) -> None:
         for way, overrides in WAYS.items():
             if any((point["way"], point["asked"]) == (way, share) for point in points):
                 continue
-            options = {"keep_macs": share, "recover": {**recover, "ema": 0.99}}
+            options = {"keep_macs": share, "recover": recover}
             pruned = compress_model(store, model, "prune", options, overrides)
             before, after = pruned.facts["pruned"]["macs"]
             points.append(
@@ -112,7 +128,7 @@ def render(curves: Sequence[dict[str, Any]]) -> str:
         "# Accuracy against operations\n\nChannels are removed by the criterion `taylor`, ranked "
         "over the whole network, to a share of its multiplications; the rest recovers for an "
         "epoch or a few, once also taught by the unpruned network's answers, once by the labels "
-        "alone. "
+        "alone; recall of the critical class was not held to the unpruned network's yet. "
         f"Judged on validation only (n = {first['validation']['n']} images, split "
         f"`{first['split_hash'][:12]}`), one training each: differences of a point may be chance. "
         "Longer recovery gives better networks: these are in [compression](compression.md).\n\n"
@@ -122,7 +138,8 @@ def render(curves: Sequence[dict[str, Any]]) -> str:
         whole = curve["validation"]
         lines = [
             f"{curve['recipe']}, {curve['image_size']} px, recovery in {curve['epochs']} epoch(s) "
-            f"of batches of {curve['batch_size']} at {curve['learning_rate']:g}; "
+            f"of batches of {curve['batch_size']} at {curve['learning_rate']:g}, averaged with "
+            f"momentum {curve['ema']:g}; "
             f"unpruned: balanced accuracy {whole['balanced_accuracy']:.3f}, macro AUC "
             f"{whole['macro_auc']:.3f}, {curve['parameters']:,} parameters. "
             f"{ORIGINS.get(curve['recipe'], '')}".rstrip()

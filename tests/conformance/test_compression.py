@@ -170,7 +170,12 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     """The stage as a recipe runs it, taught by the whole network, for one short epoch."""
     if network.name == "resnet152v2":
         pytest.skip("its training takes minutes to build; its blocks are tested above")
-    described = {"facts": {"architecture": network.name}, "stage": {"name": "train"}}
+    facts = {
+        "architecture": network.name,
+        "critical": "mel",
+        "validation": {"recall[mel]": 0.5},
+    }
+    described = {"facts": facts, "stage": {"name": "train"}}
     network.model.save(str(tmp_path / MODEL_FILE))
     parent = Artefact(tmp_path, {**described, "files": [MODEL_FILE]})
     recover = {"epochs": 1, "batch_size": 32, "augment": "none", "learning_rate": 1e-3}
@@ -186,6 +191,7 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     pruned = output.facts["pruned"]
     assert pruned["macs"][1] <= 0.5 * pruned["macs"][0]
     assert output.measured == {}
+    assert output.facts["validation"]["recall[mel]"] >= 0.5
     made = load_model(context.directory / MODEL_FILE)
     assert macs_of(read_layers(made)) == pruned["macs"][1]
     assert np.isfinite(network.logits(made)).all()

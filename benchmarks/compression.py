@@ -91,7 +91,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     return {
         "model": model.name,
         "recipe": model.manifest["recipe"]["name"],
-        "architecture": model.facts["architecture"],
+        "architecture": model.manifest["recipe"]["model"]["architecture"],
         "image_size": document["image_size"],
         "trained_size": trained_of(store, model).facts["preprocessing"]["image_size"],
         "split_hash": document["split_hash"],

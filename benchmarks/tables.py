@@ -93,8 +93,8 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         "## Aims\n\nFull precision, on test; the intervals are above.\n\n" + _list_aims(published),
         "## What the small engines cost\n\nTFLite int8, calibrated after training, beside the "
         "trained model; faster and smaller than its float32 TFLite engine, one thread. Compressed "
-        "networks are in [compression](compression.md); one takes a recipe's place here if all its "
-        "engines pass the recipe's gate, which is judged on test and decides nothing else.\n\n"
+        "networks are in [compression](compression.md); an engine takes the place of a recipe's if "
+        "it passes the recipe's gate, which is judged on test and decides nothing else.\n\n"
         + _list_int8(published),
         "## How each was trained\n\n" + _list_trainings(published),
     ]
@@ -137,7 +137,10 @@ def list_studies() -> list[str]:
 
 
 def find_row(document: Mapping[str, Any], target: str) -> Mapping[str, Any]:
-    """Return the row of one engine of a result document."""
+    """Return the row of one engine of a result document; of a compressed one that replaced it."""
+    if target in document.get("replaced", {}):
+        row: Mapping[str, Any] = document["replaced"][target]["row"]
+        return row
     rows = document["benchmark"]["rows"]
     return next(row for row in rows if name_target(row) == target)
 
@@ -167,7 +170,7 @@ def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 def describe_size(document: Mapping[str, Any]) -> str:
     """Return the size of the images in training, and the engines' where it is another."""
     trained = document["recipe"]["data"]["image_size"]
-    now = document["benchmark"]["image_size"]
+    now = find_row(document, SMALL).get("image_size", document["benchmark"]["image_size"])
     return f"{trained} → {now}" if now != trained else str(now)
 
 
@@ -181,7 +184,7 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
-                describe_size(document),
+                f"{document['recipe']['data']['image_size']}",
                 *(format_estimate(metrics[m]) for m in ("accuracy", "balanced_accuracy")),
                 format_estimate(metrics["macro_auc"]),
                 _recall(document, row),
@@ -216,7 +219,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [
                 name,
-                " → ".join([*(step["step"] for step in document["steps"][1:]), "int8"]),
+                " → ".join([*list_techniques(document), "int8"]),
                 format_estimate(row["metrics"]["balanced_accuracy"]),
                 format_estimate(versus["differences"]["balanced_accuracy"], 4),
                 _recall(document, row),
@@ -231,6 +234,13 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
          "smaller", "images that change class"],
         rows,
     )  # fmt: skip
+
+
+def list_techniques(document: Mapping[str, Any]) -> list[str]:
+    """Return by what the small engine's network was made of the trained one."""
+    replaced = document.get("replaced", {}).get(SMALL)
+    steps = replaced["steps"] if replaced else document["steps"][1:]
+    return [step["step"] for step in steps]
 
 
 def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:

@@ -147,8 +147,21 @@ def test_no_path_of_a_machine_is_published() -> None:
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_what_is_published_passes_the_gate_of_its_recipe(path: Path) -> None:
-    gate = json.loads(path.read_text())["benchmark"]["gate"]
-    assert [result for result in gate if not result["passed"]] == []
+    document = json.loads(path.read_text())
+    replaced = document.get("replaced", {}).values()
+    gates = [document["benchmark"]["gate"], *(engine["gate"] for engine in replaced)]
+    assert [result for gate in gates for result in gate if not result["passed"]] == []
+    assert all(gates[1:])
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None:
+    document, folder = json.loads(path.read_text()), ROOT / "benchmarks" / "engines" / path.stem
+    card = (folder / "README.md").read_text()
+    describe_engine = load_module(ROOT / "benchmarks" / "publish_engine.py").describe_engine
+    for replaced in document.get("replaced", {}).values():
+        assert describe_engine(replaced) in card
+        assert (folder / replaced["file"]).stat().st_size == replaced["row"]["size_bytes"]
 
 
 def test_a_published_split_keeps_lesions_whole() -> None:

@@ -169,8 +169,9 @@ def render(rows: list[dict[str, Any]]) -> str:
         + f"; each with {ACCURACY}.\n",
         "| recipe | px | steps | operations left | faster | smaller | deflated smaller | "
         "balanced accuracy, difference | recall of the critical class, difference | "
-        "sensitivity, difference | gate, int8 | aims missed |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "sensitivity, difference | specificity, difference | accuracy, difference | gate, int8 | "
+        "aims missed |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         differences = row["test"]["differences"]
@@ -182,7 +183,11 @@ def render(rows: list[dict[str, Any]]) -> str:
             f"{sizes['before'] / sizes['after']:.1f}× | "
             f"{format_estimate(differences['balanced_accuracy'])} | "
             f"{format_estimate(differences['recall[' + row['critical'] + ']'])} | "
-            f"{format_estimate(differences['sensitivity'])} | {describe_gate(row['gate'])} | "
+            + "".join(
+                f"{format_estimate(differences[name])} | "
+                for name in ("sensitivity", "specificity", "accuracy")
+            )
+            + f"{describe_gate(row['gate'])} | "
             f"{', '.join(find_missed(row)) or 'none'} |"
         )
     lines.append(

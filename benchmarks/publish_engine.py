@@ -107,9 +107,12 @@ def describe_engine(replaced: Mapping[str, Any]) -> str:
         f"(n = {row['n']}) balanced accuracy {format_estimate(metrics['balanced_accuracy'])}, "
         f"difference {format_estimate(differences['balanced_accuracy'])}, {recall} "
         f"{format_estimate(metrics[recall])}, difference "
-        f"{format_estimate(differences[recall])}. It passes the recipe's gate. The tables below "
-        "are of the whole network; the other engines are, too, for those of the smaller one missed "
-        "the gate. Orders: `replaced` in the results' JSON."
+        f"{format_estimate(differences[recall])}, accuracy "
+        f"{format_estimate(metrics['accuracy'])}, difference "
+        f"{format_estimate(differences['accuracy'])}, specificity at the frozen threshold, "
+        f"difference {format_estimate(differences['specificity'])}. It passes the recipe's gate. "
+        "The tables below are of the whole network; the other engines are, too, for those of the "
+        "smaller one missed the gate. Orders: `replaced` in the results' JSON."
     )
 
 

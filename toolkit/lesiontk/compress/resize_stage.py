@@ -28,7 +28,7 @@ class ResizeConfig(StageConfig):
     image_size: int = Field(ge=16, le=1024)
     distil: DistilRule | None = DistilRule()
     recover: TrainSection | None = Field(
-        TrainSection(epochs=2, learning_rate=3e-4, ema=0.99),
+        TrainSection(epochs=4, learning_rate=5e-4, ema=0.99),
         description="null leaves it to what follows, such as prune",
     )
 

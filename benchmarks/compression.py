@@ -23,7 +23,7 @@ from lesiontk.cli.progress import make_progress
 from lesiontk.compress.history import TRAININGS, find_trained
 from lesiontk.records import Artefact
 from lesiontk.relatives import trained_of, training_seconds
-from lesiontk.report.result_table import format_estimate
+from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.store import Store
 from lesiontk.workflow import benchmark_model
@@ -47,14 +47,15 @@ WHY = {
     "most probable class, is not. At the frozen threshold of malignant against the rest the "
     "sensitivity is kept. Since then networks are held to the melanoma recall of the one they come "
     "from; this one was not made again.",
-    "resnet152v2_7class": "With 15 % of the operations speed, size and melanoma recall are "
-    "reached. "
-    "On validation it is as good as the whole network (0.590, whole 0.585), on test it finds 5 of "
-    "18 dermatofibromas and 8 of 50 actinic keratoses less, which is most of the balanced accuracy "
-    "that is lost; macro AUC changes by -0.001 [-0.016, 0.011]. Validation chose the epoch, and "
-    "flatters it. With 30 % (another training of the whole network, earlier lessons) more is kept, "
-    "and the speed missed: at 64 pixels the last layers see 2 by 2 pixels, and time does not fall "
-    "with their channels.",
+    "resnet152v2_7class": (
+        "With 15 % of the operations speed, size and melanoma recall are reached. On validation it "
+        "is as good as the whole network (0.590, whole 0.585), on test it finds 5 of 18 "
+        "dermatofibromas and 8 of 50 actinic keratoses less, which is most of the balanced accuracy"
+        " that is lost; macro AUC changes by -0.001 [-0.016, 0.011]. Validation chose the epoch, "
+        "and flatters it. With 30 % (another training of the whole network, earlier lessons) more "
+        "is kept, and the speed missed: at 64 pixels the last layers see 2 by 2 pixels, and time "
+        "does not fall with their channels."
+    ),
     "vgg16_7class": "At 80 pixels with 46 % of their operations speed, size and melanoma recall "
     "are reached with room. On validation it is as good as the whole network (0.722, whole 0.723), "
     "on test it finds 4 of 21 vascular lesions and 3 of 18 dermatofibromas less, which is most of "
@@ -129,12 +130,6 @@ def find_missed(row: Mapping[str, Any]) -> list[str]:
     return [aim for aim, is_met in met.items() if not is_met]
 
 
-def describe_sizes(row: Mapping[str, Any]) -> str:
-    """Return the size of the images, and before it the one that the network was trained with."""
-    before, after = row.get("trained_size", row["image_size"]), row["image_size"]
-    return f"{before} → {after}" if before != after else str(after)
-
-
 def describe_gate(results: list[dict[str, Any]]) -> str:
     """Return whether an engine passed its recipe's gate, or by what it failed."""
     failed = [result["metric"] for result in results if not result["passed"]]
@@ -177,7 +172,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         differences = row["test"]["differences"]
         sizes = row["deflated_bytes"]
         lines.append(
-            f"| {row['recipe']} | {describe_sizes(row)} | "
+            f"| {row['recipe']} | {format_sizes(row['trained_size'], row['image_size'])} | "
             f"{' → '.join(step['step'] for step in row['steps'])} → int8 | "
             f"{row['macs_share']:.0%} | {row['faster']:.1f}× | {row['smaller']:.1f}× | "
             f"{sizes['before'] / sizes['after']:.1f}× | "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.bench.rows import TRAINED, name_target
-from lesiontk.report.result_table import format_estimate
+from lesiontk.report.result_table import format_estimate, format_sizes
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = (
@@ -171,7 +171,7 @@ def describe_size(document: Mapping[str, Any]) -> str:
     """Return the size of the images in training, and the engines' where it is another."""
     trained = document["recipe"]["data"]["image_size"]
     now = find_row(document, SMALL).get("image_size", document["benchmark"]["image_size"])
-    return f"{trained} → {now}" if now != trained else str(now)
+    return format_sizes(trained, now)
 
 
 def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.calibrate import draw_list
 from lesiontk.cli.main import cli
-from lesiontk.compress.keras_layers import check_size, take_size
+from lesiontk.compress.keras_layers import fit_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.resize_stage import ResizeConfig
 from lesiontk.data.images import open_images
@@ -208,14 +208,14 @@ def test_a_network_that_does_not_take_a_size_is_refused() -> None:
     layers = import_keras().layers
     flat = describe_network(layers.Flatten(), layers.Dense(2))
     with pytest.raises(UsageError, match="expected 16, for mine does not take images of 8 pixels"):
-        check_size(flat, 8, "resize.image_size is 8; expected 16")
+        fit_size(flat, 8, "resize.image_size is 8; expected 16")
     deep = describe_network(layers.Conv2D(2, 9), layers.GlobalAveragePooling2D())
     with pytest.raises(UsageError, match=r"does not take images of 8 pixels: .*[Nn]egative"):
-        check_size(deep, 8, "expected 16")
+        fit_size(deep, 8, "expected 16")
 
 
 def test_a_network_whose_squeezed_features_are_reshaped_takes_any_size() -> None:
     layers = import_keras().layers
     squeezed = describe_network(layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 3)))
     assert take_size(squeezed, 8).input_shape == (None, 8, 8, 3)
-    check_size(squeezed, 8, "expected 16")
+    fit_size(squeezed, 8, "expected 16")

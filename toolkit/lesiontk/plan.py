@@ -31,7 +31,6 @@ from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import EvaluateRule, Recipe, explain_invalid
 from lesiontk.recipe_check import check_files, check_names
-from lesiontk.records import Artefact
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
 from lesiontk.train.train_stage import TrainConfig
@@ -87,15 +86,6 @@ class Plan:
         """Training and each compression, in their order."""
         return tuple(step for step in self.steps if step.name.startswith("model"))
 
-    def known_of(self, line: Sequence[Artefact], images: Sequence[Artefact]) -> dict[str, Artefact]:
-        """Return the models of a `line`, and the images that each was made with, by step name."""
-        made = zip(self.models, line, images, strict=False)
-        return {
-            name: artefact
-            for step, model, seen in made
-            for name, artefact in ((step.name, model), (step.parents["images"], seen))
-        }
-
     @property
     def model(self) -> str:
         """The step whose model is converted: the last of training and compression."""
@@ -118,7 +108,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         check_files(recipe)
     steps = _data_steps(recipe)
     models = _model_steps(recipe, [step.name for step in steps])
-    steps += _smaller_images(recipe, models, steps)
+    steps += _smaller_images(models, steps[-1])
     model = models[-1].name
     images = models[-1].parents["images"]
     conversions = _engine_steps(recipe, models[-1])
@@ -192,29 +182,31 @@ def _data_steps(recipe: Recipe) -> list[Step]:
             SplitConfig(task=data.task, rule=data.split),
             {"inspection": "inspection"},
         ),
-        _images_step(recipe, "images", data.image_size, dataset),
+        Step(
+            "images",
+            "prepare",
+            PrepareConfig(
+                path=data.path,
+                image_size=data.image_size,
+                fit=data.fit,
+                enhance=data.enhance,
+                max_failures=data.max_failures,
+            ),
+            {"split": "split", **dataset},
+        ),
     ]
 
 
-def _images_step(recipe: Recipe, name: str, size: int, dataset: Mapping[str, str]) -> Step:
-    data = recipe.data
-    config = PrepareConfig(
-        path=data.path,
-        image_size=size,
-        fit=data.fit,
-        enhance=data.enhance,
-        max_failures=data.max_failures,
-    )
-    return Step(name, "prepare", config, {"split": "split", **dataset})
-
-
-def _smaller_images(recipe: Recipe, models: Sequence[Step], data: Sequence[Step]) -> list[Step]:
+def _smaller_images(models: Sequence[Step], images: Step) -> list[Step]:
     """Return the images of each model that takes smaller ones than the model before it."""
-    dataset = {role: role for role in ("dataset",) if role in (step.name for step in data)}
-    return [
-        _images_step(recipe, model.parents["images"], model.config.image_size, dataset)
+    sizes = {
+        model.parents["images"]: model.config.image_size
         for model in models
         if isinstance(model.config, ResizeConfig)
+    }
+    return [
+        replace(images, name=name, config=images.config.model_copy(update={"image_size": size}))
+        for name, size in sizes.items()
     ]
 
 
@@ -227,7 +219,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
     )
     steps = [Step("model", *origin, {"images": "images"})]
     techniques = [name for name in STAGES if STAGES.get(name).info.may_follow]
-    sizes = [recipe.data.image_size]
+    size = recipe.data.image_size
     for number, entry in enumerate(recipe.compress, start=1):
         if len(entry) != 1:
             raise UsageError(f"compress[{number - 1}] has the keys {sorted(entry)}; expected one.")
@@ -255,7 +247,7 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
             parents["lessons"] = f"lessons:{taught[-1].name}"
         name = f"model:{number}:{technique}"
         if isinstance(config, ResizeConfig):
-            sizes.append(_check_size(recipe, config.image_size, sizes[-1]))
+            size = _check_size(recipe, config.image_size, size)
             parents["images"] = f"images:{name}"
         if hasattr(config, "teacher"):
             parents["lessons"] = f"teacher:{name}"

@@ -457,5 +457,7 @@ def _known_models(store: Store, plan: Plan, line: Sequence[Artefact]) -> dict[st
     """Return the models of a line, and the data that each was made with, by the plan's steps."""
     if [step.stage for step in plan.models][: len(line)] != [made.stage for made in line]:
         raise DataError(f"{line[-1].name} was made in other steps than its recipe has.")
-    images = [store.parent(made, "images") for made in line]
-    return {**known_ancestors(line[0], store), **plan.known_of(line, images)}
+    done = known_ancestors(line[0], store)
+    for step, made in zip(plan.models, line, strict=False):  # the plan may go on
+        done |= {step.name: made, step.parents["images"]: store.parent(made, "images")}
+    return done

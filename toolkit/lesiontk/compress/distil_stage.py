@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.history import inherit_facts, recall_to_keep
-from lesiontk.compress.keras_layers import check_size, take_size
+from lesiontk.compress.keras_layers import fit_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.teacher_stage import sum_labels
 from lesiontk.data.images import open_images
@@ -111,7 +111,7 @@ def check_growth(model: Any, train: TrainSection, name: str) -> None:
     size = int(model.input_shape[1])
     for smaller in train.grow:
         otherwise = f"distil.train.grow is {list(train.grow)}; expected none for {name}"
-        check_size(model, smaller, otherwise)
+        fit_size(model, smaller, otherwise)
     if not train.grows_to(size):
         raise UsageError(
             f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "

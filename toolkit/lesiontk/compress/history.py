@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -34,15 +34,17 @@ def find_trained(stages: Iterable[str]) -> int:
     return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
 
 
+def tell_line(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
+    """Return what is told of each model of a line; the last has `facts`, and `stage` made it."""
+    return [*facts.get("history", []), {"stage": stage, **facts}]
+
+
 def recall_to_keep(parent: Artefact, stage: str) -> float:
     """Return the validation recall of the critical class that a child of `parent` is to keep.
 
     It is that of the network as it was trained; 0 for a `stage` that trains what is whole.
     """
-    line = [
-        *parent.facts.get("history", []),
-        {"stage": parent.stage, **parent.facts},
-    ]
+    line = tell_line(parent.facts, parent.stage)
     stages = [str(step["stage"]) for step in line]
     first = find_trained(stages)
     if find_trained([*stages, stage]) > first:
@@ -62,8 +64,5 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
         "architecture": str(facts["architecture"]),
         **tell_unknown(facts.get(MAY_HAVE_SEEN_TEST)),
         **structure_facts(facts),
-        "history": [
-            *facts.get("history", []),
-            {"stage": model.stage, **own},
-        ],
+        "history": [*facts.get("history", []), {"stage": model.stage, **own}],
     }

@@ -159,10 +159,10 @@ def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any
     return copied
 
 
-def check_size(model: Any, size: int, otherwise: str) -> None:
-    """Raise `UsageError` unless the model takes images of `size` pixels; `otherwise` was asked."""
+def fit_size(model: Any, size: int, otherwise: str) -> Any:
+    """Return `take_size`; `UsageError`, that `otherwise` was asked, for a size it does not take."""
     try:
-        take_size(model, size)
+        return take_size(model, size)
     except ValueError as error:  # a layer is left without pixels, or its weights do not fit
         reason = " ".join([line for line in str(error).splitlines() if line][:2])
         raise UsageError(

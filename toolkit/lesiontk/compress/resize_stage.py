@@ -12,7 +12,7 @@ from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.channel_budget import macs_of
 from lesiontk.compress.held_training import check_recovery
 from lesiontk.compress.history import inherit_facts, recall_to_keep
-from lesiontk.compress.keras_layers import check_size, read_layers, take_size
+from lesiontk.compress.keras_layers import fit_size, read_layers, take_size
 from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
@@ -66,24 +66,20 @@ class ResizeStage(Stage):
 
     def check_model(self, model: Artefact, config: ResizeConfig) -> None:
         """Raise `UsageError` for a model that does not take images of that size."""
-        network = load_model(model.file(MODEL_FILE))
-        otherwise = f"resize.image_size is {config.image_size}; expected {network.input_shape[1]}"
-        check_size(network, config.image_size, otherwise)
+        make_smaller(load_model(model.file(MODEL_FILE)), config)
 
     def run(
         self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context
     ) -> StageOutput:
         started = time.perf_counter()
-        self.check_model(parents["model"], config)
         parent, source = parents["model"], parents["images"]
         images = open_images(source)
         model = load_model(parent.file(MODEL_FILE))
-        before, size = int(model.input_shape[1]), images.preprocessing.image_size
-        smaller = take_size(model, size)
+        smaller = make_smaller(model, config)
         facts: dict[str, Any] = {
             **inherit_facts(parent),
             "resized": {
-                "image_size": [before, size],
+                "image_size": [network.input_shape[1] for network in (model, smaller)],
                 "macs": [macs_of(read_layers(network)) for network in (model, smaller)],
             },
         }
@@ -99,3 +95,9 @@ class ResizeStage(Stage):
             keep_recall=recall_to_keep(parent, self.info.name),
         )
         return write_outcome(trained, state, images, source, context, started=started, facts=facts)
+
+
+def make_smaller(model: Any, config: ResizeConfig) -> Any:
+    """Return the model for images of the new size; `UsageError` if it does not take them."""
+    asked = f"resize.image_size is {config.image_size}; expected {model.input_shape[1]}"
+    return fit_size(model, config.image_size, asked)

@@ -45,6 +45,11 @@ def describe_choice(point: Mapping[str, Any]) -> str:
     )
 
 
+def format_sizes(trained: int, now: int) -> str:
+    """Return the size of an engine's images, and before it that of training where it is another."""
+    return str(now) if now == trained else f"{trained} → {now}"
+
+
 def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     """Return the engines of a benchmark as Markdown, each beside its full-precision parent."""
     critical = f"recall[{benchmark['critical']}]"

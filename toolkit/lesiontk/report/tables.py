@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.bench.rows import is_reduced, name_target
+from lesiontk.compress.history import tell_line
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
 from lesiontk.report.wording import describe_compression
@@ -296,8 +297,7 @@ def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
 
     `model` are its facts, `stage` is what made it.
     """
-    history = model.get("history")
-    return [*history, {"stage": stage, **model}] if history else []
+    return tell_line(model, stage) if model.get("history") else []
 
 
 def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]:

@@ -245,14 +245,10 @@ def _validate(
     return scores
 
 
-def score_model(
-    model: Any, images: ImageSet, batch_size: int = 32, replicas: int = 1
-) -> dict[str, float]:
+def score_model(model: Any, images: ImageSet) -> dict[str, float]:
     """Return the scores on validation by which epochs and models are compared."""
     rows = images.indices("validation")
-    return score_answers(
-        predict_probabilities(model, images.pixels, rows, batch_size, replicas), images
-    )
+    return score_answers(predict_probabilities(model, images.pixels, rows, 32), images)
 
 
 def score_answers(probabilities: NDArray[np.float32], images: ImageSet) -> dict[str, float]:

@@ -23,6 +23,7 @@ OPTIONS = {
     "resize": {"image_size": 32},
     "prune": {"keep_macs": 0.5},
     "distil": {"teacher": "teacher.keras"},
+    "adopt": {"file": "weights.keras"},
 }
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "sparsify": ("sparsify:sparsify", "Zero the smallest weights of a trained model."),
     "cluster": ("cluster:cluster", "Let each kernel of a trained model take a few values."),
     "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
+    "adopt": ("adopt:adopt", "Take weights for a model that were trained elsewhere."),
     "equalize": ("equalize:equalize", "Spread weights evenly over channels before int8."),
     "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
     "sensitivity": ("sensitivity:sensitivity", "What int8 does to each layer alone."),

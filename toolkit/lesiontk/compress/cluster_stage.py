@@ -41,7 +41,7 @@ class ClusterStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ClusterConfig,
-        may_follow=("train", "import", "distil", "resize", "prune", "sparsify"),
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune", "sparsify"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "scikit-learn", "numpy"),
     )
 

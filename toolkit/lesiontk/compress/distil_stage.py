@@ -55,7 +55,7 @@ class DistilStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=DistilConfig,
-        may_follow=("train", "import", "distil", "resize", "prune"),
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 

@@ -9,13 +9,14 @@ from typing import Any
 from lesiontk.compress.kernel_structure import structure_facts
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
 
-TRAININGS = ("train", "import", "distil")
+TRAININGS = ("train", "import", "distil", "adopt")
 """The stages whose model is no smaller or rounder version of another."""
 TOLD = (
     "parameters",
     "validation",
     "epochs",
     "teacher",
+    "adopted",
     "resized",
     "pruned",
     "sparsified",

@@ -90,7 +90,7 @@ class PruneStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=PruneConfig,
-        may_follow=("train", "import", "distil", "resize", "prune"),
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 

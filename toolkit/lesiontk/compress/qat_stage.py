@@ -89,6 +89,7 @@ class QatStage(Stage):
             "train",
             "import",
             "distil",
+            "adopt",
             "resize",
             "prune",
             "sparsify",

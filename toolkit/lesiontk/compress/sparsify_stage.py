@@ -60,7 +60,7 @@ class SparsifyStage(Stage):
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,
-        may_follow=("train", "import", "distil", "resize", "prune"),
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
     )
 

@@ -311,14 +311,14 @@ def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]
 def shorten_orders(
     compress: Sequence[Mapping[str, Mapping[str, Any]]], root: Path
 ) -> list[dict[str, dict[str, Any]]]:
-    """Return a recipe's compressions with a teacher's file as seen from `root`."""
+    """Return a recipe's compressions with the files that they name as seen from `root`."""
 
     def shorten(options: Mapping[str, Any]) -> dict[str, Any]:
-        if "teacher" not in options:
-            return dict(options)
-        path = Path(options["teacher"]).resolve()
-        inside = path.is_relative_to(root.resolve())
-        short = path.relative_to(root.resolve()) if inside else Path(path.name)
-        return {**options, "teacher": str(short)}
+        shorter = dict(options)
+        for name in {"teacher", "file"} & set(options):
+            path = Path(options[name]).resolve()
+            inside = path.is_relative_to(root.resolve())
+            shorter[name] = str(path.relative_to(root.resolve()) if inside else Path(path.name))
+        return shorter
 
     return [{name: shorten(options) for name, options in entry.items()} for entry in compress]

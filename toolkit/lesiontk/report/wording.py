@@ -176,6 +176,7 @@ _COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "train": lambda step: "trained from its starting weights",
     "import": lambda step: "trained elsewhere",
     "distil": lambda step: f"taught by {step['teacher']['file']}",
+    "adopt": lambda step: f"trained further elsewhere ({step['adopted']['file']})",
     "resize": lambda step: (
         f"{step['resized']['image_size'][1]} px instead of {step['resized']['image_size'][0]}: "
         f"{format_percent(step['resized']['macs'][1] / step['resized']['macs'][0])} of the "

@@ -57,7 +57,7 @@ def write_outcome(
                 "n": len(images.indices("validation")),
                 **{name: value for name, value in best.items() if name != "epoch"},
             },
-            **tell_kept_recall(state),
+            **tell_kept_recall(state.keep_recall, state.shift),
             **facts,
         },
         auxiliary=("tensorboard", "curves.png", ANSWERS),
@@ -65,11 +65,9 @@ def write_outcome(
     )
 
 
-def tell_kept_recall(state: TrainingState) -> dict[str, Any]:
+def tell_kept_recall(wanted: float, shift: float) -> dict[str, Any]:
     """Return the recall of the critical class that was to be kept, and what its bias was raised."""
-    if not state.keep_recall:
-        return {}
-    return {"kept_recall": {"wanted": state.keep_recall, "bias_raised": state.shift}}
+    return {"kept_recall": {"wanted": wanted, "bias_raised": shift}} if wanted else {}
 
 
 def write_untrained(

@@ -1,0 +1,200 @@
+"""A network that Keras wrote, read and written in PyTorch: same layers, same answers.
+
+It knows the layers of what lesiontk trains and prunes, and names the one that it does not know.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+WEIGHTS, MEMBER = "model.weights.h5", "lesiontk.json"
+STORED_AS = {
+    "Conv2D": "conv2d",
+    "DepthwiseConv2D": "depthwise_conv2d",
+    "Dense": "dense",
+    "BatchNormalization": "batch_normalization",
+}
+"""Layers with weights, and what Keras calls them in its file; the second of a kind ends in _1."""
+
+
+class KerasNetwork(nn.Module):
+    """The logits of a classifier that Keras wrote, uint8 or float [N, 3, S, S] in 0..255 -> [N, C].
+
+    Raises `click.ClickException` for a layer that is not known here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        with zipfile.ZipFile(path) as archive:
+            self.layers = json.loads(archive.read("config.json"))["config"]["layers"]
+            self.spec = json.loads(archive.read(MEMBER))
+            stored = h5py.File(io.BytesIO(archive.read(WEIGHTS)))
+        if self.layers[-1]["class_name"] != "Softmax":
+            raise click.ClickException(f"{path.name}: expected Softmax as the last layer.")
+        self.size = int(self.layers[0]["config"]["batch_input_shape"][1])
+        self.places: dict[str, str] = {}
+        counts: dict[str, int] = {}
+        for layer in self.layers:
+            kind, name = layer["class_name"], layer["name"]
+            if kind == "Rescaling":
+                offset = torch.tensor(layer["config"]["offset"], dtype=torch.float32)
+                self.register_buffer(f"{name}:0", offset.reshape(1, -1, 1, 1))
+            if kind in STORED_AS:
+                number = counts.setdefault(kind, 0)
+                counts[kind] += 1
+                place = f"layers/{STORED_AS[kind]}" + (f"_{number}" if number else "") + "/vars"
+                self.places[name] = place
+                for i, value in enumerate(torch_from_keras(kind, stored[place])):
+                    trained = not (kind == "BatchNormalization" and i >= 2)
+                    if trained:
+                        self.register_parameter(f"{name}:{i}", nn.Parameter(value))
+                    else:
+                        self.register_buffer(f"{name}:{i}", value)
+        self.momentum: float | None = None
+        """Overrides that of BatchNormalization while statistics are measured."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        values: dict[str, Tensor] = {}
+        for layer in self.layers[:-1]:
+            inputs = [values[node[0]] for node in (layer["inbound_nodes"] or [[]])[0]] or [images]
+            apply = LAYERS.get(layer["class_name"])
+            if apply is None:
+                raise click.ClickException(
+                    f"layer {layer['name']} is a {layer['class_name']}; expected one of "
+                    f"{', '.join(LAYERS)}."
+                )
+            weights = [getattr(self, f"{layer['name']}:{i}", None) for i in range(4)]
+            values[layer["name"]] = apply(self, layer["config"], inputs, weights)
+        return values[self.layers[-2]["name"]].float()
+
+    def write(self, source: Path, out: Path, trained_by: dict[str, Any]) -> None:
+        """Write the file `source` with these weights, and how they were trained."""
+        with zipfile.ZipFile(source) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        content = io.BytesIO(members[WEIGHTS])
+        with h5py.File(content, "r+") as stored:
+            for layer in self.layers:
+                if place := self.places.get(layer["name"]):
+                    for i, name in enumerate(sorted(stored[place], key=int)):
+                        value = getattr(self, f"{layer['name']}:{i}").detach().float().cpu()
+                        stored[place][name][...] = keras_from_torch(layer["class_name"], value)
+        members.pop(MEMBER)
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, content.getvalue() if name == WEIGHTS else data)
+            told = {**self.spec["extra"], "trained_by": trained_by}
+            archive.writestr(MEMBER, json.dumps({**self.spec, "extra": told}))
+
+
+def torch_from_keras(kind: str, stored: Any) -> list[Tensor]:
+    """Return a layer's weights in PyTorch's order of axes."""
+    values = [torch.from_numpy(np.float32(stored[name])) for name in sorted(stored, key=int)]
+    if kind in ORDERS:
+        values[0] = values[0].permute(ORDERS[kind]).contiguous()
+        if kind == "DepthwiseConv2D":
+            values[0] = values[0].flatten(0, 1).unsqueeze(1)
+    return values
+
+
+def keras_from_torch(kind: str, value: Tensor) -> Any:
+    """Return one weight in Keras' order of axes."""
+    if value.ndim == 1:
+        return value.numpy()
+    if kind == "DepthwiseConv2D":  # [C * M, 1, h, w]; M is 1 in what lesiontk makes
+        value = value.transpose(0, 1)
+        return value.permute(2, 3, 1, 0).numpy()
+    order = ORDERS[kind]
+    return value.permute([order.index(axis) for axis in range(value.ndim)]).numpy()
+
+
+ORDERS = {"Conv2D": (3, 2, 0, 1), "DepthwiseConv2D": (2, 3, 0, 1), "Dense": (1, 0)}
+
+Weights = Sequence[Tensor | None]
+Layer = Callable[[KerasNetwork, dict[str, Any], list[Tensor], Weights], Tensor]
+
+
+def pad_same(value: Tensor, kernel: Sequence[int], strides: Sequence[int]) -> Tensor:
+    """Pad as TensorFlow does: where the margin is odd, the larger part is right and below."""
+    margins = []
+    for n, k, s in zip(value.shape[:1:-1], kernel[::-1], strides[::-1], strict=True):
+        total = max((math.ceil(n / s) - 1) * s + k - n, 0)
+        margins += [total // 2, total - total // 2]
+    return functional.pad(value, margins) if any(margins) else value
+
+
+def activate(value: Tensor, name: str) -> Tensor:
+    return {"linear": lambda v: v, "relu": functional.relu, "relu6": functional.relu6}[name](value)
+
+
+def convolve(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    value, groups = inputs[0], config["groups"]
+    if "depth_multiplier" in config:
+        groups = value.shape[1]
+    if config["padding"] == "same":
+        value = pad_same(value, config["kernel_size"], config["strides"])
+    value = functional.conv2d(value, w[0], w[1], config["strides"], groups=groups)
+    return activate(value, config["activation"])
+
+
+def normalise(
+    net: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights
+) -> Tensor:
+    momentum = 1 - config["momentum"] if net.momentum is None else net.momentum
+    return functional.batch_norm(
+        inputs[0], w[2], w[3], w[0], w[1], net.training, momentum, config["epsilon"]
+    )
+
+
+def rescale(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    return inputs[0] * config["scale"] + w[0]
+
+
+def pool_max(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    if config["padding"] != "valid":
+        raise click.ClickException("pooling with padding 'same' is not known here.")
+    return functional.max_pool2d(inputs[0], config["pool_size"], config["strides"])
+
+
+def pad_zero(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    (top, bottom), (left, right) = config["padding"]
+    return functional.pad(inputs[0], (left, right, top, bottom))
+
+
+def connect(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    return activate(functional.linear(inputs[0], w[0], w[1]), config["activation"])
+
+
+LAYERS: dict[str, Layer] = {
+    "InputLayer": lambda net, config, inputs, w: inputs[0],
+    "Rescaling": rescale,
+    "Conv2D": convolve,
+    "DepthwiseConv2D": convolve,
+    "BatchNormalization": normalise,
+    "Activation": lambda net, config, inputs, w: activate(inputs[0], config["activation"]),
+    "ReLU": lambda net, config, inputs, w: (
+        functional.relu(inputs[0])
+        if config["max_value"] is None
+        else inputs[0].clamp(0, config["max_value"])
+    ),
+    "MaxPooling2D": pool_max,
+    "ZeroPadding2D": pad_zero,
+    "GlobalAveragePooling2D": lambda net, config, inputs, w: inputs[0].mean((2, 3)),
+    "Dense": connect,
+    "Dropout": lambda net, config, inputs, w: functional.dropout(
+        inputs[0], config["rate"], net.training
+    ),
+    "Add": lambda net, config, inputs, w: sum(inputs[1:], inputs[0]),
+}

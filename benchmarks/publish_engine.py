@@ -1,10 +1,10 @@
-"""Let one engine of a compressed network take the place of the published one of its target.
+"""Let engines of a compressed network take the place of the published ones of their targets.
 
-    python benchmarks/publish_engine.py BENCHMARK TARGET [--workspace DIR]
+    python benchmarks/publish_engine.py BENCHMARK TARGET… [--workspace DIR]
 
-For a compressed network of which some engines pass the recipe's gate and others do not: an engine
-that passed replaces the larger one; the others stay. Writes the engine into engines/RECIPE/, its
-figures into results/RECIPE.json (`replaced`), and what it is into the model card.
+An engine that passed the recipe's gate replaces the larger one; the whole network's model and the
+engines of other targets stay. Writes the engines into engines/RECIPE/, their figures into
+results/RECIPE.json (`replaced`), and what they are into the model card.
 """
 
 from __future__ import annotations
@@ -23,96 +23,140 @@ from lesiontk.bench.rows import name_target
 from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
+from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, shorten_orders
 from lesiontk.store import Store
 
 HERE = Path(__file__).parent
-BEFORE = "## Quantization"
-"""The section of a model card before which the engine's own is put."""
+SECTION, BEFORE = "## Compressed", "## Quantization"
+"""The section of a model card that tells of the engines, and the one that it is put before."""
 
 
 @click.command()
 @click.argument("reference")
-@click.argument("target")
+@click.argument("targets", nargs=-1, required=True)
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-def publish(reference: str, target: str, workspace: Path) -> None:
-    """Publish the engine of TARGET of a benchmark, if it passed its recipe's gate."""
+def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
+    """Publish the engines of TARGETS of a benchmark, if they passed their recipe's gate."""
     store = Store(workspace)
     benchmark = store.resolve(reference, "benchmark")
     recipe, document = benchmark.recipe_name, read_benchmark(benchmark)
+    model = model_of(store, store.parent(benchmark, f"engine:{targets[0]}"))
+    trained = trained_of(store, model)
+    file = HERE / "results" / f"{recipe}.json"
+    published = json.loads(file.read_text())
+    if trained.facts["parameters"] != published["trained"]["parameters"]:
+        raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
+    steps = describe_steps(model.facts, model.stage)
+    made = {
+        "parameters": model.facts["parameters"],
+        "validation": model.facts["validation"],
+        "kept_recalls": model.facts.get("kept_recalls"),
+        "steps": steps[find_trained(step["step"] for step in steps) + 1 :],
+        "compress": shorten_orders(model.manifest["recipe"]["compress"], HERE.parent),
+        "seconds": training_seconds(store, model) - training_seconds(store, trained),
+    }
+    replaced = published.setdefault("replaced", {})
+    for target in targets:
+        engine = store.parent(benchmark, f"engine:{target}")
+        check_calibration(store, engine, recipe)
+        replaced[target] = {
+            "file": engine_file(engine).name,
+            "row": next(row for row in document["rows"] if name_target(row) == target),
+            "gate": passed_gate(document, target),
+            **made,
+            "critical": document["critical"],
+            "machine": document["machine"],
+        }
+    if any(entry["steps"] != made["steps"] for entry in replaced.values()):
+        raise click.ClickException("engines of another compressed network stand there; replace all")
+    folder = HERE / "engines" / recipe
+    for target in targets:
+        path = engine_file(store.parent(benchmark, f"engine:{target}"))
+        shutil.copyfile(path, folder / path.name)
+        click.echo(f"wrote {folder / path.name}")
+    file.write_text(json.dumps(published, indent=1) + "\n")
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(tell_engines(card, replaced))
+
+
+def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:
+    """Return what the gate says of a target; `ClickException` unless it passed."""
     gate = [result for result in document["gate"] if result["engine"] == target]
     failed = [result["metric"] for result in gate if not result["passed"]]
     if failed or not gate or document["gate_unjudged"]:
         raise click.ClickException(f"{target} did not pass the gate: {failed or 'not judged'}.")
-    engine = store.parent(benchmark, f"engine:{target}")
-    model = model_of(store, engine)
-    trained = trained_of(store, model)
-    file = HERE / "results" / f"{recipe}.json"
-    published = json.loads(file.read_text())
+    return gate
+
+
+def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:
+    """Raise `ClickException` for an engine of other calibration images than are published."""
     drawn = [row["image_id"] for row in read_calibration(store.parent(engine, "calibration"))]
-    if trained.facts["parameters"] != published["trained"]["parameters"]:
-        raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
     if sorted(drawn) != sorted(read_list(recipe)):
-        raise click.ClickException(f"{target} was calibrated on other images than {recipe}'s list.")
-    steps = describe_steps(model.facts, model.stage)
-    first = find_trained(step["step"] for step in steps)
-    path = engine_file(engine)
-    published.setdefault("replaced", {})[target] = {
-        "file": path.name,
-        "row": next(row for row in document["rows"] if name_target(row) == target),
-        "gate": gate,
-        "parameters": model.facts["parameters"],
-        "validation": model.facts["validation"],
-        "steps": steps[first + 1 :],
-        "compress": shorten_orders(model.manifest["recipe"]["compress"], HERE.parent),
-        "seconds": training_seconds(store, model) - training_seconds(store, trained),
-        "critical": document["critical"],
-        "machine": document["machine"],
-    }
-    folder = HERE / "engines" / recipe
-    shutil.copyfile(path, folder / path.name)
-    file.write_text(json.dumps(published, indent=1) + "\n")
-    card = (folder / "README.md").read_text()
-    (folder / "README.md").write_text(tell_engine(card, published["replaced"][target]))
-    click.echo(f"wrote {folder / path.name}")
+        raise click.ClickException(
+            f"{engine.name} was calibrated on other images than {recipe}'s list."
+        )
 
 
-def tell_engine(card: str, replaced: Mapping[str, Any]) -> str:
-    """Return a model card that tells of an engine which took another's place."""
-    start = f"- `{replaced['file']}`: "
-    lines = [
-        f"{start}of a smaller network, see Compressed" if line.startswith(start) else line
-        for line in card.splitlines()
-    ]
-    text = "\n".join(lines) + "\n"
-    return text.replace(BEFORE, f"## Compressed\n\n{describe_engine(replaced)}\n\n{BEFORE}", 1)
+def tell_engines(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a model card that tells of the engines which took others' places."""
+    files = {f"- `{entry['file']}`: " for entry in replaced.values()}
+    lines = []
+    for line in card.splitlines():
+        start = line[: line.find(": ") + 2]
+        lines.append(f"{start}of a smaller network, see Compressed" if start in files else line)
+    whole, _, rest = ("\n".join(lines) + "\n").partition(BEFORE)
+    before = whole.partition(SECTION)[0]
+    left = [line for line in lines if line.startswith("- `") and line[3:].startswith(INT8_FILES)]
+    others = any(line[: line.find(": ") + 2] not in files for line in left)
+    return f"{before}{SECTION}\n\n{describe_engines(replaced, others=others)}\n\n{BEFORE}{rest}"
 
 
-def describe_engine(replaced: Mapping[str, Any]) -> str:
-    """Return what an engine is that took another's place, and what it costs, in Markdown."""
-    row, recall = replaced["row"], f"recall[{replaced['critical']}]"
-    versus, size = row["versus_parent"], row["image_size"]
-    differences, metrics = versus["differences"], row["metrics"]
-    made = "; ".join(f"{step['step']}: {step['what']}" for step in replaced["steps"])
+INT8_FILES = ("tflite_int8", "onnx_int8", "tensorrt_int8")
+
+
+def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
+    """Return what the engines are that took others' places, and what they cost, in Markdown.
+
+    `others` says whether int8 engines of the whole network stay beside them.
+    """
+    first = next(iter(replaced.values()))
+    size, validation = first["row"]["image_size"], first["validation"]
+    made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
+    raised = ((first.get("kept_recalls") or {}).get("bias_raised") or {}).items()
+    biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
+    kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
+    files = [f"`{entry['file']}`" for entry in replaced.values()]
+    stay = "; the other int8 engines are, too, for those of the smaller one missed the gate"
     return (
-        f"`{replaced['file']}` is of a smaller network, {replaced['parameters']:,} parameters, "
-        f"input [1, {size}, {size}, 3], made of the one above in {replaced['seconds'] / 60:.0f} "
-        f"minutes ({made}). On validation its balanced accuracy is "
-        f"{replaced['validation']['balanced_accuracy']:.3f} (n = {replaced['validation']['n']}). "
-        f"Beside the float32 engine of the network as it was trained, in one run on "
-        f"{replaced['machine']['processor']} (n = {row['latency_ms']['n']} rounds): "
-        f"{versus['speedup']:.2f}× faster, {versus['size_ratio']:.2f}× smaller; on the test split "
-        f"(n = {row['n']}) balanced accuracy {format_estimate(metrics['balanced_accuracy'])}, "
-        f"difference {format_estimate(differences['balanced_accuracy'])}, {recall} "
-        f"{format_estimate(metrics[recall])}, difference "
-        f"{format_estimate(differences[recall])}, accuracy "
-        f"{format_estimate(metrics['accuracy'])}, difference "
-        f"{format_estimate(differences['accuracy'])}, specificity at the frozen threshold, "
-        f"difference {format_estimate(differences['specificity'])}. It passes the recipe's gate. "
-        "The tables below are of the whole network; the other engines are, too, for those of the "
-        "smaller one missed the gate. Orders: `replaced` in the results' JSON."
+        f"{', '.join(files)}: of a smaller network, "
+        f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
+        f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
+        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Each beside "
+        "the float32 engine of its back end of the network as it was trained, in one run on "
+        f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
+        f"test split (n = {first['row']['n']}):\n\n"
+        + "\n".join(describe_engine(entry) for entry in replaced.values())
+        + f"\n\nThey pass the recipe's gate. The tables below are of the whole network"
+        f"{stay if others else ''}. Orders: `replaced` in the results' JSON."
+    )
+
+
+def describe_engine(entry: Mapping[str, Any]) -> str:
+    """Return the figures of one engine."""
+    row, critical = entry["row"], f"recall[{entry['critical']}]"
+    versus, metrics = row["versus_parent"], row["metrics"]
+    told = [
+        f"{name.replace('_', ' ')} {format_estimate(metrics[name])}, difference "
+        f"{format_estimate(versus['differences'][name])}"
+        for name in ("balanced_accuracy", critical, "accuracy")
+    ]
+    return (
+        f"- `{entry['file']}`: {versus['speedup']:.2f}× faster, {versus['size_ratio']:.2f}× "
+        f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
+        f"{format_estimate(versus['differences']['specificity'])}"
     )
 
 

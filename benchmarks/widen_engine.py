@@ -3,10 +3,15 @@
     python benchmarks/widen_engine.py RECIPE OUT.keras
 
 The float32 VGG16 is too large to be published; its engine's kernels are not. Each rounded kernel
-and bias of ``engines/RECIPE/onnx_int8.onnx`` becomes float32 in a network of the recipe's
-architecture, which must have its layers in one line and no BatchNormalization. What comes out is
-the trained network with weights rounded to 8 bits, and nothing else rounded. Take it into a
-workspace with ``lesiontk import OUT.keras --recipe RECIPE --data HAM10000``.
+and bias of an engine becomes float32 in a network of the recipe's architecture, which must have its
+layers in one line and no BatchNormalization. What comes out is the trained network with weights
+rounded to 8 bits, and nothing else rounded. Take it into a workspace with ``lesiontk import
+OUT.keras --recipe RECIPE --data HAM10000``. Where a compressed engine has taken the place of
+``engines/RECIPE/onnx_int8.onnx``, the history has the whole one:
+
+    git log --oneline -- benchmarks/engines/vgg16_7class/onnx_int8.onnx
+    git show COMMIT:benchmarks/engines/vgg16_7class/onnx_int8.onnx > whole.onnx
+    python benchmarks/widen_engine.py vgg16_7class OUT.keras --engine whole.onnx
 """
 
 from __future__ import annotations
@@ -34,15 +39,20 @@ ENGINES = Path(__file__).parent / "engines"
 @click.argument("recipe")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--image-size", type=int, help="Default: the engine's.")
-def cli(recipe: str, out: Path, image_size: int | None) -> None:
-    """Write the network of RECIPE's published engine to OUT."""
-    path = ENGINES / recipe / "onnx_int8.onnx"
+@click.option(
+    "--engine",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Default: the published one.",
+)
+def cli(recipe: str, out: Path, image_size: int | None, engine: Path | None) -> None:
+    """Write the network of RECIPE's published int8 ONNX engine to OUT."""
+    path = engine or ENGINES / recipe / "onnx_int8.onnx"
     described = read_recipe(recipe)
-    with open_engine(path) as engine:
-        spec = replace(engine.spec, backend="keras", precision="float32")
+    with open_engine(path) as opened:
+        spec = replace(opened.spec, backend="keras", precision="float32")
         size, classes = spec.preprocessing.image_size, len(spec.labels)
         pictures = golden_images(size)
-        expected = engine.predict(pictures)
+        expected = opened.predict(pictures)
     model = build_model(
         ARCHITECTURES.get(described.model.architecture), image_size=size, classes=classes
     )

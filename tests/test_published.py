@@ -158,10 +158,11 @@ def test_what_is_published_passes_the_gate_of_its_recipe(path: Path) -> None:
 def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None:
     document, folder = json.loads(path.read_text()), ROOT / "benchmarks" / "engines" / path.stem
     card = (folder / "README.md").read_text()
-    describe_engine = load_module(ROOT / "benchmarks" / "publish_engine.py").describe_engine
-    for replaced in document.get("replaced", {}).values():
-        assert describe_engine(replaced) in card
-        assert (folder / replaced["file"]).stat().st_size == replaced["row"]["size_bytes"]
+    tell_engines = load_module(ROOT / "benchmarks" / "publish_engine.py").tell_engines
+    if replaced := document.get("replaced"):
+        assert tell_engines(card, replaced) == card
+    for engine in document.get("replaced", {}).values():
+        assert (folder / engine["file"]).stat().st_size == engine["row"]["size_bytes"]
 
 
 def test_a_published_split_keeps_lesions_whole() -> None:

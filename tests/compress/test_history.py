@@ -1,4 +1,4 @@
-"""Which recall a compressed network is held to."""
+"""Which recalls a compressed network is held to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lesiontk.compress.history import recall_to_keep
+from lesiontk.compress.history import recalls_to_keep
 from lesiontk.records import Artefact
 
 
@@ -30,10 +30,16 @@ def model(*stages: str) -> Artefact:
         (["train", "distil"], "prune", 0.2),  # distillation was the end of its training
         (["train", "prune"], "distil", 0.1),
         (["train", "resize", "prune"], "qat", 0.1),
-        (["train"], "distil", 0.0),
+        (["train"], "distil", None),
     ],
 )
 def test_it_is_that_of_the_network_as_it_was_trained(
-    before: list[str], stage: str, kept: float
+    before: list[str], stage: str, kept: float | None
 ) -> None:
-    assert recall_to_keep(model(*before), stage) == kept
+    assert recalls_to_keep(model(*before), stage) == ({} if kept is None else {"mel": kept})
+
+
+def test_every_class_is_kept_whose_recall_is_told() -> None:
+    trained = model("train")
+    trained.manifest["facts"]["recalls"] = {"mel": 0.1, "nv": 0.7}
+    assert recalls_to_keep(trained, "prune") == {"mel": 0.1, "nv": 0.7}

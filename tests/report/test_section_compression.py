@@ -190,17 +190,29 @@ def test_smaller_images_are_told_with_what_they_save() -> None:
     assert told == "80 px instead of 112: 51.0 % of the operations are left"
 
 
+def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
+    trained = {"script": "mine.py", "teachers": ["a", "b"], "epochs": 9}
+    step = {"stage": "adopt", "adopted": {"file": "better.keras", "trained_by": trained}}
+    told = describe_compression(step)
+    assert told == (
+        "trained further elsewhere (better.keras; script mine.py; teachers a, b; epochs 9)"
+    )
+
+
 @pytest.mark.parametrize(
     ("facts", "told"),
     [
         ({"critical": "mel"}, "balanced accuracy$"),
         (
-            {"critical": "mel", "kept_recall": {"wanted": 0.6, "bias_raised": 0.0}},
+            {"critical": "mel", "kept_recalls": {"wanted": {"mel": 0.6}, "bias_raised": {}}},
             "at no less melanoma recall than the 0.600 of the network as it was trained,$",
         ),
         (
-            {"critical": "mel", "kept_recall": {"wanted": 0.6, "bias_raised": 0.25}},
-            "trained, for which its bias was raised by 0.25,$",
+            {
+                "critical": "mel",
+                "kept_recalls": {"wanted": {"mel": 0.6, "nv": 0.9}, "bias_raised": {"nv": 0.25}},
+            },
+            "trained and, .* of any other class, for which biases were raised: nv by 0.25,$",
         ),
     ],
 )

@@ -14,16 +14,16 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.backends.keras_backend import MODEL_FILE, find_spec, load_model
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_file
 from lesiontk.records import Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.train.critical_recall import find_shift, has_bias, raise_bias
 from lesiontk.train.import_stage import check_split
+from lesiontk.train.kept_recalls import find_shifts, has_bias, raise_biases
 from lesiontk.train.loop import predict_probabilities
-from lesiontk.train.outcome import tell_kept_recall, write_untrained
+from lesiontk.train.outcome import tell_kept_recalls, write_untrained
 
 TRAINED_BY = "trained_by"
 """In a file's description: how its weights were trained, as the trainer tells it."""
@@ -38,7 +38,7 @@ class AdoptConfig(StageConfig):
 class AdoptStage(Stage):
     """Produces ``model.keras``: its parent's layers with the weights of a file.
 
-    The recall of the critical class is kept as by a training (`train_model`). Weights of which it
+    Recalls are kept as by a training (`train_model`). Weights of which it
     is not known what they were trained on are said to have seen the test images, maybe.
     """
 
@@ -73,8 +73,8 @@ class AdoptStage(Stage):
         unknown = check_split(file, images)
         model = load_model(parent.file(MODEL_FILE))
         take_weights(model, file, parent.name)
-        wanted = recall_to_keep(parent, self.info.name)
-        shift = keep_recall(model, images, wanted) if has_bias(model) else 0.0
+        wanted = recalls_to_keep(parent, self.info.name) if has_bias(model) else {}
+        shifts = keep_recalls(model, images, wanted)
         spec = find_spec(file)
         trained = spec.extra.get(TRAINED_BY) if spec else None
         return write_untrained(
@@ -86,7 +86,7 @@ class AdoptStage(Stage):
                 **inherit_facts(parent),
                 **tell_unknown(unknown),
                 "adopted": {"file": file.name, **({TRAINED_BY: trained} if trained else {})},
-                **tell_kept_recall(wanted, shift),
+                **tell_kept_recalls(images.labels, wanted, shifts),
             },
         )
 
@@ -115,11 +115,11 @@ def take_weights(model: Any, file: Path, name: str) -> None:
         weight.assign(values[weight.name])
 
 
-def keep_recall(model: Any, images: ImageSet, wanted: float) -> float:
-    """Raise the critical class's bias until validation recall is kept; returns by how much."""
-    rows, critical = images.indices("validation"), images.labels.index(images.critical)
+def keep_recalls(model: Any, images: ImageSet, wanted: Mapping[str, float]) -> list[float]:
+    """Raise the biases that keep these recalls on validation; returns by how much, [C]."""
+    rows = images.indices("validation")
     said = predict_probabilities(model, images.pixels, rows, 32)
-    shift = find_shift(images.targets[rows], said, critical, wanted)
-    if shift:
-        raise_bias(model, critical, shift)
-    return shift
+    shifts = find_shifts(images.targets[rows], said, images.labels, images.critical, wanted)
+    if shifts.any():
+        raise_biases(model, shifts)
+    return [float(shift) for shift in shifts]

@@ -37,7 +37,7 @@ class ClusterStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
-        version=6,
+        version=7,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ClusterConfig,

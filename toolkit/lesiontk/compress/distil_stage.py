@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.compress.keras_layers import fit_size, take_size
 from lesiontk.compress.lessons_stage import LESSONS
 from lesiontk.compress.teacher_stage import sum_labels
@@ -51,7 +51,7 @@ class DistilStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="distil",
-        version=7,
+        version=8,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=DistilConfig,
@@ -87,7 +87,7 @@ class DistilStage(Stage):
             context.scratch,
             context.progress,
             lessons=Lessons(soften(said, config.temperature), config.temperature, config.weight),
-            keep_recall=recall_to_keep(parents["model"], self.info.name),
+            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
         )
         rows = images.indices("train")
         right = float((said[rows].argmax(axis=1) == images.targets[rows]).mean())

@@ -33,7 +33,7 @@ class EqualizeStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="equalize",
-        version=2,
+        version=3,
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=EqualizeConfig,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.effect import measure_effect
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.compress.keras_layers import config_today, copy_model, read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
@@ -96,7 +96,7 @@ class HeldTraining:
             scratch,
             self._context.progress,
             lessons=self._lessons,
-            keep_recall=recall_to_keep(self._parents["model"], self._stage),
+            keep_recalls=recalls_to_keep(self._parents["model"], self._stage),
         )
         for layer in self.model.layers:
             weights = held.get_layer(layer.name).get_weights()

@@ -14,6 +14,7 @@ TRAININGS = ("train", "import", "distil", "adopt")
 TOLD = (
     "parameters",
     "validation",
+    "recalls",
     "epochs",
     "teacher",
     "adopted",
@@ -40,17 +41,20 @@ def tell_line(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
     return [*facts.get("history", []), {"stage": stage, **facts}]
 
 
-def recall_to_keep(parent: Artefact, stage: str) -> float:
-    """Return the validation recall of the critical class that a child of `parent` is to keep.
+def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
+    """Return label -> the validation recall that a child of `parent` is to keep.
 
-    It is that of the network as it was trained; 0 for a `stage` that trains what is whole.
+    They are those of the network as it was trained; none for a `stage` that trains what is whole.
+    An early lesiontk told the critical class's alone.
     """
     line = tell_line(parent.facts, parent.stage)
     stages = [str(step["stage"]) for step in line]
     first = find_trained(stages)
     if find_trained([*stages, stage]) > first:
-        return 0.0
-    return float(line[first]["validation"][f"recall[{parent.facts['critical']}]"])
+        return {}
+    critical = str(parent.facts["critical"])
+    told = {critical: line[first]["validation"][f"recall[{critical}]"]}
+    return {**told, **line[first].get("recalls", {})}
 
 
 def inherit_facts(model: Artefact) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lesiontk.compress.channel_budget import (
 from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
 from lesiontk.compress.evidence import collect_evidence
 from lesiontk.compress.held_training import check_recovery
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
@@ -86,7 +86,7 @@ class PruneStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
-        version=5,
+        version=6,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=PruneConfig,
@@ -139,7 +139,7 @@ class PruneStage(Stage):
                 scratch,
                 context.progress,
                 lessons=lessons,
-                keep_recall=recall_to_keep(parents["model"], self.info.name),
+                keep_recalls=recalls_to_keep(parents["model"], self.info.name),
             )
             rounds.append(
                 {

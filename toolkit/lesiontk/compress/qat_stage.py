@@ -18,7 +18,7 @@ from lesiontk.backends.rounded_answers import write_rounded
 from lesiontk.compress.activation_splitting import split_activations
 from lesiontk.compress.batchnorm_folding import find_folds, find_folds_ahead, fold_batchnorm
 from lesiontk.compress.held_training import read_kernels
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.kernel_structure import (
     KernelStructure,
@@ -81,7 +81,7 @@ class QatStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
-        version=7,
+        version=8,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=QatConfig,
@@ -128,7 +128,7 @@ class QatStage(Stage):
             context.scratch,
             context.progress,
             lessons=lessons,
-            keep_recall=recall_to_keep(parents["model"], self.info.name),
+            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
         )
         said = predict_probabilities(aware, images.pixels, rows, 32)
         write_rounded(rows, said, context.directory)

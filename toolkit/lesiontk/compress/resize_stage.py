@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from lesiontk.backends.keras_backend import MODEL_FILE, load_model
 from lesiontk.compress.channel_budget import macs_of
 from lesiontk.compress.held_training import check_recovery
-from lesiontk.compress.history import inherit_facts, recall_to_keep
+from lesiontk.compress.history import inherit_facts, recalls_to_keep
 from lesiontk.compress.keras_layers import fit_size, read_layers, take_size
 from lesiontk.compress.lessons_stage import DistilRule, read_lessons
 from lesiontk.data.images import open_images
@@ -56,7 +56,7 @@ class ResizeStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="resize",
-        version=2,
+        version=3,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=ResizeConfig,
@@ -92,7 +92,7 @@ class ResizeStage(Stage):
             context.scratch,
             context.progress,
             lessons=read_lessons(parents, config.distil),
-            keep_recall=recall_to_keep(parent, self.info.name),
+            keep_recalls=recalls_to_keep(parent, self.info.name),
         )
         return write_outcome(trained, state, images, source, context, started=started, facts=facts)
 

@@ -56,7 +56,7 @@ class SparsifyStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
-        version=8,
+        version=9,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=SparsifyConfig,

@@ -110,14 +110,17 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
 
 def describe_best(model: Mapping[str, Any]) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
-    kept, best = model.get("kept_recall"), "the best by validation balanced accuracy"
+    kept, best = model.get("kept_recalls"), "the best by validation balanced accuracy"
     if not kept:
         return best
-    recall = name_recall(str(model["critical"]))
-    raised = f", for which its bias was raised by {kept['bias_raised']:.2f}"
+    critical = str(model["critical"])
+    raised = [f"{label} by {shift:.2f}" for label, shift in kept["bias_raised"].items()]
+    others = " and, where that costs no balanced accuracy, no less recall of any other class"
+    how = f", for which biases were raised: {', '.join(raised)}"
     return (
-        f"{best} at no less {recall} than the {kept['wanted']:.3f} of the network as it was trained"
-        f"{raised if kept['bias_raised'] else ''},"
+        f"{best} at no less {name_recall(critical)} than the {kept['wanted'][critical]:.3f} of the "
+        f"network as it was trained{others if len(kept['wanted']) > 1 else ''}"
+        f"{how if raised else ''},"
     )
 
 
@@ -163,6 +166,15 @@ def list_dense(layers: Sequence[str]) -> str:
     return f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
 
 
+def _describe_adoption(step: Mapping[str, Any]) -> str:
+    adopted = step["adopted"]
+    orders = [
+        f"{name} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in adopted.get("trained_by", {}).items()
+    ]
+    return f"trained further elsewhere ({'; '.join([adopted['file'], *orders])})"
+
+
 def _describe_qat(step: Mapping[str, Any]) -> str:
     qat = step["qat"]
     keeps = f"; what is {' and '.join(qat['keeps'])} stays so" if qat["keeps"] else ""
@@ -176,7 +188,7 @@ _COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "train": lambda step: "trained from its starting weights",
     "import": lambda step: "trained elsewhere",
     "distil": lambda step: f"taught by {step['teacher']['file']}",
-    "adopt": lambda step: f"trained further elsewhere ({step['adopted']['file']})",
+    "adopt": _describe_adoption,
     "resize": lambda step: (
         f"{step['resized']['image_size'][1]} px instead of {step['resized']['image_size'][0]}: "
         f"{format_percent(step['resized']['macs'][1] / step['resized']['macs'][0])} of the "

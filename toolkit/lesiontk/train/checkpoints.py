@@ -20,9 +20,8 @@ class TrainingState:
     """What a resume needs to know beside the checkpoint of the same epoch.
 
     `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
-    checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recall` is
-    the recall of the critical class at which epochs are compared, `shift` the best epoch's of
-    `raise_bias`.
+    checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recalls`
+    has the recalls, by label, at which epochs are compared, `shifts` are those of the best epoch.
     """
 
     epoch: int = 0
@@ -32,8 +31,8 @@ class TrainingState:
     curves: list[dict[str, float]] = field(default_factory=list)
     generators: list[list[int]] = field(default_factory=list)
     done: bool = False
-    keep_recall: float = 0.0
-    shift: float = 0.0
+    keep_recalls: dict[str, float] = field(default_factory=dict)
+    shifts: list[float] = field(default_factory=list)
 
     def is_over(self, section: TrainSection) -> bool:
         """Whether the last epoch is reached or patience is used up."""

@@ -29,14 +29,14 @@ from lesiontk.train.checkpoints import (
     save_checkpoint,
     save_state,
 )
-from lesiontk.train.critical_recall import (
-    find_shift,
-    has_bias,
-    raise_bias,
-    shift_probabilities,
-)
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
 from lesiontk.train.feed import Feed, make_feed
+from lesiontk.train.kept_recalls import (
+    find_shifts,
+    has_bias,
+    raise_biases,
+    shift_probabilities,
+)
 from lesiontk.train.lessons import Lessons
 from lesiontk.train.optimizer import make_optimizer, make_schedule
 from lesiontk.train.trainee import make_trainee
@@ -52,15 +52,15 @@ def train_model(
     progress: Progress,
     devices: Sequence[str] = (),
     lessons: Lessons | None = None,
-    keep_recall: float = 0.0,
+    keep_recalls: Mapping[str, float] | None = None,
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the course of training.
 
     `build` makes the model (pixels to probabilities) for an image size, or for any if it is None.
     `scratch` holds the checkpoints: called again after a kill, training goes on after the last
     whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
-    accuracy. Where the recall of the critical class falls short of `keep_recall`, an epoch is
-    scored, and the model left, with the bias of that class raised until it is kept.
+    accuracy. Where the recall of a class falls short of that in `keep_recalls`, an epoch is scored,
+    and the model left, with its bias raised as `find_shifts` says.
 
     `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several workers each
     calls this, with a scratch folder of its own, and each gets the same model.
@@ -72,7 +72,7 @@ def train_model(
             epoch = _agree(distribution, images, section, state)
             forget_after(epoch, scratch)
             state = read_state(scratch)
-            state.keep_recall = keep_recall
+            state.keep_recalls = dict(keep_recalls or {})
             feed = make_feed(images, section, lessons)
             _train(build, feed, distribution, state, scratch, progress)
             distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
@@ -81,8 +81,8 @@ def train_model(
     import_keras().backend.clear_session()
     final = build(images.preprocessing.image_size)
     final.load_weights(str(scratch / "best.weights.h5"))
-    if state.shift:
-        raise_bias(final, images.labels.index(images.critical), state.shift)
+    if any(state.shifts):
+        raise_biases(final, np.array(state.shifts))
     return final, state
 
 
@@ -117,9 +117,9 @@ def _train(
         size = None if section.grow else feed.images.preprocessing.image_size
         model = _build_in_policy(lambda: build(size), section)
         trainee = make_trainee(model, section.micro_batches)
-    if state.keep_recall and not has_bias(model):
+    if state.keep_recalls and not has_bias(model):
         logger.warning("the model's last layer has no bias: no recall is kept by it")
-        state.keep_recall = 0.0
+        state.keep_recalls = {}
     generators = list_generators(model)
     resumed = state.epoch > 0
     if resumed:
@@ -231,14 +231,16 @@ def _validate(
     With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
     """
     replicas = model.distribute_strategy.num_replicas_in_sync
-    rows, critical = images.indices("validation"), images.labels.index(images.critical)
+    rows = images.indices("validation")
     said = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
-    shift = find_shift(images.targets[rows], said, critical, state.keep_recall)
-    scores = score_answers(shift_probabilities(said, critical, shift) if shift else said, images)
+    shifts = find_shifts(
+        images.targets[rows], said, images.labels, images.critical, state.keep_recalls
+    )
+    scores = score_answers(shift_probabilities(said, shifts) if shifts.any() else said, images)
     state.epoch += 1
     if scores["balanced_accuracy"] > state.best_score:
         state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
-        state.shift = shift
+        state.shifts = shifts.tolist()
         temporary = scratch / "next.weights.h5"
         model.save_weights(str(temporary))
         temporary.replace(scratch / "best.weights.h5")

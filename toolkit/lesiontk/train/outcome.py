@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import plot_curves
+from lesiontk.train.kept_recalls import measure_recalls
 from lesiontk.train.loop import score_answers
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
@@ -40,7 +42,7 @@ def write_outcome(
     """
     spec, described = describe_model(model, images, source, context, facts)
     save_model(model, spec, context.directory / MODEL_FILE)
-    _ask_model(images, context)
+    answers = _ask_model(images, context)
     with (context.directory / "curves.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
         writer.writeheader()
@@ -57,7 +59,8 @@ def write_outcome(
                 "n": len(images.indices("validation")),
                 **{name: value for name, value in best.items() if name != "epoch"},
             },
-            **tell_kept_recall(state.keep_recall, state.shift),
+            "recalls": tell_recalls(answers, images),
+            **tell_kept_recalls(images.labels, state.keep_recalls, state.shifts),
             **facts,
         },
         auxiliary=("tensorboard", "curves.png", ANSWERS),
@@ -65,9 +68,24 @@ def write_outcome(
     )
 
 
-def tell_kept_recall(wanted: float, shift: float) -> dict[str, Any]:
-    """Return the recall of the critical class that was to be kept, and what its bias was raised."""
-    return {"kept_recall": {"wanted": wanted, "bias_raised": shift}} if wanted else {}
+def tell_recalls(answers: Answers, images: ImageSet) -> dict[str, float]:
+    """Return label -> recall on validation, for the smaller networks that are held to it."""
+    recalls = measure_recalls(images.targets[images.indices("validation")], answers.outputs)
+    return {
+        label: float(recall)
+        for label, recall in zip(images.labels, recalls, strict=True)
+        if math.isfinite(recall)
+    }
+
+
+def tell_kept_recalls(
+    labels: Sequence[str], wanted: Mapping[str, float], shifts: Sequence[float]
+) -> dict[str, Any]:
+    """Return the recalls that were to be kept, and by how much biases were raised for it."""
+    if not wanted:
+        return {}
+    raised = {label: shift for label, shift in zip(labels, shifts, strict=True) if shift}
+    return {"kept_recalls": {"wanted": dict(wanted), "bias_raised": raised}}
 
 
 def write_untrained(
@@ -81,13 +99,15 @@ def write_untrained(
     """Write a model that was not trained here into ``context.directory``, as `write_outcome`."""
     spec, described = describe_model(model, images, source, context, facts)
     save_model(model, spec, context.directory / MODEL_FILE)
-    scores = score_answers(_ask_model(images, context).outputs, images)
+    answers = _ask_model(images, context)
+    scores = score_answers(answers.outputs, images)
     return StageOutput(
         {
             **described,
             "epochs": 0,
             "best_epoch": 0,
             "validation": {"n": len(images.indices("validation")), **scores},
+            "recalls": tell_recalls(answers, images),
             **facts,
         },
         auxiliary=(ANSWERS,),

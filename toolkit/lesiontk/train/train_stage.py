@@ -31,7 +31,7 @@ class TrainStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="train",
-        version=3,
+        version=4,
         accepts={"images": "images"},
         produces="model",
         config=TrainConfig,

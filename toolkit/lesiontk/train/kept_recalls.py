@@ -1,0 +1,86 @@
+"""Keeping the recall of each class: biases of the last layer are raised until it is kept.
+
+A smaller network that is as good on average may trade melanomas for naevi, or a rare class for a
+common one. Networks are compared, and left, at the recalls that the network before them had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.float32]
+Targets = NDArray[np.int64]
+Shifts = NDArray[np.float64]
+"""What is added to each class's logit, [C]."""
+
+
+def find_shifts(
+    targets: Targets,
+    probabilities: Probabilities,
+    labels: Sequence[str],
+    critical: str,
+    recalls: Mapping[str, float],
+) -> Shifts:
+    """Return the shifts that keep these recalls, of `probabilities` [n, C] of `targets` [n].
+
+    That of the critical class is kept whatever it costs, by the least that does. The others follow,
+    the one that fell furthest first, each where balanced accuracy rises by it and the critical
+    recall stays. What is not in `recalls` is not kept.
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
+    wanted = np.array([recalls.get(label, 0.0) for label in labels])
+    first = labels.index(critical)
+    shifts = _raise_to(targets, logits, np.zeros(len(labels)), first, wanted)
+    short = measure_recalls(targets, logits + shifts) - wanted
+    for label in np.argsort(short):
+        if label != first and short[label] < 0:
+            tried = _raise_to(targets, logits, shifts, label, wanted)
+            tried = _raise_to(targets, logits, tried, first, wanted)
+            if _balance(targets, logits + tried) > _balance(targets, logits + shifts):
+                shifts = tried
+    return shifts
+
+
+def _raise_to(
+    targets: Targets, logits: Shifts, shifts: Shifts, label: int, wanted: NDArray[np.float64]
+) -> Shifts:
+    """Return the shifts with one class's raised by the least that gives it the recall wanted."""
+    own = (logits + shifts)[targets == label]
+    margins = np.sort(np.delete(own, label, axis=1).max(axis=1) - own[:, label])
+    needed = math.ceil(wanted[label] * len(margins) - 1e-9)
+    raised = shifts.copy()
+    if needed and margins[needed - 1] >= 0:
+        raised[label] += margins[needed - 1] + 1e-3
+    return raised
+
+
+def measure_recalls(targets: Targets, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the recall of each class, [C], of scores [n, C]; NaN for one without an image."""
+    right = scores.argmax(axis=1) == targets
+    kinds = [targets == label for label in range(scores.shape[1])]
+    return np.array([right[kind].mean() if kind.any() else math.nan for kind in kinds])
+
+
+def _balance(targets: Targets, scores: Shifts) -> float:
+    return float(np.nanmean(measure_recalls(targets, scores)))
+
+
+def shift_probabilities(probabilities: Probabilities, shifts: Shifts) -> Probabilities:
+    """Return what the model says, [n, C], with its logits shifted."""
+    raised = probabilities.astype(np.float64) * np.exp(shifts)
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+
+
+def has_bias(model: Any) -> bool:
+    """Whether the last weights of a trainable model are a bias of its classes."""
+    return tuple(model.trainable_variables[-1].shape) == (model.output_shape[-1],)
+
+
+def raise_biases(model: Any, shifts: Shifts) -> None:
+    """Add the shifts to the biases of the last layer of a model that `has_bias`."""
+    model.trainable_variables[-1].assign_add(np.asarray(shifts, np.float32))

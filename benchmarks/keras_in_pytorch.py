@@ -49,6 +49,7 @@ class KerasNetwork(nn.Module):
         counts: dict[str, int] = {}
         for layer in self.layers:
             kind, name = layer["class_name"], layer["name"]
+            check_layer(kind, name, layer["config"])
             if kind == "Rescaling":
                 offset = torch.tensor(layer["config"]["offset"], dtype=torch.float32)
                 self.register_buffer(f"{name}:0", offset.reshape(1, -1, 1, 1))
@@ -70,13 +71,8 @@ class KerasNetwork(nn.Module):
         values: dict[str, Tensor] = {}
         for layer in self.layers[:-1]:
             inputs = [values[node[0]] for node in (layer["inbound_nodes"] or [[]])[0]] or [images]
-            apply = LAYERS.get(layer["class_name"])
-            if apply is None:
-                raise click.ClickException(
-                    f"layer {layer['name']} is a {layer['class_name']}; expected one of "
-                    f"{', '.join(LAYERS)}."
-                )
             weights = [getattr(self, f"{layer['name']}:{i}", None) for i in range(4)]
+            apply = LAYERS[layer["class_name"]]
             values[layer["name"]] = apply(self, layer["config"], inputs, weights)
         return values[self.layers[-2]["name"]].float()
 
@@ -97,6 +93,34 @@ class KerasNetwork(nn.Module):
                 archive.writestr(name, content.getvalue() if name == WEIGHTS else data)
             told = {**self.spec["extra"], "trained_by": trained_by}
             archive.writestr(MEMBER, json.dumps({**self.spec, "extra": told}))
+
+
+def check_layer(kind: str, name: str, config: dict[str, Any]) -> None:
+    """Raise `click.ClickException` for a layer, or a way of it, that is not known here."""
+    if kind == "BatchNormalization" and not config["scale"]:
+        raise click.ClickException(f"layer {name} has no gamma; expected one.")
+    if kind == "MaxPooling2D" and config["padding"] != "valid":
+        raise click.ClickException(f"layer {name} pads; expected pooling with padding 'valid'.")
+    if kind not in (*LAYERS, "Softmax"):
+        raise click.ClickException(
+            f"layer {name} is a {kind}; expected one of {', '.join(LAYERS)}."
+        )
+    for option, known in KNOWN.items():
+        if option in config and config[option] not in known:
+            raise click.ClickException(
+                f"layer {name} has {option} {config[option]}; expected one of {known}."
+            )
+
+
+KNOWN: dict[str, tuple[Any, ...]] = {
+    "activation": ("linear", "relu", "relu6"),
+    "dilation_rate": ([1, 1],),
+    "depth_multiplier": (1,),
+    "negative_slope": (0.0, None),
+    "threshold": (0.0, None),
+    "center": (True,),
+}
+"""What a layer may say of itself; what is not named here is heeded or changes no answer."""
 
 
 def torch_from_keras(kind: str, stored: Any) -> list[Tensor]:
@@ -163,8 +187,6 @@ def rescale(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: We
 
 
 def pool_max(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
-    if config["padding"] != "valid":
-        raise click.ClickException("pooling with padding 'same' is not known here.")
     return functional.max_pool2d(inputs[0], config["pool_size"], config["strides"])
 
 

@@ -176,7 +176,7 @@ class Course:
 def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
     """Return the course of a training; that of an imported network stands in what is published."""
     names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
-    if trained.stage != "import":
+    if "curves.csv" in trained.manifest["files"]:
         curves = {name: trained.file(file) for name, file in names.items()}
         return Course(dict(trained.facts), training_seconds(store, trained), curves)
     published = json.loads((HERE / "results" / f"{recipe}.json").read_text())

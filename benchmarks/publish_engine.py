@@ -66,12 +66,13 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
             "file": engine_file(engine).name,
             "row": next(row for row in document["rows"] if name_target(row) == target),
             "gate": passed_gate(document, target),
+            "benchmark": benchmark.name,
             **made,
             "critical": document["critical"],
             "machine": document["machine"],
         }
-    if any(entry["steps"] != made["steps"] for entry in replaced.values()):
-        raise click.ClickException("engines of another compressed network stand there; replace all")
+    if {entry.get("benchmark") for entry in replaced.values()} != {benchmark.name}:
+        raise click.ClickException("engines of another benchmark stand there: replace all at once.")
     folder = HERE / "engines" / recipe
     for target in targets:
         path = engine_file(store.parent(benchmark, f"engine:{target}"))
@@ -129,17 +130,17 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
     biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
     kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
     files = [f"`{entry['file']}`" for entry in replaced.values()]
-    stay = "; the other int8 engines are, too, for those of the smaller one missed the gate"
+    stay = ", and so are the other int8 engines"
     return (
         f"{', '.join(files)}: of a smaller network, "
         f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
         f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
-        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Each beside "
-        "the float32 engine of its back end of the network as it was trained, in one run on "
+        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
+        "float32 engine of the same back end of the network as it was trained, in one run on "
         f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
         f"test split (n = {first['row']['n']}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
-        + f"\n\nThey pass the recipe's gate. The tables below are of the whole network"
+        + f"\n\nAll passed the recipe's gate. The tables below are of the whole network"
         f"{stay if others else ''}. Orders: `replaced` in the results' JSON."
     )
 

@@ -33,6 +33,9 @@ from keras_in_pytorch import KerasNetwork
 from torch import Tensor, nn
 from torch.nn import functional
 
+SEEN = "may_have_seen_test"
+"""In a file's description: what lesiontk says of a model that comes from elsewhere."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -156,6 +159,11 @@ class Recovery:
         self.truths = functional.one_hot(self.targets, len(spec["labels"])).float()
         counts = self.truths.sum(0)
         self.loss = Loss(torch.log(counts / counts.sum()), plan["temperature"], plan["weight"])
+        if plan["batch_size"] > len(self.targets):
+            raise click.ClickException(
+                f"--batch-size is {plan['batch_size']}; expected at most the {len(self.targets)} "
+                "training images."
+            )
         self.weights = list(student.parameters())
         self.averages = [weight.detach().clone() for weight in self.weights]
         decayed = [w for w in self.weights if w.ndim > 1]
@@ -259,7 +267,9 @@ class Recovery:
         while done < epochs:
             for number, (chosen, share) in enumerate(self.batches(generator)):
                 passed = done + number / steps
-                rate = plan["learning_rate"] * min(1.0, passed / plan["warmup_epochs"] + 1e-3)
+                rate = plan["learning_rate"]
+                if passed < plan["warmup_epochs"]:
+                    rate *= passed / plan["warmup_epochs"] + 1e-3
                 rate *= 0.5 * (1 + math.cos(math.pi * passed / epochs))
                 self.take(chosen, share, rate)
             done += 1
@@ -295,13 +305,15 @@ class Recovery:
         self.student.train()
         targets = self.validation.targets.cpu()
         right = logits.argmax(1) == targets
-        recalls = [right[targets == c].float().mean().item() for c in range(logits.shape[1])]
-        critical = self.student.spec["extra"]["task_definition"]["critical"]
+        recalls = {
+            f"recall[{label}]": right[targets == c].float().mean().item()
+            for c, label in enumerate(self.student.spec["labels"])
+        }
         return {
-            "balanced_accuracy": float(np.mean(recalls)),
+            "balanced_accuracy": float(np.nanmean(list(recalls.values()))),
             "accuracy": right.float().mean().item(),
             "log_loss": functional.cross_entropy(logits, targets).item(),
-            f"recall[{critical}]": recalls[self.student.spec["labels"].index(critical)],
+            **recalls,
         }
 
     def floats(self) -> Iterator[Tensor]:
@@ -345,13 +357,21 @@ def cli(
     for other, path in zip(others, teachers, strict=True):
         if other.spec["split_hash"] != learner.spec["split_hash"]:
             raise click.ClickException(f"{path.name} is of another split than the student.")
+        if other.spec["labels"] != learner.spec["labels"]:
+            raise click.ClickException(f"{path.name} has other labels than the student.")
+        if other.spec["extra"].get(SEEN):
+            click.echo(f"{path.name} may have learned the test images, and the student says so")
+            learner.spec["extra"][SEEN] = True
     recovery = Recovery(learner, others, images, plan)
     click.echo(f"before: {tell(recovery.score())}")
+    started = time.perf_counter()
     recovery.run()
+    seconds = round(time.perf_counter() - started)
     click.echo(f"averaged: {tell(recovery.score())}")
     device = torch.cuda.get_device_name() if recovery.device == "cuda" else "CPU"
     names = [f"{net.spec['recipe']} {net.size} px" for net in others]
-    told = {"script": Path(__file__).name, "teachers": names, **plan, "device": device}
+    told = {"script": Path(__file__).name, "teachers": names, **plan, "seconds": seconds}
+    told |= {"device": device, "torch": torch.__version__}
     learner.write(student, out, told)
 
 

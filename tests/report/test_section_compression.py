@@ -212,7 +212,7 @@ def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
                 "critical": "mel",
                 "kept_recalls": {"wanted": {"mel": 0.6, "nv": 0.9}, "bias_raised": {"nv": 0.25}},
             },
-            "trained and, .* of any other class, for which biases were raised: nv by 0.25,$",
+            "trained and, .* of another class, for which biases were raised: nv by 0.25,$",
         ),
     ],
 )

@@ -6,12 +6,13 @@ training loop: it leaves as a ``.keras`` file and comes back as one, and what it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lesiontk.backends.keras_backend import MODEL_FILE, find_spec, load_model
 from lesiontk.compress.history import inherit_facts, recalls_to_keep
@@ -21,10 +22,11 @@ from lesiontk.hashing import hash_file
 from lesiontk.records import Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.train.import_stage import check_split
-from lesiontk.train.kept_recalls import find_shifts, has_bias, raise_biases
+from lesiontk.train.kept_recalls import NO_BIAS, find_shifts, has_bias, raise_biases
 from lesiontk.train.loop import predict_probabilities
 from lesiontk.train.outcome import tell_kept_recalls, write_untrained
 
+logger = logging.getLogger(__name__)
 TRAINED_BY = "trained_by"
 """In a file's description: how its weights were trained, as the trainer tells it."""
 
@@ -33,6 +35,11 @@ class AdoptConfig(StageConfig):
     """Where the weights are."""
 
     file: str = Field(exclude=True, description=".keras, the model itself with other weights")
+
+    @field_validator("file")
+    @classmethod
+    def _resolve(cls, file: str) -> str:
+        return str(Path(file).resolve())
 
 
 class AdoptStage(Stage):
@@ -73,10 +80,11 @@ class AdoptStage(Stage):
         unknown = check_split(file, images)
         model = load_model(parent.file(MODEL_FILE))
         take_weights(model, file, parent.name)
-        wanted = recalls_to_keep(parent, self.info.name) if has_bias(model) else {}
+        wanted = recalls_to_keep(parent, self.info.name)
+        if wanted and not has_bias(model):
+            logger.warning(NO_BIAS)
+            wanted = {}
         shifts = keep_recalls(model, images, wanted)
-        spec = find_spec(file)
-        trained = spec.extra.get(TRAINED_BY) if spec else None
         return write_untrained(
             model,
             images,
@@ -85,10 +93,27 @@ class AdoptStage(Stage):
             facts={
                 **inherit_facts(parent),
                 **tell_unknown(unknown),
-                "adopted": {"file": file.name, **({TRAINED_BY: trained} if trained else {})},
+                "adopted": {"file": file.name, **read_orders(file)},
                 **tell_kept_recalls(images.labels, wanted, shifts),
             },
         )
+
+
+def read_orders(file: Path) -> dict[str, Any]:
+    """Return how a file's weights were trained, as far as its trainer tells it.
+
+    Raises `DataError` unless that is a mapping of names to numbers, texts, or lists of them.
+    """
+    spec = find_spec(file)
+    told = spec.extra.get(TRAINED_BY) if spec else None
+    if told is None:
+        return {}
+    if not isinstance(told, dict) or any(isinstance(value, dict) for value in told.values()):
+        raise DataError(
+            f"{file.name} tells its training as {told!r}; expected names and numbers, texts or "
+            "lists, as {'epochs': 9}."
+        )
+    return {TRAINED_BY: told}
 
 
 def take_weights(model: Any, file: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps
-from lesiontk.report.wording import describe_best
+from lesiontk.report.wording import describe_best, describe_kept_recalls
 
 
 def render_model_card(
@@ -67,8 +67,7 @@ def render_model_card(
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
         f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "
-        f"{_describe_size(recipe, model)}; {model['epochs']} epochs, {describe_best(model)} was "
-        f"epoch {model['best_epoch']} "
+        f"{_describe_size(recipe, model)}; {_describe_course(model)} "
         f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
         f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
         f"work. {_describe_steps(model, stage)}"
@@ -89,6 +88,13 @@ def render_model_card(
         f"{_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_course(model: Mapping[str, Any]) -> str:
+    if not model["epochs"]:
+        kept = describe_kept_recalls(model)
+        return f"not trained by its last step{f', left {kept}' if kept else ''}; on validation"
+    return f"{model['epochs']} epochs, {describe_best(model)} was epoch {model['best_epoch']}"
 
 
 def _describe_steps(model: Mapping[str, Any], stage: str) -> str:

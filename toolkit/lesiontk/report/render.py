@@ -48,6 +48,7 @@ FILTERS = {
     "backend_name": wording.name_backend,
     "compression_words": wording.describe_compression,
     "best_words": wording.describe_best,
+    "kept_words": wording.describe_kept_recalls,
     "engine_name": wording.name_engine,
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,

@@ -110,17 +110,23 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
 
 def describe_best(model: Mapping[str, Any]) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
-    kept, best = model.get("kept_recalls"), "the best by validation balanced accuracy"
+    kept, best = describe_kept_recalls(model), "the best by validation balanced accuracy"
+    return f"{best} {kept}," if kept else best
+
+
+def describe_kept_recalls(model: Mapping[str, Any]) -> str:
+    """Return which recalls a compressed model is held to, and how; nothing for others."""
+    kept = model.get("kept_recalls")
     if not kept:
-        return best
+        return ""
     critical = str(model["critical"])
     raised = [f"{label} by {shift:.2f}" for label, shift in kept["bias_raised"].items()]
-    others = " and, where that costs no balanced accuracy, no less recall of any other class"
+    others = " and, where balanced accuracy rises by it, no less recall of another class"
     how = f", for which biases were raised: {', '.join(raised)}"
     return (
-        f"{best} at no less {name_recall(critical)} than the {kept['wanted'][critical]:.3f} of the "
+        f"at no less {name_recall(critical)} than the {kept['wanted'][critical]:.3f} of the "
         f"network as it was trained{others if len(kept['wanted']) > 1 else ''}"
-        f"{how if raised else ''},"
+        f"{how if raised else ''}"
     )
 
 
@@ -169,7 +175,7 @@ def list_dense(layers: Sequence[str]) -> str:
 def _describe_adoption(step: Mapping[str, Any]) -> str:
     adopted = step["adopted"]
     orders = [
-        f"{name} {', '.join(value) if isinstance(value, list) else value}"
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in adopted.get("trained_by", {}).items()
     ]
     return f"trained further elsewhere ({'; '.join([adopted['file'], *orders])})"

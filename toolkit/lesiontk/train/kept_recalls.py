@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NO_BIAS = "the model's last layer has no bias: no recall is kept by it"
+
 Probabilities = NDArray[np.float32]
 Targets = NDArray[np.int64]
 Shifts = NDArray[np.float64]
@@ -51,6 +53,8 @@ def _raise_to(
 ) -> Shifts:
     """Return the shifts with one class's raised by the least that gives it the recall wanted."""
     own = (logits + shifts)[targets == label]
+    if not len(own):
+        return shifts
     margins = np.sort(np.delete(own, label, axis=1).max(axis=1) - own[:, label])
     needed = math.ceil(wanted[label] * len(margins) - 1e-9)
     raised = shifts.copy()

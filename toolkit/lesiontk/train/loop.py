@@ -32,6 +32,7 @@ from lesiontk.train.checkpoints import (
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
 from lesiontk.train.feed import Feed, make_feed
 from lesiontk.train.kept_recalls import (
+    NO_BIAS,
     find_shifts,
     has_bias,
     raise_biases,
@@ -118,7 +119,7 @@ def _train(
         model = _build_in_policy(lambda: build(size), section)
         trainee = make_trainee(model, section.micro_batches)
     if state.keep_recalls and not has_bias(model):
-        logger.warning("the model's last layer has no bias: no recall is kept by it")
+        logger.warning(NO_BIAS)
         state.keep_recalls = {}
     generators = list_generators(model)
     resumed = state.epoch > 0

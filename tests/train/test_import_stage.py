@@ -173,9 +173,9 @@ def test_a_file_of_lesiontk_must_be_of_the_split_of_the_images(tmp_path: Path) -
 def test_a_network_widened_from_a_published_engine_says_its_split(tmp_path: Path) -> None:
     module = load_module(ROOT / "benchmarks" / "widen_engine.py")
     file = tmp_path / "vgg16.keras"
-    done = CliRunner().invoke(module.cli, ["vgg16_7class", str(file)])
+    done = CliRunner().invoke(module.cli, ["vgg16_binary", str(file)])
     assert done.exit_code == 0, done.output
-    with open_engine(ROOT / "benchmarks/engines/vgg16_7class/onnx_int8.onnx") as engine:
+    with open_engine(ROOT / "benchmarks/engines/vgg16_binary/onnx_int8.onnx") as engine:
         assert read_spec(file) == replace(engine.spec, backend="keras", precision="float32")
     with pytest.raises(DataError, match=r"vgg16\.keras was trained on the split 7c9837e2eefb"):
         import_it(tmp_path / "workspace", file, "--set", "imported.pixels=0..255")

@@ -93,7 +93,8 @@ def render_model_card(
 def _describe_course(model: Mapping[str, Any]) -> str:
     if not model["epochs"]:
         kept = describe_kept_recalls(model)
-        return f"not trained by its last step{f', left {kept}' if kept else ''}; on validation"
+        left = f", left {kept}" if kept else ""
+        return f"not trained by its last step{left}; on validation balanced accuracy"
     return f"{model['epochs']} epochs, {describe_best(model)} was epoch {model['best_epoch']}"
 
 

@@ -27,6 +27,7 @@ from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, shorten_orders
+from lesiontk.report.wording import name_backend
 from lesiontk.store import Store
 
 HERE = Path(__file__).parent
@@ -103,19 +104,18 @@ def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:
 
 def tell_engines(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a model card that tells of the engines which took others' places."""
-    files = {f"- `{entry['file']}`: " for entry in replaced.values()}
-    lines = []
-    for line in card.splitlines():
-        start = line[: line.find(": ") + 2]
-        lines.append(f"{start}of a smaller network, see Compressed" if start in files else line)
-    whole, _, rest = ("\n".join(lines) + "\n").partition(BEFORE)
-    before = whole.partition(SECTION)[0]
-    left = [line for line in lines if line.startswith("- `") and line[3:].startswith(INT8_FILES)]
-    others = any(line[: line.find(": ") + 2] not in files for line in left)
-    return f"{before}{SECTION}\n\n{describe_engines(replaced, others=others)}\n\n{BEFORE}{rest}"
+    whole, _, rest = card.partition(BEFORE)
+    files = {f"- `{entry['file']}`" for entry in replaced.values()}
+    lines, others = [], False
+    for line in whole.partition(SECTION)[0].splitlines():
+        start = line.partition(": ")[0]
+        lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
+        others |= start.startswith(INT8_FILES) and start not in files
+    told = "\n".join([*lines, SECTION, "", describe_engines(replaced, others=others), "", BEFORE])
+    return told + rest
 
 
-INT8_FILES = ("tflite_int8", "onnx_int8", "tensorrt_int8")
+INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
 
 
 def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
@@ -136,7 +136,7 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
         f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
         f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
         f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
-        "float32 engine of the same back end of the network as it was trained, in one run on "
+        "network as it was trained, in one run on "
         f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
         f"test split (n = {first['row']['n']}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
@@ -154,8 +154,12 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
         f"{format_estimate(versus['differences'][name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
     ]
+    speed = f"{versus['speedup']:.2f}× faster, "
+    if row["backend"] == "tensorrt":
+        speed = "emulated here by ONNX Runtime, which tells nothing of its speed; "
+    parent = name_backend(versus["parent"].partition(":")[0])
     return (
-        f"- `{entry['file']}`: {versus['speedup']:.2f}× faster, {versus['size_ratio']:.2f}× "
+        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus['size_ratio']:.2f}× "
         f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
         f"{format_estimate(versus['differences']['specificity'])}"
     )

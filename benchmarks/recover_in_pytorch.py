@@ -164,6 +164,12 @@ class Recovery:
                 f"--batch-size is {plan['batch_size']}; expected at most the {len(self.targets)} "
                 "training images."
             )
+        steps, averaged = plan["epochs"] * (len(self.targets) // plan["batch_size"]), plan["ema"]
+        if steps * (1 - averaged) < 3:
+            raise click.ClickException(
+                f"--ema is {averaged}, an average of {1 / (1 - averaged):.0f} steps; expected at "
+                f"most a third of the {steps} that are taken: less, or more --epochs."
+            )
         self.weights = list(student.parameters())
         self.averages = [weight.detach().clone() for weight in self.weights]
         decayed = [w for w in self.weights if w.ndim > 1]
@@ -346,7 +352,13 @@ def tell(scores: dict[str, float]) -> str:
 @click.option("--temperature", default=2.0, show_default=True)
 @click.option("--weight", default=0.9, show_default=True, help="Of the teacher beside the truth.")
 @click.option("--mixup", default=0.2, show_default=True, help="Beta's parameter; 0 for none.")
-@click.option("--ema", default=0.998, show_default=True)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.998,
+    show_default=True,
+    help="Momentum of the averaged weights, which are what is left.",
+)
 @click.option("--seed", default=1, show_default=True)
 def cli(
     student: Path, teachers: Sequence[Path], images: Sequence[Path], out: Path, **plan: Any

@@ -84,6 +84,8 @@ def test_a_network_leaves_recovers_and_comes_back(
     file, out = model.file("model.keras"), tmp_path / "out.keras"
     images = store.parent(model, "images")
     arguments = [str(file), "--teacher", str(file), "--images", str(images.path), "--out", str(out)]
+    with pytest.raises(ClickException, match=r"--ema is 0.998, an average of 500 steps; expected"):
+        recover.cli.main([*arguments, "--epochs", "4", "--batch-size", "16"], standalone_mode=False)
     orders = ["--epochs", "4", "--batch-size", "16", "--ema", "0.5", "--warmup-epochs", "0"]
     recover.cli.main([*arguments, *orders], standalone_mode=False)
     adopted = compress_model(store, model, "adopt", {"file": str(out)})

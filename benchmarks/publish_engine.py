@@ -62,7 +62,8 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     replaced = published.setdefault("replaced", {})
     for target in targets:
         engine = store.parent(benchmark, f"engine:{target}")
-        check_calibration(store, engine, recipe)
+        if "calibration" in engine.manifest["parents"]:
+            check_calibration(store, engine, recipe)
         replaced[target] = {
             "file": engine_file(engine).name,
             "row": next(row for row in document["rows"] if name_target(row) == target),
@@ -107,7 +108,14 @@ def tell_engines(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
     whole, _, rest = card.partition(BEFORE)
     files = {f"- `{entry['file']}`" for entry in replaced.values()}
     lines, others = [], False
+    known = {line.partition(": ")[0] for line in whole.partition(SECTION)[0].splitlines()}
+    added = [f"{start}: of a smaller network, see Compressed" for start in sorted(files - known)]
     for line in whole.partition(SECTION)[0].splitlines():
+        if line.startswith("- `"):
+            lines, added = lines + added, []
+        line = line.replace(
+            "Too large to be here: ", "Too large to be here, of the whole network: "
+        )
         start = line.partition(": ")[0]
         lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
         others |= start.startswith(INT8_FILES) and start not in files

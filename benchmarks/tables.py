@@ -148,8 +148,8 @@ def find_row(document: Mapping[str, Any], target: str) -> Mapping[str, Any]:
 
 def find_trained(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the row of the network as it was trained, whatever was compressed since."""
-    names = {name_target(row) for row in document["benchmark"]["rows"]}
-    return find_row(document, PARENT + TRAINED if PARENT + TRAINED in names else PARENT)
+    rows = {name_target(row): row for row in document["benchmark"]["rows"]}
+    return rows.get(PARENT + TRAINED, rows[PARENT])
 
 
 def _recall(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:

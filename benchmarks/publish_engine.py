@@ -44,7 +44,8 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     store = Store(workspace)
     benchmark = store.resolve(reference, "benchmark")
     recipe, document = benchmark.recipe_name, read_benchmark(benchmark)
-    model = model_of(store, store.parent(benchmark, f"engine:{targets[0]}"))
+    engines = {target: store.parent(benchmark, f"engine:{target}") for target in targets}
+    model = model_of(store, engines[targets[0]])
     trained = trained_of(store, model)
     file = HERE / "results" / f"{recipe}.json"
     published = json.loads(file.read_text())
@@ -60,8 +61,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
         "seconds": training_seconds(store, model) - training_seconds(store, trained),
     }
     replaced = published.setdefault("replaced", {})
-    for target in targets:
-        engine = store.parent(benchmark, f"engine:{target}")
+    for target, engine in engines.items():
         if "calibration" in engine.manifest["parents"]:
             check_calibration(store, engine, recipe)
         replaced[target] = {
@@ -76,8 +76,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     if {entry.get("benchmark") for entry in replaced.values()} != {benchmark.name}:
         raise click.ClickException("engines of another benchmark stand there: replace all at once.")
     folder = HERE / "engines" / recipe
-    for target in targets:
-        path = engine_file(store.parent(benchmark, f"engine:{target}"))
+    for path in map(engine_file, engines.values()):
         shutil.copyfile(path, folder / path.name)
         click.echo(f"wrote {folder / path.name}")
     file.write_text(json.dumps(published, indent=1) + "\n")

@@ -9,10 +9,10 @@ weights: ``lesiontk adopt OUT.keras --model MODEL`` takes it into the workspace 
 further. TensorFlow is not needed here; PyTorch is, and lesiontk does not install it.
 
 What is trained is what ``lesiontk distil`` trains, with three differences. Several teachers are
-heard as one, by the mean of their logarithms. The teacher sees each
-augmented image itself (Beyer et al., arXiv:2106.05237: "consistent and patient"), where lesiontk
-asks it once about each plain image. And no epoch is chosen: what is left are the averaged weights
-of the last, whose BatchNormalization statistics are then measured anew.
+heard as one, by the mean of their logarithms. They see each augmented image themselves (Beyer et
+al., arXiv:2106.05237: "consistent and patient"), where lesiontk asks once about each plain image.
+And no epoch is chosen: what is left are the averaged weights of the last, whose
+BatchNormalization statistics are then measured anew.
 """
 
 from __future__ import annotations
@@ -148,7 +148,6 @@ class Recovery:
         self.student = student.to(**layout)
         self.teachers = [teacher.to(**layout).eval() for teacher in teachers]
         self.plan = plan
-        self.graphed = self.device == "cuda"
         spec = student.spec
         self.train = {
             size: read_pictures(folders, size, "train", spec, self.device)
@@ -180,8 +179,8 @@ class Recovery:
                 {"params": decayed, "weight_decay": plan["weight_decay"]},
                 {"params": others, "weight_decay": 0.0},
             ],
-            lr=self.rate if self.graphed else 0.0,
-            capturable=self.graphed,
+            lr=self.rate if self.device == "cuda" else 0.0,
+            capturable=self.device == "cuda",
         )
         batch = plan["batch_size"]
         self.chosen = torch.zeros(batch, dtype=torch.int64, device=self.device)
@@ -229,7 +228,7 @@ class Recovery:
         """Take one step, as a replay of the captured graph where there is a GPU."""
         self.chosen.copy_(chosen)
         self.share.copy_(share)
-        if not self.graphed:
+        if self.device != "cuda":
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.zero_grad()

@@ -84,7 +84,7 @@ class AdoptStage(Stage):
         if wanted and not has_bias(model):
             logger.warning(NO_BIAS)
             wanted = {}
-        shifts = keep_recalls(model, images, wanted)
+        shifts = keep_recalls(model, images, wanted) if wanted else []
         return write_untrained(
             model,
             images,

@@ -169,6 +169,18 @@ def test_labels_in_another_order_are_refused(
     assert "top-1 agreement" in failed(judge(answers, file, parent))
 
 
+@pytest.mark.parametrize("target", ["tflite:float32", "tflite:float16", "onnx:float32"])
+def test_a_weight_that_is_not_a_number_is_refused(
+    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+) -> None:
+    file = damage(
+        parent, target, tmp_path, last=lambda w: np.where(np.arange(len(w)) == 1, np.nan, w.T).T
+    )
+    assert failed(judge(answers, file, parent)) == {"share of finite outputs"}
+    with open_engine(file) as engine, pytest.raises(DataError, match=r"return probabilities.* nan"):
+        engine.predict(parent.pictures)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_red_and_blue_exchanged_are_refused(
     target: str, parent: FittedParent, answers: Answers, tmp_path: Path

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import write_checksums
 from lesiontk.deploy.bundle_stage import write_bundle_of_file
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
@@ -42,3 +43,9 @@ def read_contract(bundle: Path) -> dict[str, Any]:
 
 def change_contract(bundle: Path, changes: Mapping[str, Any]) -> None:
     (bundle / "bundle.json").write_text(json.dumps({**read_contract(bundle), **changes}))
+
+
+def reseal(bundle: Path) -> None:
+    """Write the checksums anew, so that a change made on purpose is found by other checks."""
+    (bundle / "SHA256SUMS").unlink()
+    write_checksums(bundle)

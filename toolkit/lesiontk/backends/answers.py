@@ -34,10 +34,13 @@ def engine_file(artefact: Artefact) -> Path:
 
 
 def ask_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Answers:
-    """Return what a model or engine answers to `pixels` and to the golden pictures."""
+    """Return what a model or engine answers to `pixels` and to the golden pictures.
+
+    The outputs are not checked: verification judges them and says what is wrong.
+    """
     with open_engine(path, threads=threads) as engine:
         pictures = golden_images(engine.spec.preprocessing.image_size)
-        return Answers(engine.spec, engine.predict(pixels), engine.predict(pictures))
+        return Answers(engine.spec, engine.infer(pixels), engine.infer(pictures))
 
 
 def write_answers(answers: Answers, rows: NDArray[np.int64], folder: Path) -> None:

@@ -18,7 +18,8 @@ from lesiontk.backends.execution import Execution
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
 from lesiontk.data.enhance import check_enhancements
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError, LesionTKError, UsageError
+from lesiontk.evaluate.metrics import check_probabilities
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
 SPEC_KEY = "lesiontk"
@@ -152,7 +153,26 @@ class Engine(ABC):
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return probabilities float32 [N, C] for uint8 RGB images [N, S, S, 3].
 
-        Raises `DataError` naming what was received if shape or type differ.
+        Raises `DataError` naming what was received if the images' shape or type differ, if the
+        runtime fails, or if an answer is no probabilities: not finite, outside 0..1, or with a sum
+        further than `ROW_SUM_TOLERANCE` from 1.
+        """
+        outputs = self.infer(images)
+        if len(outputs):
+            try:
+                check_probabilities("its output", outputs)
+            except DataError as error:
+                raise DataError(
+                    f"the engine does not return probabilities: {error} The file is damaged or its "
+                    "model is; convert the model again."
+                ) from error
+        return outputs
+
+    def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the outputs as `predict` does, whatever their values are.
+
+        For what judges them itself, as verification does, and for timing. Raises `DataError` for
+        images of another shape or type, a runtime that fails, or outputs of another shape.
         """
         expected = self.spec.input_shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
@@ -162,7 +182,21 @@ class Engine(ABC):
             )
         if len(images) == 0:
             return np.zeros((0, len(self.spec.labels)), np.float32)
-        return np.asarray(self._infer(images), dtype=np.float32)
+        try:
+            outputs = np.asarray(self._infer(images), dtype=np.float32)
+        except (LesionTKError, MemoryError):
+            raise
+        except Exception as error:  # the runtimes' own exceptions share no public base class
+            raise DataError(
+                f"the engine failed while it computed: {error} Convert the model again."
+            ) from error
+        shape = (len(images), len(self.spec.labels))
+        if outputs.shape != shape:
+            raise DataError(
+                f"the engine returns {list(outputs.shape)}; expected {list(shape)}, a probability "
+                f"of each of its labels {', '.join(self.spec.labels)}. Convert the model again."
+            )
+        return outputs
 
     @abstractmethod
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:

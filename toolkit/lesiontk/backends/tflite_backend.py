@@ -60,12 +60,12 @@ class TFLiteEngine(Engine):
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        outputs = np.empty((len(images), len(self.spec.labels)), np.float32)
+        outputs = []
         for row in range(len(images)):
             self._interpreter.set_tensor(self._input, images[row : row + 1])
             self._interpreter.invoke()
-            outputs[row] = self._interpreter.get_tensor(self._output)[0]
-        return outputs
+            outputs.append(self._interpreter.get_tensor(self._output)[0])
+        return np.stack(outputs)
 
     def describe_execution(self) -> tuple[Execution, ...]:
         from lesiontk.backends.litert_delegate import describe_xnnpack

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,16 +71,32 @@ class BundleStage(Stage):
 
 
 def write_bundle_of_file(out: Path, engine: Path, target: BundleTarget) -> dict[str, Any]:
-    """Write the bundle of an engine file, of which no evaluation is known; returns the facts."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the bundle of an engine file, of which no evaluation is known; returns the facts.
+
+    `out` appears when the bundle is whole; where writing fails, nothing does.
+    """
+    check_destination(out)
     limits = BundleConfig(target=target.name).model_dump(exclude={"target"})
-    return write_bundle(out, engine, target, Worth(), **limits)
+    with folder_when_whole(out) as folder:
+        return write_bundle(folder, engine, target, Worth(), **limits)
 
 
 def copy_bundle(artefact: Artefact, out: Path) -> None:
     """Copy a bundle's own files to `out`, without the workspace's manifest."""
     check_destination(out)
-    for name in artefact.manifest["files"]:
-        to = out / name
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artefact.file(name), to)
+    with folder_when_whole(out) as folder:
+        for name in artefact.manifest["files"]:
+            to = folder / name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artefact.file(name), to)
+
+
+@contextmanager
+def folder_when_whole(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to write into; it takes the place of `out` if nothing fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        yield folder
+        folder.replace(out)  # an empty folder of that name gives way

@@ -38,6 +38,12 @@ class LacksError(Exception):
     exit_code = 3
 
 
+class OutputError(Exception):
+    """What the engine returns is no probabilities of the labels."""
+
+    exit_code = 2
+
+
 def import_picture() -> Any:
     """Return the module that reads pictures: all but that goes without Pillow."""
     try:
@@ -86,6 +92,29 @@ def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
     return {"n": len(bundle["golden"]["pictures"]), "differ": differ, "as_expected": not differ}
 
 
+SUM_TOLERANCE = 1e-2
+"""How far from 1 the sum of an image's probabilities may be: int8 ones come in steps of 1/256."""
+
+
+def infer(engine: Any, images: Any, labels: list[str]) -> Any:
+    """Return the engine's outputs float32 [N, C]; `OutputError` unless C is the labels' number."""
+    outputs = np.asarray(engine.predict(images), np.float32)
+    if outputs.shape != (len(images), len(labels)):
+        raise OutputError(
+            f"the engine returns {list(outputs.shape)}; expected {[len(images), len(labels)]}, "
+            f"a probability of each of {', '.join(labels)}"
+        )
+    return outputs
+
+
+def are_probabilities(outputs: Any) -> bool:
+    """Whether outputs [N, C] are finite, not negative, and sum to 1 for each image."""
+    if not np.isfinite(outputs).all():
+        return False
+    distance = np.abs(outputs.sum(axis=1, dtype=np.float64) - 1)
+    return bool((outputs >= 0).all() and (distance <= SUM_TOLERANCE).all())
+
+
 def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, Any]:
     """Return how answers float32 [N, C] agree with those expected, and whether well enough.
 
@@ -93,17 +122,19 @@ def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, A
     `max_mean_drift`, the greatest mean difference of a probability.
     """
     finite = bool(np.isfinite(received).all())
+    valid = are_probabilities(received)
     agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
     drift = float(np.abs(expected - received).mean()) if finite else None
     least, most = limits["min_agreement"], limits["max_mean_drift"]
     return {
         "n": len(expected),
         "finite": finite,
+        "probabilities": valid,
         "agreement": agreement,
         "min_agreement": least,
         "mean_drift": drift,
         "max_mean_drift": most,
-        "as_expected": finite and agreement >= least and drift is not None and drift <= most,
+        "as_expected": valid and agreement >= least and drift is not None and drift <= most,
     }
 
 
@@ -142,7 +173,7 @@ def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str,
     }
     engine = open_engine(folder, bundle, options)
     try:
-        received = engine.predict(golden["images"])
+        received = infer(engine, golden["images"], bundle["labels"])
         findings["answers"] = compare(golden["probabilities"], received, bundle["golden"])
         if options.rounds:
             findings["latency_ms"] = time_engine(engine, golden["images"], options.rounds)
@@ -202,7 +233,13 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
             except picture.PictureError as error:
                 failures.append({"image": str(path), "message": str(error)})
                 continue
-            values = engine.predict(image[np.newaxis])[0]
+            values = infer(engine, image[np.newaxis], labels)[0]
+            if not are_probabilities(values[np.newaxis]):
+                raise OutputError(
+                    f"{path}: the engine returns {values.tolist()}; expected finite probabilities "
+                    "that sum to 1. Its file is damaged or does not suit this machine: try "
+                    "`run.py self-test`"
+                )
             prediction = {
                 "image": str(path),
                 "label": labels[int(values.argmax())],

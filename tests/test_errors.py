@@ -14,6 +14,7 @@ from lesiontk.errors import (
     LeakageError,
     LesionTKError,
     UsageError,
+    show_value,
     suggest,
 )
 
@@ -35,7 +36,7 @@ def test_the_exit_code_tells_what_went_wrong(kind: type[LesionTKError], code: in
 
 def test_every_error_class_is_a_lesiontk_error() -> None:
     classes = [
-        c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__name__ != "Iterable"
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)
     ]
     assert len(classes) == 6
     assert all(issubclass(c, LesionTKError) for c in classes)
@@ -57,3 +58,25 @@ def test_the_nearest_known_name_is_suggested() -> None:
 @pytest.mark.parametrize("known", [[], ["seed"]])
 def test_nothing_is_suggested_where_nothing_is_near(known: list[str]) -> None:
     assert suggest("epoch", known) == ""
+
+
+def test_a_message_is_bounded_and_cannot_steer_a_terminal() -> None:
+    long = str(DataError("received " + "x" * 100_000 + "; expected less"))
+    assert len(long) <= errors.MESSAGE
+    assert long.startswith("received xxx")
+    assert long.endswith("expected less")
+    assert str(DataError("lesion \x1b[2J\udcff naïve 皮\nnext")) == (
+        "lesion \\x1b[2J\\udcff naïve 皮\nnext"
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10_000, list(range(10_000)), {n: {n: [n] * 99} for n in range(99)}, 9**999]
+)
+def test_a_received_value_is_shown_in_short(value: object) -> None:
+    assert len(show_value(value)) <= errors.VALUE
+
+
+def test_a_short_value_is_shown_whole() -> None:
+    for value in ("mel", 0.5, None, ["mel", "nv"], {"epochs": 3}):
+        assert show_value(value) == repr(value)

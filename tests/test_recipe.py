@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lesiontk.errors import UsageError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import (
     Recipe,
     dump_recipe,
@@ -166,7 +166,7 @@ def test_a_recipe_is_read_with_overrides() -> None:
         ("name.first=3", "'name' is a value, not a section"),
         ("train.epochs.first=3", "'epochs' is a value, not a section"),
         ("train.epochs=[1", "'train.epochs=\\[1': its value is not valid YAML"),
-        ("train.imbalance={a: 1, a: 2}", "the key 'a' stands there twice"),
+        ("train.imbalance={a: 1, a: 2}", "duplicate key a"),
     ],
 )
 def test_an_override_that_cannot_be_understood_is_refused(override: str, message: str) -> None:
@@ -228,7 +228,7 @@ def test_an_unknown_recipe_suggests_the_nearest() -> None:
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(UsageError, match=r"recipe file nowhere/mine\.yaml does not exist"):
+    with pytest.raises(DataError, match=r"recipe file nowhere/mine\.yaml does not exist"):
         read_recipe("nowhere/mine.yaml")
 
 
@@ -236,7 +236,7 @@ def test_a_missing_file_is_named() -> None:
     ("text", "message"),
     [
         ("name: [probe", r"mine\.yaml is not valid YAML: .*line 1"),
-        ("name: probe\ntrain: {epochs: 1, epochs: 2}", "the key 'epochs' stands there twice"),
+        ("name: probe\ntrain: {epochs: 1, epochs: 2}", "duplicate key epochs"),
         ("- name\n- probe\n", r"mine\.yaml is list; expected keys"),
         ("", r"mine\.yaml is NoneType; expected keys"),
         ("name: probe\ntrain:\n", r"train: .* \(received None\)"),
@@ -249,5 +249,14 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
-    with pytest.raises(UsageError, match=r"mine\.yaml cannot be read .* expected a YAML text"):
+    with pytest.raises(DataError, match=r"mine\.yaml is not text in UTF-8"):
         read_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_an_error_repeats_neither_a_whole_value_nor_every_fault() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_recipe({"name": "probe", "train": {"epochs": ["x" * 10_000] * 1000}})
+    assert len(str(caught.value)) < 400
+    with pytest.raises(UsageError, match=r"unknown key 'key0'.*; and 29995 more$") as caught:
+        parse_recipe({"name": "probe", **{f"key{n}": n for n in range(30_000)}})
+    assert len(str(caught.value)) < 400

@@ -146,8 +146,8 @@ def test_a_task_file_must_be_complete(tmp_path: Path, key: str) -> None:
         (b"title: [", "is not valid YAML"),
         (b"- a\n- b\n", "holds list; expected keys"),
         (b"", "holds NoneType"),
-        (b"\xff\xfe\x00", "cannot be read"),
-        (b"title: a\ntitle: b\n", "the key 'title' stands there twice"),
+        (b"\xff\xfe\x00", "is not text in UTF-8"),
+        (b"title: a\ntitle: b\n", "duplicate key title"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_task_is_refused(tmp_path: Path, text: bytes, message:
 
 
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nothing\.yaml cannot be read"):
+    with pytest.raises(DataError, match=r"nothing\.yaml does not exist"):
         load_task(tmp_path / "nothing.yaml")
 
 

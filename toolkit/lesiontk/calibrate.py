@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
@@ -25,6 +26,7 @@ from lesiontk.recipe import DataSection, Recipe, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.relatives import recipe_of
 from lesiontk.store import Store
+from lesiontk.strict_yaml import load_yaml, read_yaml
 from lesiontk.workflow import build_data
 
 HASH = "pixel_sha256"
@@ -114,17 +116,31 @@ def _open_list(
     if reference in list_names():
         folder = resources.files("lesiontk.calibration_lists")
         told = folder.joinpath(f"{reference}.yaml").read_text()
-        return read_list_rows(reference), yaml.safe_load(told)
+        return read_list_rows(reference), load_yaml(told)
     path = Path(reference)
     if path.is_file() or path.suffix == ".csv":
-        beside = path.with_suffix(".yaml")
-        drawn = yaml.safe_load(beside.read_text()) if beside.is_file() else None
-        return read_list_rows(reference), drawn
+        return read_list_rows(reference), _read_drawn(path.with_suffix(".yaml"))
     artefact = store.resolve(reference, "calibration")
     facts = dict(artefact.facts)
     hashes = facts.pop(HASH)
     rows = [{**row, HASH: hashes[row["image_id"]]} for row in read_calibration(artefact)]
     return rows, facts
+
+
+def _read_drawn(beside: Path) -> Mapping[str, Any] | None:
+    """Return how a list was drawn, of the YAML beside it; None where there is none."""
+    if not os.path.lexists(beside):
+        return None
+    try:
+        drawn = read_yaml(beside, "the YAML beside the list,")
+    except yaml.YAMLError as error:
+        raise DataError(f"{beside} is not valid YAML: {error}. Correct or remove it.") from error
+    if not isinstance(drawn, dict) or not isinstance(drawn.get("split_hash"), str):
+        raise DataError(
+            f"{beside} has no key split_hash, so it does not tell how the list was drawn. "
+            "Correct or remove it."
+        )
+    return drawn
 
 
 def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:

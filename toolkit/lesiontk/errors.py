@@ -7,13 +7,31 @@ Anything that is not a `LesionTKError` is a bug in lesiontk.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+MESSAGE = 4000
+"""Characters that an error prints at most; what it repeats of an input may be of any length."""
+VALUE = 120
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = VALUE
+_SHORT.maxlevel = 3
 
 
 class LesionTKError(Exception):
-    """Base of every error that a user, an input or a machine can cause."""
+    """Base of every error that a user, an input or a machine can cause.
+
+    Its message is bounded, and what would steer a terminal is escaped: it repeats names and values
+    of files that others have written.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "".join(
+            c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+            for c in shorten(super().__str__(), MESSAGE)
+        )
 
 
 class UsageError(LesionTKError):
@@ -40,7 +58,18 @@ class EnvironmentLacksError(LesionTKError):
     exit_code = 3
 
 
+def shorten(text: str, limit: int = VALUE) -> str:
+    """Return a text of at most `limit` characters: without its middle if it has more."""
+    half = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
+
+
+def show_value(value: object) -> str:
+    """Return the ``repr`` of a received value as an error repeats it: short, whatever it holds."""
+    return shorten(_SHORT.repr(value))
+
+
 def suggest(received: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
-    near = difflib.get_close_matches(received, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(received[:VALUE], list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""

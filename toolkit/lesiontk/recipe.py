@@ -15,10 +15,13 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from lesiontk.errors import UsageError, suggest
+from lesiontk.errors import UsageError, shorten, show_value, suggest
+from lesiontk.regular_file import read_regular_text
 from lesiontk.stage import StageConfig
-from lesiontk.strict_yaml import load_yaml
+from lesiontk.strict_yaml import BYTES, load_yaml
 
+SHOWN = 5
+"""Faults of a document that one error names; it counts the others."""
 THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
 """How a threshold may be chosen on validation; a sensitivity lies above 0 and at most at 1."""
 
@@ -318,15 +321,7 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UsageError(f"recipe file {name_or_path} does not exist.")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(
-                f"recipe file {name_or_path} cannot be read ({error}); expected a YAML text in "
-                "UTF-8."
-            ) from error
+        text = read_regular_text(path, "recipe file", limit=BYTES)
     else:
         known = list_recipes()
         if name_or_path not in known:
@@ -395,14 +390,18 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 def explain_invalid(error: ValidationError, model: type[BaseModel]) -> str:
     """Return what is wrong with a document of `model`: each key, what was received, the nearest."""
+    entries = error.errors(include_url=False)
     messages = []
-    for entry in error.errors():
-        where = ".".join(str(part) for part in entry["loc"])
+    for entry in entries[:SHOWN]:
+        where = shorten(".".join(str(part) for part in entry["loc"]))
         if entry["type"] == "extra_forbidden":
             known = _keys_at(model, entry["loc"][:-1])
             messages.append(f"unknown key {where!r}.{suggest(str(entry['loc'][-1]), known)}")
         else:
-            messages.append(f"{where or 'recipe'}: {entry['msg']} (received {entry['input']!r})")
+            received = show_value(entry["input"])
+            messages.append(f"{where or 'recipe'}: {entry['msg']} (received {received})")
+    if len(entries) > SHOWN:
+        messages.append(f"and {len(entries) - SHOWN} more")
     return "; ".join(messages)
 
 

@@ -14,7 +14,8 @@ import yaml
 
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.records import EngineSpec
-from lesiontk.strict_yaml import load_yaml
+from lesiontk.regular_file import read_regular_text
+from lesiontk.strict_yaml import BYTES, load_yaml
 
 _TASK_KEYS = ("title", "labels", "critical", "mapping")
 _OPTIONAL_KEYS = ("positive", "aliases")
@@ -161,13 +162,7 @@ def load_task(name_or_path: str | Path) -> Task:
     """
     path = Path(name_or_path)
     if path.suffix.lower() in (".yaml", ".yml"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"task file {path} cannot be read ({error}); expected a YAML text in UTF-8. Give "
-                "the path of one."
-            ) from error
+        text = read_regular_text(path, "task file", limit=BYTES)
         document = _document_from_yaml(text, str(path))
         own = _aliases_from_document(document.pop("aliases", {}), str(path))
         return _task_from_document(path.stem, document, own, str(path))

@@ -1,0 +1,247 @@
+"""The one-line grammar of acceptance gates, in recipes and on the command line.
+
+    METRIC >= parent - MARGIN @ CONFIDENCE    the loss against the parent lies within the margin
+    METRIC <= parent + MARGIN @ CONFIDENCE    the same where lower is better, as of log_loss
+    METRIC >= VALUE [@ CONFIDENCE]            an absolute bound; `<=` where lower is better
+    FIGURE <= VALUE                           p90_ms, median_ms, size_mb, peak_memory_mb
+
+A metric of one class names it, as ``recall[mel]``. `format` of a parsed gate parses to the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import NoReturn
+
+from lesiontk.errors import UsageError, suggest
+
+DEFAULT_GATES = "default"
+"""The entry of a recipe's list that stands for the gates of its task."""
+
+SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")
+LOWER_IS_BETTER = ("log_loss", "brier", "expected_calibration_error")
+PER_LABEL = ("recall", "precision", "f1", "specificity", "auc")
+AT_PARENT_SPECIFICITY = "sensitivity_at_parent_specificity"
+OF_POSITIVE = ("sensitivity", AT_PARENT_SPECIFICITY, "specificity", "auc")
+"""Of the task's positive labels together, by the summed probability of these."""
+DEVICE = {"p90_ms": "ms", "median_ms": "ms", "size_mb": "MB", "peak_memory_mb": "MB"}
+"""Figure -> unit; a megabyte is 1,000,000 bytes."""
+
+POSITIVE, MALIGNANT = "positive", "malignant"
+MALIGNANT_LABELS = frozenset({"akiec", "bcc", "mel", "scc", MALIGNANT})
+
+_NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?"
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<number>{_NUMBER})|(?P<name>[A-Za-z]\w*(?:\[[^\[\]]*\])?)|(?P<sign>>=|<=|[-+@]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A parsed gate. `limit` is the margin where `relative`, else the bound of the metric."""
+
+    metric: str
+    limit: float
+    relative: bool = False
+    confidence: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The metric without its label: ``recall`` of ``recall[mel]``."""
+        return self.metric.partition("[")[0]
+
+    @property
+    def label(self) -> str:
+        """The label in brackets; empty where there is none."""
+        return self.metric.partition("[")[2].rstrip("]")
+
+    @property
+    def of_device(self) -> bool:
+        """Whether this is a bound of latency, size or memory."""
+        return self.kind in DEVICE
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value is the better one."""
+        return self.of_device or self.kind in LOWER_IS_BETTER
+
+    def __str__(self) -> str:
+        """Return the gate in the grammar, in one spelling."""
+        sign, margin = ("<=", "+") if self.lower_is_better else (">=", "-")
+        against = f"parent {margin} " if self.relative else ""
+        sure = "" if self.confidence is None else f" @ {_format_number(self.confidence)}"
+        return f"{self.metric} {sign} {against}{_format_number(self.limit)}{sure}"
+
+
+def parse_gate(text: str) -> Gate:
+    """Return the gate of one line; `UsageError` shows the line with a caret, and what is meant."""
+    return _Parser(text).parse()
+
+
+def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
+    """Return the gates of several lines; `UsageError` for two on the same metric of one kind."""
+    gates = tuple(map(parse_gate, texts))
+    for number, gate in enumerate(gates):
+        for earlier in gates[:number]:
+            if (earlier.metric, earlier.relative) == (gate.metric, gate.relative):
+                raise UsageError(
+                    f"two gates bound {gate.metric}: `{earlier}` and `{gate}`; expected one."
+                )
+    return gates
+
+
+def gate_metrics(labels: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
+    """Return each metric that a gate of a task with these labels can name, figures included."""
+    per_label = tuple(f"{kind}[{label}]" for kind in PER_LABEL for label in labels)
+    groups = [f"{kind}[{name}]" for kind in OF_POSITIVE for name in name_group(positive)]
+    known = (*SUMMARIES, *LOWER_IS_BETTER, *per_label, *groups, *DEVICE)
+    return tuple(dict.fromkeys(known))
+
+
+def name_group(positive: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a task's positive labels together, the one to be shown first."""
+    names = [MALIGNANT] if set(positive) <= MALIGNANT_LABELS else []
+    return tuple(dict.fromkeys([*names, *(positive if len(positive) == 1 else ()), POSITIVE]))
+
+
+def is_of_positive(gate: Gate, positive: Sequence[str]) -> bool:
+    """Whether a gate is on the positive labels together, judged at the frozen threshold."""
+    return gate.kind in OF_POSITIVE and gate.label in name_group(positive)
+
+
+def check_metric(gate: Gate, task: str, labels: Sequence[str], positive: Sequence[str]) -> None:
+    """Raise `UsageError`, naming the nearest, for a metric that the task does not have."""
+    known = gate_metrics(labels, positive)
+    if gate.metric not in known:
+        raise UsageError(
+            f"gate `{gate}` names the metric {gate.metric!r}; the task {task} has "
+            f"{', '.join(known)}.{suggest(gate.metric, known)}"
+        )
+
+
+def translate_mapping(gates: dict[object, object]) -> str:
+    """Return the lines that say what the mapping of earlier versions said, as far as possible."""
+    lines = []
+    for metric, rule in gates.items():
+        rule = rule if isinstance(rule, dict) else {}
+        confidence = rule.get("confidence") or 0.95
+        lines.append(f'"{metric} >= parent - {rule.get("max_drop", 0.01)} @ {confidence}"')
+    return f"[{', '.join(lines)}]"
+
+
+def _format_number(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
+
+
+class _Parser:
+    """Reads one line from left to right; knows where it is, for the caret."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.start = 0
+
+    def parse(self) -> Gate:
+        if "\n" in self.text or "\r" in self.text or len(self.text) > 200:
+            raise UsageError(
+                f"a gate is {len(self.text)} characters long; expected one line of at most 200."
+            )
+        metric = self._read_metric()
+        gate = Gate(metric, 0.0)
+        self._read_sign(gate)
+        relative, limit = self._read_limit(gate)
+        confidence = self._read_confidence()
+        if relative and confidence is None:
+            self._refuse(
+                "a difference judged by its point estimate is a coin toss on few lesions; expected "
+                "a confidence, as `@ 0.95`",
+                len(self.text.rstrip()),
+            )
+        return Gate(metric, limit, relative, confidence)
+
+    def _next(self) -> tuple[str, str]:
+        """Return the kind and text of the next token, and go behind it."""
+        rest = self.text[self.at :]
+        self.start = self.at + len(rest) - len(rest.lstrip())
+        if not rest.strip():
+            return "end", ""
+        match = _TOKEN.match(self.text, self.at)
+        if match is None or match.lastgroup is None:
+            return "character", self.text[self.start]
+        self.at = match.end()
+        return match.lastgroup, match[match.lastgroup]
+
+    def _read_metric(self) -> str:
+        kind, name = self._next()
+        bare, bracket, label = name.partition("[")
+        plain = (*SUMMARIES, *LOWER_IS_BETTER, *DEVICE)
+        labelled = tuple(dict.fromkeys((*PER_LABEL, *OF_POSITIVE)))
+        if kind != "name" or bare not in (*plain, *labelled):
+            known = ", ".join([*plain, *(f"{metric}[LABEL]" for metric in labelled)])
+            self._refuse(f"expected a metric ({known}){suggest(bare, (*plain, *labelled))}")
+        if bare in plain and bracket:
+            self._refuse(f"{bare} is of no single class; expected it without brackets")
+        if bare in labelled and not label.rstrip("]").strip():
+            example = "malignant" if bare in OF_POSITIVE else "mel"
+            self._refuse(f"{bare} is of one class; expected it in brackets, as {bare}[{example}]")
+        return f"{bare}[{label.rstrip(']').strip()}]" if bracket else bare
+
+    def _read_sign(self, gate: Gate) -> None:
+        expected = "<=" if gate.lower_is_better else ">="
+        _, sign = self._next()
+        if sign in (">=", "<=") and sign != expected:
+            better = "lower" if gate.lower_is_better else "higher"
+            self._refuse(f"of {gate.metric} {better} is better; expected `{expected}`")
+        if sign != expected:
+            self._refuse(f"expected `{expected}`")
+
+    def _read_limit(self, gate: Gate) -> tuple[bool, float]:
+        kind, word = self._next()
+        if kind == "number" and gate.kind != AT_PARENT_SPECIFICITY:
+            return False, self._check_number(word, gate)
+        if word != "parent" or gate.of_device:
+            what = "`parent` or a number"
+            if gate.of_device or gate.kind == AT_PARENT_SPECIFICITY:
+                what = "a number" if gate.of_device else "`parent`"
+            self._refuse(f"expected {what}")
+        expected = "+" if gate.lower_is_better else "-"
+        kind, sign = self._next()
+        if sign != expected:
+            self._refuse(f"expected `{expected}` and the margin, as `parent {expected} 0.02`")
+        kind, word = self._next()
+        if kind != "number":
+            self._refuse("expected the margin, a number that is 0 or more")
+        return True, self._check_number(word, gate)
+
+    def _check_number(self, word: str, gate: Gate) -> float:
+        value = float(word)
+        if not isfinite(value):
+            self._refuse("expected a finite number")
+        if not gate.of_device and gate.kind not in ("log_loss", "brier") and value > 1:
+            self._refuse(f"{gate.metric} lies in 0 to 1; expected a number in that range")
+        return value
+
+    def _read_confidence(self) -> float | None:
+        kind, sign = self._next()
+        if kind == "end":
+            return None
+        if sign != "@":
+            self._refuse("expected `@` and the confidence, or the end of the gate")
+        kind, word = self._next()
+        confidence = float(word) if kind == "number" else 0.0
+        if not 0.5 < confidence < 1:
+            self._refuse("expected a confidence above 0.5 and below 1, as 0.95")
+        at = self.start
+        kind, word = self._next()
+        if kind != "end":
+            self._refuse("expected the end of the gate")
+        self.start = at
+        return confidence
+
+    def _refuse(self, why: str, at: int | None = None) -> NoReturn:
+        place = self.start if at is None else at
+        shown = "".join(letter if letter.isprintable() else " " for letter in self.text)
+        raise UsageError(f"gate not understood: {why}.\n  {shown}\n  {' ' * place}^")

@@ -1,0 +1,154 @@
+"""The outcome of an acceptance gate: passed, failed, or not shown for want of lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from lesiontk.errors import DataError
+
+
+class Outcome(StrEnum):
+    """What a gate found out. `NOT_SHOWN`: the data resolves neither a pass nor a failure."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_SHOWN = "not_shown"
+
+    @property
+    def words(self) -> str:
+        """Return the outcome as it is shown to people."""
+        return self.value.replace("_", " ")
+
+
+class Unresolved(StrEnum):
+    """What becomes of a gate that is not shown: a warning, or exit code 1."""
+
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Comparand(StrEnum):
+    """What a gate compares: the loss against the parent, a metric's value, or a device figure."""
+
+    LOSS = "loss"
+    VALUE = "value"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """One gate on one engine.
+
+    `measured` is the loss against `parent` (positive: the engine is worse), the value of the
+    metric, or of a device figure in the unit of its name. `low` and `high` are its one-sided bounds
+    at `confidence`, each alone; None where nothing was resampled. `limit` is the margin or the
+    bound of the gate. `p_value` is of the test that shows the gate to hold; `p_adjusted` is after
+    Holm's adjustment for `tests` tests. `lesions` counts those `of` the kind that the metric
+    needs; `needed` is how many would be enough if the engine did as it did here, None where no
+    number would. `reason` is why nothing was shown; empty for other outcomes.
+    """
+
+    engine: str
+    gate: str
+    metric: str
+    comparand: Comparand
+    outcome: Outcome
+    limit: float
+    parent: str | None = None
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    tests: int | None = None
+    method: str = ""
+    lesions: int | None = None
+    of: str = "lesions"
+    needed: int | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.NOT_SHOWN) != bool(self.reason):
+            raise ValueError(f"{self.engine}, {self.gate}: a reason belongs to what is not shown")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate is shown to hold."""
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def failed(self) -> bool:
+        """Whether the gate is shown not to hold."""
+        return self.outcome is Outcome.FAILED
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether neither is shown."""
+        return self.outcome is Outcome.NOT_SHOWN
+
+    def blocks(self, unresolved: Unresolved) -> bool:
+        """Whether this verdict ends a command with exit code 1."""
+        return self.failed or (self.unresolved and unresolved is Unresolved.FAIL)
+
+    def describe(self) -> str:
+        """Return the verdict as a sentence without its full stop."""
+        subject = f"{self.engine}: `{self.gate}` {self.outcome.words}"
+        return f"{subject}: {self.reason or self._describe_measured()}"
+
+    def _describe_measured(self) -> str:
+        if self.measured is None:
+            return "nothing was measured"
+        what = {
+            Comparand.LOSS: f"the loss against {self.parent} is",
+            Comparand.VALUE: "the value is",
+            Comparand.DEVICE: "the figure is",
+        }[self.comparand]
+        text = f"{what} {self.measured:.4g}"
+        if self.confidence is not None and self.low is not None and self.high is not None:
+            text += (
+                f" (one-sided {100 * self.confidence:.6g} % bounds {self.low:.4g} and "
+                f"{self.high:.4g})"
+            )
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values."""
+        return {
+            name: str(value) if isinstance(value, StrEnum) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> GateVerdict:
+        """Return the verdict of a document; `DataError` if it is of another form."""
+        known = {field.name for field in fields(cls)}
+        if set(document) != known:
+            odd = sorted(set(document) ^ known)
+            raise DataError(
+                f"a gate's verdict has other keys than expected ({', '.join(odd)}): another "
+                "version of lesiontk wrote it; `lesiontk bench` judges again."
+            )
+        enums = {
+            "outcome": Outcome(document["outcome"]),
+            "comparand": Comparand(document["comparand"]),
+        }
+        return cls(**{**document, **enums})
+
+
+def read_verdicts(benchmark: Mapping[str, Any]) -> tuple[GateVerdict, ...]:
+    """Return the verdicts of a benchmark's document, failures first, then what is not shown."""
+    verdicts = [GateVerdict.from_json(entry) for entry in benchmark["gate"]]
+    order = (Outcome.FAILED, Outcome.NOT_SHOWN, Outcome.PASSED)
+    return tuple(sorted(verdicts, key=lambda verdict: order.index(verdict.outcome)))
+
+
+def describe_outcomes(verdicts: Iterable[GateVerdict]) -> str:
+    """Return how many gates passed, failed and are not shown, as ``3 passed, 1 not shown``."""
+    listed = [verdict.outcome for verdict in verdicts]
+    counts = {outcome: listed.count(outcome) for outcome in Outcome}
+    told = [f"{count} {outcome.words}" for outcome, count in counts.items() if count]
+    return ", ".join(told) or "no gate was judged"

@@ -6,6 +6,7 @@ A network fresh from its initialiser answers every picture alike; then any damag
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,14 @@ def draw_pictures(
     return np.clip(pictures, 0, 255).astype(np.uint8), targets
 
 
-def build_fitted_model(architecture: Architecture, *, image_size: int, classes: int) -> Any:
-    """Return a model that classifies `draw_pictures`; its body is random."""
+def build_fitted_model(
+    architecture: Architecture,
+    *,
+    image_size: int,
+    classes: int,
+    change: Callable[[Any], None] | None = None,
+) -> Any:
+    """Return a model that classifies `draw_pictures`; its body is random, then changed."""
     keras = import_keras()
     keras.utils.set_random_seed(3)
     model = build_model(architecture, image_size=image_size, classes=classes)
@@ -62,6 +69,8 @@ def build_fitted_model(architecture: Architecture, *, image_size: int, classes: 
     pictures = pixels.astype(np.float32)
     _draw_scales(model)
     settle_statistics(model, pictures)
+    if change is not None:
+        change(model)
     logits = model.get_layer("logits")
     features = np.asarray(keras.Model(model.input, logits.input).predict_on_batch(pictures))
     spread, middle = features.std(axis=0) + 1e-6, features.mean(axis=0)
@@ -152,10 +161,15 @@ class EngineChain(ABC):
 class FittedParent(EngineChain):
     """A fitted model, and what it answers to `pictures`."""
 
-    def __init__(self, architecture: Architecture, folder: Path) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        folder: Path,
+        change: Callable[[Any], None] | None = None,
+    ) -> None:
         self.pictures, self.targets = draw_pictures(56, 32, 7, seed=2)
         self.plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
-        model = build_fitted_model(architecture, image_size=32, classes=7)
+        model = build_fitted_model(architecture, image_size=32, classes=7, change=change)
         self.outputs = np.asarray(model.predict_on_batch(self.pictures.astype(np.float32)))
         super().__init__(model, SPEC, folder)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Shares:
     int8_weight_share: float = 1.0
     float16_weight_share: float = 1.0
     integer_operator_share: float = 1.0
+    saturated_biases: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 N, CLASSES = 200, 7

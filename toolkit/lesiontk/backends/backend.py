@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -115,10 +115,14 @@ class ConversionRecord:
 
 @dataclass(frozen=True, slots=True)
 class EngineStructure:
-    """Bytes of weights by type, and operators by the type they compute in."""
+    """Bytes of weights by type, and operators by the type they compute in.
+
+    `saturated_biases` has the channels whose stored bias lies at an end of int32, by the layer.
+    """
 
     weight_bytes: Mapping[str, int]
     operators: Mapping[str, int]
+    saturated_biases: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def int8_weight_share(self) -> float:

@@ -64,7 +64,7 @@ class ConvertStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="convert",
-        version=8,
+        version=9,
         accepts={
             "source": "model|engine",
             "model": "model",

@@ -211,13 +211,13 @@ class ONNXBackend(Backend):
     def inspect(self, path: Path) -> EngineStructure:
         import onnx
 
+        from lesiontk.backends.onnx_bias_range import list_saturated
         from lesiontk.backends.onnx_graph import quantized_operators, weights_by_type
 
         model = onnx.load(path)
         quantized, floating = quantized_operators(model)
-        return EngineStructure(
-            weights_by_type(model), {"int8": len(quantized), "float32": len(floating)}
-        )
+        operators = {"int8": len(quantized), "float32": len(floating)}
+        return EngineStructure(weights_by_type(model), operators, list_saturated(model))
 
 
 def convert_tflite(path: Path) -> Any:
@@ -257,13 +257,20 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     from lesiontk.backends.onnx_bias_correction import correct_biases
-    from lesiontk.backends.onnx_graph import ACTIVATIONS, group_layers, set_byte_input
+    from lesiontk.backends.onnx_bias_range import leave_room_for_biases
+    from lesiontk.backends.onnx_graph import (
+        ACTIVATIONS,
+        group_layers,
+        separate_weights,
+        set_byte_input,
+    )
     from lesiontk.backends.onnx_graph import strip_normalisation as strip
 
     ranges = plan.find_ranges(lambda: tensor_reader(model))
     for node in model.graph.node:
         if node.op_type in ACTIVATIONS:  # what only it reads is clipped to its range
             ranges.setdefault(node.input[0], ranges[node.output[0]])
+    separate_weights(model)
     corrected = 0
     if plan.correct_bias:
         limit = REDUCED_LIMIT if plan.reduce_range else LIMIT
@@ -293,6 +300,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     set_byte_input(quantized, stripped, to_float=bool(plan.float_layers))
+    leave_room_for_biases(quantized)
     return quantized, {
         "weight_bits": 7 if plan.reduce_range else 8,
         "activation_bits": 8,

@@ -117,6 +117,29 @@ def group_layers(model: onnx.ModelProto) -> Mapping[str, tuple[str, ...]]:
     return group_operators(operators, MOVING, ignored=("Softmax",))
 
 
+def separate_weights(model: onnx.ModelProto) -> None:
+    """Give each layer weights and a bias of its own, in place.
+
+    A layer that is used twice would share them; quantized, they follow the scale of what each use
+    reads, and ONNX Runtime cannot load a graph in which two integer convolutions read one weight.
+    """
+    constants = {entry.name: entry for entry in model.graph.initializer}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        for place in range(1, len(node.input)):
+            name = node.input[place]
+            if name in taken:
+                own = onnx.TensorProto()
+                own.CopyFrom(constants[name])
+                own.name = f"{name}/{node.name or node.output[0]}"
+                model.graph.initializer.append(own)
+                node.input[place] = own.name
+            elif name in constants:
+                taken.add(name)
+
+
 def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
     """Take Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] off the front, in place.
 

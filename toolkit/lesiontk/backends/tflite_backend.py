@@ -119,9 +119,11 @@ class TFLiteBackend(Backend):
         return TFLiteEngine(path, threads)
 
     def inspect(self, path: Path) -> EngineStructure:
+        from lesiontk.backends.tflite_bias_range import list_saturated
         from lesiontk.backends.tflite_graph import TYPE_NAMES, operator_name, read_model
 
-        model = read_model(path.read_bytes())
+        content = path.read_bytes()
+        model = read_model(content)
         weights: Counter[str] = Counter()
         operators: Counter[str] = Counter()
         for graph in model.subgraphs:
@@ -133,7 +135,7 @@ class TFLiteBackend(Backend):
                 if operator_name(model, operator) not in ("QUANTIZE", "DEQUANTIZE"):
                     kind = TYPE_NAMES[graph.tensors[operator.outputs[0]].type]
                     operators[kind] += 1
-        return EngineStructure(dict(weights), dict(operators))
+        return EngineStructure(dict(weights), dict(operators), list_saturated(content))
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         from lesiontk.backends.tflite_quantization import list_float_operators

@@ -23,6 +23,7 @@ from ai_edge_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_NAME_TO_CODE
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.tflite_bias_correction import WEIGHTED, correct_biases
+from lesiontk.backends.tflite_bias_range import leave_room_for_biases, read_biases
 from lesiontk.backends.tflite_graph import (
     OPERATOR_NAMES,
     TYPE_NAMES,
@@ -85,7 +86,7 @@ def quantize_static(
             operation_name=TFLOperationName.ALL_SUPPORTED,
             algorithm_key="no_quantize",
         )
-    quantized = _run(core, manager, ranges)
+    quantized = leave_room_for_biases(_run(core, manager, ranges), read_biases(core))
     if activation_bits == 16:
         quantized = allow_any_scale(quantized)
     return set_byte_input(quantized, byte_input, to_float=bool(plan.float_layers)), corrected

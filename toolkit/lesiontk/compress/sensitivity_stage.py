@@ -58,7 +58,7 @@ class SensitivityStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="sensitivity",
-        version=2,
+        version=3,
         accepts={
             "source": "engine",
             "images": "images",

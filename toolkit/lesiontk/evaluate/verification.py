@@ -23,6 +23,7 @@ INTEGER = ("int8", "int16x8")
 """The precisions whose activations are integers."""
 
 UNEXPLAINED = "operators in float without a reason"
+SATURATED = "biases cut off at the end of int32"
 
 PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
     "float32": "float",
@@ -36,7 +37,7 @@ PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
 
 
 class Structure(Protocol):
-    """What an engine's file is made of, as shares 0..1 of its weights and operators."""
+    """An engine's file: shares 0..1 of its weights and operators, and biases that were cut off."""
 
     @property
     def int8_weight_share(self) -> float: ...
@@ -44,6 +45,8 @@ class Structure(Protocol):
     def float16_weight_share(self) -> float: ...
     @property
     def integer_operator_share(self) -> float: ...
+    @property
+    def saturated_biases(self) -> Mapping[str, Sequence[int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def verify_outputs(
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
     An engine of reduced precision must in truth hold such weights, and a static int8 one compute in
-    integers and have no `unexplained` operators: left in float without a known reason. None may
+    integers and have no `unexplained` operators: left in float without a known reason. No integer
+    bias may lie at an end of its type, where a quantizer has cut it off. None may
     give numbers that are not finite or no probabilities, or one answer for all images where its
     parent gives several. `same_description` says whether labels and preprocessing
     are its parent's; `golden` are parent's and child's answers to pictures that need no data,
@@ -168,6 +172,12 @@ def verify_outputs(
     if kind != "float" and precision != "mixed":  # a search has found how much stays wide
         name = "share of int8 weights" if kind == "int8" else "share of float16 weights"
         checks.append(Check(name, narrow[kind], MIN_NARROW_WEIGHTS, at_least=True))
+    saturated = structure.saturated_biases
+    if kind == "int8":
+        named = tuple(
+            f"{layer} channel {index}" for layer, cut in saturated.items() for index in cut
+        )
+        checks.append(Check(SATURATED, float(len(named)), 0.0, at_least=False, found=named))
     if precision in INTEGER:
         share = structure.integer_operator_share
         checks.append(

@@ -23,6 +23,7 @@ from lesiontk.backends.tensorrt.graph import (
     normalised_tensors,
     replace_constant,
 )
+from lesiontk.calibration.bias_range import least_scales
 from lesiontk.errors import DataError
 
 WEIGHTED: Final = ("Conv", "Gemm")
@@ -39,11 +40,18 @@ def symmetric_scale(low: float, high: float) -> float:
     return max(-low / 128, high / 127, float(np.finfo(np.float32).tiny))
 
 
-def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 values and scales float32 [out] of a weight [out, ...], one scale a channel."""
+def quantize_weight(
+    weight: NDArray[np.float32], least: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 values and scales float32 [out] of a weight [out, ...], one scale a channel.
+
+    No scale is below `least` [out].
+    """
     axes = tuple(range(1, weight.ndim))
     extreme = np.abs(weight).max(axis=axes).astype(np.float32)
     scales = np.maximum(extreme / np.float32(LIMIT), np.finfo(np.float32).tiny)
+    if least is not None:
+        scales = np.maximum(scales, least).astype(np.float32)
     spread = scales.reshape(-1, *(1,) * len(axes))
     return np.clip(np.rint(weight / spread), -LIMIT, LIMIT).astype(np.int8), scales
 
@@ -71,8 +79,12 @@ def insert_quantization(
             nodes.append(node)
             continue
         if node.op_type in WEIGHTED and node.input[1] in weights:
+            # TensorRT gets the bias in float; how it adds it to the int32 sum is its own matter.
+            bias = weights.get(node.input[2]) if len(node.input) > 2 else None
+            scale = symmetric_scale(*_range_of(node, 0, ranges))
+            least = None if bias is None else least_scales(bias, scale, len(bias))
             nodes += _quantize_input(graph, node, 0, ranges)
-            nodes.append(_store_weight(graph, node, weights[node.input[1]]))
+            nodes.append(_store_weight(graph, node, weights[node.input[1]], least))
         elif node.op_type in AVERAGED:
             nodes += _quantize_input(graph, node, 0, ranges)
         elif node.output[0] in skips:
@@ -112,6 +124,15 @@ def find_skips(graph: onnx.GraphProto, kept: Collection[str] = ()) -> dict[str, 
     return skips
 
 
+def _range_of(
+    node: onnx.NodeProto, index: int, ranges: Mapping[str, tuple[float, float]]
+) -> tuple[float, float]:
+    tensor = node.input[index]
+    if tensor not in ranges:
+        raise DataError(f"no range was measured of {tensor}, which {node.name} reads.")
+    return ranges[tensor]
+
+
 def _quantize_input(
     graph: onnx.GraphProto,
     node: onnx.NodeProto,
@@ -119,9 +140,7 @@ def _quantize_input(
     ranges: Mapping[str, tuple[float, float]],
 ) -> tuple[onnx.NodeProto, onnx.NodeProto]:
     tensor = node.input[index]
-    if tensor not in ranges:
-        raise DataError(f"no range was measured of {tensor}, which {node.name} reads.")
-    scale = np.array(symmetric_scale(*ranges[tensor]), np.float32)
+    scale = np.array(symmetric_scale(*_range_of(node, index, ranges)), np.float32)
     parameters = [
         replace_constant(graph, f"{node.name}/input_scale", scale),
         replace_constant(graph, f"{node.name}/input_zero_point", np.array(0, np.int8)),
@@ -135,9 +154,12 @@ def _quantize_input(
 
 
 def _store_weight(
-    graph: onnx.GraphProto, node: onnx.NodeProto, weight: NDArray[np.generic]
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    weight: NDArray[np.generic],
+    least: NDArray[np.float64] | None,
 ) -> onnx.NodeProto:
-    values, scales = quantize_weight(weight.astype(np.float32))
+    values, scales = quantize_weight(weight.astype(np.float32), least)
     zeros = np.zeros(len(scales), np.int8)
     inputs = [
         replace_constant(graph, f"{node.name}/weight_int8", values),

@@ -143,6 +143,7 @@ class TensorRTBackend(Backend):
     def inspect(self, path: Path) -> EngineStructure:
         import onnx
 
+        from lesiontk.backends.onnx_bias_range import list_saturated
         from lesiontk.backends.onnx_graph import weights_by_type
         from lesiontk.backends.tensorrt.float16 import list_half_tensors
         from lesiontk.backends.tensorrt.quantize import split_by_type
@@ -153,6 +154,7 @@ class TensorRTBackend(Backend):
         return EngineStructure(
             weights_by_type(model),
             {"int8": len(integer), "float16": half, "float32": len(floating) - half},
+            list_saturated(model),
         )
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:

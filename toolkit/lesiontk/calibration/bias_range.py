@@ -1,0 +1,74 @@
+"""Weight scales that leave room for an int32 bias. Plain NumPy.
+
+An int8 layer stores its bias as ``bias / (input scale * weight scale)`` in 32 bits. Where the
+weights of a channel are near zero, as in a channel that training has switched off, a scale that
+follows the weights alone makes that number larger than 32 bits hold, and a quantizer cuts it off: a
+bias of 0.156 becomes 0.0004. A larger weight scale costs such a channel nothing, because its
+weights add almost nothing to its bias. TensorFlow's own converter raises the scale likewise
+(tensorflow/lite/tools/optimize/quantization_utils.cc).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_BIAS = 2**30
+"""The largest magnitude of a stored bias: half of int32, the other half is the products'."""
+SATURATED_BIAS = 2**31 - 2**8
+"""From here on a stored bias was cut off: int32's end, or what float32 rounds that end to."""
+LARGEST_WEIGHT = 127
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """The integers of one layer: weights int8 [out, ...], scales [out] or [1], bias integer [out].
+
+    A weight's real value is ``scale * q``, a bias' is ``input scale * scale * q``.
+    """
+
+    weights: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bias: NDArray[np.int64]
+
+
+def least_scales(bias: NDArray[Any], input_scale: float, count: int) -> NDArray[np.float64]:
+    """Return the least weight scales [count] with which a real bias [out] is stored in range.
+
+    `count` is the number of scales: one a channel, or 1 for all of them.
+    """
+    least = np.abs(np.asarray(bias, np.float64)) / (input_scale * LARGEST_BIAS)
+    return least if count == len(least) else np.full(count, least.max(initial=0.0))
+
+
+def find_saturated(bias: NDArray[Any]) -> list[int]:
+    """Return the channels whose stored bias was cut off at an end of int32."""
+    return [int(i) for i in np.flatnonzero(np.abs(bias.astype(np.float64)) >= SATURATED_BIAS)]
+
+
+def store_layer(
+    weights: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    least: NDArray[np.float64],
+    bias: NDArray[Any],
+    input_scale: float,
+) -> StoredLayer:
+    """Return the layer with scales of at least `least`, its weights rounded anew to them.
+
+    `weights` [out, ...] and `scales` are as stored, `bias` [out] is real.
+    """
+    before = np.asarray(scales, np.float64)
+    # float32 may round the least scale down.
+    raised = np.where(before < least, least * (1 + 2.0**-22), before).astype(np.float32)
+    ratio = before / raised.astype(np.float64)
+    spread = np.where(before < least, ratio, 1.0).reshape(-1, *(1,) * (weights.ndim - 1))
+    rounded = np.rint(weights.astype(np.float64) * spread)
+    steps = input_scale * raised.astype(np.float64)
+    return StoredLayer(
+        np.clip(rounded, -LARGEST_WEIGHT - 1, LARGEST_WEIGHT).astype(np.int8),
+        raised,
+        np.rint(np.asarray(bias, np.float64) / steps).astype(np.int64),
+    )

@@ -21,8 +21,8 @@ def test_the_summary_is_computed_from_the_data() -> None:
     assert re.fullmatch(
         r"The int8 TFLite engine is 2\.78× faster and 3\.78× smaller than its parent, float32 "
         rf"TFLite; balanced accuracy changes by −[\d.]+ points \(95{NBSP}% interval −[\d.]+ to "
-        r"−[\d.]+\), melanoma recall by −[\d.]+ points \(−[\d.]+ to −[\d.]+\); \d+ of 160 test "
-        r"images of 80 lesions change class\.",
+        r"[−+][\d.]+\), melanoma recall by −[\d.]+ points \(−[\d.]+ to [−+][\d.]+\); \d+ of 160 "
+        r"test images of 80 lesions change class\.",
         sentences[0],
     )
 

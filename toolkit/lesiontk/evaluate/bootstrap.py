@@ -4,8 +4,11 @@ Pictures of one lesion resemble each other. Resampling images would count them a
 give intervals that are too narrow, so whole lesions are drawn (the cluster bootstrap, Field & Welsh
 2007) and the interval is the percentile interval (Efron & Tibshirani 1993, chapter 13).
 
-Its known limits: a metric that is perfect on every image has an interval of width 0, and a resample
-that misses a rare class leaves that class out of the balanced accuracy.
+Where few lesions have one of the outcomes, a bootstrap sees too little of it, and nothing at all of
+what never happened. There an interval is widened to the exact one (`lesion_limits`). Where no exact
+one is known and all resamples agree, there is no interval, rather than one of width 0.
+
+Its known limit: a resample that misses a rare class leaves that class out of the balanced accuracy.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.lesion_limits import Limits, limit_metrics
 from lesiontk.evaluate.metrics import (
     FloatArray,
     IntArray,
@@ -29,6 +34,8 @@ from lesiontk.evaluate.metrics import (
 
 # Weights of at most this many (resample, image) pairs stand in memory at once: 8 MB an array.
 CHUNK_CELLS = 1_000_000
+SMALLEST_WIDTH = 1e-12
+"""Resamples that differ by less differ by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +155,24 @@ def bootstrap_weights(groups: Sequence[str], *, resamples: int, seed: int) -> Fl
     )
 
 
-def estimate_from_resamples(value: float, samples: FloatArray, confidence: float) -> Estimate:
+def estimate_from_resamples(
+    value: float, samples: FloatArray, confidence: float, exact: Limits | None = None
+) -> Estimate:
     """Return `value` with the percentile interval of `samples`, float64 [B], NaN ignored.
 
-    The interval is None if the value is undefined or more than half of the samples are.
+    The interval covers the limits `exact`, where they are given. It is None if the value is
+    undefined, if more than half of the samples are, or if it would have width 0.
     """
     if math.isnan(value):
         return Estimate(None, None, None)
     defined = samples[~np.isnan(samples)]
-    if 2 * defined.size < samples.size or defined.size == 0:
+    ends = [] if exact is None else list(exact)
+    if 0 < samples.size <= 2 * defined.size:
+        tail = (1.0 - confidence) / 2.0
+        ends += np.quantile(defined, [tail, 1.0 - tail]).tolist()
+    if not ends or max(ends) - min(ends) < SMALLEST_WIDTH:
         return Estimate(float(value), None, None)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(defined, [tail, 1.0 - tail])
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), min(ends), max(ends))
 
 
 def estimate_metrics(
@@ -170,23 +182,31 @@ def estimate_metrics(
     resamples: int,
     confidence: float,
     seed: int,
+    limits: Callable[[IntArray, float], Mapping[str, Limits]] = lambda lesion, confidence: {},
 ) -> dict[str, Estimate]:
     """Return every metric of `compute` with its interval from draws of whole lesions.
 
     `compute` maps weights [B, N] of the images, or None for ones, to metric -> float64 [B];
-    `groups` are the lesions of the N images. With a single lesion no metric has an interval.
+    `groups` are the lesions of the N images. `limits` maps the images' lesion numbers, int64 [N],
+    and the confidence to metric -> the limits that its interval has to cover, where a bootstrap
+    alone is too narrow. With a single lesion no metric has an interval.
     """
     values = compute(None)
     chunks = [
         compute(weights)
         for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
     ]
-    alone = int(check_groups(groups, len(groups)).max()) == 0
+    lesion = check_groups(groups, len(groups))
+    if int(lesion.max()) == 0:
+        nothing = np.full(resamples, np.nan)
+        return {
+            name: estimate_from_resamples(float(value[0]), nothing, confidence)
+            for name, value in values.items()
+        }
+    exact = limits(lesion, confidence)
     return {
         name: estimate_from_resamples(
-            float(value[0]),
-            np.full(resamples, np.nan) if alone else np.concatenate([c[name] for c in chunks]),
-            confidence,
+            float(value[0]), np.concatenate([c[name] for c in chunks]), confidence, exact.get(name)
         )
         for name, value in values.items()
     }
@@ -212,7 +232,12 @@ def evaluate_predictions(
     scorer = MetricScorer(y_true, probabilities, labels)
     lesions = int(check_groups(groups, len(scorer.y_true)).max()) + 1
     metrics = estimate_metrics(
-        scorer.compute, groups, resamples=resamples, confidence=confidence, seed=seed
+        scorer.compute,
+        groups,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        limits=partial(limit_metrics, scorer),
     )
     return Evaluation(
         n=len(scorer.y_true),

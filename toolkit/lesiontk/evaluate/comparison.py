@@ -20,9 +20,12 @@ from lesiontk.evaluate.bootstrap import (
     check_resampling,
     estimate_metrics,
 )
+from lesiontk.evaluate.exact_bounds import BoolArray
+from lesiontk.evaluate.lesion_limits import Limits, keep_needed, limit_few_discordant
 from lesiontk.evaluate.metrics import (
     SMALLEST_PROBABILITY,
     FloatArray,
+    IntArray,
     MetricScorer,
     check_probabilities,
     order_labels,
@@ -211,6 +214,36 @@ def _list_changed(parent: MetricScorer, child: MetricScorer) -> tuple[ChangedIma
     )
 
 
+def _limit_differences(
+    parent: MetricScorer,
+    child: MetricScorer,
+    *at_points: OperatingPointScorer,
+    lesion: IntArray,
+    confidence: float,
+) -> dict[str, Limits]:
+    """Return metric -> the limits of child - parent, where few lesions are discordant.
+
+    `at_points` are the parent's and the child's operating point, or nothing.
+    """
+    before, after = (scorer.top1 == scorer.y_true for scorer in (parent, child))
+    kinds = [parent.y_true == index for index in range(len(parent.labels))]
+    everything = np.ones(len(lesion), dtype=np.bool_)
+
+    def limit(
+        *kinds: BoolArray, pair: tuple[BoolArray, BoolArray] = (before, after)
+    ) -> Limits | None:
+        return limit_few_discordant(*pair, kinds, lesion, confidence)
+
+    found = {"accuracy": limit(everything), "balanced_accuracy": limit(*kinds)}
+    for label, kind in zip(parent.labels, kinds, strict=True):
+        found[f"recall[{label}]"] = limit(kind)
+    if at_points:
+        old, new = at_points
+        found["sensitivity"] = limit(old.truth, pair=(old.called, new.called))
+        found["specificity"] = limit(~old.truth, pair=(~old.called, ~new.called))
+    return keep_needed(found)
+
+
 def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the metrics whose difference is estimated."""
     recalls = (f"recall[{label}]" for label in order_labels(labels))
@@ -255,12 +288,21 @@ def compare_predictions(
             )
         return {name: new[name] - old[name] for name in names}
 
+    def limit(lesion: IntArray, confidence: float) -> dict[str, Limits]:
+        """Return metric -> the limits of its difference, where few lesions are discordant."""
+        return _limit_differences(*scorers, *at_points, lesion=lesion, confidence=confidence)
+
     return Comparison(
         n=len(before),
         lesions=lesions,
         labels=tuple(labels),
         differences=estimate_metrics(
-            difference, groups, resamples=resamples, confidence=confidence, seed=seed
+            difference,
+            groups,
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+            limits=limit,
         ),
         mcnemar=apply_mcnemar_test(*(s.top1 == s.y_true for s in scorers)),
         changed=_list_changed(*scorers),

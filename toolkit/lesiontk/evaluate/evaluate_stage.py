@@ -48,7 +48,7 @@ class EvaluateStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=3,
+        version=4,
         accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,

@@ -24,16 +24,17 @@ from lesiontk.evaluate.bootstrap import (
     check_resampling,
     estimate_metrics,
 )
+from lesiontk.evaluate.exact_bounds import BoolArray
+from lesiontk.evaluate.lesion_limits import Limits, keep_needed, limit_auc, limit_few
 from lesiontk.evaluate.metrics import (
     ROW_SUM_TOLERANCE,
     FloatArray,
+    IntArray,
     RankedScores,
     check_probabilities,
     check_truth,
 )
 from lesiontk.recipe import THRESHOLD_RULE
-
-BoolArray = npt.NDArray[np.bool_]
 
 GIVEN, DEFAULT = "given", "default"
 PARENT_SENSITIVITY = "parent_sensitivity"
@@ -268,6 +269,17 @@ class OperatingPointScorer:
             "auc": self._ranked.compute_auc(checked),
         }
 
+    def limit(self, lesion: IntArray, confidence: float) -> dict[str, Limits]:
+        """Return the limits of the metrics that need them, as `limit_metrics` does."""
+        auc = float(self.compute()["auc"][0])
+        return keep_needed(
+            {
+                "sensitivity": limit_few(self.called, self.truth, lesion, confidence),
+                "specificity": limit_few(~self.called, ~self.truth, lesion, confidence),
+                "auc": limit_auc(auc, self.truth, lesion, confidence),
+            }
+        )
+
 
 def _share(weights: FloatArray, right: BoolArray, among: BoolArray) -> FloatArray:
     """Return the weight of `right` images as a share of all images `among`, [B]."""
@@ -298,6 +310,11 @@ def evaluate_operating_point(
     scorer = OperatingPointScorer(point, y_true, probabilities, labels)
     check_groups(groups, len(scorer.truth))
     estimates = estimate_metrics(
-        scorer.compute, groups, resamples=resamples, confidence=confidence, seed=seed
+        scorer.compute,
+        groups,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        limits=scorer.limit,
     )
     return OperatingEvaluation(point=point, positives=int(scorer.truth.sum()), **estimates)

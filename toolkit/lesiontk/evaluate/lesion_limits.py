@@ -1,0 +1,144 @@
+"""Which metrics of given predictions need more than a bootstrap, and the limits that they get.
+
+A bootstrap repeats what it saw. It gives a share of 12 of 12 an interval of width 0, and also the
+difference between two engines that disagree about no image. Where fewer than `FEW` lesions have one
+of the outcomes, `exact_bounds` gives the limits. Both limits hold together at `confidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lesiontk.evaluate.exact_bounds import (
+    BoolArray,
+    OneSided,
+    bound_loss,
+    bound_mean,
+    bound_share,
+    bound_unseen,
+    count_effective,
+    pair_shares,
+)
+from lesiontk.evaluate.metrics import IntArray, MetricScorer
+
+FEW = 5
+"""The number of lesions from which on a bootstrap is relied on, as in Cochran's rule (1954)."""
+
+Limits = tuple[float, float]
+
+
+def one_sided(confidence: float) -> float:
+    """Return the confidence of each limit of an interval whose limits hold together."""
+    return (1.0 + confidence) / 2.0
+
+
+def keep_needed(limits: Mapping[str, Limits | None]) -> dict[str, Limits]:
+    """Return the entries that are not None."""
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def limit_few(
+    right: BoolArray, among: BoolArray, lesion: IntArray, confidence: float
+) -> Limits | None:
+    """Return the limits of the share of the images `among` that are `right`.
+
+    The masks are bool [N], `lesion` is int [N], one number a lesion. None where hits and misses are
+    both plentiful, or no image is `among`.
+    """
+    if not among.any():
+        return None
+    share, lesions = float(right[among].mean()), count_effective(lesion[among])
+    if min(share, 1 - share) * lesions >= FEW:
+        return None
+    bounds = bound_share(share, lesions, one_sided(confidence))
+    return bounds.low, bounds.high
+
+
+def limit_auc(
+    auc: float, positive: BoolArray, lesion: IntArray, confidence: float
+) -> Limits | None:
+    """Return the limits of an AUC that is exactly 0 or 1; None for any other.
+
+    k positive and k negative lesions form k independent pairs. All of them are ranked rightly with
+    a probability of at most AUC^k.
+    """
+    if auc not in (0.0, 1.0):
+        return None
+    pairs = min(len(np.unique(lesion[side])) for side in (positive, ~positive))
+    unseen = bound_unseen(pairs, one_sided(confidence))
+    return (1 - unseen, 1.0) if auc == 1.0 else (0.0, unseen)
+
+
+def limit_metrics(scorer: MetricScorer, lesion: IntArray, confidence: float) -> dict[str, Limits]:
+    """Return metric -> limits, of the metrics of `MetricScorer.compute` that need them."""
+    values = {name: float(value[0]) for name, value in scorer.compute().items()}
+    everything = np.ones(len(lesion), dtype=np.bool_)
+    right = scorer.y_true == scorer.top1
+    found = {"accuracy": limit_few(right, everything, lesion, confidence)}
+    for index, label in enumerate(scorer.labels):
+        true, called = scorer.y_true == index, scorer.top1 == index
+        found |= {
+            f"recall[{label}]": limit_few(called, true, lesion, confidence),
+            f"precision[{label}]": limit_few(true, called, lesion, confidence),
+            f"specificity[{label}]": limit_few(~called, ~true, lesion, confidence),
+            f"f1[{label}]": _limit_f1(true, called, lesion, confidence),
+            f"auc[{label}]": limit_auc(values[f"auc[{label}]"], true, lesion, confidence),
+        }
+    if any(found[f"recall[{label}]"] for label in scorer.labels):
+        found["balanced_accuracy"] = _limit_mean_recall(scorer, lesion, confidence)
+    for mean, metric in (("macro_auc", "auc"), ("macro_f1", "f1")):
+        if values[mean] in (0.0, 1.0):  # perfect in all classes or in none: all limits hold at once
+            two = metric == "auc" and len(scorer.labels) == 2
+            limits = [found[f"{metric}[{label}]"] for label in scorer.labels[-1 if two else 0 :]]
+            found[mean] = _average(limit for limit in limits if limit)
+    return keep_needed(found)
+
+
+def _limit_f1(
+    true: BoolArray, called: BoolArray, lesion: IntArray, confidence: float
+) -> Limits | None:
+    """F1 is 2 r / (1 + r) of the Jaccard index r, which is a share; absent classes have none."""
+    limits = limit_few(true & called, true | called, lesion, confidence) if true.any() else None
+    return limits and (2 * limits[0] / (1 + limits[0]), 2 * limits[1] / (1 + limits[1]))
+
+
+def _limit_mean_recall(scorer: MetricScorer, lesion: IntArray, confidence: float) -> Limits:
+    parts = []
+    for index in range(len(scorer.labels)):
+        true = scorer.y_true == index
+        if true.any():
+            share = float((scorer.top1[true] == index).mean())
+            parts.append(bound_share(share, count_effective(lesion[true]), one_sided(confidence)))
+    return _clip(bound_mean(parts), 0.0)
+
+
+def _average(limits: Iterable[Limits]) -> Limits:
+    low, high = np.mean(list(limits), axis=0)
+    return float(low), float(high)
+
+
+def _clip(bounds: OneSided, lowest: float) -> Limits:
+    return max(lowest, bounds.low), min(1.0, bounds.high)
+
+
+def limit_few_discordant(
+    before: BoolArray,
+    after: BoolArray,
+    kinds: Sequence[BoolArray],
+    lesion: IntArray,
+    confidence: float,
+) -> Limits | None:
+    """Return the limits of after - before: of the mean over `kinds` of the shares that are right.
+
+    `before` and `after` say which images are right; they and each of `kinds` are bool [N]. None
+    where discordant lesions are plentiful, or a kind has no images.
+    """
+    kinds = [kind for kind in kinds if kind.any()]
+    pairs = [pair_shares(before, after, kind, lesion) for kind in kinds]
+    if not pairs or sum((pair.lost + pair.gained) * pair.n for pair in pairs) >= FEW:
+        return None
+    loss = bound_mean([bound_loss(pair, one_sided(confidence)) for pair in pairs])
+    low, high = _clip(loss, -1.0)
+    return -high, -low

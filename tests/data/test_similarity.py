@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesiontk.data.similarity import BITS, find_near_pairs, hash_difference, hash_pixels
+from lesiontk.data.similarity import (
+    BITS,
+    LISTED_CLUSTER,
+    cluster_near,
+    hash_difference,
+    hash_pixels,
+    list_near_pairs,
+)
 from lesiontk.data.sources.synthesis import render_view
 
 Pixels = NDArray[np.uint8]
+Hashes = NDArray[np.uint64]
 NEAR, FAR = 24, 72  # of 256 bits
 LESIONS = [("mel", 3), ("nv", 11), ("bkl", 4), ("vasc", 8)]
 
@@ -86,26 +94,91 @@ def test_the_pixel_hash_follows_every_byte_and_the_shape() -> None:
     assert all(len(name) == 64 for name in hashes)
 
 
-@settings(deadline=None, max_examples=40)
+def bits_between(one: Hashes, two: Hashes) -> int:
+    """Bits that differ, counted one by one."""
+    return sum((int(a) ^ int(b)).bit_count() for a, b in zip(one, two, strict=True))
+
+
+def near_pairs_one_by_one(hashes: Hashes, limit: int) -> list[tuple[int, int, int]]:
+    pairs = [
+        (i, j, bits)
+        for j in range(len(hashes))
+        for i in range(j)
+        if (bits := bits_between(hashes[i], hashes[j])) <= limit
+    ]
+    return sorted(pairs, key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
+def clusters_one_by_one(count: int, pairs: list[tuple[int, int, int]]) -> list[int]:
+    """Labels that spread along the pairs until nothing changes."""
+    label = list(range(count))
+    for _ in range(count):
+        for i, j, _bits in pairs:
+            label[i] = label[j] = min(label[i], label[j])
+    return label
+
+
+def flip_bits(hashes: Hashes, count: int, rng: np.random.Generator) -> Hashes:
+    """Flip `count` bits, drawn with replacement, of each."""
+    hashes = hashes.copy()
+    for _ in range(count):
+        word, bit = rng.integers(0, 4, len(hashes)), rng.integers(0, 64, len(hashes))
+        hashes[np.arange(len(hashes)), word] ^= np.uint64(1) << bit.astype(np.uint64)
+    return hashes
+
+
+@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(0, 40),
-    limit=st.integers(0, 140),
+    originals=st.integers(1, 8),
+    flips=st.integers(0, 20),
+    limit=st.integers(0, 64),
 )
-def test_all_near_pairs_are_found_nearest_first(seed: int, count: int, limit: int) -> None:
-    hashes = np.random.default_rng(seed).integers(0, 2**64, (count, 4), np.uint64)
-    hashes[count // 2 :] = hashes[: count - count // 2]  # equal ones too
-    expected = []
-    for i in range(count):
-        for j in range(i + 1, count):
-            bits = sum((int(a) ^ int(b)).bit_count() for a, b in zip(*hashes[[i, j]], strict=True))
-            if bits <= limit:
-                expected.append((i, j, bits))
-    assert find_near_pairs(hashes, limit) == sorted(expected, key=lambda p: (p[2], p[0], p[1]))
+def test_clusters_and_pairs_are_those_of_all_comparisons(
+    seed: int, count: int, originals: int, flips: int, limit: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 2**64, (originals, 4), np.uint64)
+    hashes = flip_bits(base[rng.integers(0, originals, count)], flips, rng)
+    pairs = near_pairs_one_by_one(hashes, limit)
+    clusters = cluster_near(hashes, limit)
+    assert clusters.tolist() == clusters_one_by_one(count, pairs)
+    assert [tuple(pair) for pair in list_near_pairs(hashes, clusters, limit).tolist()] == pairs
 
 
-def test_pairs_are_found_across_blocks_of_rows() -> None:
-    hashes = np.random.default_rng(0).integers(0, 2**64, (600, 4), np.uint64)
-    hashes[599] = hashes[10]
-    hashes[300] = hashes[20] ^ np.uint64(0b101)
-    assert find_near_pairs(hashes, 8) == [(10, 599, 0), (20, 300, 8)]
+@pytest.mark.parametrize("flips", [3, 9, 14])
+def test_clusters_of_crowded_bands_are_those_of_all_comparisons(flips: int) -> None:
+    """So many alike that the search through a band from image to image is taken, too."""
+    rng = np.random.default_rng(flips)
+    base = rng.integers(0, 2**64, (3, 4), np.uint64)
+    hashes = flip_bits(np.repeat(base, 150, axis=0), flips, rng)
+    near = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(2) <= 16
+    reached = near.copy()
+    while not ((wider := (reached.astype(int) @ near) > 0) == reached).all():
+        reached = wider
+    assert cluster_near(hashes, 16).tolist() == reached.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("flips", [0, 8])
+def test_many_alike_pictures_are_one_cluster_without_a_list_of_pairs(flips: int) -> None:
+    rng = np.random.default_rng(0)
+    hashes = flip_bits(np.zeros((30_000, 4), np.uint64), flips, rng)
+    clusters = cluster_near(hashes, 16)
+    assert set(clusters.tolist()) == {0}
+    assert len(list_near_pairs(hashes, clusters, 16)) == 0
+
+
+def test_many_different_pictures_are_clusters_of_one() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, (30_000, 4), np.uint64)
+    hashes[29_999] = hashes[10] ^ np.uint64(1)
+    clusters = cluster_near(hashes, 16)
+    assert len(set(clusters.tolist())) == 29_999
+    assert list_near_pairs(hashes, clusters, 16).tolist() == [[10, 29_999, 4]]
+
+
+def test_the_largest_cluster_that_is_listed_has_all_its_pairs() -> None:
+    for size, pairs in ((LISTED_CLUSTER, LISTED_CLUSTER * (LISTED_CLUSTER - 1) // 2),
+                        (LISTED_CLUSTER + 1, 0)):  # fmt: skip
+        hashes = np.zeros((size, 4), np.uint64)
+        assert len(list_near_pairs(hashes, cluster_near(hashes, 16), 16)) == pairs

@@ -39,7 +39,11 @@ def make_items(lesions: Mapping[str, Iterable[int]]) -> list[SplitItem]:
 
 
 def deal(items: Sequence[SplitItem], seed: int = 7) -> dict[str, str]:
-    return split_by_group(items, test=TEST, validation=VALIDATION, seed=seed)
+    return deal_by(items, group_images(items), seed)
+
+
+def deal_by(items: Sequence[SplitItem], groups: Mapping[str, str], seed: int = 7) -> dict[str, str]:
+    return split_by_group(items, groups, test=TEST, validation=VALIDATION, seed=seed)
 
 
 def sides_by(items: Sequence[SplitItem], sides: Mapping[str, str], key: str) -> dict[Any, set[str]]:
@@ -101,6 +105,7 @@ def test_no_lesion_and_no_pixels_stand_on_two_sides(items: list[SplitItem], seed
         sides = deal(items, seed)
     except DataError as error:
         assume("lesions; a split needs at least 3" not in str(error))
+        assume("has no image on the side" not in str(error))
         raise
     assert set(sides) == {item.image_id for item in items}
     for key in ("lesion_id", "pixels"):
@@ -295,8 +300,61 @@ def test_rare_diagnoses_together_reach_every_side() -> None:
 def test_a_leaky_split_cuts_lesions_and_an_honest_one_none() -> None:
     items = make_items({"nv": [4] * 30, "mel": [3] * 20})
     honest = deal(items)
-    leaky = split_by_group(items, test=TEST, validation=VALIDATION, seed=7, leaky=True)
+    leaky = deal_by(items, {item.image_id: item.image_id for item in items})
     assert count_leaks(items, honest) == 0
     assert count_leaks(items, leaky) > 20
     with pytest.raises(LeakageError):
         check_leakage(items, leaky)
+
+
+# ----------------------------------------------------------------- patients
+
+
+def make_patients(patients: int, images: int, melanomas: int) -> list[SplitItem]:
+    """Patients with naevi; the first `melanomas` have a melanoma among them."""
+    return [
+        SplitItem(
+            f"IMG_{patient:03d}_{image}",
+            None,
+            "mel" if image == 0 and patient < melanomas else "nv",
+            f"pixels of {patient} {image}",
+            patient_id=f"P{patient}",
+        )
+        for patient in range(patients)
+        for image in range(images)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_patients_with_a_rare_diagnosis_are_dealt_by_it(seed: int) -> None:
+    """Each is one of many naevi, too; by the commonest diagnosis chance would deal melanomas."""
+    items = make_patients(patients=60, images=5, melanomas=10)
+    sides = deal(items, seed)
+    found = Counter(sides[item.image_id] for item in items if item.label == "mel")
+    assert found == {"train": 7, "validation": 1, "test": 2}
+    assert all(len(where) == 1 for where in sides_by(items, sides, "patient_id").values())
+
+
+def test_a_patient_on_two_sides_is_caught() -> None:
+    items = make_patients(patients=30, images=2, melanomas=5)
+    sides = deal(items)
+    check_leakage(items, sides)
+    sides[items[0].image_id] = next(s for s in SIDES if s != sides[items[1].image_id])
+    with pytest.raises(LeakageError, match="share their patient with another side"):
+        check_leakage(items, sides)
+
+
+def test_a_class_that_comes_only_with_rarer_ones_is_missed_on_no_side() -> None:
+    items = [
+        SplitItem(f"{patient}{image}", None, label, f"{patient}{image}", patient_id=patient)
+        for patient in "ABC"
+        for image, label in enumerate(["mel", "nv", "nv"])
+    ]
+    items += [SplitItem(f"bkl{n}", None, "bkl", f"bkl{n}") for n in range(9)]
+    sides = deal(items)
+    assert {sides[i.image_id] for i in items if i.label == "nv"} == set(SIDES)
+    items[-1] = replace(items[-1], label="df", patient_id="D")
+    items += [replace(items[-1], image_id=f"df{n}", pixels=f"df{n}", label="df", patient_id="E")
+              for n in range(2)]  # fmt: skip
+    with pytest.raises(DataError, match=r"class 'df' has 2 lesions; .* Its 3 images count once"):
+        deal(items)

@@ -35,12 +35,19 @@ class SynthesizeConfig(StageConfig):
 
 
 class SplitRule(StageConfig):
-    """How lesions are dealt to the sides; `group` exists to be read: only `leaky` breaks it."""
+    """How lesions are dealt to the sides; `group` exists to be read: only `leaky` breaks it.
+
+    Where the data has patient ids, a patient's lesions stay together, too.
+    """
 
     group: Literal["lesion_id"] = "lesion_id"
     test: float = Field(0.15, gt=0, lt=0.5)
     validation: float = Field(0.15, gt=0, lt=0.5)
     seed: int = 7
+    near_duplicates: Literal["group", "accept"] = Field(
+        "group",
+        description="group: copies, and what looks alike where no lesion is known, are one lesion",
+    )
     leaky: bool = Field(
         False, description="deal single images: only to show how much that flatters a model"
     )

@@ -34,6 +34,7 @@ class ImageRecord:
     age: float | None = None
     sex: str | None = None
     site: str | None = None
+    patient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, load_recipe, set_option
+from lesiontk.cli.session import (
+    RecipeOptions,
+    Session,
+    command_options,
+    load_recipe,
+    set_option,
+)
 
 
 @click.group()
@@ -49,7 +55,9 @@ def draw_command(
     changes += ["calibration.list=null", *overrides]
     if recipe is None and data_folder is not None:
         raise click.UsageError("--data is for a RECIPE; name one, such as cnn_7class.")
-    chosen = load_recipe(recipe, data_folder, None, overrides) if recipe else None
+    chosen = (
+        load_recipe(recipe, RecipeOptions(data_folder, overrides=overrides)) if recipe else None
+    )
     artefact = draw_list(session.open_store(), chosen, changes)
     beside = write_list(artefact, out)
     files = {"file": str(out), "description": str(beside)}

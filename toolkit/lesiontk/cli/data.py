@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, load_recipe, recipe_options
+from lesiontk.cli.session import (
+    RecipeOptions,
+    Session,
+    command_options,
+    load_recipe,
+    recipe_options,
+)
+from lesiontk.errors import DataError
+
+_SHOWN = 10
 
 
 @click.group()
@@ -42,18 +51,17 @@ def fetch_command(session: Session, source: str, folder: Path, unpack: bool) -> 
 def check_command(
     session: Session,
     recipe: str,
-    data_folder: Path | None,
-    weights: str | None,
-    leaky: bool,
-    overrides: tuple[str, ...],
+    options: RecipeOptions,
 ) -> None:
     """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
     from lesiontk.workflow import build_data
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    chosen = load_recipe(recipe, options)
     inspection = build_data(session.open_store(), chosen, "inspection")
     document = {"artefact": inspection.name, "path": str(inspection.path), **inspection.facts}
     session.emit(document, lambda: _show_inspection(document))
+    if document["contradictory_pictures"]:
+        raise DataError(_describe_contradictions(document))
 
 
 @data.command("split")
@@ -63,16 +71,13 @@ def check_command(
 def split_command(
     session: Session,
     recipe: str,
-    data_folder: Path | None,
-    weights: str | None,
-    leaky: bool,
-    overrides: tuple[str, ...],
+    options: RecipeOptions,
 ) -> None:
     """Deal the images to training, validation and test, by lesion, as RECIPE says."""
     from lesiontk.cli.tables import print_table
     from lesiontk.workflow import build_data
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    chosen = load_recipe(recipe, options)
     split = build_data(session.open_store(), chosen, "split")
     facts = split.facts
 
@@ -82,7 +87,15 @@ def split_command(
                      for n in facts["labels"])]
             for side in facts["images"]
         ]  # fmt: skip
-        print_table(["images (lesions)", *facts["labels"]], rows)
+        unit = "groups" if facts["patients"] else "lesions"
+        print_table([f"images ({unit})", *facts["labels"]], rows)
+        if apart := facts["near_duplicates_on_several_sides"]:
+            accepted = facts["leaky"] or facts["near_duplicates"] == "accept"
+            why = "accepted" if accepted else "their lesions differ"
+            click.echo(
+                f"pictures that look alike and stand on several sides: {apart} "
+                f"{'set' if apart == 1 else 'sets'} ({why})"
+            )
         click.echo(f"hash {facts['split_hash']}\n{split.file('split.csv')}")
 
     session.emit({"artefact": split.name, "path": str(split.path), **facts}, show)
@@ -98,17 +111,70 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
         title=f"{document['source']}: {document['images']} images of {document['lesions']} lesions",
     )
     if not document["lesion_ids_known"]:
-        click.echo("warning: lesion ids are not known; every image counts as a lesion of its own, "
-                   "and pictures of one lesion may stand on two sides of a split")  # fmt: skip
-    for title, entries in (
-        ("broken", [f"{b['image_id']} ({b['reason']})" for b in document["broken"]]),
-        ("listed without a file", document["missing_files"]),
-        ("identical pixels", [" = ".join(ids) for ids in document["identical_pixels"]]),
-    ):
-        click.echo(f"{title}: {len(entries)}" + "".join(f"\n  {entry}" for entry in entries[:10]))
-    click.echo(f"files that the table does not list: {document['unlisted_files']}")
-    click.echo(f"near-duplicates across lesions: {document['near_duplicates_across_lesions']} "
-               f"(of {document['near_duplicates']}; near_duplicates.csv)")  # fmt: skip
+        click.echo(
+            "warning: lesion ids are not known; an image counts as a lesion of its own unless it "
+            "looks like another one, and pictures of one lesion may stand on two sides of a split"
+        )
+    if document["patients"]:
+        click.echo(f"patients: {document['patients']}; a split keeps the images of each together")
+    broken, missing = document["broken"], document["missing_files"]
+    identical = document["identical_pixels"]
+    _list_findings("broken", len(broken), [f"{b['image_id']} ({b['reason']})" for b in broken])
+    _list_findings("listed without a file", len(missing), missing)
+    _list_findings("files that the table does not list", document["unlisted_files"], [])
+    _list_findings(
+        "sets of identical pixels",
+        document["identical_groups"],
+        [" = ".join(ids) for ids in identical],
+    )
+    _list_findings("lesions with several diagnoses", document["lesions_with_several_diagnoses"], [])
+    click.echo(describe_near_duplicates(document))
     age = document["age"]
-    click.echo(f"age known {age['known']}, quartiles {age['quartiles']}; sex {document['sex']}")
-    click.echo(f"site {document['site']}\nlicence: {document['licence']}\n{document['path']}")
+    quartiles = f", quartiles {age['quartiles']}" if age["known"] else ""
+    click.echo(f"age known: {age['known']}{quartiles}")
+    for name in ("sex", "site"):
+        click.echo(f"{name}: {', '.join(f'{v} {n}' for v, n in document[name].items())}")
+    click.echo(f"licence: {document['licence']}\n{document['path']}")
+
+
+def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
+    """Print how many there are and the first of them; `examples` may be fewer than `number`."""
+    shown = list(examples[:_SHOWN])
+    more = number - len(shown)
+    if shown and more > 0:
+        shown.append(f"and {more} more")
+    click.echo(f"{title}: {number or 'none'}" + "".join(f"\n  {entry}" for entry in shown))
+
+
+def describe_near_duplicates(facts: Mapping[str, Any]) -> str:
+    """Return what an inspection found of pictures that look alike and are not the same pixels."""
+    pairs, across = facts["near_duplicates"], facts["near_duplicates_across_lesions"]
+    listed = facts["near_duplicates_listed"]
+    where = "listed" if listed == pairs else f"the nearest {listed} are"
+    unit = "pair" if pairs == 1 else "pairs"
+    lines = [
+        f"near-duplicates: {pairs} {unit} of images, {across or 'none'} "
+        f"of different lesions; {where} in near_duplicates.csv"
+        if pairs
+        else "near-duplicates: none"
+    ]
+    lines += [
+        f"  {crowd['images']} images look alike, {crowd['first']} and others; their pairs are not "
+        "listed (images.csv, column alike)"
+        for crowd in facts["crowds"]
+    ]
+    return "\n".join(lines)
+
+
+def _describe_contradictions(facts: Mapping[str, Any]) -> str:
+    number = facts["contradictory_pictures"]
+    shown = [
+        " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
+        for images in facts["contradictions"][:_SHOWN]
+    ]
+    more = f" and {number - len(shown)} more" if number > len(shown) else ""
+    return (
+        f"{number} {'picture stands' if number == 1 else 'pictures stand'} under several "
+        f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each picture. Correct "
+        "it, or take these images out."
+    )

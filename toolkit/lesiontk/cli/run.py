@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from lesiontk.cli.session import Session, command_options, load_recipe, recipe_options
+from lesiontk.cli.session import (
+    RecipeOptions,
+    Session,
+    command_options,
+    load_recipe,
+    recipe_options,
+)
 
 
 @click.command()
@@ -17,10 +21,7 @@ from lesiontk.cli.session import Session, command_options, load_recipe, recipe_o
 def run(
     session: Session,
     recipe: str,
-    data_folder: Path | None,
-    weights: str | None,
-    leaky: bool,
-    overrides: tuple[str, ...],
+    options: RecipeOptions,
     dry_run: bool,
 ) -> None:
     """Run RECIPE (a name or a YAML file) from images to report.
@@ -31,7 +32,7 @@ def run(
     from lesiontk.plan import describe_plan
     from lesiontk.workflow import plan_run, run_recipe
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    chosen = load_recipe(recipe, options)
     store = session.open_store()
     if dry_run:
         steps = describe_plan(plan_run(store, chosen))

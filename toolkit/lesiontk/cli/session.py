@@ -82,48 +82,64 @@ def set_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """What the options of a command change in a recipe."""
+
+    data: Path | None = None
+    weights: str | None = None
+    leaky: bool = False
+    accept_near_duplicates: bool = False
+    overrides: tuple[str, ...] = ()
+
+
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data, --weights, --allow-leaky-split and --set."""
-    function = set_option(function)
-    function = click.option(
+    """Add --data, --weights, what a split may do, and --set; the command gets `RecipeOptions`."""
+
+    @click.option(
+        "--data",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder of images and their table.",
+    )
+    @click.option("--weights", metavar="imagenet|none|FILE", help="Where the network starts.")
+    @click.option(
+        "--accept-near-duplicates",
+        is_flag=True,
+        help="Split pictures that look alike as if they were different ones.",
+    )
+    @click.option(
         "--allow-leaky-split",
         "leaky",
         is_flag=True,
         help="Deal images instead of lesions, to see how much that flatters; makes float32 "
         "engines only.",
-    )(function)
-    function = click.option(
-        "--weights", metavar="imagenet|none|FILE", help="Where the network starts."
-    )(function)
-    return click.option(
-        "--data",
-        "data_folder",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Folder of images and their table.",
-    )(function)
+    )
+    @set_option
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        names = ("data", "weights", "leaky", "accept_near_duplicates", "overrides")
+        options = RecipeOptions(**{name: kwargs.pop(name) for name in names})
+        return function(*args, options=options, **kwargs)
+
+    return wrapped
 
 
-def load_recipe(
-    name: str,
-    data: Path | None,
-    weights: str | None,
-    overrides: tuple[str, ...],
-    *,
-    leaky: bool = False,
-) -> Recipe:
-    """Return the recipe with what the options override; --set wins over --data and --weights."""
+def load_recipe(name: str, options: RecipeOptions) -> Recipe:
+    """Return the recipe with what the options change; --set wins over the others."""
     from lesiontk.recipe import override_recipe, read_recipe
 
     changes = []
-    if data is not None:
-        changes.append(f"data.path={json.dumps(str(data.resolve()))}")
+    if options.data is not None:
+        changes.append(f"data.path={json.dumps(str(options.data.resolve()))}")
         if read_recipe(name).data.source == "synthetic":
             changes.append("data.source=auto")
-    if weights is not None:
-        changes.append(f"model.weights={json.dumps(weights)}")
-    if leaky:
+    if options.weights is not None:
+        changes.append(f"model.weights={json.dumps(options.weights)}")
+    if options.accept_near_duplicates:
+        changes.append("data.split.near_duplicates=accept")
+    if options.leaky:
         changes += ["data.split.leaky=true", 'convert=["keras:float32"]']
-    chosen = override_recipe(read_recipe(name), [*changes, *overrides])
+    chosen = override_recipe(read_recipe(name), [*changes, *options.overrides])
     # Later commands may run from another folder.
     files = {
         "data.task": chosen.data.task,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from lesiontk.cli.session import Session, command_options, load_recipe, recipe_options
+from lesiontk.cli.session import (
+    RecipeOptions,
+    Session,
+    command_options,
+    load_recipe,
+    recipe_options,
+)
 
 
 @click.command()
@@ -19,10 +23,7 @@ from lesiontk.cli.session import Session, command_options, load_recipe, recipe_o
 def train(
     session: Session,
     recipe: str,
-    data_folder: Path | None,
-    weights: str | None,
-    leaky: bool,
-    overrides: tuple[str, ...],
+    options: RecipeOptions,
     resume: bool,
 ) -> None:
     """Train RECIPE's network (default: demo, on synthetic images).
@@ -32,7 +33,7 @@ def train(
     """
     from lesiontk.workflow import train_recipe
 
-    chosen = load_recipe(recipe, data_folder, weights, overrides, leaky=leaky)
+    chosen = load_recipe(recipe, options)
     model = train_recipe(session.open_store(), chosen, restart=not resume)
     facts, scores = model.facts, model.facts["validation"]
 

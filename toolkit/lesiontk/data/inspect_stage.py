@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.data.decode import ImageError
+from lesiontk.data.duplicates import PAIR_COLUMNS, Duplicates, find_duplicates
 from lesiontk.data.images import write_rows
 from lesiontk.data.reader import ImageReader, decode_many
-from lesiontk.data.similarity import find_near_pairs, hash_difference, hash_pixels
+from lesiontk.data.similarity import hash_difference, hash_pixels
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.source import SourceTable
 from lesiontk.errors import DataError
@@ -24,7 +25,7 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 IMAGES, BROKEN, NEAR = "images.csv", "broken.csv", "near_duplicates.csv"
 COLUMNS = ("image_id", "lesion_id", "diagnosis", "location", "age", "sex", "site", "width",
-           "height", "pixel_sha256")  # fmt: skip
+           "height", "pixel_sha256", "patient_id", "copy_of", "alike")  # fmt: skip
 
 
 class InspectConfig(StageConfig):
@@ -43,7 +44,7 @@ class InspectStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="inspect",
-        version=1,
+        version=2,
         accepts={"dataset": "dataset"},
         produces="inspection",
         config=InspectConfig,
@@ -100,15 +101,16 @@ class InspectStage(Stage):
                 else:
                     rows.append(_image_row(record, result))
                     hashes.append(result[6:])
-        near = _near_duplicates(rows, np.array(hashes), config.near_distance)
+        hashed = np.array(hashes, np.uint64).reshape(len(rows), -1)
+        duplicates = find_duplicates(rows, hashed, config.near_distance)
+        for row, copy_of, alike in zip(rows, duplicates.copies, duplicates.alike, strict=True):
+            row["copy_of"], row["alike"] = copy_of, alike
         write_rows(context.directory / IMAGES, rows, COLUMNS)
         write_rows(
             context.directory / BROKEN, broken, ("image_id", "location", "reason", "message")
         )
-        write_rows(
-            context.directory / NEAR, near, ("image_a", "image_b", "distance", "same_lesion")
-        )
-        return StageOutput(_summarise(name, table, rows, broken, near))
+        write_rows(context.directory / NEAR, duplicates.pairs, PAIR_COLUMNS)
+        return StageOutput(_summarise(name, table, rows, broken, duplicates))
 
 
 def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
@@ -138,6 +140,7 @@ def _image_row(record: ImageRecord, result: Any) -> dict[str, object]:
         "width": int(result[1]),
         "height": int(result[0]),
         "pixel_sha256": result[2:6].tobytes().hex(),
+        "patient_id": record.patient_id or "",
     }
 
 
@@ -150,34 +153,15 @@ def _broken_row(record: ImageRecord, error: ImageError) -> dict[str, object]:
     }
 
 
-def _near_duplicates(
-    rows: Sequence[Mapping[str, object]], hashes: Any, max_distance: int
-) -> list[dict[str, object]]:
-    """Pairs that look alike and are not the same pixels."""
-    return [
-        {
-            "image_a": rows[i]["image_id"],
-            "image_b": rows[j]["image_id"],
-            "distance": distance,
-            "same_lesion": bool(rows[i]["lesion_id"])
-            and rows[i]["lesion_id"] == rows[j]["lesion_id"],
-        }
-        for i, j, distance in find_near_pairs(hashes, max_distance)
-        if rows[i]["pixel_sha256"] != rows[j]["pixel_sha256"]
-    ]
-
-
 def _summarise(
     name: str,
     table: SourceTable,
     rows: Sequence[Mapping[str, Any]],
     broken: Sequence[Mapping[str, object]],
-    near: Sequence[Mapping[str, object]],
+    duplicates: Duplicates,
 ) -> dict[str, Any]:
-    by_pixels: dict[str, list[str]] = defaultdict(list)
     lesions: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        by_pixels[row["pixel_sha256"]].append(row["image_id"])
         lesions[row["lesion_id"] or row["image_id"]][row["diagnosis"]] += 1
     ages = [float(row["age"]) for row in rows if row["age"]]
     return {
@@ -187,6 +171,7 @@ def _summarise(
         "lesion_ids_known": table.lesion_ids_known,
         "images": len(rows),
         "lesions": len(lesions),
+        "patients": len({row["patient_id"] for row in rows if row["patient_id"]}),
         "lesions_with_several_images": sum(sum(c.values()) > 1 for c in lesions.values()),
         "lesions_with_several_diagnoses": sum(len(c) > 1 for c in lesions.values()),
         "images_by_diagnosis": dict(sorted(Counter(r["diagnosis"] for r in rows).items())),
@@ -196,9 +181,7 @@ def _summarise(
         "broken": [{"image_id": b["image_id"], "reason": b["reason"]} for b in broken],
         "missing_files": list(table.missing),
         "unlisted_files": table.unlisted,
-        "identical_pixels": sorted(ids for ids in by_pixels.values() if len(ids) > 1),
-        "near_duplicates": len(near),
-        "near_duplicates_across_lesions": sum(not pair["same_lesion"] for pair in near),
+        **duplicates.facts,
         "sizes": dict(Counter(f"{r['width']}x{r['height']}" for r in rows).most_common(5)),
         "age": {
             "known": len(ages),

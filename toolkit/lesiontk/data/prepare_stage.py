@@ -44,7 +44,7 @@ class PrepareStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prepare",
-        version=3,
+        version=4,
         accepts={"split": "split", "dataset": "dataset"},
         produces="images",
         config=PrepareConfig,
@@ -134,7 +134,13 @@ def _describe(preprocessing: Preprocessing) -> dict[str, Any]:
 def _refuse_leaks(rows: list[dict[str, str]]) -> None:
     """Check the table that is used, not the code that wrote it: it may have been edited."""
     items = [
-        SplitItem(r["image_id"], r["lesion_id"] or None, r["label"], r["pixel_sha256"])
+        SplitItem(
+            r["image_id"],
+            r["lesion_id"] or None,
+            r["label"],
+            r["pixel_sha256"],
+            patient_id=r["patient_id"] or None,
+        )
         for r in rows
     ]
     check_leakage(items, {r["image_id"]: r["side"] for r in rows})

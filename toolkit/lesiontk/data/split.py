@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from lesiontk.records import SIDES
 class SplitItem:
     """One image to be dealt: `lesion_id` may be unknown, `pixels` is the hash of its pixels.
 
-    `diagnosis` is what the source says, which a task's `label` may sum up with others.
+    `diagnosis` is what the source says, which a task's `label` may sum up with others. `copy_of`
+    and `alike` name the clusters of `lesiontk.data.duplicates`.
     """
 
     image_id: str
@@ -25,16 +27,26 @@ class SplitItem:
     label: str
     pixels: str
     diagnosis: str = ""
+    patient_id: str | None = None
+    copy_of: str = ""
+    alike: str = ""
 
 
+NearDuplicates = Literal["group", "accept"]
 _Key = Callable[[SplitItem], str | None]
 
 
-def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
-    """Return image id -> group: images of one lesion, or with identical pixels, share a group.
+def group_images(
+    items: Sequence[SplitItem], *, near_duplicates: NearDuplicates = "group"
+) -> dict[str, str]:
+    """Return image id -> group, named after its first image.
 
-    An image without a lesion id is a lesion of its own. The group is named after its first image.
+    What shares a lesion, a patient or its pixels shares a group, and so on from image to image.
+    With `near_duplicates` "group" copies do, too, and pictures that look alike if there is one
+    among them whose lesion and patient are not known; else an image without them is a group of its
+    own.
     """
+    unknown = {item.alike for item in items if not item.lesion_id and not item.patient_id}
     parent = {item.image_id: item.image_id for item in items}
 
     def find(image: str) -> str:
@@ -43,7 +55,14 @@ def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
             image = parent[image]
         return image
 
-    keys: tuple[_Key, ...] = (lambda item: item.lesion_id, lambda item: item.pixels)
+    keys: list[_Key] = [
+        lambda item: item.lesion_id,
+        lambda item: item.patient_id,
+        lambda item: item.pixels,
+    ]
+    if near_duplicates == "group":
+        keys.append(lambda item: item.copy_of)
+        keys.append(lambda item: item.alike if item.alike in unknown else None)
     for key in keys:
         first: dict[str, str] = {}
         for item in items:
@@ -59,16 +78,20 @@ def group_images(items: Sequence[SplitItem]) -> dict[str, str]:
 
 
 def split_by_group(
-    items: Sequence[SplitItem], *, test: float, validation: float, seed: int, leaky: bool = False
+    items: Sequence[SplitItem],
+    groups: Mapping[str, str],
+    *,
+    test: float,
+    validation: float,
+    seed: int,
 ) -> dict[str, str]:
-    """Return image id -> side, stratified by diagnosis; no group is ever cut.
+    """Return image id -> side, stratified by diagnosis; no group of `groups` is ever cut.
 
     It goes by diagnosis, not by label, so that two tasks over the same images have the same sides.
     In each diagnosis the groups come in an order drawn from `seed`, and each goes to the side that
     is furthest below its share of the diagnosis's images. Raises `DataError` if a label has fewer
-    than three groups, for then a side would lack it. With `leaky` each image is a group of its own.
+    than three groups, for then a side would lack it.
     """
-    groups = {item.image_id: item.image_id for item in items} if leaky else group_images(items)
     members: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
         members[groups[item.image_id]].append(item)
@@ -76,10 +99,11 @@ def split_by_group(
     shares = {"train": 1.0 - test - validation, "validation": validation, "test": test}
     side_of: dict[str, str] = {}
     for stratum in sorted(strata):
-        names = sorted(strata[stratum])
+        weights = strata[stratum]
+        names = sorted(weights)
         order = np.random.default_rng([seed, *hashlib.sha256(stratum.encode()).digest()[:4]])
         order.shuffle(names)
-        total = sum(len(members[name]) for name in names)
+        total = sum(weights.values())
         filled: Counter[str] = Counter()
         # Every side gets one group before any gets a second; a rest has too few for that.
         waiting = list(SIDES) if len(names) >= len(SIDES) else []
@@ -90,54 +114,81 @@ def split_by_group(
                 else max(SIDES, key=lambda side: shares[side] * total - filled[side])
             )
             side_of[name] = side
-            filled[side] += len(members[name])
+            filled[side] += weights[name]
     sides = {item.image_id: side_of[groups[item.image_id]] for item in items}
-    if not leaky:
-        check_leakage(items, sides)
+    _check_sides(items, sides)
     return sides
 
 
-def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, list[str]]:
-    """Return stratum -> groups: one for each diagnosis; what is too rare joins others of its label.
+def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str, int]]:
+    """Return stratum -> group -> its images of that stratum.
 
-    Raises `DataError` for a label that has not a group for each side.
+    A group counts for the rarest of its diagnoses: a patient with a melanoma and many naevi is
+    dealt among the melanomas. There is a stratum for each diagnosis; what has too few groups for
+    one joins others of its label. Raises `DataError` for a label that has not a group for each
+    side.
     """
-    by_label: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    items = [item for images in members.values() for item in images]
+    number = Counter((item.label, item.diagnosis or item.label) for item in items)
+    by_label: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    groups_of: Counter[str] = Counter()
     for group, images in members.items():
-        counted = Counter(sorted((i.label, i.diagnosis or i.label) for i in images))
-        label, diagnosis = counted.most_common(1)[0][0]
-        by_label[label][diagnosis].append(group)
-    strata: dict[str, list[str]] = {}
-    for label, diagnoses in by_label.items():
-        number = sum(map(len, diagnoses.values()))
-        if number < len(SIDES):
+        counted = Counter((item.label, item.diagnosis or item.label) for item in images)
+        label, diagnosis = rarest = min(counted, key=lambda key: (number[key], key))
+        by_label[label][diagnosis][group] = counted[rarest]
+        groups_of.update({item.label for item in images})
+    for label, count in sorted(groups_of.items()):
+        if count < len(SIDES):
+            images_of = sum(item.label == label for item in items)
             raise DataError(
-                f"class {label!r} has {number} lesions; a split needs at least {len(SIDES)}, "
-                "one for each side. Add images, or map the class to another label in a task file."
+                f"class {label!r} has {count} lesions; a split needs at least {len(SIDES)}, one "
+                f"for each side. Its {images_of} images count once for a lesion, patient or "
+                "look. Add images, or map the class to another label in a task file."
             )
+    strata: dict[str, dict[str, int]] = {}
+    for label, diagnoses in by_label.items():
         rare = [name for name, groups in diagnoses.items() if len(groups) < len(SIDES)]
         strata |= {name: groups for name, groups in diagnoses.items() if name not in rare}
         if rare:
-            strata[f"other {label}"] = sorted(g for name in rare for g in diagnoses[name])
+            strata[f"other {label}"] = {
+                group: weight for name in rare for group, weight in diagnoses[name].items()
+            }
     return strata
 
 
-def count_leaks(items: Iterable[SplitItem], sides: Mapping[str, str]) -> int:
-    """Return how many lesions stand on more than one side."""
+def _check_sides(items: Sequence[SplitItem], sides: Mapping[str, str]) -> None:
+    """Raise `DataError` if a side lacks a label, which only groups of several labels can cause."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in items:
-        if item.lesion_id:
-            found[item.lesion_id].add(sides[item.image_id])
+        found[item.label].add(sides[item.image_id])
+    for label in sorted(found):
+        if lacking := [side for side in SIDES if side not in found[label]]:
+            raise DataError(
+                f"class {label!r} has no image on the side {', '.join(lacking)}: its images belong "
+                "to too few lesions or patients that also have other classes. Add images, or try "
+                "another seed with --set data.split.seed=N."
+            )
+
+
+def count_leaks(
+    items: Iterable[SplitItem], sides: Mapping[str, str], key: _Key = lambda item: item.lesion_id
+) -> int:
+    """Return how many lesions, or values of another `key`, stand on more than one side."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        if name := key(item):
+            found[name].add(sides[item.image_id])
     return sum(len(where) > 1 for where in found.values())
 
 
 def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
-    """Raise `LeakageError` if a lesion, or the same pixels, stand on two sides."""
+    """Raise `LeakageError` if a lesion, a patient, or the same pixels, stand on two sides."""
     keys: tuple[tuple[str, _Key], ...] = (
         ("lesion", lambda item: item.lesion_id),
+        ("patient", lambda item: item.patient_id),
         ("pixels", lambda item: item.pixels),
     )
-    items = list(items)  # it is walked twice
+    items = list(items)  # it is walked several times
     for what, key in keys:
         seen: dict[str, tuple[str, str]] = {}
         leaks = []
@@ -164,3 +215,26 @@ def hash_split(sides: Mapping[str, str], diagnoses: Mapping[str, str]) -> str:
     """
     lines = "".join(f"{image},{diagnoses[image]},{sides[image]}\n" for image in sorted(sides))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplicates) -> None:
+    """Raise `DataError` if one picture has two labels.
+
+    The same pixels always count as one picture, copies unless near-duplicates are accepted.
+    """
+    labelled: dict[str, dict[str, str]] = defaultdict(dict)
+    for item in items:
+        picture = item.copy_of if item.copy_of and near_duplicates == "group" else item.pixels
+        labelled[picture].setdefault(item.label, item.image_id)
+    wrong = [
+        " and ".join(f"{image} ({label})" for label, image in sorted(labels.items()))
+        for labels in labelled.values()
+        if len(labels) > 1
+    ]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} picture(s) stand under several diagnoses: {'; '.join(wrong[:3])}; "
+            "expected one for each picture. Correct the diagnosis, or take these images out; "
+            "`lesiontk data check` lists them. Pictures that only look alike are accepted with "
+            "--accept-near-duplicates."
+        )

@@ -12,7 +12,15 @@ from typing import Any, ClassVar
 
 from lesiontk.data.images import write_rows
 from lesiontk.data.inspect_stage import read_inspection
-from lesiontk.data.split import SplitItem, count_leaks, group_images, hash_split, split_by_group
+from lesiontk.data.split import (
+    SplitItem,
+    check_contradictions,
+    check_leakage,
+    count_leaks,
+    group_images,
+    hash_split,
+    split_by_group,
+)
 from lesiontk.data.tasks import load_task
 from lesiontk.hashing import hash_file
 from lesiontk.recipe import SplitRule
@@ -23,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TABLE = "split.csv"
 COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "side", "location",
-           "pixel_sha256")  # fmt: skip
+           "pixel_sha256", "patient_id")  # fmt: skip
 
 
 class SplitConfig(StageConfig):
@@ -38,7 +46,7 @@ class SplitStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="split",
-        version=3,
+        version=4,
         accepts={"inspection": "inspection"},
         produces="split",
         config=SplitConfig,
@@ -55,8 +63,9 @@ class SplitStage(Stage):
     ) -> StageOutput:
         if not parents["inspection"].facts["lesion_ids_known"]:
             logger.warning(
-                "lesion ids are not known: every image counts as a lesion of its own, and pictures "
-                "of one lesion may stand on two sides of the split"
+                "lesion ids are not known: every image counts as a lesion of its own unless it "
+                "looks like another one, and pictures of one lesion may stand on two sides of the "
+                "split"
             )
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])
@@ -70,21 +79,38 @@ class SplitStage(Stage):
                 labels[row["image_id"]],
                 row["pixel_sha256"],
                 row["diagnosis"],
+                row["patient_id"] or None,
+                row["copy_of"],
+                row["alike"],
             )
             for row in images
         ]
         rule = config.rule
+        check_contradictions(items, rule.near_duplicates)
+        groups = group_images(items, near_duplicates=rule.near_duplicates)
         sides = split_by_group(
-            items, test=rule.test, validation=rule.validation, seed=rule.seed, leaky=rule.leaky
+            items,
+            {image: image for image in groups} if rule.leaky else groups,
+            test=rule.test,
+            validation=rule.validation,
+            seed=rule.seed,
         )
+        if not rule.leaky:
+            check_leakage(items, sides)
         leaks = count_leaks(items, sides)
+        alike = count_leaks(items, sides, lambda item: item.alike)
         if leaks:
             logger.warning(
                 "this split leaks: %d lesions have images on more than one side; figures measured "
                 "on it flatter the model",
                 leaks,
             )
-        groups = group_images(items)
+        if alike and rule.near_duplicates == "accept":
+            logger.warning(
+                "near-duplicates are accepted: %d sets of pictures that look alike stand on more "
+                "than one side",
+                alike,
+            )
         rows: list[dict[str, object]] = [
             {
                 **{name: row[name] for name in COLUMNS if name in row},
@@ -100,6 +126,9 @@ class SplitStage(Stage):
                 "split_hash": hash_split(sides, {r["image_id"]: r["diagnosis"] for r in images}),
                 "leaky": rule.leaky,
                 "lesions_on_several_sides": leaks,
+                "near_duplicates": rule.near_duplicates,
+                "near_duplicates_on_several_sides": alike,
+                "patients": len({row["patient_id"] for row in images if row["patient_id"]}),
                 "task": task.name,
                 "task_definition": asdict(task),
                 "labels": list(task.labels),

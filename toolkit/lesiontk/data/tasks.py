@@ -147,6 +147,17 @@ def normalise_diagnosis(name: str) -> str:
     )
 
 
+def canonical_diagnosis(name: str) -> str:
+    """Return the code that lesiontk's own aliases give a diagnosis, else its normal spelling."""
+    normal = normalise_diagnosis(name)
+    return _packaged_aliases().get(normal, normal)
+
+
+@cache
+def _packaged_aliases() -> dict[str, str]:
+    return _aliases_from_document(_packaged()["aliases"], _PACKAGED)
+
+
 def list_tasks() -> tuple[str, ...]:
     """Return the names of the tasks that come with lesiontk."""
     return tuple(_packaged()["tasks"])
@@ -208,14 +219,13 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
                 f"{where}: {alias!r} is an alias of {diagnosis!r}, which the mapping lacks; "
                 f"expected one of {', '.join(normal)}.{suggest(diagnosis, normal)}"
             )
-    packaged = _aliases_from_document(_packaged()["aliases"], _PACKAGED)
     return Task(
         name=name,
         title=_text(document["title"], where),
         labels=tuple(_text(label, where) for label in labels),
         critical=_text(document["critical"], where),
         mapping=normal,
-        aliases={**packaged, **own},
+        aliases={**_packaged_aliases(), **own},
         positive=tuple(_text(label, where) for label in positive),
     )
 

@@ -22,6 +22,7 @@ class ListedImage:
     age: float | None = None
     sex: str | None = None
     site: str | None = None
+    patient_id: str | None = None
 
 
 def source_table_from_listing(
@@ -71,6 +72,7 @@ def source_table_from_listing(
                 age=image.age,
                 sex=image.sex,
                 site=image.site,
+                patient_id=image.patient_id,
             )
         )
     return SourceTable(
@@ -79,6 +81,6 @@ def source_table_from_listing(
         unlisted=index.count_others(covered),
         licence=licence,
         citation=citation,
-        lesion_ids_known=all(record.lesion_id is not None for record in records),
+        lesion_ids_known=all(record.lesion_id or record.patient_id for record in records),
         metadata_sha256=metadata_sha256,
     )

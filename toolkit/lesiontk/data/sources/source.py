@@ -29,7 +29,8 @@ class SourceTable:
 
     `records` are the images that were found, `missing` the ids that the table lists without a file,
     `unlisted` the number of image files that the table does not list. `lesion_ids_known` says
-    whether every record has one. `metadata_sha256` changes whenever the source's tables do.
+    whether every record has one, or a patient id, which keeps a lesion's pictures together as well.
+    `metadata_sha256` changes whenever the source's tables do.
     """
 
     records: tuple[ImageRecord, ...]

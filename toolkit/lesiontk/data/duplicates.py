@@ -1,0 +1,106 @@
+"""Pictures that a data set has more than once: the same pixels, copies, and what looks alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.data.similarity import LISTED_CLUSTER, cluster_near, list_near_pairs
+from lesiontk.data.tasks import canonical_diagnosis
+
+COPY_DISTANCE = 8
+"""Bits of 256 within which a picture is taken for another one saved again.
+
+300 images of HAM10000: all within 7 of their JPEG copies of quality 80 and 90, and 99 in 100 within
+8 when enlarged twice; no two lesions of HAM10000's 10,015 images are within 10.
+"""
+LISTED_PAIRS = 10_000
+LISTED_GROUPS, LISTED_IDS = 20, 10
+PAIR_COLUMNS = ("image_a", "image_b", "distance", "same_lesion")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """`copies` and `alike` name each image's cluster after its first image.
+
+    `copies` are pictures with the same pixels or within `COPY_DISTANCE`, `alike` those within the
+    distance that was asked for. `pairs` are rows of `PAIR_COLUMNS`.
+    """
+
+    copies: list[str]
+    alike: list[str]
+    pairs: list[dict[str, object]]
+    facts: dict[str, Any]
+
+
+def find_duplicates(
+    rows: Sequence[Row], hashes: NDArray[np.uint64], max_distance: int
+) -> Duplicates:
+    """Compare images with the difference hashes uint64 [N, 4]; `rows` are those of images.csv."""
+    ids = [str(row["image_id"]) for row in rows]
+    alike = cluster_near(hashes, max_distance)
+    copies = cluster_near(hashes, min(COPY_DISTANCE, max_distance))
+    pairs = list_near_pairs(hashes, alike, max_distance)
+    pixels = _codes([row["pixel_sha256"] for row in rows])
+    lesions = _codes([row["lesion_id"] or row["image_id"] for row in rows])
+    one, two = pairs[:, 0], pairs[:, 1]
+    pairs = pairs[pixels[one] != pixels[two]]
+    across = lesions[pairs[:, 0]] != lesions[pairs[:, 1]]
+    identical = _list_identical(rows)
+    sizes = np.bincount(alike, minlength=1)
+    contradictions = _find_contradictions(rows, copies)
+    facts = {
+        "identical_pixels": [group[:LISTED_IDS] for group in identical[:LISTED_GROUPS]],
+        "identical_groups": len(identical),
+        "contradictory_pictures": len(contradictions),
+        "contradictions": contradictions[:LISTED_GROUPS],
+        "near_duplicates": len(pairs),
+        "near_duplicates_across_lesions": int(across.sum()),
+        "near_duplicates_listed": min(len(pairs), LISTED_PAIRS),
+        "near_duplicate_distance": max_distance,
+        "crowds": [
+            {"first": ids[int(first)], "images": int(sizes[first])}
+            for first in np.argsort(-sizes, kind="stable")[:LISTED_GROUPS]
+            if sizes[first] > LISTED_CLUSTER
+        ],
+    }
+    listed = [
+        {
+            "image_a": ids[int(i)],
+            "image_b": ids[int(j)],
+            "distance": int(distance),
+            "same_lesion": not apart,
+        }
+        for (i, j, distance), apart in zip(
+            pairs[:LISTED_PAIRS], across[:LISTED_PAIRS].tolist(), strict=True
+        )
+    ]
+    return Duplicates([ids[i] for i in copies], [ids[i] for i in alike], listed, facts)
+
+
+def _codes(values: Sequence[object]) -> NDArray[np.int64]:
+    """Return a number for each value: equal ones for equal values."""
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+
+
+def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
+    by_pixels: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        by_pixels[row["pixel_sha256"]].append(row["image_id"])
+    return sorted(ids for ids in by_pixels.values() if len(ids) > 1)
+
+
+def _find_contradictions(rows: Sequence[Row], copies: NDArray[np.int64]) -> list[dict[str, str]]:
+    """Return for each picture that stands under several diagnoses an image id for each of them."""
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for row, copy in zip(rows, copies.tolist(), strict=True):
+        found[copy].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
+    return [named for named in found.values() if len(named) > 1]

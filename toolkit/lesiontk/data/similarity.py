@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 HASH_SIDE = 16
 BITS = HASH_SIDE * HASH_SIDE
@@ -148,6 +146,9 @@ def _edges_of_bucket(
 
 def _join(labels: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return labels in which the two ends of each edge have the same."""
+    from scipy.sparse import coo_matrix  # not at the top: every --help would load it
+    from scipy.sparse.csgraph import connected_components
+
     size = len(labels)
     ends = labels[edges]
     graph = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (size, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -335,15 +336,39 @@ def test_a_function_of_the_users_own_is_refused(keras: Any, tmp_path: Path) -> N
 
 
 def test_what_cannot_be_loaded_is_told_in_one_line(keras3: Any, tmp_path: Path) -> None:
+    path = save(_with(lambda k, x: k.Conv2D(4, 1)(x))(keras3), tmp_path / "model.keras")
+    config = read_config(path)
+    config["config"]["layers"].pop(1)  # others refer to it
+    with pytest.raises(DataError, match=r"model\.keras cannot be loaded") as caught:
+        bring_in(write_config(path, config))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def read_config(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def write_config(path: Path, config: Any) -> Path:
+    """Change the description in a ``.keras`` file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_an_initializer_of_the_users_own_is_not_needed(keras3: Any, tmp_path: Path) -> None:
     def start(shape: Any, dtype: Any = None) -> Any:
         return np.zeros(shape)
 
     build = _with(lambda k, x: k.Conv2D(4, 1, kernel_initializer=start)(x))
-    path = save(build(keras3), tmp_path / "model.keras")
-    with pytest.raises(DataError, match=r"model\.keras cannot be loaded") as caught:
-        bring_in(path)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+    source = settle(build(keras3))
+    found = bring_in(save(source, tmp_path / "model.keras"))
+    np.testing.assert_allclose(answers(found.model), answers(source), atol=1e-5)
 
 
 def test_a_model_that_is_code_is_refused(keras3: Any, tmp_path: Path) -> None:
@@ -372,7 +397,8 @@ def test_an_exported_saved_model_has_no_layers(keras3: Any, tmp_path: Path) -> N
     [
         ("model.keras", b"PK\x05\x06" + bytes(18), "without Keras' metadata"),
         ("model.pt", b"x", "is no Keras model"),
-        ("model.h5", b"x", "holds no Keras model"),
+        ("model.h5", b"x", "is no Keras model"),
+        ("model.h5", b"\x89HDF\r\n\x1a\n", "holds no Keras model"),
         ("folder/readme", b"x", "holds no saved_model.pb"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models.imported_file import load_model_file
 from lesiontk.records import EngineSpec
 
 FILE = "keras_float32.keras"
@@ -71,20 +71,16 @@ def find_spec(path: Path) -> EngineSpec | None:
 
 
 def load_model(path: Path) -> Any:
-    """Return the ``tf_keras.Model`` of a ``.keras`` file; `DataError` if it is damaged.
+    """Return the ``tf_keras.Model`` of a ``.keras`` file.
 
-    The weights are unpacked first: Keras reads them inside the archive by seeking, which takes
-    minutes for a deep network.
+    Raises `DataError` if Keras 3 wrote it, and as `load_model_file`.
     """
-    keras = import_keras()
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            config = json.loads(archive.read("config.json"))
-            config.pop("compile_config", None)
-            model = keras.saving.deserialize_keras_object(config)
-            model.load_weights(archive.extract("model.weights.h5", folder))
-    except Exception as error:  # what it raises depends on where the file is damaged
-        raise DataError(f"{path.name} is no model Keras can load: {error}") from error
+    model = load_model_file(path)
+    if not isinstance(model, import_keras().Model):
+        raise DataError(
+            f"{path.name} was written by Keras 3; expected a model of lesiontk, which is of "
+            "Keras 2: `lesiontk import` makes one of it."
+        )
     return model
 
 

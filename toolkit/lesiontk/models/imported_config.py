@@ -1,72 +1,111 @@
-"""What a user's Keras file says of its layers, read and judged before Keras makes any of them."""
+"""A model's description, read with bounds and reduced to what `allow_list` permits.
+
+Keras makes objects of whatever a description names: classes of any module, TensorFlow functions
+that write files. So none is given to Keras as it was read. `permit_model` copies the permitted
+parts into a new description, with modules of its own, and refuses the rest by the layer's name.
+"""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import h5py
-
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, suggest
+from lesiontk.models.allow_list import (
+    ACTIVATION_LAYERS,
+    ACTIVATIONS,
+    ADVICE,
+    CONSTRAINTS,
+    FUNCTIONS,
+    INITIALIZERS,
+    LAYERS,
+    MODELS,
+    OPERATIONS,
+    REGULARIZERS,
+)
 from lesiontk.models.imported_layers import ForeignLayer, check_layer
+from lesiontk.strict_json import parse_json
 
-MODELS = ("Functional", "Sequential", "Model")
 EXPECTED = "expected a .keras or .h5 file, or a folder with a SavedModel"
+MAX_BYTES = 32 * 2**20
+"""Of a description; that of ResNet152V2 has 0.6 MB."""
+MAX_DEPTH = 256
+"""Of lists and dictionaries in each other; a model in a model takes four."""
+MAX_LAYERS = 20_000
+
+FLOATS = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
+NUMBERS = (*FLOATS[:4], "bool", "uint8", "int8", "uint16", "int16", "int32", "int64")
+TRAINING_ONLY = {
+    "_initializer": ("keras.initializers", INITIALIZERS),
+    "_regularizer": ("keras.regularizers", REGULARIZERS),
+    "_constraint": ("keras.constraints", CONSTRAINTS),
+}
+"""End of a key -> module and classes; one without a row is left out, for answers need none."""
+OP_LAYERS = ("TFOpLambda", "SlicingOpLambda")
+TUPLES = ("__tuple__", "TensorShape")
+NESTED = {"__numpy__", "__tensor__", "__keras_tensor__", "__slice__", "__ellipsis__"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The version of Keras that wrote a file, and the model's configuration."""
+    """The version of Keras that wrote a file, and the permitted description of the model.
+
+    `modules` tells whether classes are named with their modules, as in ``.keras`` files.
+    """
 
     keras_version: str
     config: Mapping[str, Any]
+    modules: bool
+
+    @property
+    def is_keras2(self) -> bool:
+        """Whether Keras 2 wrote it; the two read only their own."""
+        return self.keras_version.startswith(("1.", "2."))
 
 
-def read_archive(path: Path) -> ModelFile:
-    """Return what a ``.keras`` file says; `DataError` for another zip file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-            return ModelFile(version, json.loads(archive.read("config.json")))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+def parse_description(text: bytes | str, name: str) -> Any:
+    """Return the value of a JSON text; `DataError` if it is not JSON, too long or too deep."""
+    check_size(len(text), name)
+    value = parse_json(text, f"the description of the model {name}")
+    waiting, depth = [value], 0
+    while waiting:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise DataError(
+                f"{name} holds a description of more than {MAX_DEPTH} levels; {EXPECTED}."
+            )
+        waiting = [
+            inner
+            for outer in waiting
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return value
+
+
+def check_size(size: int, name: str) -> None:
+    """Raise `DataError` for a description of more bytes than are read."""
+    if size > MAX_BYTES:
         raise DataError(
-            f"{path.name} is a zip file without Keras' metadata; {EXPECTED}."
-        ) from error
+            f"{name} describes its layers in {size:,} bytes; expected at most {MAX_BYTES:,}."
+        )
 
 
-def read_hdf5(path: Path) -> ModelFile:
-    """Return what an ``.h5`` file says; `DataError` for one without a model, of weights say."""
+def permit_model(value: Any, keras_version: str, name: str, *, modules: bool) -> ModelFile:
+    """Return what of a description may be given to Keras; `DataError` names the rest."""
+    permit = _Permit(modules, keras2=keras_version.startswith(("1.", "2.")))
     try:
-        with h5py.File(path) as file:
-            config = json.loads(file.attrs["model_config"])
-            version = file.attrs.get("keras_version", "2.")
-    except (OSError, KeyError, ValueError) as error:
+        kind = str(value["class_name"])
+        if kind not in MODELS:
+            told = value.get("name") or _config_of(value).get("name") or name
+            raise refuse_model(kind, str(told))
+        config = permit.layer(value)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path.name} holds no Keras model (weights alone are none); {EXPECTED}."
+            f"{name} describes its layers in no way that is known; {EXPECTED}."
         ) from error
-    return ModelFile(version.decode() if isinstance(version, bytes) else str(version), config)
-
-
-def check_layers(file: ModelFile, path: Path) -> None:
-    """Raise `DataError` with the name of the first layer that cannot be imported."""
-    try:
-        model = _describe(file.config)
-        entries = list(_list_layers(file.config)) if model.kind in MODELS else []
-        layers = [(_describe(entry), _is_foreign(entry)) for entry in entries]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path.name} describes its layers in no way that is known; {EXPECTED}."
-        ) from error
-    if model.kind not in MODELS:
-        raise refuse_model(model.kind, model.name or path.stem)
-    for layer, foreign in layers:
-        if foreign:
-            raise layer.refuse("its class is of the program that wrote it; expected Keras' layers")
-        check_layer(layer)
+    return ModelFile(keras_version, config, modules)
 
 
 def refuse_model(kind: str, name: str) -> DataError:
@@ -77,21 +116,167 @@ def refuse_model(kind: str, name: str) -> DataError:
     )
 
 
+def check_layers(file: ModelFile) -> None:
+    """Raise `DataError` with the name of the first layer that cannot be imported."""
+    for entry in _list_layers(file.config):
+        check_layer(_describe(entry, entry["config"]))
+
+
 def _list_layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the layers of a model and of the models in it, inputs aside."""
+    """Yield the layers of a model and of the models in it, inputs and operations aside."""
     for entry in config["config"]["layers"]:
         if entry["class_name"] in MODELS:
             yield from _list_layers(entry)
-        elif entry["class_name"] != "InputLayer":
+        elif entry["class_name"] != "InputLayer" and entry.get("module") not in OPERATIONS:
             yield entry
 
 
-def _is_foreign(entry: Mapping[str, Any]) -> bool:
-    """Whether a class is not Keras' own, though its name may be; ``.h5`` does not tell."""
-    return "module" in entry and str(entry["module"]).split(".")[0] not in ("keras", "tf_keras")
+class _Permit:
+    """Copies descriptions; each method returns the permitted copy of one thing."""
+
+    def __init__(self, modules: bool, *, keras2: bool) -> None:
+        self._modules = modules
+        self._keras2 = keras2
+        self._layers = 0
+
+    def layer(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """A layer, or a model, with its place in the graph."""
+        self._layers += 1
+        if self._layers > MAX_LAYERS:
+            raise DataError(f"a model of more than {MAX_LAYERS:,} layers; expected fewer.")
+        kind, config = str(entry["class_name"]), _config_of(entry)
+        layer = _describe(entry, config)
+        module = self._find_module(layer, entry)
+        if kind in MODELS:
+            made = self._model(kind, config)
+        else:
+            made = {key: self._argument(layer, key, value) for key, value in config.items()}
+        permitted: dict[str, Any] = {"class_name": kind, "config": made}
+        if self._modules:
+            permitted |= {"module": module, "registered_name": None}
+        if type(entry.get("shared_object_id")) is int:
+            permitted["shared_object_id"] = entry["shared_object_id"]
+        for key in ("name", "inbound_nodes", "build_config"):
+            if key in entry:
+                permitted[key] = self._plain(layer, entry[key])
+        return permitted
+
+    def _find_module(self, layer: ForeignLayer, entry: Mapping[str, Any]) -> str:
+        """Return where Keras has the class; `DataError` for one without a row."""
+        told = str(entry.get("module", "keras.layers"))
+        name = entry.get("registered_name")
+        if told in OPERATIONS and not self._keras2:
+            if layer.kind in OPERATIONS[told]:
+                return told
+            raise layer.refuse(f"known operations are {', '.join(sorted(OPERATIONS[told]))}")
+        if told.split(".")[0] not in ("keras", "tf_keras") or name not in (None, layer.kind):
+            raise layer.refuse(
+                ADVICE.get(layer.kind)
+                or "its class is of the program that wrote it; expected Keras' layers"
+            )
+        if layer.kind in OP_LAYERS and self._keras2:
+            function = layer.config.get("function")
+            if function in FUNCTIONS:
+                return "tf_keras.src.layers.core.tf_op_layer"
+            raise layer.refuse(
+                f"it calls {str(function)[:60]!r}; known are {', '.join(sorted(FUNCTIONS))}"
+            )
+        if layer.kind in MODELS:
+            return self._module_of_model(layer.kind)
+        if layer.kind in LAYERS or layer.kind == "InputLayer":
+            return "keras.layers"
+        if any(layer.kind in known for known in OPERATIONS.values()):
+            raise layer.refuse("an .h5 file keeps no operations of Keras 3; save it as .keras")
+        raise layer.refuse(
+            ADVICE.get(layer.kind)
+            or f"expected layers of Keras that compute only.{suggest(layer.kind, LAYERS)}".rstrip(
+                "."
+            )
+        )
+
+    def _module_of_model(self, kind: str) -> str:
+        if kind != "Functional":
+            return "keras"
+        return "tf_keras.src.engine.functional" if self._keras2 else "keras.src.models.functional"
+
+    def _model(self, kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        frame = ForeignLayer(kind, str(config.get("name", "")), config, ())
+        layers = config["layers"]
+        if not isinstance(layers, list):
+            raise TypeError("layers are no list")
+        kept = ("name", "trainable", "input_layers", "output_layers", "build_input_shape")
+        plain = {key: self._plain(frame, config[key]) for key in kept if key in config}
+        return {**plain, "layers": [self.layer(entry) for entry in layers]}
+
+    def _argument(self, layer: ForeignLayer, key: str, value: Any) -> Any:
+        if key == "dtype":
+            return self._dtype(layer, value)
+        if key.endswith("activation"):
+            return self._activation(layer, value)
+        for end, (module, known) in TRAINING_ONLY.items():
+            if key.endswith(end):
+                return self._training_only(layer, value, module, known)
+        return self._plain(layer, value)
+
+    def _dtype(self, layer: ForeignLayer, value: Any) -> str | None:
+        """float32 for every policy of floats: mixed precision is a way to train."""
+        name = _config_of(value).get("name") if isinstance(value, dict) else value
+        if name is None or name in FLOATS:
+            return "float32"
+        if layer.kind in ("InputLayer", "Cast", *OP_LAYERS) and name in NUMBERS:
+            return "float32" if layer.kind == "InputLayer" else str(name)
+        raise layer.refuse(f"its dtype is {str(name)[:60]!r}; expected one of {', '.join(FLOATS)}")
+
+    def _activation(self, layer: ForeignLayer, value: Any) -> Any:
+        name = value
+        if isinstance(value, dict):
+            if value.get("class_name") in ACTIVATION_LAYERS:
+                return self.layer(value)
+            name = value.get("config") if value.get("class_name") == "function" else None
+            if value.get("module") not in ("builtins", "keras.activations", None):
+                name = None
+        if value is None or (isinstance(name, str) and name in ACTIVATIONS):
+            return name
+        told = repr(name[:60]) if isinstance(name, str) else "a layer or code"
+        raise layer.refuse(f"its activation is {told}; known are {', '.join(sorted(ACTIVATIONS))}")
+
+    def _training_only(
+        self, layer: ForeignLayer, value: Any, module: str, known: frozenset[str]
+    ) -> Any:
+        if not isinstance(value, dict) or value.get("class_name") not in known:
+            return "zeros" if known is INITIALIZERS and value is not None else None
+        made = {"class_name": value["class_name"], "config": self._plain(layer, _config_of(value))}
+        return {**made, "module": module, "registered_name": None} if "module" in value else made
+
+    def _plain(self, layer: ForeignLayer, value: Any) -> Any:
+        """A value of numbers, texts and the few notations that Keras has for such."""
+        if isinstance(value, str | int | float) or value is None:
+            return value
+        if isinstance(value, list):
+            return [self._plain(layer, item) for item in value]
+        kind = value.get("class_name")
+        if kind is None:
+            return {str(key): self._plain(layer, item) for key, item in value.items()}
+        if kind in TUPLES:
+            return self._plain(layer, list(value["items"]))
+        if kind in NESTED:
+            config = _config_of(value) if "config" in value else {}
+            if str(config.get("dtype", "float32")) not in NUMBERS:
+                raise layer.refuse(f"it holds a value of {str(config['dtype'])[:60]!r}")
+            return {"class_name": kind, "config": self._plain(layer, config)}
+        raise layer.refuse(ADVICE.get(kind) or f"it holds a {str(kind)[:60]}, expected numbers")
 
 
-def _describe(entry: Mapping[str, Any]) -> ForeignLayer:
+def _config_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration; before Keras 2.2.3 that of a Sequential is the list of layers."""
     config = entry["config"]
+    if entry["class_name"] == "Sequential" and isinstance(config, list):
+        return {"name": str(entry.get("name", "sequential")), "layers": config}
+    if not isinstance(config, dict):
+        raise TypeError("a configuration is no dictionary")
+    return config
+
+
+def _describe(entry: Mapping[str, Any], config: Mapping[str, Any]) -> ForeignLayer:
     name = entry.get("name") or config.get("name", "")
-    return ForeignLayer(str(entry["class_name"]), str(name), config, ())
+    return ForeignLayer(str(entry["class_name"])[:60], str(name)[:200], config, ())

@@ -1,71 +1,268 @@
-"""Opening a user's Keras model: ``.keras`` of Keras 2 or 3, ``.h5``, SavedModel."""
+"""The one door for model files: ``.keras`` of Keras 2 or 3, HDF5, SavedModel.
+
+A file's description is read with bounds and reduced to `allow_list` (`imported_config`); the model
+is made from that copy, and the file's weights are put into it. Nothing else in the file is used:
+no graph of a SavedModel is opened, no optimizer, no loss. No other module may load one.
+"""
 
 from __future__ import annotations
 
+import errno
+import tempfile
 import warnings
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import h5py
+
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models import imported_config as configs
 from lesiontk.models.imported_config import (
     EXPECTED,
     ModelFile,
-    check_layers,
-    read_archive,
-    read_hdf5,
+    check_size,
+    parse_description,
+    permit_model,
 )
+from lesiontk.models.weights_file import count_elements, extract_member, read_member
+from lesiontk.regular_file import open_regular, read_regular
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+STATES = 4096
+"""Numbers that a model may have beyond its file's: states of random layers, which are not saved."""
+MAX_OUTPUT = 2**28
+"""Numbers in one layer's output for one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A file's permitted description, the number of its weights, and where Keras reads them."""
+
+    file: ModelFile
+    elements: int
+    weights: Path
+
+
+def load_model_file(path: Path) -> Any:
+    """Return the model in the Keras that wrote it, in float32: ``keras.Model`` or `tf_keras.Model`.
+
+    What a file is, its content tells, whatever its suffix. Raises `DataError` for what is no Keras
+    model, names a layer, function or module that is not permitted, or is too large.
+    """
+    with _open(path) as opened:
+        return _load(opened, path.name)
 
 
 def load_foreign_model(path: Path) -> Any:
-    """Return the model in the Keras that wrote it: ``keras.Model`` or ``tf_keras.Model``.
+    """Return `load_model_file`; `DataError` also for a layer that cannot be rebuilt in Keras 2."""
+    with _open(path) as opened:
+        configs.check_layers(opened.file)
+        return _load(opened, path.name)
 
-    Code in the file (Lambda layers) is never run. Raises `DataError` for what is no Keras model, or
-    holds layers that only the program that wrote it knows.
-    """
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Opened]:
     if not path.exists():
         raise DataError(f"{path} does not exist; {EXPECTED}.")
+    with tempfile.TemporaryDirectory() as folder:
+        yield _find_reader(path)(path, Path(folder))
+
+
+def _find_reader(path: Path) -> Callable[[Path, Path], _Opened]:
     if path.is_dir():
-        return _load(import_keras(), _check_saved_model(path), path)
+        return _open_saved_model
+    with open_regular(path, "model") as file:
+        begins = file.read(len(HDF5))
+    if begins == HDF5:
+        return _open_hdf5
     if zipfile.is_zipfile(path):
-        file = read_archive(path)
-    elif path.suffix in (".h5", ".hdf5"):
-        file = read_hdf5(path)
-    else:
-        raise DataError(f"{path.name} is no Keras model; {EXPECTED}.")
-    check_layers(file, path)
-    return _load(_keras_of(file), path, path)
+        return _open_archive
+    raise DataError(f"{path.name} is no Keras model; {EXPECTED}.")
 
 
-def _load(keras: Any, source: Path, path: Path) -> Any:
-    safely = keras.src.saving.serialization_lib.SafeModeScope
+def _open_archive(path: Path, folder: Path) -> _Opened:
+    with _reading(path, "is a zip file without Keras' metadata"), zipfile.ZipFile(path) as archive:
+        metadata = parse_description(read_member(archive, "metadata.json", 2**16), path.name)
+        version = str(metadata["keras_version"])
+        text = read_member(archive, "config.json", configs.MAX_BYTES)
+    described = permit_model(parse_description(text, path.name), version, path.name, modules=True)
+    with _reading(path, "holds no weights"), zipfile.ZipFile(path) as archive:
+        weights = extract_member(archive, "model.weights.h5", folder / "model.weights.h5")
+    return _Opened(described, _count(weights, path.name), weights)
+
+
+@contextmanager
+def _reading(path: Path, told: str) -> Iterator[None]:
+    """Turn what a damaged file raises into a `DataError`."""
     try:
-        with warnings.catch_warnings(), safely(True):  # in .h5 and SavedModel, too: no Lambda runs
-            warnings.simplefilter("ignore")  # of training, which is not gone on with
-            return keras.models.load_model(str(source), compile=False)
-    except Exception as error:  # what it raises depends on what it does not know
-        told = shorten(str(error), 300, placeholder=" …")  # it may hold the whole configuration
-        raise DataError(f"{path.name} cannot be loaded: {told}") from error
+        yield
+    except (KeyError, TypeError, ValueError, OSError, EOFError, RuntimeError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise DataError(f"{path.name} {told}; {EXPECTED}.") from error
 
 
-def _keras_of(file: ModelFile) -> Any:
-    """Return the Keras that wrote a file; the two read only their own."""
-    if file.keras_version.startswith("2."):
-        return import_keras()
-    import_tensorflow()  # configured before Keras 3 imports it
-    import keras
+def _open_hdf5(path: Path, folder: Path) -> _Opened:
+    told = "holds no Keras model (weights alone are none)"
+    with _reading(path, told), h5py.File(path) as file:
+        version, text = file.attrs.get("keras_version", "2."), _read_config(file, path.name)
+    version = version.decode() if isinstance(version, bytes) else str(version)
+    described = permit_model(parse_description(text, path.name), version, path.name, modules=False)
+    weights = folder / "model.h5"  # Keras goes by the suffix
+    weights.symlink_to(path.resolve())
+    return _Opened(described, _count(path, path.name), weights)
 
-    return keras
+
+def _read_config(file: h5py.File, name: str) -> bytes | str:
+    """Return the text of a model's description, which lies in the file uncompressed."""
+    attribute = file.attrs.get_id("model_config")
+    check_size(max(attribute.get_storage_size(), attribute.dtype.itemsize), name)
+    text = file.attrs["model_config"]
+    if not isinstance(text, bytes | str):
+        raise TypeError("no text")
+    return text
 
 
-def _check_saved_model(path: Path) -> Path:
+def _count(path: Path, name: str) -> int:
+    with _reading(path, "holds weights that cannot be read"), h5py.File(path) as file:
+        return count_elements(file, name)
+
+
+def _open_saved_model(path: Path, _folder: Path) -> _Opened:
+    """The description in ``keras_metadata.pb`` and the checkpoint; its graph stays closed."""
     if not (path / "saved_model.pb").is_file():
         raise DataError(f"{path} holds no saved_model.pb; {EXPECTED}.")
-    if not (path / "keras_metadata.pb").is_file():
+    metadata = path / "keras_metadata.pb"
+    if not metadata.is_file():
         raise DataError(
             f"{path} is a SavedModel without Keras' layers (Model.export writes such, for serving "
             "alone): layer 'serving_default' is all it has; save the model as a .keras file."
         )
-    return path
+    tf = import_tensorflow()
+    from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
+
+    content = read_regular(metadata, "SavedModel's file", limit=configs.MAX_BYTES)
+    try:
+        nodes = SavedMetadata.FromString(content).nodes
+    except Exception as error:  # of protobuf, which tells no types
+        raise DataError(f"{path.name}/keras_metadata.pb cannot be read; {EXPECTED}.") from error
+    texts = [node.metadata for node in nodes if node.node_path == "root"]
+    if len(texts) != 1:
+        raise DataError(f"{path.name} describes {len(texts)} models; {EXPECTED}.")
+    described = permit_model(parse_description(texts[0], path.name), "2.", path.name, modules=False)
+    prefix = path / "variables" / "variables"
+    stored = sum(file.stat().st_size for file in prefix.parent.glob("variables.data-*"))
+    try:
+        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path.name} holds no variables that can be read.") from error
+    elements = sum(prod(shape) for shape in shapes.values())
+    if elements > stored:
+        raise DataError(
+            f"{path.name} declares {elements:,} weights in {stored:,} bytes; expected no more "
+            "than it holds."
+        )
+    return _Opened(described, elements, prefix)
+
+
+def _load(opened: _Opened, name: str) -> Any:
+    make = _make_keras2 if opened.file.is_keras2 else _make_keras3
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of training, which is not gone on with
+            model = make(opened.file, opened.elements + STATES, name)
+            _check_outputs(model, name)
+            status = model.load_weights(str(opened.weights))
+            if status is not None:  # of a checkpoint
+                status.assert_existing_objects_matched()
+    except DataError:
+        raise
+    except Exception as error:  # what it raises depends on where the file is damaged
+        raise DataError(f"{name} cannot be loaded: {_shorten(error)}") from error
+    return model
+
+
+def _shorten(error: Exception) -> str:
+    return shorten(str(error), 300, placeholder=" …")  # it may hold the whole configuration
+
+
+def _make_keras2(file: ModelFile, limit: int, name: str) -> Any:
+    """Return the model without its weights; a variable is refused before it takes memory."""
+    keras, tf = import_keras(), import_tensorflow()
+    made = 0
+
+    def create(make: Callable[..., Any], **options: Any) -> Any:
+        nonlocal made
+        shape = options.get("shape")
+        made += 1 if shape is None else int(prod(shape))
+        _check_elements(made, limit, name)
+        return make(**options)
+
+    library = keras.src.saving.serialization_lib
+    with (
+        tf.variable_creator_scope(create),
+        library.SafeModeScope(True),
+        library.ObjectSharingScope(),
+    ):
+        if file.modules:
+            return keras.saving.deserialize_keras_object(file.config)
+        return keras.models.model_from_config(file.config)
+
+
+def _make_keras3(file: ModelFile, limit: int, name: str) -> Any:
+    """As `_make_keras2`: all variables are described before the first takes memory."""
+    import_tensorflow()  # configured before Keras 3 imports it
+    import keras
+    from keras.src.backend.common import global_state
+    from keras.src.backend.common.variables import initialize_all_variables
+    from keras.src.legacy.saving import saving_options, saving_utils
+
+    library = keras.src.saving.serialization_lib
+    try:
+        with (
+            keras.StatelessScope(initialize_variables=False),
+            library.SafeModeScope(True),
+            library.ObjectSharingScope(),
+        ):
+            if file.modules:
+                model = keras.saving.deserialize_keras_object(file.config)
+            else:
+                with saving_options.keras_option_scope(use_legacy_config=True):
+                    model = saving_utils.model_from_config(file.config)
+        _check_elements(sum(prod(weight.shape) for weight in model.variables), limit, name)
+        initialize_all_variables()
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", [])
+    return model
+
+
+def _check_elements(made: int, limit: int, name: str) -> None:
+    if made > limit:
+        raise DataError(
+            f"{name} describes layers of more weights than the {limit - STATES:,} that it holds."
+        )
+
+
+def _check_outputs(model: Any, name: str) -> None:
+    """Raise `DataError` for a layer whose output for one image would take gigabytes."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            _check_outputs(layer, name)
+            continue
+        for node in layer._inbound_nodes:
+            outputs = node.output_tensors if hasattr(node, "operation") else node.outputs
+            for tensor in outputs if isinstance(outputs, list | tuple) else [outputs]:
+                if prod(extent or 1 for extent in tensor.shape[1:]) > MAX_OUTPUT:
+                    raise DataError(
+                        f"{name}: layer {layer.name!r} gives {list(tensor.shape)} for one image; "
+                        f"expected at most {MAX_OUTPUT:,} numbers."
+                    )

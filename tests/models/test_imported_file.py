@@ -1,0 +1,336 @@
+"""The one door for model files: what it refuses before Keras makes anything of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from lesiontk.backends.keras_backend import load_model
+from lesiontk.errors import DataError
+from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models import imported_config
+from lesiontk.models.imported_config import parse_description
+from lesiontk.models.imported_file import load_model_file
+
+ROOT = Path(__file__).parents[2]
+PIXELS = np.full((1, 16, 16, 3), 0.5, np.float32)
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small model in each form, by its suffix and the Keras that wrote it."""
+    import_tensorflow()
+    folder = tmp_path_factory.mktemp("models")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+
+        files = {}
+        for name, library in (("2", import_keras()), ("3", keras)):
+            layers = library.layers
+            image = library.Input((16, 16, 3), name="image")
+            x = layers.Conv2D(4, 3, activation="relu", name="conv")(image)
+            x = layers.GlobalAveragePooling2D(name="pool")(x)
+            x = layers.Dense(3, activation="softmax", name="top")(x)
+            model = library.Model(image, x)
+            for suffix in (".keras", ".h5"):
+                files[f"{suffix}{name}"] = folder / f"model{name}{suffix}"
+                model.save(str(files[f"{suffix}{name}"]))
+            if name == "2":
+                files["folder2"] = folder / "saved_model"
+                model.save(str(files["folder2"]), save_format="tf")
+    return files
+
+
+FORMS = (".keras2", ".keras3", ".h52", ".h53", "folder2")
+
+
+def changed(source: Path, to: Path, change: Change) -> Path:
+    """Return a copy of a model file whose description was changed."""
+    import shutil
+
+    if source.is_dir():
+        from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
+
+        path = Path(shutil.copytree(source, to / source.name))
+        file = path / "keras_metadata.pb"
+        metadata = SavedMetadata.FromString(file.read_bytes())
+        for node in metadata.nodes:
+            if node.node_path == "root":
+                config = json.loads(node.metadata)
+                change(config)
+                node.metadata = json.dumps(config)
+        file.write_bytes(metadata.SerializeToString())
+        return path
+    path = Path(shutil.copy(source, to / source.name))
+    if source.suffix == ".h5":
+        with h5py.File(path, "r+") as hdf5:
+            config = json.loads(hdf5.attrs["model_config"])
+            change(config)
+            hdf5.attrs["model_config"] = json.dumps(config)
+        return path
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def layer(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        entry for entry in config["config"]["layers"] if entry["config"]["name"] == name
+    )
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_answers_as_before(form: str, sources: dict[str, Path]) -> None:
+    model = load_model_file(sources[form])
+    other = load_model_file(sources[f".h5{form[-1]}"])
+    np.testing.assert_allclose(np.asarray(model(PIXELS)), np.asarray(other(PIXELS)), atol=1e-6)
+    assert np.asarray(model(PIXELS)).std() > 0
+
+
+def function(name: str, arguments: dict[str, Any]) -> Change:
+    """Put a TensorFlow function in the place of the pooling."""
+
+    def change(config: dict[str, Any]) -> None:
+        entry = layer(config, "pool")
+        entry["class_name"] = "TFOpLambda"
+        entry["config"] = {"name": "pool", "function": name}
+        entry["inbound_nodes"] = [["conv", 0, 0, arguments]]
+        if "module" in entry:
+            entry |= {
+                "module": "tf_keras.src.layers.core.tf_op_layer",
+                "registered_name": "TFOpLambda",
+            }
+
+    return change
+
+
+def replaced(name: str, **parts: Any) -> Change:
+    return lambda config: layer(config, name).update(parts)
+
+
+def configured(name: str, **arguments: Any) -> Change:
+    return lambda config: layer(config, name)["config"].update(arguments)
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wAA", None, None]}}
+GADGETS: dict[str, Change] = {
+    "a class of another module": replaced("pool", module="subprocess", class_name="Popen"),
+    "a registered name": replaced("pool", registered_name="mine>Gadget", class_name="Gadget"),
+    "a known class under a registered name": replaced(
+        "pool", module="keras.layers", registered_name="builtins>eval"
+    ),
+    "a layer of code": replaced("pool", class_name="Lambda", config={"function": LAMBDA}),
+    "a layer that reads a file": replaced(
+        "pool", class_name="StringLookup", config={"vocabulary": "/etc/passwd"}
+    ),
+    "a layer around a layer": replaced(
+        "pool", class_name="TimeDistributed", config={"layer": {"class_name": "Lambda"}}
+    ),
+    "a SavedModel in a layer": replaced(
+        "pool", class_name="TFSMLayer", config={"filepath": "/tmp/x"}
+    ),
+    "a lambda as activation": configured("conv", activation=LAMBDA),
+    "a function of a module as activation": configured(
+        "conv",
+        activation={"class_name": "function", "config": "system", "module": "os",
+                    "registered_name": "system"},
+    ),
+    "a layer of code as activation": configured(
+        "conv", activation={"class_name": "Lambda", "config": {"function": LAMBDA}}
+    ),
+    "a typespec": configured(
+        "conv", strides={"class_name": "__typespec__", "spec_name": "Popen", "config": [],
+                         "module": "subprocess", "registered_name": None},
+    ),
+    "a class among the numbers": configured(
+        "conv", kernel_size=[{"class_name": "Popen", "module": "subprocess", "config": {}}]
+    ),
+    "a policy of another kind": configured(
+        "conv", dtype={"class_name": "QuantizedDTypePolicy", "config": {"name": "int8_from_x"}}
+    ),
+    "a class in the place of a layer": lambda config: layer(config, "pool")["inbound_nodes"].append(
+        {"class_name": "Popen", "module": "subprocess", "config": {}}
+    ),
+    "an unknown activation": configured("top", activation="backend.eval"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("gadget", GADGETS)
+def test_what_is_not_permitted_is_refused_by_the_layers_name(
+    gadget: str, form: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = changed(sources[form], tmp_path, GADGETS[gadget])
+    with pytest.raises(DataError, match=r"layer '(conv|pool|top)' \(\w+\) cannot be imported: "):
+        load_model_file(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_function_that_writes_a_file_is_not_called(
+    form: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "written"
+    write = function("io.write_file", {"filename": str(target), "contents": "x"})
+    path = changed(sources[form], tmp_path, write)
+    with pytest.raises(DataError, match=r"layer 'pool' \(TFOpLambda\)"):
+        load_model_file(path)
+    assert not target.exists()
+
+
+def test_a_function_that_only_computes_is_called(sources: dict[str, Path], tmp_path: Path) -> None:
+    mean = function("math.reduce_mean", {"axis": [1, 2]})
+    model = load_model_file(changed(sources[".keras2"], tmp_path, mean))
+    expected = load_model_file(sources[".keras2"])
+    np.testing.assert_allclose(np.asarray(model(PIXELS)), np.asarray(expected(PIXELS)), atol=1e-6)
+
+
+def test_a_hidden_initializer_is_left_out(sources: dict[str, Path], tmp_path: Path) -> None:
+    gadget = {"class_name": "Popen", "module": "subprocess", "config": {"args": "true"}}
+    change = configured("conv", kernel_initializer=gadget, kernel_constraint=gadget)
+    model = load_model_file(changed(sources[".keras3"], tmp_path, change))
+    assert type(model.get_layer("conv").kernel_initializer).__name__ == "Zeros"
+    assert np.ptp(model.get_layer("conv").get_weights()[0]) > 0  # the file's
+
+
+# ---------------------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        configured("top", units=2**40),
+        configured("conv", filters=2**36),
+        configured("conv", kernel_size=[2**17, 2**17], padding="same"),
+    ],
+)
+def test_layers_larger_than_the_file_take_no_memory(
+    change: Change, form: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"of more weights than the \d+ that it holds|is incompatible"
+    ):
+        load_model_file(changed(sources[form], tmp_path, change))
+
+
+@pytest.mark.parametrize("form", [".keras2", ".keras3"])
+def test_an_output_that_fills_the_memory_is_refused(
+    form: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    def grow(config: dict[str, Any]) -> None:
+        shape = config["config"]["layers"][0]["config"]
+        shape["batch_input_shape" if form == ".keras2" else "batch_shape"] = [None, 2**20, 2**20, 3]
+
+    with pytest.raises(DataError, match=r"layer 'image' gives .* for one image"):
+        load_model_file(changed(sources[form], tmp_path, grow))
+
+
+def test_a_long_description_is_not_read(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imported_config, "MAX_BYTES", 10_000)
+    for form in FORMS:
+        path = changed(sources[form], tmp_path, lambda config: config.update(note="x" * 20_000))
+        with pytest.raises(DataError, match=r"expected at most 10,000"):
+            load_model_file(path)
+
+
+@pytest.mark.parametrize("levels", [300, 100_000])
+def test_a_deep_description_is_refused(levels: int) -> None:
+    with pytest.raises(DataError, match=r"levels|too deeply"):
+        parse_description("[" * levels + "]" * levels, "model")
+
+
+def test_a_zip_bomb_is_not_unpacked(sources: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(sources[".keras2"]) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["model.weights.h5"] += bytes(2**24)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match=r"model\.weights\.h5 declares 16,"):
+        load_model_file(path)
+
+
+def test_two_descriptions_in_one_file_are_refused(sources: dict[str, Path], tmp_path: Path) -> None:
+    path = changed(sources[".keras2"], tmp_path, lambda config: None)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("config.json", "{}")
+    with pytest.raises(DataError, match="without Keras' metadata"):
+        load_model_file(path)
+
+
+def test_weights_that_lie_in_another_file_are_not_read(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(bytes(1000))
+    path = changed(sources[".h52"], tmp_path, lambda config: None)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/top/top"]
+        shape, dtype = group["bias:0"].shape, group["bias:0"].dtype
+        del group["bias:0"]
+        group.create_dataset("bias:0", shape, dtype, external=[(str(tmp_path / "secret"), 0, 12)])
+    with pytest.raises(DataError, match=r"'bias:0' of model2\.h5 lies in another file"):
+        load_model_file(path)
+    with h5py.File(path, "r+") as file:
+        del file["model_weights/top/top/bias:0"]
+        file["model_weights/top/top/bias:0"] = h5py.ExternalLink(str(sources[".h53"]), "/x")
+    with pytest.raises(DataError, match=r"points elsewhere with 'bias:0'"):
+        load_model_file(path)
+
+
+def test_weights_that_are_declared_but_not_stored_take_no_memory(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = changed(sources[".h52"], tmp_path, lambda config: None)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("model_weights/huge", (2**20, 2**20), "f4", chunks=(1024, 1024))
+    with pytest.raises(DataError, match=r"'huge' of model2\.h5 declares 4,398"):
+        load_model_file(path)
+
+
+# --------------------------------------------------------------------------- one door
+
+
+def test_the_engines_of_lesiontk_go_through_the_same_door(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    write = function("io.write_file", {"filename": str(tmp_path / "x"), "contents": "x"})
+    with pytest.raises(DataError, match=r"layer 'pool' \(TFOpLambda\)"):
+        load_model(changed(sources[".keras2"], tmp_path, write))
+    with pytest.raises(DataError, match="was written by Keras 3"):
+        load_model(sources[".keras3"])
+
+
+LOADING = re.compile(
+    r"models\.load_model|saved_model\.load|deserialize_keras_object|model_from_(config|json)"
+    r"|layers\.deserialize|SavedModel\w*\.load|TFSMLayer"
+)
+
+
+def test_no_other_module_lets_keras_load_a_model() -> None:
+    files = [
+        *ROOT.glob("toolkit/lesiontk/**/*.py"), *ROOT.glob("benchmarks/*.py"),
+    ]  # fmt: skip
+    found = {str(file.relative_to(ROOT)) for file in files if LOADING.search(file.read_text())}
+    assert found == {"toolkit/lesiontk/models/imported_file.py"}

@@ -1,0 +1,97 @@
+"""Where a model's weights lie, judged before they are read: sizes, links, kinds of values.
+
+An HDF5 file may point to other files, and may declare terabytes that it does not hold. So may a
+zip archive. What is read is bounded by what lies on the disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from lesiontk.errors import DataError
+
+MAX_BYTES = 8 * 2**30
+MAX_OBJECTS = 100_000
+MAX_RATIO = 200
+"""Of what is read to what is stored. Keras does not compress, a user may; zeros shrink most."""
+SLACK = 2**20
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """Return a member of at most `limit` bytes; `KeyError` if it is not there, or is twice."""
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise KeyError(f"{len(found)} members {name}")
+    if found[0].file_size > limit:
+        raise DataError(
+            f"{Path(archive.filename or '').name} holds {found[0].file_size:,} bytes of {name}; "
+            f"expected at most {limit:,}."
+        )
+    return archive.read(found[0])  # which never returns more than was declared
+
+
+def extract_member(archive: zipfile.ZipFile, name: str, to: Path) -> Path:
+    """Write a member to the file `to`; errors as `read_member`, and for a compression bomb."""
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise KeyError(f"{len(found)} members {name}")
+    _check_ratio(found[0].file_size, found[0].compress_size, name)
+    with archive.open(found[0]) as source, to.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+    return to
+
+
+def count_elements(file: h5py.File, name: str) -> int:
+    """Return how many numbers an HDF5 file holds.
+
+    Raises `DataError` if it points to other files, holds values other than numbers, or declares
+    more than it stores.
+    """
+    elements = objects = size = 0
+    waiting: list[Any] = [file]
+    seen: set[Any] = set()
+    while waiting:
+        group = waiting.pop()
+        for key in group:
+            objects += 1
+            if objects > MAX_OBJECTS:
+                raise DataError(f"{name} holds more than {MAX_OBJECTS:,} objects; expected fewer.")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise DataError(f"{name} points elsewhere with {key[:60]!r}; expected the weights.")
+            item = group[key]
+            if isinstance(item, h5py.Group):
+                address = h5py.h5o.get_info(item.id).addr
+                if address in seen:
+                    raise DataError(f"{name} holds {key[:60]!r} in itself; expected a tree.")
+                seen.add(address)
+                waiting.append(item)
+                continue
+            _check_dataset(item, f"{key[:60]!r} of {name}")
+            elements += item.size
+            size += item.nbytes
+            if size > MAX_BYTES:
+                raise DataError(f"{name} declares more than {MAX_BYTES:,} bytes of weights.")
+    return elements
+
+
+def _check_dataset(item: Any, told: str) -> None:
+    if not isinstance(item, h5py.Dataset) or item.shape is None:
+        raise DataError(f"{told} is no array of numbers.")
+    if item.external or item.is_virtual:
+        raise DataError(f"{told} lies in another file; expected it in this one.")
+    if item.dtype.kind not in "fiub":
+        raise DataError(f"{told} holds values of {item.dtype}; expected numbers.")
+    _check_ratio(item.nbytes, item.id.get_storage_size(), told)
+
+
+def _check_ratio(size: int, stored: int, told: str) -> None:
+    if size > MAX_BYTES or size > MAX_RATIO * stored + SLACK:
+        raise DataError(
+            f"{told} declares {size:,} bytes and {stored:,} are stored; expected as many, and at "
+            f"most {MAX_BYTES:,}."
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.backends.execution import Execution
 from lesiontk.bench.bench_stage import find_reference
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
@@ -28,7 +29,10 @@ from lesiontk.report.tables import JudgedImage
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 TWO = ("benign", "malignant")
 TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8")
-LATENCIES = (1.11, 0.526, 0.189, 0.572, 0.298)
+LATENCIES = (1.11, 0.526, 0.189, 0.572, 0.298, 0.05)
+EMULATED = ("runtime", "TensorRT", "ONNX Runtime on the CPU", "no GPU; answers are emulated")
+ANSWERS = ("useful", "blind", "constant")
+"""Engines that find what is there, that miss nearly all of a class, and that say one class."""
 IMAGES = 160
 RESAMPLES = 100
 GROUPS = [f"lesion-{row // 2:03d}" for row in range(IMAGES)]
@@ -38,13 +42,25 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def make_probabilities(
-    labels: Sequence[str], targets: Sequence[str], noise: float
+    labels: Sequence[str],
+    targets: Sequence[str],
+    noise: float,
+    answers: str = "useful",
+    images: int = IMAGES,
 ) -> tuple[npt.NDArray[np.int64], dict[str, FloatArray]]:
-    """Return truth [N] and the probabilities of each target; int8 differs from float by `noise`."""
+    """Return truth [N] and the probabilities of each target; int8 differs from float by `noise`.
+
+    `answers` is one of `ANSWERS`; a blind engine misses ``mel`` or ``malignant``.
+    """
     generator = np.random.default_rng(3)
-    truth = np.arange(IMAGES) // 2 % len(labels)
-    logits = generator.normal(size=(IMAGES, len(labels)))
-    logits[np.arange(IMAGES), truth] += 2.0
+    truth = np.arange(images) // 2 % len(labels)
+    logits = generator.normal(size=(images, len(labels)))
+    logits[np.arange(images), truth] += 2.0
+    if answers == "blind":
+        critical = [label in ("mel", "malignant") for label in labels].index(True)
+        logits[:, critical] -= 4.0
+    if answers == "constant":
+        logits = generator.normal(size=logits.shape) * 0.01 + 4.0 * np.arange(len(labels))
     found = {}
     for target in targets:
         shaken = logits
@@ -81,9 +97,10 @@ def measure(
     noise: float,
     max_drop: float,
     with_parents: bool,
+    answers: str,
 ) -> Measured:
     """Score the engines, compare them with their parents and judge them."""
-    truth, probabilities = make_probabilities(labels, targets, noise)
+    truth, probabilities = make_probabilities(labels, targets, noise, answers)
     found = Measured([], {}, [], {})
     points = {t: freeze_point(labels, truth, probabilities[t]) for t in targets}
     rule = {"balanced_accuracy": GateRule(max_drop=max_drop)}
@@ -100,6 +117,7 @@ def measure(
         ).to_json()
         backend, _, precision = target.partition(":")
         latency = LATENCIES[number]
+        emulated = backend == "tensorrt"
         row = {
             "engine": f"engine-{number:012d}",
             "backend": backend,
@@ -108,6 +126,9 @@ def measure(
             "latency_ms": {"median": latency, "p90": 1.2 * latency, "n": 100},
             "size_bytes": 433_213 if precision == "int8" else 1_638_177,
             "peak_memory_bytes": 51_000_000,
+            "execution": [Execution(*EMULATED).to_json()] if emulated else [],
+            "emulated_by": EMULATED[2] if emulated else None,
+            "confusion": document["confusion"],
             "n": IMAGES,
             "lesions": document["lesions"],
             "metrics": document["metrics"],
@@ -124,7 +145,7 @@ def measure(
             ).to_json()  # fmt: skip
             row["versus_parent"] = {
                 "parent": parent,
-                "speedup": LATENCIES[targets.index(parent)] / latency,
+                **compare_speed(LATENCIES[targets.index(parent)], latency, emulated),
                 "size_ratio": 3.78 if precision == "int8" else 1.0,
                 "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
                 **comparison,
@@ -141,6 +162,13 @@ def measure(
     return found
 
 
+def compare_speed(parent: float, latency: float, emulated: bool) -> dict[str, Any]:
+    """Return the speed-up with an interval of 2 % on either side; None where it was emulated."""
+    ratio = parent / latency
+    known = {"speedup": ratio, "speedup_interval": [0.98 * ratio, 1.02 * ratio]}
+    return dict.fromkeys(known) if emulated else known
+
+
 def make_report_data(
     labels: Sequence[str] = SEVEN,
     critical: str = "mel",
@@ -149,10 +177,11 @@ def make_report_data(
     noise: float = 0.3,
     max_drop: float = 0.5,
     with_parents: bool = True,
+    answers: str = "useful",
     **changes: Any,
 ) -> ReportData:
     """Return a report's data; `changes` replace whole fields of it."""
-    measured = measure(tuple(labels), tuple(targets), noise, max_drop, with_parents)
+    measured = measure(tuple(labels), tuple(targets), noise, max_drop, with_parents, answers)
     fields: dict[str, Any] = {
         "name": "sample",
         "description": "A made-up run.",
@@ -165,6 +194,7 @@ def make_report_data(
             "split_hash": "5" * 64,
             "threads": 1,
             "batch": 1,
+            "confidence": 0.95,
             "rows": measured.rows,
             "gate": measured.gate,
             "machine": {

@@ -22,6 +22,7 @@ from lesiontk.data.tasks import task_of_engine
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.evaluate_stage import (
     document_from_predictions,
+    emulator_of,
     read_metrics,
     read_operating_point,
 )
@@ -181,6 +182,7 @@ def evaluate_folder(
             rule_of_point = DEFAULT if point is None else GIVEN
             value = DEFAULT_THRESHOLD if point is None else point
             point = OperatingPoint(rule_of_point, value, task.positive)
+        emulated = emulator_of(engine)
         table = (
             read_labelled_folder(images, labels)
             if labels is not None
@@ -221,6 +223,7 @@ def evaluate_folder(
                 groups.append(record.lesion_id or record.image_id)
     return {
         "target": f"{spec.backend}:{spec.precision}",
+        **emulated,
         "recipe": spec.recipe,
         "lesion_ids_known": table.lesion_ids_known,
         "split_known": split is not None and not spec.may_have_seen_test,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lesiontk.backends.answers import engine_file
+from lesiontk.bench.findings import list_findings
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import Measurement, measure_engines
 from lesiontk.bench.rows import FULL_PRECISION, TRAINED, is_trained
@@ -87,6 +88,7 @@ class BenchStage(Stage):
             "split_hash": images.split_hash,
             "threads": config.rule.threads,
             "batch": 1,
+            "confidence": config.statistics.confidence,
             "rows": [
                 _row(
                     target, engines, measured, references, evaluations, predictions, points, config
@@ -113,6 +115,7 @@ class BenchStage(Stage):
             for metric in config.gate
             if (target, metric) not in judged
         ]
+        document["findings"] = list_findings(document)
         (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
         samples = {target: list(m.samples_ms) for target, m in measured.items()}
         (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")
@@ -171,8 +174,10 @@ def _row(
         "deflated_bytes": mine.deflated_bytes,
         "peak_memory_bytes": mine.peak_memory_bytes,
         "execution": list(mine.execution),
+        "emulated_by": mine.emulated_by,
         "n": judged["n"],
         "lesions": judged["lesions"],
+        "confusion": judged["confusion"],
         "metrics": judged["metrics"],
         "operating_point": judged["operating_point"],
         "temperature": judged["temperature"],
@@ -190,7 +195,7 @@ def _row(
         parent = measured[reference]
         row["versus_parent"] = {
             "parent": reference,
-            "speedup": parent.latency_json()["median"] / mine.latency_json()["median"],
+            **mine.compare_speed(parent, rule.confidence),
             "size_ratio": parent.size_bytes / mine.size_bytes,
             "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
             **comparison,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.backends import open_engine
+from lesiontk.bench.findings import list_findings
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import measure_engines
 from lesiontk.progress import Progress
@@ -29,7 +30,7 @@ def benchmark_files(
     largest = max(spec.input_shape for spec in specs.values())
     pixels = np.random.default_rng(0).integers(0, 256, (8, *largest), np.uint8)
     measured = measure_engines(files, pixels, rule, progress)
-    return {
+    document: dict[str, Any] = {
         "threads": rule.threads,
         "batch": 1,
         "rows": [
@@ -44,6 +45,7 @@ def benchmark_files(
                 "deflated_bytes": result.deflated_bytes,
                 "peak_memory_bytes": result.peak_memory_bytes,
                 "execution": list(result.execution),
+                "emulated_by": result.emulated_by,
                 "n": None,
                 "metrics": None,
                 "versus_parent": None,
@@ -53,3 +55,4 @@ def benchmark_files(
         "gate": [],
         "machine": describe_machine(),
     }
+    return {**document, "findings": list_findings(document)}

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.bench.rows import emulated_by
+from lesiontk.bench.speed import estimate_speedup
 from lesiontk.errors import EnvironmentLacksError
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
@@ -49,6 +51,24 @@ class Measurement:
             "median": round(float(np.median(self.samples_ms)), 4),
             "p90": round(float(np.percentile(self.samples_ms, 90)), 4),
             "n": len(self.samples_ms),
+        }
+
+    @property
+    def emulated_by(self) -> str | None:
+        """What answered in the place of the engine's runtime; None if that itself ran."""
+        return emulated_by({"execution": self.execution})
+
+    def compare_speed(self, parent: Measurement, confidence: float) -> dict[str, Any]:
+        """Return ``speedup`` over a parent that was timed in the same rounds, and its interval.
+
+        Both are None where either was emulated: its latency is that of another program.
+        """
+        if self.emulated_by or parent.emulated_by:
+            return {"speedup": None, "speedup_interval": None}
+        found = estimate_speedup(parent.samples_ms, self.samples_ms, confidence)
+        return {
+            "speedup": found.value,
+            "speedup_interval": None if found.low is None else [found.low, found.high],
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -30,6 +30,35 @@ def is_reduced(row: Mapping[str, Any]) -> bool:
     return row["precision"] != FULL_PRECISION or (compressed and not is_trained(name_target(row)))
 
 
+def emulated_by(row: Mapping[str, Any]) -> str | None:
+    """Return what answered in the place of a row's runtime; None if that itself ran.
+
+    The scores of an emulated engine are those of its graph's arithmetic; its latency and its memory
+    are those of another program and say nothing about it.
+    """
+    for entry in row.get("execution", ()):
+        if entry["kind"] == "runtime" and entry["fell_back"]:
+            return str(entry["used"])
+    return None
+
+
+def list_emulated(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return target -> what emulated it, of the rows that were emulated."""
+    found = {name_target(row): emulated_by(row) for row in rows}
+    return {target: emulator for target, emulator in found.items() if emulator is not None}
+
+
+def name_row(row: Mapping[str, Any]) -> str:
+    """Return the target of a row for people: with a mark where it was emulated."""
+    return name_target(row) + (" (emulated)" if emulated_by(row) else "")
+
+
+def has_own_parent(row: Mapping[str, Any]) -> bool:
+    """Whether a row's parent is of the same runtime, so that speeds compare like with like."""
+    versus = row["versus_parent"]
+    return versus is not None and str(versus["parent"]).partition(":")[0] == row["backend"]
+
+
 def tell_sizes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return target -> `` at 96 px`` where the rows' images differ in size, else nothing."""
     sizes = {name_target(row): row.get("image_size") for row in rows}
@@ -38,6 +67,6 @@ def tell_sizes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def list_fallbacks(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return target -> what fell back, for the rows where anything did."""
-    found = {name_target(row): describe_fallbacks(row) for row in rows}
+    """Return target -> what fell back, for the rows where anything did but emulation."""
+    found = {name_target(row): describe_fallbacks(row) for row in rows if not emulated_by(row)}
     return {target: sentences for target, sentences in found.items() if sentences}

@@ -49,7 +49,9 @@ def evaluate(
 
 def list_notes(document: Mapping[str, Any]) -> list[str]:
     """Return what a reader of an evaluation must know beside its numbers."""
-    notes = []
+    from lesiontk.evaluate.findings import describe_evaluation
+
+    notes = describe_evaluation(document)
     if seen := document.get("seen_images"):
         counts = ", ".join(f"{n} {side}" for side, n in seen.items())
         verb = "count" if document["seen_included"] else "are left out"

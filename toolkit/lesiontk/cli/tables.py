@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lesiontk.backends.execution import describe_fallbacks
-from lesiontk.bench.rows import list_fallbacks, name_target, tell_sizes
+from lesiontk.bench.rows import emulated_by, list_fallbacks, name_target, tell_sizes
 from lesiontk.report import result_table
 
 
@@ -76,22 +76,20 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
 
 
 def print_benchmark(document: Mapping[str, Any]) -> None:
-    """Print a benchmark: one row an engine."""
+    """Print a benchmark: one row an engine, and below the table what must be known with it."""
     critical = f"recall[{document['critical']}]" if "critical" in document else "recall"
     rows, sizes = [], tell_sizes(document["rows"])
     for row in document["rows"]:
         metrics, versus = row["metrics"] or {}, row["versus_parent"]
         mark = " (fell back)" if describe_fallbacks(row) else ""
+        mark = " (emulated)" if emulated_by(row) else mark
         rows.append(
             [
                 f"{name_target(row)}{sizes[name_target(row)]}{mark}",
-                f"{row['latency_ms']['median']:.2f}",
-                f"{row['latency_ms']['p90']:.2f}",
-                format_bytes(row["size_bytes"]),
-                format_bytes(row["peak_memory_bytes"]),
+                *_describe_cost(row),
                 format_estimate(metrics.get("balanced_accuracy")),
                 format_estimate(metrics.get(critical)),
-                "–" if versus is None else f"{versus['speedup']:.2f}x",
+                result_table.format_speedup(row, interval="({}–{})"),
                 "–" if versus is None else f"{versus['size_ratio']:.2f}x",
             ]
         )
@@ -104,3 +102,14 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
     )  # fmt: skip
     for target, sentences in list_fallbacks(document["rows"]).items():
         click.echo(f"fallback: {target}: {'; '.join(sentences)}")
+    for sentence in document["findings"]:
+        click.echo(f"warning: {sentence}.")
+
+
+def _describe_cost(row: Mapping[str, Any]) -> list[str]:
+    """Return median, p90, size and peak memory; dashes for what emulation does not tell."""
+    latency, size = row["latency_ms"], format_bytes(row["size_bytes"])
+    if emulated_by(row):
+        return ["–", "–", size, "–"]
+    memory = format_bytes(row["peak_memory_bytes"])
+    return [f"{latency['median']:.2f}", f"{latency['p90']:.2f}", size, memory]

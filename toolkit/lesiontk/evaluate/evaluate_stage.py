@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lesiontk.backends import open_engine
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.backend import Engine
+from lesiontk.backends.execution import find_stand_in
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import Task, task_of_engine
 from lesiontk.errors import DataError
@@ -83,10 +84,12 @@ class EvaluateStage(Stage):
             )
             temperature = fit_temperature(images.targets[validation], on_validation)
             on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
+            emulated = emulator_of(engine)
         document = {
             "target": target,
             "side": "test",
             "split_hash": images.split_hash,
+            **emulated,
             **tell_unknown(unknown),
             **document_from_predictions(
                 task,
@@ -152,6 +155,12 @@ def document_from_predictions(
         "operating_point": at_point.to_json(),
         "temperature": scaled.to_json() if scaled else None,
     }
+
+
+def emulator_of(engine: Engine) -> dict[str, str]:
+    """Return ``emulated_by``: what answers in the place of an engine's runtime; else nothing."""
+    stand_in = find_stand_in(engine.describe_execution())
+    return {"emulated_by": stand_in.used} if stand_in else {}
 
 
 def read_metrics(artefact: Artefact) -> dict[str, Any]:

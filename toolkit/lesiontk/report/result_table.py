@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.bench.rows import list_fallbacks, name_target, tell_sizes
+from lesiontk.bench.rows import (
+    emulated_by,
+    has_own_parent,
+    list_emulated,
+    list_fallbacks,
+    name_row,
+    name_target,
+    tell_sizes,
+)
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 
 
@@ -20,6 +28,29 @@ def format_estimate(
         return value
     ends = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
     return f"{value} {interval.format(*ends)}"
+
+
+def format_speedup(row: Mapping[str, Any], interval: str = "[{}, {}]") -> str:
+    """Return ``2.78× [2.70, 2.85]``, with the parent's runtime where it is another.
+
+    A dash where there is no parent, or one of the two was emulated.
+    """
+    versus = row["versus_parent"]
+    if versus is None or versus["speedup"] is None or emulated_by(row):
+        return "–"
+    text, ends = f"{versus['speedup']:.2f}×", versus.get("speedup_interval")
+    if ends:
+        text += f" {interval.format(*(f'{end:.2f}' for end in ends))}"
+    return text if has_own_parent(row) else f"{text} than {versus['parent']}"
+
+
+def describe_emulated(emulated: Mapping[str, str]) -> str:
+    """Return what an emulated engine's figures are; `emulated` is of `list_emulated`."""
+    engines, emulators = ", ".join(emulated), ", ".join(dict.fromkeys(emulated.values()))
+    return (
+        f"Emulated by {emulators}: {engines}. The scores are those of the graph's own arithmetic, "
+        "not of TensorRT on a GPU; speed and memory are not known."
+    )
 
 
 def describe_origin(point: Mapping[str, Any]) -> str:
@@ -62,10 +93,10 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     for row in benchmark["rows"]:
         metrics, versus, latency = row["metrics"], row["versus_parent"], row["latency_ms"]
         cells = [
-            name_target(row) + sizes[name_target(row)],
-            f"{latency['median']:.2f} ({latency['p90']:.2f})",
+            name_row(row) + sizes[name_target(row)],
+            "–" if emulated_by(row) else f"{latency['median']:.2f} ({latency['p90']:.2f})",
             f"{row['size_bytes'] / 1e6:.2f}",
-            f"{row['peak_memory_bytes'] / 1e6:.0f}",
+            "–" if emulated_by(row) else f"{row['peak_memory_bytes'] / 1e6:.0f}",
             *(
                 format_estimate(metrics[name])
                 for name in ("accuracy", "balanced_accuracy", "macro_auc", critical)
@@ -76,11 +107,13 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
         else:
             cells += [
                 versus["parent"],
-                f"{versus['speedup']:.2f}×",
+                format_speedup(row),
                 f"{versus['size_ratio']:.2f}×",
                 format_estimate(versus["differences"]["balanced_accuracy"], 4),
             ]
         lines.append("| " + " | ".join(cells) + " |")
+    if emulated := list_emulated(benchmark["rows"]):
+        lines += ["", describe_emulated(emulated)]
     for target, sentences in list_fallbacks(benchmark["rows"]).items():
         lines += ["", f"Fallback of {target}: {'; '.join(sentences)}."]
     return "\n".join(lines) + "\n"
@@ -100,7 +133,7 @@ def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
          "sensitivity difference", "calibration error (ECE)", "temperature", "ECE at it"],
         [
             [
-                name_target(row),
+                name_row(row),
                 f"{row['operating_point']['threshold']:.4g}",
                 describe_choice(row["operating_point"]),
                 *(
@@ -125,7 +158,7 @@ def recalls_from_benchmark(benchmark: Mapping[str, Any]) -> str:
         ["engine", *labels],
         [
             [
-                name_target(row),
+                name_row(row),
                 *(format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels),
             ]
             for row in benchmark["rows"]
@@ -154,7 +187,7 @@ def table_from_external(external: Mapping[str, Any]) -> str:
          "calibration error (ECE)"],
         [
             [
-                target,
+                target + (" (emulated)" if document.get("emulated_by") else ""),
                 *(
                     format_estimate(document["metrics"][name])
                     for name in ("accuracy", "balanced_accuracy", critical)

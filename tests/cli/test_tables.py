@@ -1,0 +1,49 @@
+"""What a terminal shows of a benchmark: no speed that was not measured, and what goes with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lesiontk.bench.findings import list_findings
+from lesiontk.cli.tables import print_benchmark
+
+from ..report.sample_report import TARGETS, TWO, make_report_data
+
+
+def show(capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[dict[str, list[str]], str]:
+    """Return target -> the cells of its row, and all that is printed."""
+    benchmark = make_report_data(TWO, "malignant", **changes).benchmark
+    print_benchmark({**benchmark, "findings": list_findings(benchmark)})
+    printed = capsys.readouterr().out
+    rows = [line.strip("│┃ ").split("│") for line in printed.splitlines() if "│" in line]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}, printed
+
+
+def test_a_speedup_is_shown_with_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, printed = show(capsys)
+    assert rows["tflite:int8"][-2] == "2.78× (2.73–2.84)"
+    assert rows["tflite:float32"][-2].endswith("than keras:float32")
+    assert "warning:" not in printed
+
+
+def test_an_emulated_engine_has_no_latency(capsys: pytest.CaptureFixture[str]) -> None:
+    rows, printed = show(capsys, targets=(*TARGETS, "tensorrt:int8"))
+    median, p90, size, memory, *_, faster, smaller = rows["tensorrt:int8 (emulated)"]
+    assert {median, p90, memory, faster} == {"–"}
+    assert size == "433.2 kB"
+    assert smaller != "–"
+    assert "0.05" not in printed
+    assert "tensorrt:int8 was emulated by ONNX Runtime on the CPU" in printed
+    assert "fallback" not in printed
+
+
+def test_networks_that_miss_most_or_say_one_class_are_called_so_with_their_parents(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, blind = show(capsys, answers="blind")
+    assert "of 80 images of malignant" in blind
+    assert "it misses more than it finds" in blind
+    _, constant = show(capsys, answers="constant")
+    assert f"{', '.join(TARGETS)}: answers malignant for 160 of 160 images" in constant

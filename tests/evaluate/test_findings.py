@@ -1,0 +1,108 @@
+"""An engine that misses what matters, or answers one class, is called so, as its parent is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesiontk.evaluate.bootstrap import evaluate_predictions
+from lesiontk.evaluate.findings import (
+    describe_evaluation,
+    explain_uninformative,
+    read_critical_recall,
+)
+
+LABELS = ("benign", "malignant")
+
+
+def judge(truth: list[int], answers: list[int], sure: list[float] | None = None) -> dict[str, Any]:
+    """An evaluation's document; `sure` are the probabilities of the answers."""
+    rows = np.array(sure or [0.9] * len(answers), np.float32)
+    probabilities = np.stack([1 - rows, 1 - rows], axis=1)
+    probabilities[np.arange(len(answers)), answers] = rows
+    groups = [f"lesion-{row:03d}" for row in range(len(truth))]
+    document = evaluate_predictions(truth, probabilities, LABELS, groups, resamples=100).to_json()
+    return {**document, "target": "tflite:int8", "critical": "malignant"}
+
+
+def cautions_of(document: dict[str, Any]) -> tuple[str, ...]:
+    return read_critical_recall(document, LABELS, "malignant", 0.95).list_cautions()
+
+
+TRUTH = [1] * 12 + [0] * 40
+
+
+def test_one_of_twelve_is_told_with_its_interval_and_reasons() -> None:
+    document = judge(TRUTH, [1] + [0] * 11 + [1] * 3 + [0] * 37)
+    assert describe_evaluation(document)[-1].startswith(
+        "tflite:int8 finds 1 of 12 images of malignant (8.3 %, 95 % interval 0.0–38.5 %)"
+    )
+    missed, chance = cautions_of(document)
+    assert missed == "it misses more than it finds"
+    assert "not shown to be better than chance" in chance
+    assert "7.5 % of the other images" in chance
+
+
+def test_eight_of_twelve_are_too_few_to_say() -> None:
+    (caution,) = cautions_of(judge(TRUTH, [1] * 8 + [0] * 4 + [0] * 40))
+    assert caution.startswith("12 images are too few")
+
+
+def test_one_that_finds_nearly_all_has_no_caution() -> None:
+    """The twin."""
+    truth = [1] * 60 + [0] * 100
+    document = judge(truth, [1] * 54 + [0] * 6 + [1] * 10 + [0] * 90)
+    assert cautions_of(document) == ()
+    assert describe_evaluation(document) == []
+
+
+def test_one_that_calls_everything_critical_is_no_better_than_chance() -> None:
+    document = judge(TRUTH, [1] * 52)
+    assert cautions_of(document) == (
+        "this is not shown to be better than chance, for it gives the same answer to 100.0 % of "
+        "the other images",
+    )
+    assert (
+        "answers malignant for 52 of 52 images, of which 12 show it"
+        in describe_evaluation(document)[0]
+    )
+
+
+def test_no_image_of_the_critical_class_is_said() -> None:
+    document = judge([0] * 30, [0] * 30)
+    (sentence,) = describe_evaluation(document)
+    assert "was judged on no image of malignant" in sentence
+    assert "nothing is known" in sentence
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_one_answer_in_99_of_100_images_is_one_answer(others: int) -> None:
+    truth = [0, 1] * 50
+    clauses = explain_uninformative(judge(truth, [0] * (100 - others) + [1] * others), LABELS)
+    assert clauses[0] == f"answers benign for {100 - others} of 100 images, of which 50 show it"
+    assert "macro AUC" in clauses[1]
+
+
+def test_a_test_set_of_one_class_makes_no_engine_constant() -> None:
+    """The twin: all answers are alike because all images are."""
+    assert explain_uninformative(judge([0] * 30, [0] * 30), LABELS) == ()
+
+
+def test_random_answers_are_not_better_than_chance_and_useful_ones_are() -> None:
+    generator = np.random.default_rng(0)
+    truth, sure = [0, 1] * 50, (0.5 + 0.4 * generator.random(100)).tolist()
+    (clause,) = explain_uninformative(
+        judge(truth, generator.integers(2, size=100).tolist(), sure), LABELS
+    )
+    assert clause.startswith("is not shown to rank classes better than chance: macro AUC 0.")
+    assert explain_uninformative(judge(truth, truth, sure), LABELS) == ()
+
+
+def test_an_emulated_engine_is_told_by_its_emulator() -> None:
+    truth = [0, 1] * 50
+    document = {**judge(truth, truth), "emulated_by": "ONNX Runtime on the CPU"}
+    assert describe_evaluation(document) == [
+        "tflite:int8 was emulated by ONNX Runtime on the CPU: its scores are those of the graph"
+    ]

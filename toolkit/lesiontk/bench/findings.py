@@ -1,0 +1,62 @@
+"""What a reader of a benchmark must be told beside its numbers, once for engines that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lesiontk.bench.rows import list_emulated, name_target
+from lesiontk.bench.speed import describe_noise
+from lesiontk.evaluate.findings import (
+    CriticalRecall,
+    explain_uninformative,
+    read_critical_recall,
+)
+
+
+def critical_recalls(benchmark: Mapping[str, Any]) -> dict[str, CriticalRecall]:
+    """Return target -> the recall of the critical class, of each row with scores."""
+    return {
+        name_target(row): read_critical_recall(
+            row, benchmark["labels"], benchmark["critical"], benchmark["confidence"]
+        )
+        for row in benchmark["rows"]
+        if row["metrics"] is not None
+    }
+
+
+def list_uninformative(benchmark: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return how engines fail to tell classes apart -> the targets of which it is true."""
+    found: dict[str, list[str]] = {}
+    for row in benchmark["rows"]:
+        if row["metrics"] is not None:
+            for clause in explain_uninformative(row, benchmark["labels"]):
+                found.setdefault(clause, []).append(name_target(row))
+    return found
+
+
+def list_low_recalls(benchmark: Mapping[str, Any]) -> dict[CriticalRecall, list[str]]:
+    """Return recall of the critical class that is no good news -> the targets that have it."""
+    found: dict[CriticalRecall, list[str]] = {}
+    for target, recall in critical_recalls(benchmark).items():
+        if recall.list_cautions():
+            found.setdefault(recall, []).append(target)
+    return found
+
+
+def list_findings(benchmark: Mapping[str, Any]) -> list[str]:
+    """Return sentences without their full stop, what matters most first."""
+    sentences = [
+        f"{', '.join(targets)}: {clause}"
+        for clause, targets in list_uninformative(benchmark).items()
+    ]
+    sentences += [
+        f"{', '.join(targets)}: {recall.describe()}; {'; '.join(recall.list_cautions())}"
+        for recall, targets in list_low_recalls(benchmark).items()
+    ]
+    sentences += [
+        f"{target} was emulated by {emulator}: its scores are those of its graph's arithmetic, its "
+        "speed is not known"
+        for target, emulator in list_emulated(benchmark["rows"]).items()
+    ]
+    return sentences + [noise for noise in [describe_noise(benchmark["rows"])] if noise]

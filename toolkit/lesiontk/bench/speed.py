@@ -1,0 +1,76 @@
+"""What timings in turns tell: how much faster one engine is than another, and how noisy a run was.
+
+Rounds are drawn with replacement, and all engines keep the rounds that are drawn: what slowed the
+whole machine down for a moment slowed them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lesiontk.bench.rows import emulated_by, name_target
+
+NOISY_RATIO = 2.0
+"""A run is called noisy where one round in ten takes more than this times the median."""
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """A ratio of median latencies, above 1 where the engine is faster, and its interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def estimate_speedup(
+    parent_ms: Sequence[float], child_ms: Sequence[float], confidence: float, seed: int = 0
+) -> Speedup:
+    """Return median(parent) / median(child) with its percentile interval at `confidence`.
+
+    The samples are in ms, one a round, the same rounds in both. One round has no interval. Raises
+    `ValueError` for samples of different rounds.
+    """
+    times = np.array([parent_ms, child_ms], dtype=np.float64)  # ragged samples raise here
+    parent, child = np.median(times, axis=1)
+    rounds = times.shape[1]
+    if rounds < 2:
+        return Speedup(float(parent / child), None, None)
+    drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
+    medians = np.median(times[:, drawn], axis=2)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(medians[0] / medians[1], [tail, 1.0 - tail])
+    return Speedup(float(parent / child), float(low), float(high))
+
+
+def list_noisy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return target -> 90th percentile over median, of a benchmark's rows that are noisy.
+
+    Emulated engines are left out: their latency is not shown anywhere.
+    """
+    ratios = {
+        name_target(row): row["latency_ms"]["p90"] / row["latency_ms"]["median"]
+        for row in rows
+        if not emulated_by(row)
+    }
+    return {target: ratio for target, ratio in ratios.items() if ratio > NOISY_RATIO}
+
+
+def describe_noise(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return in a sentence which engines' timings are noisy and what to do; empty if none are."""
+    noisy = list_noisy(rows)
+    if not noisy:
+        return ""
+    worst = max(noisy, key=lambda target: noisy[target])
+    return (
+        f"noisy run: the 90th percentile of {', '.join(noisy)} is more than {NOISY_RATIO:g} times "
+        f"the median (up to {noisy[worst]:.1f} times, {worst}): something else used the machine; "
+        "stop other programs and time again, with `--fresh` and more rounds "
+        "(`--set bench.rounds=300`)"
+    )

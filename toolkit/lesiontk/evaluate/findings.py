@@ -1,0 +1,141 @@
+"""What a reader must be told of an engine before any comparison with its parent.
+
+Does it find what matters, and does it tell classes apart at all? An engine that loses nothing
+against a useless parent passes every gate on losses. No threshold here is a clinical one: an
+engine is compared with chance, with its own misses, and with what so many images can show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ONE_ANSWER = 0.99
+"""An engine that gives one class to this share of the images is said to answer one class."""
+
+CHANCE = 0.5
+"""The AUC of answers that are independent of the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class CriticalRecall:
+    """How many of the `images` of the critical `label` are `found` by arg-max.
+
+    `low` and `high` are the interval of the share at `confidence`, None where there is none.
+    `elsewhere` is the share of the other images that get the label too, None without any.
+    """
+
+    label: str
+    images: int
+    found: int
+    low: float | None
+    high: float | None
+    confidence: float
+    elsewhere: float | None
+
+    def list_cautions(self) -> tuple[str, ...]:
+        """Return the reasons why the recall is no good news, as clauses; empty if there are none.
+
+        They are: it misses more than it finds; the images are too few to exclude that; the label is
+        not shown to be given more often to its own images than to others.
+        """
+        if not self.images:
+            return ("no image shows it, so nothing is known of how many it finds",)
+        cautions = []
+        if 2 * self.found < self.images:
+            cautions.append("it misses more than it finds")
+        elif self.low is None or self.low <= 0.5:
+            cautions.append(
+                f"{self.images} images are too few to show that it finds more than it misses"
+            )
+        if self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
+            cautions.append(
+                "this is not shown to be better than chance, for it gives the same answer to "
+                f"{_percent(self.elsewhere)} of the other images"
+            )
+        return tuple(cautions)
+
+    def describe(self, name: Callable[[str], str] = str) -> str:
+        """Return ``finds 1 of 12 images of mel (8.3 %, 95 % interval 0.0–38.5 %)``."""
+        if not self.images:
+            return f"was judged on no image of {name(self.label)}"
+        text = f"finds {self.found} of {self.images} images of {name(self.label)}"
+        share = _percent(self.found / self.images)
+        if self.low is None or self.high is None:
+            return f"{text} ({share})"
+        interval = f"{100 * self.low:.1f}–{_percent(self.high)}"
+        return f"{text} ({share}, {_level(self.confidence)} interval {interval})"
+
+
+def read_critical_recall(
+    scores: Mapping[str, Any], labels: Sequence[str], critical: str, confidence: float
+) -> CriticalRecall:
+    """Return the recall of the class `critical` of an evaluation or of a benchmark's row.
+
+    `scores` has ``metrics`` and ``confusion``, counts [C, C] with the truth of `labels` in rows.
+    """
+    index, counts = list(labels).index(critical), scores["confusion"]
+    images = sum(counts[index])
+    others = sum(map(sum, counts)) - images
+    answered = sum(row[index] for row in counts) - counts[index][index]
+    recall = scores["metrics"][f"recall[{critical}]"]
+    return CriticalRecall(
+        label=critical,
+        images=images,
+        found=counts[index][index],
+        low=recall["low"],
+        high=recall["high"],
+        confidence=confidence,
+        elsewhere=answered / others if others else None,
+    )
+
+
+def explain_uninformative(scores: Mapping[str, Any], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return, as clauses, how an engine fails to tell classes apart; empty for one that does.
+
+    It gives one class to `ONE_ANSWER` of the images or more, though these show others; or the
+    interval of its macro AUC contains `CHANCE`. `scores` is as for `read_critical_recall`.
+    """
+    counts = scores["confusion"]
+    images = sum(map(sum, counts))
+    answers = [sum(row[column] for row in counts) for column in range(len(labels))]
+    most = max(range(len(labels)), key=answers.__getitem__)
+    shown = sum(counts[most])
+    found = []
+    if images > 1 and answers[most] >= ONE_ANSWER * images > shown:
+        found.append(
+            f"answers {labels[most]} for {answers[most]} of {images} images, of which {shown} "
+            f"{'shows' if shown == 1 else 'show'} it"
+        )
+    auc = scores["metrics"]["macro_auc"]
+    lowest = auc["value"] if auc["low"] is None else auc["low"]
+    if lowest is not None and lowest <= CHANCE:
+        interval = "" if auc["low"] is None else f" ({auc['low']:.3f}–{auc['high']:.3f})"
+        found.append(
+            f"is not shown to rank classes better than chance: macro AUC {auc['value']:.3f}"
+            f"{interval}"
+        )
+    return tuple(found)
+
+
+def describe_evaluation(document: Mapping[str, Any]) -> list[str]:
+    """Return what must be said of an evaluation, as sentences without their full stop."""
+    labels, target = document["labels"], document["target"]
+    critical = read_critical_recall(document, labels, document["critical"], document["confidence"])
+    sentences = []
+    if emulator := document.get("emulated_by"):
+        sentences.append(f"{target} was emulated by {emulator}: its scores are those of the graph")
+    useless = explain_uninformative(document, labels)
+    sentences += [f"{target} {clause}" for clause in useless]
+    if cautions := critical.list_cautions():
+        sentences.append(f"{target} {critical.describe()}: {'; '.join(cautions)}")
+    return sentences
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _level(confidence: float) -> str:
+    return f"{100 * confidence:g} %"

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -51,6 +50,8 @@ def bound_share(share: float, n: float, confidence: float) -> OneSided:
 
     With none of 12 found the upper 95 % bound is ``1 - 0.05 ** (1 / 12)``, which is 0.22.
     """
+    from scipy.special import betaincinv  # slow to import; no help needs it
+
     if n <= 0:
         return OneSided(share, 0.0, 1.0)
     count, alpha = share * n, 1.0 - confidence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 import zipfile
@@ -18,7 +19,7 @@ from lesiontk.backends.keras_backend import load_model
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import imported_config
-from lesiontk.models.imported_config import parse_description
+from lesiontk.models.imported_config import parse_description, permit_model
 from lesiontk.models.imported_file import load_model_file
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,10 @@ GADGETS: dict[str, Change] = {
     "a class in the place of a layer": lambda config: layer(config, "pool")["inbound_nodes"].append(
         {"class_name": "Popen", "module": "subprocess", "config": {}}
     ),
+    "constants alone": replaced("pool", inbound_nodes=[[["_CONSTANT_VALUE", -1, [[[[1.0]]]], {}]]]),
+    "constants alone, as Keras 3 has them": replaced(
+        "pool", inbound_nodes=[{"args": [[[[[1.0]]]]], "kwargs": {}}]
+    ),
     "an unknown activation": configured("top", activation="backend.eval"),
 }  # fmt: skip
 
@@ -259,6 +264,27 @@ def test_a_deep_description_is_refused(levels: int) -> None:
         parse_description("[" * levels + "]" * levels, "model")
 
 
+def test_models_in_models_that_double_each_time_are_refused() -> None:
+    def twice(inner: dict[str, Any], depth: int) -> dict[str, Any]:
+        """A model that calls another twice, in the notation of Keras 2."""
+        entry = {"class_name": "InputLayer", "config": {"name": "in"}, "name": "in",
+                 "inbound_nodes": []}  # fmt: skip
+        called = {**inner, "name": "inner",
+                  "inbound_nodes": [[["in", 0, 0, {}]], [["inner", 1, 0, {}]]]}  # fmt: skip
+        config = {"name": f"level{depth}", "layers": [entry, called],
+                  "input_layers": [["in", 0, 0]], "output_layers": [["inner", 2, 0]]}  # fmt: skip
+        return {"class_name": "Functional", "config": config}
+
+    model: dict[str, Any] = {"class_name": "ReLU", "config": {"name": "relu"}}
+    for depth in range(10):
+        model = twice(model, depth)
+    permit_model(model, "2.15", "model.h5", modules=False)  # 1024 calls
+    for depth in range(20):
+        model = twice(model, depth)
+    with pytest.raises(DataError, match=r"model\.h5 calls layers [\d,]{10,} times"):
+        permit_model(model, "2.15", "model.h5", modules=False)
+
+
 def test_a_zip_bomb_is_not_unpacked(sources: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(sources[".keras2"]) as archive:
@@ -306,6 +332,15 @@ def test_weights_that_are_declared_but_not_stored_take_no_memory(
     with h5py.File(path, "r+") as file:
         file.create_dataset("model_weights/huge", (2**20, 2**20), "f4", chunks=(1024, 1024))
     with pytest.raises(DataError, match=r"'huge' of model2\.h5 declares 4,398"):
+        load_model_file(path)
+
+
+def test_a_saved_model_of_pipes_does_not_hang(sources: dict[str, Path], tmp_path: Path) -> None:
+    path = changed(sources["folder2"], tmp_path, lambda config: None)
+    file = path / "variables" / "variables.index"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(DataError, match="is a named pipe"):
         load_model_file(path)
 
 

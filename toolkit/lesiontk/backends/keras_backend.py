@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 import zlib
@@ -27,13 +26,16 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.models.imported_config import MAX_BYTES, parse_description
 from lesiontk.models.imported_file import load_model_file
+from lesiontk.models.weights_file import read_member
 from lesiontk.records import EngineSpec
 
 FILE = "keras_float32.keras"
 MODEL_FILE = "model.keras"
 """What training writes; an engine is a copy of it under its own name."""
 MEMBER = f"{SPEC_KEY}.json"
+SPEC_BYTES = 2**20
 
 
 class KerasEngine(Engine):
@@ -55,8 +57,9 @@ def read_spec(path: Path) -> EngineSpec:
     """Return what a ``.keras`` file says of itself; `DataError` if it is damaged or mute."""
     try:
         with zipfile.ZipFile(path) as archive:
-            text = archive.read(MEMBER).decode() if MEMBER in archive.namelist() else None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            found = MEMBER in archive.namelist()
+            text = read_member(archive, MEMBER, SPEC_BYTES).decode() if found else None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is no intact .keras file: {error}") from error
     return parse_spec(text, path)
 
@@ -127,6 +130,7 @@ class KerasBackend(Backend):
 
     def inspect(self, path: Path) -> EngineStructure:
         with zipfile.ZipFile(path) as archive:
-            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+            text = read_member(archive, "config.json", MAX_BYTES)
+            layers = parse_description(text, path.name)["config"]["layers"]
             size = archive.getinfo("model.weights.h5").file_size
         return EngineStructure({"float32": size}, {"float32": len(layers)})

@@ -48,30 +48,32 @@ CONSTRAINTS = frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"})
 
 FUNCTIONS = frozenset({
     "cast", "identity", "reshape", "transpose", "concat", "reverse", "squeeze", "expand_dims",
-    "clip_by_value", "pad", "image.resize",
+    "clip_by_value", "stack", "unstack", "stop_gradient", "convert_to_tensor",
     "math.add", "math.subtract", "math.multiply", "math.divide", "math.truediv", "math.negative",
     "math.maximum", "math.minimum", "math.abs", "math.square", "math.sqrt", "math.rsqrt",
     "math.pow", "math.reduce_mean", "math.reduce_max", "math.reduce_sum", "math.sigmoid",
-    "math.tanh",
+    "math.tanh", "math.softplus",
     "nn.relu", "nn.relu6", "nn.leaky_relu", "nn.elu", "nn.selu", "nn.gelu", "nn.silu", "nn.swish",
-    "nn.sigmoid", "nn.softmax", "nn.tanh",
+    "nn.sigmoid", "nn.softmax", "nn.tanh", "nn.softplus", "nn.softsign", "nn.bias_add",
     "__operators__.add", "__operators__.radd", "__operators__.sub", "__operators__.rsub",
     "__operators__.mul", "__operators__.rmul", "__operators__.truediv", "__operators__.rtruediv",
     "__operators__.neg", "__operators__.getitem",
 })  # fmt: skip
-"""TensorFlow functions that Keras 2 keeps as a ``TFOpLambda`` or ``SlicingOpLambda``."""
+"""TensorFlow functions that Keras 2 keeps as a ``TFOpLambda`` or ``SlicingOpLambda``.
+
+None makes much of little (``tile``, ``pad``, ``image.resize``).
+"""
 
 OPERATIONS: Mapping[str, frozenset[str]] = {
-    "keras.src.ops.core": frozenset({"Cast"}),
-    "keras.src.ops.image": frozenset({"Resize"}),
+    "keras.src.ops.core": frozenset({"Cast", "StopGradient", "Unstack"}),
     "keras.src.ops.nn": frozenset({
         "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "HardSigmoid",
-        "HardSilu", "Softmax",
+        "HardSilu", "Softmax", "Softplus", "Softsign",
     }),
     "keras.src.ops.numpy": frozenset({
         "Absolute", "Add", "Clip", "Concatenate", "Divide", "ExpandDims", "Flip", "GetItem", "Max",
-        "Maximum", "Mean", "Minimum", "Multiply", "Negative", "Pad", "Power", "Reshape", "Sqrt",
-        "Square", "Squeeze", "Subtract", "Sum", "Tanh", "Transpose", "TrueDivide",
+        "Maximum", "Mean", "Minimum", "Multiply", "Negative", "Power", "Reshape", "Sqrt", "Square",
+        "Squeeze", "Stack", "Subtract", "Sum", "Tanh", "Transpose", "TrueDivide",
     }),
 }  # fmt: skip
 """Module -> operations of Keras 3 that stand among the layers of a functional model."""

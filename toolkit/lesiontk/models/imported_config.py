@@ -32,7 +32,8 @@ MAX_BYTES = 32 * 2**20
 """Of a description; that of ResNet152V2 has 0.6 MB."""
 MAX_DEPTH = 256
 """Of lists and dictionaries in each other; a model in a model takes four."""
-MAX_LAYERS = 20_000
+MAX_CALLS = 20_000
+"""Of layers; a model in a model that is called twice counts twice, and doubling grows fast."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
 NUMBERS = (*FLOATS[:4], "bool", "uint8", "int8", "uint16", "int16", "int32", "int64")
@@ -101,10 +102,13 @@ def permit_model(value: Any, keras_version: str, name: str, *, modules: bool) ->
             told = value.get("name") or _config_of(value).get("name") or name
             raise refuse_model(kind, str(told))
         config = permit.layer(value)
+        calls = _count_calls(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{name} describes its layers in no way that is known; {EXPECTED}."
         ) from error
+    if calls > MAX_CALLS:
+        raise DataError(f"{name} calls layers {calls:,} times; expected at most {MAX_CALLS:,}.")
     return ModelFile(keras_version, config, modules)
 
 
@@ -131,19 +135,25 @@ def _list_layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield entry
 
 
+def _count_calls(entry: Mapping[str, Any]) -> int:
+    """Return how often layers are called, those of models in the model included."""
+    if entry["class_name"] not in MODELS:
+        return 1
+    return sum(
+        max(1, len(inner.get("inbound_nodes", ()))) * _count_calls(inner)
+        for inner in entry["config"]["layers"]
+    )
+
+
 class _Permit:
     """Copies descriptions; each method returns the permitted copy of one thing."""
 
     def __init__(self, modules: bool, *, keras2: bool) -> None:
         self._modules = modules
         self._keras2 = keras2
-        self._layers = 0
 
     def layer(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """A layer, or a model, with its place in the graph."""
-        self._layers += 1
-        if self._layers > MAX_LAYERS:
-            raise DataError(f"a model of more than {MAX_LAYERS:,} layers; expected fewer.")
         kind, config = str(entry["class_name"]), _config_of(entry)
         layer = _describe(entry, config)
         module = self._find_module(layer, entry)
@@ -159,6 +169,8 @@ class _Permit:
         for key in ("name", "inbound_nodes", "build_config"):
             if key in entry:
                 permitted[key] = self._plain(layer, entry[key])
+        if not all(_reads_a_layer(node) for node in permitted.get("inbound_nodes", ())):
+            raise layer.refuse("it computes with constants alone; expected another layer's output")
         return permitted
 
     def _find_module(self, layer: ForeignLayer, entry: Mapping[str, Any]) -> str:
@@ -265,6 +277,21 @@ class _Permit:
                 raise layer.refuse(f"it holds a value of {str(config['dtype'])[:60]!r}")
             return {"class_name": kind, "config": self._plain(layer, config)}
         raise layer.refuse(ADVICE.get(kind) or f"it holds a {str(kind)[:60]}, expected numbers")
+
+
+def _reads_a_layer(node: Any) -> bool:
+    """Whether a call has a tensor among its arguments, so that nothing is computed on opening.
+
+    Keras 2 writes one as ``["layer", 0, 0]``, Keras 3 as a ``__keras_tensor__``.
+    """
+    if isinstance(node, dict):
+        return node.get("class_name") == "__keras_tensor__" or any(
+            _reads_a_layer(value) for value in node.values()
+        )
+    if not isinstance(node, list):
+        return False
+    named = len(node) >= 3 and isinstance(node[0], str) and type(node[1]) is type(node[2]) is int
+    return (named and node[0] != "_CONSTANT_VALUE") or any(_reads_a_layer(part) for part in node)
 
 
 def _config_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:

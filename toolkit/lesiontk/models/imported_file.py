@@ -33,9 +33,8 @@ from lesiontk.models.imported_config import (
     permit_model,
 )
 from lesiontk.models.weights_file import count_elements, extract_member, read_member
-from lesiontk.regular_file import open_regular, read_regular
+from lesiontk.regular_file import check_regular, read_regular
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 STATES = 4096
 """Numbers that a model may have beyond its file's: states of random layers, which are not saved."""
 MAX_OUTPUT = 2**28
@@ -79,9 +78,8 @@ def _open(path: Path) -> Iterator[_Opened]:
 def _find_reader(path: Path) -> Callable[[Path, Path], _Opened]:
     if path.is_dir():
         return _open_saved_model
-    with open_regular(path, "model") as file:
-        begins = file.read(len(HDF5))
-    if begins == HDF5:
+    check_regular(path, "model")
+    if h5py.is_hdf5(path):
         return _open_hdf5
     if zipfile.is_zipfile(path):
         return _open_archive
@@ -160,7 +158,10 @@ def _open_saved_model(path: Path, _folder: Path) -> _Opened:
         raise DataError(f"{path.name} describes {len(texts)} models; {EXPECTED}.")
     described = permit_model(parse_description(texts[0], path.name), "2.", path.name, modules=False)
     prefix = path / "variables" / "variables"
-    stored = sum(file.stat().st_size for file in prefix.parent.glob("variables.data-*"))
+    check_regular(prefix.with_suffix(".index"), "SavedModel's file")
+    stored = sum(
+        check_regular(file, "SavedModel's file") for file in prefix.parent.glob("variables.data-*")
+    )
     try:
         shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:

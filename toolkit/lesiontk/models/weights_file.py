@@ -24,26 +24,30 @@ SLACK = 2**20
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     """Return a member of at most `limit` bytes; `KeyError` if it is not there, or is twice."""
-    found = [info for info in archive.infolist() if info.filename == name]
-    if len(found) != 1:
-        raise KeyError(f"{len(found)} members {name}")
-    if found[0].file_size > limit:
+    found = _find_member(archive, name)
+    if found.file_size > limit:
         raise DataError(
-            f"{Path(archive.filename or '').name} holds {found[0].file_size:,} bytes of {name}; "
+            f"{Path(archive.filename or '').name} holds {found.file_size:,} bytes of {name}; "
             f"expected at most {limit:,}."
         )
-    return archive.read(found[0])  # which never returns more than was declared
+    return archive.read(found)  # which never returns more than was declared
 
 
 def extract_member(archive: zipfile.ZipFile, name: str, to: Path) -> Path:
     """Write a member to the file `to`; errors as `read_member`, and for a compression bomb."""
+    found = _find_member(archive, name)
+    size = Path(archive.filename or "").stat().st_size
+    _check_ratio(found.file_size, min(found.compress_size, size), name)
+    with archive.open(found) as source, to.open("wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+    return to
+
+
+def _find_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     found = [info for info in archive.infolist() if info.filename == name]
     if len(found) != 1:
         raise KeyError(f"{len(found)} members {name}")
-    _check_ratio(found[0].file_size, found[0].compress_size, name)
-    with archive.open(found[0]) as source, to.open("wb") as target:
-        shutil.copyfileobj(source, target, 2**20)
-    return to
+    return found[0]
 
 
 def count_elements(file: h5py.File, name: str) -> int:
@@ -74,8 +78,7 @@ def count_elements(file: h5py.File, name: str) -> int:
             _check_dataset(item, f"{key[:60]!r} of {name}")
             elements += item.size
             size += item.nbytes
-            if size > MAX_BYTES:
-                raise DataError(f"{name} declares more than {MAX_BYTES:,} bytes of weights.")
+    _check_ratio(size, Path(file.filename).stat().st_size, name)
     return elements
 
 

@@ -12,14 +12,26 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lesiontk import predict
+from lesiontk.backends import open_engine
+from lesiontk.backends.stamp import stamp
 from lesiontk.cli.main import cli
 from lesiontk.data.sources.synthesis import write_synthetic_dataset
 from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.evaluate_stage import METRICS, read_assessment
 from lesiontk.evaluate.operating_point import OperatingPoint, ValidationOutcome
-from lesiontk.predict import evaluate_external, evaluate_folder, evaluate_reference
+from lesiontk.predict import (
+    check_export,
+    evaluate_external,
+    evaluate_folder,
+    evaluate_reference,
+    export_engine,
+    predict_reference,
+)
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
+from lesiontk.relatives import find_assessment, locate_engine
 from lesiontk.report.result_table import table_from_external
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.store import Store
@@ -68,6 +80,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(store: Store) -> Artefact:
     return store.build(EngineStage(), StageConfig(), {})
+
+
+class AssessedStage(Stage):
+    """An evaluation with its document."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        "assess", 1, {"engine": "engine"}, "evaluation", EvaluateRule
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: EvaluateRule, context: Context
+    ) -> StageOutput:
+        estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+        point = {
+            **FROZEN.to_json(),
+            **dict.fromkeys(("sensitivity", "specificity", "auc"), estimate),
+        }
+        document = {
+            "n": 10, "lesions": 9, "split_hash": "7" * 64, "confidence": 0.95,
+            "metrics": {"accuracy": estimate}, "operating_point": point,
+            "temperature": {"temperature": 1.5},
+        }  # fmt: skip
+        (context.directory / METRICS).write_text(json.dumps(document))
+        return StageOutput({"operating_point": FROZEN.to_json()})
+
+
+@pytest.fixture
+def assessed(store: Store, engine: Artefact) -> Artefact:
+    return store.build(AssessedStage(), RULE, {"engine": engine})
 
 
 @pytest.fixture
@@ -171,7 +212,7 @@ def read_cells(result: Result) -> dict[str, str]:
 def test_the_command_says_which_threshold_was_used(store: Store, folder: Path) -> None:
     without = call(store, folder)
     assert without.exit_code == 0
-    assert "no threshold is known for an engine file" in without.stderr
+    assert "the engine file carries no threshold" in without.stderr
     cells = read_cells(without)
     assert (cells["threshold"], cells["chosen by"]) == ("0.5", "nobody: none was frozen")
     given = call(store, folder, "--threshold", "0.31")
@@ -214,3 +255,65 @@ def test_the_isic_validation_images_are_an_external_check(
     assert document["operating_point"]["auc"]["value"] > 0.8
     text = table_from_external({"name": "ISIC 2018", "engines": {"tflite:int8": document}})
     assert "n = 193 images of 145 lesions" in text
+
+
+# ------------------------------------------------------- files of a workspace
+
+
+def test_a_file_judges_at_the_threshold_that_it_carries(tmp_path: Path, folder: Path) -> None:
+    path = tmp_path / ENGINE.name
+    stamp(ENGINE, Assessment(FROZEN, 1.5), path)
+    document = evaluate_folder(path, folder, None, RULE, NoProgress())
+    point = document["operating_point"]
+    assert (point["rule"], point["threshold"]) == ("youden", 0.125)
+    assert document["temperature"]["temperature"] == 1.5
+    given = evaluate_folder(path, folder, None, RULE, NoProgress(), point=0.4)["operating_point"]
+    assert (given["rule"], given["threshold"]) == ("given", 0.4)
+
+
+def test_an_engine_given_by_its_path_in_a_workspace_is_checked(
+    store: Store, engine: Artefact
+) -> None:
+    path = engine.file(ENGINE.name)
+    assert locate_engine(store, str(path)) == path
+    stranger = engine.path / "other.tflite"
+    shutil.copyfile(path, stranger)
+    with pytest.raises(DataError, match=r"has no file 'other\.tflite'"):
+        locate_engine(store, str(stranger))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for elsewhere in (store, Store(store.workspace / "another")):
+        with pytest.raises(DataError, match=f"cannot be used: {ENGINE.name} was changed"):
+            locate_engine(elsewhere, str(path))
+    link = store.workspace.parent / "link.tflite"
+    link.symlink_to(path)
+    with pytest.raises(DataError, match="was changed"):
+        locate_engine(store, str(link))
+
+
+def test_an_engine_by_its_path_decides_as_by_its_name(
+    store: Store, engine: Artefact, assessed: Artefact, folder: Path
+) -> None:
+    picture = next(folder.glob("*/*.jpg"))
+    named = predict_reference(store, engine.name, [picture])
+    by_path = predict_reference(Store(folder), str(engine.file(ENGINE.name)), [picture])
+    assert named == by_path
+    assert named["operating_point"]["threshold"] == 0.125
+    assert named["predictions"][0].keys() >= {"score", "positive", "confidence"}
+    assert find_assessment(store, engine.name) == read_assessment(assessed)
+
+
+def test_an_evaluated_engine_is_written_with_its_figures(
+    store: Store, engine: Artefact, assessed: Artefact, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine" / "engine.tflite"
+    export_engine(store, engine.name, out)
+    with open_engine(out) as opened:
+        assert opened.assessment is not None
+        assert opened.assessment.test == read_assessment(assessed).test
+    for wrong, said in ((out, "is there already"), (tmp_path / "a.onnx", r"ends in \.tflite")):
+        with pytest.raises(UsageError, match=said):
+            check_export(store, engine.name, None, wrong)
+    with pytest.raises(UsageError, match="--out was given with --images"):
+        check_export(store, engine.name, tmp_path, tmp_path / "b.tflite")

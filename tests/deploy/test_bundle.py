@@ -16,18 +16,21 @@ from PIL import Image
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
+from lesiontk.backends.stamp import stamp
 from lesiontk.backends.tflite_graph import embed_spec
 from lesiontk.backends.tflite_metadata import embed_metadata
 from lesiontk.cli.main import cli
 from lesiontk.data.sources.synthesis import render_view
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.deploy.bundle import VIEWS, check_destination, make_golden_images
+from lesiontk.deploy.bundle_stage import write_bundle_of_file
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.temperature import apply_temperature
 from lesiontk.predict import predict_pictures
 from lesiontk.records import EngineSpec, Preprocessing
 
+from ..backends.test_stamp import KNOWN
 from .bundles import ENGINES, call_runner, change_contract, make_bundle, read_contract
 
 CPU_BUNDLES = [
@@ -287,8 +290,88 @@ def test_nothing_is_mixed_into_a_folder_that_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "run.py").is_file()
 
 
+# ------------------------------------------------------------------ assessment
+
+
+@pytest.fixture
+def stamped(tmp_path: Path) -> Path:
+    """The published engine with what its evaluation froze and found inside."""
+    path = tmp_path / "stamped" / "tflite_int8.tflite"
+    path.parent.mkdir()
+    stamp(ENGINES / path.name, KNOWN, path)
+    return path
+
+
+def test_a_file_alone_suffices_for_a_bundle(stamped: Path, tmp_path: Path, picture: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", stamped)
+    contract = read_contract(folder)
+    assert contract["operating_point"] == {
+        name: KNOWN.operating_point.to_json()[name] for name in ("rule", "threshold", "positive")
+    }
+    assert contract["temperature"] == KNOWN.temperature
+    assert (folder / stamped.name).read_bytes() == stamped.read_bytes()
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert hashlib.sha256(stamped.read_bytes()).hexdigest() in card
+    assert "at least 0.1235 (chosen by: youden, 100 validation images)" in card
+    assert "n = 1504 images of 1116 lesions" in card
+    assert "| sensitivity of akiec + bcc + mel | 0.900 [0.800, 1.000] |" in card
+    assert "decision at 0.1235" in (folder / "README.md").read_text()
+    assert "No threshold" not in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 1.0])
+def test_the_desktop_decides_as_the_device_does(
+    threshold: float | None, stamped: Path, tmp_path: Path, picture: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    options = [] if threshold is None else ["--threshold", str(threshold)]
+    made = ["bundle", str(stamped), "--target", "linux-arm64", "--out", str(folder)]
+    assert CliRunner().invoke(cli, [*made, *options]).exit_code == 0
+    device = json.loads(call_runner(folder, "predict", "--json", str(picture)).stdout)
+    done = CliRunner().invoke(cli, ["predict", str(stamped), str(picture), "--json", *options])
+    desktop = json.loads(done.stdout)
+    assert desktop["predictions"] == device["predictions"]
+    (said,) = desktop["predictions"]
+    assert set(said) == {"image", "label", "probabilities", "confidence", "score", "positive"}
+    if threshold is not None:
+        assert said["positive"] is (said["score"] >= threshold)
+        assert desktop["operating_point"]["rule"] == "given"
+    # The file of the bundle, which is the engine with its user's threshold, says the same again.
+    inside = ["predict", str(folder / stamped.name), str(picture), "--json"]
+    assert json.loads(CliRunner().invoke(cli, inside).stdout)["predictions"] == [said]
+
+
+def test_predict_shows_the_decision_to_people(stamped: Path, picture: Path) -> None:
+    done = CliRunner().invoke(cli, ["predict", str(stamped), str(picture)])
+    assert "akiec + bcc + mel" in done.stdout
+    assert "at 0.1235" in done.stdout
+    assert "note:" not in done.output
+    done = CliRunner().invoke(cli, ["predict", str(ENGINES / stamped.name), str(picture)])
+    assert "note: the engine carries no threshold, so that nothing is decided" in done.output
+
+
+def test_a_bundle_without_a_threshold_promises_none(bundle: Path, picture: Path) -> None:
+    readme, card = (bundle / "README.md").read_text(), (bundle / "MODEL_CARD.md").read_text()
+    assert "No threshold was frozen" in readme
+    assert "decision at" not in readme
+    assert "threshold, tolerances" not in readme
+    assert "This file carries no evaluation" in card
+    assert "decides nothing" in card
+
+
+def test_a_threshold_of_ones_own_is_told_apart(stamped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    target = find_bundle_target("linux-arm64")
+    write_bundle_of_file(folder, stamped, target, threshold=0.4)
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "at least 0.4000 (chosen by:" in card
+    assert "Sensitivity and specificity at this threshold were not measured" in card
+    assert "sensitivity of" not in card
+
+
 def test_a_card_says_so_if_the_engine_was_not_evaluated() -> None:
     spec = EngineSpec(("a", "b"), Preprocessing(8), "t", "tflite", "int8", "probe", "5" * 64)
-    card = render_bundle_card(spec, "", None)
-    assert "was not evaluated" in card
+    card = render_bundle_card(spec, "", None, "probe.tflite", "6" * 64)
+    assert "carries no evaluation" in card
+    assert f"`probe.tflite`, SHA-256 `{'6' * 64}`" in card
     assert "must not be used to diagnose" in card

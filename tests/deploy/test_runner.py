@@ -34,7 +34,8 @@ PACKAGES = {
     "onnx_runtime.py": {"numpy", "onnxruntime"},
     "on_device.py": {"numpy", "pycuda", "cuda"},
     "picture.py": {"numpy", "PIL", "fit"},
-    "run.py": {"numpy", "PIL", "picture"},  # the latter two when a picture is read
+    "decision.py": {"numpy"},
+    "run.py": {"numpy", "decision", "PIL", "picture"},  # the latter two when a picture is read
     "fit.py": {"numpy", "PIL"},
 }
 TYPES = {"Path | None"}

@@ -11,6 +11,7 @@ import numpy as np
 
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.answers import engine_file
+from lesiontk.backends.stamp import stamp
 from lesiontk.data.decode import ImageError
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.pictures import load_picture
@@ -19,7 +20,9 @@ from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.labelled import read_labelled_folder
 from lesiontk.data.tasks import task_of_engine
+from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluate_stage import (
     document_from_predictions,
     emulator_of,
@@ -35,16 +38,40 @@ from lesiontk.evaluate.operating_point import (
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
-from lesiontk.relatives import intact, locate_engine
+from lesiontk.relatives import find_artefact, find_assessment, intact, locate_engine
 from lesiontk.store import Store
 from lesiontk.workflow import evaluate_artefact, rules_from
 
 
-def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, Any]:
-    """Return labels, one prediction a readable picture, and the failures."""
+def predict_reference(
+    store: Store, reference: str, pictures: Sequence[Path], threshold: float | None = None
+) -> dict[str, Any]:
+    """Predict with an engine file, or with an engine of the workspace at what was frozen there."""
+    path = locate_engine(store, reference)
+    assessment = find_assessment(store, reference)
+    return predict_pictures(path, pictures, assessment=assessment, threshold=threshold)
+
+
+def predict_pictures(
+    engine_path: Path,
+    pictures: Sequence[Path],
+    *,
+    assessment: Assessment | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Return labels, one prediction a readable picture, and the failures.
+
+    It is decided as a bundle decides on the device: at `threshold`, at that of the `assessment`, or
+    at the one that the engine's file carries. Without any, predictions have no ``score`` and
+    ``positive``, and without a temperature no ``confidence``.
+    """
     predictions, failures = [], []
     with open_engine(engine_path) as engine:
         spec = engine.spec
+        known = assessment or engine.assessment or Assessment()
+        if threshold is not None:
+            known = known.with_threshold(threshold, task_of_engine(spec).positive)
+        point = known.operating_point.to_json() if known.operating_point else None
         for picture in pictures:
             try:
                 image = load_picture(picture, spec.preprocessing)
@@ -52,21 +79,15 @@ def predict_pictures(engine_path: Path, pictures: Sequence[Path]) -> dict[str, A
                 failures.append({"image": str(picture), "message": str(error)})
                 continue
             values = engine.predict(image[np.newaxis])[0]
-            predictions.append(
-                {
-                    "image": str(picture),
-                    "label": spec.labels[int(values.argmax())],
-                    "probabilities": {
-                        label: round(float(value), 6)
-                        for label, value in zip(spec.labels, values, strict=True)
-                    },
-                }
-            )
+            said = decide(values, list(spec.labels), point, known.temperature)
+            predictions.append({"image": str(picture), **said})
     return {
         "engine": engine_path.name,
         "recipe": spec.recipe,
         "task": spec.task,
         "labels": list(spec.labels),
+        "operating_point": point,
+        "temperature": known.temperature,
         "predictions": predictions,
         "failures": failures,
         "notice": spec.notice,
@@ -88,8 +109,12 @@ def evaluate_reference(
     Of the given images those are left out, and counted, that the engine was trained or validated
     on, where its split is known; with `include_seen` they stay in. An engine of the workspace is
     judged at the threshold that its evaluation froze on validation, unless `threshold` is given; a
-    file at `threshold`, or at 0.5 without one.
+    file at the one that it carries, or at 0.5 without one.
     """
+    if is_engine_file(reference):
+        engine = find_artefact(Path(reference))
+        if engine is not None and engine.path.parent == store.workspace.resolve():
+            reference = engine.name
     if images is None:
         if labels is not None:
             raise UsageError("--labels was given without --images; expected both.")
@@ -120,6 +145,29 @@ def evaluate_reference(
         include_seen=include_seen,
         point=threshold,
     )
+
+
+def check_export(store: Store, reference: str, images: Path | None, out: Path) -> None:
+    """Raise `UsageError` unless an evaluation on the own test split can be written as `out`."""
+    if images is not None:
+        raise UsageError(
+            "--out was given with --images; an engine file carries the figures of its own test "
+            "split."
+        )
+    suffix = locate_engine(store, reference).suffix
+    if out.suffix != suffix:
+        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}.")
+    if out.exists():
+        raise UsageError(f"{out} is there already; expected a new file.")
+
+
+def export_engine(store: Store, reference: str, out: Path) -> Assessment:
+    """Write an evaluated engine of the workspace as a file that carries its assessment."""
+    assessment = find_assessment(store, reference)
+    if assessment is None:
+        raise UsageError(f"{reference} was not evaluated; run `lesiontk evaluate {reference}`.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return stamp(locate_engine(store, reference), assessment, out)
 
 
 def evaluate_external(
@@ -170,14 +218,17 @@ def evaluate_folder(
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
     `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
-    operating point that was frozen on validation, or a threshold; 0.5 without either. `temperature`
-    is the one that was fitted there.
+    operating point that was frozen on validation, or a threshold; without either, the one that the
+    file carries, or 0.5. `temperature` is the one that was fitted there, or the file's.
 
     Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
     with open_engine(engine_path) as engine, ImageReader(images) as reader:
         spec = engine.spec
         task = task_of_engine(spec)
+        carried = engine.assessment or Assessment()
+        point = carried.operating_point if point is None else point
+        temperature = carried.temperature if temperature is None else temperature
         if not isinstance(point, OperatingPoint):
             rule_of_point = DEFAULT if point is None else GIVEN
             value = DEFAULT_THRESHOLD if point is None else point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,9 +10,15 @@ from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.answers import engine_file
 from lesiontk.compress.history import find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
-from lesiontk.store import Store
+from lesiontk.regular_file import check_regular
+from lesiontk.store import MANIFEST, Store
+
+ARTEFACT = re.compile(r"[a-z]+-[0-9a-f]{12}")
+"""The name of an artefact's folder."""
 
 
 def recipe_of(artefact: Artefact) -> Recipe:
@@ -108,12 +115,56 @@ def intact(store: Store, artefact: Artefact) -> Artefact:
 
 
 def locate_engine(store: Store, reference: str) -> Path:
-    """Return the engine file of a path, or of an artefact of the workspace."""
+    """Return the engine file of a path, or of an artefact of the workspace.
+
+    Raises `DataError` for a path that is no regular file, and for a file of a workspace, its own or
+    another, that is not what its manifest says.
+    """
     if is_engine_file(reference):
-        if not Path(reference).is_file():
-            raise DataError(f"engine file {reference} does not exist.")
-        return Path(reference)
+        path = Path(reference)
+        check_regular(path, "engine file")
+        find_artefact(path)
+        return path
     return engine_file(intact(store, store.resolve(reference, "engine")))
+
+
+def find_artefact(path: Path) -> Artefact | None:
+    """Return the intact artefact that a file belongs to; None for a file outside of workspaces.
+
+    Raises `DataError` for a file that was changed, or laid there, after its artefact was made.
+    """
+    folder = path.resolve().parent
+    if not ARTEFACT.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
+        return None
+    store = Store(folder.parent)
+    artefact = intact(store, store.resolve(folder.name))
+    artefact.file(path.resolve().name)
+    return artefact
+
+
+def find_evaluation(store: Store, engine: Artefact) -> Artefact | None:
+    """Return the last used intact evaluation of this very engine; None where there is none."""
+    for evaluation in store.list_artefacts("evaluation"):
+        judged = evaluation.manifest["parents"]["engine"]["content"]
+        if judged == engine.content and store.damage(evaluation.path) is None:
+            return evaluation
+    return None
+
+
+def find_assessment(store: Store, reference: str) -> Assessment | None:
+    """Return what the workspace knows of an engine, by reference or path, that was evaluated.
+
+    None for an engine that was not, and for a file outside of workspaces: it carries its own.
+    """
+    if is_engine_file(reference):
+        engine = find_artefact(Path(reference))
+        if engine is None:
+            return None
+        store = Store(engine.path.parent)
+    else:
+        engine = store.resolve(reference, "engine")
+    evaluation = find_evaluation(store, engine)
+    return None if evaluation is None else read_assessment(evaluation)
 
 
 def locate_teacher(store: Store, reference: str) -> Path:

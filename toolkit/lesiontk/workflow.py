@@ -27,6 +27,8 @@ from lesiontk.recipe import (
 from lesiontk.records import Artefact
 from lesiontk.relatives import (
     engines_of,
+    find_assessment,
+    find_evaluation,
     intact,
     line_of,
     lineage_of,
@@ -221,23 +223,27 @@ def measure_stability(
 
 
 def bundle_engines(
-    store: Store, engines: Mapping[str, Artefact], devices: Sequence[str]
+    store: Store,
+    engines: Mapping[str, Artefact],
+    devices: Sequence[str],
+    threshold: float | None = None,
 ) -> dict[str, Artefact]:
     """Return device -> bundle of the engine that fits it best, of target -> engine.
 
     A bundle carries the threshold and figures of the engine's evaluation where the workspace has
-    it. Raises `UsageError` for an unknown device, or if none of the engines runs there.
+    it, or decides at `threshold`. Raises `UsageError` for an unknown device, or if none of the
+    engines runs there.
     """
     chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
     bundles = {}
     for name, engine in chosen.items():
         parents = {"engine": engine}
-        for evaluation in store.list_artefacts("evaluation"):
-            if evaluation.manifest["parents"]["engine"]["content"] == engine.content:
-                parents.setdefault("evaluation", evaluation)
+        evaluation = find_evaluation(store, engine)
+        if evaluation is not None:
+            parents["evaluation"] = evaluation
         bundles[name] = store.build(
             STAGES.get("bundle")(),
-            BundleConfig(target=name),
+            BundleConfig(target=name, threshold=threshold),
             parents,
             recipe=engine.manifest["recipe"],
         )
@@ -245,12 +251,17 @@ def bundle_engines(
 
 
 def bundle_reference(
-    store: Store, reference: str, device: str, out: Path | None = None
+    store: Store,
+    reference: str,
+    device: str,
+    out: Path | None = None,
+    threshold: float | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
 
     An engine of the workspace is evaluated first, unless it was: a bundle says what its engine is
-    worth. `out` gets a copy; an engine file from outside the workspace needs it.
+    worth. `out` gets a copy; an engine file from outside the workspace needs it. The bundle decides
+    at `threshold`, or at the one that was frozen.
     """
     target = find_bundle_target(device)
     if out is not None:
@@ -259,7 +270,8 @@ def bundle_reference(
         if out is None:
             raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
         path = locate_engine(store, reference)
-        return out, write_bundle_of_file(out, path, target)
+        known = find_assessment(store, reference)
+        return out, write_bundle_of_file(out, path, target, assessment=known, threshold=threshold)
     artefact = resolve_network(store, reference)
     engines = (
         {str(artefact.facts["target"]): artefact}
@@ -268,7 +280,8 @@ def bundle_reference(
     )
     engine = intact(store, engines[target.choose(engines)])
     evaluate_artefact(store, engine)
-    made = bundle_engines(store, {str(engine.facts["target"]): engine}, [device])[device]
+    chosen = {str(engine.facts["target"]): engine}
+    made = bundle_engines(store, chosen, [device], threshold)[device]
     if out is not None:
         copy_bundle(made, out)
     return out or made.path, dict(made.facts)

@@ -8,6 +8,7 @@ from lesiontk.backends.backend import Backend, Engine
 from lesiontk.backends.onnx_file import read_backend_name
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, suggest
 from lesiontk.registry import Registry
+from lesiontk.regular_file import check_regular
 
 BACKENDS: Registry[type[Backend]] = Registry("back end")
 BACKENDS.register("keras", "lesiontk.backends.keras_backend:KerasBackend")
@@ -46,22 +47,32 @@ def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = No
     `provider` is asked for where the back end has a choice; `Engine.describe_execution` tells what
     runs.
 
-    Raises `DataError` for a missing file or an unknown suffix, `EnvironmentLacksError` if the back
-    end cannot run here.
+    Raises `DataError` for a file that is missing, no regular file, damaged, or of an unknown
+    suffix, `EnvironmentLacksError` if the back end cannot run here.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"engine file {path} does not exist.")
-    backend = _find_backend(path)()
+    check_regular(path, "engine file")
+    backend = find_backend(path)()
     availability = backend.available()
     if not availability.available:
         raise EnvironmentLacksError(f"{path.name}: {availability.reason}")
-    if provider is not None:
-        return backend.open_on(provider, path, threads=threads)
-    return backend.open(path, threads=threads)
+    assessment = backend.read_assessment(path)
+    engine = (
+        backend.open(path, threads=threads)
+        if provider is None
+        else backend.open_on(provider, path, threads=threads)
+    )
+    if assessment is not None:
+        try:
+            assessment.check_labels(engine.spec)
+        except DataError:
+            engine.close()
+            raise
+    engine.assessment = assessment
+    return engine
 
 
-def _find_backend(path: Path) -> type[Backend]:
+def find_backend(path: Path) -> type[Backend]:
     """Return the back end of a file; those that share a suffix are told apart by what it says."""
     sharing: dict[str, list[str]] = {}
     for name, backend in BACKENDS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.errors import DataError, LesionTKError, UsageError
+from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.metrics import check_probabilities
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
@@ -151,6 +153,9 @@ class EngineStructure:
 class Engine(ABC):
     """A loaded engine. ``with open_engine(path) as engine: engine.predict(images)``."""
 
+    assessment: Assessment | None = None
+    """What its file carries of its evaluation; `open_engine` reads it."""
+
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
 
@@ -280,6 +285,31 @@ class Backend(ABC):
     @abstractmethod
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         """Load an engine file."""
+
+    @abstractmethod
+    def add_record(self, content: bytes, text: str) -> bytes:
+        """Return an engine file that carries `text`; `split_record` gives both back exactly."""
+
+    @abstractmethod
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        """Return the file without the text that it carries, and the text; None without one."""
+
+    def read_assessment(self, path: Path) -> Assessment | None:
+        """Return what an engine file carries of its evaluation; None for one that carries none.
+
+        Raises `DataError` if that is damaged or was written for another file.
+        """
+        try:
+            content, text = self.split_record(path.read_bytes())
+            assessment = None if text is None else Assessment.parse(text)
+        except DataError as error:
+            raise DataError(f"{path.name}: {error}") from error
+        if assessment and assessment.content != hashlib.sha256(content).hexdigest():
+            raise DataError(
+                f"{path.name} was changed after its threshold and figures were written into it; "
+                "fetch the file again, or evaluate the engine and bundle it again."
+            )
+        return assessment
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         """Load an engine file, asking for an execution provider; most back ends have one only."""

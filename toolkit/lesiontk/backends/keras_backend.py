@@ -24,6 +24,7 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
+from lesiontk.backends.file_records import add_to_archive, split_archive
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models.imported_config import MAX_BYTES, parse_description
@@ -124,6 +125,12 @@ class KerasBackend(Backend):
     ) -> ConversionRecord:
         shutil.copyfile(source, out / FILE)  # a trained model is an engine already
         return ConversionRecord(FILE)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_archive(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_archive(content)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return KerasEngine(path)

@@ -22,6 +22,7 @@ from lesiontk.backends.backend import (
     parse_spec,
 )
 from lesiontk.backends.execution import Execution
+from lesiontk.backends.file_records import add_to_onnx, split_onnx
 from lesiontk.backends.onnx_provider import CPU, describe_provider, is_listed, try_providers
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.quantized_tensors import QuantizedTensor
@@ -147,6 +148,12 @@ class ONNXBackend(Backend):
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
         return ConversionRecord(name, quantization=facts)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_onnx(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_onnx(content)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)

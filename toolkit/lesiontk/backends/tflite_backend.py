@@ -22,6 +22,7 @@ from lesiontk.backends.backend import (
     parse_spec,
 )
 from lesiontk.backends.execution import Execution
+from lesiontk.backends.file_records import add_to_archive, split_archive
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
@@ -114,6 +115,12 @@ class TFLiteBackend(Backend):
         name = f"tflite_{precision}.tflite"
         (out / name).write_bytes(embed_metadata(embed_spec(content, dump_spec(spec)), spec))
         return ConversionRecord(name, quantization=facts)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_archive(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_archive(content)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return TFLiteEngine(path, threads)

@@ -18,8 +18,13 @@ from lesiontk.deploy import BUNDLE_TARGETS
     type=click.Path(file_okay=False, path_type=Path),
     help="Put the bundle into this new folder, too.",
 )
+@click.option("--threshold", type=click.FloatRange(0, 1),
+              help="Summed probability from which the device calls a picture positive; default: "
+              "the one that was frozen on validation.")  # fmt: skip
 @command_options
-def bundle(session: Session, reference: str, target: str, out: Path | None) -> None:
+def bundle(
+    session: Session, reference: str, target: str, out: Path | None, threshold: float | None
+) -> None:
     """Write the folder that runs ENGINE on a device, and tests itself there.
 
     ENGINE is an engine (a file or an artefact), or a model whose best fitting engine is taken
@@ -28,7 +33,7 @@ def bundle(session: Session, reference: str, target: str, out: Path | None) -> N
     from lesiontk.cli.tables import format_bytes
     from lesiontk.workflow import bundle_reference
 
-    folder, facts = bundle_reference(session.open_store(), reference, target, out)
+    folder, facts = bundle_reference(session.open_store(), reference, target, out, threshold)
     text = (
         f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
         f"try it: python {folder / 'run.py'} self-test"

@@ -22,7 +22,10 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST
               help="Also judge on images that the engine was trained or validated on.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1),
               help="Probability from which an image of --images is called positive; default: what "
-              "the engine's evaluation froze on validation, 0.5 for a file.")  # fmt: skip
+              "was frozen on validation, 0.5 for a file that carries none.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="Also write the engine to this new file, with threshold, temperature and these "
+              "figures inside: it then suffices for predict, evaluate and bundle.")  # fmt: skip
 @set_option
 @command_options
 def evaluate(
@@ -32,16 +35,21 @@ def evaluate(
     labels: Path | None,
     include_seen: bool,
     threshold: float | None,
+    out: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
     from lesiontk.cli.tables import print_evaluation
-    from lesiontk.predict import evaluate_reference
+    from lesiontk.predict import check_export, evaluate_reference, export_engine
 
     store = session.open_store()
+    if out is not None:
+        check_export(store, engine, images, out)
     document = evaluate_reference(
         store, engine, images, labels, overrides, include_seen=include_seen, threshold=threshold
     )
+    if out is not None:
+        export_engine(store, engine, out)
     for note in list_notes(document):
         click.echo(f"note: {note}", err=True)
     session.emit(document, lambda: print_evaluation(document))
@@ -73,7 +81,7 @@ def list_notes(document: Mapping[str, Any]) -> list[str]:
         )
     if document["operating_point"]["rule"] == "default":
         notes.append(
-            "no threshold is known for an engine file; sensitivity and specificity are at "
+            "the engine file carries no threshold; sensitivity and specificity are at "
             f"{document['operating_point']['threshold']}. Give the one frozen on validation with "
             "--threshold"
         )

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from lesiontk.cli.session import Session, command_options
 
+NO_THRESHOLD = (
+    "the engine carries no threshold, so that nothing is decided; give one with --threshold, or "
+    "take the file from a bundle of an evaluated engine"
+)
+
 
 @click.command()
 @click.argument("engine")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threshold", type=click.FloatRange(0, 1),
+              help="Summed probability from which an image is called positive; default: the one "
+              "that was frozen on validation.")  # fmt: skip
 @command_options
-def predict(session: Session, engine: str, images: tuple[Path, ...]) -> None:
-    """Give the class probabilities of IMAGES by ENGINE (a file or an artefact).
+def predict(
+    session: Session, engine: str, images: tuple[Path, ...], threshold: float | None
+) -> None:
+    """Classify IMAGES with ENGINE (a file or an artefact), and decide as a bundle does.
 
     A broken image does not end the run; it is listed, and the exit code is 2.
     """
     from lesiontk.cli.tables import print_table
-    from lesiontk.predict import predict_pictures
-    from lesiontk.relatives import locate_engine
+    from lesiontk.predict import predict_reference
 
-    document = predict_pictures(locate_engine(session.open_store(), engine), images)
+    document = predict_reference(session.open_store(), engine, images, threshold)
+    if document["operating_point"] is None:
+        click.echo(f"note: {NO_THRESHOLD}", err=True)
 
     def show() -> None:
-        labels = document["labels"]
-        rows = [
-            [p["image"], p["label"], *(f"{p['probabilities'][n]:.3f}" for n in labels)]
-            for p in document["predictions"]
-        ]
-        print_table(["image", "class", *labels], rows)
+        print_table(*table_predictions(document))
         click.echo(document["notice"])
 
     session.emit(document, show)
@@ -38,3 +46,22 @@ def predict(session: Session, engine: str, images: tuple[Path, ...]) -> None:
         click.echo(f"error: {failure['message']}", err=True)
     if document["failures"]:
         raise click.exceptions.Exit(2)
+
+
+def table_predictions(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows: class and probabilities, confidence and decision where known."""
+    labels, point = document["labels"], document["operating_point"]
+    columns = ["image", "class", *labels]
+    rows = [
+        [p["image"], p["label"], *(f"{p['probabilities'][name]:.3f}" for name in labels)]
+        for p in document["predictions"]
+    ]
+    if document["temperature"]:
+        columns.append("confidence")
+        for row, said in zip(rows, document["predictions"], strict=True):
+            row.append(f"{said['confidence']:.3f}")
+    if point:
+        columns += [" + ".join(point["positive"]), f"at {point['threshold']:.4g}"]
+        for row, said in zip(rows, document["predictions"], strict=True):
+            row += [f"{said['score']:.3f}", "positive" if said["positive"] else "negative"]
+    return columns, rows

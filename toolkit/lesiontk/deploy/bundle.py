@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import product
@@ -18,13 +18,15 @@ from PIL import Image
 
 from lesiontk import __version__
 from lesiontk.backends import open_engine
+from lesiontk.backends.stamp import stamp
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.sources.synthesis import render_view
-from lesiontk.data.tasks import load_task
+from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
 from lesiontk.errors import UsageError
+from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verification import limits_of
@@ -43,15 +45,16 @@ VIEWS = 7
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What is known of an engine beyond its file: its recipe's words, thresholds and evaluation.
+    """What is known of an engine beyond its file: its recipe's words and its evaluation.
 
-    `evaluation` is the document of its test split, `point` the threshold frozen on validation.
+    Without an `assessment` the one counts that the file carries. `threshold` takes the place of the
+    frozen one, and `rule` says how near TensorRT's answers must be to those given here.
     """
 
     description: str = ""
     rule: VerifyRule = field(default_factory=VerifyRule)
-    evaluation: Mapping[str, Any] | None = None
-    point: OperatingPoint | None = None
+    assessment: Assessment | None = None
+    threshold: float | None = None
 
 
 def write_bundle(
@@ -76,14 +79,21 @@ def write_bundle(
         images = make_golden_images(spec.preprocessing)
         answers = engine.predict(images)
         execution = [part.to_json() for part in engine.describe_execution()]
-    shutil.copyfile(engine_path, folder / engine_path.name)
+        assessment = worth.assessment or engine.assessment
+    if worth.threshold is not None:
+        positive = task_of_engine(spec).positive
+        assessment = (assessment or Assessment()).with_threshold(worth.threshold, positive)
+    if assessment is None:
+        shutil.copyfile(engine_path, folder / engine_path.name)
+    else:
+        assessment = stamp(engine_path, assessment, folder / engine_path.name)
     np.savez_compressed(folder / GOLDEN, images=images, probabilities=answers)
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
     if runtimes[0] is TENSORRT:
         min_agreement, max_mean_drift = limits_of(worth.rule, spec.precision)
-    point = worth.point
+    point = assessment.operating_point if assessment else None
     document = {
         "format": 1,
         "name": f"{spec.recipe} {spec.backend}:{spec.precision} for {target.name}",
@@ -102,7 +112,7 @@ def write_bundle(
         "labels": list(spec.labels),
         "operating_point": point
         and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
-        "temperature": worth.evaluation and worth.evaluation["temperature"]["temperature"],
+        "temperature": assessment and assessment.temperature,
         "preprocessing": {
             "image_size": spec.preprocessing.image_size,
             "fit": spec.preprocessing.fit,
@@ -125,8 +135,10 @@ def write_bundle(
     needed = ["numpy>=1.21", "Pillow>=9.1", *runtimes[0].requirements]
     needed += ["opencv-python-headless>=4.5"] if filters else []
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
-    (folder / CARD).write_text(render_bundle_card(spec, worth.description, worth.evaluation))
-    readme = render_readme(target, spec, contents.instructions, len(images))
+    digest = hash_file(folder / engine_path.name)
+    card = render_bundle_card(spec, worth.description, assessment, engine_path.name, digest)
+    (folder / CARD).write_text(card)
+    readme = render_readme(target, spec, contents.instructions, len(images), point)
     (folder / README).write_text(readme)
     write_checksums(folder)
     return {
@@ -157,7 +169,7 @@ def write_runner(
     folder: Path, runtimes: Iterable[Runtime], enhance: Iterable[str]
 ) -> list[tuple[str, str]]:
     """Copy the files that run the bundle; returns (module, function) of each filter."""
-    for name in ("run.py", "picture.py"):
+    for name in ("run.py", "decision.py", "picture.py"):
         _copy(RUNNER, name, folder / name)
     _copy("lesiontk.data", "fit.py", folder / "fit.py")
     for runtime in runtimes:
@@ -190,8 +202,22 @@ def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]
     return hashes
 
 
-def render_readme(target: BundleTarget, spec: EngineSpec, instructions: str, golden: int) -> str:
+def render_readme(
+    target: BundleTarget,
+    spec: EngineSpec,
+    instructions: str,
+    golden: int,
+    point: OperatingPoint | None,
+) -> str:
     """Return the instructions that lie in the folder."""
+    decision = "classes" if point is None else f"classes, and the decision at {point.threshold:.4g}"
+    contract = "" if point is None else "threshold, "
+    lacks = (
+        "\nNo threshold was frozen for this engine: `predict` gives probabilities and decides "
+        "nothing.\n`lesiontk bundle --threshold` sets one.\n"
+        if point is None
+        else ""
+    )
     return f"""# {spec.recipe}, {spec.precision}, for {target.name}
 
 {spec.notice} `{CARD}` says what the engine was judged to be worth and under which licence it is.
@@ -202,15 +228,15 @@ The folder needs Python {target.python} or later and nothing of lesiontk.
 Then:
 
     python3 run.py self-test              # files, preprocessing, {golden} answers, latency
-    python3 run.py predict picture.jpg    # classes, and the decision at the frozen threshold
-
+    python3 run.py predict picture.jpg    # {decision}
+{lacks}
 Both take `--json`. Exit codes: 0 as expected, 1 other answers than expected, 2 a file is missing,
 damaged or refused, 3 something that the machine lacks.
 
 | file | what |
 | --- | --- |
-| `{BUNDLE}` | the contract: labels, crop and resize, input, output, threshold, tolerances |
-| `run.py`, `picture.py`, `fit.py`, `*_runtime.py` | the runner |
+| `{BUNDLE}` | the contract: labels, crop and resize, input, output, {contract}tolerances |
+| `run.py`, `decision.py`, `picture.py`, `fit.py`, `*_runtime.py` | the runner |
 | `{GOLDEN}`, `golden/` | images with the answers expected, pictures with the bytes expected |
 | `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
 

@@ -15,7 +15,8 @@ from lesiontk.backends.answers import engine_file
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
 from lesiontk.deploy.target import BundleTarget
-from lesiontk.evaluate.evaluate_stage import read_metrics, read_operating_point
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -26,9 +27,11 @@ class BundleConfig(StageConfig):
 
     Where the runtime is the same, only the processor's rounding differs. TensorRT computes in
     another way than what stands in for it here: there the recipe's `verify` rule holds.
+    `threshold` is a user's own, in the place of the one that was frozen.
     """
 
     target: str
+    threshold: float | None = Field(None, ge=0, le=1)
     min_agreement: float = Field(0.98, ge=0, le=1)
     max_mean_drift: float = Field(4e-3, gt=0)
 
@@ -38,7 +41,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=1,
+        version=2,
         accepts={"engine": "engine", "evaluation": "evaluation"},
         produces="bundle",
         config=BundleConfig,
@@ -56,8 +59,8 @@ class BundleStage(Stage):
         worth = Worth(
             description=str(engine.manifest["recipe"].get("description", "")),
             rule=VerifyRule(**engine.manifest["config"]["verify"]),
-            evaluation=read_metrics(evaluation) if evaluation else None,
-            point=read_operating_point(evaluation) if evaluation else None,
+            assessment=read_assessment(evaluation) if evaluation else None,
+            threshold=config.threshold,
         )
         return StageOutput(
             write_bundle(
@@ -65,20 +68,29 @@ class BundleStage(Stage):
                 engine_file(engine),
                 find_bundle_target(config.target),
                 worth,
-                **config.model_dump(exclude={"target"}),
+                **config.model_dump(exclude={"target", "threshold"}),
             )
         )
 
 
-def write_bundle_of_file(out: Path, engine: Path, target: BundleTarget) -> dict[str, Any]:
-    """Write the bundle of an engine file, of which no evaluation is known; returns the facts.
+def write_bundle_of_file(
+    out: Path,
+    engine: Path,
+    target: BundleTarget,
+    *,
+    assessment: Assessment | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Write the bundle of an engine file; returns the facts.
 
+    Its threshold, temperature and figures are those of the `assessment`, or what the file carries.
     `out` appears when the bundle is whole; where writing fails, nothing does.
     """
     check_destination(out)
-    limits = BundleConfig(target=target.name).model_dump(exclude={"target"})
+    limits = BundleConfig(target=target.name).model_dump(exclude={"target", "threshold"})
+    worth = Worth(assessment=assessment, threshold=threshold)
     with folder_when_whole(out) as folder:
-        return write_bundle(folder, engine, target, Worth(), **limits)
+        return write_bundle(folder, engine, target, worth, **limits)
 
 
 def copy_bundle(artefact: Artefact, out: Path) -> None:

@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from lesiontk.evaluate.operating_point import OPERATING_METRICS
+from lesiontk.evaluate.assessment import Assessment, TestResult
+from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint
 from lesiontk.records import EngineSpec
-from lesiontk.report.result_table import format_estimate
+from lesiontk.report.result_table import describe_origin, format_estimate
+
+SHOWN = ("accuracy", "balanced_accuracy", "macro_auc")
 
 
 def render_bundle_card(
-    spec: EngineSpec, description: str, evaluation: Mapping[str, Any] | None
+    spec: EngineSpec, description: str, assessment: Assessment | None, file: str, digest: str
 ) -> str:
     """Return the card (after Mitchell et al., arXiv:1810.03993) in Markdown.
 
-    `evaluation` is the document of the engine's own evaluation on its test split, if there is one.
+    It is of the engine `file` with the SHA-256 `digest`; `assessment` is what that carries of its
+    evaluation, if it carries any.
     """
     steps = [spec.preprocessing.fit, "resize", *spec.preprocessing.enhance]
     sections = [
         f"# {spec.recipe}, {spec.backend} {spec.precision}\n\n{description}".rstrip(),
         f"**{spec.notice}** It must not be used to diagnose or to decide on treatment. Its "
         "probabilities are not the risk of a patient.",
+        f"This card is of `{file}`, SHA-256 `{digest}`.",
         "## Input and output\n\nOne dermoscopic picture with the lesion in its centred square: "
         f"{', '.join(step.replace('_', ' ') for step in steps)} to uint8 RGB "
         f"{list(spec.input_shape)}; normalisation is inside the engine. Output: probabilities of "
         f"{', '.join(spec.labels)}.",
         f"## Data and licence\n\n{spec.licence or 'Not stated.'}\n\nThe weights are derived from "
         f"these images. Split by lesion, hash `{spec.split_hash}`.",
-        "## Results\n\n" + _describe_results(evaluation),
+        "## Decision\n\n" + _describe_decision(assessment or Assessment()),
+        "## Results\n\n" + _describe_results(assessment),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _describe_results(evaluation: Mapping[str, Any] | None) -> str:
-    if evaluation is None:
-        return "This engine was not evaluated; `lesiontk evaluate` does it."
-    point = evaluation["operating_point"]
-    metrics = evaluation["metrics"]
-    rows = [
-        f"| {name.replace('_', ' ')} | {format_estimate(metrics[name])} |"
-        for name in metrics
-        if name.startswith("recall[") or name in ("accuracy", "balanced_accuracy", "macro_auc")
-    ]
-    positive = " + ".join(point["positive"])
-    rows += [
-        f"| {name} of {positive} | {format_estimate(point[name])} |" for name in OPERATING_METRICS
-    ]
+def _describe_decision(assessment: Assessment) -> str:
+    point = assessment.operating_point
+    if point is None:
+        decision = "No threshold was frozen: the engine gives probabilities and decides nothing."
+    else:
+        decision = (
+            f"Positive is a picture whose summed probability of {' + '.join(point.positive)} is at "
+            f"least {point.threshold:.4f} (chosen by: {describe_origin(point.to_json())})."
+        )
+    if assessment.temperature is None:
+        return decision
     return (
-        f"Test split, n = {evaluation['n']} images; in brackets 95 % intervals from a bootstrap "
-        f"over lesions. The threshold {point['threshold']:.4f} ({point['rule']}) was frozen on "
-        "validation.\n\n| metric | value |\n| --- | --- |\n" + "\n".join(rows)
+        f"{decision} The confidence is the largest probability at the temperature "
+        f"{assessment.temperature:.2f}, fitted on validation."
     )
+
+
+def _describe_results(assessment: Assessment | None) -> str:
+    test = assessment.test if assessment else None
+    if assessment is None or test is None:
+        return (
+            "This file carries no evaluation. `lesiontk evaluate` judges it on labelled images; "
+            "an engine bundled from the workspace that made it carries its own."
+        )
+    rows = [
+        f"| {name.replace('_', ' ')} | {format_estimate(value.to_json())} |"
+        for name, value in test.metrics.items()
+        if name.startswith("recall[") or name in SHOWN
+    ]
+    rows += _list_operating(test, assessment.operating_point)
+    return (
+        f"Test split, n = {test.n} images of {test.lesions} lesions; in brackets "
+        f"{test.confidence:.0%} intervals by lesion.\n\n| metric | value |\n| --- | --- |\n"
+        + "\n".join(rows)
+        + (
+            "\n\nSensitivity and specificity at this threshold were not measured."
+            if assessment.operating_point and assessment.operating_point.rule == GIVEN
+            else ""
+        )
+    )
+
+
+def _list_operating(test: TestResult, point: OperatingPoint | None) -> list[str]:
+    positive = " + ".join(point.positive) if point else ""
+    return [
+        f"| {name} of {positive} | {format_estimate(value.to_json())} |"
+        for name, value in test.at_threshold.items()
+    ]

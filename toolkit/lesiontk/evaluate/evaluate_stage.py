@@ -22,6 +22,7 @@ from lesiontk.backends.execution import find_stand_in
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import Task, task_of_engine
 from lesiontk.errors import DataError
+from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.metrics import order_metrics
 from lesiontk.evaluate.operating_point import (
@@ -178,6 +179,12 @@ def read_operating_point(artefact: Artefact) -> OperatingPoint:
             "engine again."
         )
     return point_from_document(document)
+
+
+def read_assessment(artefact: Artefact) -> Assessment:
+    """Return what an evaluation froze and found, as an engine file carries it."""
+    read_operating_point(artefact)  # says what to do with one from before they were frozen
+    return Assessment.from_evaluation(read_metrics(artefact))
 
 
 def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions:

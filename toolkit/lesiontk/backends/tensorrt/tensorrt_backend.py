@@ -23,6 +23,7 @@ from lesiontk.backends.backend import (
     dump_spec,
 )
 from lesiontk.backends.execution import NOTHING, Execution
+from lesiontk.backends.file_records import add_to_onnx, split_onnx
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.backends.tensorrt.installation import (
     explain_no_builder,
@@ -129,6 +130,12 @@ class TensorRTBackend(Backend):
                 raise DataError(f"{path.name}: TensorRT built an empty engine.")
             document["build"] = plan.to_json()
         return document
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_onnx(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_onnx(content)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine

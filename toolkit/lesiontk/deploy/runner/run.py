@@ -27,6 +27,7 @@ sys.path.insert(0, str(FOLDER))
 
 try:
     import numpy as np
+    from decision import are_probabilities, decide, describe
 except ImportError as lacking:
     sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
     sys.exit(3)
@@ -92,10 +93,6 @@ def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
     return {"n": len(bundle["golden"]["pictures"]), "differ": differ, "as_expected": not differ}
 
 
-SUM_TOLERANCE = 1e-2
-"""How far from 1 the sum of an image's probabilities may be: int8 ones come in steps of 1/256."""
-
-
 def infer(engine: Any, images: Any, labels: list[str]) -> Any:
     """Return the engine's outputs float32 [N, C]; `OutputError` unless C is the labels' number."""
     outputs = np.asarray(engine.predict(images), np.float32)
@@ -105,14 +102,6 @@ def infer(engine: Any, images: Any, labels: list[str]) -> Any:
             f"a probability of each of {', '.join(labels)}"
         )
     return outputs
-
-
-def are_probabilities(outputs: Any) -> bool:
-    """Whether outputs [N, C] are finite, not negative, and sum to 1 for each image."""
-    if not np.isfinite(outputs).all():
-        return False
-    distance = np.abs(outputs.sum(axis=1, dtype=np.float64) - 1)
-    return bool((outputs >= 0).all() and (distance <= SUM_TOLERANCE).all())
 
 
 def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, Any]:
@@ -240,20 +229,8 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
                     "that sum to 1. Its file is damaged or does not suit this machine: try "
                     "`run.py self-test`"
                 )
-            prediction = {
-                "image": str(path),
-                "label": labels[int(values.argmax())],
-                "probabilities": {n: round(float(v), 6) for n, v in zip(labels, values)},
-            }
-            if bundle["temperature"]:
-                scaled = scale(values, bundle["temperature"])
-                prediction["confidence"] = round(float(scaled.max()), 6)
-            if point:
-                chosen = [labels.index(name) for name in point["positive"]]
-                score = float(values[chosen].sum())
-                prediction["score"] = round(score, 6)
-                prediction["positive"] = score >= point["threshold"]
-            predictions.append(prediction)
+            said = decide(values, labels, point, bundle["temperature"])
+            predictions.append({"image": str(path), **said})
     finally:
         engine.close()
     return {
@@ -266,32 +243,12 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
     }
 
 
-def scale(probabilities: Any, temperature: float) -> Any:
-    """Return softmax(log p / T), of which the largest is nearer to how often it is right."""
-    powers = np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).eps)
-    powers **= 1 / temperature
-    return powers / powers.sum()
-
-
 def show_predictions(document: dict[str, Any]) -> str:
     """Return the predictions as text for people."""
     point = document["operating_point"]
     lines = []
     for entry in document["predictions"]:
-        ranked = sorted(entry["probabilities"].items(), key=lambda pair: -pair[1])
-        chances = ", ".join(f"{name} {value:.3f}" for name, value in ranked)
-        lines.append("{}: {} ({})".format(entry["image"], entry["label"], chances))
-        if "confidence" in entry:
-            lines.append("  confidence {:.3f}".format(entry["confidence"]))
-        if point:
-            lines.append(
-                "  {} score {:.3f}, threshold {:.3f}: {}".format(
-                    " + ".join(point["positive"]),
-                    entry["score"],
-                    point["threshold"],
-                    "positive" if entry["positive"] else "negative",
-                )
-            )
+        lines += describe(entry, point)
     lines += ["error: " + entry["message"] for entry in document["failures"]]
     return "\n".join([*lines, document["notice"]])
 

@@ -1,4 +1,4 @@
-"""The one place where TensorFlow and its Keras 2 are imported and configured."""
+"""The one place where TensorFlow, its Keras 2 and ONNX Runtime are imported and configured."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ def import_keras() -> Any:
     import tf_keras
 
     return tf_keras
+
+
+def import_onnxruntime(module: str = "") -> Any:
+    """Return ``onnxruntime``, or a module of it such as ``quantization``, without telemetry.
+
+    Left to itself it resolves a host of its maker's during a session; the variable must stand
+    before the first import, and no call of its API does the same.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        return importlib.import_module(f"onnxruntime.{module}" if module else "onnxruntime")
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"ONNX Runtime cannot be imported ({error}); install lesiontk with its dependencies "
+            "(`pip install lesiontk`), or see `lesiontk doctor`."
+        ) from error
 
 
 def import_model_optimization() -> Any:

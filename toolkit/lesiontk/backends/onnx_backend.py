@@ -28,6 +28,7 @@ from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
+from lesiontk.frameworks import import_onnxruntime
 from lesiontk.records import EngineSpec
 
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
@@ -86,8 +87,7 @@ class ONNXEngine(Engine):
 
 def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, str]) -> Any:
     """Return ONNX Runtime's session; `DataError` for a file that it cannot load."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -259,10 +259,6 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     of 8 bits overflow 16, but for slower kernels (`EXACT`); with 7-bit weights (`reduce_range`)
     they do not.
     """
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-
     from lesiontk.backends.onnx_bias_correction import correct_biases
     from lesiontk.backends.onnx_bias_range import leave_room_for_biases
     from lesiontk.backends.onnx_graph import (
@@ -273,6 +269,8 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     )
     from lesiontk.backends.onnx_graph import strip_normalisation as strip
 
+    kinds = import_onnxruntime("quantization").QuantType
+    calibrate = import_onnxruntime("quantization.calibrate")
     ranges = plan.find_ranges(lambda: tensor_reader(model))
     for node in model.graph.node:
         if node.op_type in ACTIVATIONS:  # what only it reads is clipped to its range
@@ -286,18 +284,20 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     stripped = strip(model)
     ranges[stripped.tensor] = stripped.quantization.range()
     data = {
-        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+        name: calibrate.TensorData(
+            lowest=np.array(low, np.float32), highest=np.array(high, np.float32)
+        )
         for name, (low, high) in ranges.items()
     }
     keep = {name.lower() for name in plan.keep_float}
     floating = members_of(group_layers(model), plan.float_layers)
-    quantizer = QDQQuantizer(
+    quantizer = import_onnxruntime("quantization.qdq_quantizer").QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=plan.reduce_range,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        weight_qType=kinds.QInt8,
+        activation_qType=kinds.QUInt8,
+        tensors_range=calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, data),
         nodes_to_quantize=[],
         nodes_to_exclude=[n.name for n in model.graph.node if n.output[0] in floating],
         op_types_to_quantize=[name for name in QUANTIZED if name.lower() not in keep],
@@ -328,8 +328,7 @@ def tensor_reader(model: Any) -> TensorReader:
 
 
 def _open_exposed(model: Any, names: list[str]) -> tuple[Any, list[str]]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Optimisations would fuse away tensors whose range is asked for.

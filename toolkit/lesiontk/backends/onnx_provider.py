@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from lesiontk.backends.execution import Execution
+from lesiontk.frameworks import import_onnxruntime
 
 CPU = "CPUExecutionProvider"
 
 
 def is_listed(provider: str) -> bool:
     """Whether this onnxruntime was built with a provider; it warns of others on each session."""
-    import onnxruntime
-
-    return provider in onnxruntime.get_available_providers()
+    return provider in import_onnxruntime().get_available_providers()
 
 
 def describe_provider(session: Any, asked: str) -> Execution:
@@ -35,9 +34,9 @@ def try_providers() -> tuple[Execution, ...]:
 
     Azure's is left out: it sends tensors to a server and runs nothing here.
     """
-    import onnxruntime
     from onnx import TensorProto, helper
 
+    onnxruntime = import_onnxruntime()
     border = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     node = helper.make_node("Abs", ["x"], ["y"])
     graph = helper.make_graph([node], "probe", border[:1], border[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ class Engine:
     """uint8 [N, S, S, 3] in, float32 [N, C] out, one image at a time."""
 
     def __init__(self, model: Path, threads: int) -> None:
+        # Else it resolves a host of its maker's; no call of its API prevents that.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime
         except (ImportError, OSError) as error:

@@ -1,0 +1,110 @@
+"""Nothing leaves the machine: ONNX Runtime is loaded in one place, without its telemetry."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lesiontk.data.sources.synthesis import render_view, write_synthetic_dataset
+
+from .deploy.bundles import ENGINES, make_bundle
+
+TOOLKIT = Path(__file__).parents[1] / "toolkit" / "lesiontk"
+LOADERS = {"frameworks.py", "deploy/runner/onnx_runtime.py"}
+"""The one place of the toolkit, and the bundle's own."""
+ENGINE = ENGINES / "onnx_int8.onnx"
+INTERNET = re.compile(r"AF_INET6?\b")
+
+
+def list_imports(tree: ast.AST) -> set[str]:
+    """Return the modules that a file imports, also by a name in text."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module))
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            found |= {ast.unparse(argument).strip("'\"f") for argument in node.args}
+    return found
+
+
+def test_onnx_runtime_is_imported_in_one_place() -> None:
+    found = {
+        path.relative_to(TOOLKIT).as_posix()
+        for path in TOOLKIT.rglob("*.py")
+        if any("onnxruntime" in name for name in list_imports(ast.parse(path.read_text())))
+    }
+    assert found == LOADERS
+
+
+@pytest.mark.parametrize("name", sorted(LOADERS))
+def test_telemetry_is_off_before_it_is_imported(name: str) -> None:
+    text = (TOOLKIT / name).read_text()
+    off = text.index('os.environ["ORT_DISABLE_TELEMETRY"] = "1"')
+    assert off < min(m.start() for m in re.finditer(r"import onnxruntime\n|onnxruntime\.\{", text))
+
+
+# ------------------------------------------------------------- what is attempted
+
+
+def list_attempts(folder: Path, *command: str) -> list[str]:
+    """Return each try of a command, or of its children, to reach the internet.
+
+    It runs where there is no network, so that a try fails; strace sees it all the same.
+    """
+    log = folder / "calls.txt"
+    calls = "trace=connect,sendto,sendmsg,sendmmsg"
+    done = subprocess.run(
+        ["unshare", "-n", "strace", "-f", "-qq", "--seccomp-bpf", "-e", calls, "-o", str(log),
+         *command],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line for line in log.read_text().splitlines() if INTERNET.search(line)]
+
+
+@pytest.fixture
+def isolated(tmp_path: Path) -> Path:
+    for tool in ("unshare", "strace"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    probe = ["unshare", "-n", "strace", "-f", "-o", "/dev/null", "true"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine gives no network namespace, or no right to trace")
+    return tmp_path
+
+
+def test_an_attempt_would_be_seen(isolated: Path) -> None:
+    code = "import socket; s = socket.socket(2, 2); s.connect_ex(('192.0.2.1', 9))"
+    assert len(list_attempts(isolated, sys.executable, "-c", code)) == 1
+
+
+@pytest.mark.slow
+def test_a_bundle_attempts_nothing(isolated: Path) -> None:
+    folder = make_bundle(isolated / "bundle", ENGINE)
+    Image.fromarray(render_view("mel", 3, 0, 200)).save(isolated / "picture.png")
+    run = [sys.executable, str(folder / "run.py")]
+    assert list_attempts(isolated, *run, "self-test", "--rounds", "20") == []
+    assert list_attempts(isolated, *run, "predict", "picture.png") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "evaluate", "bench"])
+def test_the_command_line_attempts_nothing(command: str, isolated: Path) -> None:
+    write_synthetic_dataset(isolated / "images", lesions=14, image_size=32, seed=3)
+    picture = str(next((isolated / "images").glob("*/*.jpg")))
+    options = {
+        "predict": [picture],
+        "evaluate": ["--images", "images", "--set", "evaluate.resamples=100"],
+        "bench": ["--set", "bench.rounds=20"],
+    }[command]
+    words = [sys.executable, "-m", "lesiontk", command, str(ENGINE), *options]
+    assert list_attempts(isolated, *words) == []

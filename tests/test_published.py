@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import BACKENDS, open_engine
 from lesiontk.backends.tensorrt.check import check_model
 from lesiontk.calibration.draw import read_list, read_list_rows
 from lesiontk.data.known_splits import find_split
@@ -57,6 +57,14 @@ def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
     assert engine.spec.recipe == path.parent.name
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-4)
     assert np.ptp(probabilities, axis=0).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ENGINES if path.stem.endswith("_int8")], ids=describe
+)
+def test_no_bias_of_a_published_engine_was_cut_off(path: Path) -> None:
+    backend = BACKENDS.get(path.stem.partition("_")[0])()
+    assert backend.inspect(path).saturated_biases == {}
 
 
 GRAPHS = [path for path in ENGINES if path.name == "tensorrt_int8.onnx"]

@@ -260,7 +260,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     they do not.
     """
     from lesiontk.backends.onnx_bias_correction import correct_biases
-    from lesiontk.backends.onnx_bias_range import leave_room_for_biases
+    from lesiontk.backends.onnx_bias_range import leave_room_for_biases, read_biases
     from lesiontk.backends.onnx_graph import (
         ACTIVATIONS,
         group_layers,
@@ -281,6 +281,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
         limit = REDUCED_LIMIT if plan.reduce_range else LIMIT
         images = plan.images_for_means()
         corrected = correct_biases(model, tensor_reader(model), images, limit, plan.float_layers)
+    biases = read_biases(model)
     stripped = strip(model)
     ranges[stripped.tensor] = stripped.quantization.range()
     data = {
@@ -307,7 +308,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     set_byte_input(quantized, stripped, to_float=bool(plan.float_layers))
-    leave_room_for_biases(quantized)
+    leave_room_for_biases(quantized, biases)
     return quantized, {
         "weight_bits": 7 if plan.reduce_range else 8,
         "activation_bits": 8,

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from lesiontk.backends.tensorrt.graph import constants_of
-from lesiontk.calibration.bias_range import find_saturated, least_scales, store_layer
+from lesiontk.calibration.bias_range import (
+    choose_scales,
+    find_saturated,
+    least_scales,
+    store_layer,
+)
+from lesiontk.errors import DataError
 
 WEIGHTED = ("Conv", "Gemm")
 
@@ -21,8 +27,9 @@ Constants = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class BiasedLayer:
-    """A layer with integer weights and bias: the DequantizeLinear of each input."""
+    """A layer with integer weights and bias: its node's name, each input's DequantizeLinear."""
 
+    name: str
     input: onnx.NodeProto
     weights: onnx.NodeProto
     bias: onnx.NodeProto
@@ -47,17 +54,30 @@ def list_saturated(model: onnx.ModelProto) -> dict[str, list[int]]:
     return {name: channels for name, channels in found.items() if channels}
 
 
-def leave_room_for_biases(model: onnx.ModelProto) -> None:
-    """Raise weight scales in place until the biases take half of int32 at most.
+def read_biases(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """Return the biases [out] of a float graph's layers, by the node's name."""
+    constants = constants_of(model.graph)
+    return {
+        node.name: constants[node.input[2]]
+        for node in model.graph.node
+        if node.op_type in WEIGHTED and len(node.input) > 2 and node.input[2] in constants
+    }
 
-    ONNX Runtime's quantizer raises them only until a bias fits, and adds the products to it in the
-    same 32 bits, so that their sum may overflow. What it stores is the true bias, therefore. No two
-    layers may read one weight, as `separate_weights` sees to.
+
+def leave_room_for_biases(model: onnx.ModelProto, biases: Mapping[str, NDArray[Any]]) -> None:
+    """Change weight scales in place until the biases take half of int32 at most.
+
+    ONNX Runtime's quantizer raises them only until a bias fits, and its kernels add the products to
+    it in the same 32 bits, so that their sum may overflow. `biases` has the real ones, by the
+    node's name. No two layers may read one weight, as `separate_weights` sees to. Raises
+    `DataError` for a layer whose bias is not known.
     """
     constants = constants_of(model.graph)
     changed: dict[str, NDArray[Any]] = {}
     for layer in _list_layers(model.graph, constants):
-        changed |= _raise_scales(layer, constants)
+        if layer.name not in biases:
+            raise DataError(f"the bias of {layer.name} is not among those of the float graph.")
+        changed |= _change_scales(layer, constants, biases[layer.name])
     for entry in model.graph.initializer:
         if entry.name in changed:
             entry.CopyFrom(numpy_helper.from_array(changed[entry.name], entry.name))
@@ -73,23 +93,26 @@ def _list_layers(graph: onnx.GraphProto, constants: Constants) -> Iterator[Biase
         if entry is None or weights is None or bias is None:
             continue
         if weights.input[0] in constants and bias.input[0] in constants:
-            yield BiasedLayer(entry, weights, bias)
+            yield BiasedLayer(node.name, entry, weights, bias)
 
 
-def _raise_scales(layer: BiasedLayer, constants: Constants) -> dict[str, NDArray[Any]]:
+def _change_scales(
+    layer: BiasedLayer, constants: Constants, real: NDArray[Any]
+) -> dict[str, NDArray[Any]]:
     """Return the layer's constants that change, by name."""
     weight, weight_scale = layer.weights.input[:2]
     bias, bias_scale = layer.bias.input[:2]
     values, scales = constants[weight], np.atleast_1d(constants[weight_scale])
     input_scale = float(constants[layer.input.input[1]])
-    real = constants[bias] * np.asarray(constants[bias_scale], np.float64)
     least = least_scales(real, input_scale, scales.size)
-    if (scales >= least).all():
-        return {}
     axis = 0
     if scales.size > 1:
         axis = next(helper.get_attribute_value(a) for a in layer.weights.attribute)
-    stored = store_layer(np.moveaxis(values, axis, 0), scales, least, real, input_scale)
+    turned = np.moveaxis(values, axis, 0)
+    chosen = choose_scales(turned, scales, least)
+    if (chosen == scales).all():
+        return {}
+    stored = store_layer(turned, scales, chosen, real, input_scale)
     steps = stored.scales * np.float32(input_scale)
     return {
         weight: np.moveaxis(stored.weights, 0, axis),

@@ -17,7 +17,12 @@ from lesiontk.backends.tflite_graph import (
     operator_name,
     read_model,
 )
-from lesiontk.calibration.bias_range import find_saturated, least_scales, store_layer
+from lesiontk.calibration.bias_range import (
+    choose_scales,
+    find_saturated,
+    least_scales,
+    store_layer,
+)
 from lesiontk.errors import DataError
 
 PLACES: Final = {
@@ -117,12 +122,13 @@ def _raise_scales(
         ],
         axis=0,
     )
-    if (scales >= least).all():
-        return
     axis = int(weights.quantization.quantizedDimension)
     values = np.moveaxis(_read(model, weights).reshape(weights.shape), axis, 0)
+    chosen = choose_scales(values, scales, least)
+    if (chosen == scales).all():
+        return
     for layer, input_scale in zip(layers, input_scales, strict=True):
-        stored = store_layer(values, scales, least, biases[layer.name], input_scale)
+        stored = store_layer(values, scales, chosen, biases[layer.name], input_scale)
         bias = graph.tensors[layer.bias]
         _write(model, bias, stored.bias)
         bias.quantization.scale = stored.scales * np.float32(input_scale)

@@ -49,26 +49,38 @@ def find_saturated(bias: NDArray[Any]) -> list[int]:
     return [int(i) for i in np.flatnonzero(np.abs(bias.astype(np.float64)) >= SATURATED_BIAS)]
 
 
+def choose_scales(
+    weights: NDArray[np.int8], scales: NDArray[np.float32], least: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return the scales, raised to `least` where they are below it.
+
+    Where the stored weights of a scale are all zero any scale says the same of them, and `least`
+    gives the bias its finest steps: ONNX Runtime takes 1 there, which rounds the bias to whole
+    steps of the input.
+    """
+    rows = weights.reshape(len(weights) if len(scales) > 1 else 1, -1)
+    free = ~rows.any(axis=1) & (least > 0)
+    wanted = (least * (1 + 2.0**-22)).astype(np.float32)  # float32 may round it down
+    return np.where((scales < least) | free, wanted, scales).astype(np.float32)
+
+
 def store_layer(
     weights: NDArray[np.int8],
     scales: NDArray[np.float32],
-    least: NDArray[np.float64],
+    chosen: NDArray[np.float32],
     bias: NDArray[Any],
     input_scale: float,
 ) -> StoredLayer:
-    """Return the layer with scales of at least `least`, its weights rounded anew to them.
+    """Return the layer with the `chosen` scales, its weights rounded anew to them.
 
     `weights` [out, ...] and `scales` are as stored, `bias` [out] is real.
     """
-    before = np.asarray(scales, np.float64)
-    # float32 may round the least scale down.
-    raised = np.where(before < least, least * (1 + 2.0**-22), before).astype(np.float32)
-    ratio = before / raised.astype(np.float64)
-    spread = np.where(before < least, ratio, 1.0).reshape(-1, *(1,) * (weights.ndim - 1))
+    ratio = np.asarray(scales, np.float64) / chosen
+    spread = ratio.reshape(-1, *(1,) * (weights.ndim - 1))
     rounded = np.rint(weights.astype(np.float64) * spread)
-    steps = input_scale * raised.astype(np.float64)
+    steps = input_scale * chosen.astype(np.float64)
     return StoredLayer(
         np.clip(rounded, -LARGEST_WEIGHT - 1, LARGEST_WEIGHT).astype(np.int8),
-        raised,
+        chosen,
         np.rint(np.asarray(bias, np.float64) / steps).astype(np.int64),
     )

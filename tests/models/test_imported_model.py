@@ -210,13 +210,6 @@ def test_an_application_of_keras_3_is_imported(keras3: Any, tmp_path: Path) -> N
     np.testing.assert_allclose(received, answers(source, PICTURES / 127.5 - 1), atol=1e-4)
 
 
-def test_what_means_another_thing_in_keras_2_is_refused(keras3: Any, tmp_path: Path) -> None:
-    build = _with(lambda k, x: k.Activation("hard_sigmoid", name="gate")(x))
-    path = save(build(keras3), tmp_path / "model.keras")
-    with pytest.raises(DataError, match=r"layer 'gate'.* its activation is 'hard_sigmoid'"):
-        bring_in(path)
-
-
 def test_an_adapted_normalization_becomes_a_rescaling(keras3: Any, tmp_path: Path) -> None:
     layers = keras3.layers
     normalization = layers.Normalization()
@@ -250,9 +243,8 @@ def _with(make: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
 
 
 REFUSED = {
-    "'centre' (LayerNormalization)": _with(lambda k, x: k.LayerNormalization(name="centre")(x)),
-    "'grow' (UpSampling2D)": _with(lambda k, x: k.UpSampling2D(name="grow")(x)),
-    "(Add) cannot be imported: it joins 1 tensors": _with(lambda k, x: x + 1.0),
+    "'centre' (UnitNormalization)": _with(lambda k, x: k.UnitNormalization(name="centre")(x)),
+    "'groups' (GroupNormalization)": _with(lambda k, x: k.GroupNormalization(2, name="groups")(x)),
 }
 
 

@@ -79,7 +79,7 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
     document = import_it(workspace, file, "--labels", ",".join(LABELS))
     assert document["labels"] == sorted(LABELS)
     assert document["architecture"] == "imported"
-    assert document["imported"]["layers"] == 3  # and the last, which is the frame's own
+    assert document["imported"]["layers"] == 4
     assert document["imported"]["greatest_difference"] < 1e-4
     assert document["note"] == f"outputs taken in the order {', '.join(LABELS)}, as given"
     assert 0 <= document["validation"]["balanced_accuracy"] <= 1

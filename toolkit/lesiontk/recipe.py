@@ -86,7 +86,7 @@ class ImportedSection(StageConfig):
     """A model that was trained elsewhere and takes the place of training."""
 
     file: str = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
-    pixels: Literal["0..255", "0..1", "-1..1"] = Field(
+    pixels: Literal["0..255", "0..1", "-1..1", "caffe", "imagenet"] = Field(
         "0..255", description="what the model was fed"
     )
     labels: tuple[str, ...] = Field(

@@ -26,10 +26,11 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST
 )
 @click.option(
     "--pixels",
-    type=click.Choice(["0..255", "0..1", "-1..1"]),
+    type=click.Choice(["0..255", "0..1", "-1..1", "caffe", "imagenet"]),
     default="0..255",
     show_default=True,
-    help="What the model was fed.",
+    help="What the model was fed: bytes, scaled bytes, caffe (BGR less means, as VGG and ResNet "
+    "V1), imagenet (0..1 less means, over deviations, as PyTorch).",
 )
 @click.option(
     "--labels",

@@ -8,7 +8,7 @@ parts into a new description, with modules of its own, and refuses the rest by t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lesiontk.errors import DataError, suggest
@@ -25,6 +25,7 @@ from lesiontk.models.allow_list import (
     REGULARIZERS,
 )
 from lesiontk.models.imported_layers import ForeignLayer, check_layer
+from lesiontk.models.imported_operations import OP_LAYERS, check_operation
 from lesiontk.strict_json import parse_json
 
 EXPECTED = "expected a .keras or .h5 file, or a folder with a SavedModel"
@@ -43,7 +44,6 @@ TRAINING_ONLY = {
     "_constraint": ("keras.constraints", CONSTRAINTS),
 }
 """End of a key -> module and classes; one without a row is left out, for answers need none."""
-OP_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 TUPLES = ("__tuple__", "TensorShape")
 NESTED = {"__numpy__", "__tensor__", "__keras_tensor__", "__slice__", "__ellipsis__"}
 
@@ -123,15 +123,21 @@ def refuse_model(kind: str, name: str) -> DataError:
 def check_layers(file: ModelFile) -> None:
     """Raise `DataError` with the name of the first layer that cannot be imported."""
     for entry in _list_layers(file.config):
-        check_layer(_describe(entry, entry["config"]))
+        layer = _describe(entry, entry["config"])
+        if layer.kind in OP_LAYERS:
+            check_operation(replace(layer, kind=str(layer.config["function"])))
+        elif entry.get("module") in OPERATIONS:
+            check_operation(layer)
+        else:
+            check_layer(layer)
 
 
 def _list_layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the layers of a model and of the models in it, inputs and operations aside."""
+    """Yield the layers and operations of a model and of the models in it, inputs aside."""
     for entry in config["config"]["layers"]:
         if entry["class_name"] in MODELS:
             yield from _list_layers(entry)
-        elif entry["class_name"] != "InputLayer" and entry.get("module") not in OPERATIONS:
+        elif entry["class_name"] != "InputLayer":
             yield entry
 
 
@@ -271,6 +277,8 @@ class _Permit:
             return {str(key): self._plain(layer, item) for key, item in value.items()}
         if kind in TUPLES:
             return self._plain(layer, list(value["items"]))
+        if kind == "__ellipsis__" and self._keras2 and not self._modules:
+            return ...  # what Keras 2 makes of it as it reads the text
         if kind in NESTED:
             config = _config_of(value) if "config" in value else {}
             if str(config.get("dtype", "float32")) not in NUMBERS:

@@ -1,16 +1,19 @@
-"""A user's layers as the same layers of Keras 2: which are understood, and what they keep."""
+"""A user's layers as layers of Keras 2: which are understood, and what they become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras
+from lesiontk.models.allow_list import ADVICE
+from lesiontk.models.imported_affine import Affine, for_one_image
+from lesiontk.models.imported_functions import ACTIVATIONS, DIRECT, Maker, apply_function
 
 CONVOLUTION = ("strides", "padding", "dilation_rate", "activation", "use_bias", "data_format")
 POOLING = ("pool_size", "strides", "padding", "data_format")
@@ -19,110 +22,345 @@ KEPT: dict[str, tuple[str, ...]] = {
     "Conv2D": ("filters", "kernel_size", "groups", *CONVOLUTION),
     "DepthwiseConv2D": ("kernel_size", "depth_multiplier", *CONVOLUTION),
     "SeparableConv2D": ("filters", "kernel_size", "depth_multiplier", *CONVOLUTION),
+    "Conv2DTranspose": ("filters", "kernel_size", "output_padding", *CONVOLUTION),
     "Dense": ("units", "activation", "use_bias"),
     "BatchNormalization": ("axis", "momentum", "epsilon", "center", "scale"),
+    "LayerNormalization": ("axis", "epsilon", "center", "scale"),
     "Activation": ("activation",),
     "ReLU": ("max_value", "negative_slope", "threshold"),
     "LeakyReLU": ("alpha",),
+    "PReLU": ("shared_axes",),
+    "ELU": ("alpha",),
     "Softmax": ("axis",),
     "Rescaling": ("scale", "offset"),
+    "Normalization": ("axis", "mean", "variance", "invert"),
+    "Resizing": ("height", "width", "interpolation"),
     "MaxPooling2D": POOLING,
     "AveragePooling2D": POOLING,
     "GlobalAveragePooling2D": ("keepdims", "data_format"),
     "GlobalMaxPooling2D": ("keepdims", "data_format"),
     "ZeroPadding2D": ("padding", "data_format"),
+    "Cropping2D": ("cropping", "data_format"),
+    "UpSampling2D": ("size", "interpolation", "data_format"),
     "Flatten": ("data_format",),
     "Reshape": ("target_shape",),
+    "Permute": ("dims",),
     "Dropout": ("rate",),
     "SpatialDropout2D": ("rate",),
     "Add": (),
     "Average": (),
     "Maximum": (),
+    "Minimum": (),
     "Multiply": (),
     "Subtract": (),
     "Concatenate": ("axis",),
 }
 """Class -> the arguments that it is made from; weights follow in the order of both Kerases."""
 
-ACTIVATIONS = (
-    "linear", "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "gelu", "swish", "silu",
-    "softplus", "softsign", "exponential", "mish",
-)  # fmt: skip
-"""Those that mean the same in both Kerases; hard_sigmoid does not."""
-
-MERGING = ("Add", "Average", "Maximum", "Multiply", "Subtract", "Concatenate")
+MERGING = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract", "Concatenate")
 IDLE = (
     "GaussianNoise", "GaussianDropout", "AlphaDropout", "RandomFlip", "RandomRotation",
     "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
     "ActivityRegularization", "Identity",
 )  # fmt: skip
 """Layers that do nothing once trained; they are left out."""
+COMMUTING = ("ZeroPadding2D", "Cropping2D", "UpSampling2D")
+"""Layers that treat channels alike and keep zeros: channels may be reordered behind them."""
+WITHIN = ("ReLU", "LeakyReLU", "ELU", "Softmax")
+"""Layers that may be the activation of another layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignLayer:
-    """A layer of a user's model: class, name, configuration, weights in order."""
+    """A layer of a user's model: class, name, configuration, weights in order.
+
+    `keras` is the version of Keras that it is of, 2 or 3.
+    """
 
     kind: str
     name: str
     config: Mapping[str, Any]
     weights: tuple[NDArray[Any], ...]
+    keras: int = 3
 
     def refuse(self, why: str) -> DataError:
         """Return the error that names the layer."""
         return DataError(f"layer {self.name!r} ({self.kind}) cannot be imported: {why}.")
 
 
+Apply = Callable[[Any], Any]
+"""From a Keras tensor, or a list of several, to what the layer makes of it."""
+
+
 def describe_layer(layer: Any) -> ForeignLayer:
-    """Return the description of a layer of Keras 2 or 3, or of an operation of Keras 3."""
-    config = dict(layer.get_config()) if hasattr(layer, "get_config") else {}
-    weights = layer.get_weights() if hasattr(layer, "get_weights") else []
-    return ForeignLayer(type(layer).__name__, layer.name, config, tuple(weights))
+    """Return the description of a layer of Keras 2 or 3."""
+    keras = 2 if type(layer).__module__.startswith("tf_keras") else 3
+    config, weights = dict(layer.get_config()), tuple(layer.get_weights())
+    return ForeignLayer(type(layer).__name__, layer.name, config, weights, keras)
 
 
 def check_layer(layer: ForeignLayer) -> None:
     """Raise `DataError` with the layer's name for one that is not understood."""
-    if layer.kind in (*IDLE, "Normalization"):
+    if layer.kind in IDLE:
         return
+    if layer.kind in ADVICE:
+        raise layer.refuse(ADVICE[layer.kind])
     if layer.kind not in KEPT:
-        raise layer.refuse(f"known are {', '.join([*KEPT, 'Normalization', *IDLE])}")
+        known = [*KEPT, *IDLE]
+        nearest = get_close_matches(layer.kind, known, 1)
+        also = f"; the nearest is {nearest[0]}" if nearest else ""
+        raise layer.refuse(f"known are {', '.join(known)}{also}")
     if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
         raise layer.refuse("its channels come first; expected data_format channels_last")
-    if "activation" not in KEPT[layer.kind]:
-        return
+    if "activation" in KEPT[layer.kind]:
+        _check_activation(layer)
+
+
+def _check_activation(layer: ForeignLayer) -> None:
     activation = layer.config.get("activation", "linear")
-    if activation not in ACTIVATIONS:
+    within = activation_layer(layer)
+    if within is not None:
+        check_layer(within)
+    elif activation is not None and not _is_named(activation, ACTIVATIONS):
         told = repr(activation) if isinstance(activation, str) else "a layer or code"
-        raise layer.refuse(f"its activation is {told}; known are {', '.join(ACTIVATIONS)}")
+        raise layer.refuse(
+            f"its activation is {told}; known are {', '.join((*ACTIVATIONS, *WITHIN))}"
+        )
 
 
-def rebuild_layer(layer: ForeignLayer, *, name: str) -> tuple[Callable[..., Any], list[Any]] | None:
-    """Return the Keras 2 layer and the weights to set once it is called; None for an idle one.
+def _is_named(activation: Any, names: Container[str]) -> bool:
+    return isinstance(activation, str) and activation in names
+
+
+def activation_layer(layer: ForeignLayer) -> ForeignLayer | None:
+    """Return the layer that is another's activation, as in ``Conv2D(activation=LeakyReLU())``."""
+    activation = layer.config.get("activation")
+    if not isinstance(activation, Mapping) or activation.get("class_name") not in WITHIN:
+        return None
+    kind, config = str(activation["class_name"]), activation.get("config", {})
+    return ForeignLayer(kind, f"{layer.name}_{kind.lower()}", config, (), layer.keras)
+
+
+def rebuild_layer(layer: ForeignLayer, make: Maker) -> Apply | None:
+    """Return what does as the layer does, of layers that `make` makes; None for an idle one.
 
     Raises `DataError` with the layer's name for one that is not understood.
     """
     check_layer(layer)
     if layer.kind in IDLE:
         return None
-    if layer.kind == "Normalization":
-        return _rebuild_normalization(layer, name), []
+    activation = layer.config.get("activation", "linear") or "linear"
+    if "activation" not in KEPT[layer.kind] or _is_named(activation, DIRECT):
+        return _rebuild_plain(layer, make)
+    if layer.kind == "Activation":
+        return _rebuild_activation(layer, make)
+    linear = replace(layer, config={**layer.config, "activation": "linear"})
+    first, second = _rebuild_plain(linear, make), _rebuild_activation(layer, make)
+    return lambda x: second(first(x))
+
+
+def _rebuild_activation(layer: ForeignLayer, make: Maker) -> Apply:
+    within = activation_layer(layer)
+    if within is not None:
+        return _rebuild_plain(within, make)
+    function = str(layer.config["activation"])
+    name = layer.name if layer.kind == "Activation" else f"{layer.name}_{function}"
+    return lambda x: apply_function(make, function, name, make.real(x), layer.keras)
+
+
+def _rebuild_plain(layer: ForeignLayer, make: Maker) -> Apply:
+    return REBUILT.get(layer.kind, _rebuild_same)(layer, make)
+
+
+def _rebuild_same(layer: ForeignLayer, make: Maker) -> Apply:
+    """The same layer of Keras 2."""
+    ours = make_same(layer, make)
+    if layer.kind in MERGING:
+        return lambda values: ours([make.real(value) for value in values])
+    if layer.kind in COMMUTING:
+        return lambda value: _pass_channels(value, ours, make)
+    return lambda value: ours(make.real(value))
+
+
+def make_same(
+    layer: ForeignLayer, make: Maker, weights: Sequence[Any] | None = None, **others: Any
+) -> Any:
+    """Return the same layer of Keras 2, with other weights or arguments where they are given."""
     kept = {key: layer.config[key] for key in KEPT[layer.kind] if key in layer.config}
-    if layer.kind == "LeakyReLU" and "negative_slope" in layer.config:
-        kept["alpha"] = layer.config["negative_slope"]  # Keras 3's name for it
-    keras = import_keras()
+    if "activation" in kept:
+        kept["activation"] = DIRECT[kept["activation"] or "linear"]
+    given = layer.weights if weights is None else weights
     try:
-        return getattr(keras.layers, layer.kind)(**kept, name=name), list(layer.weights)
+        return make.layer(layer.kind, layer.name, given, **{**kept, **others})
     except (TypeError, ValueError) as error:
         raise layer.refuse(str(error)) from error
 
 
-def _rebuild_normalization(layer: ForeignLayer, name: str) -> Any:
-    """Return the Rescaling that an adapted Normalization equals: (x - mean) / sqrt(variance)."""
-    known = layer.weights[:2] or [layer.config.get("mean"), layer.config.get("variance")]
-    if any(value is None for value in known) or layer.config.get("invert"):
-        raise layer.refuse("it is not adapted, or inverts; expected a mean and a variance")
-    mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in known)
-    deviation = np.maximum(np.sqrt(variance), 1e-7)
-    return import_keras().layers.Rescaling(
-        (1 / deviation).tolist(), (-mean / deviation).tolist(), name=name
+def _pass_channels(value: Any, ours: Any, make: Maker) -> Any:
+    """Apply a layer that treats channels alike before they are reordered."""
+    parts = value.split() if isinstance(value, Affine) else None
+    if parts is None:
+        return ours(make.real(value))
+    first, second = parts
+    return replace(second, tensor=ours(make.real(first)))
+
+
+def _rebuild_convolution(layer: ForeignLayer, make: Maker) -> Apply:
+    """A convolution, whose kernel takes over how the channels before it are ordered and scaled."""
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def apply(value: Any) -> Any:
+        parts = value.split() if isinstance(value, Affine) else None
+        foldable = parts is not None and layer.config.get("groups", 1) == 1
+        if parts is None or not foldable:
+            if () not in made:
+                made[()] = make_same(layer, make)
+            return made[()](make.real(value))
+        first, second = parts
+        key = (second.order, second.scale.tobytes())
+        if key not in made:
+            kernel, *bias = layer.weights
+            made[key] = make_same(layer, make, [second.into_kernel(kernel), *bias])
+        return made[key](make.real(first))
+
+    return apply
+
+
+def _rebuild_separable(layer: ForeignLayer, make: Maker) -> Apply:
+    """A depthwise and a pointwise convolution, whose middle an engine can round."""
+    depthwise, pointwise, *bias = layer.weights
+    config = layer.config
+    first = ForeignLayer(
+        "DepthwiseConv2D",
+        f"{layer.name}_depthwise",
+        {**config, "use_bias": False, "activation": "linear"},
+        (depthwise,),
     )
+    second = make.layer(
+        "Conv2D", layer.name, [pointwise, *bias], filters=config["filters"], kernel_size=1,
+        use_bias=bool(bias), activation=DIRECT[config["activation"] or "linear"],
+    )  # fmt: skip
+    spread = make_same(first, make)
+    return lambda value: second(spread(make.real(value)))
+
+
+def _rebuild_dense(layer: ForeignLayer, make: Maker) -> Apply:
+    """A dense layer; of each place of a feature map, it is a 1 x 1 convolution."""
+    made: dict[bool, Any] = {}
+
+    def apply(value: Any) -> Any:
+        x = make.real(value)
+        everywhere = len(x.shape) == 4
+        if everywhere not in made:
+            kernel, *bias = layer.weights
+            made[everywhere] = (
+                make.layer(
+                    "Conv2D", layer.name, [kernel[np.newaxis, np.newaxis], *bias],
+                    filters=layer.config["units"], kernel_size=1, use_bias=bool(bias),
+                    activation=DIRECT[layer.config["activation"] or "linear"],
+                )
+                if everywhere
+                else make_same(layer, make)
+            )  # fmt: skip
+        return made[everywhere](x)
+
+    return apply
+
+
+def _rebuild_layer_normalization(layer: ForeignLayer, make: Maker) -> Apply:
+    axis = np.ravel(layer.config.get("axis", -1)).tolist()
+    if len(axis) != 1 or layer.config.get("rms_scaling"):
+        raise layer.refuse(f"it normalizes the axes {axis}; expected the last alone, by its mean")
+    ours = make_same(layer, make, axis=axis[0])
+    return lambda value: ours(make.real(value))
+
+
+def _rebuild_leaky_relu(layer: ForeignLayer, make: Maker) -> Apply:
+    slope = layer.config.get("negative_slope", layer.config.get("alpha", 0.3))
+    ours = make_same(layer, make, alpha=_number(slope))
+    return lambda value: ours(make.real(value))
+
+
+def _rebuild_resizing(layer: ForeignLayer, make: Maker) -> Apply:
+    if layer.config.get("crop_to_aspect_ratio") or layer.config.get("pad_to_aspect_ratio"):
+        raise layer.refuse("it crops or pads as well; expected the whole image to be scaled")
+    if layer.config.get("interpolation", "bilinear") not in ("bilinear", "nearest"):
+        raise layer.refuse("expected the interpolation bilinear or nearest")
+    if layer.config.get("antialias"):
+        raise layer.refuse("it smooths before it scales; expected antialias=False")
+    return _rebuild_same(layer, make)
+
+
+def _rebuild_rescaling(layer: ForeignLayer, make: Maker) -> Apply:
+    factors = [_number(layer.config.get(key, start)) for key, start in SCALING.items()]
+    return lambda value: multiply_add(layer, value, *factors)
+
+
+def _rebuild_normalization(layer: ForeignLayer, make: Maker) -> Apply:
+    """What an adapted Normalization does: (x - mean) / sqrt(variance), or its inverse."""
+    known = layer.weights[:2] or [layer.config.get("mean"), layer.config.get("variance")]
+    if any(value is None for value in known):
+        raise layer.refuse("it is not adapted; expected a mean and a variance")
+    mean, variance = (np.asarray(value, np.float64) for value in known)
+    deviation = np.maximum(np.sqrt(variance), 1e-7)
+
+    def apply(value: Any) -> Any:
+        shape = _shape(value)
+        axes = layer.config.get("axis", -1)
+        axes = () if axes is None else sorted(axis % len(shape) for axis in np.ravel(axes).tolist())
+        broad = [extent if axis in axes else 1 for axis, extent in enumerate(shape)]
+        if 0 in axes:
+            raise layer.refuse("it has a mean for each image of a batch; expected other axes")
+        m, d = (np.reshape(np.broadcast_to(v, _fit(v, broad)), broad) for v in (mean, deviation))
+        if layer.config.get("invert"):
+            return multiply_add(layer, value, d, m)
+        return multiply_add(layer, value, 1 / d, -m / d)
+
+    return apply
+
+
+def _fit(values: NDArray[Any], broad: list[int]) -> tuple[int, ...]:
+    """Return the shape of as many values as `broad` has; one number serves for all."""
+    return values.shape if values.size == np.prod(broad) else tuple(broad)
+
+
+def multiply_add(layer: ForeignLayer, value: Any, scale: Any, offset: Any) -> Affine:
+    """Return ``value * scale + offset``, of constants that broadcast against it."""
+    affine = value if isinstance(value, Affine) else Affine.of(value, layer.name)
+    shape = _shape(value)
+    factors = [for_one_image(constant, len(shape)) for constant in (scale, offset)]
+    for constant, factor in zip((scale, offset), factors, strict=True):
+        if factor is None or np.broadcast_shapes(factor.shape, shape[1:]) != shape[1:]:
+            raise layer.refuse(
+                f"it joins {list(shape)} with a constant {list(np.shape(constant))}; expected one "
+                "that spreads over the tensor's last axes"
+            )
+    return affine.then(factors[0], factors[1])  # type: ignore[arg-type]  # None is refused above
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Return the shape [1, ...] of a value."""
+    if isinstance(value, Affine):
+        return (1, *value.tensor.shape[1:-1], value.channels)
+    return (1, *value.shape[1:])
+
+
+def _number(value: Any) -> Any:
+    """Return a value that Keras 3 may have written as an array with its type."""
+    if isinstance(value, Mapping) and "config" in value:
+        value = value["config"].get("value")
+    return np.asarray(value, np.float64) if np.ndim(value) else float(value)
+
+
+SCALING = {"scale": 1.0, "offset": 0.0}
+REBUILT: dict[str, Callable[[ForeignLayer, Maker], Apply]] = {
+    "Conv2D": _rebuild_convolution,
+    "SeparableConv2D": _rebuild_separable,
+    "Dense": _rebuild_dense,
+    "LayerNormalization": _rebuild_layer_normalization,
+    "LeakyReLU": _rebuild_leaky_relu,
+    "Resizing": _rebuild_resizing,
+    "Rescaling": _rebuild_rescaling,
+    "Normalization": _rebuild_normalization,
+}
+"""Class -> how it is built anew, where that is not the same layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,29 @@ from numpy.typing import NDArray
 
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
+from lesiontk.models.imported_affine import Affine, as_factor
 from lesiontk.models.imported_config import refuse_model
 from lesiontk.models.imported_file import load_foreign_model
+from lesiontk.models.imported_head import find_head
 from lesiontk.models.imported_layers import (
     MERGING,
+    Apply,
     ForeignLayer,
     describe_layer,
     rebuild_layer,
 )
+from lesiontk.models.imported_operations import (
+    Channel,
+    apply_operation,
+    describe_operation,
+    operation_name,
+)
+from lesiontk.models.imported_pixels import PIXELS
 
-PIXELS: dict[str, tuple[float, float]] = {
-    "0..255": (1.0, 0.0),
-    "0..1": (1 / 255, 0.0),
-    "-1..1": (1 / 127.5, -1.0),
-}
-"""What the model was fed -> (scale, offset) of the bytes."""
 TOLERANCE = 1e-4
-RESERVED = ("image", "normalisation", "logits", "probabilities")
+NORMALISED = "normalisation"
+"""The layer that the bytes of a picture go through first."""
+RESERVED = ("image", "logits", "probabilities", "features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +76,29 @@ def import_model(
             f"{path.name} takes {size} x {size} pixels, and data.image_size is "
             f"{pictures.shape[1]}; expected the same."
         )
-    head, inner = _split_head(source, path)
+    keras = import_keras()
+    image = keras.Input((size, size, 3), name="image")
+    build = _Build()
+    output = build.real(build.follow(_read_graph(source), PIXELS[pixels].of(image, NORMALISED)))
+    build.set_weights()
+    head = find_head(output)
     if head.outputs != len(labels):
         raise DataError(
             f"{path.name} tells {head.outputs} classes apart, and there are {len(labels)} labels: "
             f"{', '.join(labels)}; expected as many: name another task with --task."
         )
-    keras = import_keras()
-    image = keras.Input((size, size, 3), name="image")
-    scale, offset = PIXELS[pixels]
-    x = image
-    if (scale, offset) != (1.0, 0.0):
-        x = keras.layers.Rescaling(scale, [offset] * 3, name="normalisation")(x)
-    build = _Build()
-    features = build.follow(inner, x)
+    features = head.features
+    if len(features.shape) > 2:
+        features = keras.layers.Flatten(name="features")(features)
     columns = [list(labels).index(label) for label in order]
     dense = keras.layers.Dense(len(order), name="logits", dtype="float32")
     logits = dense(features)
     dense.set_weights([head.kernel[:, columns], head.bias[columns]])
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, probabilities, name="imported")
-    build.set_weights()
     asked = pictures.astype(np.float32)
-    expected = head.probabilities(np.asarray(source(asked * scale + offset, training=False)))
+    fed = PIXELS[pixels].of(asked, NORMALISED).apply(asked).astype(np.float32)
+    expected = head.probabilities(np.asarray(source(fed, training=False)))
     received = np.asarray(model(asked, training=False))
     difference = float(np.abs(received - expected[:, columns]).max())
     if not difference <= TOLERANCE:
@@ -117,34 +123,14 @@ def input_size(source: Any, path: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
-    """The last dense layer, as weights [F, C] and [C] of a softmax's logits."""
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    kind: str
-
-    @property
-    def outputs(self) -> int:
-        return int(self.kernel.shape[1])
-
-    def probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the user's outputs mean, [N, C]."""
-        if self.kind == "sigmoid":
-            return np.concatenate([1 - outputs, outputs], axis=1)
-        if self.kind == "linear":
-            powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-            return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-        return outputs
-
-
-@dataclass(frozen=True, slots=True)
 class _Node:
-    """One use of a layer: the tensors in and out, by identity."""
+    """One use of a layer: the tensors in and out, by identity, and all that it was called with."""
 
     layer: Any
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    positional: tuple[Any, ...]
+    named: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,89 +162,109 @@ def _read_node(node: Any) -> _Node:
             node.operation,
             tuple(id(tensor) for tensor in node.input_tensors),
             tuple(id(tensor) for tensor in node.output_tensors),
+            tuple(node.arguments.args),
+            {**_parameters(node.operation), **node.arguments.kwargs},
         )
     outputs = node.outputs if isinstance(node.outputs, list | tuple) else [node.outputs]
     return _Node(
         node.layer,
         tuple(id(tensor) for tensor in node.keras_inputs),
         tuple(id(tensor) for tensor in outputs),
+        tuple(node.call_args),
+        dict(node.call_kwargs),
     )
 
 
-def _split_head(source: Any, path: Path) -> tuple[_Head, _Graph]:
-    """Return the last dense layer, and the graph that ends before it."""
-    graph = _read_graph(source)
-    made = {node.outputs[0]: node for node in graph.nodes}
-    tensor, activation = graph.output, ""
-    while True:
-        node = made[tensor]
-        layer = describe_layer(node.layer)
-        if layer.kind == "Softmax":
-            activation = "softmax"
-        elif layer.kind == "Activation" and layer.config["activation"] in ("softmax", "sigmoid"):
-            activation = str(layer.config["activation"])
-        elif layer.kind == "Dense":
-            break
-        else:
-            raise layer.refuse("a classifier ends with a Dense layer, then softmax or sigmoid")
-        (tensor,) = node.inputs
-    own = layer.config["activation"]
-    kind = activation or (own if isinstance(own, str) else "")
-    if own not in ("linear", kind) or kind not in ("softmax", "sigmoid", "linear"):
-        raise layer.refuse(f"its activation is {own}; expected softmax, sigmoid or none")
-    kernel = layer.weights[0]
-    bias = layer.weights[1] if len(layer.weights) > 1 else np.zeros(kernel.shape[1], np.float32)
-    if kernel.shape[1] == 1 and kind == "sigmoid":  # sigmoid(z) is the second of softmax(0, z)
-        kernel = np.concatenate([np.zeros_like(kernel), kernel], axis=1)
-        bias = np.concatenate([np.zeros_like(bias), bias])
-    elif kind == "sigmoid" or kernel.shape[1] == 1:
-        raise layer.refuse(f"{kernel.shape[1]} outputs with {kind}; expected softmax, or one "
-                           "output with sigmoid")  # fmt: skip
-    (before,) = node.inputs
-    return _Head(kernel, bias, kind), _Graph(graph.nodes, graph.inputs, before)
+def _parameters(operation: Any) -> dict[str, Any]:
+    """Return what an operation of Keras 3 was made with: its axis, its slope."""
+    return {key: value for key, value in vars(operation).items() if not key.startswith("_")}
 
 
 class _Build:
     """Layers of Keras 2 made so far, with the weights that wait for them."""
 
     def __init__(self) -> None:
-        self.made: dict[int, Any] = {}
+        self.made: dict[int, Apply | None] = {}
         self.left_out: list[str] = []
-        self._waiting: list[tuple[ForeignLayer, Any, list[Any]]] = []
+        self._waiting: list[tuple[str, str, Any, list[Any]]] = []
         self._names: set[str] = set(RESERVED)
+        self._computed: dict[int, tuple[Affine, Any]] = {}
 
     def follow(self, graph: _Graph, x: Any) -> Any:
-        """Return the tensor that the graph makes of `x`."""
+        """Return what the graph makes of `x`: a Keras tensor, or one that is not computed yet."""
         tensors = {graph.inputs[0]: x}
         needed = _list_needed(graph)
         for node in graph.nodes:
             if node.outputs[0] in tensors or node.outputs[0] not in needed:
                 continue
-            tensors[node.outputs[0]] = self._apply(node, [tensors[key] for key in node.inputs])
+            tensors[node.outputs[0]] = self._apply(node, tensors)
         return tensors[graph.output]
 
-    def _apply(self, node: _Node, inputs: list[Any]) -> Any:
+    def _apply(self, node: _Node, tensors: Mapping[int, Any]) -> Any:
+        inputs = [tensors[key] for key in node.inputs]
         if hasattr(node.layer, "_nodes_by_depth") or hasattr(node.layer, "_functional"):
             return self.follow(_read_graph(node.layer), inputs[0])
-        key, layer = id(node.layer), describe_layer(node.layer)
-        if (len(inputs) > 1) != (layer.kind in MERGING):
+        operation = operation_name(node.layer)
+        if operation is not None:
+            positional, named = _fill((list(node.positional), dict(node.named)), tensors)
+            described = describe_operation(node.layer, operation)
+            return apply_operation(described, self, positional, named)
+        layer = describe_layer(node.layer)
+        if (len(inputs) > 1) != (layer.kind in MERGING) or not inputs:
             raise layer.refuse(f"it joins {len(inputs)} tensors")
-        if key not in self.made:
-            rebuilt = rebuild_layer(layer, name=self._free_name(layer.name))
-            if rebuilt is None:
+        if id(node.layer) not in self.made:
+            self.made[id(node.layer)] = rebuild_layer(layer, self)
+            if self.made[id(node.layer)] is None:
                 self.left_out.append(layer.name)
-                return inputs[0]
-            self.made[key], weights = rebuilt
-            self._waiting.append((layer, self.made[key], weights))
-        return self.made[key](inputs if len(inputs) > 1 else inputs[0])
+        apply = self.made[id(node.layer)]
+        if apply is None:
+            return inputs[0]
+        try:
+            return apply(inputs if len(inputs) > 1 else inputs[0])
+        except (TypeError, ValueError) as error:
+            raise layer.refuse(str(error)) from error
+
+    def layer(self, kind: str, name: str, weights: Sequence[Any] = (), /, **config: Any) -> Any:
+        """Return a layer of Keras 2 that `set_weights` gives its weights."""
+        made = getattr(import_keras().layers, kind)(**config, name=self._free_name(name))
+        if len(weights):
+            self._waiting.append((name, kind, made, list(weights)))
+        return made
+
+    def real(self, value: Any) -> Any:
+        """Return the Keras tensor of a value; what computes it is made once."""
+        if isinstance(value, Channel):
+            value = value.source.take([value.index])
+        if not isinstance(value, Affine):
+            return value
+        if value.is_identity:
+            return value.tensor
+        known = self._computed.get(id(value))
+        if known is None:
+            known = self._computed[id(value)] = value, self._compute(value)
+        return known[1]
+
+    def _compute(self, value: Affine) -> Any:
+        x = value.tensor
+        if not value.is_ordered:
+            kernel = np.zeros((1, 1, x.shape[-1], value.channels), np.float32)
+            kernel[0, 0, list(value.order), range(value.channels)] = 1
+            x = self.layer(
+                "Conv2D", f"{value.name}_order", [kernel], filters=value.channels, kernel_size=1,
+                use_bias=False,
+            )(x)  # fmt: skip
+        factors = [as_factor(factor) for factor in (value.scale, value.offset)]
+        if factors == [1.0, 0.0]:
+            return x
+        return self.layer("Rescaling", value.name, scale=factors[0], offset=factors[1])(x)
 
     def set_weights(self) -> None:
         """Give the layers their weights, now that they are built."""
-        for layer, ours, weights in self._waiting:
+        for name, kind, ours, weights in self._waiting:
             try:
                 ours.set_weights(weights)
             except ValueError as error:
-                raise layer.refuse(str(error)) from error
+                raise ForeignLayer(kind, name, {}, ()).refuse(str(error)) from error
 
     def _free_name(self, name: str) -> str:
         free, number = name, 1
@@ -266,6 +272,17 @@ class _Build:
             free, number = f"{name}_{number}", number + 1
         self._names.add(free)
         return free
+
+
+def _fill(value: Any, tensors: Mapping[int, Any]) -> Any:
+    """Return arguments with what is built in the place of the user's tensors."""
+    if id(value) in tensors:
+        return tensors[id(value)]
+    if isinstance(value, list | tuple):
+        return type(value)(_fill(entry, tensors) for entry in value)
+    if isinstance(value, dict):
+        return {key: _fill(entry, tensors) for key, entry in value.items()}
+    return value
 
 
 def _list_needed(graph: _Graph) -> set[int]:

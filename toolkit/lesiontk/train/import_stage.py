@@ -28,7 +28,7 @@ class ImportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="import",
-        version=4,
+        version=5,
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,

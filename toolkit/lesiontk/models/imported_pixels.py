@@ -1,0 +1,45 @@
+"""What a user's model was fed, from the bytes of an RGB picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lesiontk.models.imported_affine import Affine
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """Values ``pixels[..., order] * scale + offset`` of bytes in RGB."""
+
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+    order: tuple[int, int, int] = (0, 1, 2)
+
+    def of(self, image: Any, name: str) -> Affine:
+        """Return the values of a Keras tensor or an array [N, S, S, 3]."""
+        scale, offset = (
+            np.asarray(values[0] if len(values) == 1 else values, np.float64)
+            for values in (self.scale, self.offset)
+        )
+        return Affine.of(image, name).take(self.order).then(scale, offset)
+
+
+BGR_MEANS = (103.939, 116.779, 123.68)
+IMAGENET_MEANS, IMAGENET_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+PIXELS: dict[str, PixelFormat] = {
+    "0..255": PixelFormat(),
+    "0..1": PixelFormat((1 / 255,)),
+    "-1..1": PixelFormat((1 / 127.5,), (-1.0,)),
+    # Keras' preprocess_input of VGG and ResNet V1: blue, green, red less ImageNet's means.
+    "caffe": PixelFormat((1.0,), tuple(-mean for mean in BGR_MEANS), (2, 1, 0)),
+    # PyTorch's and DenseNet's.
+    "imagenet": PixelFormat(
+        tuple(1 / (255 * deviation) for deviation in IMAGENET_DEVIATIONS),
+        tuple(-m / d for m, d in zip(IMAGENET_MEANS, IMAGENET_DEVIATIONS, strict=True)),
+    ),
+}
+"""The names that ``--pixels`` takes."""

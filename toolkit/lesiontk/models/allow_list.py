@@ -79,8 +79,8 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
 """Module -> operations of Keras 3 that stand among the layers of a functional model."""
 
 ADVICE: Mapping[str, str] = {
-    "Lambda": "it is code, which is not run; replace it with Keras layers, as Rescaling for a change "
-    "of the pixels, with operations (x / 255.0), or leave it out and say --pixels",
+    "Lambda": "it is code, which is not run; replace it with Keras layers, as Rescaling for a "
+    "change of the pixels, with operations (x / 255.0), or leave it out and say --pixels",
     "PruneLowMagnitude": "save tfmot.sparsity.keras.strip_pruning(model) instead",
     "ClusterWeights": "save tfmot.clustering.keras.strip_clustering(model) instead",
     "QuantizeLayer": "save the float model that quantize_model was given; lesiontk quantizes it",

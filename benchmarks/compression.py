@@ -22,7 +22,7 @@ from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
 from lesiontk.compress.history import TRAININGS, find_trained
 from lesiontk.records import Artefact
-from lesiontk.relatives import trained_of, training_seconds
+from lesiontk.relatives import recipe_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.store import Store
@@ -109,7 +109,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "split_hash": document["split_hash"],
         "critical": document["critical"],
         "steps": steps[first + 1 :],
-        "compress": shorten_orders(model.manifest["recipe"]["compress"], RESULTS.parents[1]),
+        "compress": shorten_orders(list(recipe_of(model).compress), RESULTS.parents[1]),
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),
         "validation": [trained_of(store, model).facts["validation"], model.facts["validation"]],

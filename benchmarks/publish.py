@@ -29,7 +29,7 @@ from lesiontk.calibrate import write_list
 from lesiontk.predict import evaluate_external
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
-from lesiontk.relatives import engines_of, model_of, trained_of, training_seconds
+from lesiontk.relatives import engines_of, model_of, recipe_of, trained_of, training_seconds
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
@@ -101,7 +101,7 @@ def publish(
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
-    chosen = dict(model.manifest["recipe"])
+    chosen = recipe_of(model).model_dump(mode="json")
     chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
     chosen["imported"] = None  # the command trains it
     chosen["compress"] = shorten_orders(chosen["compress"], HERE.parent)

@@ -24,7 +24,7 @@ from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
 from lesiontk.records import Artefact
-from lesiontk.relatives import model_of, trained_of, training_seconds
+from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, shorten_orders
 from lesiontk.report.wording import name_backend
@@ -57,7 +57,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
         "validation": model.facts["validation"],
         "kept_recalls": model.facts.get("kept_recalls"),
         "steps": steps[find_trained(step["step"] for step in steps) + 1 :],
-        "compress": shorten_orders(model.manifest["recipe"]["compress"], HERE.parent),
+        "compress": shorten_orders(list(recipe_of(model).compress), HERE.parent),
         "seconds": training_seconds(store, model) - training_seconds(store, trained),
     }
     replaced = published.setdefault("replaced", {})

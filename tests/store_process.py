@@ -1,4 +1,6 @@
-"""Builds one text in a process of its own: ``python -m tests.store_process WORKSPACE [wait]``.
+"""Builds one text in a process of its own.
+
+``python -m tests.store_process WORKSPACE [wait [TEXT]]``.
 
 With ``wait`` the stage, once it has written something, says ``running`` and goes on when a line
 comes on standard input. The end is a line with the artefact's name and how often the stage ran.
@@ -25,6 +27,7 @@ def wait(context: Context) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    stage = TextStage(wait if sys.argv[2:] == ["wait"] else None)
-    artefact = Store(Path(sys.argv[1])).build(stage, TextConfig(), {})
+    stage = TextStage(wait if sys.argv[2:3] == ["wait"] else None)
+    config = TextConfig(text=sys.argv[3]) if sys.argv[3:] else TextConfig()
+    artefact = Store(Path(sys.argv[1])).build(stage, config, {})
     sys.stdout.write(f"{artefact.name} {stage.runs}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
 from lesiontk.hashing import hash_file
+from lesiontk.machine_paths import MachinePaths
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from tests.fake_stages import (
@@ -65,11 +67,25 @@ def test_the_environment_names_neither_machine_nor_folder(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.node", lambda: "name-of-this-machine")
-    text = store.build(TextStage(), TextConfig(path="/home/somebody/images"), {})
+    recipe = {
+        "name": "probe",
+        "data": {"path": "/home/somebody/images", "source": "auto"},
+        "compress": [{"distil": {"teacher": "/home/somebody/teacher.keras"}}],
+    }
+    config = TextConfig(path="/home/somebody/images")
+    text = store.build(TextStage(), config, {}, recipe=recipe)
+    store.build(TextStage(), config, {}, recipe={**recipe, "name": "other"})
     manifest = (text.path / "manifest.json").read_text()
     assert "name-of-this-machine" not in manifest
     assert "/home/somebody" not in manifest
     assert str(store.workspace) not in manifest
+    assert recipe_of_document(store, text) == {**recipe, "name": "other"}
+
+
+def recipe_of_document(store: Store, artefact: Artefact) -> object:
+    """The recipe as this machine's workspace reads it."""
+    manifest = json.loads((artefact.path / "manifest.json").read_text())
+    return MachinePaths(store.workspace).reveal(manifest["recipe"])
 
 
 def test_a_file_that_is_not_there_is_named_with_those_that_are(store: Store) -> None:
@@ -128,6 +144,24 @@ def empty_manifest(artefact: Artefact) -> None:
     (artefact.path / "manifest.json").write_text("{}")
 
 
+def edit_fact(artefact: Artefact) -> None:
+    """As someone would who wants another threshold on the device."""
+    path = artefact.path / "manifest.json"
+    path.write_text(path.read_text().replace('"letters": 9', '"letters": 999'))
+
+
+def edit_config(artefact: Artefact) -> None:
+    path = artefact.path / "manifest.json"
+    path.write_text(path.read_text().replace('"text": "a picture"', '"text": "a painting"'))
+
+
+def edit_file_and_its_hash(artefact: Artefact) -> None:
+    path = artefact.path / "manifest.json"
+    before = hash_file(artefact.path / "text.txt")
+    (artefact.path / "text.txt").write_text("A PICTURE")
+    path.write_text(path.read_text().replace(before, hash_file(artefact.path / "text.txt")))
+
+
 def age_manifest(artefact: Artefact) -> None:
     path = artefact.path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 0}))
@@ -143,7 +177,10 @@ def age_manifest(artefact: Artefact) -> None:
         (remove_manifest, "it has no manifest"),
         (break_manifest, "its manifest cannot be read"),
         (empty_manifest, "its manifest cannot be read"),
-        (age_manifest, "its manifest has format 0, not 1"),
+        (edit_fact, "its manifest was edited (its facts or files are others)"),
+        (edit_config, "its manifest was edited"),
+        (edit_file_and_its_hash, "its manifest was edited (its facts or files are others)"),
+        (age_manifest, "its manifest has format 0, of another lesiontk; this one reads 2"),
     ],
 )
 def test_what_was_damaged_is_rebuilt_and_the_reason_told(
@@ -184,7 +221,7 @@ def test_a_key_that_begins_like_another_is_not_taken_for_it(
     store.build(TextStage(), TextConfig(text="one"), {})
     two = store.build(TextStage(), TextConfig(text="two"), {})
     assert two.file("text.txt").read_text() == "two"
-    assert "rebuilt, because its key begins like another's" in caplog.text
+    assert "rebuilt, because key prefix collision" in caplog.text
 
 
 # ------------------------------------------------------------------------------ keys
@@ -321,6 +358,35 @@ def test_a_parent_that_was_edited_is_refused(store: Store) -> None:
     with pytest.raises(DataError, match=f"{text.name} .*text.txt was changed"):
         store.build(stage, JoinConfig(), {"first": text})
     assert visible(store) == [text.name]
+
+
+def test_a_parent_that_has_another_content_since_is_told(store: Store) -> None:
+    """The child was made from what was there before: it must not be compared with what is."""
+    stage = TextStage()
+    text = store.build(stage, TextConfig(), {})
+    joined = store.build(JoinStage(), JoinConfig(), {"first": text})
+    stage.facts = {"metric": 0.5}
+    change(text)
+    again = store.build(stage, TextConfig(), {})
+    assert (again.name, again.content != text.content) == (text.name, True)
+    with pytest.raises(DataError, match=f"from {text.name}, which has another content since: run"):
+        store.parent(joined, "first")
+    assert "another content" in store.lineage(joined)["parents"]["first"]["changed"]
+    newer = store.build(JoinStage(), JoinConfig(), {"first": again})
+    assert newer.key != joined.key
+    assert store.parent(newer, "first") == again
+
+
+def test_a_reused_child_is_told_its_parents_of_now(store: Store) -> None:
+    """Where two parents are the same to the stage, the one that is gone is replaced."""
+    text = store.build(TextStage(), TextConfig(), {})
+    joined = store.build(JoinStage(), JoinConfig(), {"first": text})
+    shutil.rmtree(text.path)
+    newer = store.build(TextStageOfVersion2(), TextConfig(), {})
+    reused = store.build(JoinStage(), JoinConfig(), {"first": newer})
+    assert (reused.key, reused.content) == (joined.key, joined.content)
+    assert store.parent(reused, "first") == newer
+    assert store.damage(reused.path) is None
 
 
 # ------------------------------------------------------------------------------ lineage

@@ -70,3 +70,18 @@ def test_a_killed_process_leaves_no_artefact_and_the_next_recovers(store: Store)
     assert store.damage(text.path) is None
     assert not list(store.workspace.glob("*.tmp"))
     assert not (store.workspace / ".scratch" / text.name).exists()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_of_any_key(store: Store) -> None:
+    with (
+        process(store.workspace, "wait") as killed,
+        process(store.workspace, "wait", "other") as busy,
+    ):
+        assert read_line(killed.stdout) == read_line(busy.stdout) == "running"
+        killed.kill()
+        killed.wait()
+        assert len(list(store.workspace.glob(".*.tmp"))) == 2
+        store.build(TextStage(), TextConfig(text="a third"), {})
+        assert len(list(store.workspace.glob(".*.tmp"))) == 1
+        made, _ = busy.communicate("go on\n")  # who is alive is left alone
+    assert made.split()[0] in [artefact.name for artefact in store.list_artefacts()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,20 +15,17 @@ from lesiontk.store import Store
 from tests.fake_stages import NoteStage, TextConfig, TextStage
 
 
-def build_text(store: Store, text: str, recipe: str, used: int) -> Artefact:
-    """An artefact that was last used at the second `used` of the epoch."""
-    artefact = store.build(TextStage(), TextConfig(text=text), {}, recipe={"name": recipe})
-    os.utime(artefact.path, (used, used))
-    return artefact
+def build_text(store: Store, text: str, recipe: str) -> Artefact:
+    return store.build(TextStage(), TextConfig(text=text), {}, recipe={"name": recipe})
 
 
 @pytest.fixture
 def texts(store: Store) -> list[Artefact]:
     """Three texts, the oldest first; the second of another recipe."""
     return [
-        build_text(store, "one", "binary", 1),
-        build_text(store, "two", "seven", 2),
-        build_text(store, "three", "binary", 3),
+        build_text(store, "one", "binary"),
+        build_text(store, "two", "seven"),
+        build_text(store, "three", "binary"),
     ]
 
 
@@ -42,6 +40,47 @@ def test_latest_is_the_last_made(store: Store, texts: list[Artefact]) -> None:
 def test_reuse_makes_latest(store: Store, texts: list[Artefact]) -> None:
     store.build(TextStage(), TextConfig(text="one"), {})
     assert store.resolve("latest") == texts[0]
+
+
+def test_latest_follows_the_order_of_use_and_no_clock(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that ran ahead, a touched folder or a copied workspace changes nothing."""
+    monkeypatch.setattr("lesiontk.store.time.time", lambda: 1.9e9)  # 2030
+    early = build_text(store, "one", "")
+    monkeypatch.setattr("lesiontk.store.time.time", lambda: 1.7e9)
+    late = build_text(store, "two", "")
+    os.utime(early.path, (2e9, 2e9))
+    os.utime(early.path / "manifest.json", (2e9, 2e9))
+    assert store.resolve("latest") == late
+    copied = Store(store.workspace.with_name("copied"))
+    shutil.copytree(store.workspace, copied.workspace)
+    assert copied.resolve("latest").name == late.name
+
+
+def test_an_artefact_that_was_copied_into_the_workspace_is_not_the_latest(
+    store: Store, tmp_path: Path
+) -> None:
+    stranger = build_text(Store(tmp_path / "other"), "one", "")
+    own = build_text(store, "two", "")
+    shutil.copytree(stranger.path, store.workspace / stranger.name)
+    assert [a.name for a in store.list_artefacts()] == [own.name, stranger.name]
+    build_text(store, "one", "")
+    assert store.resolve("latest").name == stranger.name
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\n../..\n\0\n", None])
+def test_a_broken_order_of_use_hides_no_artefact(
+    store: Store, texts: list[Artefact], damage: bytes | None
+) -> None:
+    path = store.workspace / ".use_order"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    assert {a.name for a in store.list_artefacts()} == {a.name for a in texts}
+    build_text(store, "one", "binary")
+    assert store.resolve("latest").name == texts[0].name
 
 
 def test_latest_of_a_recipe(store: Store, texts: list[Artefact]) -> None:
@@ -82,8 +121,8 @@ def test_a_beginning_that_fits_several_names_them(
     monkeypatch.setattr(
         "lesiontk.store.hash_document", lambda document: "abcd" + hash_document(document)[4:]
     )
-    one = build_text(store, "one", "", 1)
-    two = build_text(store, "two", "", 2)
+    one = build_text(store, "one", "")
+    two = build_text(store, "two", "")
     with pytest.raises(UsageError) as caught:
         store.resolve("abcd")
     assert str(caught.value) == f"'abcd' fits {two.name}, {one.name}; give more digits."

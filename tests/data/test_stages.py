@@ -23,6 +23,7 @@ from lesiontk.data.split import hash_split
 from lesiontk.data.split_stage import SplitConfig, SplitStage
 from lesiontk.errors import DataError, LeakageError, UsageError
 from lesiontk.hashing import hash_file
+from lesiontk.manifest import write_manifest
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SIDES, Artefact, Preprocessing
 from lesiontk.store import Store
@@ -95,9 +96,7 @@ def rewrite_split(split: Artefact, rows: list[dict[str, str]]) -> Artefact:
     manifest = json.loads((split.path / "manifest.json").read_text())
     entry = {"bytes": table.stat().st_size, "sha256": hash_file(table)}
     manifest["files"]["split.csv"] = entry
-    manifest["content"] = entry["sha256"]
-    (split.path / "manifest.json").write_text(json.dumps(manifest))
-    return Artefact(split.path, manifest)
+    return Artefact(split.path, write_manifest(split.path, manifest))
 
 
 # ------------------------------------------------------------------------------ inspect

@@ -130,7 +130,7 @@ class Artefact:
 
     @property
     def content(self) -> str:
-        """SHA-256 over the names and hashes of its content files."""
+        """SHA-256 over the names and hashes of its content files, and its facts."""
         return str(self.manifest["content"])
 
     @property
@@ -150,8 +150,8 @@ class Artefact:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the stage recorded: labels, metrics with n, fallbacks, specs."""
-        return dict(self.manifest["facts"])
+        """What the stage recorded: labels, metrics with n, fallbacks, specs; what it measured."""
+        return {**self.manifest["facts"], **self.manifest.get("measured", {})}
 
     def file(self, name: str) -> Path:
         """Path of one file of the artefact; an unknown name is an error that lists the known."""

@@ -12,21 +12,29 @@ from lesiontk.compress.history import find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluate_stage import read_assessment
+from lesiontk.machine_paths import PREFIX, MachinePaths
+from lesiontk.manifest import MANIFEST
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.regular_file import check_regular
-from lesiontk.store import MANIFEST, Store
+from lesiontk.store import Store
 
 ARTEFACT = re.compile(r"[a-z]+-[0-9a-f]{12}")
 """The name of an artefact's folder."""
 
 
 def recipe_of(artefact: Artefact) -> Recipe:
-    """Return the recipe that an artefact was made for."""
-    document = artefact.manifest["recipe"]
+    """Return the recipe that an artefact was last used with, with the paths of this machine.
+
+    The images' path is None for an artefact that comes from another workspace.
+    """
+    document = MachinePaths(artefact.path.parent).reveal(artefact.manifest["recipe"])
     if not document:
         raise DataError(f"{artefact.name} carries no recipe.")
-    return parse_recipe(document)
+    recipe = parse_recipe(document)
+    if str(recipe.data.path or "").startswith(PREFIX):
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": None})})
+    return recipe
 
 
 def lineage_of(store: Store, model: Artefact) -> list[Artefact]:

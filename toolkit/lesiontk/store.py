@@ -1,7 +1,7 @@
-"""Artefacts on disk: keys, manifests, locks, reuse, lineage. Only this module makes artefacts.
+"""Artefacts on disk: keys, locks, reuse, lineage. Only this module makes artefacts.
 
 An artefact is ``<workspace>/<kind>-<first 12 digits of key>/`` with a ``manifest.json`` written
-last in a temporary folder that is then renamed, so that a folder with a manifest is whole.
+last in a temporary folder that is then renamed: a folder with a manifest is whole.
 """
 
 from __future__ import annotations
@@ -9,33 +9,32 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import platform
 import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lesiontk.cores import count_cores
+from lesiontk.disk import explain_lack
 from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
 from lesiontk.hashing import hash_document, hash_file
+from lesiontk.machine_paths import MachinePaths
+from lesiontk.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact, FileEntry
-from lesiontk.stage import Context, Stage, StageConfig, StageOutput
+from lesiontk.stage import Context, Stage, StageConfig
+from lesiontk.strict_json import read_json
+from lesiontk.use_order import UseOrder
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 FAILURE = "failed.json"
-
-_MANIFEST_KEYS = {"format", "kind", "key", "content", "stage", "config", "parents", "recipe",
-                  "files", "facts"}  # fmt: skip
 
 
 class Store:
@@ -47,6 +46,9 @@ class Store:
         self.workspace = workspace
         self.progress = progress or NoProgress()
         self._threads = threads or count_cores()
+        self._paths = MachinePaths(workspace)
+        self._use_order = UseOrder(workspace)
+        self._left_out: set[str] = set()
 
     def for_worker(self, index: int) -> Store:
         """Return the store that a worker of a shared training has to itself; 0 has this one.
@@ -84,13 +86,24 @@ class Store:
         shared = stage.without_budget(config).model_dump(mode="json")
         begun = hash_document({**identity, "config": shared})
         scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{begun[:12]}"
-        with self._lock(scratch.name):
-            reused = self._reuse(target, key, recipe)
-            if reused is not None:
-                return reused
-            if restart:
-                shutil.rmtree(scratch, ignore_errors=True)
-            return self._make(stage, config, parents, identity, key, target, scratch, recipe)
+        with self._lock(scratch.name, log=True):
+            document = self._conceal(recipe)
+            artefact = self._reuse(target, key, parents, document)
+            if artefact is None:
+                if restart:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                artefact = self._make(
+                    stage, config, parents, identity, key, target, scratch, document
+                )
+            with self._lock("use_order"):
+                self._use_order.put_last(artefact.name)
+            return artefact
+
+    def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the recipe as a manifest has it: without the paths of this machine."""
+        with self._lock("machine_paths"):
+            concealed: dict[str, Any] = self._paths.conceal(dict(recipe or {}))
+        return concealed
 
     def _identify(
         self, stage: Stage, config: StageConfig, parents: Mapping[str, Artefact]
@@ -108,7 +121,13 @@ class Store:
             "tools": {name: _version(name) for name in info.tools},
         }
 
-    def _reuse(self, target: Path, key: str, recipe: Mapping[str, Any] | None) -> Artefact | None:
+    def _reuse(
+        self,
+        target: Path,
+        key: str,
+        parents: Mapping[str, Artefact],
+        recipe: Mapping[str, Any],
+    ) -> Artefact | None:
         if not target.exists():
             return None
         why = self.damage(target)
@@ -116,18 +135,28 @@ class Store:
             artefact = self._load(target)
             if artefact.key == key:
                 logger.info("%s: reused", target.name)
-                if recipe and artefact.manifest["recipe"] != recipe:
-                    # Outside key and content; later commands go on with the recipe of last use.
-                    manifest = {**artefact.manifest, "recipe": dict(recipe)}
-                    temporary = target / f"{MANIFEST}.tmp"
-                    temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-                    temporary.replace(target / MANIFEST)
-                    artefact = self._load(target)
-                os.utime(target)  # "latest" means last used, not only last made
-                return artefact
-            why = "its key begins like another's"
+                return self._renew(artefact, parents, recipe)
+            why = "key prefix collision"
         logger.warning("%s: rebuilt, because %s", target.name, why)
         return None
+
+    def _renew(
+        self, artefact: Artefact, parents: Mapping[str, Artefact], recipe: Mapping[str, Any]
+    ) -> Artefact:
+        """Return a reused artefact with the recipe of this use, outside key and content.
+
+        A parent that is no longer beside it as it was is replaced by the one given now, which by
+        the key is the same to its stage.
+        """
+        recorded = artefact.manifest["parents"]
+        lines = {
+            role: entry if self._find_parent(artefact, entry) else _describe_parent(parents[role])
+            for role, entry in recorded.items()
+        }
+        if recipe in ({}, artefact.manifest["recipe"]) and lines == recorded:
+            return artefact
+        changed = {**artefact.manifest, "parents": lines, "recipe": recipe}
+        return Artefact(artefact.path, write_manifest(artefact.path, changed))
 
     def _make(
         self,
@@ -138,7 +167,7 @@ class Store:
         key: str,
         target: Path,
         scratch: Path,
-        recipe: Mapping[str, Any] | None,
+        recipe: Mapping[str, Any],
     ) -> Artefact:
         for role, parent in parents.items():
             why = self.damage(parent.path)
@@ -148,46 +177,55 @@ class Store:
                     "again; it will be rebuilt."
                 )
         logger.info("%s: stage %s", target.name, stage.info.name)
-        temporary = self.workspace / f".{target.name}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)  # ours: we hold the lock
-        temporary.mkdir(parents=True)
-        scratch.mkdir(parents=True, exist_ok=True)
-        name = str((recipe or {}).get("name", ""))
-        context = Context(temporary, scratch, name, self.progress, self._threads)
+        self._clear_dead()
+        temporary = self.workspace / f".{scratch.name}.tmp"
+        header = _header(stage, key, identity, parents, recipe)
         start = time.perf_counter()
         try:
+            shutil.rmtree(temporary, ignore_errors=True)  # ours: we hold the lock
+            temporary.mkdir(parents=True)
+            scratch.mkdir(parents=True, exist_ok=True)
+            name = str(recipe.get("name", ""))
+            context = Context(temporary, scratch, name, self.progress, self._threads)
             output = stage.run(parents, config, context)
             manifest = {
-                **_header(stage, key, identity, parents, recipe),
-                **_describe_files(temporary, output),
-                "facts": {**output.facts, **output.measured},
+                **header,
+                "files": _describe_files(temporary),
+                "auxiliary": list(output.auxiliary),
+                "facts": dict(output.facts),
+                "measured": dict(output.measured),
                 "environment": describe_environment(),
                 "created": time.time(),
                 "seconds": round(output.earlier_seconds + time.perf_counter() - start, 3),
             }
-            text = json.dumps(manifest, indent=1, allow_nan=False)
+            write_manifest(temporary, manifest)
+            _replace(target, temporary)
         except KeyboardInterrupt:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         except Exception as error:
-            failure = {
-                **_header(stage, key, identity, parents, recipe),
-                "error": str(error),
-                "error_class": type(error).__name__,
-                "traceback": None if isinstance(error, LesionTKError) else traceback.format_exc(),
-            }
-            (temporary / FAILURE).write_text(json.dumps(failure, indent=1) + "\n")
-            _replace(target, temporary)
+            if lack := explain_lack(error, self.workspace):
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise lack from error
+            _record_failure(header, error, temporary, target)
             raise
-        (temporary / MANIFEST).write_text(text + "\n")
-        _replace(target, temporary)
         if not output.unfinished:
             shutil.rmtree(scratch, ignore_errors=True)
         return self._load(target)
 
+    def _clear_dead(self) -> None:
+        """Remove what killed processes left half made: nobody holds its lock."""
+        for temporary in self.workspace.glob(".*.tmp"):
+            if not temporary.is_dir():
+                continue
+            lock = self.workspace / ".locks" / temporary.name[1:].removesuffix(".tmp")
+            with suppress(OSError), lock.open("w") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(temporary, ignore_errors=True)
+
     @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        """Hold the lock of one key; it ends with the process, however that ends."""
+    def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:
+        """Hold a lock of the workspace; it ends with the process, however that ends."""
         folder = self.workspace / ".locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -201,57 +239,53 @@ class Store:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logger.warning("%s: another process is making it; waiting", name)
+                if log:
+                    logger.warning("%s: another process is making it; waiting", name)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     # ---------------------------------------------------------------- read
 
     def _load(self, folder: Path) -> Artefact:
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text())
-            whole = manifest.keys() >= _MANIFEST_KEYS
-        except (ValueError, AttributeError):
-            whole = False
-        if not whole:
-            raise DataError(f"{folder}: the manifest cannot be read; the folder is no artefact.")
-        return Artefact(folder, manifest)
+        return Artefact(folder, read_manifest(folder))
 
     def damage(self, folder: Path) -> str | None:
         """Return why the folder is no intact artefact, or None if it is one."""
         if not (folder / MANIFEST).is_file():
             return "an earlier try failed" if (folder / FAILURE).is_file() else "it has no manifest"
         try:
-            manifest = self._load(folder).manifest
-            files = {name: FileEntry(**entry) for name, entry in manifest["files"].items()}
-        except (DataError, AttributeError, TypeError):
-            return "its manifest cannot be read"
-        if manifest["format"] != FORMAT:
-            return f"its manifest has format {manifest['format']}, not {FORMAT}"
+            files = self._load(folder).manifest["files"]
+        except ManifestError as error:
+            return error.reason
         for name, entry in files.items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
+            if path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
                 return f"{name} was changed"
         return None
 
     def list_artefacts(self, kind: str | None = None) -> list[Artefact]:
-        """Return the artefacts with a manifest, the last used first."""
+        """Return the artefacts that can be read, the last used first.
+
+        Those that the order of use does not name, because they were copied here, come last.
+        """
         if not self.workspace.is_dir():
             return []
-        folders = [
-            path
-            for path in self.workspace.iterdir()
-            if not path.name.startswith(".") and (path / MANIFEST).is_file()
-        ]
-        folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
         artefacts = []
-        for folder in folders:
+        for folder in sorted(self.workspace.iterdir()):
+            if folder.name.startswith(".") or not (folder / MANIFEST).is_file():
+                continue
             try:
                 artefacts.append(self._load(folder))
-            except DataError:
-                logger.warning("%s: left out, because its manifest cannot be read", folder.name)
+            except ManifestError as error:
+                if folder.name not in self._left_out:
+                    self._left_out.add(folder.name)
+                    logger.warning("%s: left out, because %s", folder.name, error.reason)
+        rank = self._use_order.read()
+        artefacts.sort(
+            key=lambda a: (rank.get(a.path.name, -1), a.manifest["created"], a.name), reverse=True
+        )
         return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
 
     def failures(self) -> list[dict[str, Any]]:
@@ -261,9 +295,14 @@ class Store:
             if path.parent.name.startswith("."):
                 continue
             try:
-                found.append(json.loads(path.read_text()))
-            except ValueError:
-                logger.warning("%s cannot be read and is left out", path)
+                failure = read_json(path, "failure")
+            except DataError as error:
+                logger.warning("left out: %s", error)
+                continue
+            if isinstance(failure, dict) and {"kind", "error"} <= failure.keys():
+                found.append(failure)
+            else:
+                logger.warning("left out: %s does not tell what failed", path)
         return found
 
     def resolve(self, reference: str, kind: str | None = None) -> Artefact:
@@ -272,8 +311,8 @@ class Store:
         `reference` is ``latest``, ``latest:RECIPE``, a folder's name, the beginning of a key (four
         digits or more) or a path. Raises `UsageError` if none or several fit.
         """
-        if (Path(reference) / MANIFEST).is_file():
-            artefact = self._load(Path(reference))
+        if (folder := self._folder_of(reference)) is not None:
+            artefact = self._load(folder)
             if kind not in (None, artefact.kind):
                 raise UsageError(f"{reference} is of kind {artefact.kind}; expected {kind}.")
             return artefact
@@ -298,27 +337,67 @@ class Store:
         raise UsageError(
             f"no {what} in {self.workspace} fits {reference!r}; `lesiontk ls` shows what is there"
             + (f", `lesiontk {_MAKER[kind]}` makes one." if kind in _MAKER else ".")
+            + (f" Left out: {', '.join(sorted(self._left_out)[:5])}." if self._left_out else "")
         )
+
+    def _folder_of(self, reference: str) -> Path | None:
+        """Return the folder that a reference names by its path or its name, if there is one."""
+        places = [Path(reference)]
+        if Path(reference).name == reference:
+            places.append(self.workspace / reference)
+        with suppress(OSError, ValueError):  # no path at all
+            return next((place for place in places if (place / MANIFEST).is_file()), None)
+        return None
 
     def parent(self, artefact: Artefact, role: str) -> Artefact:
         """Return the artefact's parent in that role."""
         entry = artefact.manifest["parents"].get(role)
         if entry is None:
             raise DataError(f"{artefact.name} has no parent in the role {role!r}.")
-        folder = artefact.path.parent / str(entry["name"])
+        parent = self._find_parent(artefact, entry)
+        if parent is None:
+            why = self.parent_damage(artefact, role) or "is no longer beside it"
+            raise DataError(f"{artefact.name} was made from {entry['name']}, which {why}.")
+        return parent
+
+    def parent_damage(self, artefact: Artefact, role: str) -> str | None:
+        """Return why the parent beside an artefact is not the one it was made from, else None.
+
+        None too for a parent that was deleted.
+        """
+        entry = artefact.manifest["parents"][role]
+        folder = artefact.path.parent / entry["name"]
         if not (folder / MANIFEST).is_file():
-            raise DataError(
-                f"{artefact.name} was made from {entry['name']}, which is no longer beside it."
-            )
-        return self._load(folder)
+            return None
+        try:
+            found = self._load(folder)
+        except ManifestError as error:
+            return f"cannot be used: {error.reason}"
+        if found.content == entry["content"]:
+            return None
+        return (
+            "has another content since: run the command that made "
+            f"{artefact.name} again, which makes it from what is there now"
+        )
+
+    def _find_parent(self, artefact: Artefact, entry: Mapping[str, str]) -> Artefact | None:
+        """Return a recorded parent if it lies beside the artefact and is what it was."""
+        try:
+            found = self._load(artefact.path.parent / entry["name"])
+        except ManifestError:
+            return None
+        return found if found.content == entry["content"] else None
 
     def lineage(self, artefact: Artefact) -> dict[str, Any]:
         """Return the tree of an artefact's ancestors as nested documents."""
         parents: dict[str, Any] = {}
         for role, entry in artefact.manifest["parents"].items():
-            folder = artefact.path.parent / str(entry["name"])
-            present = (folder / MANIFEST).is_file()
-            parents[role] = self.lineage(self._load(folder)) if present else {**entry, "gone": True}
+            parent = self._find_parent(artefact, entry)
+            if parent is not None:
+                parents[role] = self.lineage(parent)
+            else:
+                why = self.parent_damage(artefact, role)
+                parents[role] = {**entry, **({"changed": why} if why else {"gone": True})}
         return {
             "name": artefact.name,
             "stage": artefact.stage,
@@ -371,7 +450,7 @@ def _header(
     key: str,
     identity: dict[str, Any],
     parents: Mapping[str, Artefact],
-    recipe: Mapping[str, Any] | None,
+    recipe: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "kind": stage.info.produces,
@@ -380,29 +459,35 @@ def _header(
             name: identity[name]
             for name in ("format", "stage", "config", "external_inputs", "tools")
         },
-        "parents": {
-            role: {"name": parent.name, "key": parent.key, "content": parent.content}
-            for role, parent in sorted(parents.items())
-        },
-        "recipe": dict(recipe or {}),
+        "parents": {role: _describe_parent(parent) for role, parent in sorted(parents.items())},
+        "recipe": dict(recipe),
     }
 
 
-def _describe_files(folder: Path, output: StageOutput) -> dict[str, Any]:
-    files = {
+def _describe_parent(parent: Artefact) -> dict[str, str]:
+    return {"name": parent.name, "key": parent.key, "content": parent.content}
+
+
+def _record_failure(
+    header: Mapping[str, Any], error: Exception, temporary: Path, target: Path
+) -> None:
+    """Leave what went wrong, beside what the stage had written, in the artefact's place."""
+    failure = {
+        **header,
+        "error": str(error),
+        "error_class": type(error).__name__,
+        "traceback": None if isinstance(error, LesionTKError) else traceback.format_exc(),
+    }
+    with suppress(OSError):  # the error itself is what the user must see
+        (temporary / FAILURE).write_text(json.dumps(failure, indent=1) + "\n")
+        _replace(target, temporary)
+
+
+def _describe_files(folder: Path) -> dict[str, Any]:
+    return {
         path.relative_to(folder).as_posix(): asdict(FileEntry(path.stat().st_size, hash_file(path)))
         for path in sorted(folder.rglob("*"))
         if path.is_file()
-    }
-    content = {
-        name: entry["sha256"]
-        for name, entry in files.items()
-        if not any(name == aux or name.startswith(f"{aux}/") for aux in output.auxiliary)
-    }
-    return {
-        "files": files,
-        "auxiliary": list(output.auxiliary),
-        "content": hash_document({"files": content, "facts": dict(output.facts)}),
     }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.disk import reserve_space
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
 
@@ -78,6 +81,18 @@ def open_images(artefact: Artefact) -> ImageSet:
         preprocessing=Preprocessing(**facts["preprocessing"]),
         split_hash=str(facts["split_hash"]),
     )
+
+
+def create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Return a new uint8 array of zeros, mapped to a file whose space on the disk is reserved.
+
+    Raises `EnvironmentLacksError` where the disk has not enough.
+    """
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        reserve_space(stream, path, stream.tell() + math.prod(shape))
+    return np.lib.format.open_memmap(path, "r+")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> None:

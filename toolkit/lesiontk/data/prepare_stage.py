@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from lesiontk.data.decode import ImageError
 from lesiontk.data.enhance import check_enhancements
-from lesiontk.data.images import ARRAY, TABLE, write_rows
+from lesiontk.data.images import ARRAY, TABLE, create_array, write_rows
 from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
@@ -60,9 +60,7 @@ class PrepareStage(Stage):
         preprocessing = Preprocessing(config.image_size, config.fit, enhance=config.enhance)
         records = list_records(rows)
         size = config.image_size
-        array = np.lib.format.open_memmap(
-            context.directory / ARRAY, "w+", np.uint8, (len(rows), size, size, 3)
-        )
+        array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
         broken, changed = [], []
 
         def look(image: Any) -> Any:

@@ -1,0 +1,85 @@
+"""What a disk lacks: told as such, before work where the need is known."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lesiontk.errors import EnvironmentLacksError
+
+_LACKS = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is full: your quota is used up",
+    errno.EFBIG: "takes no file that large",
+    errno.EROFS: "is read-only",
+}
+
+
+def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
+    """Give an open file `size` bytes on its disk, so that writing into it cannot run out of space.
+
+    A file that is mapped into memory without that kills the process when the disk is full. Raises
+    `EnvironmentLacksError` with the bytes needed and free.
+    """
+    stream.flush()
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+        else:  # macOS
+            stream.seek(0, os.SEEK_END)
+            while (missing := size - stream.tell()) > 0:
+                stream.write(bytes(min(missing, 1 << 20)))
+            stream.flush()
+    except OSError as error:
+        if error.errno not in _LACKS:
+            raise
+        raise EnvironmentLacksError(
+            f"{path.name} needs {_megabytes(size)} in {path.parent}, whose disk "
+            f"{_LACKS[error.errno]}: {_free(path.parent)}. Free some, or name a workspace on "
+            "another disk with --workspace."
+        ) from error
+
+
+def explain_lack(error: BaseException, workspace: Path) -> EnvironmentLacksError | None:
+    """Return what the workspace's disk lacks if that is why something failed, else None.
+
+    TensorFlow and HDF5 raise errors of their own, in whose text the system's words stand.
+    """
+    if not workspace.is_dir():
+        return EnvironmentLacksError(
+            f"the workspace {workspace} was removed or moved while it was in use, and what it held "
+            "is gone from there. Run the same command again."
+        )
+    for cause in _causes(error):
+        code = getattr(cause, "errno", None)
+        lack = next(
+            (lack for number, lack in _LACKS.items()
+             if code == number or os.strerror(number) in str(cause)),
+            None,
+        )  # fmt: skip
+        if lack:
+            named = Path(str(getattr(cause, "filename", None) or workspace))
+            place = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
+            return EnvironmentLacksError(
+                f"the disk of {place} {lack}: {_free(place)}. Free some, or name a workspace on "
+                "another disk with --workspace, and run the same command again."
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _free(folder: Path) -> str:
+    return f"{_megabytes(shutil.disk_usage(folder).free)} are free"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,83 +1,23 @@
-"""From the bytes of an image file to RGB pixels, bounded, safe in threads, and silent.
+"""From the bytes of an image file to RGB pixels, with the errors of the toolkit.
 
-Pillow's file classes are used directly: `Image.open` warns about large pictures, and warnings
-cannot be silenced in one thread alone. Limits are checked on the header, before anything the size
-of the picture is allocated. No state of Pillow is read or changed except that its own limit on
-pixels is respected where its TIFF and WebP readers enforce it. (libtiff writes a line of its own to
-standard error about a broken compressed TIFF; nothing in Python can stop that.)
+What is decoded, and how, says `picture_decoder`, which bundles carry.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    Image,
-    ImageChops,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
 
-from lesiontk.data.image_container import (
-    FORMATS,
-    Container,
-    ContainerError,
-    container_from_bytes,
-    orientation_from_exif,
-)
+from lesiontk.data.picture_decoder import MAX_BYTES, MAX_PIXELS, PictureError, decode_picture
 from lesiontk.errors import DataError
 
-MAX_PIXELS = 100_000_000
-MAX_BYTES = 200 * 2**20
-MIN_SIDE = 8
-
 RgbImage = NDArray[np.uint8]
-
-_OPENERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-}
-_MEND = {
-    "empty": "Fetch the file again.",
-    "truncated": "Fetch or copy the file again; it is incomplete.",
-    "corrupt": "Fetch the file again, or save it anew with an image editor.",
-    "not_an_image": "Check what the file holds, or take it out of the table.",
-    "unsupported": "Convert the file to 8-bit RGB PNG or JPEG.",
-    "too_large": "Scale the picture down, or raise the limit if you trust its source.",
-    "too_small": "Use the full-size picture, not its thumbnail.",
-}
-# What Pillow's readers raise on broken input, beside its own bomb error.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
-_WHOLE = f"a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
 
 
 class ImageError(DataError):
     """An image that cannot be read. `name` is the image's, `reason` one word for programs.
 
-    Reasons here: empty, too_large, too_small, not_an_image, unsupported, truncated, corrupt; the
-    reader adds missing, unreadable and refused.
+    Reasons are those of `PictureError`; the reader adds missing, unreadable and refused.
     """
 
     def __init__(self, message: str, name: str, reason: str) -> None:
@@ -97,140 +37,14 @@ def decode_image(
     max_bytes: int = MAX_BYTES,
     draft_size: int | None = None,
 ) -> RgbImage:
-    """Return the picture in `data` as uint8 [H, W, 3] RGB, upright.
+    """Return the picture in `data` as uint8 [H, W, 3] RGB, upright, as `decode_picture` does.
 
-    JPEG, PNG, BMP, TIFF and WebP; of several frames or pages the first. The EXIF orientation is
-    applied. Transparent pixels are blended with white, as on paper. 16-bit grey is scaled by
-    255/65535 and rounded. Four-channel JPEG is inverted if its Adobe marker says so. Colour
-    profiles are ignored: pixels are taken for sRGB.
-
-    With `draft_size`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side
-    falls below `draft_size` pixels: faster, but not the same pixels, so not for evaluation.
-
-    `name` is used in messages, and its suffix, if it is one of an image, must be that of the
-    content. Raises `ImageError` for anything but a whole picture of at least 8 x 8 and at most
-    `max_pixels` pixels in at most `max_bytes` bytes. Damage inside a JPEG's
-    scan that leaves it decodable is not reported by Pillow and passes.
+    Raises `ImageError` for what that refuses.
     """
-    if not data:
-        raise _image_error(name, "empty", "0 bytes", "an image")
-    if len(data) > max_bytes:
-        received = f"{len(data):,} bytes"
-        raise _image_error(name, "too_large", received, f"at most {max_bytes:,} bytes")
     try:
-        container = container_from_bytes(data)
-    except ContainerError as error:
-        raise _image_error(name, error.reason, str(error), _WHOLE) from error
-    image = _load_picture(container, name, max_pixels, draft_size)
-    exif = image.info.get("exif") if container.format == "WEBP" else None
-    orientation = orientation_from_exif(exif) if exif else container.orientation
-    try:
-        return _upright(_rgb_from_picture(image, container), orientation)
-    except _UnsupportedError as error:
-        received = f"a {container.format} with {error}"
-        raise _image_error(name, "unsupported", received, "8-bit colour or grey") from error
-
-
-class _UnsupportedError(Exception):
-    """Pixels of a kind that has no defined way to 8-bit RGB."""
-
-
-def _image_error(name: str, reason: str, received: str, expected: str) -> ImageError:
-    message = f"{name}: received {received}; expected {expected}. {_MEND[reason]}"
-    return ImageError(message, name, reason)
-
-
-def _load_picture(
-    container: Container, name: str, max_pixels: int, draft_size: int | None
-) -> Image.Image:
-    """Open, check the size that the header states, decode."""
-    if container.size is not None:
-        _check_size(name, container, container.size, max_pixels)
-    try:
-        picture = _OPENERS[container.format](io.BytesIO(container.data))
-        _check_size(name, container, picture.size, max_pixels)
-        if draft_size is not None and container.format == "JPEG":
-            picture.draft(picture.mode, (draft_size, draft_size))
-        picture.load()
-    except Image.DecompressionBombError as error:
-        expected = f"at most {max_pixels:,} pixels"
-        raise _image_error(name, "too_large", str(error), expected) from error
-    except _BROKEN as error:
-        received = f"a {container.format} file that cannot be decoded ({error})"
-        raise _image_error(name, _reason_from_pillow(error), received, _WHOLE) from error
-    return picture
-
-
-def _check_size(name: str, container: Container, size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    limit = max_pixels
-    if container.format in ("TIFF", "WEBP") and Image.MAX_IMAGE_PIXELS is not None:
-        limit = min(limit, Image.MAX_IMAGE_PIXELS)
-    received = f"{width:,} x {height:,} pixels"
-    if width * height > limit:
-        raise _image_error(name, "too_large", received, f"at most {limit:,} pixels")
-    if min(width, height) < MIN_SIDE:
-        raise _image_error(name, "too_small", received, f"at least {MIN_SIDE} pixels a side")
-
-
-def _reason_from_pillow(error: BaseException) -> str:
-    text = str(error).lower()
-    if "truncated" in text or "not enough" in text or isinstance(error, EOFError):
-        return "truncated"
-    if any(word in text for word in ("unsupported", "cannot handle", "unknown", "not supported")):
-        return "unsupported"
-    return "corrupt"
-
-
-def _rgb_from_picture(image: Image.Image, container: Container) -> RgbImage:
-    """Convert decoded pixels of any mode to uint8 [H, W, 3]."""
-    if container.format == "TIFF":
-        _check_tiff_samples(image)
-    if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
-        return _rgb_from_deep_grey(image, container)
-    if image.mode == "CMYK" and container.format == "JPEG" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow assumes Adobe's convention for all
-    if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or image.has_transparency_data:
-        image = image.convert("RGBA")
-        page = Image.new("RGB", image.size, (255, 255, 255))
-        page.paste(image, mask=image.getchannel("A"))
-        image = page
-    if image.mode not in ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"):
-        raise _UnsupportedError(f"pixels of mode {image.mode}")
-    rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    if container.transparent:
-        rgb[(rgb == np.array(container.transparent)).all(axis=2)] = 255
-    return rgb
-
-
-def _rgb_from_deep_grey(image: Image.Image, container: Container) -> RgbImage:
-    grey = np.array(image).astype(np.int32)
-    if container.format not in ("PNG", "TIFF"):
-        raise _UnsupportedError(f"pixels of mode {image.mode}")
-    levels = 65535
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        levels = (1 << image.tag_v2.get(258, (16,))[0]) - 1
-    scaled = ((grey * 255 + levels // 2) // levels).astype(np.uint8)
-    if container.transparent:
-        scaled[grey == container.transparent[0]] = 255
-    return np.repeat(scaled[:, :, np.newaxis], 3, axis=2)
-
-
-def _check_tiff_samples(image: Image.Image) -> None:
-    """Refuse sample layouts that Pillow opens but whose brightness it does not scale."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return
-    bits = image.tag_v2.get(258, (1,))
-    signed = any(kind != 1 for kind in image.tag_v2.get(339, (1,)))
-    inverted = image.tag_v2.get(262, 0) == 0
-    if signed or max(bits) > 16 or (inverted and max(bits) > 8):
-        raise _UnsupportedError(f"{max(bits)}-bit samples that are signed, inverted or too deep")
-
-
-def _upright(rgb: RgbImage, orientation: int) -> RgbImage:
-    """Undo the camera's rotation (EXIF 2.32, tag 0x0112)."""
-    if orientation >= 5:
-        rgb = rgb.swapaxes(0, 1)
-    vertical = -1 if orientation in (3, 4, 7, 8) else 1
-    horizontal = -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(rgb[::vertical, ::horizontal])
+        pixels: RgbImage = decode_picture(
+            data, name=name, max_pixels=max_pixels, max_bytes=max_bytes, draft_size=draft_size
+        )
+    except PictureError as error:
+        raise ImageError(str(error), error.name, error.reason) from error
+    return pixels

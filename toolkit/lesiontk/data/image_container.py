@@ -4,6 +4,8 @@ Metadata (EXIF, XMP, colour profiles, previews, later frames) is where most brok
 broken, and where Pillow warns. Warnings cannot be silenced in one thread alone on Python 3.11, so
 nothing that could raise one is handed to Pillow. The orientation is read before it is dropped.
 
+A bundle carries this very file: it needs the standard library alone, and runs from Python 3.8 on.
+
 Sources: JPEG ITU-T T.81 annex B; PNG third edition, section 5; TIFF 6.0, section 2; WebP container
 specification (RFC 9649); EXIF 2.32, tag 0x0112.
 """
@@ -42,6 +44,7 @@ _TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8,
 _TIFF_SINGLE = {256, 257, 259, 262, 266, 277, 278, 284, 292, 293, 317, 322, 323, 531}
 _TIFF_MANY = {258, 273, 279, 320, 324, 325, 338, 339, 347, 529, 530, 532}
 _ORIENTATION = 0x0112
+EXIF = b"Exif\x00\x00"
 
 
 class ContainerError(ValueError):
@@ -52,7 +55,7 @@ class ContainerError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Container:
     """One image file without its metadata.
 
@@ -82,7 +85,8 @@ def container_from_bytes(data: bytes) -> Container:
 
 def orientation_from_exif(block: bytes) -> int:
     """Return the EXIF orientation, 1 to 8, of a TIFF-structured block; 1 where it is unreadable."""
-    block = block.removeprefix(b"Exif\x00\x00")
+    if block.startswith(EXIF):
+        block = block[len(EXIF) :]
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 10:
         return 1
@@ -114,14 +118,14 @@ def _read_jpeg(data: bytes) -> Container:
             raise ContainerError("corrupt", "a JPEG without image data")
         if marker == 0xDA:
             return Container("JPEG", b"".join([*parts, data[at:]]), orientation)
-        length = int.from_bytes(data[at + 2 : at + 4])
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
         if length < 2:
             raise ContainerError("corrupt", f"a JPEG with a segment of {length} bytes")
         end = at + 2 + length
         if end > len(data):
             raise ContainerError("truncated", "a JPEG that ends inside its header")
         payload = data[at + 4 : end]
-        if marker == 0xE1 and payload.startswith(b"Exif\x00\x00") and orientation == 1:
+        if marker == 0xE1 and payload.startswith(EXIF) and orientation == 1:
             orientation = orientation_from_exif(payload)
         is_jfif = marker == 0xE0 and payload.startswith(b"JFIF\x00") and len(payload) >= 14
         is_adobe = marker == 0xEE and payload.startswith(b"Adobe") and len(payload) >= 12
@@ -139,7 +143,7 @@ def _read_png(data: bytes) -> Container:
     transparent: tuple[int, ...] = ()
     at = 8
     while b"IEND" not in kinds:
-        length = int.from_bytes(data[at : at + 4])
+        length = int.from_bytes(data[at : at + 4], "big")
         kind = data[at + 4 : at + 8]
         end = at + 12 + length
         if end > len(data):
@@ -150,7 +154,7 @@ def _read_png(data: bytes) -> Container:
         if kind == b"eXIf":
             orientation = orientation_from_exif(body)
         elif kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
+            if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
                 raise ContainerError("corrupt", f"a PNG whose {kind.decode()} checksum is wrong")
             if kind == b"IHDR" and length == 13:
                 depth, colour = body[8], body[9]

@@ -17,7 +17,8 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.data.decode import MAX_BYTES, ImageError, RgbImage, decode_image
+from lesiontk.data.decode import ImageError, RgbImage, decode_image
+from lesiontk.data.picture_decoder import MAX_BYTES
 from lesiontk.errors import DataError
 from lesiontk.records import ImageRecord
 

@@ -35,6 +35,8 @@ from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 
 RUNNER = "lesiontk.deploy.runner"
+CARRIED = ("fit.py", "picture_decoder.py", "image_container.py")
+"""The toolkit's own way from a file to pixels, and from pixels to the engine's input."""
 GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
 CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
 PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
@@ -171,7 +173,8 @@ def write_runner(
     """Copy the files that run the bundle; returns (module, function) of each filter."""
     for name in ("run.py", "decision.py", "picture.py"):
         _copy(RUNNER, name, folder / name)
-    _copy("lesiontk.data", "fit.py", folder / "fit.py")
+    for name in CARRIED:
+        _copy("lesiontk.data", name, folder / name)
     for runtime in runtimes:
         _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
     functions = [ENHANCEMENTS.get(name) for name in enhance]
@@ -186,7 +189,9 @@ def write_runner(
 
 def _copy(package: str, name: str, to: Path) -> None:
     text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    to.write_text(text.replace("from lesiontk.data.enhance.", "from enhance."), encoding="utf-8")
+    for package, short in (("lesiontk.data.enhance.", "enhance."), ("lesiontk.data.", "")):
+        text = text.replace(f"from {package}", f"from {short}")
+    to.write_text(text, encoding="utf-8")
 
 
 def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
@@ -236,7 +241,7 @@ damaged or refused, 3 something that the machine lacks.
 | file | what |
 | --- | --- |
 | `{BUNDLE}` | the contract: labels, crop and resize, input, output, {contract}tolerances |
-| `run.py`, `decision.py`, `picture.py`, `fit.py`, `*_runtime.py` | the runner |
+| `run.py`, the other `*.py` | the runner; it decodes, crops and decides as lesiontk does |
 | `{GOLDEN}`, `golden/` | images with the answers expected, pictures with the bytes expected |
 | `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
 

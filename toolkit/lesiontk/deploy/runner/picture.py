@@ -3,47 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fit import fit_image
-from PIL import Image, ImageChops, ImageOps
-
-
-class PictureError(Exception):
-    """A file that is no picture, or none that can be used."""
-
-    exit_code = 2
+from picture_decoder import MAX_BYTES, PictureError, decode_picture
 
 
 def read_picture(path: Path) -> Any:
-    """Return uint8 [H, W, 3] RGB, upright; transparent pixels lie on white, 16-bit grey is scaled.
+    """Return uint8 [H, W, 3] RGB, upright, as `decode_picture` says.
 
-    Raises `PictureError` for what cannot be read.
+    Raises `PictureError` for what cannot be read; what is no regular file is not opened.
     """
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            inverted = opened.mode == "CMYK" and opened.format == "JPEG"
-            adobe = "adobe" in opened.info
-            image = ImageOps.exif_transpose(opened) or opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        expected = "expected a JPEG, PNG, BMP, TIFF or WebP file."
-        raise PictureError(f"{path}: {error}; {expected}") from error
-    if min(image.size) < 8:
-        raise PictureError(f"{path}: {image.size} pixels; expected at least 8 a side.")
-    if inverted and not adobe:
-        image = ImageChops.invert(image)  # Pillow assumes Adobe's convention for all
-    if image.mode.startswith("I"):
-        grey = (np.array(image).astype(np.int32) * 255 + 32767) // 65535
-        return np.repeat(grey.astype(np.uint8)[:, :, np.newaxis], 3, axis=2)
-    if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGB", image.size, (255, 255, 255))
-        page.paste(image, mask=image.getchannel("A"))
-        image = page
-    return np.array(image.convert("RGB"))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("it is not a regular file")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        message = f"{path}: {error}; expected a picture."
+        raise PictureError(message, str(path), "unreadable") from error
+    return decode_picture(data, name=str(path))
 
 
 def prepare_picture(image: Any, preprocessing: dict[str, Any]) -> Any:

@@ -95,7 +95,7 @@ def test_folders_name_the_classes(tmp_path: Path) -> None:
 
 
 def test_folders_that_name_no_class_are_refused(tmp_path: Path) -> None:
-    write_images(tmp_path, "train/nv/1.jpg", "test/nv/2.jpg")
+    write_images(tmp_path, "train/1.jpg", "test/2.jpg")
     with pytest.raises(DataError, match="holds test, train, which is no known data set"):
         detect_source(tmp_path)
     with pytest.raises(DataError, match=r"folder\(s\) test, train, which are named after no"):
@@ -120,7 +120,7 @@ def test_one_image_saved_twice_in_a_class_is_an_error(tmp_path: Path) -> None:
         ),
         ("image_id;file;label;lesion_id\nP7;ISIC_1.jpg;nv;L\n", ("P7", "nv", "a/ISIC_1.jpg", "L")),
         (
-            "index,image_name,diagnosis,target\n0,ISIC_1,nv,1\n",
+            "index,image_name,diagnosis,target\n0,ISIC_1,nv,0\n",
             ("ISIC_1", "nv", "a/ISIC_1.jpg", None),
         ),
     ],

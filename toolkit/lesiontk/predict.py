@@ -269,9 +269,9 @@ def evaluate_folder(
                 if isinstance(result, ImageError):
                     failures.append({"image_id": record.image_id, "reason": result.reason})
                     continue
-                truth.append(task.label_index(record.diagnosis))
+                truth.append(task.label_index(record.diagnosis, record.coarser))
                 outputs.append(engine.predict(result[np.newaxis])[0])
-                groups.append(record.lesion_id or record.image_id)
+                groups.append(record.patient_id or record.lesion_id or record.image_id)
     return {
         "target": f"{spec.backend}:{spec.precision}",
         **emulated,

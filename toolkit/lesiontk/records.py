@@ -24,7 +24,8 @@ class ImageRecord:
     """One image of a data source.
 
     `location` is a path below the source's root, with ``archive.zip::member`` inside an archive.
-    `diagnosis` is the source's own code in lower case; a task maps it to a label.
+    `diagnosis` is the source's own code in lower case; a task maps it to a label. `coarser` are
+    wider names that the source has for it, down to "malignant".
     """
 
     image_id: str
@@ -35,6 +36,7 @@ class ImageRecord:
     sex: str | None = None
     site: str | None = None
     patient_id: str | None = None
+    coarser: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

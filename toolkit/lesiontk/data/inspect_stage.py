@@ -17,6 +17,7 @@ from lesiontk.data.images import write_rows
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_difference, hash_pixels
 from lesiontk.data.sources import SOURCES, detect_source
+from lesiontk.data.sources.files import list_files
 from lesiontk.data.sources.source import SourceTable
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_document
@@ -25,7 +26,7 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 IMAGES, BROKEN, NEAR = "images.csv", "broken.csv", "near_duplicates.csv"
 COLUMNS = ("image_id", "lesion_id", "diagnosis", "location", "age", "sex", "site", "width",
-           "height", "pixel_sha256", "patient_id", "copy_of", "alike")  # fmt: skip
+           "height", "pixel_sha256", "patient_id", "coarser", "copy_of", "alike")  # fmt: skip
 
 
 class InspectConfig(StageConfig):
@@ -60,8 +61,7 @@ class InspectStage(Stage):
             raise DataError(f"data folder {config.path} does not exist or is not a folder.")
         files = sorted(
             (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-            for path in root.rglob("*")
-            if path.is_file()
+            for path in list_files(root)
         )
         return {"files": hash_document(files)}
 
@@ -141,6 +141,7 @@ def _image_row(record: ImageRecord, result: Any) -> dict[str, object]:
         "height": int(result[0]),
         "pixel_sha256": result[2:6].tobytes().hex(),
         "patient_id": record.patient_id or "",
+        "coarser": "|".join(record.coarser),
     }
 
 

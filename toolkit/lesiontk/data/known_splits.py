@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -14,15 +14,20 @@ from lesiontk.records import Artefact, ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class KnownSplit:
-    """The side of every image and of every lesion of a split."""
+    """The side of every image, of every lesion and of every patient of a split."""
 
     images: Mapping[str, str]
     lesions: Mapping[str, str]
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     def side_of(self, record: ImageRecord) -> str | None:
-        """Return the side on which an image, or another picture of its lesion, stands."""
-        by_lesion = self.lesions.get(record.lesion_id) if record.lesion_id else None
-        return self.images.get(record.image_id, by_lesion)
+        """Return the side on which an image, or another one of its lesion or patient, stands."""
+        known = (
+            self.images.get(record.image_id),
+            self.lesions.get(record.lesion_id or ""),
+            self.patients.get(record.patient_id or ""),
+        )
+        return next(filter(None, known), None)
 
 
 def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
@@ -47,4 +52,5 @@ def _read_sides(text: str) -> KnownSplit:
     return KnownSplit(
         images={row["image_id"]: row["side"] for row in rows},
         lesions={row["lesion_id"]: row["side"] for row in rows if row["lesion_id"]},
+        patients={row["patient_id"]: row["side"] for row in rows if row.get("patient_id")},
     )

@@ -78,7 +78,8 @@ class ImageReader:
         """Return the bytes at `location`, at most `max_bytes` of them.
 
         Raises `ImageError` with the reason ``missing``, ``unreadable``, ``too_large``, or
-        ``refused`` for a location that leaves the root (``..``, an absolute path, a symbolic link).
+        ``refused`` for a location that leaves the root (``..``, an absolute path, a symbolic link
+        that is not a whole folder's).
         """
         outer, separator, member = location.partition(ARCHIVE_SEPARATOR)
         path = self._resolve(location, outer)
@@ -99,8 +100,9 @@ class ImageReader:
         if ".." in parts or ".." in windows.parts:
             raise _refused(location)
         try:
-            path = (self.root / outer).resolve()
-            if not path.is_relative_to(self.root):
+            named = self.root / outer
+            path = named.resolve()
+            if not (path.is_relative_to(self.root) or self._is_linked(named.parent, path)):
                 raise _refused(location)
             mode = path.stat().st_mode
         except FileNotFoundError as error:
@@ -111,6 +113,13 @@ class ImageReader:
         if not stat.S_ISREG(mode):
             raise _unreadable(location, "it is not a regular file")
         return path
+
+    def _is_linked(self, folder: Path, path: Path) -> bool:
+        """Whether a folder from outside is linked into the root: not one file, nor what is above.
+
+        So data may lie on another disk, and no table reads what the user did not link.
+        """
+        return path.parent == folder.resolve() and not self.root.is_relative_to(path.parent)
 
     def _read_member(self, location: str, path: Path, member: str) -> bytes:
         try:

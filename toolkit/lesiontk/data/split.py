@@ -222,10 +222,19 @@ def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplic
 
     The same pixels always count as one picture, copies unless near-duplicates are accepted.
     """
+    items = list(items)  # it is walked twice
+    mend = "Correct the diagnosis, or take these images out; `lesiontk data check` lists them."
+    _refuse_two_labels(items, lambda item: item.pixels, "picture(s)", mend)
+    if near_duplicates == "group":
+        mend += " --accept-near-duplicates takes them for different pictures."
+        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture(s)", mend)
+
+
+def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, mend: str) -> None:
     labelled: dict[str, dict[str, str]] = defaultdict(dict)
     for item in items:
-        picture = item.copy_of if item.copy_of and near_duplicates == "group" else item.pixels
-        labelled[picture].setdefault(item.label, item.image_id)
+        if name := key(item):
+            labelled[name].setdefault(item.label, item.image_id)
     wrong = [
         " and ".join(f"{image} ({label})" for label, image in sorted(labels.items()))
         for labels in labelled.values()
@@ -233,8 +242,6 @@ def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplic
     ]
     if wrong:
         raise DataError(
-            f"{len(wrong)} picture(s) stand under several diagnoses: {'; '.join(wrong[:3])}; "
-            "expected one for each picture. Correct the diagnosis, or take these images out; "
-            "`lesiontk data check` lists them. Pictures that only look alike are accepted with "
-            "--accept-near-duplicates."
+            f"{len(wrong)} {what} stand under several diagnoses: {'; '.join(wrong[:3])}; expected "
+            f"one for each picture. {mend}"
         )

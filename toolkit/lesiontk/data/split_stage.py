@@ -70,7 +70,10 @@ class SplitStage(Stage):
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])
         labels = {
-            row["image_id"]: task.labels[task.label_index(row["diagnosis"])] for row in images
+            row["image_id"]: task.labels[
+                task.label_index(row["diagnosis"], row["coarser"].split("|"))
+            ]
+            for row in images
         }
         items = [
             SplitItem(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -69,13 +69,14 @@ class Task:
         in_order = tuple(label for label in self.labels if label in chosen)
         object.__setattr__(self, "positive", in_order)  # frozen, and one spelling of one group
 
-    def label_index(self, diagnosis: str) -> int:
+    def label_index(self, diagnosis: str, coarser: Iterable[str] = ()) -> int:
         """Return the index in `labels` of a diagnosis, by code, long name or alias.
 
-        Raises `DataError` with the nearest known name if the task does not have the diagnosis.
+        Where the task does not have it, the first of the `coarser` names that the task has counts.
+        Raises `DataError` with the nearest known name if it has none of them.
         """
         name = normalise_diagnosis(diagnosis)
-        label = self.mapping.get(name) or self.mapping.get(self.aliases.get(name, ""))
+        label = next(filter(None, map(self._label_of, (name, *coarser))), None)
         if label is None:
             known = [
                 *self.mapping,
@@ -87,6 +88,10 @@ class Task:
                 "Leave its images out, or map it in a task file of your own."
             )
         return self.labels.index(label)
+
+    def _label_of(self, diagnosis: str) -> str | None:
+        name = normalise_diagnosis(diagnosis)
+        return self.mapping.get(name) or self.mapping.get(self.aliases.get(name, ""))
 
     def _wrong_label(self, key: str, label: str) -> DataError:
         return DataError(

@@ -33,6 +33,8 @@ def detect_source(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}. Check its permissions.") from error
     if len(names) == 1:
         return names[0]
+    from lesiontk.data.sources.unknown_layout import explain_unknown  # it reads images' archives
+
     if names:
         raise DataError(
             f"{path} could be any of {', '.join(names)}; expected the layout of one. Say which "
@@ -43,5 +45,5 @@ def detect_source(path: Path) -> str:
     layouts = "".join(f"\n  {name}: {source.info.layout}" for name, source in SOURCES.items())
     raise DataError(
         f"{path} holds {entries}{more}, which is no known data set; expected one of these "
-        f"layouts:{layouts}"
+        f"layouts:{layouts}\n{' '.join(explain_unknown(path))}".rstrip()
     )

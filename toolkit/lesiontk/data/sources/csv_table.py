@@ -5,33 +5,24 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from lesiontk.data.sources.columns import (
+    choose_columns,
+    column_names,
+    is_ignored,
+    read_diagnoses,
+)
 from lesiontk.data.sources.ham10000 import ham10000_tables
 from lesiontk.data.sources.image_index import ImageIndex, index_images, stem_of, unique_ids
 from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
 from lesiontk.data.sources.source import NOT_STATED, Source, SourceInfo, SourceTable
 from lesiontk.data.sources.table import (
     Table,
-    first_column,
+    TableFile,
     list_tables,
     read_columns,
     read_table,
 )
 from lesiontk.errors import DataError
-
-# The first name that a table has is the one that counts.
-FILE_COLUMNS = ("path", "image_path", "filepath", "filename", "file_name", "file")
-ID_COLUMNS = ("image_id", "image", "image_name", "isic_id")
-DIAGNOSIS_COLUMNS = ("dx", "diagnosis", "label", "class", "target")
-LESION_COLUMNS = ("lesion_id", "lesion")
-AGE_COLUMNS = ("age", "age_approx")
-SEX_COLUMNS = ("sex", "gender")
-SITE_COLUMNS = (
-    "site",
-    "localization",
-    "localisation",
-    "anatom_site_general",
-    "anatom_site_general_challenge",
-)
 
 
 class CsvSource(Source):
@@ -41,10 +32,9 @@ class CsvSource(Source):
         name="csv",
         description="Images of your own with a table",
         layout=(
-            "one table (.csv, .tsv) with a column for the image "
-            f"({', '.join(ID_COLUMNS + FILE_COLUMNS)}) and one for the diagnosis "
-            f"({', '.join(DIAGNOSIS_COLUMNS)}), optionally lesion_id, age, sex, site; the images "
-            "by path or by name below"
+            "one table (.csv, .tsv) with a column for the image (image_id, isic_id, path, …) and "
+            "one for the diagnosis (dx, diagnosis, label, target, …), optionally lesion_id, "
+            "patient_id, age, sex, site; the images by path or by name below"
         ),
     )
 
@@ -69,46 +59,43 @@ class CsvSource(Source):
         )
 
 
-def described_tables(path: Path) -> list[Path]:
+def described_tables(path: Path) -> list[TableFile]:
     """Return the tables in the folder `path` with an image column and a diagnosis column."""
     return [
-        table
-        for table in list_tables(path)
-        if first_column(columns := read_columns(table), ID_COLUMNS + FILE_COLUMNS)
-        and first_column(columns, DIAGNOSIS_COLUMNS)
+        file
+        for file in list_tables(path)
+        if not is_ignored(file.name) and choose_columns(read_columns(file)).describe_images
     ]
 
 
 def table_listing(table: Table) -> tuple[list[ListedImage], dict[str, str]]:
     """Return the table's images, and the path or name of each row's file."""
-
-    def pick(names: tuple[str, ...]) -> str | None:
-        return first_column(table.columns, names)
-
-    diagnosis, lesion = pick(DIAGNOSIS_COLUMNS), pick(LESION_COLUMNS)
-    age, sex, site = pick(AGE_COLUMNS), pick(SEX_COLUMNS), pick(SITE_COLUMNS)
-    id_column = pick(ID_COLUMNS)
-    file_column = pick(FILE_COLUMNS) or id_column
-    if diagnosis is None or file_column is None:
+    columns = choose_columns(table.columns)
+    file_column = columns.file or columns.image
+    id_column = columns.image or columns.file
+    if not columns.diagnosis or file_column is None or id_column is None:
+        known = column_names()
         raise DataError(
             f"{table.path} has the columns {', '.join(table.columns)}; expected one of "
-            f"{', '.join(ID_COLUMNS + FILE_COLUMNS)} and one of {', '.join(DIAGNOSIS_COLUMNS)}."
+            f"{', '.join(known['image'] + known['file'])} and one of "
+            f"{', '.join(known['diagnosis'])}. Rename them."
         )
     names = {
         table.where(row): table.required(row, file_column).replace("\\", "/") for row in table.rows
     }
-    ids = unique_ids(
-        [table.required(row, id_column or file_column).replace("\\", "/") for row in table.rows]
-    )
+    ids = unique_ids([table.required(row, id_column).replace("\\", "/") for row in table.rows])
+    diagnoses = read_diagnoses(table, columns.diagnosis)
     listed = [
         ListedImage(
             row=table.where(row),
             image_id=image_id,
-            diagnosis=table.required(row, diagnosis).lower(),
-            lesion_id=table.optional(row, lesion),
-            age=table.age(row, age),
-            sex=table.optional(row, sex),
-            site=table.optional(row, site),
+            diagnosis=diagnoses[row.line][0],
+            coarser=diagnoses[row.line][1:],
+            lesion_id=table.optional(row, columns.lesion),
+            patient_id=table.optional(row, columns.patient),
+            age=table.age(row, columns.age),
+            sex=table.optional(row, columns.sex),
+            site=table.optional(row, columns.site),
         )
         for row, image_id in zip(table.rows, ids, strict=True)
     ]
@@ -122,4 +109,7 @@ def locate_by_name(index: ImageIndex, name: str, row: str) -> str | None:
             f"{row}: {name!r} leaves the folder of the table; expected a path below it. Write "
             "paths relative to the table, or file names alone."
         )
-    return str(path) if index.holds(str(path)) else index.find(stem_of(name))
+    if index.holds(str(path)):
+        return str(path)
+    below = [found for found in index.by_stem.get(stem_of(name), ()) if found.endswith(f"/{path}")]
+    return below[0] if len(below) == 1 else index.find(stem_of(name))

@@ -22,40 +22,52 @@ from lesiontk.errors import DataError
 from lesiontk.hashing import hash_document
 
 LESIONS_TABLE = "lesions.csv"
-# Folders so called hold a side of a split or all images, not a class.
+# Folders so called hold a side of a split or all images, not a class: train, val_dir, test_images.
+_SIDE = r"(train(ing)?|val(id(ation)?)?|test(ing)?|eval(uation)?)"
+_WORD = r"(dir|set|data|dataset|images?|imgs?|pictures?|photos?|folder|split|base|all|raw)"
 _NO_CLASS = re.compile(
-    r"train(ing)?|val(id(ation)?)?|test(ing)?|images?|imgs?|data|masks?|.*_images_part_\d", re.I
+    rf"(({_SIDE}|{_WORD})[-_ ]?)+\d*|masks?|segmentations?|.*_images_part_\d", re.I
 )
+_MAX_DEPTH = 4
 
 
 class FolderSource(Source):
-    """The class of an image is the name of the folder it lies in, directly or deeper."""
+    """The class of an image is the name of the folder it lies in, directly or deeper.
+
+    Folders for the sides of a split (``train_dir``, ``val_dir``) may lie above those of the
+    classes. Which side an image was on counts for nothing: lesiontk splits by lesion.
+    """
 
     info: ClassVar[SourceInfo] = SourceInfo(
         name="folder",
         description="Images of your own, sorted into folders",
         layout=(
-            "two or more folders named after a diagnosis with images in them, and optionally "
-            f"{LESIONS_TABLE} (image_id, lesion_id)"
+            "two or more folders named after a diagnosis with images in them, directly or below "
+            f"train and val folders, and optionally {LESIONS_TABLE} (image_id, lesion_id)"
         ),
     )
 
     def _detect(self, path: Path) -> bool:
         if described_tables(path) or ham10000_tables(path) or IsicSource().detect(path):
             return False
-        classes = _class_folders(index_images(path, archives=False))
+        _, classes = _class_folders(index_images(path, archives=False))
         return len(classes) > 1 and not any(map(_NO_CLASS.fullmatch, classes))
 
     def _read(self, path: Path) -> SourceTable:
         index = index_images(path, archives=False)
-        classes = _class_folders(index)
+        depth, classes = _class_folders(index)
         if len(classes) < 2:
-            raise self._layout_error(path, f"has images in {len(classes)} folder(s)")
+            named = f", {classes[0]}" if classes else ""
+            raise self._layout_error(path, f"has images in {len(classes)} folder(s){named}")
         if wrong := [name for name in classes if _NO_CLASS.fullmatch(name)]:
             raise self._layout_error(
                 path, f"has the folder(s) {', '.join(wrong)}, which are named after no diagnosis"
             )
-        locations = [location for location in index.locations if "/" in location]
+        locations = [
+            location
+            for location in index.locations
+            if len(PurePosixPath(location).parts) > depth + 1
+        ]
         ids = unique_ids(locations)
         place = dict(zip(ids, locations, strict=True))
         lesions = _read_lesions(path, place)
@@ -63,7 +75,7 @@ class FolderSource(Source):
             ListedImage(
                 row=location,
                 image_id=image_id,
-                diagnosis=PurePosixPath(location).parts[0].strip().lower(),
+                diagnosis=PurePosixPath(location).parts[depth].strip().lower(),
                 lesion_id=lesions.pop(image_id, None),
             )
             for image_id, location in zip(ids, locations, strict=True)
@@ -79,9 +91,19 @@ class FolderSource(Source):
         )
 
 
-def _class_folders(index: ImageIndex) -> list[str]:
-    parts = (PurePosixPath(location).parts for location in index.locations)
-    return sorted({names[0] for names in parts if len(names) > 1})
+def _class_folders(index: ImageIndex) -> tuple[int, list[str]]:
+    """Return how deep the folders of the classes lie, and their names.
+
+    Passed over are folders that are named after no class, and one that holds all others.
+    """
+    parts = [PurePosixPath(location).parts[:-1] for location in index.locations]
+    for depth in range(_MAX_DEPTH):
+        names = sorted({folders[depth] for folders in parts if len(folders) > depth})
+        deeper = any(len(folders) > depth + 1 for folders in parts)
+        wrapper = len(names) == 1 or all(map(_NO_CLASS.fullmatch, names))
+        if not (wrapper and deeper):
+            break
+    return depth, names
 
 
 def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:

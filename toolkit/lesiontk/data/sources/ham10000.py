@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from lesiontk.data.reader import ARCHIVE_SEPARATOR
-from lesiontk.data.sources.image_index import index_images
+from lesiontk.data.sources.image_index import index_images, without_suffix
 from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
 from lesiontk.data.sources.source import Source, SourceInfo, SourceTable
-from lesiontk.data.sources.table import Table, TableRow, read_table, tables_with
+from lesiontk.data.sources.table import Table, TableFile, TableRow, read_table, tables_with
 from lesiontk.errors import DataError
 
 COLUMNS = ("lesion_id", "image_id", "dx", "dx_type")
@@ -52,16 +52,16 @@ class Ham10000Source(Source):
         return table_from_ham10000(path, table, licence=LICENCE, citation=CITATION)
 
 
-def ham10000_tables(path: Path) -> list[Path]:
+def ham10000_tables(path: Path) -> list[TableFile]:
     """Return the tables with HAM10000's columns: those called so, else all."""
     tables = tables_with(path, COLUMNS)
     named = [table for table in tables if table.stem.lower() == "ham10000_metadata"]
     return named or tables
 
 
-def is_synthetic(path: Path) -> bool:
+def is_synthetic(file: TableFile) -> bool:
     """Whether every row of a table in HAM10000's layout says that its picture is procedural."""
-    return all(row.cells["dx_type"] == SYNTHETIC_DX_TYPE for row in read_table(path).rows)
+    return all(row.cells["dx_type"] == SYNTHETIC_DX_TYPE for row in read_table(file).rows)
 
 
 def read_ham10000_table(path: Path, info: SourceInfo) -> Table:
@@ -95,12 +95,13 @@ def ham10000_listing(table: Table) -> list[ListedImage]:
     return [
         ListedImage(
             row=table.where(row),
-            image_id=table.required(row, "image_id"),
+            image_id=without_suffix(table.required(row, "image_id")),
             diagnosis=table.required(row, "dx").lower(),
             lesion_id=table.required(row, "lesion_id"),
             age=table.age(row, "age" if "age" in table.columns else None),
             sex=optional(row, "sex"),
             site=optional(row, "localization"),
+            patient_id=optional(row, "patient_id"),
         )
         for row in table.rows
     ]
@@ -108,8 +109,8 @@ def ham10000_listing(table: Table) -> list[ListedImage]:
 
 def _rank(location: str) -> int:
     """Prefer the folders as named by the publisher: copies under other names are common."""
-    outer = location.partition(ARCHIVE_SEPARATOR)[0].removesuffix(".zip")
-    top = PurePosixPath(outer).parts[0]
-    if top in ("HAM10000_images_part_1", "HAM10000_images_part_2"):
+    outer, _, member = location.partition(ARCHIVE_SEPARATOR)
+    tops = {PurePosixPath(outer.removesuffix(".zip")).parts[0], *PurePosixPath(member).parts[:1]}
+    if tops & {"HAM10000_images_part_1", "HAM10000_images_part_2"}:
         return 0
-    return 1 if top.lower().startswith("ham10000_images_part_") else 2
+    return 1 if any(top.lower().startswith("ham10000_images_part_") for top in tops) else 2

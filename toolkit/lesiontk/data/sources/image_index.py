@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from lesiontk.data.image_container import FORMAT_FROM_SUFFIX
 from lesiontk.data.reader import ARCHIVE_SEPARATOR
+from lesiontk.data.sources.files import list_files
+from lesiontk.data.sources.zip_members import checksums, list_members
 from lesiontk.errors import DataError
 
 
@@ -55,16 +55,20 @@ class ImageIndex:
 
     def _is_same_file(self, one: str, other: str) -> bool:
         if ARCHIVE_SEPARATOR in one:
-            return False
+            return self._stated(one) == self._stated(other)
         return filecmp.cmp(self.root / one, self.root / other, shallow=False)
+
+    def _stated(self, location: str) -> tuple[int, int]:
+        archive, _, member = location.partition(ARCHIVE_SEPARATOR)
+        return checksums(self.root / archive)[member]
 
 
 def index_images(root: Path, *, archives: bool = True) -> ImageIndex:
-    """List the images below `root` by their suffix; hidden folders and linked ones are left out.
+    """List the images below `root` by their suffix, as `list_files` finds them.
 
     Raises `DataError` for an archive that cannot be opened.
     """
-    locations = sorted(_walk(root, archives))
+    locations = sorted(_locate_images(root, archives))
     by_stem: dict[str, list[str]] = defaultdict(list)
     for location in locations:
         by_stem[stem_of(location)].append(location)
@@ -103,26 +107,12 @@ def _image_suffix(name: str) -> str:
     return suffix if suffix.lower() in FORMAT_FROM_SUFFIX else ""
 
 
-def _walk(root: Path, archives: bool) -> Iterator[str]:
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in files:
-            path = Path(folder, name)
-            location = path.relative_to(root).as_posix()
-            if is_image_name(name):
-                yield location
-            elif archives and name.lower().endswith(".zip") and not name.startswith("."):
-                for member in _image_members(path):
+def _locate_images(root: Path, archives: bool) -> Iterator[str]:
+    for path in list_files(root):
+        location = path.relative_to(root).as_posix()
+        if is_image_name(path.name):
+            yield location
+        elif archives and path.name.lower().endswith(".zip"):
+            for member in list_members(path):
+                if is_image_name(member):
                     yield f"{location}{ARCHIVE_SEPARATOR}{member}"
-
-
-def _image_members(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be opened as a zip archive ({error}); expected a whole archive. Fetch "
-            "it again, or take it out of the folder."
-        ) from error
-    return [name for name in names if is_image_name(name)]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from lesiontk.data.sources.columns import choose_columns
 from lesiontk.data.sources.image_index import index_images, stem_of
 from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
 from lesiontk.data.sources.source import Source, SourceInfo, SourceTable
 from lesiontk.data.sources.table import (
     Table,
+    TableFile,
     TableRow,
-    first_column,
     list_tables,
     read_columns,
     read_table,
@@ -51,8 +53,12 @@ class IsicSource(Source):
     def _read(self, path: Path) -> SourceTable:
         truths = _truth_tables(path)
         if len(truths) != 1:
-            names = ", ".join(str(table.relative_to(path)) for table in truths)
-            raise self._layout_error(path, f"holds {names or 'no ground-truth CSV'}")
+            names = ", ".join(
+                f"{file.path.relative_to(path)}{'::' * bool(file.member)}{file.member}"
+                for file in truths
+            )
+            mend = "Give the folder of one part, or put the others elsewhere." if truths else ""
+            raise self._layout_error(path, f"holds {names or 'no ground-truth CSV'}", mend)
         truth = read_table(truths[0])
         listed, hashes = isic_listing(truth, path)
         index = index_images(path)
@@ -72,12 +78,12 @@ def isic_listing(truth: Table, folder: Path) -> tuple[list[ListedImage], list[st
     return [_listed_image(truth, row, details) for row in truth.rows], hashes
 
 
-def _truth_tables(path: Path) -> list[Path]:
+def _truth_tables(path: Path) -> list[TableFile]:
     """The tables that have an image and at least two diagnoses as columns."""
     return [
-        table
-        for table in list_tables(path, deep=True)
-        if "image" in (columns := read_columns(table)) and len(set(columns) & set(DIAGNOSES)) > 1
+        file
+        for file in list_tables(path, deep=True)
+        if "image" in (columns := read_columns(file)) and len(set(columns) & set(DIAGNOSES)) > 1
     ]
 
 
@@ -86,7 +92,7 @@ def _read_details(path: Path, truth: Path) -> tuple[dict[str, tuple[Table, Table
     details: dict[str, tuple[Table, TableRow]] = {}
     hashes: list[str] = []
     for found in tables_with(path, ("image", "lesion_id"), deep=True):
-        if found == truth:
+        if found.path / found.member == truth:
             continue
         table = read_table(found)
         hashes.append(table.sha256)
@@ -111,18 +117,19 @@ def _listed_image(
         image_id=image_id,
         diagnosis=_diagnosis_from_one_hot(truth, row),
         lesion_id=truth.optional(row, "lesion_id"),
+        patient_id=truth.optional(row, "patient_id"),
     )
     if image_id not in details:
         return known
     table, detail = details[image_id]
-    return ListedImage(
-        row=known.row,
-        image_id=image_id,
-        diagnosis=known.diagnosis,
+    columns = choose_columns(table.columns)
+    return replace(
+        known,
         lesion_id=table.optional(detail, "lesion_id"),
-        age=table.age(detail, first_column(table.columns, ("age", "age_approx"))),
-        sex=table.optional(detail, "sex"),
-        site=table.optional(detail, first_column(table.columns, ("site", "anatom_site_general"))),
+        patient_id=table.optional(detail, columns.patient),
+        age=table.age(detail, columns.age),
+        sex=table.optional(detail, columns.sex),
+        site=table.optional(detail, columns.site),
     )
 
 

@@ -23,6 +23,7 @@ class ListedImage:
     sex: str | None = None
     site: str | None = None
     patient_id: str | None = None
+    coarser: tuple[str, ...] = ()
 
 
 def source_table_from_listing(
@@ -73,6 +74,7 @@ def source_table_from_listing(
                 sex=image.sex,
                 site=image.site,
                 patient_id=image.patient_id,
+                coarser=image.coarser,
             )
         )
     return SourceTable(

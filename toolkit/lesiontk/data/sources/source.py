@@ -44,10 +44,11 @@ class SourceTable:
     def __post_init__(self) -> None:
         if not self.records:
             listed = ", ".join(self.missing[:3]) or "none"
+            others = f"among the {self.unlisted} images there" if self.unlisted else "there"
             raise DataError(
                 f"the table lists {len(self.missing)} images ({listed}) and no file of theirs was "
-                f"found among {self.unlisted} others; expected each id to be the name of an image "
-                "file. Put the images beside the table."
+                f"found {others}; expected each id to be the name of an image file. Put the images "
+                "beside the table."
             )
         counts = Counter([record.image_id for record in self.records] + list(self.missing))
         image_id, count = counts.most_common(1)[0]
@@ -88,7 +89,6 @@ class Source(ABC):
     @abstractmethod
     def _read(self, path: Path) -> SourceTable: ...
 
-    def _layout_error(self, path: Path, found: str) -> DataError:
-        return DataError(
-            f"{path} {found}; expected the layout of {self.info.name}: {self.info.layout}."
-        )
+    def _layout_error(self, path: Path, found: str, mend: str = "") -> DataError:
+        expected = f"expected the layout of {self.info.name}: {self.info.layout}. {mend}"
+        return DataError(f"{path} {found}; {expected.rstrip()}")

@@ -1,25 +1,64 @@
 """Reading the tables of data sources: CSV as people and programs really write it.
 
-Comma, tab or semicolon; with or without byte-order mark; any line ending; stray spaces. What is
-ambiguous or broken is an error that names the row, by its line number in the file.
+Comma, tab, semicolon or bar; UTF-8 with or without byte-order mark, UTF-16 with one; any line
+ending; stray spaces; a file, or a member of a zip archive. What is ambiguous or broken is an error
+that names the row, by its line number in the file.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from lesiontk.data.sources.zip_members import list_members, read_member
 from lesiontk.errors import DataError
+from lesiontk.regular_file import open_regular, read_regular
 
+MAX_TABLE_BYTES = 1_000_000_000
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 _HEADER_BYTES = 65_536
 _EMPTY = frozenset(("", "nan", "none", "null"))
 _NOT_KNOWN = _EMPTY | {"na", "n/a", "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """Where a table lies: a file, or a member of the zip archive `path`."""
+
+    path: Path
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that a message gives."""
+        return f"{self.path.name}::{self.member}" if self.member else self.path.name
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.member or self.path.name).stem
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.member or self.path.name).suffix
+
+    def read(self) -> bytes:
+        """Return the bytes; raises `DataError` for what is no regular file or too large."""
+        if self.member:
+            return read_member(self.path, self.member, limit=MAX_TABLE_BYTES)
+        return read_regular(self.path, "table", limit=MAX_TABLE_BYTES)
+
+    def read_head(self) -> bytes:
+        """Return no more than the first 64 KiB."""
+        if self.member:
+            return read_member(self.path, self.member, first=_HEADER_BYTES)
+        with open_regular(self.path, "table") as stream:
+            return stream.read(_HEADER_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +114,28 @@ class Table:
         return age
 
 
-def read_table(path: Path) -> Table:
+def read_table(file: TableFile | Path) -> Table:
     """Return a table's rows; blank lines are passed over.
 
-    Raises `DataError` for an empty file, another encoding than UTF-8, repeated column names, or a
-    row with another number of cells than the header.
+    Raises `DataError` for an empty file, another encoding than UTF-8 or UTF-16, repeated column
+    names, cells of more than 128 KiB, or a row with another number of cells than the header.
     """
-    data = path.read_bytes()
+    if isinstance(file, Path):
+        file = TableFile(file)
+    path = file.path / file.member
+    data = file.read()
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(_encoding(data))
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); expected a table. "
             "Save it as 'CSV UTF-8'."
         ) from error
+    if "\0" in text:
+        raise DataError(
+            f"{path} has null bytes, the first as character {text.index(chr(0))}; expected a table "
+            "as text. Save it as 'CSV UTF-8'."
+        )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows: list[TableRow] = []
     columns: tuple[str, ...] = ()
@@ -110,21 +157,21 @@ def read_table(path: Path) -> Table:
             rows.append(TableRow(reader.line_num, dict(zip(columns, stripped, strict=True))))
     except csv.Error as error:
         raise DataError(
-            f"{path.name}, row {reader.line_num}: {error}; expected a CSV table. Correct the row."
+            f"{path.name}, row {reader.line_num}: {error}; expected a CSV table. Correct the row; "
+            "a quote that is not closed takes the rest of the file into its cell."
         ) from error
     if not rows:
         raise DataError(f"{path} has no rows; expected a header and one row for each image.")
     return Table(path, columns, tuple(rows), hashlib.sha256(data).hexdigest())
 
 
-def read_columns(path: Path) -> tuple[str, ...]:
+def read_columns(file: TableFile) -> tuple[str, ...]:
     """Return the column names of what may be a table, or nothing where it is none.
 
     Reads no more than 64 KiB.
     """
-    with path.open("rb") as stream:
-        head = stream.read(_HEADER_BYTES)
-    text = head.decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    head = file.read_head()
+    text = head.decode(_encoding(head), errors="replace").lstrip("\r\n")
     lines = text.splitlines()
     if not lines or "\0" in lines[0] or "\N{REPLACEMENT CHARACTER}" in lines[0]:
         return ()
@@ -135,23 +182,56 @@ def read_columns(path: Path) -> tuple[str, ...]:
     return tuple(cell.strip().lower() for cell in cells)
 
 
-def tables_with(folder: Path, columns: Iterable[str], *, deep: bool = False) -> list[Path]:
+def tables_with(folder: Path, columns: Iterable[str], *, deep: bool = False) -> list[TableFile]:
     """Return the tables in `folder`, and with `deep` in its folders, that have all `columns`."""
     required = set(columns)
-    return [path for path in list_tables(folder, deep=deep) if required <= set(read_columns(path))]
+    return [file for file in list_tables(folder, deep=deep) if required <= set(read_columns(file))]
 
 
-def list_tables(folder: Path, *, deep: bool = False) -> list[Path]:
-    """Return the files in `folder` that may be tables, by name, in order."""
+def list_tables(folder: Path, *, deep: bool = False) -> list[TableFile]:
+    """Return the files in `folder` that may be tables, by name, in order.
+
+    Where there is none, those in the zip archives of the folder: a data set as it was downloaded.
+    """
     patterns = ("*", "*/*") if deep else ("*",)
-    return sorted(
+    files = sorted(
         path
         for pattern in patterns
         for path in folder.glob(pattern)
-        if path.suffix.lower() in ("", *TABLE_SUFFIXES)
-        and path.is_file()
-        and not path.name.startswith(".")
+        if path.is_file() and not path.name.startswith(".")
     )
+    tables = [TableFile(path) for path in files if _may_be_table(path.name)]
+    if any(map(read_columns, tables)):
+        return tables
+    return [*tables, *_list_archived(path for path in files if path.suffix.lower() == ".zip")]
+
+
+def _list_archived(archives: Iterable[Path]) -> Iterator[TableFile]:
+    for path in archives:
+        for member in sorted(list_members(path)):
+            name = PurePosixPath(member)
+            if name.suffix and len(name.parts) <= 2 and _may_be_table(name.name):
+                yield TableFile(path, member)
+
+
+def _may_be_table(name: str) -> bool:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in ("", *TABLE_SUFFIXES) and not name.startswith(".")
+
+
+def _encoding(data: bytes) -> str:
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if utf16 else "utf-8-sig"
+
+
+def is_empty(cell: str) -> bool:
+    """Whether a cell says nothing."""
+    return cell.lower() in _EMPTY
+
+
+def is_unknown(cell: str) -> bool:
+    """Whether a cell says nothing, or that nothing is known."""
+    return cell.lower() in _NOT_KNOWN
 
 
 def first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
@@ -162,7 +242,7 @@ def first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
 
 def _delimiter(text: str) -> str:
     header = text.lstrip("\r\n").partition("\n")[0]
-    return max(",\t;", key=header.count)
+    return max(",\t;|", key=header.count)
 
 
 def _columns_from_header(path: Path, cells: list[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import click
 
 from lesiontk.backends.answers import engine_file
 from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.rows import name_target
+from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
@@ -161,9 +161,13 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
         f"{format_estimate(versus['differences'][name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
     ]
-    speed = f"{versus['speedup']:.2f}× faster, "
-    if row["backend"] == "tensorrt":
-        speed = "emulated here by ONNX Runtime, which tells nothing of its speed; "
+    emulator = emulated_by(row)
+    speed = (
+        f"emulated here by {emulator}, so that its speed is not known and its scores are those of "
+        "the graph's arithmetic; "
+        if emulator
+        else f"{versus['speedup']:.2f}× faster, "
+    )
     parent = name_backend(versus["parent"].partition(":")[0])
     return (
         f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus['size_ratio']:.2f}× "

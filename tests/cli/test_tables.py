@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def test_an_emulated_engine_has_no_latency(capsys: pytest.CaptureFixture[str]) -
     assert {median, p90, memory, faster} == {"–"}
     assert size == "433.2 kB"
     assert smaller != "–"
-    assert "0.05" not in printed
+    assert not re.search(r"0\.0[78]\b", printed)
     assert "tensorrt:int8 was emulated by ONNX Runtime on the CPU" in printed
     assert "fallback" not in printed
 

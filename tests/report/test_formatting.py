@@ -59,7 +59,7 @@ NBSP = "\N{NO-BREAK SPACE}"
         (format_p_value(1.0), "1.00"),
         (count_things(1, "file"), "1 file"),
         (count_things(2, "class", "classes"), "2 classes"),
-        (compare_speed(1.01), "practically as fast as"),
+        (compare_speed({"speedup": 1.01}), "practically as fast as"),
         (name_metric("recall[mel]"), "melanoma recall"),
         (name_metric("macro_auc"), "macro AUC"),
         (name_metric("recall"), "recall"),

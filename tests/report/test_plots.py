@@ -17,6 +17,8 @@ from lesiontk.report.tables import label_order, list_points
 
 from .sample_report import TARGETS, TWO, make_curves, make_report_data
 
+NAMES = {target: target for target in TARGETS}
+
 
 def point(name: str, latency_ms: float, score: float) -> EnginePoint:
     return EnginePoint(name, latency_ms, score, score - 0.05, score + 0.05, 1_000_000)
@@ -43,8 +45,8 @@ def test_all_pictures_are_svg_that_names_nothing_outside_itself() -> None:
     labels = label_order(data.benchmark)
     pictures = [
         plot_pareto(list_points(data.benchmark), looks),
-        plot_recalls(data.metrics, labels, {}, looks),
-        plot_reliability(data.metrics, looks),
+        plot_recalls(data.metrics, labels, {}, looks, NAMES),
+        plot_reliability(data.metrics, looks, NAMES),
         plot_training(data.curves, 5, "mel"),
     ]
     for picture in pictures:
@@ -63,7 +65,7 @@ def test_equal_data_gives_equal_bytes_whatever_the_users_settings() -> None:
         looks = look_of_engines(TARGETS)
         return [
             plot_pareto(list_points(data.benchmark), looks),
-            plot_reliability(data.metrics, looks),
+            plot_reliability(data.metrics, looks, NAMES),
         ]
 
     first = draw()
@@ -104,7 +106,9 @@ def test_recalls_are_told_for_every_class_and_a_missing_one_is_a_dash() -> None:
     metrics["keras:float32"]["metrics"]["recall[benign]"] = {
         "value": None, "low": None, "high": None,
     }  # fmt: skip
-    picture = plot_recalls(metrics, label_order(data.benchmark), {}, look_of_engines(TARGETS[:1]))
+    picture = plot_recalls(
+        metrics, label_order(data.benchmark), {}, look_of_engines(TARGETS[:1]), NAMES
+    )
     assert "malignant: keras:float32 9" in picture.alternative
     assert "benign: keras:float32 –" in picture.alternative
 
@@ -113,7 +117,7 @@ def test_a_recall_plot_of_more_engines_is_taller_within_reason() -> None:
     data = make_report_data()
     labels, looks = label_order(data.benchmark), look_of_engines(TARGETS)
     heights = [
-        plot_recalls({t: data.metrics[t] for t in TARGETS[:n]}, labels, {}, looks).height
+        plot_recalls({t: data.metrics[t] for t in TARGETS[:n]}, labels, {}, looks, NAMES).height
         for n in (1, 3, 5)
     ]
     assert heights == sorted(heights)

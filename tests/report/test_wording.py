@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
+from lesiontk.bench.rows import name_target
 from lesiontk.report.wording import (
+    compare_speed,
+    describe_critical,
     describe_quantization,
+    describe_speed,
+    order_by_importance,
     summarise_engine,
     summarise_run,
 )
 
-from .sample_report import change_benchmark, make_report_data
+from .sample_report import TARGETS, change_benchmark, make_report_data
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -19,8 +24,9 @@ def test_the_summary_is_computed_from_the_data() -> None:
     sentences = summarise_run(make_report_data(noise=0.8).benchmark)
     assert len(sentences) == 2
     assert re.fullmatch(
-        r"The int8 TFLite engine is 2\.78× faster and 3\.78× smaller than its parent, float32 "
-        rf"TFLite; balanced accuracy changes by −[\d.]+ points \(95{NBSP}% interval −[\d.]+ to "
+        rf"The int8 TFLite engine is 2\.78× faster \(95{NBSP}% interval 2\.73–2\.84\) and 3\.78× "
+        rf"smaller than its parent, float32 TFLite; balanced accuracy changes by −[\d.]+ points "
+        rf"\(95{NBSP}% interval −[\d.]+ to "
         r"[−+][\d.]+\), melanoma recall by −[\d.]+ points \(−[\d.]+ to [−+][\d.]+\); \d+ of 160 "
         r"test images of 80 lesions change class\.",
         sentences[0],
@@ -30,7 +36,7 @@ def test_the_summary_is_computed_from_the_data() -> None:
 def test_the_summary_says_when_nothing_changes() -> None:
     sentence = summarise_run(make_report_data(noise=0.0).benchmark)[0]
     assert "none of the 160 test images of 80 lesions changes class" in sentence
-    assert "points" not in sentence
+    assert f"leaves melanoma recall −28.5 to +28.5 points (95{NBSP}% interval)" in sentence
 
 
 def test_an_engine_that_failed_its_gate_is_not_the_headline() -> None:
@@ -44,9 +50,9 @@ def test_an_engine_that_failed_its_gate_is_not_the_headline() -> None:
 def test_a_slower_and_equally_large_engine_is_called_so() -> None:
     data = make_report_data()
     row = data.benchmark["rows"][2]
-    versus = {**row["versus_parent"], "speedup": 0.5, "size_ratio": 1.0}
+    versus = {**row["versus_parent"], "speedup": 0.5, "speedup_interval": None, "size_ratio": 1.0}
     sentence = summarise_engine({**row, "versus_parent": versus}, "mel")
-    assert "is 2.00× slower than and practically as large as its parent" in sentence
+    assert "is 2.00× slower than, and practically as large as, its parent" in sentence
 
 
 def test_layers_in_higher_precision_are_told_by_it() -> None:
@@ -57,3 +63,52 @@ def test_layers_in_higher_precision_are_told_by_it() -> None:
         "8-bit weights, 2 layers in float16, 1 layer in float32"
     )
     assert describe_quantization({"float_layers": 0}) == "no layer in float"
+
+
+def test_an_emulated_engine_is_claimed_to_have_no_speed() -> None:
+    benchmark = make_report_data(targets=("keras:float32", "tensorrt:int8")).benchmark
+    (sentence,) = summarise_run(benchmark)
+    assert sentence.startswith(
+        "The int8 TensorRT engine was emulated by ONNX Runtime on the CPU, so its speed is not "
+        "known; it is 3.78× smaller than its parent, float32 Keras, which is another runtime "
+        "(there is no float32 TensorRT beside it); as emulated, "
+    )
+    assert not re.search(r"\d ms|faster|slower|as fast", sentence)
+
+
+def test_an_emulated_engine_is_never_the_fastest() -> None:
+    """Its 0.0777 ms are those of another program."""
+    emulated = make_report_data(targets=(*TARGETS, "tensorrt:int8")).benchmark
+    assert name_target(order_by_importance(emulated)[0]) == "tflite:int8"
+    assert name_target(order_by_importance(emulated)[2]) == "tensorrt:int8"
+    floats = [row for row in emulated["rows"] if row["precision"] == "float32"]
+    stood_in = {**floats[0], "execution": emulated["rows"][-1]["execution"]}
+    (sentence,) = summarise_run({**emulated, "rows": [*floats[1:], stood_in]})
+    assert "the fastest that ran, float32 TFLite, answers in 0.526 ms" in sentence
+
+
+def test_a_speed_over_another_runtime_is_told_as_one() -> None:
+    data = make_report_data(targets=("keras:float32", "tflite:int8"))
+    (sentence,) = summarise_run(data.benchmark)
+    assert "than its parent, float32 Keras, which is another runtime" in sentence
+    assert "there is no float32 TFLite beside it" in sentence
+
+
+def test_a_speedup_that_its_interval_does_not_show_is_not_claimed() -> None:
+    versus = {"speedup": 1.2, "speedup_interval": [0.9, 1.6], "confidence": 0.95}
+    assert describe_speed(versus) == (
+        f"not shown to be faster or slower (1.20×, 95{NBSP}% interval 0.900–1.60)", "than"
+    )  # fmt: skip
+    slower = {**versus, "speedup": 0.5, "speedup_interval": [0.4, 0.8]}
+    assert compare_speed(slower) == f"2.00× slower (95{NBSP}% interval 1.25–2.50) than"
+    equal = {**versus, "speedup": 1.0, "speedup_interval": [0.99, 1.01]}
+    assert compare_speed(equal) == f"practically as fast (95{NBSP}% interval 0.990–1.01) as"
+
+
+def test_the_lead_tells_how_many_of_the_critical_class_are_found() -> None:
+    benchmark = make_report_data(answers="blind").benchmark
+    row = order_by_importance(benchmark)[0]
+    assert describe_critical(benchmark, row) == (
+        "The engine finds 0 of 22 images of melanoma (0.0 %, 95 % interval 0.0–28.5 %); its parent "
+        "finds 0."
+    )

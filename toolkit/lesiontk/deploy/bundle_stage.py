@@ -41,7 +41,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=2,
+        version=3,
         accepts={"engine": "engine", "evaluation": "evaluation"},
         produces="bundle",
         config=BundleConfig,

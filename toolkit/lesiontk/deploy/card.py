@@ -66,8 +66,9 @@ def _describe_results(assessment: Assessment | None) -> str:
         if name.startswith("recall[") or name in SHOWN
     ]
     rows += _list_operating(test, assessment.operating_point)
+    findings = "".join(f"**{finding}.**\n\n" for finding in test.findings)
     return (
-        f"Test split, n = {test.n} images of {test.lesions} lesions; in brackets "
+        f"{findings}Test split, n = {test.n} images of {test.lesions} lesions; in brackets "
         f"{test.confidence:.0%} intervals by lesion.\n\n| metric | value |\n| --- | --- |\n"
         + "\n".join(rows)
         + (

@@ -9,6 +9,7 @@ from typing import Any
 
 from lesiontk.errors import DataError, LesionTKError
 from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.findings import describe_evaluation
 from lesiontk.evaluate.operating_point import (
     GIVEN,
     OPERATING_METRICS,
@@ -28,7 +29,8 @@ class TestResult:
     """What an engine is worth on the `n` test images, of `lesions` lesions, of its own split.
 
     `metrics` are by arg-max. `at_threshold` has `OPERATING_METRICS` at the frozen threshold; it is
-    empty where another threshold was given since. Intervals are at level `confidence`.
+    empty where another threshold was given since. Intervals are at level `confidence`. `findings`
+    are the sentences of `describe_evaluation`, such as that the engine was emulated.
     """
 
     __test__ = False  # pytest takes the name for a test's
@@ -39,6 +41,7 @@ class TestResult:
     confidence: float
     metrics: Mapping[str, Estimate]
     at_threshold: Mapping[str, Estimate] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""
@@ -49,6 +52,7 @@ class TestResult:
             "confidence": self.confidence,
             "metrics": {name: value.to_json() for name, value in self.metrics.items()},
             "at_threshold": {name: value.to_json() for name, value in self.at_threshold.items()},
+            "findings": list(self.findings),
         }
 
 
@@ -69,8 +73,7 @@ class Assessment:
     def from_evaluation(cls, document: Mapping[str, Any]) -> Assessment:
         """Return what the document of an evaluation on the test split says.
 
-        It needs ``operating_point``, ``temperature``, ``n``, ``lesions``, ``split_hash``,
-        ``confidence`` and ``metrics``, as `EvaluateStage` writes them.
+        The document is as `EvaluateStage` writes it.
         """
         point, metrics = document["operating_point"], document["metrics"]
         kept = [name for name in metrics if name in KEPT or name.startswith("recall[")]
@@ -85,6 +88,7 @@ class Assessment:
                 confidence=float(document["confidence"]),
                 metrics={name: Estimate(**metrics[name]) for name in kept},
                 at_threshold={name: Estimate(**point[name]) for name in OPERATING_METRICS},
+                findings=tuple(describe_evaluation(document)),
             ),
         )
 
@@ -161,4 +165,5 @@ def _test_from_document(document: Mapping[str, Any]) -> TestResult:
         confidence=float(document["confidence"]),
         metrics=read(document["metrics"]),
         at_threshold=read(document["at_threshold"]),
+        findings=tuple(str(finding) for finding in document.get("findings", ())),
     )

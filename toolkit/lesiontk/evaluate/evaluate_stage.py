@@ -50,7 +50,7 @@ class EvaluateStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=4,
+        version=5,
         accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,

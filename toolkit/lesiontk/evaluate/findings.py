@@ -49,7 +49,9 @@ class CriticalRecall:
             cautions.append(
                 f"{self.images} images are too few to show that it finds more than it misses"
             )
-        if self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
+        if not self.found and not self.elsewhere:
+            cautions.append("it gives this answer to no image at all")
+        elif self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
             cautions.append(
                 "this is not shown to be better than chance, for it gives the same answer to "
                 f"{_percent(self.elsewhere)} of the other images"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,11 @@ def format_decimal(value: float | None) -> str:
 def format_ratio(value: float | None) -> str:
     """Return ``2.78×``."""
     return DASH if value is None else f"{format_number(value)}×"
+
+
+def format_ratio_interval(ends: Sequence[float] | None) -> str:
+    """Return ``2.73–2.84``, or nothing for None."""
+    return "–".join(map(format_number, ends)) if ends else ""
 
 
 def format_bytes(size: float | None) -> str:

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends.onnx_backend import EXACT
+from lesiontk.bench.findings import critical_recalls, list_uninformative
+from lesiontk.bench.rows import list_emulated
+from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.records import MAY_HAVE_SEEN_TEST
+from lesiontk.report.formatting import format_level
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
@@ -14,7 +18,7 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps
-from lesiontk.report.wording import describe_best, describe_kept_recalls
+from lesiontk.report.wording import describe_best, describe_found, describe_kept_recalls
 
 
 def render_model_card(
@@ -43,7 +47,7 @@ def render_model_card(
     labels = model["labels"]
     counts = {side: sum(values.values()) for side, values in split["images"].items()}
     lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
-    machine = benchmark["machine"]
+    machine, emulated = benchmark["machine"], list_emulated(benchmark["rows"])
     sections = [
         f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
         "**Research software, not a medical device.** It must not be used to diagnose or to decide "
@@ -53,9 +57,10 @@ def render_model_card(
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
         "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
         "comes from Austria and Australia and holds few dark skin types).",
-        f"## Files\n\n{_list_engines(engines)}{_describe_left_out(left_out)}\n\nEvery file "
-        f"carries its labels, preprocessing ({_describe_preprocessing(model['preprocessing'])}), "
-        "input size and the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
+        f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out)}\n\nEvery "
+        "file carries its labels, preprocessing "
+        f"({_describe_preprocessing(model['preprocessing'])}), input size and "
+        "the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
         "else. Input uint8 "
         f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
         f"[1, {len(labels)}].",
@@ -73,8 +78,9 @@ def render_model_card(
         f"work. {_describe_steps(model, stage)}"
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration, engines),
-        f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets 95 % "
-        "intervals from a bootstrap over lesions. Latency: one image at a time, "
+        f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets "
+        f"{format_level(benchmark['confidence'])} intervals by lesion. Latency: one image at a "
+        "time, "
         f"{benchmark['threads']} thread, n = {benchmark['rows'][0]['latency_ms']['n']} per engine, "
         f"taken in turns, on {machine['processor']} ({', '.join(machine['int8_features'])}); "
         "compare rows with each other, not with other machines.\n\n"
@@ -83,11 +89,26 @@ def render_model_card(
         + recalls_from_benchmark(benchmark).rstrip(),
         "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
         _describe_external(external),
-        "## Limits\n\nThe network misses melanomas: see its recall above, and the interval. It has "
-        "been judged on one split of one collection. "
-        f"{_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
+        f"## Limits\n\n{_describe_found(benchmark)}The network has been judged on one split of one "
+        f"collection. {_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_found(benchmark: Mapping[str, Any]) -> str:
+    """Return how many images of the critical class each engine finds, and what to beware of."""
+    useless = [
+        f"{', '.join(targets)}: {clause}. "
+        for clause, targets in list_uninformative(benchmark).items()
+    ]
+    grouped: dict[CriticalRecall, list[str]] = {}
+    for target, recall in critical_recalls(benchmark).items():
+        grouped.setdefault(recall, []).append(target)
+    found = [
+        "; ".join([f"{', '.join(t)}: {describe_found(recall)}", *recall.list_cautions()]) + ". "
+        for recall, t in grouped.items()
+    ]
+    return "".join([*useless, *found])
 
 
 def _describe_course(model: Mapping[str, Any]) -> str:
@@ -200,15 +221,17 @@ def _describe_sizes(sizes: Mapping[str, int]) -> str:
     return most[0] if len(most) == 1 else f"of {len(most)} sizes, most {most[0]},"
 
 
-def _list_engines(engines: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(f"- `{engine['file']}`{_describe_agreement(engine)}" for engine in engines)
+def _list_engines(engines: Sequence[Mapping[str, Any]], emulated: Mapping[str, str]) -> str:
+    told = (_describe_agreement(engine, emulated) for engine in engines)
+    return "\n".join(f"- `{engine['file']}`{t}" for engine, t in zip(engines, told, strict=True))
 
 
-def _describe_agreement(engine: Mapping[str, Any]) -> str:
+def _describe_agreement(engine: Mapping[str, Any], emulated: Mapping[str, str]) -> str:
     """Return how often an engine answers as what it was made from."""
     agreement = engine["verification"]["agreement"]
-    emulated = ", emulated by ONNX Runtime" if engine["backend"] == "tensorrt" else ""
+    emulator = emulated.get(f"{engine['backend']}:{engine['precision']}")
+    how = f", emulated by {emulator}" if emulator else ""
     return (
         f": answers as its parent on {agreement['top1_agreement']:.1%} of {agreement['n']} "
-        f"images{emulated}"
+        f"images{how}"
     )

@@ -33,10 +33,12 @@ def plot_recalls(
     labels: Sequence[str],
     notes: Mapping[str, str],
     looks: Mapping[str, Look],
+    names: Mapping[str, str],
 ) -> Picture:
     """Draw the recall of each of `labels`, from the top, for every engine of `metrics`.
 
-    `notes` gives a second line below a label, such as its number of images.
+    `notes` gives a second line below a label, such as its number of images; `names` are those of
+    the engines for readers.
     """
     targets = list(metrics)
     row = min(MAX_ROW, 1.6 / len(targets))
@@ -56,7 +58,7 @@ def plot_recalls(
                 y = top - row * (position + 1.3)
                 draw_error_bar(
                     axes, estimate["value"], y, None if low is None else (low, high),
-                    looks[target], along="x", size=6, label=target if number == 0 else None,
+                    looks[target], along="x", size=6,
                 )  # fmt: skip
         centres = [-(number + 0.5) * block for number in range(len(labels))]
         axes.set_yticks(centres, [f"{label}\n{notes.get(label, '')}" for label in labels])
@@ -69,12 +71,13 @@ def plot_recalls(
         axes.grid(True, axis="x")
         inches = figure.get_figheight()
         figure.subplots_adjust(left=0.2, right=0.985, bottom=0.5 / inches, top=1 - 0.4 / inches)
-        _draw_legend(axes, targets, looks)
+        _draw_legend(axes, targets, looks, names)
 
     words = "; ".join(
         f"{label}: "
         + ", ".join(
-            f"{target} {share_estimate(metrics[target]['metrics'][f'recall[{label}]']).value}"
+            f"{names[target]} "
+            f"{share_estimate(metrics[target]['metrics'][f'recall[{label}]']).value}"
             for target in targets
         )
         for label in labels
@@ -83,12 +86,14 @@ def plot_recalls(
     return draw_picture(draw, height, f"Recall of each class with intervals. {words}.")
 
 
-def _draw_legend(axes: Any, targets: Sequence[str], looks: Mapping[str, Look]) -> None:
+def _draw_legend(
+    axes: Any, targets: Sequence[str], looks: Mapping[str, Look], names: Mapping[str, str]
+) -> None:
     """Put one entry an engine above the axes, whether or not the first class had it."""
     handles = [
         Line2D(
             [], [], color=looks[t].colour, marker=looks[t].marker, markerfacecolor=looks[t].face,
-            linestyle="", markersize=6, markeredgewidth=1.4, label=t,
+            linestyle="", markersize=6, markeredgewidth=1.4, label=names[t],
         )
         for t in targets
     ]  # fmt: skip
@@ -99,7 +104,7 @@ def _draw_legend(axes: Any, targets: Sequence[str], looks: Mapping[str, Look]) -
 
 
 def plot_reliability(
-    metrics: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look]
+    metrics: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look], names: Mapping[str, str]
 ) -> Picture:
     """Draw accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
     most = max(b["count"] for document in metrics.values() for b in document["reliability"])
@@ -127,7 +132,8 @@ def plot_reliability(
             )
             left.plot(
                 [], [], look.dashes, color=look.colour, linewidth=1.2, marker=look.marker,
-                markerfacecolor=look.face, markersize=5, label=f"{target}, ECE {error.value}",
+                markerfacecolor=look.face, markersize=5,
+                label=f"{names[target]}, ECE {error.value}",
             )  # fmt: skip
             edges = [document["reliability"][0]["low"]]
             edges += [b["high"] for b in document["reliability"]]
@@ -147,7 +153,7 @@ def plot_reliability(
         left.legend(loc="upper left", bbox_to_anchor=(0.01, 0.99))
 
     words = "; ".join(
-        f"{target} {format_percent(d['metrics']['expected_calibration_error']['value'])}"
+        f"{names[target]} {format_percent(d['metrics']['expected_calibration_error']['value'])}"
         for target, d in metrics.items()
     )
     return draw_picture(draw, 4.3, f"Reliability diagram. Expected calibration error: {words}.")

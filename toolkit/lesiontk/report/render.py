@@ -13,11 +13,22 @@ import yaml
 
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.backends.quantized_tensors import TensorRow
+from lesiontk.bench.findings import list_low_recalls, list_uninformative
 from lesiontk.bench.machine import explain_int8
-from lesiontk.bench.rows import is_trained, list_fallbacks, name_target, tell_sizes
+from lesiontk.bench.rows import (
+    has_own_parent,
+    is_trained,
+    list_emulated,
+    list_fallbacks,
+    name_row,
+    name_target,
+    tell_sizes,
+)
+from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
 from lesiontk.report import formatting, tables, wording
+from lesiontk.report.result_table import describe_emulated
 from lesiontk.report.tables import JudgedImage
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ FILTERS = {
     "plain": formatting.format_plain,
     "points": formatting.format_points,
     "ratio": formatting.format_ratio,
+    "ratio_interval": formatting.format_ratio_interval,
     "decimal_estimate": formatting.decimal_estimate,
     "points_estimate": formatting.points_estimate,
     "share_estimate": formatting.share_estimate,
@@ -53,6 +65,7 @@ FILTERS = {
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,
     "recall_name": wording.name_recall,
+    "found_words": wording.describe_found,
     "float_groups": wording.group_float_operators,
     "quantization_words": wording.describe_quantization,
     "size_words": wording.compare_size,
@@ -124,6 +137,8 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
     """
     benchmark = data.benchmark
     rows = {name_target(row): row for row in benchmark["rows"]}
+    headline = wording.order_by_importance(benchmark)[0]
+    emulated = list_emulated(benchmark["rows"])
     return (
         _make_environment()
         .get_template(TEMPLATE)
@@ -134,7 +149,14 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             labels=tables.label_order(benchmark),
             critical=benchmark["critical"],
             sentences=wording.summarise_run(benchmark),
-            headline=wording.order_by_importance(benchmark)[0],
+            headline=headline,
+            found=wording.describe_critical(benchmark, headline),
+            uninformative=list_uninformative(benchmark),
+            low_recalls=list_low_recalls(benchmark),
+            noise=describe_noise(benchmark["rows"]),
+            emulated=emulated,
+            emulated_words=describe_emulated(emulated) if emulated else "",
+            own_parent={target: has_own_parent(row) for target, row in rows.items()},
             verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
             front=tables.list_front(benchmark),
             fallbacks=list_fallbacks(benchmark["rows"]),
@@ -216,8 +238,9 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     if evaluated:
         labels = tables.label_order(benchmark)
         notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)
-        pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks)
-        pictures["reliability"] = plot_reliability(compared, looks)
+        names = {name_target(row): name_row(row) for row in benchmark["rows"]}
+        pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks, names)
+        pictures["reliability"] = plot_reliability(compared, looks, names)
     if data.curves:
         pictures["training"] = plot_training(
             data.curves, data.model.get("best_epoch"), benchmark["critical"]

@@ -65,7 +65,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=7,
+        version=8,
         accepts={
             "benchmark": "benchmark",
             "model": "model",

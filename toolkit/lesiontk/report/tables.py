@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.rows import is_reduced, name_target
+from lesiontk.bench.rows import emulated_by, is_reduced, name_target
 from lesiontk.compress.history import tell_line
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
@@ -105,11 +105,11 @@ def label_order(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def list_points(benchmark: Mapping[str, Any]) -> tuple[EnginePoint, ...]:
-    """Return the engines whose balanced accuracy is known, for the accuracy-latency plot."""
+    """Return the engines for the accuracy-latency plot: both are known, so none was emulated."""
     points = []
     for row in benchmark["rows"]:
         score = row["metrics"]["balanced_accuracy"]
-        if score["value"] is not None:
+        if score["value"] is not None and not emulated_by(row):
             points.append(
                 EnginePoint(
                     name=name_target(row),

@@ -7,11 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends import BACKENDS, parse_target
-from lesiontk.bench.rows import TRAINED, is_reduced, is_trained, name_target
+from lesiontk.bench.findings import critical_recalls
+from lesiontk.bench.rows import (
+    FULL_PRECISION,
+    TRAINED,
+    emulated_by,
+    has_own_parent,
+    is_reduced,
+    is_trained,
+    name_target,
+)
+from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.report.formatting import (
     format_bytes,
     format_latency,
     format_level,
+    format_number,
     format_percent,
     format_ratio,
     points_estimate,
@@ -239,91 +250,164 @@ def order_by_importance(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]
     return sorted(
         benchmark["rows"],
         key=lambda row: (
-            not is_reduced(row), name_target(row) in failed, row["latency_ms"]["median"],
+            not is_reduced(row), name_target(row) in failed, *_rank_speed(row),
         ),
     )  # fmt: skip
+
+
+def _rank_speed(row: Mapping[str, Any]) -> tuple[bool, float]:
+    """Emulated engines come last, in the order in which they were measured."""
+    emulated = emulated_by(row) is not None
+    return emulated, 0.0 if emulated else row["latency_ms"]["median"]
 
 
 def summarise_engine(row: Mapping[str, Any], critical: str) -> str:
     """Return one sentence on an engine against its parent, computed from its benchmark row."""
     engine, versus = name_engine(name_target(row)), row["versus_parent"]
+    emulator = emulated_by(row)
     if versus is None:
-        return (
-            f"The {engine} engine answers in {format_latency(row['latency_ms']['median'])} and "
-            f"takes {format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}. No "
-            "full-precision parent was measured beside it."
+        cost = (
+            f"was emulated by {emulator}, so its speed is not known; it"
+            if emulator
+            else f"answers in {format_latency(row['latency_ms']['median'])} and"
         )
-    speed, size = compare_speed(versus["speedup"]), compare_size(versus["size_ratio"])
-    if speed.endswith(" than") and size.endswith(" than"):
-        speed = speed.removesuffix(" than")
-    return (
-        f"The {engine} engine is {speed} and {size} its parent, "
-        f"{name_engine(versus['parent'])}; {_describe_change(versus, critical)}."
-    )
+        return (
+            f"The {engine} engine {cost} takes {format_bytes(row['size_bytes'])}; "
+            f"{_state_scores(row, critical)}. No full-precision parent was measured beside it."
+        )
+    size, size_joint = _compare_ratio(versus["size_ratio"], "smaller", "larger", "large")
+    parent, change = _name_parent(row), _describe_change(versus, critical)
+    if emulator or versus["speedup"] is None:
+        emulated = f"was emulated by {emulator}" if emulator else "has an emulated parent"
+        return (
+            f"The {engine} engine {emulated}, so its speed is not known; it is {size} {size_joint} "
+            f"{parent}; as emulated, {change}."
+        )
+    speed, joint = describe_speed(versus)
+    compared = f"{speed} and {size} {size_joint} {parent}"
+    if joint != size_joint:
+        compared = f"{speed} {joint}, and {size} {size_joint}, {parent}"
+    return f"The {engine} engine is {compared}; {change}."
 
 
-def compare_speed(speedup: float) -> str:
-    """Return ``2.78× faster than``, ``1.50× slower than`` or ``practically as fast as``."""
-    return _compare_ratio(speedup, "faster", "slower", "fast")
+def _name_parent(row: Mapping[str, Any]) -> str:
+    """Return a row's parent, and where it is of another runtime that this is so."""
+    parent = name_engine(row["versus_parent"]["parent"])
+    if has_own_parent(row):
+        return f"its parent, {parent}"
+    wanted = f"{FULL_PRECISION} {name_backend(row['backend'])}"
+    return f"its parent, {parent}, which is another runtime (there is no {wanted} beside it)"
+
+
+def describe_speed(versus: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how fast an engine is beside its parent, and how the parent's name is joined to it.
+
+    As ``2.78× faster (95 % interval 2.73–2.84)`` and ``than``.
+    """
+    words, joint = _compare_ratio(versus["speedup"], "faster", "slower", "fast")
+    ends = versus.get("speedup_interval")
+    if ends is None:
+        return words, joint
+    low, high = ends
+    interval = f"{format_level(versus['confidence'])} interval "
+    if low <= 1 <= high and (low < 0.98 or high > 1.02):
+        words, joint = "not shown to be faster or slower", "than"
+        interval = f"{format_ratio(versus['speedup'])}, {interval}"
+    elif versus["speedup"] < 0.98:  # told as slower by the inverse ratio
+        low, high = 1 / high, 1 / low
+    return f"{words} ({interval}{format_number(low)}–{format_number(high)})", joint
+
+
+def compare_speed(versus: Mapping[str, Any]) -> str:
+    """Return `describe_speed` with what joins it to the parent's name."""
+    return " ".join(describe_speed(versus))
 
 
 def compare_size(size_ratio: float) -> str:
     """Return ``3.82× smaller than``, ``1.50× larger than`` or ``practically as large as``."""
-    return _compare_ratio(size_ratio, "smaller", "larger", "large")
+    return " ".join(_compare_ratio(size_ratio, "smaller", "larger", "large"))
 
 
-def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> str:
+def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> tuple[str, str]:
     """Within 2 % the two are called equal."""
     if ratio > 1.02:
-        return f"{format_ratio(ratio)} {more} than"
+        return f"{format_ratio(ratio)} {more}", "than"
     if ratio < 0.98:
-        return f"{format_ratio(1 / ratio)} {less} than"
-    return f"practically as {equal} as"
+        return f"{format_ratio(1 / ratio)} {less}", "than"
+    return f"practically as {equal}", "as"
+
+
+def describe_found(recall: CriticalRecall) -> str:
+    """Return ``finds 1 of 12 images of melanoma (8.3 %, 95 % interval 0.0–38.5 %)``."""
+    return recall.describe(name_label)
+
+
+def describe_critical(benchmark: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return how many images of the critical class an engine finds, and its parent beside it."""
+    recalls = critical_recalls(benchmark)
+    mine = recalls[name_target(row)]
+    text = f"The engine {describe_found(mine)}"
+    parent = recalls.get(row["versus_parent"]["parent"]) if row["versus_parent"] else None
+    if parent is not None and mine.images:
+        text += f"; its parent finds {parent.found}"
+    return f"{text}."
 
 
 def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
     judged = f"{versus['n']} test images of {versus['lesions']} lesions"
     recall = versus["differences"].get(f"recall[{critical}]")
-    if not versus["changed"]:
-        return (
-            f"none of the {judged} changes class, so that balanced accuracy and "
-            f"{name_recall(critical)} stay as they are"
-        )
     level = f"{format_level(versus['confidence'])} interval"
+    known = recall is not None and recall["value"] is not None
+    change = points_estimate(recall)
+    if not versus["changed"]:
+        text = f"none of the {judged} changes class"
+        if not known:
+            return f"{text}, and {name_recall(critical)} cannot be judged"
+        if not change.interval:
+            return text
+        return f"{text}, which leaves {name_recall(critical)} {change.interval} points ({level})"
     balanced = points_estimate(versus["differences"]["balanced_accuracy"])
     text = f"balanced accuracy changes by {balanced.value} points"
     if balanced.interval:
         text += f" ({level} {balanced.interval})"
-    if recall is None or recall["value"] is None:
+    if not known:
         text += f", {name_recall(critical)} cannot be judged"
     else:
-        change = points_estimate(recall)
         text += f", {name_recall(critical)} by {change.value} points"
         text += f" ({change.interval})" if change.interval else ""
     return f"{text}; {len(versus['changed'])} of {judged} change class"
 
 
 def _summarise_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:
-    row = min(rows, key=lambda row: row["latency_ms"]["median"])
-    engine = name_engine(name_target(row))
+    timed = [row for row in rows if not emulated_by(row)]
+    row = min(timed or rows, key=lambda row: row["latency_ms"]["median"])
+    engine, size = name_engine(name_target(row)), format_bytes(row["size_bytes"])
+    scores = _state_scores(row, critical)
+    if not timed:
+        return (
+            f"The {engine} engine was emulated by {emulated_by(row)}, so its speed is not known; "
+            f"it takes {size}; {scores}."
+        )
     latency = format_latency(row["latency_ms"]["median"])
     if len(rows) == 1:
         return (
-            f"The {engine} engine answers in {latency} and takes "
-            f"{format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}. There is no "
+            f"The {engine} engine answers in {latency} and takes {size}; {scores}. There is no "
             "engine of reduced precision in this report."
         )
+    engines = "Both" if len(rows) == 2 else f"All {len(rows)}"
     return (
-        f"All {len(rows)} engines are in full precision; the fastest, {engine}, answers in "
-        f"{latency} and takes {format_bytes(row['size_bytes'])}; {_state_scores(row, critical)}."
+        f"{engines} engines are in full precision; the fastest that ran, {engine}, answers in "
+        f"{latency} and takes {size}; {scores}."
     )
 
 
 def _state_scores(row: Mapping[str, Any], critical: str) -> str:
     balanced = share_estimate(row["metrics"]["balanced_accuracy"])
-    recall = row["metrics"][f"recall[{critical}]"]["value"]
+    recall = share_estimate(row["metrics"][f"recall[{critical}]"])
     text = f"balanced accuracy is {balanced.value}"
     text += f" ({balanced.interval})" if balanced.interval else ""
-    if recall is None:
+    if row["metrics"][f"recall[{critical}]"]["value"] is None:
         return f"{text}, {name_recall(critical)} cannot be judged"
-    return f"{text}, {name_recall(critical)} {format_percent(recall)}, n = {row['n']}"
+    text += f", {name_recall(critical)} {recall.value}"
+    text += f" ({recall.interval})" if recall.interval else ""
+    return f"{text}, n = {row['n']}"

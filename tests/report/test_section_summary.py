@@ -1,0 +1,91 @@
+"""The summary says first what is wrong, and claims no speed that was not measured."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lesiontk.report.render import ReportData, draw_pictures
+
+from .page import Page, read
+from .sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data
+
+ENGINES = "Engines: latency, size, memory and scores"
+AGAINST = "Engines against their full-precision parents"
+SIX = (*TARGETS, "tensorrt:int8")
+
+
+def summary_of(page: Page) -> str:
+    """What stands above the table of engines."""
+    return page.text.partition("What the words and numbers mean")[0]
+
+
+def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gates() -> None:
+    page = read(make_report_data(answers="blind"))
+    text = summary_of(page)
+    assert "The engine finds 0 of 22 images of melanoma (0.0 %, 95 % interval 0.0–28.5 %)" in text
+    warning = text.index("Look at melanoma recall before any gate.")
+    assert warning < text.index("gates passed")
+    assert f"{', '.join(TARGETS)}: finds 0 of 22 images of melanoma" in text
+    assert "it misses more than it finds" in text
+
+
+def test_one_that_finds_nearly_all_is_not_warned_of() -> None:
+    """The twin."""
+    text = summary_of(read(make_report_data(TWO, "malignant")))
+    assert "before any gate" not in text
+    assert "not told apart" not in text
+    assert re.search(r"The engine finds 7\d of 80 images of malignant lesions", text)
+
+
+def test_a_network_that_answers_one_class_is_called_so_with_its_parents() -> None:
+    page = read(make_report_data(SEVEN, answers="constant"))
+    text = summary_of(page)
+    assert f"{', '.join(TARGETS)}: answers vasc for 160 of 160 images, of which 22 show it" in text
+    assert "is not shown to rank classes better than chance: macro AUC 0." in text
+    assert text.index("The classes are not told apart") < text.index("The int8 TFLite engine")
+
+
+def test_no_latency_of_an_emulated_engine_stands_anywhere() -> None:
+    """Its 0.0777 ms would be the fastest of all, and on the Pareto front."""
+    data = make_report_data(targets=SIX)
+    page = read(data)
+    assert "0.0777" not in page.text
+    row = page.tables[ENGINES][-1]
+    assert row[0] == "TensorRTemulated"
+    assert row[2:5] == ["–", "–", "–"]
+    assert row[7] == "–"
+    assert page.tables[AGAINST][-1][2] == "–"
+    assert "Emulated by ONNX Runtime on the CPU: tensorrt:int8." in summary_of(page)
+    pictures = draw_pictures(data)
+    assert "tensorrt" not in pictures["pareto"].alternative
+    assert "tensorrt:int8 (emulated)" in pictures["recalls"].alternative
+    assert "tensorrt:int8 (emulated)" in pictures["reliability"].alternative
+
+
+def test_an_emulated_headline_has_no_latency() -> None:
+    text = summary_of(read(make_report_data(targets=("keras:float32", "tensorrt:int8"))))
+    assert "not known: emulated by ONNX Runtime on the CPU" in text
+    assert "faster" not in text
+
+
+def test_speedups_have_intervals_and_name_another_runtime() -> None:
+    rows = {row[0]: row for row in read(make_report_data()).tables[AGAINST]}
+    assert rows["tflite:int8"][2] == "2.78×2.73–2.84"
+    assert rows["tflite:float32"][2] == "2.11×2.07–2.15another runtime"
+
+
+def slow_down(data: ReportData, ratio: float) -> Any:
+    rows = [dict(row) for row in data.benchmark["rows"]]
+    median = rows[2]["latency_ms"]["median"]
+    rows[2]["latency_ms"] = {"median": median, "p90": ratio * median, "n": 100}
+    return change_benchmark(data, rows=rows)
+
+
+def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
+    data = make_report_data()
+    noisy = summary_of(read(make_report_data(benchmark=slow_down(data, 7.0))))
+    assert "Noisy run: the 90th percentile of tflite:int8 is more than 2 times" in noisy
+    assert "time again" in noisy
+    quiet = summary_of(read(make_report_data(benchmark=slow_down(data, 1.9))))
+    assert "Noisy run" not in quiet

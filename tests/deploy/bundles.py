@@ -42,7 +42,9 @@ def read_contract(bundle: Path) -> dict[str, Any]:
 
 
 def change_contract(bundle: Path, changes: Mapping[str, Any]) -> None:
+    """Change what the contract says, as if the bundle had been written so."""
     (bundle / "bundle.json").write_text(json.dumps({**read_contract(bundle), **changes}))
+    reseal(bundle)
 
 
 def reseal(bundle: Path) -> None:

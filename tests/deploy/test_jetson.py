@@ -48,7 +48,7 @@ def build(
 def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import the bundle's run.py here, where TensorRT has a stand-in."""
     monkeypatch.syspath_prepend(str(bundle))
-    for name in ("fit", "picture", "tensorrt_runtime"):
+    for name in ("decision", "fit", "picture", "picture_decoder", "tensorrt_runtime"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
     return load_module(bundle / "run.py")
@@ -90,7 +90,7 @@ def test_a_device_that_answers_alike_passes(
     run = load_runner(folder, monkeypatch)
     with open_engine(folder / "tensorrt_int8.onnx") as engine:
         device = Device(monkeypatch, "10.3.0", answer=engine.predict)
-        found = run.test_bundle(folder, read_contract(folder), OPTIONS)
+        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
     assert found["as_expected"], found
     assert found["engine"]["engine"] == "built"
     assert found["engine"]["warning"] == ""
@@ -107,7 +107,7 @@ def test_a_device_that_answers_otherwise_fails(
     for value in (1 / 3, np.nan):
         wrong = np.full(3, value, np.float32)
         Device(monkeypatch, "10.3.0", answer=lambda images, w=wrong: np.stack([w] * len(images)))
-        found = run.test_bundle(folder, read_contract(folder), OPTIONS)
+        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
         assert not found["as_expected"]
         json.dumps(found, allow_nan=False)
         assert "NOT AS EXPECTED" in run.show_findings(found)
@@ -145,7 +145,7 @@ def test_a_device_without_pillow_builds_and_answers(
         device = Device(monkeypatch, "10.3.0", answer=engine.predict)
         monkeypatch.setitem(sys.modules, "PIL", None)
         run = load_runner(folder, monkeypatch)
-        found = run.test_bundle(folder, read_contract(folder), OPTIONS)
+        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
     assert found["as_expected"], found
     assert found["engine"]["engine"] == "built"
     assert "this machine lacks Pillow" in run.show_findings(found)

@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import json
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,6 @@ sys.path.insert(0, str(FOLDER))
 
 try:
     import numpy as np
-    from decision import are_probabilities, decide, describe
 except ImportError as lacking:
     sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
     sys.exit(3)
@@ -37,6 +37,12 @@ class LacksError(Exception):
     """This machine lacks Pillow, or has too old a one."""
 
     exit_code = 3
+
+
+class DamagedError(Exception):
+    """Files of the bundle are missing, changed or not listed."""
+
+    exit_code = 2
 
 
 class OutputError(Exception):
@@ -61,17 +67,63 @@ def import_picture() -> Any:
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """Return which files are not what SHA256SUMS says."""
-    damaged = []
-    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        expected, _, name = line.partition("  ")
+    """Return which files are not what SHA256SUMS says, or are used and not listed there.
+
+    Pictures and whatever else lies in the folder are nobody's business; code and contract must be
+    listed.
+    """
+    listed, damaged = {}, []
+    try:
+        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        return {"n": 0, "damaged": [f"SHA256SUMS cannot be read: {error}"], "as_expected": False}
+    for number, line in enumerate(lines, 1):
+        digest, _, name = line.partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", digest) or not name or name in listed:
+            damaged.append(f"line {number} of SHA256SUMS is broken")
+        listed[name] = digest
+    used = {"bundle.json", *(path.relative_to(folder).as_posix() for path in list_code(folder))}
+    damaged += [name + " is not listed in SHA256SUMS" for name in sorted(used - set(listed))]
+    for name, digest in listed.items():
         path = folder / name
         if not path.is_file():
             damaged.append(name + " is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        elif hash_file(path) != digest:
             damaged.append(name + " was changed")
-    return {"n": len(lines), "damaged": damaged, "as_expected": not damaged}
+    return {
+        "n": len(lines),
+        "damaged": damaged,
+        "as_expected": not damaged,
+        "listed": sorted(listed),
+    }
+
+
+def list_code(folder: Path) -> list[Path]:
+    """Return every file that Python could import from here."""
+    return [*folder.glob("*.py"), *folder.glob("enhance/*.py")]
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for part in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def require_files(files: dict[str, Any], bundle: dict[str, Any]) -> None:
+    """Raise `DamagedError` unless all files are as written, and those that are used are listed."""
+    damaged = list(files["damaged"])
+    for name in (bundle["engine"]["file"], bundle["golden"]["file"]):
+        if not damaged and name not in files["listed"]:
+            damaged.append(f"{name} is not listed in SHA256SUMS")
+    if damaged:
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        raise DamagedError(
+            f"{'; '.join(damaged[:3])}{more}. Nothing is answered with changed files: copy the "
+            "bundle again"
+        )
 
 
 def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +162,8 @@ def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, A
     `limits` has `min_agreement`, the least share of images with the same class, and
     `max_mean_drift`, the greatest mean difference of a probability.
     """
+    from decision import are_probabilities
+
     finite = bool(np.isfinite(received).all())
     valid = are_probabilities(received)
     agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
@@ -148,7 +202,9 @@ def time_engine(engine: Any, images: Any, rounds: int) -> dict[str, Any]:
     }
 
 
-def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str, Any]:
+def test_bundle(
+    folder: Path, bundle: dict[str, Any], files: dict[str, Any], options: Any
+) -> dict[str, Any]:
     """Return what the self-test finds: files, preprocessing, answers, latency."""
     golden = np.load(folder / bundle["golden"]["file"])
     findings: dict[str, Any] = {
@@ -156,7 +212,7 @@ def test_bundle(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str,
         "machine": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "files": check_files(folder),
+        "files": {name: files[name] for name in ("n", "damaged", "as_expected")},
         "pictures": check_pictures(folder, bundle),
         "pillow": getattr(sys.modules.get("PIL"), "__version__", None),
     }
@@ -211,6 +267,8 @@ def describe_pictures(pictures: dict[str, Any]) -> str:
 
 def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str, Any]:
     """Return one prediction a readable picture, and the failures."""
+    from decision import are_probabilities, decide
+
     labels, point = bundle["labels"], bundle["operating_point"]
     predictions, failures = [], []
     picture = import_picture()  # before minutes of building an engine
@@ -245,6 +303,8 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
 
 def show_predictions(document: dict[str, Any]) -> str:
     """Return the predictions as text for people."""
+    from decision import describe
+
     point = document["operating_point"]
     lines = []
     for entry in document["predictions"]:
@@ -285,12 +345,14 @@ def parse_arguments(bundle: dict[str, Any]) -> Any:
 def main() -> int:
     """Do what the command line says."""
     try:
+        files = check_files(FOLDER)  # once a start, before anything in the folder is believed
         bundle = json.loads((FOLDER / "bundle.json").read_text(encoding="utf-8"))
         options = parse_arguments(bundle)
         if options.command == "self-test":
-            document = test_bundle(FOLDER, bundle, options)
+            document = test_bundle(FOLDER, bundle, files, options)
             text, code = show_findings(document), 0 if document["as_expected"] else 1
         else:
+            require_files(files, bundle)
             document = predict_pictures(FOLDER, bundle, options)
             text, code = show_predictions(document), 2 if document["failures"] else 0
     except Exception as error:  # noqa: BLE001 - a runtime's own errors have no common base

@@ -1,0 +1,109 @@
+"""A bundle answers with the files that were written, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lesiontk.data.sources.synthesis import render_view
+
+from ..loose_modules import load_module
+from .bundles import call_runner, make_bundle, read_contract, reseal
+
+FLIPS = 130
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("whole") / "bundle", "tflite_int8.tflite")
+
+
+@pytest.fixture
+def bundle(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path / "bundle")
+    Image.fromarray(render_view("mel", 3, 0, 200)).save(tmp_path / "bundle" / "picture.png")
+    return tmp_path / "bundle"
+
+
+@pytest.fixture(scope="module")
+def run(whole: Path) -> ModuleType:
+    return load_module(whole / "run.py")
+
+
+def test_every_flipped_byte_is_found(bundle: Path, run: ModuleType) -> None:
+    random = np.random.default_rng(0)
+    (bundle / "picture.png").unlink()
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path.stat().st_size)
+    for turn in range(FLIPS):
+        path = files[turn % len(files)]
+        content = path.read_bytes()
+        changed = bytearray(content)
+        changed[random.integers(len(content))] ^= 1 << int(random.integers(8))
+        path.write_bytes(changed)
+        found = run.check_files(bundle)
+        assert not found["as_expected"], path
+        with pytest.raises(run.DamagedError, match="Nothing is answered with changed files"):
+            run.require_files(found, {"engine": {"file": "a"}, "golden": {"file": "b"}})
+        path.write_bytes(content)
+    assert run.check_files(bundle)["as_expected"]
+
+
+def reverse_labels(bundle: Path) -> None:
+    contract = read_contract(bundle)
+    contract["labels"].reverse()
+    (bundle / "bundle.json").write_text(json.dumps(contract, indent=1) + "\n")
+
+
+def forget(name: str) -> Callable[[Path], None]:
+    def change(bundle: Path) -> None:
+        sums = bundle / "SHA256SUMS"
+        kept = [line for line in sums.read_text().splitlines() if not line.endswith("  " + name)]
+        sums.write_text("\n".join(kept) + "\n")
+
+    return change
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "labels": (reverse_labels, "bundle.json was changed"),
+    "emptied": (lambda b: (b / "SHA256SUMS").write_text(""), "bundle.json is not listed"),
+    "no list": (lambda b: (b / "SHA256SUMS").unlink(), "SHA256SUMS cannot be read"),
+    "broken list": (lambda b: (b / "SHA256SUMS").write_text("mine\n"), "line 1 of SHA256SUMS is"),
+    "no engine": (lambda b: (b / "tflite_int8.tflite").unlink(), "tflite_int8.tflite is missing"),
+    "unlisted contract": (forget("bundle.json"), "bundle.json is not listed in SHA256SUMS"),
+    "unlisted engine": (forget("tflite_int8.tflite"), "tflite_int8.tflite is not listed"),
+    "unlisted code": (forget("fit.py"), "fit.py is not listed in SHA256SUMS"),
+    "foreign code": (lambda b: (b / "PIL.py").write_text(""), "PIL.py is not listed in SHA256SUMS"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_predict_does_not_answer_with_changed_files(name: str, bundle: Path) -> None:
+    change, said = CHANGES[name]
+    change(bundle)
+    done = call_runner(bundle, "predict", str(bundle / "picture.png"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_answers_with_pictures_and_answers_in_its_folder(bundle: Path) -> None:
+    (bundle / "answers.json").write_text("{}")
+    done = call_runner(bundle, "predict", str(bundle / "picture.png"))
+    assert done.returncode == 0, done.stderr
+    reseal(bundle)  # the twin: what is listed anew is believed
+    assert call_runner(bundle, "predict", str(bundle / "picture.png")).returncode == 0
+
+
+def test_the_self_test_names_what_is_not_listed(bundle: Path) -> None:
+    forget("bundle.json")(bundle)
+    done = call_runner(bundle, "self-test", "--rounds", "0")
+    assert done.returncode == 1
+    assert "files: bundle.json is not listed in SHA256SUMS" in done.stdout
+    assert "NOT AS EXPECTED" in done.stdout

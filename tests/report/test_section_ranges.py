@@ -53,7 +53,7 @@ def test_the_list_is_described_by_site_and_brightness() -> None:
     calibration = {**make_calibration(data.benchmark["labels"]), **told}
     text = read(make_report_data(calibration=calibration)).text
     assert "balanced by class, within a class spread over site and brightness" in text
-    assert "2 of the 3 of the training images: back 70, face 35" in text
+    assert "2 of the 3 sites of the training images: back 70, face 35" in text
     assert "darkest 26, dark 27" in text
 
 

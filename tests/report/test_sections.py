@@ -137,7 +137,7 @@ def test_data_facts_are_all_there(page: Page) -> None:
     for fact in (
         "5" * 64,
         "1 group: ISIC_0000003 = ISIC_0000004",
-        "12 pairs, 3 of them across lesions",
+        "12 pairs, 3 of different lesions",
         "1: ISIC_0000001 (truncated); left out",
         "1: ISIC_0000002; 1 file that no table lists",
         "median 50 years, middle half 40 to 65",

@@ -162,9 +162,10 @@ def _show_drawn(document: Mapping[str, Any]) -> None:
         ", ".join(f"{level} {n}" for level, n in document[f"images_by_{axis}"].items())
         for axis in ("label", "site", "brightness")
     )
-    reached = f"{len(document['images_by_site'])} of {document['sites_of_training']}"
+    from lesiontk.report.data_wording import describe_sites
+
     click.echo(f"{document['images']} training images, {document['draw']} by class: {labels}")
-    click.echo(f"body sites: {reached}: {sites}\nbrightness: {bands}")
+    click.echo(f"body sites: {describe_sites(document)}: {sites}\nbrightness: {bands}")
     click.echo(f"shared with {others} images, by id, lesion and pixels: none")
     click.echo(f"{document['file']}\n{document['description']}")
 

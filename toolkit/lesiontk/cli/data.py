@@ -75,11 +75,13 @@ def split_command(
 ) -> None:
     """Deal the images to training, validation and test, by lesion, as RECIPE says."""
     from lesiontk.cli.tables import print_table
+    from lesiontk.report.data_wording import describe_near_duplicates
     from lesiontk.workflow import build_data
 
     chosen = load_recipe(recipe, options)
-    split = build_data(session.open_store(), chosen, "split")
-    facts = split.facts
+    store = session.open_store()
+    split = build_data(store, chosen, "split")
+    facts, found = split.facts, store.resolve(split.manifest["parents"]["inspection"]["name"])
 
     def show() -> None:
         rows = [
@@ -89,13 +91,7 @@ def split_command(
         ]  # fmt: skip
         unit = "groups" if facts["patients"] else "lesions"
         print_table([f"images ({unit})", *facts["labels"]], rows)
-        if apart := facts["near_duplicates_on_several_sides"]:
-            accepted = facts["leaky"] or facts["near_duplicates"] == "accept"
-            why = "accepted" if accepted else "their lesions differ"
-            click.echo(
-                f"pictures that look alike and stand on several sides: {apart} "
-                f"{'set' if apart == 1 else 'sets'} ({why})"
-            )
+        click.echo(f"near-duplicates: {describe_near_duplicates(found.facts, facts)}")
         click.echo(f"hash {facts['split_hash']}\n{split.file('split.csv')}")
 
     session.emit({"artefact": split.name, "path": str(split.path), **facts}, show)
@@ -103,6 +99,7 @@ def split_command(
 
 def _show_inspection(document: Mapping[str, Any]) -> None:
     from lesiontk.cli.tables import print_table
+    from lesiontk.report.data_wording import describe_near_duplicates
 
     images, lesions = document["images_by_diagnosis"], document["lesions_by_diagnosis"]
     print_table(
@@ -128,7 +125,11 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
         [" = ".join(ids) for ids in identical],
     )
     _list_findings("lesions with several diagnoses", document["lesions_with_several_diagnoses"], [])
-    click.echo(describe_near_duplicates(document))
+    listed, pairs = document["near_duplicates_listed"], document["near_duplicates"]
+    where = "" if not pairs else "; see near_duplicates.csv"
+    if listed < pairs:
+        where = f"; the nearest {listed} are in near_duplicates.csv"
+    click.echo(f"near-duplicates: {describe_near_duplicates(document)}{where}")
     age = document["age"]
     quartiles = f", quartiles {age['quartiles']}" if age["known"] else ""
     click.echo(f"age known: {age['known']}{quartiles}")
@@ -144,26 +145,6 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     if shown and more > 0:
         shown.append(f"and {more} more")
     click.echo(f"{title}: {number or 'none'}" + "".join(f"\n  {entry}" for entry in shown))
-
-
-def describe_near_duplicates(facts: Mapping[str, Any]) -> str:
-    """Return what an inspection found of pictures that look alike and are not the same pixels."""
-    pairs, across = facts["near_duplicates"], facts["near_duplicates_across_lesions"]
-    listed = facts["near_duplicates_listed"]
-    where = "listed" if listed == pairs else f"the nearest {listed} are"
-    unit = "pair" if pairs == 1 else "pairs"
-    lines = [
-        f"near-duplicates: {pairs} {unit} of images, {across or 'none'} "
-        f"of different lesions; {where} in near_duplicates.csv"
-        if pairs
-        else "near-duplicates: none"
-    ]
-    lines += [
-        f"  {crowd['images']} images look alike, {crowd['first']} and others; their pairs are not "
-        "listed (images.csv, column alike)"
-        for crowd in facts["crowds"]
-    ]
-    return "\n".join(lines)
 
 
 def _describe_contradictions(facts: Mapping[str, Any]) -> str:

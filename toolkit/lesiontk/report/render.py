@@ -27,7 +27,7 @@ from lesiontk.bench.rows import (
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
-from lesiontk.report import formatting, tables, wording
+from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
 from lesiontk.report.tables import JudgedImage
 
@@ -61,6 +61,8 @@ FILTERS = {
     "compression_words": wording.describe_compression,
     "best_words": wording.describe_best,
     "kept_words": wording.describe_kept_recalls,
+    "near_duplicate_words": data_wording.describe_near_duplicates,
+    "site_words": data_wording.describe_sites,
     "engine_name": wording.name_engine,
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,

@@ -1,0 +1,48 @@
+"""What was found in the data, in words, for the report and the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lesiontk.report.formatting import count_things, format_count
+
+
+def describe_near_duplicates(
+    inspection: Mapping[str, Any], split: Mapping[str, Any] | None = None
+) -> str:
+    """Return which images look alike without being equal, and what the split did with them."""
+    pairs, across = inspection["near_duplicates"], inspection["near_duplicates_across_lesions"]
+    parts = [count_things(pairs, "pair") if pairs else "none"]
+    if across:
+        parts[0] += f", {format_count(across)} of different lesions"
+    parts += [
+        f"{format_count(crowd['images'])} images look alike, {crowd['first']} and others, whose "
+        "pairs are not listed"
+        for crowd in inspection["crowds"]
+    ]
+    if split is not None and (pairs or inspection["crowds"]):
+        parts.append(_describe_sides(split))
+    return "; ".join(parts)
+
+
+def _describe_sides(split: Mapping[str, Any]) -> str:
+    apart = split["near_duplicates_on_several_sides"]
+    if not apart:
+        return "none stands on two sides of the split"
+    if split["leaky"]:
+        why = "the split goes by image"
+    elif split["near_duplicates"] == "accept":
+        why = "they were accepted with --accept-near-duplicates"
+    else:
+        why = "they have lesion ids, which differ"
+    return f"{count_things(apart, 'set')} of them on several sides of the split: {why}"
+
+
+def describe_sites(calibration: Mapping[str, Any]) -> str:
+    """Return how many of the body sites of training a calibration list covers."""
+    covered, sites = len(calibration["images_by_site"]), calibration["sites_of_training"]
+    if sites == 1:
+        return "the only one of the training images"
+    share = f"all {sites}" if covered == sites else f"{covered} of the {sites}"
+    return f"{share} sites of the training images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_a_list_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "image_id\n", "image,label\nIMG_0040,nv\n"])
 def test_a_list_without_ids_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.csv").write_text(text)
-    with pytest.raises(DataError, match=r"mine\.csv has no column image_id, or no row"):
+    with pytest.raises(DataError, match=r"mine\.csv has no (column image_id|rows)"):
         read_list(str(tmp_path / "mine.csv"))
 
 
@@ -228,3 +229,25 @@ def test_several_axes_are_covered_together() -> None:
     rows = draw_calibration(images, 8, "balanced", 1, [one, other])
     assert Counter(one[row] for row in rows) == {"a": 4, "b": 4}
     assert Counter(other[row] for row in rows) == {"c": 2, "d": 2, "e": 2, "f": 2}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"image_id\nIMG_1\n" + b"x" * 200_000, "row 3: field larger than"),
+        (b"image_id\nIMG_1\0\n", "has null bytes"),
+        (b"image_id\n\xff\xff\n", "is not UTF-8 text"),
+        (b"", "has no rows"),
+    ],
+)
+def test_a_damaged_list_is_refused_in_words(tmp_path: Path, data: bytes, words: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=words):
+        read_list(str(path))
+
+
+def test_a_pipe_is_no_list(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.csv")
+    with pytest.raises(DataError, match=r"mine.csv is a named pipe; expected a regular file"):
+        read_list(str(tmp_path / "mine.csv"))

@@ -342,6 +342,7 @@ def test_a_table_is_read_in_every_usual_encoding(
         (b"image_id,dx\nISIC_1,\xff\n", "is not UTF-8 text"),
         (b"image_id,dx\nISIC_1,nv\nISIC_2," + b"x" * 200_000, "row 3: field larger than"),
         (b'image_id,dx\nISIC_1,"' + b"n,v\n" * 50_000, "a quote that is not closed takes"),
+        (b"image_id,dx\nISIC_1," + b"x" * 201 + b"\n", "dx has 201 characters; expected a diag"),
         (b"\xff\xfei\0m\0a\0g\0e\0,\0d\0x\0\n\0\xd8", "is not UTF-8 text"),
     ],
 )

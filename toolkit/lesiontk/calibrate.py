@@ -19,6 +19,7 @@ from lesiontk.calibration.composition import count_composition
 from lesiontk.calibration.draw import list_names, read_list_rows
 from lesiontk.data.inspect_stage import read_inspection
 from lesiontk.data.known_splits import locate_shipped
+from lesiontk.data.sources.table import read_table
 from lesiontk.data.split_stage import read_split
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.pipeline import known_ancestors
@@ -174,7 +175,13 @@ def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]
 def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
     path, shipped = Path(reference), locate_shipped(reference)
     if path.is_file():
-        return path.name, list(csv.DictReader(path.read_text().splitlines()))
+        table = read_table(path)
+        if lacking := {"image_id", "side"} - set(table.columns):
+            raise DataError(
+                f"{path} has no column {' and '.join(sorted(lacking))}; expected a split.csv, as "
+                "`lesiontk data split` writes it."
+            )
+        return path.name, [dict(row.cells) for row in table.rows]
     if shipped.is_file():
         return reference[:12], list(csv.DictReader(shipped.read_text().splitlines()))
     artefact = store.resolve(reference, "split")

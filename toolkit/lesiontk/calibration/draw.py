@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from importlib import resources
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.data.images import ImageSet
+from lesiontk.data.sources.table import read_table
 from lesiontk.errors import DataError, LeakageError, UsageError, suggest
 
 
@@ -159,14 +161,14 @@ def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
     known = list_names()
     if name_or_path in known:
         text = folder.joinpath(f"{name_or_path}.csv").read_text()
-    elif Path(name_or_path).is_file():
-        text = Path(name_or_path).read_text()
+        rows = list(csv.DictReader(text.splitlines()))
+    elif os.path.lexists(name_or_path):
+        rows = [dict(row.cells) for row in read_table(Path(name_or_path)).rows]
     else:
         raise UsageError(
             f"unknown calibration list {name_or_path!r}; known are {', '.join(known) or 'none'}, "
             f"or give the path of a CSV file.{suggest(name_or_path, known)}"
         )
-    rows = list(csv.DictReader(text.splitlines()))
     if not rows or "image_id" not in rows[0]:
         raise DataError(f"calibration list {name_or_path} has no column image_id, or no row.")
     return rows

@@ -19,6 +19,7 @@ from lesiontk.data.tasks import canonical_diagnosis, load_task
 from lesiontk.errors import DataError
 from lesiontk.strict_yaml import load_yaml
 
+_LONGEST = 200
 ROLES = ("image", "file", "diagnosis", "lesion", "patient", "age", "sex", "site")
 
 
@@ -78,6 +79,12 @@ def read_diagnoses(table: Table, columns: Iterable[str]) -> dict[int, tuple[str,
         }
         if not cells:
             table.required(row, columns[0])
+        for column, cell in cells.items():
+            if len(cell) > _LONGEST:
+                raise DataError(
+                    f"{table.where(row)}: {column} has {len(cell):,} characters; expected a "
+                    f"diagnosis of at most {_LONGEST}. A quote before it may not be closed."
+                )
         _refuse_contradiction(table, row, cells)
         names = dict.fromkeys(cells.values())  # each once, in order
         found[row.line] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 import zlib
@@ -99,10 +100,43 @@ def layer_values(
 
 
 def save_model(model: Any, spec: EngineSpec, path: Path) -> None:
-    """Write a model as ``.keras`` with its description in the file."""
-    model.save(str(path))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(MEMBER), dump_spec(spec))
+    """Write a model as ``.keras`` with its description in the file.
+
+    Equal models give equal bytes: without times, and without what a layer's description tells of
+    the process that saved it (the size of its last batch, the generator it drew from).
+    """
+    saved = path.with_name(f".{path.stem}.tmp.keras")
+    model.save(str(saved))
+    with zipfile.ZipFile(saved) as read, zipfile.ZipFile(path, "w") as archive:
+        for name in sorted(read.namelist()):
+            with read.open(name) as member, archive.open(_member(name), "w") as out:
+                if name.endswith(".json"):
+                    out.write(json.dumps(_without_process(json.load(member))).encode())
+                else:
+                    shutil.copyfileobj(member, out)
+        archive.writestr(_member(MEMBER), dump_spec(spec))
+    saved.unlink()
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Return an entry of a fixed time, 1980-01-01, and with the same rights wherever it is made."""
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, 0o600 << 16  # Unix
+    return member
+
+
+def _without_process(document: Any) -> Any:
+    if isinstance(document, list):
+        return [_without_process(value) for value in document]
+    if not isinstance(document, dict):
+        return document
+    kept = {key: _without_process(value) for key, value in document.items() if key != "rng_type"}
+    if "date_saved" in kept:
+        kept["date_saved"] = "1980-01-01@00:00:00"
+    shape = (kept.get("build_config") or {}).get("input_shape")
+    if isinstance(shape, list) and shape and isinstance(shape[0], int):
+        kept["build_config"]["input_shape"] = [None, *shape[1:]]
+    return kept
 
 
 class KerasBackend(Backend):

@@ -1,9 +1,17 @@
-"""Training curves as a picture."""
+"""Training curves as a picture, and as TensorBoard's logs."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+
+def copy_events(source: Path, to: Path) -> None:
+    """Copy TensorBoard's logs, the oldest first, under names without host, process and time."""
+    to.mkdir()
+    for number, path in enumerate(sorted(source.glob("events.out.tfevents.*")), start=1):
+        shutil.copyfile(path, to / f"events.out.tfevents.{number:010d}")
 
 
 def plot_curves(curves: Sequence[Mapping[str, float]], best_epoch: int, path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from lesiontk.data.tasks import definition_of
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, EngineSpec
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
-from lesiontk.train.curves import plot_curves
+from lesiontk.train.curves import copy_events, plot_curves
 from lesiontk.train.kept_recalls import measure_recalls
 from lesiontk.train.loop import score_answers
 
@@ -48,7 +47,7 @@ def write_outcome(
         writer.writeheader()
         writer.writerows(state.curves)
     plot_curves(state.curves, state.best_epoch, context.directory / "curves.png")
-    shutil.copytree(context.scratch / "tensorboard", context.directory / "tensorboard")
+    copy_events(context.scratch / "tensorboard", context.directory / "tensorboard")
     best = state.curves[state.best_epoch - 1]
     return StageOutput(
         facts={

@@ -11,7 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.findings import Finding, group_findings
 from lesiontk.cli.main import cli
+from lesiontk.errors import DataError, UsageError
+from lesiontk.store import Store
 
 from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from ..backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeMemory, FakeTensorRT
@@ -75,3 +78,43 @@ def test_without_tensorrt_the_way_to_a_parser_is_told(
     document = json.loads(done.stdout)
     assert document["parser"] is None
     assert "pip install lesiontk[tensorrt-rtx]" in document["no_parser"]
+
+
+def test_findings_are_grouped_unless_each_is_asked_for(
+    int8: onnx.ModelProto, tmp_path: Path
+) -> None:
+    make_asymmetric(int8)
+    document = json.loads(call(int8, tmp_path, "--json").stdout)
+    grouped = call(int8, tmp_path).output.splitlines()[:-1]
+    each = call(int8, tmp_path, "--verbose").output.splitlines()[:-1]
+    assert len(each) == len(document["findings"])
+    assert len(grouped) == len(document["groups"])
+    assert sum(group["nodes"] for group in document["groups"]) == len(document["findings"])
+
+
+def test_groups_differ_in_operator_and_reason_and_not_in_numbers() -> None:
+    findings = [
+        Finding("lint", f"q{n}", "QuantizeLinear", f"its zero point is {n}; expected 0")
+        for n in range(1, 100)
+    ]
+    findings += [Finding("lint", "gelu", "Gelu", "TensorRT 8.5 does not import it")]
+    groups = group_findings(findings)
+    assert [str(group) for group in groups] == [
+        "QuantizeLinear: its zero point is 1; expected 0 (lint): 99 nodes, the first q1",
+        "Gelu: TensorRT 8.5 does not import it (lint): 1 node, gelu",
+    ]
+
+
+def test_an_engine_of_the_workspace_is_found_or_told(
+    store: Store, tmp_path: Path, int8: onnx.ModelProto
+) -> None:
+    def check(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["check", *words, "--workspace", str(store.workspace)])
+
+    error = check("latest").exception
+    assert isinstance(error, UsageError)
+    assert "no ONNX engine in" in str(error)
+    onnx.save(int8, tmp_path / "any_name")
+    assert check(str(tmp_path / "any_name")).exit_code == 0
+    assert isinstance(check(str(tmp_path)).exception, DataError)
+    assert "missing.onnx does not exist" in str(check("missing.onnx").exception)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.answers import engine_file
-from lesiontk.compress.history import find_trained
+from lesiontk.compress.history import find_trained, tell_line
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluate_stage import read_assessment
@@ -35,6 +36,18 @@ def recipe_of(artefact: Artefact) -> Recipe:
     if str(recipe.data.path or "").startswith(PREFIX):
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": None})})
     return recipe
+
+
+def describe_derivation(model: Artefact) -> str:
+    """Return what a model is: its architecture, and what was done to it since it was trained."""
+    steps = [str(step["stage"]) for step in tell_line(model.facts, model.stage)]
+    done = [step for step in steps if step not in ("train", "import")]
+    return " + ".join([str(model.facts["architecture"]), *done])
+
+
+def descendant_engines(store: Store, model: Artefact) -> list[Artefact]:
+    """Return every engine of the workspace that was derived from `model`, damaged or not."""
+    return [engine for engine in store.list_artefacts("engine") if _is_of(store, engine, model)]
 
 
 def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
@@ -134,6 +147,30 @@ def locate_engine(store: Store, reference: str) -> Path:
         find_artefact(path)
         return path
     return engine_file(intact(store, store.resolve(reference, "engine")))
+
+
+def locate_onnx(store: Store, reference: str) -> Path:
+    """Return the ONNX file of a path, or of an engine of the workspace.
+
+    ``latest`` and ``latest:RECIPE`` are the last used engine that is one. Raises `UsageError` for
+    an engine of another kind.
+    """
+    if Path(reference).suffix == ".onnx" or os.path.lexists(reference):
+        check_regular(reference, "ONNX file")
+        return Path(reference)
+    if reference.partition(":")[0] == "latest":
+        recipe = reference.partition(":")[2]
+        for engine in store.list_artefacts("engine"):
+            if str(engine.facts["file"]).endswith(".onnx") and recipe in ("", engine.recipe_name):
+                return engine_file(intact(store, engine))
+        raise UsageError(
+            f"no ONNX engine in {store.workspace} fits {reference!r}; `lesiontk convert --to "
+            "onnx:int8` makes one."
+        )
+    path = locate_engine(store, reference)
+    if path.suffix != ".onnx":
+        raise UsageError(f"{reference} is the engine {path.name}; expected an ONNX engine.")
+    return path
 
 
 def find_artefact(path: Path) -> Artefact | None:

@@ -270,23 +270,29 @@ class Store:
 
         Those that the order of use does not name, because they were copied here, come last.
         """
-        if not self.workspace.is_dir():
-            return []
         artefacts = []
-        for folder in sorted(self.workspace.iterdir()):
-            if folder.name.startswith(".") or not (folder / MANIFEST).is_file():
-                continue
+        for name in self.list_names():
             try:
-                artefacts.append(self._load(folder))
+                artefacts.append(self._load(self.workspace / name))
             except ManifestError as error:
-                if folder.name not in self._left_out:
-                    self._left_out.add(folder.name)
-                    logger.warning("%s: left out, because %s", folder.name, error.reason)
+                if name not in self._left_out:
+                    self._left_out.add(name)
+                    logger.warning("%s: left out, because %s", name, error.reason)
         rank = self._use_order.read()
         artefacts.sort(
             key=lambda a: (rank.get(a.path.name, -1), a.manifest["created"], a.name), reverse=True
         )
         return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
+
+    def list_names(self) -> list[str]:
+        """Return the names of the folders with a manifest, whatever is in it."""
+        if not self.workspace.is_dir():
+            return []
+        return [
+            folder.name
+            for folder in sorted(self.workspace.iterdir())
+            if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
+        ]
 
     def failures(self) -> list[dict[str, Any]]:
         """Return the ``failed.json`` of every stage whose last try failed."""

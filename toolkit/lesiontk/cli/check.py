@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from lesiontk.cli.session import Session, command_options
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", default="latest")
 @click.option(
     "--tensorrt",
     "versions",
@@ -19,22 +17,29 @@ from lesiontk.cli.session import Session, command_options
     help="As 8.5.2; repeatable. Default: those of JetPack 5, 6 and now.",
 )
 @click.option("--target", metavar="JETSON", help="The versions of jetson-orin-jetpack6 or another.")
+@click.option("--verbose", is_flag=True, help="List each node, not each reason once.")
 @command_options
-def check(session: Session, model: Path, versions: tuple[str, ...], target: str | None) -> None:
-    """Would TensorRT take the ONNX file MODEL? Names each node that it would refuse, and why.
+def check(
+    session: Session, model: str, versions: tuple[str, ...], target: str | None, verbose: bool
+) -> None:
+    """Check whether TensorRT accepts MODEL; list unsupported nodes by operator and reason.
 
-    Checked by rules (explicit symmetric Q/DQ), by the operators of each version, and by the parser
-    of TensorRT where one is installed and runs. Exit code 1 if something was found.
+    MODEL is an ONNX file or an engine of the workspace (default: its latest ONNX engine). Checked
+    by rules (explicit symmetric Q/DQ), by the operators of each version, and by the parser of
+    TensorRT where one is installed and runs. Exit code 1 if something was found.
     """
     from lesiontk.backends.tensorrt.check import VERSIONS, check_model
+    from lesiontk.backends.tensorrt.findings import group_findings
     from lesiontk.backends.tensorrt.targets import find_target
+    from lesiontk.relatives import locate_onnx
 
     named = (*versions, *(find_target(target).tensorrt if target else ()))
-    report = check_model(model, tuple(dict.fromkeys(named)) or VERSIONS)
+    path = locate_onnx(session.open_store(), model)
+    report = check_model(path, tuple(dict.fromkeys(named)) or VERSIONS)
 
     def show() -> None:
-        for finding in report.findings:
-            click.echo(str(finding))
+        for line in report.findings if verbose else group_findings(report.findings):
+            click.echo(str(line))
         how = f"rules, the operators of TensorRT {', '.join(report.versions)}"
         how += (
             f" and the parser of {report.parser}"
@@ -42,7 +47,7 @@ def check(session: Session, model: Path, versions: tuple[str, ...], target: str 
             else f"; no parser of TensorRT read it: {report.no_parser}"
         )
         count = f"{len(report.findings)} finding(s)" if report.findings else "nothing"
-        click.echo(f"{model.name}: {count} found by {how}")
+        click.echo(f"{path.name}: {count} found by {how}")
 
     session.emit(report.to_json(), show)
     if not report.passed:

@@ -11,12 +11,15 @@ from lesiontk.cli.session import Session, command_options
 
 
 @click.command()
-@click.argument("reference", default="latest")
+@click.argument("reference", required=False)
 @command_options
-def lineage(session: Session, reference: str) -> None:
-    """Show what REFERENCE was made from, back to the images."""
+def lineage(session: Session, reference: str | None) -> None:
+    """Show what REFERENCE (default: the latest model) was made from, back to the images."""
     store = session.open_store()
-    tree = store.lineage(store.resolve(reference))
+    artefact = store.resolve(reference) if reference else store.resolve("latest", "model")
+    if not reference:
+        click.echo(f"lineage of {artefact.name}, the latest model", err=True)
+    tree = store.lineage(artefact)
     session.emit(tree, lambda: _print_tree(tree, "", "", set()))
 
 
@@ -24,7 +27,10 @@ def _print_tree(node: Mapping[str, Any], role: str, indent: str, seen: set[str])
     """Print a node and its ancestors; what was printed before is only named."""
     parents = node.get("parents", {})
     shown = node["name"] in seen and parents
-    note = "gone" if node.get("gone") else "see above" if shown else f"stage {node['stage']}"
+    if node.get("gone") or "changed" in node:
+        note = "gone" if node.get("gone") else str(node["changed"])
+    else:
+        note = "see above" if shown else f"stage {node['stage']}"
     click.echo(f"{indent}{role + ': ' if role else ''}{node['name']}  ({note})")
     seen.add(node["name"])
     for name, parent in () if shown else parents.items():

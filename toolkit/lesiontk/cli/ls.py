@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options
+
+if TYPE_CHECKING:
+    from lesiontk.records import Artefact
+
+
+def _describe(artefact: Artefact) -> str:
+    """Return a model's derivation, or what else was made of it."""
+    from lesiontk.relatives import describe_derivation
+
+    if artefact.kind == "model":
+        return describe_derivation(artefact)
+    facts = artefact.facts
+    return str(facts.get("target", facts.get("backend", "")))
 
 
 @click.command()
@@ -22,7 +36,7 @@ def ls(session: Session, kind: str | None) -> None:
             "name": a.name,
             "kind": a.kind,
             "recipe": a.recipe_name,
-            "what": a.facts.get("target", a.facts.get("architecture", "")),
+            "what": _describe(a),
             "bytes": sum(entry["bytes"] for entry in a.manifest["files"].values()),
             "created": a.manifest["created"],
             "path": str(a.path),

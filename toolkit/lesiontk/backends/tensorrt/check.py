@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from lesiontk.backends.tensorrt import on_device
-from lesiontk.backends.tensorrt.findings import Finding, describe_findings
+from lesiontk.backends.tensorrt.findings import Finding, describe_findings, group_findings
 from lesiontk.backends.tensorrt.graph import input_shape
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.backends.tensorrt.lint import lint_graph
@@ -45,6 +45,7 @@ class CheckReport:
             "versions": list(self.versions),
             "parser": self.parser or None,
             "no_parser": self.no_parser or None,
+            "groups": [group.to_json() for group in group_findings(self.findings)],
             "findings": [finding.to_json() for finding in self.findings],
         }
 

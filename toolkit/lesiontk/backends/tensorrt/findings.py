@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,40 @@ class Finding:
     def to_json(self) -> dict[str, str]:
         """Return the fields as plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FindingGroup:
+    """Findings that differ in their nodes and in the numbers of their reasons alone."""
+
+    first: Finding
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return one line: the reason, how many nodes it is of, and the first of them."""
+        found = self.first
+        count = f"{len(self.nodes)} nodes, the first" if len(self.nodes) > 1 else "1 node,"
+        return f"{found.operator}: {found.reason} ({found.check}): {count} {found.node}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        found = self.first
+        return {
+            "check": found.check,
+            "operator": found.operator,
+            "reason": found.reason,
+            "nodes": len(self.nodes),
+        }
+
+
+def group_findings(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
+    """Return the findings by check, operator and reason; the largest group comes first."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        kind = (finding.check, finding.operator, re.sub(r"\d+", "N", finding.reason))
+        groups.setdefault(kind, []).append(finding)
+    made = [FindingGroup(group[0], tuple(f.node for f in group)) for group in groups.values()]
+    return tuple(sorted(made, key=lambda group: -len(group.nodes)))
 
 
 def describe_findings(findings: Iterable[Finding], limit: int = 5) -> str:

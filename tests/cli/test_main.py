@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +130,95 @@ def test_an_interrupt_says_how_to_go_on(run: Run, doctor: Decide) -> None:
     assert ended.code == 130
     assert "run the same command to go on" in ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "x.jpg"), 2, "No such file.*x.jpg"),
+        (OSError(40, "Too many levels of symbolic links", "x"), 2, "symbolic links"),
+        (PermissionError(13, "Permission denied", "x"), 3, "Permission denied"),
+        (OSError(28, "No space left on device"), 3, "the disk of / is full: .* are free"),
+        (OSError(5, "Input/output error"), 3, "Input/output error"),
+        (MemoryError(), 3, "too little memory"),
+    ],
+)
+def test_an_error_of_the_machine_is_one_line(
+    run: Run, doctor: Decide, error: Exception, code: int, said: str
+) -> None:
+    doctor(error)
+    ended = run("doctor")
+    assert ended.code == code
+    assert re.fullmatch(f"error: .*{said}.*\n", ended.err)
+
+
+def test_a_file_that_ends_early_is_no_interrupt(run: Run, doctor: Decide) -> None:
+    """Click takes every EOFError for Ctrl-D."""
+    doctor(EOFError("Compressed file ended"))
+    ended = run("doctor")
+    assert ended.code == 70
+    assert "interrupted" not in ended.err
+
+
+PROGRAM = """
+import sys, tempfile
+import lesiontk.doctor
+def examine():
+    print(tempfile.gettempdir(), flush=True)
+    sys.stdin.readline()
+lesiontk.doctor.examine_machine = examine
+sys.argv = ["lesiontk", "doctor"]
+from lesiontk.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_a_run_and_its_temporary_folder(number: int, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert process.returncode == code
+    assert "run the same command to go on" in told
+    assert "Traceback" not in told
+    assert not folder.exists()
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error() -> None:
+    command = [sys.executable, "-m", "lesiontk", "recipe", "show", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, b"")
+
+
+def test_a_name_that_is_no_text_can_be_printed(run: Run) -> None:
+    ended = run("run", "\udcff.yaml")
+    assert ended.code == 2
+    assert "'\\udcff.yaml' does not exist" in ended.err
+
+
+def test_a_workspace_that_is_no_folder_is_bad_usage(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name in ("pipe", "loop", "gone"):
+        ended = run("ls", "--workspace", str(tmp_path / name))
+        assert ended.code == 2
+        assert "is no folder; name another with --workspace" in ended.err
 
 
 def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:

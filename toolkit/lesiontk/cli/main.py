@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import os
+import signal
 import sys
 import traceback
+from pathlib import Path
+from typing import Any
 
 import click
 
 from lesiontk import __version__
-from lesiontk.errors import LesionTKError, suggest
+from lesiontk.cli.run_folder import own_temporary_folder
+from lesiontk.disk import explain_lack
+from lesiontk.errors import MESSAGE, LesionTKError, shorten, show_value, suggest
 from lesiontk.freed_memory import keep_freed_memory
 
 COMMANDS = {
@@ -59,6 +67,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that closes the pipe is no error of its own."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered must not be written when the process ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(141) from None
+        return result
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -82,31 +101,77 @@ def cli() -> None:
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal that asks the process to end; it is cleaned up as after Ctrl-C."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated(number)
+
+
 def main() -> None:
-    """Run the command line; exit 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug."""
+    """Run the command line.
+
+    Exit codes: 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug, 130 interrupted (Ctrl-C),
+    143 terminated (SIGTERM; 129 for SIGHUP), 141 nobody reads the output.
+    """
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files hold any bytes
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _terminate)
+    with own_temporary_folder():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Return the exit code of the command in ``sys.argv``; its error goes to standard error."""
     try:
         code = cli.main(prog_name="lesiontk", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        if isinstance(cause, EOFError):  # click takes it for Ctrl-D
+            return _report_bug(cause)
         click.echo(
             "interrupted; what was finished is kept, run the same command to go on", err=True
         )
-        code = 130
+        return 128 + int(cause.args[0]) if isinstance(cause, Terminated) else 130
     except click.ClickException as error:
+        error.message = shorten(error.message, MESSAGE)  # type: ignore[misc]
         error.show()
-        code = 2
+        return 2
     except LesionTKError as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except OSError as error:  # a full disk, a folder without permission
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        click.echo(f"error: {error}; what was finished is kept.", err=True)
-        code = 3
+        return _report(error, error.exit_code)
+    except OSError as error:
+        lack = explain_lack(error, Path("/"))
+        if lack is not None:
+            return _report(lack, lack.exit_code)
+        name = "" if error.filename is None else f": {show_value(str(error.filename))}"
+        told = LesionTKError(f"{error.strerror or error}{name}").with_traceback(error.__traceback__)
+        return _report(told, 2 if error.errno in PATHS else 3)
+    except MemoryError as error:
+        told = LesionTKError("this machine has too little memory; try fewer or smaller images.")
+        return _report(told.with_traceback(error.__traceback__), 3)
     except Exception as error:  # noqa: BLE001 - a bug must not look like a failed gate
-        traceback.print_exc()
-        click.echo(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
-        code = 70
-    sys.exit(code if isinstance(code, int) else 0)
+        return _report_bug(error)
+    return code if isinstance(code, int) else 0
+
+
+PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors of the machine that tell of a path that was given."""
+
+
+def _report(error: LesionTKError, code: int) -> int:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    click.echo(f"error: {error}", err=True)
+    return code
+
+
+def _report_bug(error: BaseException) -> int:
+    traceback.print_exception(error)
+    click.echo(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
+    return 70

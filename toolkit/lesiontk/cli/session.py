@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +29,13 @@ class Session:
     def open_store(self) -> Store:
         """Return the store of the workspace, with progress bars where a person looks."""
         from lesiontk.cli.progress import make_progress
+        from lesiontk.errors import UsageError
         from lesiontk.store import Store
 
+        if os.path.lexists(self.workspace) and not self.workspace.is_dir():
+            raise UsageError(
+                f"the workspace {self.workspace} is no folder; name another with --workspace."
+            )
         return Store(self.workspace, make_progress())
 
     def emit(self, document: Any, show: Callable[[], None]) -> None:

@@ -141,12 +141,12 @@ def test_only_float_constants_have_values(tiny_parent: TinyParent) -> None:
 )
 @given(st.text())
 def test_a_description_comes_back_as_it_was(tiny_parent: TinyParent, text: str) -> None:
-    assert extract_spec(embed_spec(float_content(tiny_parent, "cnn"), text)) == text
+    assert extract_spec(embed_spec(float_content(tiny_parent, "cnn"), text)) == text.encode()
 
 
 def test_a_second_description_replaces_the_first(tiny_parent: TinyParent) -> None:
     content = embed_spec(embed_spec(float_content(tiny_parent, "cnn"), "old"), "new")
-    assert extract_spec(content) == "new"
+    assert extract_spec(content) == b"new"
     entries = [entry.name.decode() for entry in read_model(content).metadata]
     assert entries.count("lesiontk") == 1
 

@@ -54,7 +54,7 @@ class Preprocessing:
     enhance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 8 <= self.image_size <= 2048:
+        if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 2048:
             raise DataError(f"image_size is {self.image_size}; expected 8 to 2048 pixels.")
         if self.fit not in ("crop", "stretch"):
             raise DataError(f"fit is {self.fit!r}; expected 'crop' or 'stretch'.")
@@ -82,8 +82,14 @@ class EngineSpec:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+        named = all(isinstance(label, str) and label for label in self.labels)
+        if not named or len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise DataError(f"labels are {self.labels}; expected two or more different names.")
+        for name in ("task", "backend", "precision", "recipe", "split_hash", "licence", "notice"):
+            if not isinstance(getattr(self, name), str):
+                raise DataError(f"{name} is {getattr(self, name)!r}; expected a text.")
+        if not isinstance(self.extra, Mapping):
+            raise DataError(f"extra is {self.extra!r}; expected a mapping.")
 
     @property
     def may_have_seen_test(self) -> bool:

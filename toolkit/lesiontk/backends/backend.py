@@ -23,6 +23,7 @@ from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.metrics import check_probabilities
 from lesiontk.records import Availability, EngineSpec, Preprocessing
+from lesiontk.strict_json import parse_json
 
 SPEC_KEY = "lesiontk"
 """The name under which an engine file carries its `EngineSpec`."""
@@ -319,6 +320,10 @@ class Backend(ABC):
     def inspect(self, path: Path) -> EngineStructure:
         """Return what the file is made of, read from the file itself."""
 
+    def list_other_files(self, path: Path) -> tuple[str, ...]:
+        """Return the names of further files that an engine file cannot run without; mostly none."""
+        return ()
+
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         """Return the operators of a file that do not compute as `precision` says, kind and name.
 
@@ -381,15 +386,17 @@ def dump_spec(spec: EngineSpec) -> str:
     return json.dumps(asdict(spec), sort_keys=True)
 
 
-def parse_spec(text: str | None, path: Path) -> EngineSpec:
+def parse_spec(text: str | bytes | None, path: Path) -> EngineSpec:
     """Return the spec that an engine file carries; `DataError` if it carries none or another."""
     if text is None:
         raise DataError(
             f"{path.name} carries no lesiontk description (labels, preprocessing); convert it with "
             "`lesiontk convert`, so that a device cannot get them wrong."
         )
+    document = parse_json(text, f"the description in {path.name}")
     try:
-        document = json.loads(text)
+        if not isinstance(document["labels"], list):
+            raise TypeError("the labels are no list")
         document["labels"] = tuple(document["labels"])
         document["preprocessing"] = Preprocessing(**document["preprocessing"])
         check_enhancements(document["preprocessing"].enhance)

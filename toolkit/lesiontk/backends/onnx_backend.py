@@ -62,7 +62,7 @@ class ONNXEngine(Engine):
     ) -> None:
         entries = {EXACT: "1", **(entries or {})}
         session = open_session(path, threads, provider, entries)
-        metadata = session.get_modelmeta().custom_metadata_map
+        metadata = read_session_metadata(session, path)
         if metadata.get(WEIGHT_BITS) == "7":
             session = open_session(path, threads, provider, {**entries, EXACT: "0"})
         super().__init__(parse_spec(metadata.get(SPEC_KEY), path))
@@ -95,10 +95,20 @@ def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, 
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
+    # On the CPU alone a second try would be the same, and be announced on standard output.
+    fallback = {} if len(providers) > 1 else {"enable_fallback": 0}
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, **fallback)
     except Exception as error:  # its exceptions share no public base class
         raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
+
+
+def read_session_metadata(session: Any, path: Path) -> dict[str, str]:
+    """Return a session's metadata; `DataError` where it is no text."""
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except ValueError as error:
+        raise DataError(f"{path.name} has metadata that is no text in UTF-8: {error}") from error
 
 
 class ONNXBackend(Backend):
@@ -160,6 +170,11 @@ class ONNXBackend(Backend):
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads, provider)
+
+    def list_other_files(self, path: Path) -> tuple[str, ...]:
+        from lesiontk.backends.onnx_graph import list_external_files
+
+        return list_external_files(path)
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         import onnx

@@ -24,7 +24,7 @@ def read_backend_name(path: Path) -> str | None:
             entries = dict(_read_metadata(stream, path.stat().st_size))
         document = json.loads(entries[SPEC_KEY])
         return str(document["backend"])
-    except (OSError, KeyError, TypeError, ValueError, IndexError):
+    except (OSError, KeyError, TypeError, ValueError, IndexError, RecursionError):
         return None
 
 

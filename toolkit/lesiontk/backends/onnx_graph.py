@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -279,6 +280,21 @@ def embed_spec(model: onnx.ModelProto, text: str) -> None:
     model.metadata_props.extend(kept)
     entry = model.metadata_props.add()
     entry.key, entry.value = SPEC_KEY, text
+
+
+def list_external_files(path: Path) -> tuple[str, ...]:
+    """Return the names of the files beside it that an ONNX file keeps weights in, sorted."""
+    model = onnx.load(path, load_external_data=False)
+    tensors = [*model.graph.initializer]
+    tensors += [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
+    found = {
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(sorted(found))
 
 
 def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:

@@ -245,7 +245,6 @@ def embed_spec(content: bytes, text: str) -> bytes:
     return set_metadata(content, SPEC_KEY, text.encode())
 
 
-def extract_spec(content: bytes) -> str | None:
-    """Return the text of the metadata entry ``lesiontk``, or None."""
-    data = read_metadata(content, SPEC_KEY)
-    return None if data is None else data.decode()
+def extract_spec(content: bytes) -> bytes | None:
+    """Return the text of the metadata entry ``lesiontk`` in UTF-8, or None."""
+    return read_metadata(content, SPEC_KEY)

@@ -164,6 +164,11 @@ class TensorRTBackend(Backend):
             list_saturated(model),
         )
 
+    def list_other_files(self, path: Path) -> tuple[str, ...]:
+        from lesiontk.backends.onnx_graph import list_external_files
+
+        return list_external_files(path)
+
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         import onnx
 

@@ -21,6 +21,7 @@ from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
 from lesiontk.compress.history import TRAININGS, find_trained
+from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import recipe_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate, format_sizes
@@ -138,7 +139,10 @@ def find_missed(row: Mapping[str, Any]) -> list[str]:
 
 
 def describe_gate(results: list[dict[str, Any]]) -> str:
-    """Return whether an engine passed its recipe's gate, or by what it failed."""
+    """Return what an engine's gates found, in words; results of before say passed or failed."""
+    if all("outcome" in result for result in results):
+        verdicts = read_verdicts({"gate": results})
+        return describe_outcomes(verdicts)
     failed = [result["metric"] for result in results if not result["passed"]]
     return f"failed: {', '.join(failed)}" if failed else "passed"
 

@@ -23,6 +23,7 @@ from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
+from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate
@@ -85,12 +86,12 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
 
 
 def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:
-    """Return what the gate says of a target; `ClickException` unless it passed."""
-    gate = [result for result in document["gate"] if result["engine"] == target]
-    failed = [result["metric"] for result in gate if not result["passed"]]
-    if failed or not gate or document["gate_unjudged"]:
-        raise click.ClickException(f"{target} did not pass the gate: {failed or 'not judged'}.")
-    return gate
+    """Return the verdicts on a target; `ClickException` unless every gate passed."""
+    verdicts = [verdict for verdict in read_verdicts(document) if verdict.engine == target]
+    missed = [verdict.describe() for verdict in verdicts if not verdict.passed]
+    if missed or not verdicts:
+        raise click.ClickException(f"{target}: {'; '.join(missed) or 'no gate judged it'}.")
+    return [verdict.to_json() for verdict in verdicts]
 
 
 def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:

@@ -277,8 +277,8 @@ def test_a_back_end_that_cannot_run_here_is_refused_with_its_reason(
         ("convert=[tflight:int8]", "unknown back end 'tflight'.* Did you mean 'tflite'"),
         ("convert=[tflite:int4]", "tflite has no precision 'int4'.* Did you mean 'tflite:int8'"),
         ("convert=[tflite]", "tflite has no precision ''"),
-        ("gate.acuracy.max_drop=0", "the metric 'acuracy'.* Did you mean 'accuracy'"),
-        ("gate.recall[melanoma].max_drop=0", r"'recall\[melanoma\]'.* Did you mean 'recall\[mel"),
+        ("gate=acuracy >= 0.5", r"expected a metric .*Did you mean 'accuracy'"),
+        ("gate=recall[melanoma] >= 0.5", r"'recall\[melanoma\]'.* Did you mean 'recall\[mel"),
         ("compress=[{squash: {}}]", "unknown compression 'squash'"),
         ("compress=[{train: {}}]", "unknown compression 'train'"),
         ("data.image_size=16", "data.image_size is 16; cnn needs at least 32 pixels"),
@@ -297,7 +297,7 @@ def test_a_name_that_is_not_known_is_refused(override: str, message: str) -> Non
 
 
 def test_a_metric_of_another_task_is_refused() -> None:
-    gate = "gate.recall[mel].max_drop=0.01"
+    gate = "gate=recall[mel] >= 0.5"
     assert plan(gate)
     with pytest.raises(UsageError, match=r"metric 'recall\[mel\]'.*recall\[malignant\]"):
         plan(gate, "data.task=malignancy")
@@ -309,7 +309,7 @@ def test_a_metric_of_another_task_is_refused() -> None:
         (["data.source=auto"], "recipe probe needs images: give --data DIR"),
         (["data.path=nowhere/at/all"], "data folder nowhere/at/all does not exist"),
         (["model.architecture=vgg16", "model.weights=no.h5"], "weights file no.h5 does not exist"),
-        (["data.task=no_such_task.yaml"], "task file no_such_task.yaml cannot be read"),
+        (["data.task=no_such_task.yaml"], "task file no_such_task.yaml does not exist"),
     ],
 )
 def test_a_missing_file_is_refused(overrides: list[str], message: str) -> None:
@@ -437,6 +437,7 @@ def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
         assert step.parents == {
             "engine": "engine:tflite:int8",
             "evaluation": "evaluation:tflite:int8",
+            "benchmark": "benchmark",
         }
 
 

@@ -20,7 +20,7 @@ from lesiontk.recipe import (
     read_recipe,
 )
 
-PROBE = parse_recipe({"name": "probe", "gate": {"accuracy": {"max_drop": 0.01}}})
+PROBE = parse_recipe({"name": "probe", "gate": ["accuracy >= 0.7"]})
 
 
 def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -96,9 +96,9 @@ def test_an_unknown_key_names_the_nearest_in_every_section(
         assert f"unknown key {where!r}. Did you mean {key!r}?" in str(caught.value)
 
 
-def test_an_unknown_key_of_a_gate_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"'gate\.accuracy\.max_drops'\. Did you mean 'max_drop'"):
-        override_recipe(PROBE, ["gate.accuracy.max_drops=1"])
+def test_a_gate_of_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"Did you mean 'accuracy'\?\)?\.\n  acuracy >= 0.7\n  \^"):
+        override_recipe(PROBE, ["gate=[acuracy >= 0.7]"])
 
 
 def test_every_mistake_is_named_at_once() -> None:
@@ -125,8 +125,9 @@ def test_every_mistake_is_named_at_once() -> None:
         ("data.path=null", None),
         ("data.split.seed=11", 11),
         ("convert=[tflite:int8]", ("tflite:int8",)),
-        ("gate.accuracy.max_drop=0.5", 0.5),
-        ("gate.accuracy.confidence=0.9", 0.9),
+        ("gate=accuracy >= .5", ("accuracy >= 0.5",)),
+        ("gate=[]", ()),
+        ("unresolved=fail", "fail"),
     ],
 )
 def test_an_override_has_the_type_of_its_key(override: str, value: Any) -> None:
@@ -140,10 +141,14 @@ def test_a_section_can_be_overridden_whole() -> None:
     assert recipe.data.synthetic.lesions == 70
 
 
-def test_a_metric_with_brackets_can_be_overridden() -> None:
-    recipe = override_recipe(PROBE, ["gate.recall[mel].max_drop=0.02"])
-    assert recipe.gate["recall[mel]"].max_drop == 0.02
-    assert set(recipe.gate) == {"accuracy", "recall[mel]"}
+def test_a_gate_is_kept_in_one_spelling() -> None:
+    recipe = override_recipe(PROBE, ['gate=["recall[mel]>=parent-.02@0.90", default]'])
+    assert recipe.gate == ("recall[mel] >= parent - 0.02 @ 0.9", "default")
+    assert override_recipe(recipe, []) == recipe
+
+
+def test_a_recipe_that_names_no_gate_has_those_of_its_task() -> None:
+    assert parse_recipe({"name": "probe"}).gate == ("default",)
 
 
 def test_the_last_override_holds_and_the_recipe_itself_is_kept() -> None:
@@ -196,8 +201,7 @@ def test_an_override_that_cannot_be_understood_is_refused(override: str, message
         ("train=3", "3"),
         ("model.weights=no", "False"),
         ("convert=[]", "[]"),
-        ("gate.accuracy.max_drop=-0.1", "-0.1"),
-        ("gate.accuracy.confidence=0.5", "0.5"),
+        ("unresolved=maybe", "'maybe'"),
         ("name=Two Words", "'Two Words'"),
     ],
 )
@@ -209,9 +213,11 @@ def test_a_value_out_of_range_names_its_key_and_itself(override: str, received: 
     assert f"(received {received})" in message
 
 
-def test_a_gate_needs_its_bound() -> None:
-    with pytest.raises(UsageError, match=r"gate\.accuracy\.max_drop: Field required"):
-        parse_recipe({"name": "probe", "gate": {"accuracy": {}}})
+def test_gates_of_earlier_versions_are_refused_with_what_says_the_same_now() -> None:
+    old = {"recall[mel]": {"max_drop": 0.01, "confidence": 0.95}}
+    said = r'expected a list of lines, as gate: \["recall\[mel\] >= parent - 0.01 @ 0.95"\]'
+    with pytest.raises(UsageError, match=said):
+        parse_recipe({"name": "probe", "gate": old})
 
 
 def test_a_recipe_needs_its_name() -> None:

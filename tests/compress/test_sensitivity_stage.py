@@ -44,7 +44,7 @@ SETTINGS = (
     "sensitivity.images=16",
     "verify.min_agreement_int8=0",
     "verify.max_mean_drift_int8=1",
-    'gate={"accuracy":{"max_drop":0.04}}',
+    "gate=accuracy >= parent - 0.04 @ 0.95",
 )
 
 
@@ -163,7 +163,9 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
     little = measure_sensitivity(store, model, "onnx", change)
     first = rank_layers(little)[0]["layer"]
     assert (little.facts["kept"], little.facts["untried"]) == (None, [first])
-    said = r"the gate is not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
+    said = (
+        r"the margins are not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
+    )
     assert re.search(said, little.facts["outcome"])
     with pytest.raises(GateFailedError, match=f"no mixed engine to make: {said}layers in float32"):
         convert_model(store, model, ["onnx:mixed"], change)
@@ -189,7 +191,7 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
 def test_a_gate_that_no_layer_can_meet_says_so() -> None:
     said = describe_search(Found(None), 9, 80, 50, "float16")
     assert said == (
-        "the gate is not met on validation (n = 80), not even with all 50 layers in float16"
+        "the margins are not met on validation (n = 80), not even with all 50 layers in float16"
     )
     best = describe_search(Found(frozenset("ab"), frozenset("a")), 9, 80, 50, "float16")
     assert best.endswith(
@@ -205,10 +207,16 @@ def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:
 
 
 def test_without_a_gate_nothing_is_good_enough(store: Store) -> None:
-    for gate in ({}, {"sensitivity": {"max_drop": 0.0}}):
+    for gate in ([], ["p90_ms <= 20"]):
         recipe = parse_recipe({**TINY, "convert": ["tflite:mixed"], "gate": gate})
         with pytest.raises(UsageError, match="expected a gate such as"):
             plan_recipe(recipe)
+
+
+def test_what_a_threshold_decides_cannot_guide_a_search(store: Store, model: Artefact) -> None:
+    change = ["gate=sensitivity[malignant] >= parent - 0.05 @ 0.95"]
+    with pytest.raises(UsageError, match="can guide the search for onnx:mixed"):
+        measure_sensitivity(store, model, "onnx", change)
 
 
 def test_the_commands_show_and_make_it(
@@ -231,11 +239,11 @@ def test_what_is_told_of_an_engine_is_what_it_was_made_with(
     store: Store, model: Artefact, tmp_path: Path
 ) -> None:
     """The model's recipe has other settings: the search is not run again, nor is a gate missed."""
-    change = ["sensitivity.images=18", "gate={balanced_accuracy: {max_drop: 0.05}}"]
+    change = ["sensitivity.images=18", "gate=balanced_accuracy >= parent - 0.05 @ 0.95"]
     made = convert_model(store, model, ["tflite:mixed"], change)["tflite:mixed"]
     own = store.parent(made, "sensitivity")
     known = {artefact.name for artefact in store.list_artefacts("sensitivity")}
-    report = report_model(store, model, ["explain.images=0", "gate={}", "bench.rounds=20"])
+    report = report_model(store, model, ["explain.images=0", "gate=[]", "bench.rounds=20"])
     assert {artefact.name for artefact in store.list_artefacts("sensitivity")} == known
     assert report.manifest["parents"]["sensitivity:tflite"]["name"] == own.name
 
@@ -244,6 +252,6 @@ def test_a_gate_on_an_unknown_metric_is_refused_before_anything_is_measured(
     store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(sensitivity_stage.Workbench, "answer")
-    change = ["sensitivity.images=19", "gate={nothing: {max_drop: 0.1}}"]
-    with pytest.raises(UsageError, match="gate names the metric 'nothing'"):
+    change = ["sensitivity.images=19", "gate=recall[nothing] >= 0.1"]
+    with pytest.raises(UsageError, match=r"names the metric 'recall\[nothing\]'"):
         measure_sensitivity(store, model, "onnx", change)

@@ -39,7 +39,7 @@ CHAIN = {
     "bench.rounds": 20,
     "bench.warmup": 1,
     "evaluate.resamples": 100,
-    "gate": '{"macro_auc": {"max_drop": 0.5}}',
+    "gate": '["macro_auc >= parent - 0.5 @ 0.95"]',
 }
 
 
@@ -485,7 +485,10 @@ def test_a_bundle_of_the_latest_model_knows_its_threshold_and_worth(
     assert call.document["engine"] == "tflite:int8"
     contract = json.loads((out / "bundle.json").read_text())
     assert contract["operating_point"]["positive"] == ["akiec", "bcc", "mel"]
-    assert "recall[mel]" in (out / "MODEL_CARD.md").read_text()
+    assert [entry["outcome"] for entry in contract["gates"]] == ["passed"]
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "recall[mel]" in card
+    assert "tflite:int8: `macro_auc >= parent - 0.5 @ 0.95` passed" in card
     command = [sys.executable, str(out / "run.py"), "self-test", "--rounds", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -519,13 +522,12 @@ def test_a_gate_that_does_not_hold_ends_with_exit_1_and_a_report(
         "calibration.observer": blind_observer,
         "verify.min_agreement_int8": 0,
         "verify.max_mean_drift_int8": 10,
-        "gate": '{"macro_auc": {"max_drop": 0.02}}',
+        "gate": '["macro_auc >= parent - 0.02 @ 0.95"]',
     }
     call = call_lesiontk("demo", "--json", *set_keys(damaged), workspace=copy)
     assert call.code == 1, call.err
-    assert "tflite:int8 loses" in call.err
-    assert "of macro_auc (at most 0.02)" in call.err
-    (result,) = [entry for entry in call.document["gate"] if not entry["passed"]]
+    assert "tflite:int8: `macro_auc >= parent - 0.02 @ 0.95` failed: the loss against" in call.err
+    (result,) = [entry for entry in call.document["gate"] if entry["outcome"] == "failed"]
     assert result["engine"] == "tflite:int8"
     assert Path(call.document["report"]).is_file()
 

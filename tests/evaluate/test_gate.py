@@ -1,149 +1,326 @@
-"""A gate fails when an engine loses more than its bound; with a confidence, when that is sure."""
+"""Gates: what is shown, what is not, and what no gate may claim."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import pytest
-from numpy.typing import NDArray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lesiontk.evaluate.gate import GateResult, judge_engine
-from lesiontk.recipe import EvaluateRule, GateRule
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.device_gate import DeviceFigures, bound_quantile
+from lesiontk.evaluate.gate import Judged, judge_engine, judge_engines
+from lesiontk.evaluate.holm import adjust_holm
+from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    freeze_operating_point,
+    match_specificity,
+)
+from lesiontk.evaluate.verdict import (
+    GateVerdict,
+    Outcome,
+    Unresolved,
+    describe_outcomes,
+    read_verdicts,
+)
+from lesiontk.recipe import EvaluateRule
 
-LABELS = ("mel", "nv")
+LABELS = ("nv", "mel")
 STATISTICS = EvaluateRule(resamples=400)
-MEL = "recall[mel]"
+MEL = "recall[mel] >= parent - 0.05 @ 0.95"
 
 
-def answers(y_true: NDArray[np.int64], wrong: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Probabilities of two classes: sure, and right but where they are said to be wrong."""
-    top1 = np.where(wrong, 1 - y_true, y_true)
-    return np.where(np.arange(2) == top1[:, None], 0.9, 0.1).astype(np.float32)
+def answer(y_true: npt.NDArray[np.int64], wrong: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return probabilities [N, 2] that are right but for the images `wrong`."""
+    called = np.where(wrong, 1 - y_true, y_true)
+    return np.where(np.arange(2) == called[:, None], 0.9, 0.1).astype(np.float32)
 
 
-def judge(
-    images: int,
-    lost: int,
-    gate: dict[str, GateRule],
-    *,
-    mel: int | None = None,
-    statistics: EvaluateRule = STATISTICS,
-) -> tuple[GateResult, ...]:
-    """A parent that is right on all; a child that is wrong on the first `lost` melanomas."""
-    melanomas = images // 2 if mel is None else mel
-    y_true = np.where(np.arange(images) < melanomas, 0, 1).astype(np.int64)
-    parent = answers(y_true, np.zeros(images, bool))
-    child = answers(y_true, np.arange(images) < lost)
-    lesions = [f"lesion {n}" for n in range(images)]
-    return judge_engine("tflite:int8", y_true, parent, child, LABELS, lesions, gate, statistics)
+def make_answers(
+    mel: int, lost: int = 0, gained: int = 0, nv: int = 60, images_each: int = 1
+) -> Answers:
+    """Return two engines on `mel` melanomas: the child loses some of the parent's, finds others."""
+    y_true = np.repeat([1, 0], [mel * images_each, nv]).astype(np.int64)
+    row = np.arange(len(y_true))
+    before = (row >= lost * images_each) & (row < (lost + gained) * images_each)
+    after = row < lost * images_each
+    lesion = np.where(row < mel * images_each, row // images_each, row)
+    return Answers(
+        y_true=y_true,
+        child=answer(y_true, after),
+        labels=LABELS,
+        groups=[f"lesion {number}" for number in lesion],
+        positive=("mel",),
+        parent=answer(y_true, before),
+    )
 
 
-def judge_mel(images: int, lost: int, rule: GateRule) -> GateResult:
-    (result,) = judge(images, lost, {MEL: rule})
-    return result
+def judge(gate: str, answers: Answers) -> GateVerdict:
+    (verdict,) = judge_engine("tflite:int8", answers, [gate], STATISTICS, "tflite:float32")
+    return verdict
 
 
-# ------------------------------------------------------------------------------ the measured drop
+# ------------------------------------------------------------------------------ three verdicts
 
 
-@pytest.mark.parametrize(("max_drop", "passed"), [(0.1, True), (0.11, True), (0.09, False)])
-def test_the_measured_drop_decides_on_either_side_of_the_bound(
-    max_drop: float, passed: bool
-) -> None:
-    """Five of fifty melanomas lost is a recall of 0.9."""
-    result = judge_mel(100, 5, GateRule(max_drop=max_drop + 1e-12))
-    assert result.drop == pytest.approx(0.1)
-    assert result.judged == result.drop
-    assert result.passed is passed
+def test_two_of_twelve_melanomas_lost_pass_no_limit_of_one_point() -> None:
+    """The fault: harm had to be proven, and 17 % of the melanomas passed a limit of 1 %."""
+    verdict = judge("recall[mel] >= parent - 0.01 @ 0.95", make_answers(12, lost=2))
+    assert verdict.outcome is Outcome.NOT_SHOWN
+    assert verdict.measured == pytest.approx(1 / 6)
+    assert "beyond the limit" in verdict.reason
 
 
-def test_no_drop_passes_the_strictest_gate() -> None:
-    assert judge_mel(100, 0, GateRule(max_drop=0)).passed
-    assert not judge_mel(100, 1, GateRule(max_drop=0)).passed
+def test_twelve_melanomas_of_which_none_is_lost_show_no_small_loss() -> None:
+    verdict = judge(MEL, make_answers(12))
+    assert verdict.outcome is Outcome.NOT_SHOWN
+    assert verdict.high == pytest.approx(1 - 0.05 ** (1 / 12), abs=1e-6)
+    assert (verdict.measured, verdict.lesions, verdict.of) == (0, 12, "mel lesions")
+    assert verdict.needed == 59  # the least n with 0.95 ** n <= 0.05
+    assert "12 mel lesions are too few, about 59 would be enough" in verdict.reason
 
 
-def test_a_gain_passes() -> None:
-    y_true = np.repeat([0, 1], 50)
-    parent = answers(y_true, np.arange(100) < 5)
-    child = answers(y_true, np.zeros(100, bool))
-    lesions = [f"lesion {n}" for n in range(100)]
-    gate = {MEL: GateRule(max_drop=0)}
-    (result,) = judge_engine("e", y_true, parent, child, LABELS, lesions, gate, STATISTICS)
-    assert result.drop == pytest.approx(-0.1)
-    assert result.passed
+def test_the_lesions_that_are_said_to_be_enough_are_enough_and_one_less_is_not() -> None:
+    assert judge(MEL, make_answers(59)).passed
+    assert judge(MEL, make_answers(58)).unresolved
 
 
-# ------------------------------------------------------------------------------ with confidence
+def test_a_loss_that_is_shown_fails() -> None:
+    verdict = judge(MEL, make_answers(60, lost=20))
+    assert verdict.failed
+    assert verdict.low is not None
+    assert verdict.low > 0.05
+    assert judge(MEL, make_answers(12, lost=11)).failed
 
 
-SURE = GateRule(max_drop=0.01, confidence=0.95)
+def test_a_point_estimate_alone_never_passes_a_difference() -> None:
+    with pytest.raises(UsageError, match="point estimate is a coin toss"):
+        judge("recall[mel] >= parent - 0.05", make_answers(60))
 
 
-def test_with_confidence_a_small_drop_on_few_images_does_not_fail() -> None:
-    """One of twenty melanomas: a drop of 0.05, which a second test set might not show."""
-    result = judge_mel(40, 1, SURE)
-    assert result.drop == pytest.approx(0.05)
-    assert result.judged < result.drop
-    assert result.passed
-    assert not judge_mel(40, 1, GateRule(max_drop=0.01)).passed
-
-
-def test_with_confidence_a_large_drop_on_few_images_fails() -> None:
-    result = judge_mel(40, 10, SURE)
-    assert 0.01 < result.judged < result.drop == pytest.approx(0.5)
-    assert not result.passed
-
-
-def test_with_confidence_the_same_drop_on_many_images_fails() -> None:
-    assert not judge_mel(2000, 50, SURE).passed
-    assert judge_mel(2000, 5, SURE).passed
-
-
-def test_the_judged_drop_is_the_lower_one_sided_bound() -> None:
-    """Of 200 melanomas 40 are lost; resampled drops are binomial, and their 10 % point is judged.
-
-    The two-sided bound at the same confidence, 1.645 deviations away, lies twice the tolerance off.
-    """
-    gate = {MEL: GateRule(max_drop=0.01, confidence=0.9)}
-    (result,) = judge(400, 40, gate, statistics=EvaluateRule(resamples=4000))
-    deviation = np.sqrt(0.2 * 0.8 / 200)
-    assert result.judged == pytest.approx(0.2 - 1.2816 * deviation, abs=0.005)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 80), st.integers(0, 80), st.integers(0, 80))
+def test_a_verdict_says_what_its_bounds_say(mel: int, lost: int, gained: int) -> None:
+    lost = min(lost, mel)
+    verdict = judge(MEL, make_answers(mel, lost, min(gained, mel - lost)))
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert verdict.passed == (verdict.high <= 0.05 + 1e-9)
+    assert verdict.failed == (verdict.low > 0.05)
+    assert verdict.low <= (verdict.measured or 0) <= verdict.high
 
 
 def test_pictures_of_one_lesion_count_as_one() -> None:
-    """Ten melanomas lost that are one lesion make nothing sure; ten lesions do."""
-    y_true = np.repeat([0, 1], 20)
-    parent = answers(y_true, np.zeros(40, bool))
-    child = answers(y_true, np.arange(40) < 10)
-    gate = {MEL: SURE}
-    apart = [f"lesion {n}" for n in range(40)]
-    together = ["one lesion"] * 10 + apart[10:]
-    (many,) = judge_engine("e", y_true, parent, child, LABELS, apart, gate, STATISTICS)
-    (one,) = judge_engine("e", y_true, parent, child, LABELS, together, gate, STATISTICS)
-    assert not many.passed
-    assert one.passed
+    """Sixty pictures of twelve melanomas show what twelve melanomas do."""
+    apart, together = make_answers(60), make_answers(12, images_each=5)
+    assert judge(MEL, apart).passed
+    verdict = judge(MEL, together)
+    assert verdict.unresolved
+    assert verdict.lesions == 12
 
 
-# ------------------------------------------------------------------------------ results
+def test_a_passed_gate_is_right_as_often_as_it_says() -> None:
+    """Engines that lose exactly the margin pass in at most 5 % of the draws (here of 200)."""
+    generator = np.random.default_rng(5)
+    passed = 0
+    for _ in range(200):
+        passed += judge(
+            "recall[mel] >= parent - 0.2 @ 0.95",
+            make_answers(40, lost=int(generator.binomial(40, 0.2)), nv=4),
+        ).passed
+    assert passed <= 20  # 5 % of 200, and three deviations of it
 
 
-def test_every_rule_has_its_result() -> None:
-    gate = {"accuracy": GateRule(max_drop=0.5), MEL: GateRule(max_drop=0.01)}
-    accuracy, mel = judge(100, 10, gate)
-    assert (accuracy.metric, accuracy.drop, accuracy.passed) == (
-        "accuracy",
-        pytest.approx(0.1),
-        True,
+# ------------------------------------------------------------------------------ other metrics
+
+
+def test_engines_that_answer_alike_pass_on_enough_lesions_and_not_on_few() -> None:
+    gates = ["macro_auc >= parent - 0.05 @ 0.95", "log_loss <= parent + 0.1 @ 0.95"]
+    many = judge_engine("e", make_answers(300, nv=300), gates, STATISTICS)
+    few = judge_engine("e", make_answers(5, nv=5), gates, STATISTICS)
+    assert {v.outcome for v in many} == {Outcome.PASSED}
+    assert {v.outcome for v in few} == {Outcome.NOT_SHOWN}
+    assert all((v.measured, v.low) != (v.high, v.high) for v in (*many, *few))
+
+
+def test_a_bound_of_a_value_is_tested_at_its_confidence_and_measured_without() -> None:
+    answers = make_answers(50, lost=10, nv=50)  # recall 0.80
+    assert judge("recall[mel] >= 0.8", answers).passed
+    assert judge("recall[mel] >= 0.81", answers).failed
+    assert judge("recall[mel] >= 0.8 @ 0.95", answers).unresolved
+    assert judge("recall[mel] >= 0.65 @ 0.95", answers).passed
+    verdict = judge("recall[mel] >= 0.95 @ 0.95", answers)
+    assert verdict.failed
+    assert verdict.measured == pytest.approx(0.8)
+    assert verdict.low is not None
+    assert verdict.high is not None
+    assert 0.6 < verdict.low < 0.8 < verdict.high < 0.95
+
+
+def test_of_log_loss_less_is_better() -> None:
+    answers = make_answers(60, lost=30)
+    verdict = judge("log_loss <= parent + 0.05 @ 0.95", answers)
+    assert verdict.failed
+    assert (verdict.measured or 0) > 0
+    better = replace(answers, child=answers.parent, parent=answers.child)
+    assert judge("log_loss <= parent + 0.05 @ 0.95", better).passed
+
+
+def test_sensitivity_is_compared_at_the_parents_specificity() -> None:
+    """An engine that calls everything positive finds all melanomas, and passes no such gate."""
+    generator = np.random.default_rng(1)
+    y_true = np.repeat([1, 0], 200).astype(np.int64)
+
+    def make(signal: float) -> npt.NDArray[np.float32]:
+        score = 1 / (1 + np.exp(-generator.normal(signal * (2 * y_true - 1), 1)))
+        return np.stack([1 - score, score], axis=1).astype(np.float32)
+
+    parent, child = make(1.5), make(0.1)
+    frozen = freeze_operating_point(y_true, parent, LABELS, ["mel"], "youden")
+    matched = match_specificity(y_true, child, LABELS, frozen)
+    assert matched is not None
+    assert matched.validation is not None
+    assert frozen.validation is not None
+    assert matched.validation.specificity >= frozen.validation.specificity
+    generous = OperatingPoint("given", 0.0, ("mel",))
+    answers = Answers(
+        y_true, child, LABELS, [str(n) for n in range(400)], ("mel",), parent,
+        Points(frozen, generous, matched),
+    )  # fmt: skip
+    assert judge("sensitivity[mel] >= parent - 0.05 @ 0.95", answers).passed
+    assert judge("sensitivity_at_parent_specificity[mel] >= parent - 0.05 @ 0.95", answers).failed
+    assert judge("specificity[mel] >= parent - 0.05 @ 0.95", answers).failed
+    unfrozen = replace(answers, points=Points())
+    verdict = judge("sensitivity[mel] >= parent - 0.05 @ 0.95", unfrozen)
+    assert verdict.reason == "no threshold was frozen on validation"
+
+
+def test_a_point_that_was_frozen_on_other_images_is_not_matched() -> None:
+    y_true = np.array([0, 0, 1, 1])
+    found = answer(y_true, np.zeros(4, bool))
+    assert match_specificity(y_true, found, LABELS, OperatingPoint("given", 0.5, ("mel",))) is None
+
+
+# ------------------------------------------------------------------------------ what is missing
+
+
+@pytest.mark.parametrize(
+    ("gate", "change", "reason"),
+    [
+        (MEL, {"parent": None}, "the parent's answers are not known"),
+        ("p90_ms <= 20", {}, "the engine was not evaluated"),
+    ],
+)
+def test_what_cannot_be_judged_is_not_shown_and_says_why(
+    gate: str, change: dict[str, None], reason: str
+) -> None:
+    verdict = judge(gate, replace(make_answers(20), **change))
+    assert (verdict.outcome, verdict.reason) == (Outcome.NOT_SHOWN, reason)
+
+
+def test_a_class_without_images_is_not_shown() -> None:
+    verdict = judge(MEL, make_answers(0))
+    assert (verdict.outcome, verdict.reason) == (
+        Outcome.NOT_SHOWN, "no image has what recall[mel] is of",
+    )  # fmt: skip
+
+
+def test_an_engine_without_labels_is_judged_by_its_file_alone() -> None:
+    figures = DeviceFigures([10.0] * 100, 4_000_000, 90_000_000)
+    size, memory, accuracy = judge_engines(
+        [Judged("file", device=figures, why_not="no labels")],
+        ["size_mb <= 5", "peak_memory_mb <= 80", "accuracy >= 0.5"],
+        STATISTICS,
     )
-    assert (mel.metric, mel.drop, mel.passed) == (MEL, pytest.approx(0.2), False)
-    assert mel.engine == "tflite:int8"
-    assert mel.to_json()["max_drop"] == 0.01
+    assert (size.outcome, memory.outcome) == (Outcome.PASSED, Outcome.FAILED)
+    assert (accuracy.outcome, accuracy.reason) == (Outcome.NOT_SHOWN, "no labels")
 
 
-def test_a_class_without_images_is_not_judged() -> None:
-    gate = {MEL: GateRule(max_drop=0.01), "recall[nv]": GateRule(max_drop=0.01)}
-    results = judge(50, 0, gate, mel=0)
-    assert [result.metric for result in results] == ["recall[nv]"]
+# ------------------------------------------------------------------------------ devices
 
 
-def test_a_recipe_without_gate_has_no_result() -> None:
-    assert judge(50, 25, {}) == ()
+def test_latency_is_judged_on_its_samples_and_not_on_their_quantile() -> None:
+    samples = [*[10.0] * 88, *[30.0] * 12]  # the 90th percentile is 30, but 5 more rounds and...
+    figures = DeviceFigures(samples, 1, 1)
+
+    def latency(gate: str, figures: DeviceFigures = figures) -> GateVerdict:
+        (verdict,) = judge_engines([Judged("e", device=figures)], [gate], STATISTICS)
+        return verdict
+
+    assert latency("p90_ms <= 20").unresolved
+    assert latency("p90_ms <= 30").passed
+    assert latency("p90_ms <= 9").failed
+    assert latency("median_ms <= 10").passed
+    emulated = replace(figures, not_timed="emulated")
+    assert latency("p90_ms <= 30", emulated).reason == "emulated"
+    assert latency("size_mb <= 1", emulated).passed
+
+
+def test_order_statistics_bound_a_quantile() -> None:
+    """100 samples: the 95 % upper bound of the 90th percentile is the 96th smallest."""
+    low, high = bound_quantile(list(range(1, 101)), 0.9, 0.95)
+    assert (low, high) == (85, 96)
+    assert bound_quantile(list(range(1, 29)), 0.9, 0.95)[1] is None
+    assert bound_quantile(list(range(1, 30)), 0.9, 0.95)[1] == 29
+
+
+# ------------------------------------------------------------------------------ several tests
+
+
+def test_holm_multiplies_the_smallest_by_their_number() -> None:
+    assert adjust_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_holm([0.5, 0.9]) == [1.0, 1.0]
+    assert adjust_holm([]) == []
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=9))
+def test_holm_keeps_the_order_and_is_no_laxer_than_each_alone(p_values: list[float]) -> None:
+    adjusted = adjust_holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert list(np.array(adjusted)[order]) == sorted(adjusted)
+
+
+def test_engines_judged_together_are_adjusted_together() -> None:
+    """A gate that passes alone by little does not pass among twenty engines."""
+    answers = make_answers(62)
+    assert judge(MEL, answers).passed
+    judged = [Judged(f"engine {n}", "parent", answers) for n in range(20)]
+    verdicts = judge_engines(judged, [MEL], STATISTICS)
+    assert {verdict.outcome for verdict in verdicts} == {Outcome.NOT_SHOWN}
+    assert verdicts[0].tests == 20
+    assert "alone it would pass" in verdicts[0].reason
+    assert verdicts[0].needed == 117  # the least n with 0.95 ** n <= 0.05 / 20
+
+
+# ------------------------------------------------------------------------------ records
+
+
+def test_a_verdict_survives_being_written() -> None:
+    for answers in (make_answers(12), make_answers(99), make_answers(60, lost=20)):
+        verdict = judge(MEL, answers)
+        assert GateVerdict.from_json(verdict.to_json()) == verdict
+    document = {**verdict.to_json(), "passed": True}
+    with pytest.raises(DataError, match="other keys than expected"):
+        GateVerdict.from_json(document)
+
+
+def test_what_is_not_shown_blocks_only_where_it_must() -> None:
+    passed, failed, open_ = (
+        judge(MEL, a) for a in (make_answers(99), make_answers(60, lost=20), make_answers(12))
+    )
+    assert [v.blocks(Unresolved.WARN) for v in (passed, failed, open_)] == [False, True, False]
+    assert [v.blocks(Unresolved.FAIL) for v in (passed, failed, open_)] == [False, True, True]
+    document = {"gate": [v.to_json() for v in (passed, open_, failed)]}
+    assert read_verdicts(document) == (failed, open_, passed)
+    assert describe_outcomes([passed, open_, passed]) == "2 passed, 1 not shown"
+
+
+def test_a_reason_belongs_to_what_is_not_shown() -> None:
+    verdict = judge(MEL, make_answers(99))
+    with pytest.raises(ValueError, match="a reason belongs"):
+        replace(verdict, reason="because")

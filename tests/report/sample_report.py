@@ -14,14 +14,15 @@ from lesiontk.backends.execution import Execution
 from lesiontk.bench.bench_stage import find_reference
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
-from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.gate import Judged, judge_engines
+from lesiontk.evaluate.loss_bounds import Answers
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     evaluate_operating_point,
     freeze_operating_point,
 )
 from lesiontk.evaluate.temperature import evaluate_temperature
-from lesiontk.recipe import EvaluateRule, GateRule, read_recipe
+from lesiontk.recipe import EvaluateRule, read_recipe
 from lesiontk.records import SIDES
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
@@ -103,7 +104,7 @@ def measure(
     truth, probabilities = make_probabilities(labels, targets, noise, answers)
     found = Measured([], {}, [], {})
     points = {t: freeze_point(labels, truth, probabilities[t]) for t in targets}
-    rule = {"balanced_accuracy": GateRule(max_drop=max_drop)}
+    judged = []
     for number, target in enumerate(targets):
         mine = probabilities[target]
         document = evaluate_predictions(
@@ -151,14 +152,13 @@ def measure(
                 **comparison,
             }
             if precision != "float32":
-                results = judge_engine(
-                    target, truth, theirs, mine, labels, GROUPS, rule,
-                    EvaluateRule(resamples=RESAMPLES),
-                )  # fmt: skip
-                found.gate.extend(result.to_json() for result in results)
+                answers = Answers(truth, mine, labels, GROUPS, labels[:1], theirs)
+                judged.append(Judged(target, parent, answers))
         found.rows.append(row)
         found.metrics[target] = {"target": target, "side": "test", **document}
         found.confidences[target] = [float(p) for p in mine.max(axis=1)]
+    verdicts = judge_engines(judged, [write_gate(max_drop)], EvaluateRule(resamples=RESAMPLES))
+    found.gate.extend(verdict.to_json() for verdict in verdicts)
     return found
 
 
@@ -167,6 +167,11 @@ def compare_speed(parent: float, latency: float, emulated: bool) -> dict[str, An
     ratio = parent / latency
     known = {"speedup": ratio, "speedup_interval": [0.98 * ratio, 1.02 * ratio]}
     return dict.fromkeys(known) if emulated else known
+
+
+def write_gate(margin: float) -> str:
+    """Return the sample's gate."""
+    return f"balanced_accuracy >= parent - {margin} @ 0.95"
 
 
 def make_report_data(
@@ -196,7 +201,9 @@ def make_report_data(
             "batch": 1,
             "confidence": 0.95,
             "rows": measured.rows,
+            "gates": [write_gate(max_drop)],
             "gate": measured.gate,
+            "unresolved": "warn",
             "machine": {
                 "processor": "A CPU",
                 "architecture": "x86_64",
@@ -216,7 +223,7 @@ def make_report_data(
             **read_recipe("demo", ("train.epochs=14",)).model_dump(mode="json"),
             "name": "sample",
             "data": {"source": "ham10000", "path": "/home/somebody/pictures"},
-            "gate": {"balanced_accuracy": {"max_drop": max_drop, "confidence": None}},
+            "gate": [write_gate(max_drop)],
         },
         "split": make_split(labels),
         "inspection": make_inspection(),

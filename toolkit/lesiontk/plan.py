@@ -26,10 +26,11 @@ from lesiontk.data.split_stage import SplitConfig
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle_stage import BundleConfig
 from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
-from lesiontk.evaluate.comparison import THRESHOLD_METRICS
+from lesiontk.evaluate.search_criterion import list_guiding
+from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.explain.explain_stage import ExplainConfig
 from lesiontk.models import ARCHITECTURES
-from lesiontk.recipe import EvaluateRule, Recipe, explain_invalid
+from lesiontk.recipe import Recipe, explain_invalid
 from lesiontk.recipe_check import check_files, check_names
 from lesiontk.report.report_stage import ReportConfig
 from lesiontk.stage import STAGES, StageConfig
@@ -97,15 +98,15 @@ class Plan:
         return self.models[find_trained(step.stage for step in self.models)].name
 
 
-def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
+def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = True) -> Plan:
     """Return the checked plan; raises `UsageError`, `DataError` or `EnvironmentLacksError`.
 
     With `images_known` the data steps are done already, and their folder is asked for by those
-    alone that read it anew.
+    alone that read it anew. Without `gated` no engine will be judged, so gates are not checked.
     """
     check_names(recipe)
     if not images_known:
-        check_files(recipe)
+        check_files(recipe, gated=gated)
     steps = _data_steps(recipe)
     models = _model_steps(recipe, [step.name for step in steps])
     steps += _smaller_images(models, steps[-1])
@@ -132,7 +133,12 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False) -> Plan:
         Step(
             "benchmark",
             "bench",
-            BenchConfig(rule=recipe.bench, gate=recipe.gate, statistics=recipe.evaluate),
+            BenchConfig(
+                rule=recipe.bench,
+                gate=recipe.gate,
+                unresolved=Unresolved(recipe.unresolved),
+                statistics=recipe.evaluate,
+            ),
             {"images": images, **finished},
         )
     )
@@ -387,9 +393,7 @@ def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) 
         backend=backend,
         quantize=recipe.quantize,
         rule=recipe.sensitivity,
-        # Thresholds are refitted on validation: what depends on them is met there by construction.
-        gate={name: rule for name, rule in recipe.gate.items() if name not in THRESHOLD_METRICS},
-        statistics=recipe.evaluate.model_copy(update={"threshold": EvaluateRule().threshold}),
+        gate=list_guiding(recipe.gate),
     )
     roles = ("source", "images", "calibration", "ranges")
     measured = {role: parents[role] for role in roles if role in parents}
@@ -470,7 +474,11 @@ def _bundle_steps(recipe: Recipe, engines: list[str]) -> list[Step]:
     steps = []
     for device in recipe.bundle:
         engine = find_bundle_target(device).choose(engines)
-        parents = {"engine": f"engine:{engine}", "evaluation": f"evaluation:{engine}"}
+        parents = {
+            "engine": f"engine:{engine}",
+            "evaluation": f"evaluation:{engine}",
+            "benchmark": "benchmark",
+        }
         steps.append(Step(f"bundle:{device}", "bundle", BundleConfig(target=device), parents))
     return steps
 

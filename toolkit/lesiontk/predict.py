@@ -23,18 +23,21 @@ from lesiontk.data.tasks import task_of_engine
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.evaluate_stage import (
     document_from_predictions,
     emulator_of,
     read_metrics,
     read_operating_point,
 )
+from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import (
     DEFAULT,
     DEFAULT_THRESHOLD,
     GIVEN,
     OperatingPoint,
 )
+from lesiontk.evaluation_gates import judge_evaluation, judge_file
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
@@ -103,8 +106,11 @@ def evaluate_reference(
     *,
     include_seen: bool = False,
     threshold: float | None = None,
+    gates: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate an engine on its own test split, or on the images and labels that are given.
+
+    `gates` are judged as far as they can be: against the parent on the own test split alone.
 
     Of the given images those are left out, and counted, that the engine was trained or validated
     on, where its split is known; with `include_seen` they stay in. An engine of the workspace is
@@ -128,12 +134,15 @@ def evaluate_reference(
                 f"{reference} is a file outside the workspace: its test split is not known. Give "
                 "--images DIR --labels CSV."
             )
-        return read_metrics(evaluate_artefact(store, store.resolve(reference, "engine"), overrides))
+        engine = store.resolve(reference, "engine")
+        evaluation = evaluate_artefact(store, engine, overrides)
+        judged = judge_evaluation(store, engine, evaluation, gates)
+        return {**read_metrics(evaluation), **judged}
     if threshold is None and not is_engine_file(reference):
         engine = store.resolve(reference, "engine")
         evaluation = evaluate_artefact(store, engine, overrides)
         return evaluate_external(
-            store, engine, evaluation, images, labels, include_seen=include_seen
+            store, engine, evaluation, images, labels, include_seen=include_seen, gates=gates
         )
     return evaluate_folder(
         locate_engine(store, reference),
@@ -144,6 +153,7 @@ def evaluate_reference(
         splits=store.list_artefacts("split"),
         include_seen=include_seen,
         point=threshold,
+        gates=gates,
     )
 
 
@@ -178,6 +188,7 @@ def evaluate_external(
     labels: Path | None = None,
     *,
     include_seen: bool = False,
+    gates: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate an engine on images from elsewhere at the threshold that `evaluation` froze.
 
@@ -199,6 +210,7 @@ def evaluate_external(
         include_seen=include_seen,
         point=read_operating_point(evaluation),
         temperature=evaluation.facts.get("temperature"),
+        gates=gates,
     )
 
 
@@ -214,6 +226,7 @@ def evaluate_folder(
     max_failures: float = 0.01,
     point: OperatingPoint | float | None = None,
     temperature: float | None = None,
+    gates: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
@@ -226,6 +239,7 @@ def evaluate_folder(
     with open_engine(engine_path) as engine, ImageReader(images) as reader:
         spec = engine.spec
         task = task_of_engine(spec)
+        check_gates_of_task(gates, task.name, task.labels, task.positive)
         carried = engine.assessment or Assessment()
         point = carried.operating_point if point is None else point
         temperature = carried.temperature if temperature is None else temperature
@@ -272,8 +286,13 @@ def evaluate_folder(
                 truth.append(task.label_index(record.diagnosis, record.coarser))
                 outputs.append(engine.predict(result[np.newaxis])[0])
                 groups.append(record.patient_id or record.lesion_id or record.image_id)
+    y_true, probabilities = np.array(truth, dtype=np.int64), np.stack(outputs)
+    answers = Answers(
+        y_true, probabilities, task.labels, groups, task.positive, points=Points(child=point)
+    )
     return {
         "target": f"{spec.backend}:{spec.precision}",
+        **judge_file(engine_path, answers, expand_gates(gates, task.positive), rule),
         **emulated,
         "recipe": spec.recipe,
         "lesion_ids_known": table.lesion_ids_known,
@@ -287,8 +306,8 @@ def evaluate_folder(
         **document_from_predictions(
             task,
             point,
-            np.array(truth, dtype=np.int64),
-            np.stack(outputs),
+            y_true,
+            probabilities,
             groups,
             rule,
             temperature,

@@ -16,6 +16,12 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from lesiontk.errors import UsageError, shorten, show_value, suggest
+from lesiontk.evaluate.gate_grammar import (
+    DEFAULT_GATES,
+    parse_gate,
+    parse_gates,
+    translate_mapping,
+)
 from lesiontk.regular_file import read_regular_text
 from lesiontk.stage import StageConfig
 from lesiontk.strict_yaml import BYTES, load_yaml
@@ -273,18 +279,6 @@ class BenchRule(StageConfig):
     )
 
 
-class GateRule(StageConfig):
-    """How much of one metric an engine may lose against its float parent.
-
-    Without `confidence` the measured drop decides. With it the gate fails only if, at that
-    confidence (one-sided, paired by lesion), more than `max_drop` is lost: for a metric on few
-    images, where the measured drop alone says little.
-    """
-
-    max_drop: float = Field(ge=0)
-    confidence: float | None = Field(None, gt=0.5, lt=1)
-
-
 class Recipe(StageConfig):
     """A whole system, from images to report."""
 
@@ -309,8 +303,33 @@ class Recipe(StageConfig):
     evaluate: EvaluateRule = EvaluateRule()
     explain: ExplainRule = ExplainRule()
     bench: BenchRule = BenchRule()
-    gate: dict[str, GateRule] = Field(default_factory=dict)
+    gate: tuple[str, ...] = Field(
+        (DEFAULT_GATES,),
+        description="what an engine must hold, as macro_auc >= parent - 0.01 @ 0.95; default "
+        "stands for the gates of the task",
+    )
+    unresolved: Literal["warn", "fail"] = Field(
+        "warn", description="what becomes of a gate that too few lesions leave open"
+    )
     bundle: tuple[str, ...] = Field((), description="devices, as linux-arm64 or android")
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _refuse_mapping(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise UsageError(
+                "the recipe's gate is a mapping, as earlier versions had it; expected a list of "
+                f"lines, as gate: {translate_mapping(value)}"
+            )
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("gate")
+    @classmethod
+    def _parse_gates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the gates in one spelling, so that equal ones make equal keys."""
+        parsed = {entry: str(parse_gate(entry)) for entry in value if entry != DEFAULT_GATES}
+        parse_gates(list(parsed))
+        return tuple(dict.fromkeys(parsed.get(entry, entry) for entry in value))
 
 
 def list_recipes() -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.tasks import load_task
-from lesiontk.errors import UsageError, suggest
-from lesiontk.evaluate.comparison import compared_metrics
+from lesiontk.errors import UsageError
+from lesiontk.evaluate.default_gates import check_gates_of_task
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import Recipe
 from lesiontk.train.imbalance import choose_imbalance
@@ -58,19 +58,13 @@ def _check_training(recipe: Recipe) -> None:
         )
 
 
-def check_files(recipe: Recipe) -> None:
+def check_files(recipe: Recipe, *, gated: bool = True) -> None:
     """Raise as `check_names` for what only training reads: task, first weights, images' folder."""
     task = load_task(recipe.data.task)
     if recipe.imported is None:
         ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
-    known = compared_metrics(task.labels)
-    for metric in recipe.gate:
-        if metric not in known:
-            raise UsageError(
-                f"gate names the metric {metric!r}; the task {task.name} has {', '.join(known)}."
-                f"{suggest(metric, known)} The class that matters first has "
-                f"recall[{task.critical}]; --set 'gate={{}}' drops the gates."
-            )
+    if gated:
+        check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
     data = recipe.data
     if data.path is None and data.source != "synthetic":
         raise UsageError(

@@ -11,11 +11,13 @@ from typing import Any
 from lesiontk.backends import is_engine_file
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.files import benchmark_files
-from lesiontk.bench.rows import FULL_PRECISION, TRAINED
+from lesiontk.bench.rows import TRAINED
+from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
-from lesiontk.errors import DataError, GateFailedError, UsageError
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.default_gates import check_gates_of_task
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
 from lesiontk.recipe import (
@@ -66,10 +68,13 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
     return run_plan(plan_run(store, recipe), store)
 
 
-def plan_run(store: Store, recipe: Recipe) -> Plan:
-    """Return the checked plan of a recipe, with the files of the teachers that it names."""
+def plan_run(store: Store, recipe: Recipe, *, gated: bool = True) -> Plan:
+    """Return the checked plan of a recipe, with the files of the teachers that it names.
+
+    Without `gated` nothing will be judged, so the gates may be of another task.
+    """
     _keep_apart(store, recipe)
-    return plan_recipe(locate_teachers(store, recipe))
+    return plan_recipe(locate_teachers(store, recipe), gated=gated)
 
 
 def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
@@ -77,7 +82,7 @@ def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
 
     The images are those of the last model, which compression may have given smaller ones.
     """
-    plan = plan_run(store, recipe)
+    plan = plan_run(store, recipe, gated=False)
     name = plan[plan.model].parents["images"] if step == "images" else step
     return build_step(plan, name, store, {})
 
@@ -227,27 +232,51 @@ def bundle_engines(
     engines: Mapping[str, Artefact],
     devices: Sequence[str],
     threshold: float | None = None,
+    *,
+    accept_unresolved: bool = False,
 ) -> dict[str, Artefact]:
     """Return device -> bundle of the engine that fits it best, of target -> engine.
 
     A bundle carries the threshold and figures of the engine's evaluation where the workspace has
     it, or decides at `threshold`. Raises `UsageError` for an unknown device, or if none of the
-    engines runs there.
+    engines runs there, and `GateFailedError` for an engine whose gates are not passed; with
+    `accept_unresolved` gates that are not shown are let through, and the bundle says so.
     """
     chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
     bundles = {}
     for name, engine in chosen.items():
         parents = {"engine": engine}
+        if recipe_of(engine).gate:
+            parents["benchmark"] = judged_benchmark(store, engine)
         evaluation = find_evaluation(store, engine)
         if evaluation is not None:
             parents["evaluation"] = evaluation
         bundles[name] = store.build(
             STAGES.get("bundle")(),
-            BundleConfig(target=name, threshold=threshold),
+            BundleConfig(target=name, threshold=threshold, accept_unresolved=accept_unresolved),
             parents,
             recipe=engine.manifest["recipe"],
         )
     return bundles
+
+
+def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
+    """Return a benchmark that judged this very engine by its recipe's gates, made if need be."""
+    target, gates = str(engine.facts["target"]), list(recipe_of(engine).gate)
+    for benchmark in store.list_artefacts("benchmark"):
+        manifest = benchmark.manifest
+        parent = manifest["parents"].get(f"engine:{target}")
+        if (
+            parent is not None
+            and parent["content"] == engine.content
+            and manifest["stage"]["version"] == STAGES.get("bench").info.version
+            and manifest["config"]["gate"] == gates
+        ):
+            return benchmark
+    asked = [f"gate={json.dumps(gates)}"]
+    return benchmark_model(
+        store, model_of(store, engine), [target], asked, engines={target: engine}
+    )
 
 
 def bundle_reference(
@@ -256,6 +285,8 @@ def bundle_reference(
     device: str,
     out: Path | None = None,
     threshold: float | None = None,
+    *,
+    accept_unresolved: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
 
@@ -281,7 +312,9 @@ def bundle_reference(
     engine = intact(store, engines[target.choose(engines)])
     evaluate_artefact(store, engine)
     chosen = {str(engine.facts["target"]): engine}
-    made = bundle_engines(store, chosen, [device], threshold)[device]
+    made = bundle_engines(store, chosen, [device], threshold, accept_unresolved=accept_unresolved)[
+        device
+    ]
     if out is not None:
         copy_bundle(made, out)
     return out or made.path, dict(made.facts)
@@ -328,7 +361,7 @@ def benchmark_references(
     """
     if any(is_engine_file(reference) for reference in references):
         files = {reference: locate_engine(store, reference) for reference in references}
-        return benchmark_files(files, rules_from(overrides).bench, store.progress), None
+        return benchmark_files(files, rules_from(overrides), store.progress), None
     engines = [store.resolve(reference, "engine") for reference in references]
     parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
     strangers = [e.name for e in engines if model_of(store, e).content != parent.content]
@@ -348,8 +381,11 @@ def benchmark_references(
 
 
 def rules_from(overrides: Iterable[str]) -> Recipe:
-    """Return the defaults with overrides, for engines that have no recipe here."""
-    return override_recipe(Recipe(name="engine_files"), overrides)
+    """Return the defaults with overrides, for engines that have no recipe here.
+
+    They have no gates but those that the overrides name.
+    """
+    return override_recipe(Recipe(name="engine_files", gate=()), overrides)
 
 
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
@@ -368,32 +404,6 @@ def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] =
     line = {str(part.facts["target"]): part for part in line_of(store, engine)}
     plan, done = _continue_from(store, model, [target], overrides, line)
     return build_step(plan, f"evaluation:{target}", store, done)
-
-
-def check_gates(benchmark: Artefact) -> None:
-    """Raise `GateFailedError` naming every engine that lost more than the recipe allows."""
-    document = read_benchmark(benchmark)
-    unjudged = [f"{entry['metric']} of {entry['engine']}" for entry in document["gate_unjudged"]]
-    if unjudged:
-        raise GateFailedError(
-            f"{', '.join(unjudged)} cannot be judged, for no test image has the class; expected "
-            "images of it, or a gate on another metric."
-        )
-    failed = [result for result in document["gate"] if not result["passed"]]
-    if failed:
-        lines = "; ".join(
-            f"{f['engine']} loses {f['drop']:.4f} of {f['metric']} (at most {f['max_drop']})"
-            for f in failed
-        )
-        in_float = any(f["engine"].endswith(f":{FULL_PRECISION}") for f in failed)
-        mend = (
-            "The compressed network lost it before it was quantized: keep more of it, let it "
-            "recover longer, or let a stronger model teach it (lesiontk distil)"
-            if in_float
-            else "Calibrate on more images or with another observer, or train with quantization in "
-            "mind"
-        )
-        raise GateFailedError(f"{lines}. {mend}; the report shows which lesions changed class.")
 
 
 def _keep_apart(store: Store, recipe: Recipe) -> None:
@@ -451,6 +461,8 @@ def _continue_from(
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
     models = _known_models(store, plan, line)
+    task = task_from_definition(definition_of(models["images"].facts))
+    check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
     given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
     if engines is not None and plan.trained != plan.model:
         known = engines_of(store, models[plan.trained])

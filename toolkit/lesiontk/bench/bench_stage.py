@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from lesiontk.backends.answers import engine_file
 from lesiontk.bench.findings import list_findings
+from lesiontk.bench.gated import collect_answers, drop_losses, figures_of, list_gated
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import Measurement, measure_engines
-from lesiontk.bench.rows import FULL_PRECISION, TRAINED, is_trained
+from lesiontk.bench.rows import TRAINED
 from lesiontk.data.images import open_images
+from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.evaluate_stage import (
     FloatArray,
     IntArray,
@@ -23,10 +24,11 @@ from lesiontk.evaluate.evaluate_stage import (
     read_operating_point,
     read_predictions,
 )
-from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.gate import judge_engines
 from lesiontk.evaluate.operating_point import OperatingPoint
+from lesiontk.evaluate.verdict import Outcome, Unresolved
 from lesiontk.hashing import hash_document
-from lesiontk.recipe import BenchRule, EvaluateRule, GateRule
+from lesiontk.recipe import BenchRule, EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
@@ -35,10 +37,14 @@ TIMED_IMAGES = 32
 
 
 class BenchConfig(StageConfig):
-    """How latency is timed, how differences are tested, what an engine may lose."""
+    """How latency is timed, how differences are tested, what an engine must hold.
+
+    `gate` are lines of the grammar, or ``default`` for those of the images' task.
+    """
 
     rule: BenchRule
-    gate: dict[str, GateRule] = Field(default_factory=dict)
+    gate: tuple[str, ...] = ()
+    unresolved: Unresolved = Unresolved.WARN
     statistics: EvaluateRule
 
 
@@ -47,7 +53,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=8,
+        version=9,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -62,6 +68,9 @@ class BenchStage(Stage):
         self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
+        task = task_from_definition(definition_of(parents["images"].facts))
+        check_gates_of_task(config.gate, task.name, task.labels, task.positive)
+        gates = expand_gates(config.gate, task.positive)
         rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)
         engines = {r.partition(":")[2]: a for r, a in parents.items() if r.startswith("engine:")}
         evaluations = {
@@ -70,15 +79,15 @@ class BenchStage(Stage):
         files = {target: engine_file(artefact) for target, artefact in engines.items()}
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
         references = {target: find_reference(target, engines) for target in engines}
-        gated = {
-            target: reference
-            for target, reference in references.items()
-            if reference
-            and (engines[target].facts["precision"] != FULL_PRECISION or is_trained(reference))
-            and not is_trained(target)
-        }
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         points = {target: read_operating_point(a) for target, a in evaluations.items()}
+        judged = [
+            collect_answers(
+                target, references[target], task.positive, evaluations, figures_of(measured[target])
+            )
+            for target in list_gated(engines, references)
+        ]
+        verdicts = judge_engines(judged, drop_losses(gates, judged), config.statistics)
         document: dict[str, Any] = {
             "recipe": context.recipe,
             "task": images.task,
@@ -95,26 +104,11 @@ class BenchStage(Stage):
                 )
                 for target in engines
             ],
-            "gate": [
-                result.to_json()
-                for target, reference in gated.items()
-                for result in judge_engine(
-                    target,
-                    *_pair(reference, target, predictions),
-                    gate=config.gate,
-                    statistics=config.statistics,
-                    points=(points[reference], points[target]),
-                )
-            ],
+            "gates": list(gates),
+            "gate": [verdict.to_json() for verdict in verdicts],
+            "unresolved": str(config.unresolved),
             "machine": describe_machine(),
         }
-        judged = {(result["engine"], result["metric"]) for result in document["gate"]}
-        document["gate_unjudged"] = [
-            {"engine": target, "metric": metric}
-            for target in gated
-            for metric in config.gate
-            if (target, metric) not in judged
-        ]
         document["findings"] = list_findings(document)
         (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
         samples = {target: list(m.samples_ms) for target, m in measured.items()}
@@ -123,7 +117,10 @@ class BenchStage(Stage):
             {
                 "engines": list(engines),
                 "split_hash": images.split_hash,
-                "gates_failed": sum(not result["passed"] for result in document["gate"]),
+                "gates": {
+                    str(outcome): sum(verdict.outcome is outcome for verdict in verdicts)
+                    for outcome in Outcome
+                },
             }
         )
 

@@ -10,19 +10,28 @@ import numpy as np
 
 from lesiontk.backends import open_engine
 from lesiontk.bench.findings import list_findings
+from lesiontk.bench.gated import figures_of
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import measure_engines
+from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.progress import Progress
-from lesiontk.recipe import BenchRule
+from lesiontk.recipe import Recipe
+
+NO_LABELS = (
+    "a file is timed without labels; `lesiontk evaluate FILE --images DIR --labels CSV --gate …` "
+    "judges its answers"
+)
 
 
 def benchmark_files(
-    files: Mapping[str, Path], rule: BenchRule, progress: Progress
+    files: Mapping[str, Path], recipe: Recipe, progress: Progress
 ) -> dict[str, Any]:
-    """Return a benchmark document without accuracy.
+    """Return a benchmark document without accuracy, and what the recipe's gates find of that.
 
-    The pixels are noise: the kernels' time does not depend on values.
+    Gates on accuracy are not shown, for no image has a label here. The pixels are noise: the
+    kernels' time does not depend on values.
     """
+    rule = recipe.bench
     specs = {}
     for name, path in files.items():
         with open_engine(path) as engine:
@@ -52,7 +61,19 @@ def benchmark_files(
             }
             for name, result in measured.items()
         ],
-        "gate": [],
+        "gates": list(recipe.gate),
+        "gate": [
+            verdict.to_json()
+            for verdict in judge_engines(
+                [
+                    Judged(name, device=figures_of(result), why_not=NO_LABELS)
+                    for name, result in measured.items()
+                ],
+                recipe.gate,
+                recipe.evaluate,
+            )
+        ],
+        "unresolved": recipe.unresolved,
         "machine": describe_machine(),
     }
     return {**document, "findings": list_findings(document)}

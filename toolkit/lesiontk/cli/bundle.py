@@ -21,11 +21,23 @@ from lesiontk.deploy import BUNDLE_TARGETS
 @click.option("--threshold", type=click.FloatRange(0, 1),
               help="Summed probability from which the device calls a picture positive; default: "
               "the one that was frozen on validation.")  # fmt: skip
+@click.option(
+    "--accept-unresolved",
+    is_flag=True,
+    help="Take an engine whose gates are not shown for want of test lesions; the bundle says so.",
+)
 @command_options
 def bundle(
-    session: Session, reference: str, target: str, out: Path | None, threshold: float | None
+    session: Session,
+    reference: str,
+    target: str,
+    out: Path | None,
+    threshold: float | None,
+    accept_unresolved: bool,
 ) -> None:
     """Write the folder that runs ENGINE on a device, and tests itself there.
+
+    An engine that did not pass its recipe's gates is refused.
 
     ENGINE is an engine (a file or an artefact), or a model whose best fitting engine is taken
     (default: the latest model).
@@ -33,7 +45,14 @@ def bundle(
     from lesiontk.cli.tables import format_bytes
     from lesiontk.workflow import bundle_reference
 
-    folder, facts = bundle_reference(session.open_store(), reference, target, out, threshold)
+    folder, facts = bundle_reference(
+        session.open_store(),
+        reference,
+        target,
+        out,
+        threshold,
+        accept_unresolved=accept_unresolved,
+    )
     text = (
         f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
         f"try it: python {folder / 'run.py'} self-test"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.cli.session import Session, command_options, gate_option, set_option
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
@@ -26,6 +26,7 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write the engine to this new file, with threshold, temperature and these "
               "figures inside: it then suffices for predict, evaluate and bundle.")  # fmt: skip
+@gate_option
 @set_option
 @command_options
 def evaluate(
@@ -37,22 +38,34 @@ def evaluate(
     threshold: float | None,
     out: Path | None,
     overrides: tuple[str, ...],
+    gates: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
     from lesiontk.cli.tables import print_evaluation
+    from lesiontk.judging import check_gates
     from lesiontk.predict import check_export, evaluate_reference, export_engine
+    from lesiontk.workflow import rules_from
 
     store = session.open_store()
     if out is not None:
         check_export(store, engine, images, out)
     document = evaluate_reference(
-        store, engine, images, labels, overrides, include_seen=include_seen, threshold=threshold
+        store,
+        engine,
+        images,
+        labels,
+        overrides,
+        include_seen=include_seen,
+        threshold=threshold,
+        gates=gates,
     )
     if out is not None:
         export_engine(store, engine, out)
     for note in list_notes(document):
         click.echo(f"note: {note}", err=True)
     session.emit(document, lambda: print_evaluation(document))
+    if gates:
+        check_gates({**document, "unresolved": rules_from(overrides).unresolved})
 
 
 def list_notes(document: Mapping[str, Any]) -> list[str]:

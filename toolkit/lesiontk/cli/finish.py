@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
-    """Print what a run found out; raises `GateFailedError` if an engine lost too much."""
+    """Print what a run found out; raises `GateFailedError` as its gates say."""
     from lesiontk.bench.bench_stage import read_benchmark
     from lesiontk.cli.tables import print_benchmark
-    from lesiontk.workflow import check_gates
+    from lesiontk.judging import check_gates
 
     benchmark = read_benchmark(done["benchmark"])
     report = done["report"].file("report.html")
@@ -31,4 +31,4 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)
-    check_gates(done["benchmark"])
+    check_gates(benchmark)

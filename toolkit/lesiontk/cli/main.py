@@ -40,6 +40,7 @@ COMMANDS = {
     "build": ("build:build", "The TensorRT plan of an ONNX engine, ahead of time."),
     "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),
     "bench": ("bench:bench", "Latency and accuracy beside the full-precision parent."),
+    "gate": ("gate:gate", "Show the smallest loss that a recipe's test split can resolve."),
     "report": ("report:report", "One HTML file with everything a run found out."),
     "bundle": ("bundle:bundle", "A folder that runs on a device and tests itself there."),
     "check": ("check:check", "Would TensorRT take an ONNX file? Each node that it would not."),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from lesiontk.cli.session import (
     RecipeOptions,
     Session,
+    add_gates,
     command_options,
+    gate_option,
     load_recipe,
     recipe_options,
 )
@@ -16,12 +20,14 @@ from lesiontk.cli.session import (
 @click.command()
 @click.argument("recipe")
 @recipe_options
+@gate_option
 @click.option("--dry-run", is_flag=True, help="Check and show the plan; do nothing.")
 @command_options
 def run(
     session: Session,
     recipe: str,
     options: RecipeOptions,
+    gates: tuple[str, ...],
     dry_run: bool,
 ) -> None:
     """Run RECIPE (a name or a YAML file) from images to report.
@@ -32,7 +38,7 @@ def run(
     from lesiontk.plan import describe_plan
     from lesiontk.workflow import plan_run, run_recipe
 
-    chosen = load_recipe(recipe, options)
+    chosen = load_recipe(recipe, replace(options, overrides=add_gates(options.overrides, gates)))
     store = session.open_store()
     if dry_run:
         steps = describe_plan(plan_run(store, chosen))

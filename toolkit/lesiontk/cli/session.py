@@ -88,6 +88,23 @@ def set_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def gate_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --gate LINE, repeatable; the command gets `gates`."""
+    return click.option(
+        "--gate",
+        "gates",
+        multiple=True,
+        metavar="GATE",
+        help='In the place of the recipe\'s gates, as "macro_auc >= parent - 0.01 @ 0.95" or '
+        '"p90_ms <= 20"; default stands for those of the task; repeatable.',
+    )(function)
+
+
+def add_gates(overrides: tuple[str, ...], gates: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the overrides of a recipe with those that --gate means."""
+    return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeOptions:
     """What the options of a command change in a recipe."""

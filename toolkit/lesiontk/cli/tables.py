@@ -9,6 +9,7 @@ import click
 
 from lesiontk.backends.execution import describe_fallbacks
 from lesiontk.bench.rows import emulated_by, list_fallbacks, name_target, tell_sizes
+from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report import result_table
 
 
@@ -42,6 +43,24 @@ def format_bytes(size: float) -> str:
     return f"{size:.2f} GB"
 
 
+def print_verdicts(document: Mapping[str, Any]) -> None:
+    """Print what the gates of a document found; nothing where no gate judged."""
+    verdicts = read_verdicts(document) if document.get("gate") else ()
+    if not verdicts:
+        return
+    rows = []
+    for verdict in verdicts:
+        shown = [
+            "–" if x is None else f"{x:.4g}" for x in (verdict.measured, verdict.low, verdict.high)
+        ]
+        rows.append([verdict.engine, verdict.gate, verdict.outcome.words, *shown])
+    print_table(
+        ["engine", "gate", "verdict", "measured", "lower bound", "upper bound"],
+        rows,
+        title=f"gates: {describe_outcomes(verdicts)}",
+    )
+
+
 def print_evaluation(document: Mapping[str, Any]) -> None:
     """Print an evaluation: the metrics, the operating point, the confusion matrix."""
     value = f"value ({document['confidence']:.0%} interval)"
@@ -73,6 +92,7 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
     names = document["labels"]
     counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
     print_table(["truth \\ answer", *names], counts)
+    print_verdicts(document)
 
 
 def print_benchmark(document: Mapping[str, Any]) -> None:
@@ -102,6 +122,7 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
     )  # fmt: skip
     for target, sentences in list_fallbacks(document["rows"]).items():
         click.echo(f"fallback: {target}: {'; '.join(sentences)}")
+    print_verdicts(document)
     for sentence in document["findings"]:
         click.echo(f"warning: {sentence}.")
 

@@ -23,11 +23,14 @@ from lesiontk.backends.convert_stage import plan_quantization
 from lesiontk.backends.ranges_stage import read_measured
 from lesiontk.compress.mixed_precision import Found, find_fewest
 from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.errors import DataError, UsageError
-from lesiontk.evaluate.comparison import compared_metrics, measure_agreement
-from lesiontk.evaluate.gate import judge_engine
+from lesiontk.evaluate.comparison import measure_agreement
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
+from lesiontk.evaluate.loss_bounds import Answers
 from lesiontk.evaluate.metrics import compute_metrics
-from lesiontk.recipe import EvaluateRule, GateRule, QuantizeRule, SensitivityRule
+from lesiontk.evaluate.search_criterion import choose_criteria, meet_criteria
+from lesiontk.recipe import QuantizeRule, SensitivityRule
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
@@ -44,16 +47,17 @@ class SensitivityConfig(StageConfig):
     backend: str
     quantize: QuantizeRule
     rule: SensitivityRule
-    gate: dict[str, GateRule]
-    statistics: EvaluateRule
+    gate: tuple[str, ...]
 
 
 class SensitivityStage(Stage):
     """Produces a row for each layer, quantized alone, and the layers that stay in float.
 
-    These are the fewest, the most sensitive first, with which the engine meets the gate on
-    validation; none if no set does that is tried within the budget. Every trial is kept: a killed
-    search goes on where it was, and so does one with a larger budget.
+    These are the fewest, the most sensitive first, with which the engine meets the search's
+    criterion on validation: no measured loss is larger than the margin of its gate
+    (`search_criterion`). That is no verdict; the gates judge the engine on test. None is kept if no
+    set does that is tried within the budget. Every trial is recorded: a killed search goes on where
+    it was, and so does one with a larger budget.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -75,7 +79,7 @@ class SensitivityStage(Stage):
         if not config.gate:
             raise UsageError(
                 f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
-                "as balanced_accuracy: {max_drop: 0.01} in the recipe."
+                "as `macro_auc >= parent - 0.01 @ 0.95`, or default, in the recipe."
             )
 
     def without_budget(self, config: SensitivityConfig) -> SensitivityConfig:
@@ -92,10 +96,15 @@ class SensitivityStage(Stage):
         info = backend.info.precisions[PRECISION]
         measured = read_measured(parents["ranges"])
         plan = plan_quantization(parents, images, measured, config.quantize, info)
-        known = compared_metrics(images.labels)
-        for metric in config.gate:
-            if metric not in known:
-                raise UsageError(f"gate names the metric {metric!r}; expected {', '.join(known)}.")
+        task = task_from_definition(definition_of(parents["images"].facts))
+        check_gates_of_task(config.gate, task.name, task.labels, task.positive)
+        criteria = choose_criteria(expand_gates(config.gate, task.positive), task.positive)
+        if not criteria:
+            raise UsageError(
+                f"no gate of {', '.join(config.gate)} can guide the search for {config.backend}:"
+                "mixed, for thresholds and latency say nothing there; expected one such as "
+                "`macro_auc >= parent - 0.01 @ 0.95`."
+            )
         layers = backend.list_layers(source)
         asked = images.indices("validation")
         parent = ask_engine(source, images.pixels[asked], context.threads)
@@ -109,25 +118,24 @@ class SensitivityStage(Stage):
 
         def judge(kept: frozenset[str]) -> dict[str, Any]:
             answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
-            results = judge_engine(
-                f"{config.backend}:{PRECISION}",
-                images.targets[asked],
-                parent.outputs,
-                answers,
-                images.labels,
-                [images.groups[row] for row in asked],
-                config.gate,
-                config.statistics,
+            found = Answers(
+                y_true=images.targets[asked],
+                child=answers,
+                labels=images.labels,
+                groups=[images.groups[row] for row in asked],
+                positive=task.positive,
+                parent=parent.outputs,
             )
-            if len(results) < len(config.gate):
+            results = meet_criteria(found, criteria)
+            if len(results) < len(criteria):
                 raise DataError(
-                    f"the gate on {', '.join(config.gate)} cannot be judged on validation, which "
+                    f"the search by {', '.join(criteria)} cannot be judged on validation, which "
                     "lacks one of its classes; expected a metric that it has."
                 )
             return {
                 "kept": sorted(kept, key=ranked.index),
-                "gate": [result.to_json() for result in results],
-                "passed": all(result.passed for result in results),
+                "criteria": [result.to_json() for result in results],
+                "passed": all(result.met for result in results),
             }
 
         searched: list[dict[str, Any]] = []
@@ -164,12 +172,12 @@ def describe_search(found: Found, tried: int, validation: int, layers: int, prec
     """Return what came of a search, of `tried` sets of layers on so many validation images."""
     where = f"on validation (n = {validation})"
     if found.kept is None and found.untried is None:
-        return f"the gate is not met {where}, not even with all {layers} layers in {precision}"
+        return f"the margins are not met {where}, not even with all {layers} layers in {precision}"
     budget = f"sensitivity.trials, {tried}, is used up"
     then = f"next would be {len(found.untried or ())} of {layers} layers in {precision}"
     if found.kept is None:
-        return f"the gate is not met {where} with what was tried: {budget}; {then}"
-    told = f"the gate is met {where} with {len(found.kept)} of {layers} layers in {precision}"
+        return f"the margins are not met {where} with what was tried: {budget}; {then}"
+    told = f"the margins are met {where} with {len(found.kept)} of {layers} layers in {precision}"
     return told if found.untried is None else f"{told}; fewer may do: {budget}; {then}"
 
 

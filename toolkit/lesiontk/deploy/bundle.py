@@ -29,6 +29,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.operating_point import OperatingPoint
+from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.evaluate.verification import limits_of
 from lesiontk.hashing import hash_file
 from lesiontk.recipe import VerifyRule
@@ -50,13 +51,15 @@ class Worth:
     """What is known of an engine beyond its file: its recipe's words and its evaluation.
 
     Without an `assessment` the one counts that the file carries. `threshold` takes the place of the
-    frozen one, and `rule` says how near TensorRT's answers must be to those given here.
+    frozen one, and `rule` says how near TensorRT's answers must be to those given here. `verdicts`
+    are what its acceptance gates found; none where no gate was asked.
     """
 
     description: str = ""
     rule: VerifyRule = field(default_factory=VerifyRule)
     assessment: Assessment | None = None
     threshold: float | None = None
+    verdicts: tuple[GateVerdict, ...] = ()
 
 
 def write_bundle(
@@ -134,6 +137,7 @@ def write_bundle(
             "min_agreement": min_agreement,
             "max_mean_drift": max_mean_drift,
         },
+        "gates": [verdict.to_json() for verdict in worth.verdicts],
         "split_hash": spec.split_hash,
         "licence": spec.licence,
         "notice": spec.notice,
@@ -144,7 +148,9 @@ def write_bundle(
     needed += ["opencv-python-headless>=4.5"] if filters else []
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
     digest = hash_file(folder / engine_path.name)
-    card = render_bundle_card(spec, worth.description, assessment, engine_path.name, digest)
+    card = render_bundle_card(
+        spec, worth.description, assessment, engine_path.name, digest, worth.verdicts
+    )
     (folder / CARD).write_text(card)
     readme = render_readme(target, spec, contents.instructions, len(images), point)
     (folder / README).write_text(readme)

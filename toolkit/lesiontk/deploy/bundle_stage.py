@@ -12,11 +12,15 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lesiontk.backends.answers import engine_file
+from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
 from lesiontk.deploy.target import BundleTarget
+from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluate_stage import read_assessment
+from lesiontk.evaluate.verdict import GateVerdict, Unresolved, read_verdicts
+from lesiontk.judging import ACCEPT, require_gates
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -24,6 +28,8 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 class BundleConfig(StageConfig):
     """The target, and how near to this machine's answers those of the device must be.
+
+    An engine whose gates are not passed is refused; with `accept_unresolved` only one that failed.
 
     Where the runtime is the same, only the processor's rounding differs. TensorRT computes in
     another way than what stands in for it here: there the recipe's `verify` rule holds.
@@ -34,6 +40,7 @@ class BundleConfig(StageConfig):
     threshold: float | None = Field(None, ge=0, le=1)
     min_agreement: float = Field(0.98, ge=0, le=1)
     max_mean_drift: float = Field(4e-3, gt=0)
+    accept_unresolved: bool = False
 
 
 class BundleStage(Stage):
@@ -41,8 +48,8 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=3,
-        accepts={"engine": "engine", "evaluation": "evaluation"},
+        version=4,
+        accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
         produces="bundle",
         config=BundleConfig,
         tools=("ai-edge-litert", "numpy", "onnxruntime", "Pillow", "scipy"),
@@ -56,11 +63,15 @@ class BundleStage(Stage):
         self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context
     ) -> StageOutput:
         engine, evaluation = parents["engine"], parents.get("evaluation")
+        verdicts = read_own_verdicts(parents["benchmark"], engine) if "benchmark" in parents else ()
+        policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
+        require_gates(verdicts, policy, ACCEPT)
         worth = Worth(
             description=str(engine.manifest["recipe"].get("description", "")),
             rule=VerifyRule(**engine.manifest["config"]["verify"]),
             assessment=read_assessment(evaluation) if evaluation else None,
             threshold=config.threshold,
+            verdicts=verdicts,
         )
         return StageOutput(
             write_bundle(
@@ -68,9 +79,24 @@ class BundleStage(Stage):
                 engine_file(engine),
                 find_bundle_target(config.target),
                 worth,
-                **config.model_dump(exclude={"target", "threshold"}),
+                **list_limits(config),
             )
         )
+
+
+def list_limits(config: BundleConfig) -> dict[str, float]:
+    """Return how near the device's answers must be, by the arguments of `write_bundle`."""
+    return config.model_dump(include={"min_agreement", "max_mean_drift"})
+
+
+def read_own_verdicts(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
+    """Return what a benchmark's gates say of an engine; `DataError` if it judged another one."""
+    target = str(engine.facts["target"])
+    judged = benchmark.manifest["parents"].get(f"engine:{target}")
+    if judged is None or judged["content"] != engine.content:
+        raise DataError(f"{benchmark.name} did not judge {engine.name}; expected one that did.")
+    verdicts = read_verdicts(read_benchmark(benchmark))
+    return tuple(verdict for verdict in verdicts if verdict.engine == target)
 
 
 def write_bundle_of_file(
@@ -81,13 +107,13 @@ def write_bundle_of_file(
     assessment: Assessment | None = None,
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Write the bundle of an engine file; returns the facts.
+    """Write the bundle of an engine file, of which no gate is known; returns the facts.
 
     Its threshold, temperature and figures are those of the `assessment`, or what the file carries.
     `out` appears when the bundle is whole; where writing fails, nothing does.
     """
     check_destination(out)
-    limits = BundleConfig(target=target.name).model_dump(exclude={"target", "threshold"})
+    limits = list_limits(BundleConfig(target=target.name))
     worth = Worth(assessment=assessment, threshold=threshold)
     with folder_when_whole(out) as folder:
         return write_bundle(folder, engine, target, worth, **limits)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lesiontk.evaluate.assessment import Assessment, TestResult
 from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint
+from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.records import EngineSpec
 from lesiontk.report.result_table import describe_origin, format_estimate
 
@@ -11,7 +14,12 @@ SHOWN = ("accuracy", "balanced_accuracy", "macro_auc")
 
 
 def render_bundle_card(
-    spec: EngineSpec, description: str, assessment: Assessment | None, file: str, digest: str
+    spec: EngineSpec,
+    description: str,
+    assessment: Assessment | None,
+    file: str,
+    digest: str,
+    verdicts: Sequence[GateVerdict] = (),
 ) -> str:
     """Return the card (after Mitchell et al., arXiv:1810.03993) in Markdown.
 
@@ -32,8 +40,23 @@ def render_bundle_card(
         f"these images. Split by lesion, hash `{spec.split_hash}`.",
         "## Decision\n\n" + _describe_decision(assessment or Assessment()),
         "## Results\n\n" + _describe_results(assessment),
+        "## Acceptance gates\n\n" + describe_gates(verdicts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
+    """Return what the gates found; those that are not shown were accepted by whoever bundled."""
+    if not verdicts:
+        return "No gate judged this engine."
+    lines = [f"- {verdict.describe()}" for verdict in verdicts]
+    accepted = (
+        "\n\nWhat is not shown was accepted when the bundle was made (`--accept-unresolved`): the "
+        "test images neither show that the engine holds it nor that it does not."
+        if any(verdict.unresolved for verdict in verdicts)
+        else ""
+    )
+    return f"{describe_outcomes(verdicts)}.\n\n" + "\n".join(lines) + accepted
 
 
 def _describe_decision(assessment: Assessment) -> str:

@@ -1,92 +1,215 @@
-"""Acceptance gates: how much an engine may lose against its full-precision parent."""
+"""Acceptance gates judged: on engines' answers, and on what was measured of their files.
+
+A gate against the parent is a non-inferiority test at its confidence, one-sided. It is *passed* if
+the upper bound of the loss lies within the margin, after Holm's adjustment over all gates and
+engines that are judged together; *failed* if the lower bound lies beyond it (each gate alone: an
+adjustment would only make failures harder to see); else *not shown*. A bound of a metric's value at
+a confidence is tested alike; without a confidence the value that was measured decides.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
+from lesiontk.evaluate.badness import Badness
+from lesiontk.evaluate.device_gate import DeviceFigures, judge_device
+from lesiontk.evaluate.gate_grammar import AT_PARENT_SPECIFICITY, Gate, is_of_positive, parse_gates
+from lesiontk.evaluate.holm import adjust_holm
+from lesiontk.evaluate.loss_bounds import Answers, Judge
+from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
+from lesiontk.recipe import EvaluateRule
 
-from lesiontk.errors import UsageError
-from lesiontk.evaluate.comparison import compare_predictions, compared_metrics
-from lesiontk.evaluate.operating_point import OperatingPoint
-from lesiontk.recipe import EvaluateRule, GateRule
-
-logger = logging.getLogger(__name__)
+RESAMPLES_BEYOND = 10
+"""Resamples that are wanted beyond the smallest alpha that Holm's adjustment asks for."""
 
 
 @dataclass(frozen=True, slots=True)
-class GateResult:
-    """One metric of one engine: the drop that was judged, and the bound."""
+class Judged:
+    """What is known of an engine: its answers beside its parent's, and what was measured.
+
+    `why_not` is why answers or figures are missing; it is told of each gate that needs them.
+    """
 
     engine: str
-    metric: str
-    drop: float
-    judged: float
-    max_drop: float
-    confidence: float | None
-    passed: bool
+    parent: str | None = None
+    answers: Answers | None = None
+    device: DeviceFigures | None = None
+    why_not: str = "the engine was not evaluated"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One gate on one engine, before the adjustment."""
+
+    judged: Judged
+    gate: Gate
+    badness: Badness
+    p_value: float
+
+    @property
+    def sign(self) -> float:
+        """-1 where the badness is the negative of what a reader expects to see."""
+        return 1.0 if self.gate.relative or self.gate.lower_is_better else -1.0
+
+    @property
+    def limit(self) -> float:
+        return self.sign * self.gate.limit
 
 
 def judge_engine(
     engine: str,
-    y_true: npt.NDArray[np.int64],
-    parent: npt.NDArray[np.float32],
-    child: npt.NDArray[np.float32],
-    labels: Sequence[str],
-    groups: Sequence[str],
-    gate: Mapping[str, GateRule],
+    answers: Answers,
+    gates: Sequence[str],
     statistics: EvaluateRule,
-    points: tuple[OperatingPoint, OperatingPoint] | None = None,
-) -> tuple[GateResult, ...]:
-    """Return the result of each rule; probabilities float32 [N, C] of the same images.
+    parent: str | None = None,
+) -> tuple[GateVerdict, ...]:
+    """Return the verdict of each gate, lines of the grammar, on one engine judged alone."""
+    return judge_engines([Judged(engine, parent, answers)], gates, statistics)
 
-    `points` are the parent's and the child's, which a gate on sensitivity or specificity needs.
-    With a confidence c the lower one-sided bound of the drop is judged, which is the upper end of
-    the two-sided interval of the difference at level ``2 c - 1``.
+
+def judge_engines(
+    judged: Iterable[Judged], gates: Sequence[str], statistics: EvaluateRule
+) -> tuple[GateVerdict, ...]:
+    """Return the verdict of each gate on each engine; Holm's adjustment is over all of them.
+
+    What cannot be judged (no images of the class, no parent, an emulated engine's latency) is not
+    shown, and says why. Raises `UsageError` for a line that is no gate.
     """
-    results = []
-    for metric, rule in gate.items():
-        level = 2 * rule.confidence - 1 if rule.confidence else statistics.confidence
-        difference = compare_predictions(
-            y_true,
-            parent,
-            child,
-            labels,
-            groups,
-            resamples=statistics.resamples,
-            confidence=level,
-            seed=statistics.seed,
-            points=points,
-        ).differences.get(metric)
-        if difference is None:
-            raise UsageError(
-                f"gate names the metric {metric!r}; expected one of "
-                f"{', '.join(compared_metrics(labels))}."
-            )
-        if difference.value is None:
-            logger.warning(
-                "%s: %s cannot be judged, for no test image has the class", engine, metric
-            )
-            continue
-        drop = -difference.value
-        judged = drop if rule.confidence is None or difference.high is None else -difference.high
-        results.append(
-            GateResult(
-                engine,
-                metric,
-                drop,
-                judged,
-                rule.max_drop,
-                rule.confidence,
-                judged <= rule.max_drop,
-            )
+    rules, engines = parse_gates(gates), tuple(judged)
+    sure = [gate for gate in rules if gate.confidence is not None and not gate.of_device]
+    smallest = min((1 - float(g.confidence or 0) for g in sure), default=1.0)
+    family = max(1, len(sure) * len(engines))
+    resamples = max(statistics.resamples, round(RESAMPLES_BEYOND * family / smallest))
+    found: list[GateVerdict | _Test] = []
+    for entry in engines:
+        judge = None
+        if entry.answers is not None and any(not gate.of_device for gate in rules):
+            judge = Judge(entry.answers, resamples=resamples, seed=statistics.seed)
+        for gate in rules:
+            if gate.of_device:
+                found.append(judge_device(entry.engine, gate, entry.device, entry.why_not))
+            else:
+                found.append(_prepare(entry, gate, judge))
+    tests = [entry for entry in found if isinstance(entry, _Test) and entry.gate.confidence]
+    adjusted = adjust_holm(
+        [test.p_value for test in tests], [1 - float(t.gate.confidence or 0) for t in tests]
+    )
+    verdicts = {
+        id(test): _decide(test, p_adjusted, len(tests))
+        for test, p_adjusted in zip(tests, adjusted, strict=True)
+    }
+    return tuple(
+        entry
+        if isinstance(entry, GateVerdict)
+        else verdicts[id(entry)] if id(entry) in verdicts else _decide_as_measured(entry)
+        for entry in found
+    )  # fmt: skip
+
+
+def _prepare(entry: Judged, gate: Gate, judge: Judge | None) -> GateVerdict | _Test:
+    badness = judge.measure(gate) if judge is not None else None
+    if badness is None:
+        return GateVerdict(
+            engine=entry.engine,
+            gate=str(gate),
+            metric=gate.metric,
+            comparand=Comparand.LOSS if gate.relative else Comparand.VALUE,
+            outcome=Outcome.NOT_SHOWN,
+            limit=gate.limit,
+            parent=entry.parent if gate.relative else None,
+            confidence=gate.confidence,
+            reason=_explain_missing(entry, gate),
         )
-    return tuple(results)
+    test = _Test(entry, gate, badness, 1.0)
+    return replace(test, p_value=badness.p_value(test.limit)) if gate.confidence else test
+
+
+def _explain_missing(entry: Judged, gate: Gate) -> str:
+    answers = entry.answers
+    if answers is None:
+        return entry.why_not
+    if gate.relative and answers.parent is None:
+        return "the parent's answers are not known"
+    points = answers.points
+    if is_of_positive(gate, answers.positive):
+        point = points.at_specificity if gate.kind == AT_PARENT_SPECIFICITY else points.child
+        if point is None or (gate.relative and points.parent is None):
+            return "no threshold was frozen on validation"
+    return f"no image has what {gate.metric} is of"
+
+
+def _decide_as_measured(test: _Test) -> GateVerdict:
+    holds = test.badness.value <= test.limit
+    return replace(
+        _describe(test),
+        outcome=Outcome.PASSED if holds else Outcome.FAILED,
+        method="as measured",
+        reason="",
+    )
+
+
+def _decide(test: _Test, p_adjusted: float, tests: int) -> GateVerdict:
+    alpha = 1 - float(test.gate.confidence or 0)
+    found = replace(_describe(test), p_value=test.p_value, p_adjusted=p_adjusted, tests=tests)
+    bound = test.badness.bound(1 - alpha)
+    if p_adjusted <= alpha:
+        return replace(found, outcome=Outcome.PASSED, reason="")
+    if bound is not None and bound.low > test.limit:
+        return replace(found, outcome=Outcome.FAILED, reason="")
+    adjusted_alpha = alpha * test.p_value / p_adjusted if test.p_value <= alpha else alpha
+    needed = test.badness.count_needed(test.limit, 1 - adjusted_alpha)
+    return replace(found, needed=needed, reason=_explain_unresolved(test, found, needed))
+
+
+def _explain_unresolved(test: _Test, found: GateVerdict, needed: int | None) -> str:
+    of, n = test.badness.of, test.badness.lesions
+    if found.high is None or found.low is None:
+        return f"{n} {of} are too few for an interval"
+    what = "loss" if test.gate.relative else test.gate.metric
+    sure = f"{100 * float(test.gate.confidence or 0):.6g} %"
+    if test.p_value <= 1 - float(test.gate.confidence or 0):
+        return (
+            f"alone it would pass (p = {test.p_value:.2g}), but not among {found.tests} tests "
+            f"(Holm: p = {found.p_adjusted:.2g}); {_tell_needed(n, of, needed)}"
+        )
+    beyond = test.badness.value > test.limit
+    worst = found.high if test.sign > 0 else found.low
+    measured = f"the {what} that was measured is {found.measured:.4g}"
+    if beyond:
+        return (
+            f"{measured}, beyond the limit of {test.gate.limit:.4g}, and may be chance on {n} {of}"
+        )
+    return (
+        f"{measured}, but with {sure} confidence only that it is no worse than {worst:.4g} is "
+        f"shown; {_tell_needed(n, of, needed)}"
+    )
+
+
+def _tell_needed(n: int, of: str, needed: int | None) -> str:
+    enough = "no number would be enough" if needed is None else f"about {needed} would be enough"
+    return f"{n} {of} are too few, {enough}"
+
+
+def _describe(test: _Test) -> GateVerdict:
+    """Return the verdict with all but its outcome, which is not shown until it is decided."""
+    gate, badness = test.gate, test.badness
+    bound = badness.bound(gate.confidence) if gate.confidence else None
+    ends = sorted(test.sign * x for x in (bound.low, bound.high)) if bound else (None, None)
+    return GateVerdict(
+        engine=test.judged.engine,
+        gate=str(gate),
+        metric=gate.metric,
+        comparand=Comparand.LOSS if gate.relative else Comparand.VALUE,
+        outcome=Outcome.NOT_SHOWN,
+        limit=gate.limit,
+        parent=test.judged.parent if gate.relative else None,
+        measured=test.sign * badness.value + 0.0,  # no minus before a zero
+        low=ends[0],
+        high=ends[1],
+        confidence=gate.confidence,
+        method=badness.method,
+        lesions=badness.lesions,
+        of=badness.of,
+        reason="not decided yet",
+    )

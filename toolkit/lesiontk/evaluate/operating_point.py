@@ -38,6 +38,7 @@ from lesiontk.recipe import THRESHOLD_RULE
 
 GIVEN, DEFAULT = "given", "default"
 PARENT_SENSITIVITY = "parent_sensitivity"
+PARENT_SPECIFICITY = "parent_specificity"
 DEFAULT_THRESHOLD = 0.5
 OPERATING_METRICS = ("sensitivity", "specificity", "auc")
 
@@ -66,8 +67,9 @@ class OperatingPoint:
     """A threshold on the summed probability of the labels `positive`.
 
     `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`,
-    ``parent_sensitivity`` where it keeps that of the engine's parent, ``given`` by the user, or
-    ``default``, which is 0.5 (for two labels the arg-max) where none was chosen.
+    ``parent_sensitivity`` where it keeps that of the engine's parent, ``parent_specificity`` where
+    a gate compares both at the same specificity, ``given`` by the user, or ``default``, which is
+    0.5 (for two labels the arg-max) where none was chosen.
     """
 
     rule: str
@@ -229,6 +231,43 @@ def freeze_operating_point(
         rule = PARENT_SENSITIVITY
         chosen_by = Fraction(round(known.sensitivity * known.positives), known.positives)
     threshold = choose_threshold(truth, scores, chosen_by)
+    return _freeze(rule, threshold, truth, scores, labels, positive)
+
+
+def match_specificity(
+    y_true: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    labels: Sequence[str],
+    parent: OperatingPoint,
+) -> OperatingPoint | None:
+    """Return an engine's point with no less specificity on validation than the `parent` has there.
+
+    It is the lowest such threshold among the engine's own scores, so that sensitivities can be
+    compared at the same specificity. `y_true` int [N] and `probabilities` float [N, C] are of the
+    images that froze the parent's; None if the parent's was not frozen on images.
+    """
+    known = parent.validation
+    scores = score_positive(probabilities, labels, parent.positive)
+    truth = find_positive(y_true, labels, parent.positive)
+    if known is None or (known.n, known.positives) != (len(truth), int(truth.sum())):
+        return None
+    negatives = np.sort(scores[~truth])
+    rejected = round(known.specificity * len(negatives))
+    above = scores[scores > negatives[rejected - 1]] if rejected else scores
+    beyond = np.nextafter(scores.max(), np.inf)
+    threshold = float(above.min() if above.size else beyond)
+    return _freeze(PARENT_SPECIFICITY, threshold, truth, scores, labels, parent.positive)
+
+
+def _freeze(
+    rule: str,
+    threshold: float,
+    truth: BoolArray,
+    scores: FloatArray,
+    labels: Sequence[str],
+    positive: Sequence[str],
+) -> OperatingPoint:
+    """Return the point at a threshold, with what it gives on the images that chose it."""
     called = scores >= threshold
     outcome = ValidationOutcome(
         n=len(truth),

@@ -26,6 +26,7 @@ from lesiontk.bench.rows import (
 )
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
+from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.explain.explanation import Explanation
 from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
@@ -54,6 +55,7 @@ FILTERS = {
     "points": formatting.format_points,
     "ratio": formatting.format_ratio,
     "ratio_interval": formatting.format_ratio_interval,
+    "decimal": formatting.format_decimal,
     "decimal_estimate": formatting.decimal_estimate,
     "points_estimate": formatting.points_estimate,
     "share_estimate": formatting.share_estimate,
@@ -159,7 +161,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             emulated=emulated,
             emulated_words=describe_emulated(emulated) if emulated else "",
             own_parent={target: has_own_parent(row) for target, row in rows.items()},
-            verdicts=tables.list_verdicts(benchmark, data.recipe.get("gate", {})),
+            verdicts=read_verdicts(benchmark),
             front=tables.list_front(benchmark),
             fallbacks=list_fallbacks(benchmark["rows"]),
             sizes=tell_sizes(benchmark["rows"]),

@@ -50,6 +50,7 @@ AFTER_TRAINING = (
     "explain",
     "bench",
     "gate",
+    "unresolved",
 )
 
 
@@ -65,7 +66,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=8,
+        version=9,
         accepts={
             "benchmark": "benchmark",
             "model": "model",

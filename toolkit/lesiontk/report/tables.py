@@ -26,24 +26,6 @@ class JudgedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """One acceptance rule on one engine; `passed` is None where it could not be judged."""
-
-    engine: str
-    metric: str
-    drop: float | None
-    judged: float | None
-    max_drop: float
-    confidence: float | None
-    passed: bool | None
-
-    @property
-    def words(self) -> str:
-        """The verdict as a word."""
-        return {True: "passed", False: "failed", None: "not judged"}[self.passed]
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedImage:
     """An image to which an engine gives another class than its parent does."""
 
@@ -127,32 +109,6 @@ def list_front(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the targets on the Pareto front of latency and balanced accuracy, fastest first."""
     points = list_points(benchmark)
     return tuple(points[index].name for index in find_pareto_front(points))
-
-
-def list_verdicts(
-    benchmark: Mapping[str, Any], rules: Mapping[str, Mapping[str, Any]]
-) -> tuple[GateVerdict, ...]:
-    """Return each rule's verdict on each engine of reduced precision, failures first.
-
-    A rule of the recipe without a result is listed as not judged, so that it is not overlooked.
-    """
-    verdicts = [GateVerdict(**result) for result in benchmark["gate"]]
-    known = {(verdict.engine, verdict.metric) for verdict in verdicts}
-    for row in filter(is_reduced, benchmark["rows"]):
-        for metric, rule in rules.items():
-            if (name_target(row), metric) not in known:
-                verdicts.append(
-                    GateVerdict(
-                        engine=name_target(row),
-                        metric=metric,
-                        drop=None,
-                        judged=None,
-                        max_drop=rule["max_drop"],
-                        confidence=rule.get("confidence"),
-                        passed=None,
-                    )
-                )
-    return tuple(sorted(verdicts, key=lambda v: (False, None, True).index(v.passed)))
 
 
 def count_changed_lesions(

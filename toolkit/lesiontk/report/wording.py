@@ -18,6 +18,7 @@ from lesiontk.bench.rows import (
     name_target,
 )
 from lesiontk.evaluate.findings import CriticalRecall
+from lesiontk.evaluate.verdict import Outcome, read_verdicts
 from lesiontk.report.formatting import (
     format_bytes,
     format_latency,
@@ -245,12 +246,19 @@ def summarise_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def order_by_importance(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the rows: reduced precision first, then what passed its gates, then the faster."""
-    failed = {result["engine"] for result in benchmark["gate"] if not result["passed"]}
+    """Return the rows: reduced precision first, then by their gates, then the faster.
+
+    Engines with all gates passed come before those of which something is not shown, and these
+    before those that failed one.
+    """
+    worst: dict[str, int] = {}
+    for verdict in read_verdicts(benchmark):
+        rank = (Outcome.PASSED, Outcome.NOT_SHOWN, Outcome.FAILED).index(verdict.outcome)
+        worst[verdict.engine] = max(rank, worst.get(verdict.engine, 0))
     return sorted(
         benchmark["rows"],
         key=lambda row: (
-            not is_reduced(row), name_target(row) in failed, *_rank_speed(row),
+            not is_reduced(row), worst.get(name_target(row), 0), *_rank_speed(row),
         ),
     )  # fmt: skip
 

@@ -1,0 +1,92 @@
+"""A value that should be low, and how sure it is that it is: one-sided bounds, p-value, lesions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lesiontk.evaluate.exact_bounds import OneSided
+from lesiontk.evaluate.metrics import FloatArray
+
+Bound = Callable[[float, float], OneSided]
+"""Maps a confidence, and how many times as many lesions, to one-sided bounds."""
+
+SMALLEST_ALPHA = 1e-6
+MOST_LESIONS = 1e6
+"""Times as many lesions as there are: beyond that, no number is said to be enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Badness:
+    """A value that should be low, its resamples float64 [B], sorted (none with one lesion).
+
+    `exact` maps a confidence and a factor, how many times as many lesions, to exact bounds; None
+    where there are none. `lesions` are those `of` the kind that the metric needs.
+    """
+
+    value: float
+    samples: FloatArray
+    exact: Callable[[float, float], OneSided] | None
+    lesions: int
+    of: str
+
+    @property
+    def method(self) -> str:
+        """Where the bounds come from."""
+        named = {"bootstrap of lesions": self.samples.size, "exact": self.exact is not None}
+        return ", ".join(name for name, used in named.items() if used)
+
+    def bound(self, confidence: float, factor: float = 1.0) -> OneSided | None:
+        """Return the one-sided bounds as of `factor` times as many lesions; None without any."""
+        found = [self.exact(confidence, factor)] if self.exact is not None else []
+        if self.samples.size:
+            tail = 1.0 - confidence
+            low, high = np.quantile(self.samples, [tail, 1 - tail]) - self.value
+            narrower = math.sqrt(factor)
+            found.append(
+                OneSided(self.value, self.value + low / narrower, self.value + high / narrower)
+            )
+        if not found:
+            return None
+        return OneSided(self.value, min(b.low for b in found), max(b.high for b in found))
+
+    def p_value(self, limit: float) -> float:
+        """Return the smallest alpha at which the upper bound lies within `limit`, else 1."""
+        smallest = max(SMALLEST_ALPHA, 1 / (self.samples.size + 1) if self.samples.size else 0)
+        low, high = math.log(smallest), math.log(0.5)
+        if not self._lies_within(limit, 0.5):
+            return 1.0
+        if self._lies_within(limit, 1 - smallest):
+            return smallest
+        for _ in range(30):
+            middle = (low + high) / 2
+            if self._lies_within(limit, 1 - math.exp(middle)):
+                high = middle
+            else:
+                low = middle
+        return math.exp(high)
+
+    def _lies_within(self, limit: float, confidence: float, factor: float = 1.0) -> bool:
+        bound = self.bound(confidence, factor)
+        return bound is not None and bound.high <= limit + 1e-12
+
+    def count_needed(self, limit: float, confidence: float) -> int | None:
+        """Return how many lesions would bring the bound within `limit`, if they did as these did.
+
+        The bootstrap's distance shrinks with the square root of their number; the exact bounds are
+        those of the same shares of more lesions. None if no number would, since the value itself
+        lies beyond the limit.
+        """
+        if self.value >= limit or not self._lies_within(limit, confidence, MOST_LESIONS):
+            return None
+        low, high = 0.0, math.log(MOST_LESIONS)
+        for _ in range(40):
+            middle = (low + high) / 2
+            if self._lies_within(limit, confidence, math.exp(middle)):
+                high = middle
+            else:
+                low = middle
+        return math.ceil(self.lesions * math.exp(high) - 1e-6)

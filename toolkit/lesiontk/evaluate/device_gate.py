@@ -1,0 +1,114 @@
+"""Gates on latency, size and memory.
+
+Quantiles of latency are judged on the raw samples, with order statistics as bounds (David &
+Nagaraja, Order Statistics, 2003, section 7.1): exact for independent samples of any distribution.
+Samples of one run are not quite independent, so the bounds are those of this run on this machine.
+Size and memory are single figures and judged exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lesiontk.evaluate.gate_grammar import Gate
+from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
+
+CONFIDENCE = 0.95
+"""Of the bounds of a latency, where the gate names none."""
+QUANTILES = {"p90_ms": 0.9, "median_ms": 0.5}
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFigures:
+    """Raw latencies in ms, bytes of the file and of memory at its peak, where that was measured.
+
+    `not_timed` is why the latencies say nothing, as of an engine that is emulated; else empty.
+    """
+
+    samples_ms: Sequence[float]
+    size_bytes: int
+    peak_memory_bytes: int | None
+    not_timed: str = ""
+
+
+def bound_quantile(
+    samples: Sequence[float], quantile: float, confidence: float
+) -> tuple[float | None, float | None]:
+    """Return one-sided lower and upper bounds of a quantile; None where there are too few samples.
+
+    The upper bound is the k-th smallest sample for the least k with P(Bin(n, q) < k) >= confidence.
+    """
+    from scipy.stats import binom
+
+    ordered, n = np.sort(np.asarray(samples, dtype=np.float64)), len(samples)
+    at_most = binom.cdf(np.arange(n), n, quantile)  # P(X <= k - 1) for the k-th smallest
+    upper = np.flatnonzero(at_most >= confidence)
+    lower = np.flatnonzero(1 - at_most >= confidence)  # P(X >= k)
+    return (
+        float(ordered[lower[-1]]) if lower.size else None,
+        float(ordered[upper[0]]) if upper.size else None,
+    )
+
+
+def judge_device(
+    engine: str, gate: Gate, figures: DeviceFigures | None, why_not: str
+) -> GateVerdict:
+    """Return the verdict of a gate on a device figure; `why_not` is why there are none."""
+    verdict = GateVerdict(
+        engine=engine,
+        gate=str(gate),
+        metric=gate.metric,
+        comparand=Comparand.DEVICE,
+        outcome=Outcome.NOT_SHOWN,
+        limit=gate.limit,
+        reason=why_not,
+    )
+    if figures is None:
+        return verdict
+    if gate.metric in QUANTILES:
+        return _judge_latency(verdict, gate, figures)
+    size = figures.size_bytes if gate.metric == "size_mb" else figures.peak_memory_bytes
+    if size is None:
+        return replace(verdict, reason=figures.not_timed or "memory was not measured")
+    return _conclude(verdict, size / MEGABYTE, size / MEGABYTE, size / MEGABYTE, "as measured")
+
+
+def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> GateVerdict:
+    if figures.not_timed or not figures.samples_ms:
+        return replace(verdict, reason=figures.not_timed or "nothing was timed")
+    confidence = gate.confidence or CONFIDENCE
+    quantile = QUANTILES[gate.metric]
+    low, high = bound_quantile(figures.samples_ms, quantile, confidence)
+    measured = float(np.quantile(figures.samples_ms, quantile))
+    rounds = len(figures.samples_ms)
+    told = replace(verdict, confidence=confidence)
+    return _conclude(told, measured, low, high, f"order statistics of {rounds} rounds")
+
+
+def _conclude(
+    verdict: GateVerdict, measured: float, low: float | None, high: float | None, method: str
+) -> GateVerdict:
+    outcome, reason = Outcome.NOT_SHOWN, ""
+    if high is not None and high <= verdict.limit:
+        outcome = Outcome.PASSED
+    elif low is not None and low > verdict.limit:
+        outcome = Outcome.FAILED
+    else:
+        shown = " to ".join("unknown" if x is None else f"{x:.4g}" for x in (low, high))
+        reason = (
+            f"{measured:.4g} was measured, with bounds {shown}; more rounds (bench.rounds) or a "
+            "quieter machine would tell"
+        )
+    return replace(
+        verdict,
+        measured=measured,
+        low=low,
+        high=high,
+        method=method,
+        outcome=outcome,
+        reason=reason,
+    )

@@ -1,0 +1,184 @@
+"""What a split can show: the smallest margin within which each gate can pass.
+
+An engine is supposed to lose nothing on average, and to differ from its parent as published engines
+did on HAM10000's validation split (`ASSUMED`). The smallest margin is then the upper bound of a
+measured loss of 0: exact for shares of lesions, ``z * spread / sqrt(n)`` for the others, whose
+spread is the bootstrap's standard deviation times the square root of the lesions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from lesiontk.errors import DataError
+from lesiontk.evaluate.exact_bounds import (
+    BoolArray,
+    OneSided,
+    PairedShare,
+    bound_loss,
+    bound_mean,
+    bound_share,
+    count_effective,
+)
+from lesiontk.evaluate.gate_grammar import Gate, is_of_positive, parse_gates
+from lesiontk.evaluate.metrics import IntArray
+from lesiontk.evaluate.relevant import find_relevant
+
+TOLERANCE = 1e-6
+SHARES = ("accuracy", "recall", "specificity", "sensitivity")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How an engine differs from its parent: the shares of lesions lost and gained, each
+    `discordant`, and the `spread` of other losses by metric, `auc` being that of one class.
+    """
+
+    discordant: float
+    spread: Mapping[str, float] = field(default_factory=dict)
+
+
+ASSUMED: Mapping[str, Change] = {
+    "unchanged": Change(0.0),
+    "quantized": Change(0.01, {"macro_auc": 0.0125, "auc": 0.015, "log_loss": 0.13}),
+    "compressed": Change(0.08, {"macro_auc": 0.15, "auc": 0.13, "log_loss": 0.93}),
+}
+"""Name -> change. Measured on the validation split (1,503 images of 1,135 lesions): quantized, as
+int8 efficientnet_lite0_7class for ONNX and TensorRT; compressed and quantized, as cnn_7class and
+vgg16_7class for TFLite, each beside its float network."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatePower:
+    """What a split can show of one gate.
+
+    `lesions` are those `of` the kind that the metric needs. `alone` and `among` map each of
+    `ASSUMED` to the smallest margin that can be shown; for a bound of a value, whose `margin` is
+    None, to how much better than the bound must be measured. None is what depends on the engine.
+    `alone` is with this gate on one engine alone, `among` at the first step of Holm's adjustment
+    for all `tests`.
+    """
+
+    gate: str
+    lesions: int
+    of: str
+    tests: int
+    margin: float | None
+    alone: Mapping[str, float | None]
+    among: Mapping[str, float | None]
+
+    def shows(self, change: str) -> bool | None:
+        """Whether an engine of that kind can pass; None where that depends on more."""
+        smallest = self.among[change]
+        if smallest is None or self.margin is None:
+            return None
+        return smallest <= self.margin + TOLERANCE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain Python values, and whether each kind of engine can pass."""
+        return {
+            "gate": self.gate,
+            "lesions": self.lesions,
+            "of": self.of,
+            "tests": self.tests,
+            "margin": self.margin,
+            "alone": dict(self.alone),
+            "among": dict(self.among),
+            "can_pass": {change: self.shows(change) for change in ASSUMED},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TestLesions:
+    """The label index and the lesion number of each test image, int64 [N] both."""
+
+    __test__ = False  # no test of pytest's
+
+    y_true: IntArray
+    lesion: IntArray
+    labels: Sequence[str]
+    positive: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if not len(self.y_true):
+            raise DataError("the split has no test images; expected some to judge gates on.")
+
+
+def compute_power(
+    gates: Sequence[str], lesions: TestLesions, engines: int
+) -> tuple[GatePower, ...]:
+    """Return the power of each gate of a difference or of a value at a confidence.
+
+    `engines` is how many are judged together. Figures of a device, and values without a confidence,
+    need no lesions and are left out.
+    """
+    tested = [g for g in parse_gates(gates) if g.confidence is not None and not g.of_device]
+    tests = max(1, engines * len(tested))
+    return tuple(_compute(gate, lesions, tests) for gate in tested)
+
+
+def _compute(gate: Gate, lesions: TestLesions, tests: int) -> GatePower:
+    among, of = find_relevant(gate, lesions.y_true, lesions.labels, lesions.positive)
+    alpha = 1 - float(gate.confidence or 0)
+
+    def smallest(confidence: float) -> dict[str, float | None]:
+        return {
+            name: _find_smallest(gate, lesions, among, change, confidence)
+            for name, change in ASSUMED.items()
+        }
+
+    return GatePower(
+        gate=str(gate),
+        lesions=len(np.unique(lesions.lesion[among])),
+        of=of,
+        tests=tests,
+        margin=gate.limit if gate.relative else None,
+        alone=smallest(1 - alpha),
+        among=smallest(1 - alpha / tests),
+    )
+
+
+def _find_smallest(
+    gate: Gate, lesions: TestLesions, among: BoolArray, change: Change, confidence: float
+) -> float | None:
+    """Return the smallest margin, or how much better than the bound must be measured."""
+    if not among.any():
+        return 1.0
+    effective = count_effective(lesions.lesion[among])
+    if gate.kind == "balanced_accuracy" and gate.relative:
+        classes = [lesions.y_true == index for index in np.unique(lesions.y_true)]
+        sizes = [count_effective(lesions.lesion[each]) for each in classes]
+        return bound_mean([_bound_discordant(n, change, confidence) for n in sizes]).high
+    if gate.kind in SHARES or (is_of_positive(gate, lesions.positive) and gate.kind != "auc"):
+        if gate.relative:
+            return _bound_discordant(effective, change, confidence).high
+        return _find_surplus(gate.limit, effective, confidence)
+    spread = change.spread.get(gate.kind)
+    if not gate.relative or spread is None:
+        return None
+    number = len(np.unique(lesions.lesion[among]))
+    return NormalDist().inv_cdf(confidence) * spread / math.sqrt(number)
+
+
+def _bound_discordant(lesions: float, change: Change, confidence: float) -> OneSided:
+    return bound_loss(PairedShare(lesions, change.discordant, change.discordant), confidence)
+
+
+def _find_surplus(value: float, lesions: float, confidence: float) -> float | None:
+    """Return how much above `value` a share of so many lesions must lie; None if even 1 is not."""
+    low, high = value, 1.0
+    if bound_share(1.0, lesions, confidence).low < value:
+        return None
+    for _ in range(50):
+        middle = (low + high) / 2
+        if bound_share(middle, lesions, confidence).low >= value:
+            high = middle
+        else:
+            low = middle
+    return high - value

@@ -23,16 +23,26 @@ from typing import Any
 
 import click
 
+from lesiontk.backends.stamp import stamp
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import is_trained, name_target
 from lesiontk.calibrate import write_list
+from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.predict import evaluate_external
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
-from lesiontk.relatives import engines_of, model_of, recipe_of, trained_of, training_seconds
+from lesiontk.relatives import (
+    engines_of,
+    find_evaluation,
+    model_of,
+    recipe_of,
+    trained_of,
+    training_seconds,
+)
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
+from lesiontk.report.published_card import tell_files
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
@@ -95,8 +105,7 @@ def publish(
         if "calibration" in artefact.manifest["parents"]:
             calibration = store.parent(artefact, "calibration")
         if artefact.facts["size_bytes"] <= MAX_BYTES:
-            name = str(artefact.facts["file"])
-            shutil.copyfile(artefact.file(name), folder / name)
+            copy_engine(store, artefact, folder)
             shown.append(artefact.facts)
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
@@ -123,7 +132,7 @@ def publish(
         left_out=left_out,
         external=checked,
     )
-    (folder / "README.md").write_text(card)
+    (folder / "README.md").write_text(tell_files(card, folder))
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     for name, file in course.curves.items():
@@ -197,6 +206,15 @@ def describe_command(chosen: Mapping[str, Any]) -> str:
         if trained[key] != shipped[key]:
             words += ["--set", f"{key}={json.dumps(trained[key])}"]
     return shlex.join(words)
+
+
+def copy_engine(store: Store, engine: Artefact, folder: Path) -> None:
+    """Write an engine into the folder, with its evaluation inside where it was evaluated."""
+    name, evaluation = str(engine.facts["file"]), find_evaluation(store, engine)
+    if evaluation is None:
+        shutil.copyfile(engine.file(name), folder / name)
+    else:
+        stamp(engine.file(name), read_assessment(evaluation), folder / name)
 
 
 def list_keys(recipe: Recipe) -> dict[str, Any]:

@@ -10,7 +10,6 @@ results/RECIPE.json (`replaced`), and what they are into the model card.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,17 @@ from typing import Any
 import click
 
 from lesiontk.backends.answers import engine_file
+from lesiontk.backends.stamp import stamp
 from lesiontk.bench.bench_stage import read_benchmark
 from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
+from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
+from lesiontk.report.published_card import drop_rows, tell_files
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, shorten_orders
 from lesiontk.report.wording import name_backend
@@ -77,12 +79,15 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     if {entry.get("benchmark") for entry in replaced.values()} != {benchmark.name}:
         raise click.ClickException("engines of another benchmark stand there: replace all at once.")
     folder = HERE / "engines" / recipe
-    for path in map(engine_file, engines.values()):
-        shutil.copyfile(path, folder / path.name)
+    for target, engine in engines.items():
+        path = engine_file(engine)
+        assessment = read_assessment(store.parent(benchmark, f"evaluation:{target}"))
+        stamp(path, assessment, folder / path.name)
         click.echo(f"wrote {folder / path.name}")
     file.write_text(json.dumps(published, indent=1) + "\n")
     card = (folder / "README.md").read_text()
-    (folder / "README.md").write_text(tell_engines(card, replaced))
+    card = drop_rows(tell_engines(card, replaced), replaced)
+    (folder / "README.md").write_text(tell_files(card, folder))
 
 
 def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:

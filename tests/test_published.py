@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shlex
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.backends import BACKENDS, open_engine
+from lesiontk.backends import BACKENDS, find_backend, open_engine
+from lesiontk.backends.stamp import stamp
 from lesiontk.backends.tensorrt.check import check_model
+from lesiontk.bench.rows import name_target
 from lesiontk.calibration.draw import read_list, read_list_rows
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.reader import ImageReader, decode_many
@@ -23,6 +30,7 @@ from lesiontk.data.sources.synthesis import render_view
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
+from lesiontk.report.published_card import drop_rows, list_engine_files, tell_files
 
 from .loose_modules import load_module
 
@@ -170,7 +178,100 @@ def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None
     if replaced := document.get("replaced"):
         assert tell_engines(card, replaced) == card
     for engine in document.get("replaced", {}).values():
-        assert (folder / engine["file"]).stat().st_size == engine["row"]["size_bytes"]
+        path = folder / engine["file"]
+        content, _ = find_backend(path)().split_record(path.read_bytes())
+        assert len(content) == engine["row"]["size_bytes"]
+
+
+# ------------------------------------------------------ cards and their files
+
+FOLDERS = sorted(path for path in (ROOT / "benchmarks" / "engines").iterdir() if path.is_dir())
+
+
+def are_stamped(folder: Path) -> bool:
+    """Whether any engine of the folder carries its evaluation; then the card tells of all."""
+    files = list_engine_files(folder)
+    return any(find_backend(path)().read_assessment(path) is not None for path in files)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.name))
+def test_a_card_says_what_the_files_beside_it_carry(folder: Path) -> None:
+    if not are_stamped(folder):
+        pytest.skip(f"python benchmarks/restamp.py {folder.name} has not been run yet")
+    card = (folder / "README.md").read_text()
+    assert tell_files(card, folder) == card
+    published = json.loads((ROOT / "benchmarks/results" / f"{folder.name}.json").read_text())
+    assert drop_rows(card, published.get("replaced", {})) == card
+    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    for path, known in restamp.find_assessments(folder, published).items():
+        carried = find_backend(path)().read_assessment(path)
+        assert (carried and replace(carried, content="")) == known
+
+
+@pytest.fixture(scope="module")
+def restamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published folder in which one engine is a smaller network's, stamped anew."""
+    folder = tmp_path_factory.mktemp("restamped") / "efficientnet_lite0_7class"
+    shutil.copytree(ROOT / "benchmarks" / "engines" / folder.name, folder)
+    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    restamp.restamp(folder, read_results(folder.name))
+    return folder
+
+
+def read_results(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    return document
+
+
+def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
+    card, published = (restamped / "README.md").read_text(), read_results(restamped.name)
+    assert are_stamped(restamped)
+    assert tell_files(card, restamped) == card
+    for path in list_engine_files(restamped):
+        (row,) = (line for line in card.splitlines() if line.startswith(f"| `{path.name}` |"))
+        assert f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" in row
+        known = find_backend(path)().read_assessment(path)
+        if known is not None and known.operating_point is not None:
+            assert f" {known.operating_point.threshold:.4f} " in row
+    for target, entry in published["replaced"].items():
+        whole = next(r for r in published["benchmark"]["rows"] if name_target(r) == target)
+        for row, there in ((entry["row"], True), (whole, False)):
+            threshold = f"{row['operating_point']['threshold']:.4f}"
+            assert (threshold in card) is there
+    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    restamp.renew_card(restamped, published)
+    assert (restamped / "README.md").read_text() == card
+    tell_engines = load_module(ROOT / "benchmarks" / "publish_engine.py").tell_engines
+    assert tell_engines(card, published["replaced"]) == card
+
+
+@pytest.mark.parametrize("damage", ["threshold", "file", "figures"])
+def test_a_card_that_says_otherwise_than_its_files_is_found(
+    damage: str, restamped: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / restamped.name
+    shutil.copytree(restamped, folder)
+    card, path = (folder / "README.md").read_text(), folder / "tflite_int8.tflite"
+    known = find_backend(path)().read_assessment(path)
+    assert known is not None
+    assert known.operating_point is not None
+    assert known.test is not None
+    if damage == "threshold":
+        card = card.replace(f"{known.operating_point.threshold:.4f}", "0.1568")
+    elif damage == "file":
+        stamp(path, known.with_threshold(0.5, known.operating_point.positive), path)
+    else:
+        card = card.replace(str(known.test.metrics["balanced_accuracy"].value)[:5], "0.999")
+    assert tell_files(card, folder) != card
+
+
+def test_figures_are_not_written_into_another_file(restamped: Path) -> None:
+    published = read_results(restamped.name)
+    (replaced,) = published["replaced"].values()
+    replaced["row"]["size_bytes"] += 1
+    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    with pytest.raises(click.ClickException, match="publish it together with its own"):
+        restamp.restamp(restamped, published)
 
 
 def test_a_published_split_keeps_lesions_whole() -> None:

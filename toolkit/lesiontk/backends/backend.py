@@ -288,6 +288,10 @@ class Backend(ABC):
         """Load an engine file."""
 
     @abstractmethod
+    def read_spec(self, path: Path) -> EngineSpec:
+        """Return what an engine file carries of itself, without loading its runtime."""
+
+    @abstractmethod
     def add_record(self, content: bytes, text: str) -> bytes:
         """Return an engine file that carries `text`; `split_record` gives both back exactly."""
 

@@ -160,6 +160,9 @@ class KerasBackend(Backend):
         shutil.copyfile(source, out / FILE)  # a trained model is an engine already
         return ConversionRecord(FILE)
 
+    def read_spec(self, path: Path) -> EngineSpec:
+        return read_spec(path)
+
     def add_record(self, content: bytes, text: str) -> bytes:
         return add_to_archive(content, text)
 

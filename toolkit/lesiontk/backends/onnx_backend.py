@@ -159,6 +159,11 @@ class ONNXBackend(Backend):
         onnx.save(model, out / name)
         return ConversionRecord(name, quantization=facts)
 
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.onnx_file import read_description
+
+        return parse_spec(read_description(path), path)
+
     def add_record(self, content: bytes, text: str) -> bytes:
         return add_to_onnx(content, text)
 

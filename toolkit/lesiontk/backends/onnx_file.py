@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lesiontk.backends.backend import SPEC_KEY
+from lesiontk.errors import DataError
 
 METADATA_PROPS = 14  # the field's number in onnx.proto's ModelProto
 KEY, VALUE = 1, 2  # in StringStringEntryProto
@@ -20,12 +21,22 @@ def read_backend_name(path: Path) -> str | None:
     a damaged one, has no description: opening it will say what is wrong.
     """
     try:
-        with path.open("rb") as stream:
-            entries = dict(_read_metadata(stream, path.stat().st_size))
-        document = json.loads(entries[SPEC_KEY])
+        document = json.loads(read_description(path) or "{}")
         return str(document["backend"])
-    except (OSError, KeyError, TypeError, ValueError, IndexError, RecursionError):
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, DataError):
         return None
+
+
+def read_description(path: Path) -> str | None:
+    """Return the text that an ONNX file carries of itself; None where it carries none.
+
+    Raises `DataError` for what is no ONNX file.
+    """
+    try:
+        with path.open("rb") as stream:
+            return dict(_read_metadata(stream, path.stat().st_size)).get(SPEC_KEY)
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path.name} is no intact ONNX file ({error}).") from error
 
 
 def _read_metadata(stream: BinaryIO, size: int) -> list[tuple[str, str]]:

@@ -116,6 +116,11 @@ class TFLiteBackend(Backend):
         (out / name).write_bytes(embed_metadata(embed_spec(content, dump_spec(spec)), spec))
         return ConversionRecord(name, quantization=facts)
 
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.tflite_graph import extract_spec
+
+        return parse_spec(extract_spec(path.read_bytes()), path)
+
     def add_record(self, content: bytes, text: str) -> bytes:
         return add_to_archive(content, text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,10 +70,12 @@ class Assessment:
     content: str = ""
 
     @classmethod
-    def from_evaluation(cls, document: Mapping[str, Any]) -> Assessment:
+    def from_evaluation(
+        cls, document: Mapping[str, Any], findings: Sequence[str] | None = None
+    ) -> Assessment:
         """Return what the document of an evaluation on the test split says.
 
-        The document is as `EvaluateStage` writes it.
+        The document is as `EvaluateStage` writes it; with `findings` it needs no confusion matrix.
         """
         point, metrics = document["operating_point"], document["metrics"]
         kept = [name for name in metrics if name in KEPT or name.startswith("recall[")]
@@ -88,7 +90,7 @@ class Assessment:
                 confidence=float(document["confidence"]),
                 metrics={name: Estimate(**metrics[name]) for name in kept},
                 at_threshold={name: Estimate(**point[name]) for name in OPERATING_METRICS},
-                findings=tuple(describe_evaluation(document)),
+                findings=tuple(describe_evaluation(document) if findings is None else findings),
             ),
         )
 

@@ -21,6 +21,7 @@ from lesiontk.backends.backend import (
     PrecisionInfo,
     QuantizationPlan,
     dump_spec,
+    parse_spec,
 )
 from lesiontk.backends.execution import NOTHING, Execution
 from lesiontk.backends.file_records import add_to_onnx, split_onnx
@@ -130,6 +131,11 @@ class TensorRTBackend(Backend):
                 raise DataError(f"{path.name}: TensorRT built an empty engine.")
             document["build"] = plan.to_json()
         return document
+
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.onnx_file import read_description
+
+        return parse_spec(read_description(path), path)
 
     def add_record(self, content: bytes, text: str) -> bytes:
         return add_to_onnx(content, text)

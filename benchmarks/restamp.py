@@ -1,0 +1,101 @@
+"""Write threshold, temperature and figures into published engines, and into cards what files say.
+
+    python benchmarks/restamp.py [RECIPE…]
+
+For each recipe (default: all that are published) takes the figures of results/RECIPE.json, those
+of `replaced` for engines that took others' places, writes them into the files of engines/RECIPE/,
+and renews the part of the card that tells of its files. Where a file is not the one that its
+figures were measured on, by its size without them, nothing of the recipe is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lesiontk.backends import find_backend
+from lesiontk.backends.stamp import stamp
+from lesiontk.bench.rows import name_target
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.report.published_card import drop_rows, list_engine_files, tell_files
+
+HERE = Path(__file__).parent
+CARD = "README.md"
+
+
+@click.command()
+@click.argument("recipes", nargs=-1)
+def main(recipes: tuple[str, ...]) -> None:
+    """Stamp the published engines of RECIPES and renew their cards."""
+    folders = sorted(path for path in (HERE / "engines").iterdir() if path.is_dir())
+    for folder in folders:
+        if not recipes or folder.name in recipes:
+            published = json.loads((HERE / "results" / f"{folder.name}.json").read_text())
+            for line in restamp(folder, published):
+                click.echo(f"{folder.name}: {line}")
+
+
+def restamp(folder: Path, published: Mapping[str, Any]) -> list[str]:
+    """Stamp the engines of a folder and renew its card; returns a line for each file.
+
+    Raises `ClickException`, before anything is written, for a file that the figures are not of.
+    """
+    found = find_assessments(folder, published)
+    lines = []
+    for path, assessment in found.items():
+        if assessment is None:
+            lines.append(f"{path.name} was not evaluated; left as it is")
+        else:
+            stamp(path, assessment, path)
+            lines.append(f"{path.name} carries its figures")
+    renew_card(folder, published)
+    return lines
+
+
+def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, Assessment | None]:
+    """Return each engine file's assessment; None where the results have no figures of it."""
+    benchmark = published["benchmark"]
+    rows = {name_target(row): row for row in benchmark["rows"]}
+    rows |= {target: entry["row"] for target, entry in published.get("replaced", {}).items()}
+    confidence = published["recipe"].get("evaluate", {}).get("confidence", 0.95)
+    found: dict[Path, Assessment | None] = {}
+    for path in list_engine_files(folder):
+        backend = find_backend(path)()
+        spec = backend.read_spec(path)
+        row = rows.get(f"{spec.backend}:{spec.precision}")
+        found[path] = None
+        if row is None or row["metrics"] is None:
+            continue
+        size = len(backend.split_record(path.read_bytes())[0])
+        if size != row["size_bytes"] or spec.split_hash != benchmark["split_hash"]:
+            raise click.ClickException(
+                f"{folder.name}/{path.name} has {size} bytes, and the figures are of a file of "
+                f"{row['size_bytes']}: publish it together with its own."
+            )
+        document = {
+            "target": f"{spec.backend}:{spec.precision}",
+            "labels": list(spec.labels),
+            "critical": benchmark["critical"],
+            "confidence": confidence,
+            **row,
+            "split_hash": benchmark["split_hash"],
+        }
+        # Results from before they held a confusion matrix tell no findings.
+        findings = None if "confusion" in row else ()
+        found[path] = Assessment.from_evaluation(document, findings)
+    return found
+
+
+def renew_card(folder: Path, published: Mapping[str, Any]) -> None:
+    """Let the card beside the engines say what they carry, and nothing of engines replaced."""
+    card = (folder / CARD).read_text()
+    card = drop_rows(card, published.get("replaced", {}))
+    (folder / CARD).write_text(tell_files(card, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from lesiontk.backends.keras_backend import MEMBER
 from lesiontk.cli.main import cli
-from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.data.sources.synthesis import render_view, write_synthetic_dataset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = next((folder / "HAM10000").glob("*/*.jpg"))
     (folder / "picture.jpg").write_bytes(picture.read_bytes())
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    for diagnosis, code in (("melanoma", "mel"), ("naevus", "nv"), ("wart", "bkl")):
+        own = folder / "my_images" / diagnosis
+        own.mkdir(parents=True)
+        for lesion in range(14):
+            view = Image.fromarray(render_view(code, lesion, 0, 40))
+            view.save(own / f"{code}_{lesion}.png")
     return folder
 
 
@@ -97,7 +104,9 @@ def test_the_commands_run_in_the_order_they_stand(
             words = [*words, "--help"]  # what it does is tested against a local server
         if words[1:] == ["run"] or "DIR" in words:
             continue  # prose about an option, not a command
-        result = CliRunner().invoke(cli, _shrink(_forget_split(words[1:])))
+        # What follows goes on with the model of the packaged recipes.
+        apart = {"LESIONTK_WORKSPACE": "own"} if "clinic.yaml" in words else {}
+        result = CliRunner().invoke(cli, _shrink(_forget_split(words[1:])), env=apart)
         assert result.exit_code == 0, f"{line}: {result.output} {result.exception!r}"
         ran.append(words[1])
     shown = {"train", "quantize", "bench", "run", "predict", "evaluate", "bundle", "doctor"}

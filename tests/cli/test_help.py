@@ -33,6 +33,9 @@ SUBCOMMANDS = [
     "calibration check",
     "recipe list",
     "recipe show",
+    "recipe new",
+    "task list",
+    "task new",
 ]
 
 ALL_HELPS = """
@@ -121,7 +124,7 @@ def test_the_first_help_lists_every_command_with_what_it_does(asked: dict[str, A
 
 
 def test_every_command_takes_the_common_options(asked: dict[str, Any]) -> None:
-    groups = {"", "calibration", "data", "recipe"}
+    groups = {"", "calibration", "data", "recipe", "task"}
     for name, help_ in asked["helps"].items():
         for option in ("--workspace", "--json", "--quiet", "--debug"):
             assert (option in help_["text"]) == (name not in groups), f"{name} {option}"

@@ -343,11 +343,13 @@ def list_recipes() -> tuple[str, ...]:
 def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe of that name, or in that YAML file, with ``section.key=value`` overrides.
 
-    Raises `UsageError` for an unknown name, broken YAML, an unknown key or a value out of range.
+    A file that gives no name is named after itself. Raises `UsageError` for an unknown name, broken
+    YAML, an unknown key or a value out of range.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         text = read_regular_text(path, "recipe file", limit=BYTES)
+        named = {"name": name_from_path(path)}
     else:
         known = list_recipes()
         if name_or_path not in known:
@@ -356,15 +358,22 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
                 f"of a .yaml file.{suggest(name_or_path, known)}"
             )
         text = resources.files("lesiontk.recipes").joinpath(f"{name_or_path}.yaml").read_text()
+        named = {}
     try:
         document = load_yaml(text)
     except yaml.YAMLError as error:
         raise UsageError(f"recipe {name_or_path} is not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"recipe {name_or_path} is {type(document).__name__}; expected keys.")
+    document = {**named, **document}
     for override in overrides:
         _override(document, override)
     return parse_recipe(document)
+
+
+def name_from_path(path: Path) -> str:
+    """Return the name of a recipe whose file gives it none."""
+    return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "recipe"
 
 
 def parse_recipe(document: Mapping[str, Any]) -> Recipe:
@@ -394,6 +403,16 @@ def override_document(document: Mapping[str, Any], overrides: Iterable[str]) -> 
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML with every default visible."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def dump_template(recipe: Recipe) -> str:
+    """Return the recipe as YAML to start another one from: what names it is a comment."""
+    document = recipe.model_dump(mode="json", exclude={"name", "description"})
+    told = f"{recipe.name}: {recipe.description}" if recipe.description else recipe.name
+    body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return (
+        f"# {' '.join(told.split())}\n# A file with these keys is a recipe of its own name.\n{body}"
+    )
 
 
 def _override(document: dict[str, Any], override: str) -> None:

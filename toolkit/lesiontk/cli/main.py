@@ -50,7 +50,8 @@ COMMANDS = {
     "verify": ("verify:verify", "Check an artefact's files, and an engine against its parent."),
     "lineage": ("lineage:lineage", "What an artefact was made from."),
     "ls": ("ls:ls", "The artefacts of the workspace."),
-    "recipe": ("recipe:recipe", "List and show recipes."),
+    "recipe": ("recipe:recipe", "List, show and write recipes."),
+    "task": ("task:task", "List and write tasks: the classes to tell apart."),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lesiontk.cli.session import Session, command_options, set_option
@@ -9,7 +11,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 
 @click.group()
 def recipe() -> None:
-    """List and show recipes."""
+    """List, show and write recipes."""
 
 
 @recipe.command("list")
@@ -28,8 +30,46 @@ def list_command(session: Session) -> None:
 @set_option
 @command_options
 def show_command(session: Session, name: str, overrides: tuple[str, ...]) -> None:
-    """Print the recipe NAME (or a YAML file) with every default."""
-    from lesiontk.recipe import dump_recipe, read_recipe
+    """Print the recipe NAME (or a YAML file) with every default.
+
+    What is printed is a recipe, too: `lesiontk recipe show NAME > mine.yaml`, then change it.
+    """
+    from lesiontk.recipe import dump_template, read_recipe
 
     chosen = read_recipe(name, overrides)
-    session.emit(chosen.model_dump(mode="json"), lambda: click.echo(dump_recipe(chosen), nl=False))
+    session.emit(
+        chosen.model_dump(mode="json"), lambda: click.echo(dump_template(chosen), nl=False)
+    )
+
+
+@recipe.command("new")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              required=True, help="Folder of images and their table.")  # fmt: skip
+@click.option("--task", help="A task or its file; default: one that fits, else a new file.")
+@click.option("--critical", metavar="CLASS", help="The class that must not be missed.")
+@click.option("--like", metavar="RECIPE", help="The shipped recipe to start from.")
+@command_options
+def new_command(
+    session: Session,
+    file: Path,
+    data: Path,
+    task: str | None,
+    critical: str | None,
+    like: str | None,
+) -> None:
+    """Write the recipe FILE for the images in --data, commented; a task file if none fits."""
+    from lesiontk.new_recipe import write_recipe
+
+    made, new_task = write_recipe(
+        session.open_store(), file, data, task=task, critical=critical, like=like
+    )
+    document = {"recipe": str(file), "name": made.name, "task": made.data.task,
+                "new_task": str(new_task) if new_task else None}  # fmt: skip
+
+    def show() -> None:
+        if new_task is not None:
+            click.echo(f"{new_task}: the classes; check which is critical")
+        click.echo(f"{file}: the task is {made.data.task}; next: lesiontk run {file}")
+
+    session.emit(document, show)

@@ -1,0 +1,157 @@
+"""A task file for images that no packaged task fits: their classes, counted, with comments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lesiontk.data.split import SplitItem, group_images
+from lesiontk.data.tasks import canonical_diagnosis, load_task, normalise_diagnosis
+from lesiontk.errors import DataError, UsageError, suggest
+from lesiontk.records import SIDES
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundClass:
+    """A label, the diagnoses that it is made of, and how many images and lesions these have."""
+
+    label: str
+    diagnoses: tuple[str, ...]
+    images: int
+    lesions: int
+
+
+def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
+    """Return the classes of inspected images, by name; `rows` are those of images.csv.
+
+    Other names of one diagnosis are one class. Diagnoses with too few lesions for a split are
+    joined to the class "other". Raises `DataError` where that has too few, too.
+    """
+    items = [
+        SplitItem(
+            row["image_id"],
+            row["lesion_id"] or None,
+            row["diagnosis"],
+            row["pixel_sha256"],
+            patient_id=row["patient_id"] or None,
+            copy_of=row["copy_of"],
+            alike=row["alike"],
+        )
+        for row in rows
+    ]
+    groups = group_images(items)
+    images = Counter(item.label for item in items)
+    lesions: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        lesions[item.label].add(groups[item.image_id])
+    named: dict[str, list[str]] = defaultdict(list)
+    for diagnosis in sorted(images):
+        named[canonical_diagnosis(diagnosis)].append(diagnosis)
+    together: dict[str, list[str]] = defaultdict(list)
+    for diagnoses in named.values():
+        enough = len(set().union(*(lesions[name] for name in diagnoses))) >= len(SIDES)
+        together[name_label(diagnoses[0]) if enough else OTHER] += diagnoses
+    classes = [
+        FoundClass(
+            label,
+            tuple(diagnoses),
+            sum(images[name] for name in diagnoses),
+            len(set().union(*(lesions[name] for name in diagnoses))),
+        )
+        for label, diagnoses in sorted(together.items())
+    ]
+    for found in classes:
+        if found.lesions < len(SIDES):
+            raise DataError(
+                f"{' and '.join(found.diagnoses)}: {found.lesions} lesions in all; a split needs "
+                f"at least {len(SIDES)} of a class, one for each side. Add images, or take these "
+                "out of the folder."
+            )
+    if len(classes) < 2:
+        raise DataError(f"there is one class, {classes[0].label}; expected two or more.")
+    return classes
+
+
+def choose_critical(classes: Sequence[FoundClass], asked: str | None) -> str:
+    """Return the label that must not be missed: the one asked for, else melanoma's.
+
+    Raises `UsageError` for an unknown one, or where none was asked for and none is evident.
+    """
+    labels = [found.label for found in classes]
+    if asked is not None:
+        for found in classes:
+            if normalise_diagnosis(asked) in map(
+                normalise_diagnosis, (found.label, *found.diagnoses)
+            ):
+                return found.label
+        raise UsageError(
+            f"--critical is {asked!r}; expected one of {', '.join(labels)}.{suggest(asked, labels)}"
+        )
+    for code in ("mel", "malignant"):
+        evident = [c.label for c in classes if code in map(canonical_diagnosis, c.diagnoses)]
+        if len(evident) == 1:
+            return evident[0]
+    raise UsageError(
+        f"the classes are {', '.join(labels)}; expected the one that must not be missed: "
+        f"--critical {labels[0]}."
+    )
+
+
+def task_text(classes: Sequence[FoundClass], critical: str, title: str, source: str) -> str:
+    """Return the YAML of a task with these classes; `source` says where the images lie."""
+    malignancy = load_task("malignancy").mapping
+    positive = [
+        found.label
+        for found in classes
+        if found.label == critical
+        or any(malignancy.get(canonical_diagnosis(name)) == "malignant" for name in found.diagnoses)
+    ]
+    lines = [
+        f"# The classes of the images in {comment(source)}, as `lesiontk task new` found them.",
+        "# Use it with `--set data.task=FILE`, or as `data: {task: FILE}` in a recipe.",
+        f"title: {scalar(title)}",
+        "",
+        "# In the order of the model's outputs.",
+        "labels:",
+        *(f"- {scalar(c.label)}  # {c.images} images of {c.lesions} lesions" for c in classes),
+        "",
+        "# The class that must not be missed: its sensitivity is judged first.",
+        f"critical: {scalar(critical)}",
+    ]
+    if 1 < len(positive) < len(classes):
+        lines += [
+            "",
+            "# The classes that a threshold parts from the rest: what needs a doctor.",
+            f"positive: [{', '.join(map(scalar, positive))}]",
+        ]
+    lines += ["", "# Diagnosis of the data: label. A diagnosis that is not here is an error."]
+    lines += ["mapping:"]
+    lines += [
+        f"  {scalar(name)}: {scalar(found.label)}" for found in classes for name in found.diagnoses
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def name_label(diagnosis: str) -> str:
+    """Return a diagnosis as a label: lower case, words joined by underscores."""
+    return re.sub(r"\W+", "_", diagnosis.lower()).strip("_") or "unnamed"
+
+
+def scalar(value: Any) -> str:
+    """Return one value as YAML writes it, on one line."""
+    text = yaml.safe_dump(value, allow_unicode=True, width=10_000, default_flow_style=True)
+    text = text.removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value, ensure_ascii=False) if "\n" in text else text  # JSON is YAML
+
+
+def comment(text: str) -> str:
+    """Return a text that stays on the line of its comment."""
+    return text if text.isprintable() else repr(text)

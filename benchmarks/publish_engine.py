@@ -167,11 +167,9 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
         f"{format_estimate(versus['differences'][name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
     ]
-    emulator = emulated_by(row)
     speed = (
-        f"emulated here by {emulator}, so that its speed is not known and its scores are those of "
-        "the graph's arithmetic; "
-        if emulator
+        "emulated here by ONNX Runtime, which tells nothing of its speed; "
+        if emulated_by(row)
         else f"{versus['speedup']:.2f}× faster, "
     )
     parent = name_backend(versus["parent"].partition(":")[0])

@@ -98,9 +98,11 @@ class AssessedStage(Stage):
             **dict.fromkeys(("sensitivity", "specificity", "auc"), estimate),
         }
         document = {
-            "n": 10, "lesions": 9, "split_hash": "7" * 64, "confidence": 0.95,
-            "metrics": {"accuracy": estimate}, "operating_point": point,
-            "temperature": {"temperature": 1.5},
+            "target": "tflite:int8", "n": 10, "lesions": 9, "split_hash": "7" * 64,
+            "confidence": 0.95, "operating_point": point, "temperature": {"temperature": 1.5},
+            "labels": ["benign", "malignant"], "critical": "malignant",
+            "confusion": [[4, 1], [1, 4]],
+            "metrics": dict.fromkeys(("accuracy", "recall[malignant]", "macro_auc"), estimate),
         }  # fmt: skip
         (context.directory / METRICS).write_text(json.dumps(document))
         return StageOutput({"operating_point": FROZEN.to_json()})
@@ -214,11 +216,11 @@ def test_the_command_says_which_threshold_was_used(store: Store, folder: Path) -
     assert without.exit_code == 0
     assert "the engine file carries no threshold" in without.stderr
     cells = read_cells(without)
-    assert (cells["threshold"], cells["chosen by"]) == ("0.5", "nobody: none was frozen")
+    assert (cells["threshold"], cells["chosen by"]) == ("0.5", "default 0.5")
     given = call(store, folder, "--threshold", "0.31")
     assert "no threshold is known" not in given.stderr
     cells = read_cells(given)
-    assert (cells["threshold"], cells["chosen by"]) == ("0.31", "whoever gave it")
+    assert (cells["threshold"], cells["chosen by"]) == ("0.31", "user-supplied")
     assert cells["positive"] == "akiec + bcc + mel"
     assert all("–" in cells[name] for name in ("sensitivity", "specificity", "auc"))
 

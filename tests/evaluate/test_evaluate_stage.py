@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from lesiontk.backends.execution import Execution
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 from lesiontk.evaluate import evaluate_stage
@@ -58,6 +59,9 @@ class PixelEngine:
             split_hash=split_hash,
             extra=extra,
         )
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return ()
 
     def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         rows = []

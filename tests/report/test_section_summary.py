@@ -89,3 +89,50 @@ def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
     assert "time again" in noisy
     quiet = summary_of(read(make_report_data(benchmark=slow_down(data, 1.9))))
     assert "Noisy run" not in quiet
+
+
+def test_classes_that_no_image_shows_are_told() -> None:
+    """A test set of one class has a balanced accuracy of one recall."""
+    data = make_report_data(TWO, "malignant")
+    rows = [{**row, "confusion": [[0, 0], [10, 70]]} for row in data.benchmark["rows"]]
+    changed = change_benchmark(data, rows=rows)
+    text = summary_of(read(make_report_data(TWO, "malignant", benchmark=changed)))
+    assert "Not all classes were judged. No image shows benign: balanced accuracy" in text
+    assert "are of 1 of 2 classes" in text
+    assert "Not all classes" not in summary_of(read(data))
+
+
+def test_a_parent_that_found_nothing_has_nothing_to_lose() -> None:
+    blind = read(make_report_data(answers="blind")).text
+    assert "There was no image of melanoma to lose: the parent recognised none." in blind
+    same = read(make_report_data(noise=0.05)).text
+    assert "None of the 19 images of melanoma that the parent recognised is lost." in same
+
+
+def test_every_table_and_matrix_marks_what_was_emulated() -> None:
+    page = read(make_report_data(targets=SIX))
+    for region in page.tables.keys() - {"Acceptance gates"}:
+        rows = page.tables[region]
+        cells = [cell for row in rows for cell in row if "tensorrt:int8" in cell]
+        assert all("tensorrt:int8 (emulated)" in cell for cell in cells), region
+    assert "tensorrt:int8 (emulated) against keras:float32" in page.text
+    assert "The answers of an emulated engine are emulated here too." in page.text
+
+
+def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
+    imported = {"file": "theirs.keras", "labels": list(SEVEN)}
+    model = {"architecture": "imported", "epochs": 0, "imported": imported}
+    text = read(make_report_data(model=model, curves=[])).text
+    assert "imported from theirs.keras" in text
+    assert "AdamW" not in text
+    assert "starting weights: " not in text
+    assert "AdamW" in read(make_report_data()).text
+
+
+def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
+    data = make_report_data()
+    leaky = {**(data.split or {}), "leaky": True, "lesions_on_several_sides": 7}
+    text = read(make_report_data(split=leaky)).text
+    assert "Single images were dealt to the sides: 7 lesions have images on more than one" in text
+    assert "Whole lesions were dealt" not in text
+    assert "Each group stays on one side" not in text

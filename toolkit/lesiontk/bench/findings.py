@@ -9,6 +9,7 @@ from lesiontk.bench.rows import list_emulated, name_target
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.findings import (
     CriticalRecall,
+    describe_absent,
     explain_uninformative,
     read_critical_recall,
 )
@@ -46,7 +47,10 @@ def list_low_recalls(benchmark: Mapping[str, Any]) -> dict[CriticalRecall, list[
 
 def list_findings(benchmark: Mapping[str, Any]) -> list[str]:
     """Return sentences without their full stop, what matters most first."""
-    sentences = [
+    judged = [row for row in benchmark["rows"] if row["metrics"] is not None]
+    absent = describe_absent(judged[0], benchmark["labels"]) if judged else ""
+    sentences = [absent] if absent else []
+    sentences += [
         f"{', '.join(targets)}: {clause}"
         for clause, targets in list_uninformative(benchmark).items()
     ]

@@ -46,9 +46,8 @@ class CriticalRecall:
         if 2 * self.found < self.images:
             cautions.append("it misses more than it finds")
         elif self.low is None or self.low <= 0.5:
-            cautions.append(
-                f"{self.images} images are too few to show that it finds more than it misses"
-            )
+            few = "1 image is" if self.images == 1 else f"{self.images} images are"
+            cautions.append(f"{few} too few to show that it finds more than it misses")
         if not self.found and not self.elsewhere:
             cautions.append("it gives this answer to no image at all")
         elif self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
@@ -62,7 +61,8 @@ class CriticalRecall:
         """Return ``finds 1 of 12 images of mel (8.3 %, 95 % interval 0.0–38.5 %)``."""
         if not self.images:
             return f"was judged on no image of {name(self.label)}"
-        text = f"finds {self.found} of {self.images} images of {name(self.label)}"
+        images = "image" if self.images == 1 else "images"
+        text = f"finds {self.found} of {self.images} {images} of {name(self.label)}"
         share = _percent(self.found / self.images)
         if self.low is None or self.high is None:
             return f"{text} ({share})"
@@ -121,11 +121,27 @@ def explain_uninformative(scores: Mapping[str, Any], labels: Sequence[str]) -> t
     return tuple(found)
 
 
+def describe_absent(scores: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """Return which classes no image shows, and what the means leave out; empty if none is absent.
+
+    `scores` is as for `read_critical_recall`.
+    """
+    pairs = zip(labels, scores["confusion"], strict=True)
+    absent = [label for label, counts in pairs if not sum(counts)]
+    if not absent:
+        return ""
+    return (
+        f"no image shows {', '.join(absent)}: balanced accuracy and the other means over classes "
+        f"are of {len(labels) - len(absent)} of {len(labels)} classes"
+    )
+
+
 def describe_evaluation(document: Mapping[str, Any]) -> list[str]:
     """Return what must be said of an evaluation, as sentences without their full stop."""
     labels, target = document["labels"], document["target"]
     critical = read_critical_recall(document, labels, document["critical"], document["confidence"])
-    sentences = []
+    absent = describe_absent(document, labels)
+    sentences = [absent] if absent else []
     if emulator := document.get("emulated_by"):
         sentences.append(f"{target} was emulated by {emulator}: its scores are those of the graph")
     useless = explain_uninformative(document, labels)

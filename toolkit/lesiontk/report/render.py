@@ -13,7 +13,7 @@ import yaml
 
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.backends.quantized_tensors import TensorRow
-from lesiontk.bench.findings import list_low_recalls, list_uninformative
+from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.machine import explain_int8
 from lesiontk.bench.rows import (
     has_own_parent,
@@ -25,6 +25,7 @@ from lesiontk.bench.rows import (
     tell_sizes,
 )
 from lesiontk.bench.speed import describe_noise
+from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.explain.explanation import Explanation
@@ -154,6 +155,9 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             critical=benchmark["critical"],
             sentences=wording.summarise_run(benchmark),
             headline=headline,
+            names={target: name_row(row) for target, row in rows.items()},
+            recalls=critical_recalls(benchmark),
+            absent=describe_absent(benchmark["rows"][0], benchmark["labels"]),
             found=wording.describe_critical(benchmark, headline),
             uninformative=list_uninformative(benchmark),
             low_recalls=list_low_recalls(benchmark),

@@ -14,7 +14,7 @@ from lesiontk.bench.rows import (
     name_target,
     tell_sizes,
 )
-from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
+from lesiontk.evaluate.operating_point import DEFAULT_THRESHOLD, PARENT_SENSITIVITY
 
 
 def format_estimate(
@@ -56,9 +56,9 @@ def describe_emulated(emulated: Mapping[str, str]) -> str:
 def describe_origin(point: Mapping[str, Any]) -> str:
     """Return where the threshold of an operating point comes from."""
     if point["rule"] == "given":
-        return "whoever gave it"
+        return "user-supplied"
     if point["rule"] == "default":
-        return "nobody: none was frozen"
+        return f"default {DEFAULT_THRESHOLD:g}"
     return f"{name_rule(point['rule'])}, {point['validation']['n']} validation images"
 
 

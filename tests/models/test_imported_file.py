@@ -285,6 +285,17 @@ def test_models_in_models_that_double_each_time_are_refused() -> None:
         permit_model(model, "2.15", "model.h5", modules=False)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("nodes", ["", [[["top", 0, 0, {}]]], [[["conv", 7, 0, {}]]]])
+def test_a_layer_whose_input_never_comes_does_not_hang(
+    nodes: Any, form: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without its own check, Keras 2 goes through the layers for ever."""
+    path = changed(sources[form], tmp_path, replaced("conv", inbound_nodes=nodes))
+    with pytest.raises(DataError, match=r"is nowhere|cannot be loaded|in no way"):
+        load_model_file(path)
+
+
 def test_a_zip_bomb_is_not_unpacked(sources: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(sources[".keras2"]) as archive:

@@ -35,15 +35,12 @@ def save_model(path: Path) -> Path:
     keras = import_keras()
     keras.utils.set_random_seed(2)
     layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Conv2D(8, 3, strides=2, activation="relu"),
-            layers.BatchNormalization(),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(7, activation="softmax"),
-        ]
-    )
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
+    again = layers.Conv2D(8, 3, padding="same", activation="relu")
+    x = layers.Add()([again(again(x)), x])  # a layer that is called twice
+    x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))
+    model = keras.Model(image, layers.Dense(7, activation="softmax")(x))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save(str(path))
@@ -79,7 +76,8 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
     document = import_it(workspace, file, "--labels", ",".join(LABELS))
     assert document["labels"] == sorted(LABELS)
     assert document["architecture"] == "imported"
-    assert document["imported"]["layers"] == 4
+    assert document["imported"]["copied"] == ["conv2d_1"]
+    assert document["imported"]["layers"] == 7
     assert document["imported"]["greatest_difference"] < 1e-4
     assert document["note"] == f"outputs taken in the order {', '.join(LABELS)}, as given"
     assert 0 <= document["validation"]["balanced_accuracy"] <= 1

@@ -151,6 +151,21 @@ def _count_calls(entry: Mapping[str, Any]) -> int:
     )
 
 
+class _Layers(list[dict[str, Any]]):
+    """The layers of a model, which can be gone through about as often as layers are called.
+
+    Keras 2 goes through them until all calls are made, each time making at least one; where one
+    waits for a call that is nowhere, it would never end.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._passes = getattr(self, "_passes", 0) + 1
+        entries = list(super().__iter__())
+        if self._passes > 10 + sum(len(entry.get("inbound_nodes") or ()) for entry in entries):
+            raise DataError("the description has a layer whose input is nowhere; expected a graph.")
+        return iter(entries)
+
+
 class _Permit:
     """Copies descriptions; each method returns the permitted copy of one thing."""
 
@@ -224,7 +239,7 @@ class _Permit:
             raise TypeError("layers are no list")
         kept = ("name", "trainable", "input_layers", "output_layers", "build_input_shape")
         plain = {key: self._plain(frame, config[key]) for key in kept if key in config}
-        return {**plain, "layers": [self.layer(entry) for entry in layers]}
+        return {**plain, "layers": _Layers(self.layer(entry) for entry in layers)}
 
     def _argument(self, layer: ForeignLayer, key: str, value: Any) -> Any:
         if key == "dtype":

@@ -163,9 +163,20 @@ def _open_saved_model(path: Path, _folder: Path) -> _Opened:
         check_regular(file, "SavedModel's file") for file in prefix.parent.glob("variables.data-*")
     )
     try:
-        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        reader = tf.train.load_checkpoint(str(prefix))
+        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise DataError(f"{path.name} holds no variables that can be read.") from error
+    other = {
+        kind.name
+        for key, kind in types.items()
+        if key.startswith("layer") and kind.is_floating and kind != tf.float32
+    }
+    if other:
+        raise DataError(
+            f"{path.name} is a SavedModel with weights of {', '.join(sorted(other))}, which are "
+            "restored as they are; save the model as a .keras file."
+        )
     elements = sum(prod(shape) for shape in shapes.values())
     if elements > stored:
         raise DataError(

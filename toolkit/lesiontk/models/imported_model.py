@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +16,11 @@ from numpy.typing import NDArray
 from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras
 from lesiontk.models.imported_affine import Affine, as_factor
-from lesiontk.models.imported_config import refuse_model
 from lesiontk.models.imported_file import load_foreign_model
+from lesiontk.models.imported_graph import Graph, Node, is_model, read_graph
 from lesiontk.models.imported_head import find_head
 from lesiontk.models.imported_layers import (
     MERGING,
-    Apply,
     ForeignLayer,
     describe_layer,
     rebuild_layer,
@@ -41,12 +43,14 @@ RESERVED = ("image", "logits", "probabilities", "features")
 class ImportedModel:
     """The model built anew, and the greatest difference of its outputs from the user's.
 
-    `left_out` names the layers that only training needs.
+    `left_out` names the layers that only training needs, `copied` those with weights that are
+    called several times: each call has a layer of its own, with the same weights.
     """
 
     model: Any
     layers: int
     left_out: tuple[str, ...]
+    copied: tuple[str, ...]
     greatest_difference: float
 
 
@@ -79,7 +83,8 @@ def import_model(
     keras = import_keras()
     image = keras.Input((size, size, 3), name="image")
     build = _Build()
-    output = build.real(build.follow(_read_graph(source), PIXELS[pixels].of(image, NORMALISED)))
+    (made,) = build.follow(read_graph(source), [PIXELS[pixels].of(image, NORMALISED)])
+    output = build.real(made)
     build.set_weights()
     head = find_head(output)
     if head.outputs != len(labels):
@@ -106,7 +111,13 @@ def import_model(
             f"{path.name} was built anew and answers otherwise (greatest difference of a "
             f"probability {difference:.2g}; expected at most {TOLERANCE})."
         )
-    return ImportedModel(model, len(build.made), tuple(build.left_out), difference)
+    return ImportedModel(
+        model,
+        build.layers,
+        tuple(build.left_out.values()),
+        tuple(build.copied.values()),
+        difference,
+    )
 
 
 def input_size(source: Any, path: Path) -> int:
@@ -122,107 +133,59 @@ def input_size(source: Any, path: Path) -> int:
     return int(shape[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """One use of a layer: the tensors in and out, by identity, and all that it was called with."""
-
-    layer: Any
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    positional: tuple[Any, ...]
-    named: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """The uses of a model's layers in an order in which they can run, and its ends."""
-
-    nodes: tuple[_Node, ...]
-    inputs: tuple[int, ...]
-    output: int
-
-
-def _read_graph(model: Any) -> _Graph:
-    """Return the graph of a functional or sequential model of either Keras."""
-    inner = getattr(model, "_functional", None) or model  # Keras 3's Sequential wraps one
-    depths = getattr(inner, "_nodes_by_depth", None)
-    if depths is None:
-        raise refuse_model(type(model).__name__, model.name)
-    nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
-    return _Graph(
-        tuple(_read_node(node) for node in nodes),
-        tuple(id(tensor) for tensor in inner.inputs),
-        id(inner.outputs[0]),
-    )
-
-
-def _read_node(node: Any) -> _Node:
-    if hasattr(node, "operation"):  # Keras 3
-        return _Node(
-            node.operation,
-            tuple(id(tensor) for tensor in node.input_tensors),
-            tuple(id(tensor) for tensor in node.output_tensors),
-            tuple(node.arguments.args),
-            {**_parameters(node.operation), **node.arguments.kwargs},
-        )
-    outputs = node.outputs if isinstance(node.outputs, list | tuple) else [node.outputs]
-    return _Node(
-        node.layer,
-        tuple(id(tensor) for tensor in node.keras_inputs),
-        tuple(id(tensor) for tensor in outputs),
-        tuple(node.call_args),
-        dict(node.call_kwargs),
-    )
-
-
-def _parameters(operation: Any) -> dict[str, Any]:
-    """Return what an operation of Keras 3 was made with: its axis, its slope."""
-    return {key: value for key, value in vars(operation).items() if not key.startswith("_")}
-
-
 class _Build:
-    """Layers of Keras 2 made so far, with the weights that wait for them."""
+    """Layers of Keras 2 made so far, with the weights that wait for them.
+
+    A layer that is called twice is made twice, with the same weights: a back end, pruning and
+    quantization then see layers that have one input each.
+    """
 
     def __init__(self) -> None:
-        self.made: dict[int, Apply | None] = {}
-        self.left_out: list[str] = []
+        self.layers = 0
+        self.uses: Counter[int] = Counter()
+        self.left_out: dict[int, str] = {}
+        self.copied: dict[int, str] = {}
         self._waiting: list[tuple[str, str, Any, list[Any]]] = []
         self._names: set[str] = set(RESERVED)
         self._computed: dict[int, tuple[Affine, Any]] = {}
 
-    def follow(self, graph: _Graph, x: Any) -> Any:
-        """Return what the graph makes of `x`: a Keras tensor, or one that is not computed yet."""
-        tensors = {graph.inputs[0]: x}
-        needed = _list_needed(graph)
+    def follow(self, graph: Graph, values: Sequence[Any]) -> list[Any]:
+        """Return what the graph makes of `values`: Keras tensors, or some not computed yet."""
+        tensors = dict(zip(graph.inputs, values, strict=True))
         for node in graph.nodes:
-            if node.outputs[0] in tensors or node.outputs[0] not in needed:
-                continue
-            tensors[node.outputs[0]] = self._apply(node, tensors)
-        return tensors[graph.output]
+            if node.outputs[0] not in tensors:
+                tensors.update(zip(node.outputs, self._apply(node, tensors), strict=True))
+        return [tensors[key] for key in graph.outputs]
 
-    def _apply(self, node: _Node, tensors: Mapping[int, Any]) -> Any:
+    def _apply(self, node: Node, tensors: Mapping[int, Any]) -> list[Any]:
         inputs = [tensors[key] for key in node.inputs]
-        if hasattr(node.layer, "_nodes_by_depth") or hasattr(node.layer, "_functional"):
-            return self.follow(_read_graph(node.layer), inputs[0])
+        if is_model(node.layer):
+            return self.follow(read_graph(node.layer), inputs)
         operation = operation_name(node.layer)
         if operation is not None:
             positional, named = _fill((list(node.positional), dict(node.named)), tensors)
             described = describe_operation(node.layer, operation)
-            return apply_operation(described, self, positional, named)
+            made = apply_operation(described, self, positional, named)
+            return list(made) if len(node.outputs) > 1 else [made]
         layer = describe_layer(node.layer)
         if (len(inputs) > 1) != (layer.kind in MERGING) or not inputs:
             raise layer.refuse(f"it joins {len(inputs)} tensors")
-        if id(node.layer) not in self.made:
-            self.made[id(node.layer)] = rebuild_layer(layer, self)
-            if self.made[id(node.layer)] is None:
-                self.left_out.append(layer.name)
-        apply = self.made[id(node.layer)]
+        _check_finite(layer)
+        self._count(node.layer, layer)
+        apply = rebuild_layer(layer, self)
         if apply is None:
-            return inputs[0]
+            self.left_out[id(node.layer)] = layer.name
+            return inputs
+        self.layers += 1
         try:
-            return apply(inputs if len(inputs) > 1 else inputs[0])
+            return [apply(inputs if len(inputs) > 1 else inputs[0])]
         except (TypeError, ValueError) as error:
             raise layer.refuse(str(error)) from error
+
+    def _count(self, layer: Any, described: ForeignLayer) -> None:
+        self.uses[id(layer)] += 1
+        if self.uses[id(layer)] > 1 and described.weights:
+            self.copied[id(layer)] = described.name
 
     def layer(self, kind: str, name: str, weights: Sequence[Any] = (), /, **config: Any) -> Any:
         """Return a layer of Keras 2 that `set_weights` gives its weights."""
@@ -267,11 +230,28 @@ class _Build:
                 raise ForeignLayer(kind, name, {}, ()).refuse(str(error)) from error
 
     def _free_name(self, name: str) -> str:
+        name = scope_name(name)
         free, number = name, 1
         while free in self._names:
             free, number = f"{name}_{number}", number + 1
         self._names.add(free)
         return free
+
+
+def scope_name(name: str) -> str:
+    """Return a layer's name as TensorFlow takes it: Keras 3 takes any text."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9_./-]+", "_", plain).strip("_")
+    return plain if re.match("[A-Za-z0-9.]", plain) else f"layer_{plain}".rstrip("_")
+
+
+def _check_finite(layer: ForeignLayer) -> None:
+    bad = sum(int((~np.isfinite(values)).sum()) for values in layer.weights)
+    if bad:
+        raise layer.refuse(
+            f"{bad:,} of its weights are no finite numbers; its training diverged, expected the "
+            "weights of an earlier epoch"
+        )
 
 
 def _fill(value: Any, tensors: Mapping[int, Any]) -> Any:
@@ -283,15 +263,3 @@ def _fill(value: Any, tensors: Mapping[int, Any]) -> Any:
     if isinstance(value, dict):
         return {key: _fill(entry, tensors) for key, entry in value.items()}
     return value
-
-
-def _list_needed(graph: _Graph) -> set[int]:
-    """Return the tensors on the way from the input to the output."""
-    made = {tensor: node for node in graph.nodes for tensor in node.outputs}
-    needed, waiting = set(), [graph.output]
-    while waiting:
-        tensor = waiting.pop()
-        if tensor not in needed:
-            needed.add(tensor)
-            waiting += made[tensor].inputs if tensor in made else ()
-    return needed

@@ -28,7 +28,7 @@ class ImportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="import",
-        version=5,
+        version=6,
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,
@@ -75,6 +75,7 @@ class ImportStage(Stage):
                     "labels_assumed": not config.labels,
                     "layers": imported.layers,
                     "left_out": list(imported.left_out),
+                    "copied": list(imported.copied),
                     "greatest_difference": imported.greatest_difference,
                 },
             },

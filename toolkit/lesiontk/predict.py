@@ -11,7 +11,9 @@ import numpy as np
 
 from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.answers import engine_file
+from lesiontk.backends.foreign import RECIPE, ForeignDescription, open_any
 from lesiontk.backends.stamp import stamp
+from lesiontk.bench.files import benchmark_files
 from lesiontk.data.decode import ImageError
 from lesiontk.data.known_splits import find_split
 from lesiontk.data.pictures import load_picture
@@ -19,7 +21,7 @@ from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.labelled import read_labelled_folder
-from lesiontk.data.tasks import task_of_engine
+from lesiontk.data.tasks import Task, list_tasks, load_task, task_of_engine
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
@@ -157,6 +159,46 @@ def evaluate_reference(
     )
 
 
+def benchmark_engine_files(
+    store: Store,
+    references: Sequence[str],
+    overrides: Iterable[str],
+    foreign: ForeignDescription,
+    images: Path | None = None,
+) -> dict[str, Any]:
+    """Time and weigh engine files, also those of other tools; judge them on `images` if given."""
+    files = {reference: locate_engine(store, reference) for reference in references}
+    recipe = rules_from(overrides)
+    scores = None
+    if images is not None:
+        scores = {
+            name: evaluate_folder(
+                path,
+                images,
+                None,
+                recipe.evaluate,
+                store.progress,
+                splits=store.list_artefacts("split"),
+                foreign=foreign,
+            )
+            for name, path in files.items()
+        }
+    return benchmark_files(files, recipe, store.progress, foreign, scores)
+
+
+def task_of_labels(labels: Sequence[str]) -> Task:
+    """Return the task whose labels these are, in their order; `UsageError` names the known ones."""
+    tasks = [load_task(name) for name in list_tasks()]
+    for task in tasks:
+        if task.labels == tuple(labels):
+            return task
+    known = "; ".join(f"{task.name}: {','.join(task.labels)}" for task in tasks)
+    raise UsageError(
+        f"the outputs are named {','.join(labels)}; expected the labels of a task, in the order of "
+        f"the outputs, with --labels: {known}."
+    )
+
+
 def check_export(store: Store, reference: str, images: Path | None, out: Path) -> None:
     """Raise `UsageError` unless an evaluation on the own test split can be written as `out`."""
     if images is not None:
@@ -227,6 +269,7 @@ def evaluate_folder(
     point: OperatingPoint | float | None = None,
     temperature: float | None = None,
     gates: Sequence[str] = (),
+    foreign: ForeignDescription | None = None,
 ) -> dict[str, Any]:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
@@ -236,9 +279,9 @@ def evaluate_folder(
 
     Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
     """
-    with open_engine(engine_path) as engine, ImageReader(images) as reader:
+    with open_any(engine_path, foreign) as engine, ImageReader(images) as reader:
         spec = engine.spec
-        task = task_of_engine(spec)
+        task = task_of_labels(spec.labels) if spec.recipe == RECIPE else task_of_engine(spec)
         check_gates_of_task(gates, task.name, task.labels, task.positive)
         carried = engine.assessment or Assessment()
         point = carried.operating_point if point is None else point

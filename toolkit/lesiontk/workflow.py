@@ -10,7 +10,6 @@ from typing import Any
 
 from lesiontk.backends import is_engine_file
 from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.files import benchmark_files
 from lesiontk.bench.rows import TRAINED
 from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.deploy import find_bundle_target
@@ -356,12 +355,9 @@ def benchmark_references(
 ) -> tuple[dict[str, Any], Artefact | None]:
     """Benchmark engines by reference; returns the document, and its artefact if it has one.
 
-    Engines of the workspace are compared with their parent on its test split. If one reference is a
-    file outside of it, all are only timed and weighed, for their test split is not known.
+    Engines of the workspace are compared with their parent on its test split. For files see
+    `benchmark_engine_files`.
     """
-    if any(is_engine_file(reference) for reference in references):
-        files = {reference: locate_engine(store, reference) for reference in references}
-        return benchmark_files(files, rules_from(overrides), store.progress), None
     engines = [store.resolve(reference, "engine") for reference in references]
     parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
     strangers = [e.name for e in engines if model_of(store, e).content != parent.content]

@@ -41,19 +41,10 @@ class TFLiteEngine(Engine):
     """Runs a ``.tflite`` file, one image at a time, with XNNPACK."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         from lesiontk.backends.tflite_graph import extract_spec
 
+        interpreter = open_interpreter(path, threads)  # first, for it checks the whole structure
         content = path.read_bytes()
-        if content[4:8] != b"TFL3":
-            raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
-        try:  # first, for it alone checks the whole structure
-            with hold_native_output():
-                interpreter = Interpreter(model_content=content, num_threads=threads)
-                interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error
         super().__init__(parse_spec(extract_spec(content), path))
         _check_labels(content, self.spec, path)
         self._interpreter = interpreter
@@ -75,6 +66,22 @@ class TFLiteEngine(Engine):
 
     def close(self) -> None:
         self._interpreter = None
+
+
+def open_interpreter(path: Path, threads: int) -> Any:
+    """Return LiteRT's interpreter of a file; `DataError` for one that it cannot load."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
+    try:
+        with hold_native_output():
+            interpreter = Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error
+    return interpreter
 
 
 class TFLiteBackend(Backend):

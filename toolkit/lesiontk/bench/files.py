@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.backends import open_engine
+from lesiontk.backends.foreign import ForeignDescription, open_any
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.gated import figures_of
 from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import measure_engines
+from lesiontk.errors import UsageError
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.progress import Progress
 from lesiontk.recipe import Recipe
@@ -24,22 +25,28 @@ NO_LABELS = (
 
 
 def benchmark_files(
-    files: Mapping[str, Path], recipe: Recipe, progress: Progress
+    files: Mapping[str, Path],
+    recipe: Recipe,
+    progress: Progress,
+    foreign: ForeignDescription | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return a benchmark document without accuracy, and what the recipe's gates find of that.
+    """Return a benchmark document, and what the recipe's gates find.
 
-    Gates on accuracy are not shown, for no image has a label here. The pixels are noise: the
-    kernels' time does not depend on values.
+    `foreign` describes the files that carry no description. `scores` are the evaluations of the
+    files on labelled images; without them gates on accuracy are not shown. The pixels are noise:
+    the kernels' time does not depend on values.
     """
     rule = recipe.bench
     specs = {}
     for name, path in files.items():
-        with open_engine(path) as engine:
+        with open_any(path, foreign) as engine:
             specs[name] = engine.spec
     largest = max(spec.input_shape for spec in specs.values())
     pixels = np.random.default_rng(0).integers(0, 256, (8, *largest), np.uint8)
-    measured = measure_engines(files, pixels, rule, progress)
+    measured = measure_engines(files, pixels, rule, progress, foreign)
     document: dict[str, Any] = {
+        **(_shared(scores) if scores else {}),
         "threads": rule.threads,
         "batch": 1,
         "rows": [
@@ -55,8 +62,7 @@ def benchmark_files(
                 "peak_memory_bytes": result.peak_memory_bytes,
                 "execution": list(result.execution),
                 "emulated_by": result.emulated_by,
-                "n": None,
-                "metrics": None,
+                **(_scored(scores[name]) if scores else {"n": None, "metrics": None}),
                 "versus_parent": None,
             }
             for name, result in measured.items()
@@ -77,3 +83,21 @@ def benchmark_files(
         "machine": describe_machine(),
     }
     return {**document, "findings": list_findings(document)}
+
+
+def _scored(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a row takes of an evaluation."""
+    names = ("n", "lesions", "metrics", "confusion", "operating_point", "temperature")
+    return {name: evaluation[name] for name in names}
+
+
+def _shared(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all evaluations have in common; `UsageError` where they differ."""
+    first = next(iter(scores.values()))
+    for name, evaluation in scores.items():
+        if evaluation["labels"] != first["labels"]:
+            raise UsageError(
+                f"{name} has the labels {', '.join(evaluation['labels'])}; expected those of the "
+                f"others, {', '.join(first['labels'])}. Bench them one after the other."
+            )
+    return {name: first[name] for name in ("labels", "critical", "confidence")}

@@ -18,6 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.backends.backend import Engine
+from lesiontk.backends.foreign import RECIPE, ForeignDescription
+from lesiontk.bench.exit_code import exit_as_lesiontk
+
 
 def time_engines(
     engines: dict[str, str],
@@ -27,28 +31,33 @@ def time_engines(
     warmup: int,
     threads: int,
     provider: str | None = None,
+    foreign: ForeignDescription | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Return engine name -> latencies in ms, one a round; what ran it; the size of its images.
 
     `engines` maps names to files. Each round gives the same image to every engine, at its own size,
     starting with another engine each time.
     """
-    from lesiontk.backends import open_engine
+    from lesiontk.backends.foreign import open_any
     from lesiontk.data.fit import fit_image
+
+    def open_engine(path: str) -> Engine:
+        return open_any(Path(path), foreign, threads=threads, provider=provider)
 
     samples: dict[str, list[float]] = {name: [] for name in engines}
     with ExitStack() as stack:
-        opened = [
-            (name, stack.enter_context(open_engine(path, threads=threads, provider=provider)))
-            for name, path in engines.items()
-        ]
+        opened = [(name, stack.enter_context(open_engine(path))) for name, path in engines.items()]
         sizes = {name: engine.spec.preprocessing.image_size for name, engine in opened}
         fitted = {
             size: np.stack([fit_image(image, size, "stretch") for image in images])
             for size in set(sizes.values())
         }
         for name, engine in opened:
-            engine.predict(fitted[sizes[name]][:1])  # an engine without probabilities is not timed
+            image = fitted[sizes[name]][:1]
+            if engine.spec.recipe == RECIPE:
+                engine.infer(image)  # logits take as long
+            else:
+                engine.predict(image)  # a damaged engine is not timed
         for turn in range(warmup + rounds):
             first = turn % len(opened)
             for name, engine in opened[first:] + opened[:first]:
@@ -78,9 +87,18 @@ def main(request: Path, result: Path) -> None:
         warmup=document["warmup"],
         threads=document["threads"],
         provider=document["provider"],
+        foreign=read_foreign(document["foreign"]),
     )
     result.write_text(json.dumps({"samples": samples, "execution": execution, "sizes": sizes}))
 
 
+def read_foreign(document: dict[str, Any] | None) -> ForeignDescription | None:
+    """Return the description that a request gives of files without one."""
+    if document is None:
+        return None
+    return ForeignDescription(tuple(document["labels"]), document["pixels"])
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with exit_as_lesiontk():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

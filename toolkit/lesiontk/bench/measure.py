@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.rows import emulated_by
 from lesiontk.bench.speed import estimate_speedup
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import DataError, EnvironmentLacksError
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
 
@@ -82,14 +83,24 @@ def deflated_bytes(path: Path) -> int:
 
 
 def measure_engines(
-    engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
+    engines: Mapping[str, Path],
+    images: NDArray[np.uint8],
+    rule: BenchRule,
+    progress: Progress,
+    foreign: ForeignDescription | None = None,
 ) -> dict[str, Measurement]:
-    """Return engine name -> measurement; `images` uint8 [N, S, S, 3], of any size."""
-    timed = time_engines(engines, images, rule, progress)
+    """Return engine name -> measurement; `images` uint8 [N, S, S, 3], of any size.
+
+    `foreign` describes the files that carry no description.
+    """
+    timed = time_engines(engines, images, rule, progress, foreign)
+    described = [] if foreign is None else [json.dumps(asdict(foreign))]
     memory = {}
     with progress.task("measuring memory", len(engines)) as advance:
         for name, path in engines.items():
-            memory[name] = int(_run_module("lesiontk.bench.memory", str(path)).split()[-1])
+            memory[name] = int(
+                _run_module("lesiontk.bench.memory", str(path), *described).split()[-1]
+            )
             advance(1)
     return {
         name: Measurement(
@@ -105,7 +116,11 @@ def measure_engines(
 
 
 def time_engines(
-    engines: Mapping[str, Path], images: NDArray[np.uint8], rule: BenchRule, progress: Progress
+    engines: Mapping[str, Path],
+    images: NDArray[np.uint8],
+    rule: BenchRule,
+    progress: Progress,
+    foreign: ForeignDescription | None = None,
 ) -> dict[str, Timing]:
     """Return engine name -> latencies, taken in turns; `images` as for `measure_engines`."""
     with tempfile.TemporaryDirectory() as folder, progress.task("timing", None):
@@ -118,6 +133,7 @@ def time_engines(
             "warmup": rule.warmup,
             "threads": rule.threads,
             "provider": rule.provider,
+            "foreign": None if foreign is None else asdict(foreign),
         }
         request.write_text(json.dumps(document))
         _run_module("lesiontk.bench.latency", str(request), str(result))
@@ -137,6 +153,8 @@ def _run_module(module: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if done.returncode == DataError.exit_code:
+            raise DataError(last)
         raise EnvironmentLacksError(
             f"the measuring process {module} ended with exit code {done.returncode}: {last}"
         )

@@ -1,26 +1,30 @@
 """Peak memory of a process that loads one engine and answers.
 
-Run as ``python -m lesiontk.bench.memory ENGINE``; prints bytes. What counts is the whole process:
-the interpreter, the runtime's libraries and the engine, as a device would have to hold them.
+Run as ``python -m lesiontk.bench.memory ENGINE [DESCRIPTION]``; prints bytes. What counts is the
+whole process: the interpreter, the runtime's libraries and the engine, as a device would have to
+hold them.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from lesiontk.backends.foreign import ForeignDescription, open_any
+from lesiontk.bench.exit_code import exit_as_lesiontk
+from lesiontk.bench.latency import read_foreign
 
-def measure_peak_memory(path: str) -> int:
+
+def measure_peak_memory(path: str, foreign: ForeignDescription | None = None) -> int:
     """Return the peak resident bytes of this process after three predictions."""
-    from lesiontk.backends import open_engine
-
-    with open_engine(path) as engine:
+    with open_any(Path(path), foreign) as engine:
         image = np.zeros((1, *engine.spec.input_shape), np.uint8)
         for _ in range(3):
-            engine.predict(image)
+            engine.infer(image)
     status = Path("/proc/self/status")
     if status.is_file():  # Linux's ru_maxrss also counts the process that started this one
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
@@ -30,4 +34,6 @@ def measure_peak_memory(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{measure_peak_memory(sys.argv[1])}\n")
+    with exit_as_lesiontk():
+        described = read_foreign(json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
+        sys.stdout.write(f"{measure_peak_memory(sys.argv[1], described)}\n")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lesiontk.cli.session import Session, add_gates, command_options, gate_option, set_option
+from lesiontk.errors import UsageError
 
 
 @click.command()
 @click.argument("engines", nargs=-1)
 @click.option("--model", default="latest", help="Whose engines to compare.", show_default=True)
 @click.option("--fresh", is_flag=True, help="Time again although an equal benchmark exists.")
+@click.option("--labels", metavar="NAMES",
+              help="Names of the outputs, comma-separated, of engine files that lesiontk did not "
+              "write.")  # fmt: skip
+@click.option("--pixels", default="0..255", show_default=True, metavar="RANGE",
+              help="What a float input of such a file takes: 0..255, 0..1 or -1..1.")  # fmt: skip
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Labelled images to judge engine files on.")  # fmt: skip
 @gate_option
 @set_option
 @command_options
@@ -19,20 +29,34 @@ def bench(
     engines: tuple[str, ...],
     model: str,
     fresh: bool,
+    labels: str | None,
+    pixels: str,
+    images: Path | None,
     overrides: tuple[str, ...],
     gates: tuple[str, ...],
 ) -> None:
     """Time engines one image at a time and show their accuracy beside the parent's.
 
     Without ENGINE: all engines of the model. ENGINE may be an artefact (`lesiontk ls`) or an
-    engine file; of files that are not in the workspace, latency, size and memory are measured.
+    engine file, also one of other tools; of files, latency, size and memory are measured, and with
+    --images what they answer.
     """
+    from lesiontk.backends import is_engine_file
+    from lesiontk.backends.foreign import ForeignDescription
     from lesiontk.cli.tables import print_benchmark
     from lesiontk.judging import check_gates
+    from lesiontk.predict import benchmark_engine_files
     from lesiontk.workflow import benchmark_references
 
     store = session.open_store()
     overrides = add_gates(overrides, gates)
-    document, _ = benchmark_references(store, engines, model, overrides, fresh=fresh)
+    if any(is_engine_file(reference) for reference in engines):
+        names = tuple(name.strip() for name in labels.split(",")) if labels else ()
+        foreign = ForeignDescription(names, pixels)
+        document = benchmark_engine_files(store, engines, overrides, foreign, images)
+    elif labels or images:
+        raise UsageError("--labels and --images are for engine files; expected ENGINE to be one.")
+    else:
+        document, _ = benchmark_references(store, engines, model, overrides, fresh=fresh)
     session.emit(document, lambda: print_benchmark(document))
     check_gates(document)

@@ -17,13 +17,18 @@ from lesiontk.recipe import BenchRule
 def test_latencies_of_a_known_case() -> None:
     """Of 1, 2, ..., 101 ms the median is 51 and nine tenths lie at or below 91."""
     samples = tuple(float(n) for n in range(101, 0, -1))
-    assert Measurement(samples, 0, 0).latency_json() == {"median": 51.0, "p90": 91.0, "n": 101}
+    assert Measurement(samples, 0, 0).latency_json() == {
+        "p10": 11.0,
+        "median": 51.0,
+        "p90": 91.0,
+        "n": 101,
+    }
 
 
 def test_one_slow_round_moves_no_median() -> None:
     calm = Measurement((2.0,) * 30, 0, 0).latency_json()
     disturbed = Measurement((2.0,) * 29 + (900.0,), 0, 0).latency_json()
-    assert disturbed == calm == {"median": 2.0, "p90": 2.0, "n": 30}
+    assert disturbed == calm == {"p10": 2.0, "median": 2.0, "p90": 2.0, "n": 30}
 
 
 def test_many_slow_rounds_do() -> None:

@@ -13,8 +13,10 @@ from lesiontk.bench.speed import describe_noise, estimate_speedup, list_noisy
 EMULATED = {"kind": "runtime", "asked": "TensorRT", "used": "another", "fell_back": True}
 
 
-def make_row(target: str, median: float, p90: float, **changes: Any) -> dict[str, Any]:
-    latency = {"median": median, "p90": p90, "n": 100}
+def make_row(
+    target: str, median: float, p90: float, p10: float | None = None, **changes: Any
+) -> dict[str, Any]:
+    latency = {"p10": p10 or 0.9 * median, "median": median, "p90": p90, "n": 100}
     return {"target": target, "latency_ms": latency, "execution": [], **changes}
 
 
@@ -71,10 +73,16 @@ def test_a_p90_of_seven_times_the_median_is_a_noisy_run() -> None:
     rows = [make_row("tflite:int8", 1.0, 7.0), make_row("tflite:float32", 3.0, 5.9)]
     assert list_noisy(rows) == {"tflite:int8": 7.0}
     sentence = describe_noise(rows)
-    assert sentence.startswith("noisy run: the 90th percentile of tflite:int8 is more than 2 times")
+    assert sentence.startswith("noisy run: latencies of tflite:int8 spread by more than 2 times")
     assert "up to 7.0 times, tflite:int8" in sentence
     assert "--set bench.rounds" in sentence
     assert describe_noise(rows[1:]) == ""
+
+
+def test_a_median_far_above_the_fastest_tenth_is_a_noisy_run_too() -> None:
+    """Where most rounds are disturbed, the median is slow and the 90th percentile near it."""
+    assert list_noisy([make_row("onnx:int8", 31.0, 40.0, p10=2.0)]) == {"onnx:int8": 15.5}
+    assert list_noisy([make_row("onnx:int8", 31.0, 40.0, p10=28.0)]) == {}
 
 
 def test_an_emulated_engine_is_not_called_noisy() -> None:

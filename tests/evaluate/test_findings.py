@@ -72,7 +72,11 @@ def test_one_that_calls_everything_critical_is_no_better_than_chance() -> None:
 
 def test_no_image_of_the_critical_class_is_said() -> None:
     document = judge([0] * 30, [0] * 30)
-    (sentence,) = describe_evaluation(document)
+    absent, sentence = describe_evaluation(document)
+    assert absent == (
+        "no image shows malignant: balanced accuracy and the other means over classes are of 1 of "
+        "2 classes"
+    )
     assert "was judged on no image of malignant" in sentence
     assert "nothing is known" in sentence
 

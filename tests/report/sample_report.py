@@ -124,7 +124,12 @@ def measure(
             "backend": backend,
             "precision": precision,
             "threads": 1,
-            "latency_ms": {"median": latency, "p90": 1.2 * latency, "n": 100},
+            "latency_ms": {
+                "p10": 0.9 * latency,
+                "median": latency,
+                "p90": 1.2 * latency,
+                "n": 100,
+            },
             "size_bytes": 433_213 if precision == "int8" else 1_638_177,
             "peak_memory_bytes": 51_000_000,
             "execution": [Execution(*EMULATED).to_json()] if emulated else [],

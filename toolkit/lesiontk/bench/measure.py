@@ -47,8 +47,9 @@ class Measurement:
     image_size: int = 0
 
     def latency_json(self) -> dict[str, float | int]:
-        """Return median and 90th percentile in ms, and n."""
+        """Return median, 10th and 90th percentile in ms, and n."""
         return {
+            "p10": round(float(np.percentile(self.samples_ms, 10)), 4),
             "median": round(float(np.median(self.samples_ms)), 4),
             "p90": round(float(np.percentile(self.samples_ms, 90)), 4),
             "n": len(self.samples_ms),

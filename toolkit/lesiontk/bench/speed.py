@@ -15,7 +15,8 @@ import numpy as np
 from lesiontk.bench.rows import emulated_by, name_target
 
 NOISY_RATIO = 2.0
-"""A run is called noisy where one round in ten takes more than this times the median."""
+"""A run is noisy where one round in ten takes more than this times the median, or the median more
+than this times the fastest tenth."""
 
 RESAMPLES = 1000
 
@@ -50,16 +51,17 @@ def estimate_speedup(
 
 
 def list_noisy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return target -> 90th percentile over median, of a benchmark's rows that are noisy.
+    """Return target -> the ratio that is greater than `NOISY_RATIO`, of a benchmark's noisy rows.
 
+    It is that of the 90th percentile to the median, or of the median to the 10th, if greater.
     Emulated engines are left out: their latency is not shown anywhere.
     """
-    ratios = {
-        name_target(row): row["latency_ms"]["p90"] / row["latency_ms"]["median"]
-        for row in rows
-        if not emulated_by(row)
-    }
-    return {target: ratio for target, ratio in ratios.items() if ratio > NOISY_RATIO}
+    found = {}
+    for row in rows:
+        if not emulated_by(row):
+            low, median, high = (row["latency_ms"][name] for name in ("p10", "median", "p90"))
+            found[name_target(row)] = max(high / median, median / low)
+    return {target: ratio for target, ratio in found.items() if ratio > NOISY_RATIO}
 
 
 def describe_noise(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -69,8 +71,8 @@ def describe_noise(rows: Iterable[Mapping[str, Any]]) -> str:
         return ""
     worst = max(noisy, key=lambda target: noisy[target])
     return (
-        f"noisy run: the 90th percentile of {', '.join(noisy)} is more than {NOISY_RATIO:g} times "
-        f"the median (up to {noisy[worst]:.1f} times, {worst}): something else used the machine; "
-        "stop other programs and time again, with `--fresh` and more rounds "
-        "(`--set bench.rounds=300`)"
+        f"noisy run: latencies of {', '.join(noisy)} spread by more than {NOISY_RATIO:g} times "
+        f"(90th percentile to median, or median to 10th; up to {noisy[worst]:.1f} times, {worst}): "
+        "something else used the machine; stop other programs and time again, with `--fresh` and "
+        "more rounds (`--set bench.rounds=300`)"
     )

@@ -303,6 +303,11 @@ def test_a_metric_of_another_task_is_refused() -> None:
         plan(gate, "data.task=malignancy")
 
 
+def test_gates_of_another_task_do_not_stand_in_the_way_of_a_split() -> None:
+    recipe = override_recipe(PROBE, ["gate=recall[mel] >= 0.5", "data.task=malignancy"])
+    assert plan_recipe(recipe, gated=False)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

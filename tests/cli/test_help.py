@@ -31,6 +31,7 @@ SUBCOMMANDS = [
     "calibration stability",
     "calibration show",
     "calibration check",
+    "gate power",
     "recipe list",
     "recipe show",
     "recipe new",
@@ -124,7 +125,7 @@ def test_the_first_help_lists_every_command_with_what_it_does(asked: dict[str, A
 
 
 def test_every_command_takes_the_common_options(asked: dict[str, Any]) -> None:
-    groups = {"", "calibration", "data", "recipe", "task"}
+    groups = {"", "calibration", "data", "gate", "recipe", "task"}
     for name, help_ in asked["helps"].items():
         for option in ("--workspace", "--json", "--quiet", "--debug"):
             assert (option in help_["text"]) == (name not in groups), f"{name} {option}"

@@ -66,17 +66,6 @@ class Chain:
         return found
 
 
-@pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    return Chain(tmp_path_factory.mktemp("chain") / "workspace")
-
-
-@pytest.fixture
-def copy(chain: Chain, tmp_path: Path) -> Path:
-    """A copy of the workspace that may be written to."""
-    return Path(shutil.copytree(chain.workspace, tmp_path / "copy"))
-
-
 def stages_run(call: Call) -> list[str]:
     return [line.rpartition(" ")[2] for line in call.err.splitlines() if ": stage " in line]
 

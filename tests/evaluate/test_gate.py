@@ -195,6 +195,7 @@ def test_sensitivity_is_compared_at_the_parents_specificity() -> None:
     assert judge("sensitivity_at_parent_specificity[mel] >= parent - 0.05 @ 0.95", answers).failed
     assert judge("specificity[mel] >= parent - 0.05 @ 0.95", answers).failed
     unfrozen = replace(answers, points=Points())
+    assert judge("auc[mel] >= parent - 0.05 @ 0.95", unfrozen).failed  # needs no threshold
     verdict = judge("sensitivity[mel] >= parent - 0.05 @ 0.95", unfrozen)
     assert verdict.reason == "no threshold was frozen on validation"
 
@@ -244,7 +245,7 @@ def test_an_engine_without_labels_is_judged_by_its_file_alone() -> None:
 
 
 def test_latency_is_judged_on_its_samples_and_not_on_their_quantile() -> None:
-    samples = [*[10.0] * 88, *[30.0] * 12]  # the 90th percentile is 30, but 5 more rounds and...
+    samples = [*[10.0] * 88, *[30.0] * 12]  # the 90th percentile is 30, its lower bound 10
     figures = DeviceFigures(samples, 1, 1)
 
     def latency(gate: str, figures: DeviceFigures = figures) -> GateVerdict:

@@ -136,6 +136,8 @@ class Judge:
         """Return the metric's name of `Scorer`."""
         if not is_of_positive(gate, self.answers.positive):
             return gate.metric
+        if gate.kind == "auc" and gate.label in self.answers.labels:
+            return gate.metric  # needs no threshold
         return "sensitivity" if gate.kind == AT_PARENT_SPECIFICITY else gate.kind
 
     def _relevant(self, gate: Gate) -> tuple[BoolArray, str]:

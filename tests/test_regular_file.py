@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from lesiontk.errors import DataError
-from lesiontk.regular_file import check_regular, open_regular, read_regular, read_regular_text
+from lesiontk.regular_file import (
+    check_regular,
+    open_regular,
+    read_regular,
+    read_regular_text,
+    resolve_path,
+)
 
 
 def make_pipe(path: Path) -> None:
@@ -84,6 +90,15 @@ def test_a_path_that_becomes_a_pipe_after_the_check_does_not_block(
     monkeypatch.setattr("lesiontk.regular_file.check_regular", lambda path, what: 0)
     with pytest.raises(DataError, match="is a named pipe"):
         open_regular(tmp_path / "pipe")
+
+
+def test_a_path_that_leads_back_to_itself_has_no_full_path(tmp_path: Path) -> None:
+    make_loop(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / "loop" / "below"):
+        with pytest.raises(DataError, match=r"picture .* leads back to itself"):
+            resolve_path(path, "picture")
+    (tmp_path / "link").symlink_to("nothing")
+    assert resolve_path(tmp_path / "link") == tmp_path.resolve() / "nothing"
 
 
 def test_a_regular_file_is_read_through_links(tmp_path: Path) -> None:

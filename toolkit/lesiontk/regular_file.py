@@ -48,6 +48,19 @@ def check_regular(path: Path | str, what: str = "file") -> int:
     return _size_of(path, what, status)
 
 
+def resolve_path(path: Path | str, what: str = "path") -> Path:
+    """Return the full path behind all links, whether something is there or not.
+
+    Raises `DataError` for a link that leads back to itself, and for a name that no file can have.
+    """
+    try:
+        return Path(path).resolve()
+    except RuntimeError as error:  # Path.resolve's word for a loop, until Python 3.13
+        raise _unreadable(path, what, OSError(errno.ELOOP, "")) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, what, error) from error
+
+
 def open_regular(path: Path | str, what: str = "file", *, limit: int | None = None) -> BinaryIO:
     """Return a regular file opened for reading in binary mode; a context manager.
 

@@ -26,6 +26,7 @@ from lesiontk.recipe import (
     read_recipe,
 )
 from lesiontk.records import Artefact
+from lesiontk.regular_file import resolve_path
 from lesiontk.relatives import (
     engines_of,
     find_assessment,
@@ -406,7 +407,8 @@ def _keep_apart(store: Store, recipe: Recipe) -> None:
     """Refuse a workspace among the images: its own pictures would become part of the data."""
     if recipe.data.path is None:
         return
-    data, workspace = Path(recipe.data.path).resolve(), store.workspace.resolve()
+    data = resolve_path(recipe.data.path, "data folder")
+    workspace = resolve_path(store.workspace, "workspace")
     if workspace == data or workspace.is_relative_to(data):
         raise UsageError(
             f"the workspace {store.workspace} lies in the data folder {recipe.data.path}; expected "

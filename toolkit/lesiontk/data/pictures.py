@@ -11,6 +11,7 @@ from lesiontk.data.decode import decode_image
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader
 from lesiontk.records import Preprocessing
+from lesiontk.regular_file import resolve_path
 
 
 def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -18,7 +19,7 @@ def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.u
 
     Raises `ImageError` (a `DataError`) for a file that is missing, broken or no image.
     """
-    path = Path(path).resolve()  # a link that the user names may lead anywhere
+    path = resolve_path(path, "picture")  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:
         content = reader.read(path.name)
     return preprocess_image(decode_image(content, name=path.name), preprocessing)

@@ -21,6 +21,7 @@ from lesiontk.data.decode import ImageError, RgbImage, decode_image
 from lesiontk.data.picture_decoder import MAX_BYTES
 from lesiontk.errors import DataError
 from lesiontk.records import ImageRecord
+from lesiontk.regular_file import resolve_path
 
 ARCHIVE_SEPARATOR = "::"
 TOLERATED_FAILURES = 3
@@ -47,7 +48,7 @@ class ImageReader:
     """
 
     def __init__(self, root: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        self.root = root.resolve()
+        self.root = resolve_path(root, "data folder")
         self.max_bytes = max_bytes
         self._archives: dict[Path, zipfile.ZipFile] = {}
         self._lock = threading.Lock()

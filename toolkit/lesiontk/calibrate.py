@@ -28,6 +28,7 @@ from lesiontk.records import Artefact
 from lesiontk.relatives import recipe_of
 from lesiontk.store import Store
 from lesiontk.strict_yaml import load_yaml, read_yaml
+from lesiontk.whole_files import write_whole
 from lesiontk.workflow import build_data
 
 HASH = "pixel_sha256"
@@ -68,9 +69,9 @@ def write_list(artefact: Artefact, path: Path) -> Path:
     text = stream.getvalue()
     if path.exists() and path.read_text() != text:
         raise UsageError(f"{path} holds another list; expected a new file: name one with --out.")
-    path.write_text(text)
     beside = path.with_suffix(".yaml")
-    beside.write_text(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    drawn = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+    write_whole({path: text.encode(), beside: drawn.encode()})
     return beside
 
 

@@ -10,6 +10,7 @@ import json
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from lesiontk.errors import DataError
 from lesiontk.hashing import hash_document
 from lesiontk.strict_json import read_json
 
@@ -41,8 +42,12 @@ class MachinePaths:
     def _read(self) -> dict[str, str]:
         if not self._path.exists():
             return {}
-        document = read_json(self._path, "the workspace's paths")
-        return document if isinstance(document, dict) else {}
+        try:
+            document = read_json(self._path, "the workspace's file")
+        except DataError as error:
+            raise DataError(f"{error} Remove it, and name the images with --data.") from error
+        pairs = document.items() if isinstance(document, dict) else ()
+        return {alias: path for alias, path in pairs if isinstance(path, str)}
 
 
 def _alias(text: str, known: dict[str, str]) -> str:

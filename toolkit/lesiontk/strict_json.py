@@ -14,16 +14,16 @@ BYTES = 64_000_000
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse_json(text: str | bytes, what: str) -> Any:
+def parse_json(text: str | bytes, what: str, *, finite: bool = True) -> Any:
     """Return the document of a JSON text, which `what` names in errors.
 
-    Raises `DataError` for what is no JSON, is nested too deeply to be read, or holds numbers that
-    are not finite or text that is no Unicode (lone surrogates).
+    Raises `DataError` for what is no JSON, is nested too deeply to be read, or holds text that is
+    no Unicode (lone surrogates) or, unless `finite` is False, numbers that are not finite.
     """
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_constant if finite else None)
         if _SURROGATE.search(text):
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError as error:
@@ -33,12 +33,12 @@ def parse_json(text: str | bytes, what: str) -> Any:
     return document
 
 
-def read_json(path: Path, what: str, *, limit: int = BYTES) -> Any:
+def read_json(path: Path, what: str, *, limit: int = BYTES, finite: bool = True) -> Any:
     """Return the document of a JSON file of at most `limit` bytes.
 
     Raises `DataError` as `parse_json`, and if the path is no regular file or is larger.
     """
-    return parse_json(read_regular(path, what, limit=limit), f"{what} {path}")
+    return parse_json(read_regular(path, what, limit=limit), f"{what} {path}", finite=finite)
 
 
 def _refuse_constant(name: str) -> Any:

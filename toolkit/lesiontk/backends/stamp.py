@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lesiontk.backends import find_backend
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.whole_files import write_whole
 
 
 def stamp(path: Path, assessment: Assessment, out: Path) -> Assessment:
@@ -22,5 +23,5 @@ def stamp(path: Path, assessment: Assessment, out: Path) -> Assessment:
     backend = find_backend(path)()
     content, _ = backend.split_record(path.read_bytes())
     made = replace(assessment, content=hashlib.sha256(content).hexdigest())
-    out.write_bytes(backend.add_record(content, made.dump()))
+    write_whole({out: backend.add_record(content, made.dump())})
     return made

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
+from lesiontk.strict_json import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +62,22 @@ def save_state(state: TrainingState, scratch: Path) -> None:
 
 
 def read_state(scratch: Path) -> TrainingState:
-    """Return the last state that was saved, or that of a training before its first epoch."""
+    """Return the last state that was saved, or that of a training before its first epoch.
+
+    Raises `DataError` for a state that was edited or damaged.
+    """
     epochs = _list_epochs(scratch)
     if not epochs:
         return TrainingState()
-    return TrainingState(**json.loads((scratch / f"state-{epochs[-1]}.json").read_text()))
+    path = scratch / f"state-{epochs[-1]}.json"
+    # Before the first epoch the best score is minus infinity.
+    document = read_json(path, "the state of the unfinished training", finite=False)
+    try:
+        return TrainingState(**document)
+    except TypeError as error:
+        raise DataError(
+            f"{path} is no state of an unfinished training; begin it anew with --restart."
+        ) from error
 
 
 def forget_after(epoch: int, scratch: Path) -> None:
@@ -85,7 +98,8 @@ def list_generators(model: Any) -> list[Any]:
 
 
 def _list_epochs(scratch: Path) -> list[int]:
-    return sorted(int(path.stem.partition("-")[2]) for path in scratch.glob("state-*.json"))
+    numbers = (path.stem.partition("-")[2] for path in scratch.glob("state-*.json"))
+    return sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
 
 
 def _delete(scratch: Path, epochs: list[int]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lesiontk.errors import EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, show_value
+from lesiontk.strict_json import parse_json
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = (
@@ -38,8 +38,8 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
             "train.distribute=none or mirrored."
         )
     try:
-        document = json.loads(text)
-    except ValueError as error:
+        document = parse_json(text, VARIABLE)
+    except DataError as error:
         raise _malformed(text, f"which is not JSON ({error})") from error
     cluster, task = (_section(document, name, text) for name in ("cluster", "task"))
     strangers = set(cluster) - {"chief", "worker"}
@@ -72,4 +72,6 @@ def _is_address(value: Any) -> bool:
 
 
 def _malformed(text: str, why: str) -> UsageError:
-    return UsageError(f"received {VARIABLE}={text!r}, {why}; expected one such as {EXAMPLE}.")
+    return UsageError(
+        f"received {VARIABLE}={show_value(text)}, {why}; expected one such as {EXAMPLE}."
+    )

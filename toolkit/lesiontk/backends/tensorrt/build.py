@@ -11,6 +11,7 @@ from typing import Any
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,7 @@ def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]
     precision = "mixed" if len(present) == 2 else "".join(present) or "float32"
     logger.info("%s: building its %s engine", path.name, precision)
     plan = build_engine(path, precision, settings)
-    temporary = out.with_name(f".{out.name}.tmp")
-    temporary.write_bytes(plan.content)
-    temporary.replace(out)
+    write_whole({out: plan.content})
     return {
         "path": str(out),
         "precision": precision,

@@ -1,0 +1,110 @@
+"""Documents with flipped, cut and doubled bytes are read as they were, or refused."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from lesiontk.data.tasks import load_task
+from lesiontk.errors import LesionTKError
+from lesiontk.manifest import read_manifest
+from lesiontk.recipe import dump_recipe, read_recipe
+from lesiontk.store import Store
+from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
+
+TRIES = 400
+WORDS = (b"null", b"-1", b"1e999", b"[", b"{", b'"', b"..", b"/", b"\0", b"\xff", b"&a *a", b"NaN")
+
+
+def mutate(content: bytes, random: random.Random) -> bytes:
+    """Return the bytes with one to three faults."""
+    changed = bytearray(content)
+    for _ in range(random.randint(1, 3)):
+        at, end = sorted(random.randrange(len(changed) + 1) for _ in range(2))
+        kind = random.randrange(5)
+        if kind == 0 and at < len(changed):
+            changed[at] ^= 1 << random.randrange(8)
+        elif kind == 1:
+            del changed[at : min(end, at + 20)]
+        elif kind == 2:
+            changed[at:at] = changed[at : min(end, at + 50)]
+        elif kind == 3:
+            del changed[at:]
+        else:
+            changed[at : at + random.randrange(6)] = random.choice(WORDS)
+    return bytes(changed)
+
+
+def check_refusal(error: LesionTKError) -> None:
+    assert error.exit_code == 2
+    assert 20 < len(str(error)) < 4001
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", str(error))
+
+
+def test_a_manifest(store: Store) -> None:
+    text = store.build(TextStage(), TextConfig(), {}, recipe={"name": "probe"})
+    joined = store.build(JoinStage(), JoinConfig(), {"first": text}, recipe={"name": "probe"})
+    path = joined.path / "manifest.json"
+    whole, content = read_manifest(joined.path), path.read_bytes()
+    dice, refused = random.Random(7), 0
+    for _ in range(TRIES):
+        path.write_bytes(mutate(content, dice))
+        try:
+            assert read_manifest(joined.path) == whole  # only spaces were touched
+        except LesionTKError as error:
+            check_refusal(error)
+            refused += 1
+        assert {artefact.name for artefact in store.list_artefacts()} <= {text.name, joined.name}
+        store.damage(joined.path)
+    assert refused > TRIES / 2
+
+
+def test_a_recipe(tmp_path: Path) -> None:
+    content = dump_recipe(read_recipe("demo")).encode()
+    path, dice, refused = tmp_path / "mine.yaml", random.Random(7), 0
+    for _ in range(TRIES // 4):
+        path.write_bytes(mutate(content, dice))
+        try:
+            read_recipe(str(path))
+        except LesionTKError as error:
+            check_refusal(error)
+            refused += 1
+    assert refused > TRIES / 16
+
+
+TASK = b"""title: Mole or melanoma
+labels: [mel, nv]
+positive: [mel]
+critical: mel
+mapping: {mel: mel, nv: nv, bkl: nv}
+"""
+
+
+def test_a_task(tmp_path: Path) -> None:
+    path, dice, refused = tmp_path / "mine.yaml", random.Random(7), 0
+    for _ in range(TRIES):
+        path.write_bytes(mutate(TASK, dice))
+        try:
+            load_task(path)
+        except LesionTKError as error:
+            check_refusal(error)
+            refused += 1
+    assert refused > TRIES / 4
+
+
+@pytest.mark.parametrize("name", [".use_order", ".machine_paths.json"])
+def test_the_workspaces_own_files(store: Store, name: str) -> None:
+    recipe = {"name": "probe", "data": {"path": "/images"}}
+    text = store.build(TextStage(), TextConfig(), {}, recipe=recipe)
+    path, dice = store.workspace / name, random.Random(7)
+    content = path.read_bytes()
+    for _ in range(TRIES // 4):
+        path.write_bytes(mutate(content, dice))
+        try:
+            assert Store(store.workspace).resolve("latest") == text
+            assert store.build(TextStage(), TextConfig(), {}, recipe=recipe).key == text.key
+        except LesionTKError as error:
+            check_refusal(error)

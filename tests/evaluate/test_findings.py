@@ -37,7 +37,8 @@ TRUTH = [1] * 12 + [0] * 40
 def test_one_of_twelve_is_told_with_its_interval_and_reasons() -> None:
     document = judge(TRUTH, [1] + [0] * 11 + [1] * 3 + [0] * 37)
     assert describe_evaluation(document)[-1].startswith(
-        "tflite:int8 finds 1 of 12 images of malignant (8.3 %, 95 % interval 0.0–38.5 %)"
+        "tflite:int8 finds 1 of 12 images of malignant by the highest probability (8.3 %, 95 % "
+        "interval 0.0–38.5 %)"
     )
     missed, chance = cautions_of(document)
     assert missed == "it misses more than it finds"

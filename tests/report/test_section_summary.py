@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from lesiontk.report.render import ReportData, draw_pictures
+from lesiontk.report.wording import describe_at_threshold
 
 from .page import Page, read
 from .sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data
@@ -23,11 +24,24 @@ def summary_of(page: Page) -> str:
 def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gates() -> None:
     page = read(make_report_data(answers="blind"))
     text = summary_of(page)
-    assert "The engine finds 0 of 22 images of melanoma (0.0 %, 95 % interval 0.0–28.5 %)" in text
+    assert (
+        "The engine finds 0 of 22 images of melanoma by the highest probability (0.0 %, 95 % "
+        "interval 0.0–28.5 %)" in text
+    )
     warning = text.index("Look at melanoma recall before any gate.")
     assert warning < text.index("gates passed")
     assert f"{', '.join(TARGETS)}: finds 0 of 22 images of melanoma" in text
     assert "it misses more than it finds" in text
+
+
+def test_the_summary_tells_what_the_frozen_threshold_finds() -> None:
+    row = make_report_data().benchmark["rows"][2]
+    text = summary_of(read(make_report_data()))
+    assert "At its frozen threshold, 0.489, the engine calls 81.4\N{NO-BREAK SPACE}% (" in text
+    assert "of the 70 images of akiec + bcc + mel positive." in text
+    nothing = {"value": None, "low": None, "high": None}
+    unknown = {**row, "operating_point": {**row["operating_point"], "sensitivity": nothing}}
+    assert describe_at_threshold(unknown).startswith("No image is positive")
 
 
 def test_one_that_finds_nearly_all_is_not_warned_of() -> None:

@@ -110,6 +110,6 @@ def test_the_lead_tells_how_many_of_the_critical_class_are_found() -> None:
     benchmark = make_report_data(answers="blind").benchmark
     row = order_by_importance(benchmark)[0]
     assert describe_critical(benchmark, row) == (
-        "The engine finds 0 of 22 images of melanoma (0.0 %, 95 % interval 0.0–28.5 %); its parent "
-        "finds 0."
+        "The engine finds 0 of 22 images of melanoma by the highest probability (0.0 %, 95 % "
+        "interval 0.0–28.5 %); its parent finds 0."
     )

@@ -58,11 +58,14 @@ class CriticalRecall:
         return tuple(cautions)
 
     def describe(self, name: Callable[[str], str] = str) -> str:
-        """Return ``finds 1 of 12 images of mel (8.3 %, 95 % interval 0.0–38.5 %)``."""
+        """Return ``finds 1 of 12 images of mel by the highest probability (8.3 %, …)``."""
         if not self.images:
             return f"was judged on no image of {name(self.label)}"
         images = "image" if self.images == 1 else "images"
-        text = f"finds {self.found} of {self.images} {images} of {name(self.label)}"
+        text = (
+            f"finds {self.found} of {self.images} {images} of {name(self.label)} by the highest "
+            "probability"
+        )
         share = _percent(self.found / self.images)
         if self.low is None or self.high is None:
             return f"{text} ({share})"

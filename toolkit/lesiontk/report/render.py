@@ -159,6 +159,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             recalls=critical_recalls(benchmark),
             absent=describe_absent(benchmark["rows"][0], benchmark["labels"]),
             found=wording.describe_critical(benchmark, headline),
+            at_threshold=wording.describe_at_threshold(headline),
             uninformative=list_uninformative(benchmark),
             low_recalls=list_low_recalls(benchmark),
             noise=describe_noise(benchmark["rows"]),

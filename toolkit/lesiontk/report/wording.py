@@ -20,6 +20,7 @@ from lesiontk.bench.rows import (
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.evaluate.verdict import Outcome, read_verdicts
 from lesiontk.report.formatting import (
+    count_things,
     format_bytes,
     format_latency,
     format_level,
@@ -346,7 +347,7 @@ def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> tuple[str,
 
 
 def describe_found(recall: CriticalRecall) -> str:
-    """Return ``finds 1 of 12 images of melanoma (8.3 %, 95 % interval 0.0–38.5 %)``."""
+    """Return ``finds 1 of 12 images of melanoma by the highest probability (8.3 %, …)``."""
     return recall.describe(name_label)
 
 
@@ -359,6 +360,20 @@ def describe_critical(benchmark: Mapping[str, Any], row: Mapping[str, Any]) -> s
     if parent is not None and mine.images:
         text += f"; its parent finds {parent.found}"
     return f"{text}."
+
+
+def describe_at_threshold(row: Mapping[str, Any]) -> str:
+    """Return which share of the positive images an engine calls positive at its threshold."""
+    point = row["operating_point"]
+    found = share_estimate(point["sensitivity"])
+    if point["sensitivity"]["value"] is None:
+        return "No image is positive, so the frozen threshold cannot be judged."
+    interval = f" (interval {found.interval})" if found.interval else ""
+    return (
+        f"At its frozen threshold, {point['threshold']:.3g}, the engine calls {found.value}"
+        f"{interval} of the {count_things(point['positives'], 'image')} of "
+        f"{' + '.join(point['positive'])} positive."
+    )
 
 
 def _describe_change(versus: Mapping[str, Any], critical: str) -> str:

@@ -97,7 +97,7 @@ def test_accepted_near_duplicates_are_told(
     assert apart > 0
     assert made.facts["near_duplicates"] == "accept"
     assert made.facts["near_duplicates_on_several_sides"] == apart
-    assert f"near-duplicates are accepted: {apart} sets" in caplog.text
+    assert f"look alike and stand on more than one side: {apart}" in caplog.text
 
 
 def test_a_copy_under_another_lesion_id_is_one_lesion_with_its_original() -> None:
@@ -164,9 +164,14 @@ def test_a_copy_under_another_diagnosis_can_be_accepted_and_the_same_pixels_cann
 def test_other_names_of_one_diagnosis_do_not_contradict_each_other() -> None:
     rows = [make_row("a", "Melanoma", "p"), make_row("b", "mel", "p"), make_row("c", "nv", "q")]
     hashes = np.array([[0] * 4, [0] * 4, [2**63] * 4], np.uint64)
-    assert find_duplicates(rows, hashes, 3).facts["contradictions"] == []
+    assert find_duplicates(rows, hashes, 3).facts["contradictions"]["pictures"] == 0
     rows[1]["diagnosis"] = "nevus"
-    assert find_duplicates(rows, hashes, 3).facts["contradictions"] == [{"mel": "a", "nv": "b"}]
+    found = find_duplicates(rows, hashes, 3).facts
+    assert found["contradictions"] == {"pictures": 1, "examples": [{"mel": "a", "nv": "b"}]}
+    rows[1]["pixel_sha256"] = "another one's"
+    found = find_duplicates(rows, hashes, 3).facts
+    assert found["contradictions"]["pictures"] == 0
+    assert found["contradictions_of_copies"]["examples"] == [{"mel": "a", "nv": "b"}]
 
 
 # ------------------------------------------------------------------------------ what is listed

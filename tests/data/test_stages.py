@@ -332,3 +332,15 @@ def test_an_image_that_vanished_since_the_inspection_is_an_error(
     find_picture(folder.path, "TWIN_2").unlink()
     with pytest.raises(DataError, match=r"1 image.s. could be read .*TWIN_2 .missing."):
         prepare(store, folder.path, made)
+
+
+def test_a_class_without_an_image_is_told(
+    store: Store, folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    inspection = inspect(store, folder.path)
+    split(store, inspection)
+    assert "no image of" not in caplog.text
+    metadata = folder.path / "HAM10000_metadata.csv"
+    metadata.write_text(metadata.read_text().replace(",vasc,", ",nv,"))
+    split(store, inspect(store, folder.path))
+    assert "no image of vasc: a model of the task seven_class cannot learn" in caplog.text

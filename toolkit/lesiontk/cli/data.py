@@ -60,8 +60,9 @@ def check_command(
     inspection = build_data(session.open_store(), chosen, "inspection")
     document = {"artefact": inspection.name, "path": str(inspection.path), **inspection.facts}
     session.emit(document, lambda: _show_inspection(document))
-    if document["contradictory_pictures"]:
-        raise DataError(_describe_contradictions(document))
+    kind = "contradictions" if options.accept_near_duplicates else "contradictions_of_copies"
+    if document[kind]["pictures"]:
+        raise DataError(_describe_contradictions(document[kind]))
 
 
 @data.command("split")
@@ -147,11 +148,11 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     click.echo(f"{title}: {number or 'none'}" + "".join(f"\n  {entry}" for entry in shown))
 
 
-def _describe_contradictions(facts: Mapping[str, Any]) -> str:
-    number = facts["contradictory_pictures"]
+def _describe_contradictions(found: Mapping[str, Any]) -> str:
+    number = found["pictures"]
     shown = [
         " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
-        for images in facts["contradictions"][:_SHOWN]
+        for images in found["examples"][:_SHOWN]
     ]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return (

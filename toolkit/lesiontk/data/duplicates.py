@@ -55,12 +55,11 @@ def find_duplicates(
     across = lesions[pairs[:, 0]] != lesions[pairs[:, 1]]
     identical = _list_identical(rows)
     sizes = np.bincount(alike, minlength=1)
-    contradictions = _find_contradictions(rows, copies)
     facts = {
         "identical_pixels": [group[:LISTED_IDS] for group in identical[:LISTED_GROUPS]],
         "identical_groups": len(identical),
-        "contradictory_pictures": len(contradictions),
-        "contradictions": contradictions[:LISTED_GROUPS],
+        "contradictions": _find_contradictions(rows, pixels),
+        "contradictions_of_copies": _find_contradictions(rows, copies),
         "near_duplicates": len(pairs),
         "near_duplicates_across_lesions": int(across.sum()),
         "near_duplicates_listed": min(len(pairs), LISTED_PAIRS),
@@ -98,9 +97,13 @@ def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
     return sorted(ids for ids in by_pixels.values() if len(ids) > 1)
 
 
-def _find_contradictions(rows: Sequence[Row], copies: NDArray[np.int64]) -> list[dict[str, str]]:
-    """Return for each picture that stands under several diagnoses an image id for each of them."""
+def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> dict[str, Any]:
+    """Return how many of `pictures` stand under several diagnoses, and which.
+
+    `pictures` numbers the picture of each row. An example has an image id for each diagnosis.
+    """
     found: dict[int, dict[str, str]] = defaultdict(dict)
-    for row, copy in zip(rows, copies.tolist(), strict=True):
-        found[copy].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
-    return [named for named in found.values() if len(named) > 1]
+    for row, picture in zip(rows, pictures.tolist(), strict=True):
+        found[picture].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
+    wrong = [named for named in found.values() if len(named) > 1]
+    return {"pictures": len(wrong), "examples": wrong[:LISTED_GROUPS]}

@@ -143,7 +143,8 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
             raise DataError(
                 f"class {label!r} has {count} lesions; a split needs at least {len(SIDES)}, one "
                 f"for each side. Its {images_of} images count once for a lesion, patient or "
-                "look. Add images, or map the class to another label in a task file."
+                "look. Add images, or join the class to another one in a task file, as `lesiontk "
+                "task new` does."
             )
     strata: dict[str, dict[str, int]] = {}
     for label, diagnoses in by_label.items():

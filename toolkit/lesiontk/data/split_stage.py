@@ -88,6 +88,13 @@ class SplitStage(Stage):
             )
             for row in images
         ]
+        if absent := [label for label in task.labels if label not in labels.values()]:
+            logger.warning(
+                "no image of %s: a model of the task %s cannot learn to tell it apart; `lesiontk "
+                "task new` writes a task with the classes that there are",
+                ", ".join(absent),
+                task.name,
+            )
         rule = config.rule
         check_contradictions(items, rule.near_duplicates)
         groups = group_images(items, near_duplicates=rule.near_duplicates)
@@ -110,8 +117,8 @@ class SplitStage(Stage):
             )
         if alike and rule.near_duplicates == "accept":
             logger.warning(
-                "near-duplicates are accepted: %d sets of pictures that look alike stand on more "
-                "than one side",
+                "near-duplicates are accepted; sets of pictures that look alike and stand on more "
+                "than one side: %d",
                 alike,
             )
         rows: list[dict[str, object]] = [

@@ -13,7 +13,7 @@ def describe_near_duplicates(
 ) -> str:
     """Return which images look alike without being equal, and what the split did with them."""
     pairs, across = inspection["near_duplicates"], inspection["near_duplicates_across_lesions"]
-    parts = [count_things(pairs, "pair") if pairs else "none"]
+    parts = [count_things(pairs, "pair")] if pairs else []
     if across:
         parts[0] += f", {format_count(across)} of different lesions"
     parts += [
@@ -21,9 +21,9 @@ def describe_near_duplicates(
         "pairs are not listed"
         for crowd in inspection["crowds"]
     ]
-    if split is not None and (pairs or inspection["crowds"]):
+    if split is not None and parts:
         parts.append(_describe_sides(split))
-    return "; ".join(parts)
+    return "; ".join(parts) or "none"
 
 
 def _describe_sides(split: Mapping[str, Any]) -> str:

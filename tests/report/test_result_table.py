@@ -139,7 +139,13 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     card = render_model_card(**arguments, external=make_external(data))
     assert operating_points_from_benchmark(data.benchmark) in card
     assert "## External check\n\nImages from elsewhere: n = 160" in card
-    assert "External check" not in render_model_card(**arguments)
+    assert "judged on one split of one collection and on Images from elsewhere." in card
+    plain = render_model_card(**arguments)
+    assert "External check" not in plain
+    assert "judged on one split of one collection. " in plain
+    assert "Austria" not in plain  # the sample is not told to be HAM10000
+    arguments["recipe"]["data"]["source"] = "ham10000"
+    assert "HAM10000 comes from Austria" in render_model_card(**arguments)
     assert "Too large" not in card
     said = "it may have seen the test images"
     assert said not in card

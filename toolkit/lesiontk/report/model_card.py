@@ -55,8 +55,8 @@ def render_model_card(
         "## Intended use\n\nStudying how a network of this kind behaves on edge hardware, and how "
         "much quantization costs. Input: one dermoscopic picture with the lesion in its centred "
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
-        "without a dermatoscope, lesions of other kinds, skin types that the data lacks (HAM10000 "
-        "comes from Austria and Australia and holds few dark skin types).",
+        "without a dermatoscope, lesions of other kinds, skin types that the data lacks"
+        f"{_describe_people(recipe['data'].get('source'))}.",
         f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out)}\n\nEvery "
         "file carries its labels, preprocessing "
         f"({_describe_preprocessing(model['preprocessing'])}), input size and "
@@ -74,8 +74,7 @@ def render_model_card(
         f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "
         f"{_describe_size(recipe, model)}; {_describe_course(model)} "
         f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
-        f"took {training_seconds / 60:.0f} minutes on {machine['cores']} cores, shared with other "
-        f"work. {_describe_steps(model, stage)}"
+        f"took {training_seconds / 60:.0f} minutes. {_describe_steps(model, stage)}"
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration, engines),
         f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets "
@@ -90,9 +89,20 @@ def render_model_card(
         "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
         _describe_external(external),
         f"## Limits\n\n{_describe_found(benchmark)}The network has been judged on one split of one "
-        f"collection. {_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
+        f"collection{_describe_elsewhere(external)}. "
+        f"{_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _describe_elsewhere(external: Mapping[str, Any] | None) -> str:
+    return f" and on {external['name']}" if external else ""
+
+
+def _describe_people(source: str | None) -> str:
+    if source != "ham10000":
+        return ""
+    return " (HAM10000 comes from Austria and Australia and holds few dark skin types)"
 
 
 def _describe_found(benchmark: Mapping[str, Any]) -> str:

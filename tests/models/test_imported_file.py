@@ -14,13 +14,20 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
-from lesiontk.backends.keras_backend import load_model
+from lesiontk.backends import open_engine
+from lesiontk.backends.backend import dump_spec
+from lesiontk.backends.keras_backend import MEMBER, load_model
+from lesiontk.cli.main import cli
+from lesiontk.compress.adopt_stage import take_weights
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import imported_config
 from lesiontk.models.imported_config import parse_description, permit_model
-from lesiontk.models.imported_file import load_model_file
+from lesiontk.models.imported_file import load_foreign_model, load_model_file
+from lesiontk.records import EngineSpec, Preprocessing
 
 ROOT = Path(__file__).parents[2]
 PIXELS = np.full((1, 16, 16, 3), 0.5, np.float32)
@@ -358,14 +365,57 @@ def test_a_saved_model_of_pipes_does_not_hang(sources: dict[str, Path], tmp_path
 # --------------------------------------------------------------------------- one door
 
 
-def test_the_engines_of_lesiontk_go_through_the_same_door(
-    sources: dict[str, Path], tmp_path: Path
-) -> None:
-    write = function("io.write_file", {"filename": str(tmp_path / "x"), "contents": "x"})
+def engine(path: Path, size: int = 16) -> Path:
+    """Let a ``.keras`` file say that it is an engine."""
+    spec = EngineSpec(
+        ("akiec", "bcc", "mel"), Preprocessing(size), "seven_class", "keras", "float32", "net", "s"
+    )
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(MEMBER, dump_spec(spec))
+    return path
+
+
+def predict(path: Path) -> None:
+    picture = path.parent / "picture.png"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
+    done = CliRunner().invoke(cli, ["predict", str(path), str(picture), "--quiet"])
+    if isinstance(done.exception, Exception):
+        raise done.exception
+
+
+DOORS: dict[str, Callable[[Path], Any]] = {
+    "predict": predict,
+    "evaluate, bench and the teacher of distill": open_engine,
+    "import": load_foreign_model,
+    "the model of a workspace": load_model,
+    "weights that are loaded": lambda path: take_weights(None, path, "model-1"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_is_the_same(door: str, sources: dict[str, Path], tmp_path: Path) -> None:
+    target = tmp_path / "written"
+    write = function("io.write_file", {"filename": str(target), "contents": "x"})
+    path = engine(changed(sources[".keras2"], tmp_path, write))
     with pytest.raises(DataError, match=r"layer 'pool' \(TFOpLambda\)"):
-        load_model(changed(sources[".keras2"], tmp_path, write))
+        DOORS[door](path)
+    assert not target.exists()
+
+
+def test_an_engine_that_keras_3_wrote_is_refused(sources: dict[str, Path]) -> None:
     with pytest.raises(DataError, match="was written by Keras 3"):
         load_model(sources[".keras3"])
+
+
+def test_an_engine_of_another_size_than_it_says_is_refused(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = changed(sources[".keras2"], tmp_path, lambda config: None)
+    with open_engine(engine(path)) as opened:
+        assert opened.predict(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
+    path = changed(sources[".keras2"], tmp_path, lambda config: None)
+    with pytest.raises(DataError, match=r"takes \[16, 16, 3\] and describes .* \[32, 32, 3\]"):
+        open_engine(engine(path, size=32))
 
 
 LOADING = re.compile(

@@ -47,12 +47,31 @@ class KerasEngine(Engine):
         super().__init__(read_spec(path))
         tf = import_tensorflow()
         model = load_model(path)
+        _check_shapes(model, self.spec, path.name)
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         return np.concatenate(
             [np.asarray(self._call(images[i : i + 32])) for i in range(0, len(images), 32)]
         )
+
+
+def _check_shapes(model: Any, spec: EngineSpec, name: str) -> None:
+    """Raise `DataError` unless a model takes the images that its file's description promises."""
+    expected = ((*spec.input_shape,), (len(spec.labels),))
+    for what, tensors, shape in zip(("takes", "returns"), (model.inputs, model.outputs), expected,
+                                    strict=True):  # fmt: skip
+        received = [list(tensor.shape[1:]) for tensor in tensors]
+        fits = (
+            len(received) == 1
+            and len(received[0]) == len(shape)
+            and all(ours in (None, theirs) for ours, theirs in zip(received[0], shape, strict=True))
+        )
+        if not fits:
+            raise DataError(
+                f"{name} {what} {', '.join(map(str, received))} and describes itself as of "
+                f"{list(shape)}; expected the same: export the engine again."
+            )
 
 
 def read_spec(path: Path) -> EngineSpec:

@@ -18,11 +18,13 @@ from lesiontk.backends.execution import Execution
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 from lesiontk.evaluate import evaluate_stage
+from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluate_stage import (
     METRICS,
     PREDICTIONS,
     VALIDATION_PREDICTIONS,
     EvaluateStage,
+    read_assessment,
     read_metrics,
     read_operating_point,
     read_predictions,
@@ -226,3 +228,24 @@ def test_the_temperature_is_fitted_on_validation_and_judged_on_test(run: Run) ->
     assert scaled["temperature"] == pytest.approx(fit_temperature(truth, probabilities))
     error = scaled["expected_calibration_error"]
     assert error["low"] <= error["value"] <= error["high"]
+
+
+def test_an_emulated_engine_is_told_in_its_evaluation_and_in_what_its_file_carries(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulated = (Execution("runtime", "TensorRT", "ONNX Runtime on the CPU"),)
+    told = "tflite:int8 was emulated by ONNX Runtime on the CPU"
+    real = run.evaluate()
+    assert "emulated_by" not in read_metrics(real)
+    assert not any(told in finding for finding in findings_of(real))
+    monkeypatch.setattr(PixelEngine, "describe_execution", lambda self: emulated)
+    stood_in = run.evaluate()
+    assert read_metrics(stood_in)["emulated_by"] == "ONNX Runtime on the CPU"
+    assert any(finding.startswith(told) for finding in findings_of(stood_in))
+
+
+def findings_of(evaluation: Artefact) -> tuple[str, ...]:
+    """What a file that was stamped with an evaluation tells of it, after a round trip."""
+    assessment = Assessment.parse(read_assessment(evaluation).dump())
+    assert assessment.test is not None
+    return assessment.test.findings

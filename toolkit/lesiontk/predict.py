@@ -68,7 +68,8 @@ def predict_pictures(
 
     It is decided as a bundle decides on the device: at `threshold`, at that of the `assessment`, or
     at the one that the engine's file carries. Without any, predictions have no ``score`` and
-    ``positive``, and without a temperature no ``confidence``.
+    ``positive``, and without a temperature no ``confidence``. ``emulated_by`` is there only where
+    another program answers in the place of the engine's runtime.
     """
     predictions, failures = [], []
     with open_engine(engine_path) as engine:
@@ -77,6 +78,7 @@ def predict_pictures(
         if threshold is not None:
             known = known.with_threshold(threshold, task_of_engine(spec).positive)
         point = known.operating_point.to_json() if known.operating_point else None
+        emulated = emulator_of(engine)
         for picture in pictures:
             try:
                 image = load_picture(picture, spec.preprocessing)
@@ -88,6 +90,7 @@ def predict_pictures(
             predictions.append({"image": str(picture), **said})
     return {
         "engine": engine_path.name,
+        **emulated,
         "recipe": spec.recipe,
         "task": spec.task,
         "labels": list(spec.labels),

@@ -36,6 +36,10 @@ def predict(
     document = predict_reference(session.open_store(), engine, images, threshold)
     if document["operating_point"] is None:
         click.echo(f"note: {NO_THRESHOLD}", err=True)
+    if emulator := document.get("emulated_by"):
+        click.echo(
+            f"note: {emulator} emulates the engine; its device may round otherwise", err=True
+        )
 
     def show() -> None:
         print_table(*table_predictions(document))

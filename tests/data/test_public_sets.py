@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lesiontk.data.decode import ImageError
 from lesiontk.data.reader import ImageReader
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.files import list_files
@@ -289,6 +290,48 @@ def test_links_in_a_circle_end_and_pipes_are_no_files(tmp_path: Path) -> None:
     found = sorted(path.relative_to(data).as_posix() for path in list_files(data))
     assert found == ["mel/1.jpg", "nv/2.jpg", "nv/more/3.jpg"]
     assert len(read("folder", data).records) == 3
+
+
+def test_what_is_called_as_an_image_and_is_none_is_listed_and_does_not_block(
+    tmp_path: Path,
+) -> None:
+    write_images(tmp_path, "mel/1.jpg", "nv/2.jpg")
+    os.mkfifo(tmp_path / "nv" / "pipe.jpg")
+    (tmp_path / "nv" / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "nv" / "loop.jpg").symlink_to("loop.jpg")
+    reasons = {}
+    with ImageReader(tmp_path) as reader:
+        for record in read("folder", tmp_path).records:
+            try:
+                reader.read(record.location)
+            except ImageError as error:
+                reasons[record.image_id] = error.reason
+    assert reasons == {"pipe": "unreadable", "zero": "refused", "loop": "unreadable"}
+
+
+@pytest.mark.parametrize("name", [b"mel/\xff.jpg", b"m\xffl/1.jpg"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
+    write_images(tmp_path, "mel/1.jpg", "nv/2.jpg")
+    write_images(tmp_path, os.fsdecode(name))
+    with pytest.raises(DataError, match=r"xff.* is the name of an image and no text in UTF-8"):
+        read("folder", tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_lesions_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, "mel/1.jpg", "nv/2.jpg")
+    os.mkfifo(tmp_path / "lesions.csv")
+    with pytest.raises(DataError, match=r"lesions\.csv is a named pipe; expected a regular file"):
+        read("folder", tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, "1.jpg", "2.jpg")
+    os.mkfifo(tmp_path / "HAM10000_metadata.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(DataError) as caught:
+        detect_source(tmp_path)
+    assert "HAM10000_metadata.csv is a named pipe; expected a regular file" in str(caught.value)
+    assert "loop.csv is a symbolic link that leads back to itself" in str(caught.value)
 
 
 # ------------------------------------------------------------------------------ what is refused

@@ -8,18 +8,20 @@ from pathlib import Path
 
 
 def list_files(root: Path) -> Iterator[Path]:
-    """Yield the regular files below `root`, in no order; what is hidden is left out.
+    """Yield the regular files of `list_entries`: no pipes, sockets, devices, links to nowhere."""
+    return (path for path in list_entries(root) if path.is_file())
+
+
+def list_entries(root: Path) -> Iterator[Path]:
+    """Yield all below `root` that is no folder, in no order; what is hidden is left out.
 
     Links to folders outside are followed, each once, so that a loop ends; a link to a folder below
-    `root` leads to nothing new. Pipes, sockets, devices and links that lead nowhere are left out.
+    `root` leads to nothing new.
     """
     known = {root.resolve()}
     for folder, below, files in os.walk(root, followlinks=True):
         below[:] = [name for name in sorted(below) if _is_new(Path(folder, name), root, known)]
-        for name in files:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
+        yield from (Path(folder, name) for name in files if not name.startswith("."))
 
 
 def _is_new(folder: Path, root: Path, known: set[Path]) -> bool:

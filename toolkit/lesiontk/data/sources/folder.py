@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -108,7 +109,7 @@ def _class_folders(index: ImageIndex) -> tuple[int, list[str]]:
 
 def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:
     """Image id -> lesion id from the optional table; `place` is image id -> path."""
-    if not (path / LESIONS_TABLE).is_file():
+    if not os.path.lexists(path / LESIONS_TABLE):
         return {}
     table = read_table(path / LESIONS_TABLE)
     column = first_column(table.columns, ("image_id", "image"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lesiontk.data.image_container import FORMAT_FROM_SUFFIX
 from lesiontk.data.reader import ARCHIVE_SEPARATOR
-from lesiontk.data.sources.files import list_files
+from lesiontk.data.sources.files import list_entries
 from lesiontk.data.sources.zip_members import checksums, list_members
 from lesiontk.errors import DataError
 
@@ -64,9 +65,11 @@ class ImageIndex:
 
 
 def index_images(root: Path, *, archives: bool = True) -> ImageIndex:
-    """List the images below `root` by their suffix, as `list_files` finds them.
+    """List the images below `root` by their suffix, as `list_entries` finds them.
 
-    Raises `DataError` for an archive that cannot be opened.
+    What is called as an image and is a pipe or a device is listed, too: reading it is an error that
+    tells so. Raises `DataError` for a name that is no text, and for an archive that cannot be
+    opened.
     """
     locations = sorted(_locate_images(root, archives))
     by_stem: dict[str, list[str]] = defaultdict(list)
@@ -107,12 +110,25 @@ def _image_suffix(name: str) -> str:
     return suffix if suffix.lower() in FORMAT_FROM_SUFFIX else ""
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _locate_images(root: Path, archives: bool) -> Iterator[str]:
-    for path in list_files(root):
+    for path in list_entries(root):
         location = path.relative_to(root).as_posix()
         if is_image_name(path.name):
+            if not _is_text(location):
+                raise DataError(
+                    f"{os.fsencode(location)!r} is the name of an image and no text in UTF-8; "
+                    "expected a name that is. Rename the file or its folder."
+                )
             yield location
-        elif archives and path.name.lower().endswith(".zip"):
+        elif archives and path.name.lower().endswith(".zip") and path.is_file():
             for member in list_members(path):
                 if is_image_name(member):
                     yield f"{location}{ARCHIVE_SEPARATOR}{member}"

@@ -200,7 +200,7 @@ def list_tables(folder: Path, *, deep: bool = False) -> list[TableFile]:
         for path in folder.glob(pattern)
         if path.is_file() and not path.name.startswith(".")
     )
-    tables = [TableFile(path) for path in files if _may_be_table(path.name)]
+    tables = [TableFile(path) for path in files if may_be_table(path.name)]
     if any(map(read_columns, tables)):
         return tables
     return [*tables, *_list_archived(path for path in files if path.suffix.lower() == ".zip")]
@@ -210,11 +210,12 @@ def _list_archived(archives: Iterable[Path]) -> Iterator[TableFile]:
     for path in archives:
         for member in sorted(list_members(path)):
             name = PurePosixPath(member)
-            if name.suffix and len(name.parts) <= 2 and _may_be_table(name.name):
+            if name.suffix and len(name.parts) <= 2 and may_be_table(name.name):
                 yield TableFile(path, member)
 
 
-def _may_be_table(name: str) -> bool:
+def may_be_table(name: str) -> bool:
+    """Whether a file of this name may be a table."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in ("", *TABLE_SUFFIXES) and not name.startswith(".")
 

@@ -75,21 +75,34 @@ def test_one_of_flat_features_goes_into_the_dense_layer_that_reads_it(
     assert_equal_outputs(model, folded, atol=1e-6)
 
 
-@pytest.mark.parametrize("between", [True, False], ids=["something between", "a second reader"])
-def test_one_of_flat_features_that_is_not_a_dense_layers_alone_is_refused(between: bool) -> None:
+@pytest.mark.parametrize("kind", ["Dropout", "GaussianNoise"])
+def test_what_does_nothing_once_trained_may_stand_between(kind: str) -> None:
     keras = import_keras()
     image = keras.Input((8, 8, 3))
-    x = keras.layers.BatchNormalization(name="lost")(keras.layers.Flatten()(image))
-    y = keras.layers.Dense(4)(keras.layers.ReLU()(x) if between else x)
-    y = y if between else keras.layers.Concatenate()([y, x])
-    with pytest.raises(DataError, match=r"layer 'lost'.* stands behind no linear layer"):
-        fold_batchnorm(keras.Model(image, y))
+    idle = getattr(keras.layers, kind)
+    x = keras.layers.BatchNormalization()(idle(0.4)(keras.layers.Conv2D(5, 3)(image)))
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(keras.layers.ReLU()(x)))
+    model = keras.Model(image, keras.layers.Dense(4)(idle(0.4)(idle(0.1)(x))))
+    draw_normalisations(model)
+    folded = fold_batchnorm(model)
+    assert kinds(folded) == [kind for kind in kinds(model) if kind != "BatchNormalization"]
+    assert_equal_outputs(model, folded, atol=1e-4)
 
 
-def test_one_that_can_be_neither_is_named() -> None:
+@pytest.mark.parametrize("behind", ["ReLU", "Concatenate", "nothing", "Dense of a sequence"])
+def test_one_of_features_that_no_dense_layer_takes_becomes_a_convolution(behind: str) -> None:
     keras = import_keras()
     image = keras.Input((8, 8, 3))
-    x = keras.layers.GlobalAveragePooling2D()(image)
-    model = keras.Model(image, keras.layers.BatchNormalization(name="lost")(x))
-    with pytest.raises(DataError, match=r"layer 'lost'.* stands behind no linear layer"):
-        fold_batchnorm(model)
+    shape = (8, 24) if behind == "Dense of a sequence" else (192,)
+    x = keras.layers.BatchNormalization(name="alone")(keras.layers.Reshape(shape)(image))
+    y = {
+        "ReLU": lambda: keras.layers.Dense(4)(keras.layers.ReLU()(x)),
+        "Concatenate": lambda: keras.layers.Concatenate()([keras.layers.Dense(4)(x), x]),
+        "nothing": lambda: x,
+        "Dense of a sequence": lambda: keras.layers.Dense(4)(x),
+    }[behind]()
+    model = keras.Model(image, y)
+    draw_normalisations(model)
+    folded = fold_batchnorm(model)
+    assert kinds(folded)[2:5] == ["Reshape", "DepthwiseConv2D", "Reshape"]
+    assert_equal_outputs(model, folded, atol=1e-3)

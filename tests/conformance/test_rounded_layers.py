@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pytest
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import QuantizationPlan
@@ -14,6 +15,7 @@ from lesiontk.backends.learned_ranges import match_tensors
 from lesiontk.backends.tensorrt.graph import prepare_graph
 from lesiontk.backends.tensorrt.quantize import find_skips
 from lesiontk.compress.activation_splitting import split_activations
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.quantization_aware import Scheme, find_moves, plan_rounding
 from lesiontk.frameworks import import_keras
@@ -79,6 +81,43 @@ def test_tflite_rounds_before_every_activation_but_relu(tmp_path: Path) -> None:
     assert {*rounded} <= set(scales)
     assert len(others) == 2
     assert all(scales[name] == scales["join"] for name in others)  # left and right
+
+
+@pytest.mark.parametrize("target", ["tflite", "onnx"])
+def test_layers_of_imported_networks_are_rounded_where_the_engine_rounds(
+    target: str, tmp_path: Path
+) -> None:
+    """Hard swish, both hard sigmoids, PReLU, Rescaling, groups, a Dropout before a ReLU."""
+    layers = import_keras().layers
+    image, x = begin()
+
+    def conv(x: Any, name: str, **options: Any) -> Any:
+        return layers.Conv2D(4, 3, padding="same", name=name, **options)(x)
+
+    def ramp(x: Any, name: str, scale: float) -> Any:
+        x = layers.Rescaling(scale, 3.0, name=f"{name}_shift")(x)
+        return layers.Rescaling(1 / 6, name=name)(layers.ReLU(6.0, name=f"{name}_clip")(x))
+
+    x = conv(x, "before_swish")
+    x = layers.Multiply(name="swish")([x, ramp(x, "gate", 1.0)])
+    x = ramp(conv(x, "before_hard"), "hard", 1.2)
+    x = layers.PReLU("random_uniform", shared_axes=[1, 2], name="prelu")(conv(x, "before_prelu"))
+    x = layers.Rescaling(0.5, 0.1, name="affine")(x)
+    x = layers.ReLU(name="relu")(layers.Dropout(0.5)(conv(x, "grouped", groups=2)))
+    model = split_activations(fold_batchnorm(end(x, image)))
+    rounded = list_rounded(model, "tflite")
+    assert {"before_swish", "swish", "hard_clip", "affine_scale", "affine"} <= {*rounded}
+    assert not {"gate", "gate_clip", "gate_shift", "before_hard", "hard"} & {*rounded}
+    assert "grouped" not in rounded
+
+    engines, backend = Chain(model, SPEC, tmp_path), BACKENDS.get(target)()
+    quantized = backend.list_quantized_tensors(engines.convert(f"{target}:int8"))
+    tensors = backend.read_tensors(engines.convert(f"{target}:float32"))(PICTURES[:1])
+    moves = find_moves(read_layers(model), rounded)
+    values = layer_values(engines.files["model"], [*rounded, *moves], PICTURES[:1])
+    matched = match_tensors(values, tensors, moves)
+    found = {matched.get(entry.tensor.removesuffix("_quantized")) for entry in quantized[1:]}
+    assert {*rounded} <= found
 
 
 def test_tensorrt_rounds_the_skip_of_an_addition_whatever_the_layers_are_called(

@@ -26,6 +26,9 @@ def convert_keras(path: Path) -> bytes:
     """
     tf = import_tensorflow()
     model = load_model(path)
+    for layer in model.layers:
+        if getattr(layer, "groups", 1) > 1:  # it would be compiled as a function of its own
+            layer._jit_compiled_convolution_op = layer.convolution_op
     function = tf.function(
         lambda image: tf.identity(model(tf.cast(image, tf.float32), training=False), name=OUTPUT),
         input_signature=[tf.TensorSpec([1, *model.input_shape[1:]], tf.uint8, name=INPUT)],

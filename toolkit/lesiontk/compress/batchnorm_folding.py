@@ -1,9 +1,10 @@
 """A model without BatchNormalization that answers alike: what an int8 graph is made of anyway.
 
 A normalisation behind a convolution or dense layer is folded into its weights (Jacob et al.,
-arXiv:1712.05877, section 3.2); one of flat features, into the dense layer that reads them. One that
-stands elsewhere, as in ResNet V2, becomes an equal 1 x 1 depthwise convolution, which every back
-end quantizes.
+arXiv:1712.05877, section 3.2); one of flat features, into the dense layer that reads them; a
+Dropout may stand between. So is a Rescaling behind such a layer, or one that only multiplies before
+it, as TFLite's converter does. A normalisation that stands elsewhere, as in ResNet V2, becomes an
+equal 1 x 1 depthwise convolution, which every back end quantizes.
 """
 
 from __future__ import annotations
@@ -15,61 +16,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
-from lesiontk.compress.layers import PRODUCING, Layer, find_readers
-from lesiontk.errors import DataError
+from lesiontk.compress.layers import PRODUCING, Layer, find_next, find_readers
 from lesiontk.frameworks import import_keras
 
 Weights = list[NDArray[np.float32]]
 Affine = tuple[NDArray[np.float32], NDArray[np.float32]]
 FOLDING = (*PRODUCING, "DepthwiseConv2D")
+FOLDED = ("BatchNormalization", "Rescaling")
 
 
 def fold_batchnorm(model: Any) -> Any:
     """Return a float32 model without BatchNormalization whose outputs equal those of `model`.
 
-    Its other layers keep their names. Raises `DataError` with the layer's name for a normalisation
-    that can neither be folded nor replaced, and for a layer that is not understood.
+    Its other layers keep their names. Raises `DataError` with the layer's name for one that is not
+    understood.
     """
     layers = read_layers(model)
     folded = find_folds(layers)
     ahead = find_folds_ahead(layers, folded)
-    gone = {*folded.values(), *ahead.values()}
+    scaled = _find_scalings(model, layers, folded)
+    gone = {*folded.values(), *ahead.values(), *scaled.values()}
     weights: dict[str, Weights] = {}
 
     def call(layer: Layer, source: Any, inputs: Any) -> Any:
         if layer.name in gone:
             return inputs
         if layer.kind == "BatchNormalization":
-            ours, weights[layer.name] = _replace(source, layer)
-        else:
-            before, behind = (
-                affine_from_batchnorm(model.get_layer(folds[layer.name]))
-                if layer.name in folds
-                else None
-                for folds in (ahead, folded)
-            )
-            ours, weights[layer.name] = _copy(source, layer, before, behind)
+            return _replace(source, layer, inputs, weights)
+        before, behind = (
+            affine_from_layer(model.get_layer(folds[layer.name]), width)
+            if layer.name in folds
+            else None
+            for folds, width in ((ahead, 0), (folded, layer.channels))
+        )
+        ours, values = _copy(source, layer, before, behind)
+        if layer.name in scaled:
+            factor = np.float32(model.get_layer(scaled[layer.name]).scale)
+            values = [values[0] * factor, *values[1:]]
+        weights[layer.name] = values
         return ours(inputs)
 
     plain = rebuild_model(model, layers, call)
     for name, values in weights.items():
         if values:
             plain.get_layer(name).set_weights(values)
-    return plain
+    return fold_batchnorm(plain) if find_folds(read_layers(plain)) else plain  # one behind another
 
 
 def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
-    """Return weighted layer -> the normalisation that is folded into it.
+    """Return weighted layer -> the normalisation or Rescaling that is folded into it.
 
-    The layer must be linear and read by the normalisation alone.
+    The layer must be linear and read by the other alone.
     """
     readers = find_readers(layers)
     folds = {}
     for layer in layers:
-        after = readers.get(layer.name, [])
-        alone = len(after) == 1 and after[0].kind == "BatchNormalization"
-        if layer.kind in FOLDING and alone and layer.activation == "linear":
-            folds[layer.name] = after[0].name
+        after = find_next(layer, readers)
+        alone = after is not None and after.kind in FOLDED
+        if layer.kind in FOLDING and after and alone and layer.activation == "linear":
+            folds[layer.name] = after.name
     return folds
 
 
@@ -81,12 +86,40 @@ def find_folds_ahead(layers: tuple[Layer, ...], folded: Mapping[str, str]) -> di
     readers = find_readers(layers)
     folds = {}
     for layer in layers:
-        after = readers.get(layer.name, [])
-        alone = len(after) == 1 and after[0].kind == "Dense"
+        after = find_next(layer, readers)
         flat = layer.kind == "BatchNormalization" and len(layer.shape) == 1
-        if flat and alone and layer.name not in folded.values():
-            folds[after[0].name] = layer.name
+        dense = after is not None and after.kind == "Dense"
+        if flat and after and dense and layer.name not in folded.values():
+            folds[after.name] = layer.name
     return folds
+
+
+def _find_scalings(
+    model: Any, layers: tuple[Layer, ...], folded: Mapping[str, str]
+) -> dict[str, str]:
+    """Return weighted layer -> the multiplication by one number right before it."""
+    readers = find_readers(layers)
+    images = {layer.name for layer in layers if layer.kind == "InputLayer"}
+    folds = {}
+    for layer in layers:
+        if layer.kind != "Rescaling" or images.intersection(layer.inputs):
+            continue
+        source, after = model.get_layer(layer.name), find_next(layer, readers)
+        multiplies = np.ndim(source.scale) == 0 and not np.any(source.offset)
+        if multiplies and after and after.kind in FOLDING and layer.name not in folded.values():
+            folds[after.name] = layer.name
+    return folds
+
+
+def affine_from_layer(layer: Any, channels: int) -> Affine:
+    """Return scale and shift [C] of a normalisation, or of a Rescaling of C `channels`."""
+    if type(layer).__name__ == "BatchNormalization":
+        return affine_from_batchnorm(layer)
+    scale, shift = (
+        np.broadcast_to(np.asarray(values, np.float32), channels)
+        for values in (layer.scale, layer.offset)
+    )
+    return scale, shift
 
 
 def affine_from_batchnorm(layer: Any) -> Affine:
@@ -125,13 +158,17 @@ def _copy(
     return type(source).from_config(config), [*others, kernel, bias.astype(np.float32)]
 
 
-def _replace(source: Any, layer: Layer) -> tuple[Any, Weights]:
-    if len(layer.shape) != 3:
-        raise DataError(
-            f"layer {layer.name!r} (BatchNormalization) stands behind no linear layer and its "
-            f"input is {list(layer.shape)}; expected a dense layer or a convolution before it, or "
-            "a dense layer alone right behind it."
-        )
+def _replace(source: Any, layer: Layer, inputs: Any, weights: dict[str, Weights]) -> Any:
+    """Return what an equal depthwise convolution makes of `inputs`; its weights wait.
+
+    Features without places get some for it.
+    """
+    keras = import_keras()
     scale, shift = affine_from_batchnorm(source)
-    ours = import_keras().layers.DepthwiseConv2D(1, name=layer.name)
-    return ours, [scale.reshape(1, 1, -1, 1), shift]
+    weights[layer.name] = [scale.reshape(1, 1, -1, 1), shift]
+    convolution = keras.layers.DepthwiseConv2D(1, name=layer.name)
+    if len(layer.shape) == 3:
+        return convolution(inputs)
+    places = (int(np.prod(layer.shape[:-1])), 1, layer.channels)
+    x = keras.layers.Reshape(places, name=f"{layer.name}_places")(inputs)
+    return keras.layers.Reshape(layer.shape, name=f"{layer.name}_features")(convolution(x))

@@ -230,7 +230,7 @@ def _slice_dense(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) ->
 
 
 def _slice_channels(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
-    return [values[outputs] for values in weights]
+    return [values[..., outputs] for values in weights]
 
 
 SLICES: dict[str, Callable[[Layer, Weights, Kept, Kept], Weights]] = {
@@ -239,5 +239,6 @@ SLICES: dict[str, Callable[[Layer, Weights, Kept, Kept], Weights]] = {
     "SeparableConv2D": _slice_separable,
     "Dense": _slice_dense,
     "BatchNormalization": _slice_channels,
+    "PReLU": _slice_channels,
 }
 """How the weights of each class follow its channels."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lesiontk.errors import DataError
 
 PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
 """Layers whose output channels are their own."""
-ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU")
+ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU")
 """Layers that shape each value by itself; TensorRT joins them with the operator before, TFLite only
 a ReLU."""
+IDLE = ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout")
+"""Layers that do nothing once trained, and that no engine has."""
 PASSING = (
-    "BatchNormalization", *ACTIVATIONS, "Rescaling", "Dropout",
-    "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "MaxPooling2D", "AveragePooling2D",
+    "BatchNormalization", *ACTIVATIONS, "Rescaling", *IDLE, "MaxPooling2D", "AveragePooling2D",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
+    "Resizing",
 )  # fmt: skip
 """Layers that treat each channel by itself and keep their number."""
 JOINING = ("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply")
@@ -85,6 +87,17 @@ def find_readers(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
         for name in layer.inputs:
             readers.setdefault(name, []).append(layer)
     return readers
+
+
+def find_next(layer: Layer, readers: Mapping[str, Sequence[Layer]]) -> Layer | None:
+    """Return the one layer that reads this one's values, `IDLE` ones passed.
+
+    None if no layer does, or several do.
+    """
+    after = readers.get(layer.name, ())
+    while len(after) == 1 and after[0].kind in IDLE:
+        after = readers.get(after[0].name, ())
+    return after[0] if len(after) == 1 else None
 
 
 def count_macs(layers: Sequence[Layer]) -> dict[str, int]:

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.compress.hard_swish import find_hard_swish
 from lesiontk.compress.kernel_structure import KernelStructure, make_holder
-from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_readers
+from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_next, find_readers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import (
     import_keras,
@@ -36,12 +37,20 @@ COMPUTING = (
 )  # fmt: skip
 """Layers that give new values; the others move or select, and keep the scale of what they read."""
 AVERAGED = ("AveragePooling2D", "GlobalAveragePooling2D")
-WITH_RELU = (*WEIGHTS, "Add", "Subtract", "Multiply", "Average", "AveragePooling2D")
+WITH_RELU = (*WEIGHTS, "Add", "Subtract", "Multiply", "Average", "AveragePooling2D", "Rescaling")
 """Layers that TFLite computes in one operator with a ReLU or ReLU6 behind them."""
 BORDER = ("image", "probabilities")
 BORDER_KINDS = ("InputLayer", "Rescaling", "Softmax")
 NORMALISATION = "normalisation"
 """The layer that bytes go through first; TFLite folds it into the scale of its input."""
+
+
+REFUSED = {
+    "SeparableConv2D": "has two kernels in one; expected a DepthwiseConv2D and a Conv2D, whose "
+    "middle can be rounded: import the model anew, or",
+    "LayerNormalization": "is several operators in an int8 engine, whose rounding is not learned",
+}
+"""Layers that have no place in the schemes -> why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +76,21 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
         for place, layer in enumerate(layers)
         if layer.kind in WEIGHTS and layer.activation == "linear"
     }
+    within = find_hard_swish(layers)
+    images = {layer.name for layer in layers if layer.kind == "InputLayer"}
+    computing = {layer.name for layer in layers if _is_computing(layer, images)} - within
     plan = {}
     for layer in layers:
-        if layer.kind == "SeparableConv2D":
+        if layer.kind in REFUSED:
             raise DataError(
-                f"layer {layer.name!r} (SeparableConv2D) has two kernels in one; expected a "
-                "DepthwiseConv2D and a Conv2D, whose middle can be rounded."
+                f"layer {layer.name!r} ({layer.kind}) {REFUSED[layer.kind]}; quantize without qat."
             )
         if layer.name in BORDER:
             continue
         weight = WEIGHTS.get(layer.kind)
-        after = readers.get(layer.name, [])
-        output = layer.kind in COMPUTING and not (
-            len(after) == 1
-            and (after[0].kind == "Concatenate" or _is_joined(layer, after[0], scheme))
+        after = find_next(layer, readers)
+        output = layer.name in computing and not (
+            after and (after.kind == "Concatenate" or _is_joined(layer, after, scheme))
         )  # of a concatenation, the whole is rounded
         if scheme == "tensorrt":
             output = output and _is_quantized(layer.name, readers, weighted)
@@ -88,6 +98,12 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
         if weight or output or pixels:
             plan[layer.name] = Rounding(weight, output, pixels)
     return plan
+
+
+def _is_computing(layer: Layer, images: set[str]) -> bool:
+    """Whether a layer gives new values; a Rescaling of the pixels is part of the input's scale."""
+    inner = layer.kind == "Rescaling" and not images.intersection(layer.inputs)
+    return layer.kind in COMPUTING or inner
 
 
 def _is_joined(layer: Layer, activation: Layer, scheme: Scheme) -> bool:

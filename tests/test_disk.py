@@ -76,6 +76,12 @@ def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> Non
         store = Store(tmp_path / "workspace")
         with pytest.raises(EnvironmentLacksError, match=r"the disk of .* is full: .* MB are free"):
             store.build(TextStage(fill), TextConfig(), {})
+
+        def reserve(context: Context) -> None:
+            create_array(context.directory / "images.npy", (1000, 64, 64, 3))
+
+        with pytest.raises(EnvironmentLacksError, match=r"needs 12\.3 MB"):
+            store.build(TextStage(reserve), TextConfig(), {})
         assert store.failures() == []  # nothing is left that takes space
         assert store.build(TextStage(), TextConfig(), {}).path.is_dir()
     finally:

@@ -15,7 +15,7 @@ from lesiontk.records import Artefact
 from lesiontk.relatives import describe_derivation
 from lesiontk.stage import StageInfo
 from lesiontk.store import Store
-from lesiontk.verification import verify_artefact, verify_model, verify_workspace
+from lesiontk.verification import verify_artefact, verify_workspace
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 
 
@@ -38,14 +38,24 @@ def model(store: Store, text: Artefact) -> Artefact:
 def test_an_artefact_and_its_ancestors_are_checked(
     store: Store, text: Artefact, model: Artefact
 ) -> None:
-    for findings in (verify_artefact(store, model), verify_model(store, model)):
-        assert (findings["intact"], findings["gone"]) == ([model.name, text.name], [])
-        assert findings["engines"] == {}
+    findings = verify_artefact(store, model)
+    assert (findings["intact"], findings["gone"]) == ([model.name, text.name], [])
+    assert findings["engines"] == {}
 
 
 def test_the_whole_workspace_is_checked(store: Store, model: Artefact) -> None:
-    assert len(verify_workspace(store)["intact"]) == 3
+    findings = verify_workspace(store)
+    assert (findings["artefact"], len(findings["intact"])) == (model.name, 3)
     assert verify_workspace(Store(store.workspace / "empty"))["intact"] == []
+
+
+def test_an_edit_is_found_in_what_no_model_was_made_from(store: Store, model: Artefact) -> None:
+    """An evaluation, say, whose threshold a device would take."""
+    (later,) = (a for a in store.list_artefacts("text") if a.facts["letters"] > 9)
+    path = later.path / "manifest.json"
+    path.write_text(path.read_text().replace('"letters": 22', '"letters": 999'))
+    with pytest.raises(DataError, match=f"{later.name} .*manifest was edited"):
+        verify_workspace(store)
 
 
 def test_an_ancestor_that_is_gone_is_told(store: Store, text: Artefact, model: Artefact) -> None:
@@ -56,9 +66,8 @@ def test_an_ancestor_that_is_gone_is_told(store: Store, text: Artefact, model: A
 
 def test_a_changed_file_of_an_ancestor_fails(store: Store, text: Artefact, model: Artefact) -> None:
     (text.path / "text.txt").write_text("A PICTURE")
-    for verify in (verify_artefact, verify_model):
-        with pytest.raises(GateFailedError, match=f"{text.name} .*text.txt was changed"):
-            verify(store, model)
+    with pytest.raises(GateFailedError, match=f"{text.name} .*text.txt was changed"):
+        verify_artefact(store, model)
     with pytest.raises(GateFailedError, match=f"{text.name} .*text.txt was changed"):
         verify_workspace(store)
 
@@ -82,7 +91,7 @@ def test_an_ancestor_with_another_content_fails(
     document["facts"]["letters"] = 999
     write_manifest(text.path, document)
     with pytest.raises(GateFailedError, match="which has another content since"):
-        verify_model(store, model)
+        verify_artefact(store, model)
 
 
 def test_the_latest_model_is_not_the_latest_artefact(store: Store, model: Artefact) -> None:

@@ -50,6 +50,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr("sys.argv", ["lesiontk", *arguments])
+        for hook in ("excepthook", "unraisablehook"):
+            monkeypatch.setattr(sys, hook, getattr(sys, hook))  # put back afterwards
         with pytest.raises(SystemExit) as ended:
             main()
         return Ended(ended.value.code, *capsys.readouterr())

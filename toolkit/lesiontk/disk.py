@@ -61,6 +61,8 @@ def explain_lack(error: BaseException, workspace: Path) -> EnvironmentLacksError
              if code == number or os.strerror(number) in str(cause)),
             None,
         )  # fmt: skip
+        if lack and isinstance(error, EnvironmentLacksError):
+            return error  # which tells more
         if lack:
             named = Path(str(getattr(cause, "filename", None) or workspace))
             place = next((p for p in (named, *named.parents) if p.is_dir()), workspace)

@@ -34,25 +34,21 @@ def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
     }
 
 
-def verify_model(store: Store, model: Artefact) -> dict[str, Any]:
-    """Check a model, its ancestors, and each engine of the workspace that was made from it.
-
-    Returns and raises as `verify_artefact`.
-    """
-    engines = descendant_engines(store, model)
-    findings = _check_files(store, [model, *engines])
-    verified = {engine.name: _verify_engine(store, engine) for engine in engines}
-    return {"artefact": model.name, **findings, "verification": None, "engines": verified}
-
-
 def verify_workspace(store: Store) -> dict[str, Any]:
-    """Check the files of every artefact of a workspace, also of those that cannot be read.
+    """Check the files of every artefact, and each engine of the latest model against it.
 
-    Returns and raises as `verify_artefact`; no engine is run.
+    Returns and raises as `verify_artefact`, and `DataError` for a manifest that was edited;
+    ``artefact`` is the model, or None where there is none.
     """
-    artefacts = [store.resolve(name) for name in store.list_names()]
-    findings = _check_files(store, artefacts)
-    return {"artefact": None, **findings, "verification": None, "engines": {}}
+    findings = _check_files(store, [store.resolve(name) for name in store.list_names()])
+    model = next(iter(store.list_artefacts("model")), None)
+    engines = descendant_engines(store, model) if model else []
+    return {
+        "artefact": model.name if model else None,
+        **findings,
+        "verification": None,
+        "engines": {engine.name: _verify_engine(store, engine) for engine in engines},
+    }
 
 
 def _check_files(store: Store, artefacts: Iterable[Artefact]) -> dict[str, list[str]]:

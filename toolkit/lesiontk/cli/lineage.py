@@ -16,8 +16,8 @@ from lesiontk.cli.session import Session, command_options
 def lineage(session: Session, reference: str | None) -> None:
     """Show what REFERENCE (default: the latest model) was made from, back to the images."""
     store = session.open_store()
-    artefact = store.resolve(reference) if reference else store.resolve("latest", "model")
-    if not reference:
+    artefact = store.resolve("latest", "model") if reference is None else store.resolve(reference)
+    if reference is None:
         click.echo(f"lineage of {artefact.name}, the latest model", err=True)
     tree = store.lineage(artefact)
     session.emit(tree, lambda: _print_tree(tree, "", "", set()))

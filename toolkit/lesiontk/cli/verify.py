@@ -9,26 +9,24 @@ from lesiontk.cli.session import Session, command_options
 
 @click.command()
 @click.argument("reference", required=False)
-@click.option("--all", "everything", is_flag=True, help="Check the files of every artefact.")
 @command_options
-def verify(session: Session, reference: str | None, everything: bool) -> None:
+def verify(session: Session, reference: str | None) -> None:
     """Check REFERENCE's files and ancestors; run an engine against its parent again.
 
-    Without REFERENCE: the latest model, its ancestors and every engine of it.
+    Without REFERENCE: the files of every artefact, and all engines of the latest model.
     """
-    from lesiontk.verification import verify_artefact, verify_model, verify_workspace
+    from lesiontk.verification import verify_artefact, verify_workspace
 
-    if everything and reference:
-        raise click.UsageError("--all takes no REFERENCE.")
     store = session.open_store()
-    if everything:
+    if reference is None:
         findings = verify_workspace(store)
-    elif reference:
-        findings = verify_artefact(store, store.resolve(reference))
+        model = f", and the engines of {findings['artefact']}, the latest model"
+        click.echo(
+            f"checked every artefact of {store.workspace}{model if findings['artefact'] else ''}",
+            err=True,
+        )
     else:
-        model = store.resolve("latest", "model")
-        click.echo(f"verifying {model.name}, the latest model, and its engines", err=True)
-        findings = verify_model(store, model)
+        findings = verify_artefact(store, store.resolve(reference))
 
     def show() -> None:
         click.echo(f"{len(findings['intact'])} artefact(s) intact: {', '.join(findings['intact'])}")

@@ -51,6 +51,11 @@ def test_eight_of_twelve_are_too_few_to_say() -> None:
     assert caution.startswith("12 images are too few")
 
 
+def test_five_of_twelve_are_too_few_to_say_that_most_are_missed() -> None:
+    (caution,) = cautions_of(judge(TRUTH, [1] * 5 + [0] * 7 + [0] * 40))
+    assert caution == ("it misses more than it finds, though 12 images are too few to show this")
+
+
 def test_one_that_finds_nearly_all_has_no_caution() -> None:
     """The twin."""
     truth = [1] * 60 + [0] * 100

@@ -73,6 +73,6 @@ def describe_noise(rows: Iterable[Mapping[str, Any]]) -> str:
     return (
         f"noisy run: latencies of {', '.join(noisy)} spread by more than {NOISY_RATIO:g} times "
         f"(90th percentile to median, or median to 10th; up to {noisy[worst]:.1f} times, {worst}): "
-        "something else used the machine; stop other programs and time again, with `--fresh` and "
-        "more rounds (`--set bench.rounds=300`)"
+        "something else used the machine; stop other programs and time again, with --fresh and "
+        "more rounds (--set bench.rounds=300)"
     )

@@ -11,6 +11,7 @@ from lesiontk.backends.execution import describe_fallbacks
 from lesiontk.bench.rows import emulated_by, list_fallbacks, name_target, tell_sizes
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report import result_table
+from lesiontk.report.formatting import count_things
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -67,7 +68,8 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
     print_table(
         ["metric", value],
         [[name, format_estimate(e)] for name, e in document["metrics"].items()],
-        title=f"{document['target']}: {document['n']} images of {document['lesions']} lesions",
+        title=f"{document['target']}: {count_things(document['n'], 'image')} of "
+        f"{count_things(document['lesions'], 'lesion')}",
     )
     point = document["operating_point"]
     rows = [[name, format_estimate(point[name])] for name in ("sensitivity", "specificity", "auc")]
@@ -110,7 +112,7 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
                 format_estimate(metrics.get("balanced_accuracy")),
                 format_estimate(metrics.get(critical)),
                 result_table.format_speedup(row, interval="({}–{})"),
-                "–" if versus is None else f"{versus['size_ratio']:.2f}x",
+                "–" if versus is None else f"{versus['size_ratio']:.2f}×",
             ]
         )
     print_table(

@@ -43,10 +43,12 @@ class CriticalRecall:
         if not self.images:
             return ("no image shows it, so nothing is known of how many it finds",)
         cautions = []
+        few = "1 image is" if self.images == 1 else f"{self.images} images are"
         if 2 * self.found < self.images:
-            cautions.append("it misses more than it finds")
+            unsure = self.high is None or self.high > 0.5
+            though = f", though {few} too few to show this" if unsure else ""
+            cautions.append(f"it misses more than it finds{though}")
         elif self.low is None or self.low <= 0.5:
-            few = "1 image is" if self.images == 1 else f"{self.images} images are"
             cautions.append(f"{few} too few to show that it finds more than it misses")
         if not self.found and not self.elsewhere:
             cautions.append("it gives this answer to no image at all")

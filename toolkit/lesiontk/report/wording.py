@@ -398,7 +398,8 @@ def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
     else:
         text += f", {name_recall(critical)} by {change.value} points"
         text += f" ({change.interval})" if change.interval else ""
-    return f"{text}; {len(versus['changed'])} of {judged} change class"
+    count = len(versus["changed"])
+    return f"{text}; {count} of {judged} {'changes' if count == 1 else 'change'} class"
 
 
 def _summarise_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:

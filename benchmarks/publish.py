@@ -42,7 +42,7 @@ from lesiontk.relatives import (
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
-from lesiontk.report.published_card import tell_files
+from lesiontk.report.published_card import update_files_section
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
@@ -132,7 +132,7 @@ def publish(
         left_out=left_out,
         external=checked,
     )
-    (folder / "README.md").write_text(tell_files(card, folder))
+    (folder / "README.md").write_text(update_files_section(card, folder))
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     for name, file in course.curves.items():

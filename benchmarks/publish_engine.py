@@ -27,7 +27,7 @@ from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
-from lesiontk.report.published_card import drop_rows, tell_files
+from lesiontk.report.published_card import drop_rows, update_files_section
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import describe_steps, shorten_orders
 from lesiontk.report.wording import name_backend
@@ -87,7 +87,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     file.write_text(json.dumps(published, indent=1) + "\n")
     card = (folder / "README.md").read_text()
     card = drop_rows(tell_engines(card, replaced), replaced)
-    (folder / "README.md").write_text(tell_files(card, folder))
+    (folder / "README.md").write_text(update_files_section(card, folder))
 
 
 def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:

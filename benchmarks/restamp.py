@@ -21,7 +21,7 @@ from lesiontk.backends import find_backend
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.rows import name_target
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.report.published_card import drop_rows, list_engine_files, tell_files
+from lesiontk.report.published_card import drop_rows, list_engine_files, update_files_section
 
 HERE = Path(__file__).parent
 CARD = "README.md"
@@ -94,7 +94,7 @@ def renew_card(folder: Path, published: Mapping[str, Any]) -> None:
     """Let the card beside the engines say what they carry, and nothing of engines replaced."""
     card = (folder / CARD).read_text()
     card = drop_rows(card, published.get("replaced", {}))
-    (folder / CARD).write_text(tell_files(card, folder))
+    (folder / CARD).write_text(update_files_section(card, folder))
 
 
 if __name__ == "__main__":

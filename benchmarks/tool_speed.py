@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.keras_backend import load_model
 from lesiontk.bench.machine import describe_machine
 from lesiontk.data.images import open_images
-from lesiontk.frameworks import import_tensorflow
+from lesiontk.frameworks import import_onnxruntime, import_tensorflow
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.store import Store
@@ -180,6 +180,7 @@ def export_onnx(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
 
 def quantize_onnx(source: Path, pixels: NDArray[np.float32], out: Path) -> None:
     """ONNX Runtime's quantize_static."""
+    import_onnxruntime()  # without telemetry
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,

@@ -26,6 +26,7 @@ def pin_worker() -> None:
 
 
 pin_worker()
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests that import onnxruntime themselves send nothing
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from lesiontk.data.sources.synthesis import render_view
 from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
-from lesiontk.report.published_card import drop_rows, list_engine_files, tell_files
+from lesiontk.report.published_card import drop_rows, list_engine_files, update_files_section
 
 from .loose_modules import load_module
 
@@ -199,7 +199,7 @@ def test_a_card_says_what_the_files_beside_it_carry(folder: Path) -> None:
     if not are_stamped(folder):
         pytest.skip(f"python benchmarks/restamp.py {folder.name} has not been run yet")
     card = (folder / "README.md").read_text()
-    assert tell_files(card, folder) == card
+    assert update_files_section(card, folder) == card
     published = json.loads((ROOT / "benchmarks/results" / f"{folder.name}.json").read_text())
     assert drop_rows(card, published.get("replaced", {})) == card
     restamp = load_module(ROOT / "benchmarks" / "restamp.py")
@@ -226,7 +226,7 @@ def read_results(name: str) -> dict[str, Any]:
 def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
     card, published = (restamped / "README.md").read_text(), read_results(restamped.name)
     assert are_stamped(restamped)
-    assert tell_files(card, restamped) == card
+    assert update_files_section(card, restamped) == card
     for path in list_engine_files(restamped):
         (row,) = (line for line in card.splitlines() if line.startswith(f"| `{path.name}` |"))
         assert f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" in row
@@ -262,7 +262,7 @@ def test_a_card_that_says_otherwise_than_its_files_is_found(
         stamp(path, known.with_threshold(0.5, known.operating_point.positive), path)
     else:
         card = card.replace(str(known.test.metrics["balanced_accuracy"].value)[:5], "0.999")
-    assert tell_files(card, folder) != card
+    assert update_files_section(card, folder) != card
 
 
 def test_figures_are_not_written_into_another_file(restamped: Path) -> None:

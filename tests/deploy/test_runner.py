@@ -6,12 +6,23 @@ import ast
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.data import fit, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
+from lesiontk.deploy.runner import decision
+from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    OperatingPointScorer,
+    score_positive,
+)
+from lesiontk.evaluate.temperature import apply_temperature
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
@@ -86,3 +97,29 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
             found.add(module.split(".")[0])
     allowed = PACKAGES.get(path.name, {"numpy", "cv2"})
     assert found - set(sys.stdlib_module_names) <= allowed
+
+
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=7, max_size=7).filter(lambda row: sum(row) > 0.1),
+    st.sets(st.sampled_from("abcdefg"), min_size=1, max_size=6),
+    st.floats(0.05, 20),
+)
+def test_it_decides_as_evaluation_does(
+    row: list[float], positive: set[str], temperature: float
+) -> None:
+    values = (np.array(row) / sum(row)).astype(np.float32)
+    labels, chosen = list("abcdefg"), sorted(positive, reverse=True)
+    (score,) = score_positive(values[np.newaxis], labels, chosen)
+    for threshold in (float(score), float(np.nextafter(score, 2))):
+        point = OperatingPoint("given", min(threshold, 1.0), tuple(chosen))
+        said = decision.decide(values, labels, point.to_json(), temperature)
+        scorer = OperatingPointScorer(point, np.array([0]), values[np.newaxis], labels)
+        assert said["positive"] == bool(scorer.called[0])
+        assert said["score"] == round(float(score), 6)
+    confidence = apply_temperature(values[np.newaxis], temperature).max()
+    assert said["confidence"] == pytest.approx(confidence, abs=2e-6)
+    assert said["label"] == labels[int(values.argmax())]
+
+
+def test_it_takes_for_probabilities_what_evaluation_does() -> None:
+    assert decision.SUM_TOLERANCE == ROW_SUM_TOLERANCE

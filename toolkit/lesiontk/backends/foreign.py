@@ -1,4 +1,4 @@
-"""Engine files that lesiontk did not write: what is not in them is told by whoever has them."""
+"""Engine files without a lesiontk description: the user supplies the names of the outputs."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ FOREIGN: Final = {".tflite": ForeignTFLiteEngine, ".onnx": ForeignONNXEngine}
 def open_any(
     path: Path, foreign: ForeignDescription | None, *, threads: int = 1, provider: str | None = None
 ) -> Engine:
-    """Open an engine file; one that carries no description as `foreign` describes it.
+    """Open an engine file; where it carries no description, `foreign` takes its place.
 
-    What a file says of itself goes before `foreign`. Raises as `open_engine`.
+    Raises as `open_engine`.
     """
     from lesiontk.backends import open_engine
 
@@ -187,7 +187,7 @@ def open_any(
 
 
 def carries_description(path: Path) -> bool:
-    """Whether lesiontk wrote an engine file, or another program did; a damaged one is its own."""
+    """Return whether an engine file has a lesiontk description; True for a damaged TFLite file."""
     from lesiontk.backends.onnx_file import read_description
     from lesiontk.backends.tflite_graph import extract_spec
     from lesiontk.regular_file import check_regular

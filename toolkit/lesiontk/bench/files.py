@@ -52,6 +52,7 @@ def benchmark_files(
         "rows": [
             {
                 "engine": name,
+                "target": name,  # two files may have the same back end and precision
                 "backend": specs[name].backend,
                 "precision": specs[name].precision,
                 "image_size": result.image_size,

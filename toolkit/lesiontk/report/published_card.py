@@ -23,7 +23,7 @@ def list_engine_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_engine_file(path.name))
 
 
-def tell_files(card: str, folder: Path) -> str:
+def update_files_section(card: str, folder: Path) -> str:
     """Return the card with what each engine file beside it carries, in the place of an older part.
 
     A card that this leaves as it is says what its files say: hash, size of the images, labels,

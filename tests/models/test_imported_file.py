@@ -195,6 +195,15 @@ def test_what_is_not_permitted_is_refused_by_the_layers_name(
         load_model_file(path)
 
 
+@pytest.mark.parametrize("kind", ["LayerScale", "Custom>CustomScaleLayer", "PruneLowMagnitude"])
+def test_a_class_that_users_meet_is_refused_with_the_mend(
+    kind: str, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = changed(sources[".h52"], tmp_path, replaced("pool", class_name=kind))
+    with pytest.raises(DataError, match=r"layer 'pool' .*: .*(holds code of its own|save tfmot)"):
+        load_model_file(path)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_function_that_writes_a_file_is_not_called(
     form: str, sources: dict[str, Path], tmp_path: Path

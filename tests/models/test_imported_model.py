@@ -17,7 +17,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import ARCHITECTURES, imported_layers
 from lesiontk.models.architecture import build_model
-from lesiontk.models.imported_model import ImportedModel, import_model
+from lesiontk.models.imported_model import ImportedModel, import_model, match_labels
 
 LABELS = ("akiec", "bcc", "mel")
 SIZE = 32
@@ -131,6 +131,16 @@ def test_labels_come_into_the_order_of_the_task(keras3: Any, tmp_path: Path) -> 
         bring_in(path, labels=("mel", "nv", "bcc"))
     with pytest.raises(DataError, match="tells 3 classes apart, and there are 2 labels"):
         bring_in(path, labels=("akiec", "bcc"))
+
+
+def test_labels_are_known_whatever_their_case() -> None:
+    assert match_labels(("MEL", "Akiec", "bcc"), LABELS) == ("mel", "akiec", "bcc")
+    assert match_labels(("b", "B"), ("B", "b")) == ("b", "B")
+    for labels, order in ((("mel", "MEL", "bcc"), LABELS), (("B", "b", "b"), ("B", "b"))):
+        with pytest.raises(UsageError, match=r"imported\.labels are "):
+            match_labels(labels, order)
+    with pytest.raises(UsageError, match="Did you mean 'akiec'"):
+        match_labels(("akiek", "bcc", "mel"), LABELS)
 
 
 def test_logits_become_probabilities(keras3: Any, tmp_path: Path) -> None:

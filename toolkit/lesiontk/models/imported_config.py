@@ -204,7 +204,7 @@ class _Permit:
             raise layer.refuse(f"known operations are {', '.join(sorted(OPERATIONS[told]))}")
         if told.split(".")[0] not in ("keras", "tf_keras") or name not in (None, layer.kind):
             raise layer.refuse(
-                ADVICE.get(layer.kind)
+                _advise(layer.kind)
                 or "its class is of the program that wrote it; expected Keras' layers"
             )
         if layer.kind in OP_LAYERS and self._keras2:
@@ -220,11 +220,10 @@ class _Permit:
             return "keras.layers"
         if any(layer.kind in known for known in OPERATIONS.values()):
             raise layer.refuse("an .h5 file keeps no operations of Keras 3; save it as .keras")
+        hint = suggest(layer.kind, LAYERS).rstrip(".")
         raise layer.refuse(
-            ADVICE.get(layer.kind)
-            or f"expected layers of Keras that compute only.{suggest(layer.kind, LAYERS)}".rstrip(
-                "."
-            )
+            _advise(layer.kind)
+            or f"expected a layer of Keras that only computes{hint and '.'}{hint}"
         )
 
     def _module_of_model(self, kind: str) -> str:
@@ -299,7 +298,7 @@ class _Permit:
             if str(config.get("dtype", "float32")) not in NUMBERS:
                 raise layer.refuse(f"it holds a value of {str(config['dtype'])[:60]!r}")
             return {"class_name": kind, "config": self._plain(layer, config)}
-        raise layer.refuse(ADVICE.get(kind) or f"it holds a {str(kind)[:60]}, expected numbers")
+        raise layer.refuse(_advise(str(kind)) or f"it holds a {str(kind)[:60]}, expected numbers")
 
 
 def _reads_a_layer(node: Any) -> bool:
@@ -315,6 +314,11 @@ def _reads_a_layer(node: Any) -> bool:
         return False
     named = len(node) >= 3 and isinstance(node[0], str) and type(node[1]) is type(node[2]) is int
     return (named and node[0] != "_CONSTANT_VALUE") or any(_reads_a_layer(part) for part in node)
+
+
+def _advise(kind: str) -> str | None:
+    """Return the mend for a class; Keras 2 writes a registered one as ``Custom>Name``."""
+    return ADVICE.get(kind.split(">")[-1])
 
 
 def _config_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:

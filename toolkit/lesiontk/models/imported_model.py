@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.frameworks import import_keras
 from lesiontk.models.imported_affine import Affine, as_factor
 from lesiontk.models.imported_file import load_foreign_model
@@ -68,11 +68,7 @@ def import_model(
     Raises `DataError` with the layer's name for what is not understood, and if the outputs differ
     by more than 1e-4.
     """
-    if sorted(labels) != sorted(order):
-        raise UsageError(
-            f"imported.labels are {', '.join(labels)}; expected {', '.join(order)}, in the order "
-            "of the model's outputs: say it with --labels."
-        )
+    labels = match_labels(labels, order)
     source = load_foreign_model(path)
     size = input_size(source, path)
     if size != pictures.shape[1]:
@@ -118,6 +114,24 @@ def import_model(
         tuple(build.copied.values()),
         difference,
     )
+
+
+def match_labels(labels: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
+    """Return the task's labels `order` in the order of `labels`, whatever their case.
+
+    Raises `UsageError` unless each of the task's labels is there once.
+    """
+    spelled = {label.casefold(): label for label in order}
+    known = len(spelled) == len(order)  # where two differ by case alone, case matters
+    matched = tuple(spelled.get(label.casefold(), label) if known else label for label in labels)
+    if sorted(matched) != sorted(order):
+        unknown = next((label for label in matched if label not in order), None)
+        hint = suggest(unknown, order) if unknown else ""
+        raise UsageError(
+            f"imported.labels are {', '.join(labels)}; expected {', '.join(order)}, in the order "
+            f"of the model's outputs: say it with --labels.{hint}"
+        )
+    return matched
 
 
 def input_size(source: Any, path: Path) -> int:

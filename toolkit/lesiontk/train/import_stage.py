@@ -11,7 +11,7 @@ from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.hashing import hash_document, hash_file
-from lesiontk.models.imported_model import import_model
+from lesiontk.models.imported_model import import_model, match_labels
 from lesiontk.recipe import ImportedSection
 from lesiontk.records import Artefact, tell_unknown
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
@@ -53,7 +53,7 @@ class ImportStage(Stage):
     ) -> StageOutput:
         images = open_images(parents["images"])
         unknown = check_split(Path(config.file), images)
-        labels = config.labels or images.labels
+        labels = match_labels(config.labels or images.labels, images.labels)
         imported = import_model(
             Path(config.file),
             config.pixels,

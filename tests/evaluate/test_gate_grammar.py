@@ -162,3 +162,6 @@ def test_the_mapping_of_before_is_said_in_new_lines() -> None:
     assert translate_mapping(old) == (
         '["balanced_accuracy >= parent - 0.01 @ 0.95", "recall[mel] >= parent - 0.02 @ 0.9"]'
     )
+    assert translate_mapping({"sensitivity": {"max_drop": 0.1}}) == (
+        '["sensitivity[positive] >= parent - 0.1 @ 0.95"]'
+    )

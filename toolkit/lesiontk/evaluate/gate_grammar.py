@@ -128,7 +128,8 @@ def translate_mapping(gates: dict[object, object]) -> str:
     for metric, rule in gates.items():
         rule = rule if isinstance(rule, dict) else {}
         confidence = rule.get("confidence") or 0.95
-        lines.append(f'"{metric} >= parent - {rule.get("max_drop", 0.01)} @ {confidence}"')
+        name = f"{metric}[{POSITIVE}]" if metric in ("sensitivity", "specificity") else metric
+        lines.append(f'"{name} >= parent - {rule.get("max_drop", 0.01)} @ {confidence}"')
     return f"[{', '.join(lines)}]"
 
 

@@ -24,9 +24,11 @@ from lesiontk.evaluate.exact_bounds import (
     bound_loss,
     bound_mean,
     bound_share,
+    bound_unseen,
     count_effective,
 )
 from lesiontk.evaluate.gate_grammar import Gate, is_of_positive, parse_gates
+from lesiontk.evaluate.loss_bounds import cost_of_unseen
 from lesiontk.evaluate.metrics import IntArray
 from lesiontk.evaluate.relevant import find_relevant
 
@@ -159,8 +161,12 @@ def _find_smallest(
         if gate.relative:
             return _bound_discordant(effective, change, confidence).high
         return _find_surplus(gate.limit, effective, confidence)
+    if not gate.relative:
+        return None
+    if not change.discordant:
+        return cost_of_unseen(gate, len(lesions.labels)) * bound_unseen(effective, confidence)
     spread = change.spread.get(gate.kind)
-    if not gate.relative or spread is None:
+    if spread is None:
         return None
     number = len(np.unique(lesions.lesion[among]))
     return NormalDist().inv_cdf(confidence) * spread / math.sqrt(number)

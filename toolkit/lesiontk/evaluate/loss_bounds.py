@@ -89,6 +89,11 @@ class Answers:
     points: Points = Points()
 
 
+def cost_of_unseen(gate: Gate, classes: int) -> float:
+    """Return what a lesion is taken to cost that behaves otherwise than all that were seen."""
+    return SAYS_NOTHING[gate.kind](classes) if gate.kind in SAYS_NOTHING else 2.0
+
+
 class Judge:
     """Parent and child scored once on the same draws of lesions; then any gate's badness."""
 
@@ -175,8 +180,7 @@ class Judge:
         return bound
 
     def _bound_unseen(self, gate: Gate, value: float, lesions: float) -> Bound:
-        classes = len(self.answers.labels)
-        cost = SAYS_NOTHING[gate.kind](classes) if gate.kind in SAYS_NOTHING else 2.0
+        cost = cost_of_unseen(gate, len(self.answers.labels))
 
         def bound(confidence: float, factor: float) -> OneSided:
             reach = cost * bound_unseen(lesions * factor, confidence)

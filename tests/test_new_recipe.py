@@ -21,6 +21,7 @@ from lesiontk.data.sources.synthesis import render_view
 from lesiontk.data.split_stage import read_split
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.gate_grammar import DEFAULT_GATES
 from lesiontk.new_recipe import write_recipe, write_task
 from lesiontk.recipe import read_recipe
 from lesiontk.store import Store
@@ -134,7 +135,7 @@ def test_a_recipe_is_written_with_its_task_and_splits_the_images(
     assert task_file == tmp_path / "My clinic_task.yaml"
     assert read_recipe(str(file)) == recipe
     assert (recipe.name, recipe.description) == ("my_clinic", "Images of clinic.")
-    assert not recipe.gate
+    assert recipe.gate == (DEFAULT_GATES,)
     task = load_task(task_file)
     assert task.labels == ("melanoma", "naevus", "other", "wart")
     assert task.critical == "melanoma"

@@ -18,6 +18,7 @@ from lesiontk.data.new_task import (
 )
 from lesiontk.data.tasks import load_task, normalise_diagnosis
 from lesiontk.errors import LesionTKError, UsageError
+from lesiontk.evaluate.gate_grammar import DEFAULT_GATES
 from lesiontk.recipe import (
     DataSection,
     Recipe,
@@ -132,6 +133,12 @@ def _recipe_text(
     for name, section in sections.items():
         lines += ["", f"# {_WHY[name]}", f"{name}:"]
         lines += [f"  {key}: {scalar(value)}" for key, value in section.items()]
+    lines += [
+        "",
+        "# What an engine must hold against its model; `lesiontk gate power` FILE",
+        "# tells what the test images can show.",
+        f"gate: [{DEFAULT_GATES}]",
+    ]
     return "\n".join(lines) + "\n"
 
 

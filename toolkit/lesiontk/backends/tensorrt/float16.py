@@ -63,7 +63,11 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
             continue
         precise = node.op_type == "Softmax" or bool(results & set(node.output))
         precise |= only is not None and node.output[0] not in only
+        if node.op_type == "Cast" and not precise:
+            _cast_to_half(node)
         for index, name in enumerate(node.input):
+            if node.op_type == "Resize" and index > 0:
+                continue  # sizes and scales, which are float32 in any graph
             if name in constants:
                 if constants[name].dtype == np.float32 and not precise:
                     node.input[index] = halve(name)
@@ -77,6 +81,13 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
     del graph.node[:]
     graph.node.extend(nodes)
     drop_unused_constants(graph)
+
+
+def _cast_to_half(node: onnx.NodeProto) -> None:
+    """Let a Cast to float32, of what a comparison found, give float16 as all others do."""
+    for attribute in node.attribute:
+        if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+            attribute.i = TensorProto.FLOAT16
 
 
 def list_half_tensors(graph: onnx.GraphProto) -> set[str]:

@@ -19,8 +19,9 @@ import click
 
 from lesiontk.backends import find_backend
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.rows import name_target
+from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.findings import describe_emulation
 from lesiontk.report.published_card import drop_rows, list_engine_files, update_files_section
 
 HERE = Path(__file__).parent
@@ -84,8 +85,10 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
             **row,
             "split_hash": benchmark["split_hash"],
         }
-        # Results from before they held a confusion matrix tell no findings.
-        findings = None if "confusion" in row else ()
+        # Results from before they held a confusion matrix tell of emulation alone.
+        emulator = document["emulated_by"] = emulated_by(row)
+        emulation = () if emulator is None else (describe_emulation(document["target"], emulator),)
+        findings = None if "confusion" in row else emulation
         found[path] = Assessment.from_evaluation(document, findings)
     return found
 

@@ -141,6 +141,11 @@ def describe_absent(scores: Mapping[str, Any], labels: Sequence[str]) -> str:
     )
 
 
+def describe_emulation(target: str, emulator: str) -> str:
+    """Return what the scores of an emulated engine are, as a sentence without its full stop."""
+    return f"{target} was emulated by {emulator}: its scores are those of the graph"
+
+
 def describe_evaluation(document: Mapping[str, Any]) -> list[str]:
     """Return what must be said of an evaluation, as sentences without their full stop."""
     labels, target = document["labels"], document["target"]
@@ -148,7 +153,7 @@ def describe_evaluation(document: Mapping[str, Any]) -> list[str]:
     absent = describe_absent(document, labels)
     sentences = [absent] if absent else []
     if emulator := document.get("emulated_by"):
-        sentences.append(f"{target} was emulated by {emulator}: its scores are those of the graph")
+        sentences.append(describe_emulation(target, emulator))
     useless = explain_uninformative(document, labels)
     sentences += [f"{target} {clause}" for clause in useless]
     if cautions := critical.list_cautions():

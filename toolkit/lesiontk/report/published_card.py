@@ -52,11 +52,14 @@ def describe_files(folder: Path) -> str:
         "| --- " * 10 + "|",
     ]
     labels: dict[str, list[str]] = {}
+    findings: list[str] = []
     for path in list_engine_files(folder):
         backend = find_backend(path)()
         spec, assessment = backend.read_spec(path), backend.read_assessment(path)
         lines.append("| " + " | ".join(_row(path, spec, assessment)) + " |")
         labels.setdefault(", ".join(spec.labels), []).append(path.name)
+        if assessment and assessment.test:
+            findings += [f"`{path.name}`: {finding}." for finding in assessment.test.findings]
     named = [
         f"Labels{'' if len(labels) == 1 else ' of ' + ', '.join(files)}, in the order of the "
         f"outputs: {names}."
@@ -65,6 +68,7 @@ def describe_files(folder: Path) -> str:
     return "\n".join([SECTION, "", *lines, "", *named]) + (
         " Figures are those of the test split at the file's own threshold, in brackets their "
         "intervals by lesion; a dash: not evaluated."
+        + "".join(f"\n\n{finding}" for finding in findings)
     )
 
 

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-arm64 setup lock lint typecheck pytest wheel clean
+.PHONY: demo test test-arm64 test-arm64-short setup lock lint typecheck pytest wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
@@ -33,6 +33,11 @@ pytest: setup
 test-arm64: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64
 	LESIONTK_ARM64=build/arm64 $(BIN)/pytest tests/arm64
+
+# One engine of each kind of network and runtime; a machine that cannot says that it was skipped.
+test-arm64-short: setup
+	$(BIN)/python tests/arm64/prepare.py build/arm64 --or-skip
+	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64 -m "not slow"
 
 # Needed only when setup.cfg changes its dependencies.
 lock:

@@ -52,7 +52,20 @@ def describe_pruning(facts: Mapping[str, Any]) -> str:
     return (
         f"{after / before:.1%} of {before / 1e6:,.0f} million MACs and "
         f"{pruned['parameters'][1] / pruned['parameters'][0]:.1%} of the parameters are left; "
-        f"{_describe_latency(facts)}{describe_validation(facts)}"
+        f"{_describe_share(pruned)}{_describe_latency(facts)}{describe_validation(facts)}"
+    )
+
+
+def _describe_share(pruned: Mapping[str, Any]) -> str:
+    """Return what was asked for, and why less is left; nothing where latency was the budget."""
+    last = pruned["rounds"][-1]
+    if "next" not in last:
+        return ""
+    multiple = pruned["multiple"]
+    finer = f" (--set multiple={multiple // 2} comes nearer)" if multiple > 1 else ""
+    return (
+        f"asked for at most {last['wanted']:.1%}, kept {last['kept']:.1%}: with the next group of "
+        f"channels it would be {last['next']:.1%}{finer}; "
     )
 
 

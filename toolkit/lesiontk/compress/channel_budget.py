@@ -39,8 +39,9 @@ def choose_channels(
     """Return the least important channels whose removal brings the network to `limit` or below.
 
     ``global`` ranks the channels of all layers together, ``per_layer`` removes the same share of
-    each. Widths stay multiples of `multiple`, where the layer is that wide, and at least
-    `least_share` of what they were. Raises `DataError` if the limit cannot be reached so.
+    each, to within a group. Widths stay multiples of `multiple`, where the layer is that wide, and
+    at least `least_share` of what they were. No group of `multiple` channels is removed that the
+    limit has room for. Raises `DataError` if the limit cannot be reached so.
     """
     plans = _Plans(graph, scores, scope, multiple, least_share)
     low, high = 0, plans.steps  # removals: at `low` too dear, at `high` the most there can be
@@ -59,7 +60,31 @@ def choose_channels(
             high = middle
     if cost(graph.layers) <= limit:
         return frozenset()
-    return plans.remove(high)
+    removed = plans.remove(high)
+    given_back: set[tuple[int, ...]] = set()
+    groups = plans.next_groups(removed)
+    while groups:  # the most important first
+        group = max(groups, key=lambda group: sum(scores[c] for c in group) / len(group))
+        family = groups.pop(group)
+        if cost(graph.narrow(removed - {*group})) <= limit:
+            removed -= {*group}
+            given_back.add(family)
+            groups = plans.next_groups(removed)
+            if scope == "per_layer":
+                groups = {g: f for g, f in groups.items() if f not in given_back}
+    return removed
+
+
+def find_next_cost(
+    graph: ChannelGraph, removed: frozenset[int], *, cost: Cost = macs_of, multiple: int = 8
+) -> float | None:
+    """Return the least cost that there is with one more group of channels.
+
+    None where nothing was removed.
+    """
+    unranked = dict.fromkeys(graph.producers(), 0.0)
+    groups = _Plans(graph, unranked, "global", multiple, 1.0).next_groups(removed)
+    return min((cost(graph.narrow(removed - {*group})) for group in groups), default=None)
 
 
 class _Plans:
@@ -98,6 +123,17 @@ class _Plans:
             kept = round_up(max(len(family) - wanted, floor), self._multiple, len(family))
             removed += family[: len(family) - kept]
         return frozenset(removed)
+
+    def next_groups(self, removed: frozenset[int]) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """Return of each family the removed channels that its next width would keep."""
+        found = {}
+        for family in self._families:
+            gone = [channel for channel in family if channel in removed]
+            if gone:
+                kept = len(family) - len(gone)
+                width = round_up(kept + 1, self._multiple, len(family))
+                found[tuple(gone[kept - width :])] = tuple(family)
+        return found
 
 
 def round_up(width: int, multiple: int, widest: int) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 from lesiontk.backends.backend import Backend
 from lesiontk.backends.execution import find_stand_in
 from lesiontk.backends.keras_backend import read_spec
-from lesiontk.compress.channel_budget import COSTS
+from lesiontk.compress.channel_budget import COSTS, find_next_cost
+from lesiontk.compress.channel_graph import ChannelGraph
 from lesiontk.compress.effect import make_engine, time_files
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
@@ -27,6 +28,10 @@ TRIES = 7
 
 class PruneBudget(ABC):
     """What is counted of the original model, of which a share may stay."""
+
+    def describe_next(self, graph: ChannelGraph, removed: Removed, multiple: int) -> dict[str, Any]:
+        """Return ``next``, the least share with one more group of channels, where it is counted."""
+        return {}
 
     @abstractmethod
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
@@ -54,6 +59,10 @@ class CountBudget(PruneBudget):
 
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         return choose(self.name, share * self.whole)
+
+    def describe_next(self, graph: ChannelGraph, removed: Removed, multiple: int) -> dict[str, Any]:
+        cost = find_next_cost(graph, removed, cost=COSTS[self.name], multiple=multiple)
+        return {} if cost is None else {"next": cost / self.whole}
 
     def count(self, model: Any) -> dict[str, float]:
         return {"kept": COSTS[self.name](read_layers(model)) / self.whole}

@@ -86,7 +86,7 @@ class PruneStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
-        version=6,
+        version=7,
         accepts={"model": "model", "images": "images", "lessons": "lessons"},
         produces="model",
         config=PruneConfig,
@@ -144,7 +144,9 @@ class PruneStage(Stage):
             rounds.append(
                 {
                     "removed": len(cut.removed),
+                    "wanted": share,
                     **budget.count(model),
+                    **budget.describe_next(cut.graph, cut.removed, config.multiple),
                     "validation_before": before,
                     "validation_after": dict(state.curves[state.best_epoch - 1]),
                 }
@@ -165,6 +167,7 @@ class PruneStage(Stage):
                 **inherit_facts(parents["model"]),
                 "pruned": {
                     "criterion": config.criterion,
+                    "multiple": config.multiple,
                     "macs": [macs_of(layers) for layers in (original, pruned)],
                     "parameters": [parameters_of(layers) for layers in (original, pruned)],
                     "rounds": rounds,

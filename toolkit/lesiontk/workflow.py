@@ -15,7 +15,7 @@ from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import check_destination
 from lesiontk.deploy.bundle_stage import BundleConfig, copy_bundle, write_bundle_of_file
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageError
 from lesiontk.evaluate.default_gates import check_gates_of_task
 from lesiontk.pipeline import build_step, known_ancestors, run_plan
 from lesiontk.plan import Plan, plan_recipe
@@ -186,17 +186,28 @@ def convert_model(
     overrides: Iterable[str] = (),
     *,
     aside: bool = True,
+    refused: dict[str, LesionTKError] | None = None,
 ) -> dict[str, Artefact]:
     """Convert a model to the targets; what they are derived from is converted too.
 
-    Of a large model, and unless `aside` is False, the targets of a second back end are converted in
-    a process of their own meanwhile.
+    A target that cannot be made of this model is an error. With `refused`, its error is put there
+    under the target's name and the others are made all the same. Of a large model, and unless
+    `aside` is False, the targets of a second back end are converted in a process of their own
+    meanwhile.
     """
     overrides = tuple(overrides)
     plan, done = _continue_from(store, model, targets, overrides)
 
     def build(chosen: Iterable[str]) -> dict[str, Artefact]:
-        return {target: build_step(plan, f"engine:{target}", store, done) for target in chosen}
+        made = {}
+        for target in chosen:
+            try:
+                made[target] = build_step(plan, f"engine:{target}", store, done)
+            except (DataError, GateFailedError) as error:
+                if refused is None:
+                    raise
+                refused[target] = error
+        return made
 
     others = choose_aside(model, targets) if aside else ()
     if others:

@@ -120,12 +120,14 @@ class ConversionRecord:
 class EngineStructure:
     """Bytes of weights by type, and operators by the type they compute in.
 
-    `saturated_biases` has the channels whose stored bias lies at an end of int32, by the layer.
+    `saturated_biases` has the channels whose stored bias lies at an end of int32, by the layer;
+    `float_only` is how many of the operators the target has no integer form of.
     """
 
     weight_bytes: Mapping[str, int]
     operators: Mapping[str, int]
     saturated_biases: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    float_only: int = 0
 
     @property
     def int8_weight_share(self) -> float:
@@ -139,8 +141,8 @@ class EngineStructure:
 
     @property
     def integer_operator_share(self) -> float:
-        """Share of the operators that compute in integers, 0..1."""
-        total = sum(self.operators.values())
+        """Share of the operators that compute in integers, 0..1, of those that could."""
+        total = sum(self.operators.values()) - self.float_only
         integer = sum(self.operators.get(kind, 0) for kind in ("int8", "uint8", "int16"))
         return integer / total if total else 0.0
 

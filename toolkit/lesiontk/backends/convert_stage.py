@@ -35,7 +35,13 @@ from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import GateFailedError
 from lesiontk.evaluate.signal_to_noise import measure_signal
-from lesiontk.evaluate.verification import UNEXPLAINED, Verification, verify_outputs
+from lesiontk.evaluate.verification import (
+    GOLDEN,
+    UNEXPLAINED,
+    Verification,
+    classify_precision,
+    verify_outputs,
+)
 from lesiontk.recipe import QuantizeRule, VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -160,6 +166,13 @@ def _explain_failure(target: str, verification: Verification) -> str:
     elif verification.rounded_agreement:
         asked = f", {verification.rounded_agreement['n']} training images for the rounding"
         mend = "more epochs of qat"  # its ranges are learned
+    judged = [check.name for check in verification.checks if not check.passed]
+    if judged == [GOLDEN]:
+        key = f"verify.max_mean_drift_{classify_precision(target.partition(':')[2])}"
+        mend = (
+            f"a higher {key}, which decides (the golden pictures are drawn and show no skin; on "
+            f"validation the engine agrees), or {mend}"
+        )
     return (
         f"{target} is not the model it was made from: {verification.describe_failures()} "
         f"(n = {verification.n} validation images{asked}). The engine is kept beside failed.json; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lesiontk.cli.session import Session
 
@@ -15,10 +15,11 @@ def show_engines(
     session: Session,
     engines: Mapping[str, Artefact],
     bundles: Mapping[str, Artefact] | None = None,
+    refused: Mapping[str, Exception] | None = None,
 ) -> None:
     """Print target, size, agreement with the parent and file of each engine.
 
-    `bundles` has device -> the folder that goes to it.
+    `bundles` has device -> the folder that goes to it, `refused` target -> why there is none.
     """
     import click
 
@@ -42,14 +43,18 @@ def show_engines(
             otherwise = engine.facts.get("quantization", {}).get("otherwise_than_trained")
             if otherwise:
                 click.echo(f"{target}: {otherwise}; so its rounding was not compared with qat's")
+        for target, reason in (refused or {}).items():
+            click.echo(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():
             which = bundle.facts["engine"]
             click.echo(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
 
-    document = {
+    document: dict[str, dict[str, Any]] = {
         target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}
         for target, e in engines.items()
     }
+    for target, reason in (refused or {}).items():
+        document[target] = {"refused": str(reason)}
     for device, bundle in (bundles or {}).items():
         document[bundle.facts["engine"]].setdefault("bundles", {})[device] = str(bundle.path)
     session.emit(document, show)

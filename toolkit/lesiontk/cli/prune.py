@@ -58,8 +58,7 @@ def describe_pruning(facts: Mapping[str, Any]) -> str:
 
 def _describe_share(pruned: Mapping[str, Any]) -> str:
     """Return what was asked for, and why less is left; nothing where latency was the budget."""
-    last = pruned["rounds"][-1]
-    if "next" not in last:
+    if "latency" in pruned or "next" not in (last := pruned["rounds"][-1]):
         return ""
     multiple = pruned["multiple"]
     finer = f" (--set multiple={multiple // 2} comes nearer)" if multiple > 1 else ""

@@ -34,10 +34,12 @@ def quantize(
 ) -> None:
     """Make the int8 engines of MODEL (default: the latest) on every back end for this machine.
 
-    Ranges are measured on training images only; each engine is verified against its parent.
+    Ranges are measured on training images only; each engine is verified against its parent. A back
+    end that has no int8 form of one of the model's operators is told, and the others' engines are
+    made.
     """
     from lesiontk.backends import BACKENDS, list_targets
-    from lesiontk.errors import UsageError
+    from lesiontk.errors import GateFailedError, LesionTKError, UsageError
     from lesiontk.workflow import convert_model
 
     precisions = [name for name, chosen in (("int8", int8), ("mixed", mixed)) if chosen]
@@ -54,4 +56,14 @@ def quantize(
         for target in list_targets()
         if target.partition(":")[2] in precisions and target.partition(":")[0] not in elsewhere
     ]
-    show_engines(session, convert_model(store, store.resolve(model, "model"), targets, overrides))
+    refused: dict[str, LesionTKError] = {}
+    engines = convert_model(
+        store, store.resolve(model, "model"), targets, overrides, refused=refused
+    )
+    if engines:
+        show_engines(session, engines, refused=refused)
+    # What a back end cannot hold is the model's matter; an engine that is not its model is a fault,
+    # and so is a model of which there is none.
+    wrong = [error for error in refused.values() if isinstance(error, GateFailedError)]
+    for error in wrong or (() if engines else refused.values()):
+        raise error

@@ -23,6 +23,7 @@ INTEGER = ("int8", "int16x8")
 """The precisions whose activations are integers."""
 
 UNEXPLAINED = "operators in float without a reason"
+GOLDEN = "golden mean drift"
 SATURATED = "biases cut off at the end of int32"
 
 PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
@@ -157,9 +158,7 @@ def verify_outputs(
     shown: dict[str, Any] = {}
     if golden is not None:
         shown = measure_agreement(*golden).to_json()
-        checks.append(
-            Check("golden mean drift", shown["mean_absolute_drift"], drift, at_least=False)
-        )
+        checks.append(Check(GOLDEN, shown["mean_absolute_drift"], drift, at_least=False))
     trained: dict[str, Any] = {}
     if rounded is not None:
         trained = measure_agreement(*rounded).to_json()

@@ -168,6 +168,9 @@ class TensorRTBackend(Backend):
             weights_by_type(model),
             {"int8": len(integer), "float16": half, "float32": len(floating) - half},
             list_saturated(model),
+            float_only=sum(
+                self._explain_float(node.op_type, "int8") is not None for node in floating
+            ),
         )
 
     def list_other_files(self, path: Path) -> tuple[str, ...]:

@@ -274,6 +274,21 @@ def test_a_long_description_is_not_read(
             load_model_file(path)
 
 
+@pytest.mark.parametrize("kind", [bytes, str])  # of a fixed length, and of any
+def test_a_long_description_in_hdf5_is_refused_before_it_is_read(
+    kind: type, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = changed(sources[".h52"], tmp_path, lambda config: None)
+    with h5py.File(path, "r+") as file:
+        text = file.attrs["model_config"] + " " * 300_000
+        file.attrs["model_config"] = text.encode() if kind is bytes else text
+    load_model_file(path)
+    monkeypatch.setattr(imported_config, "MAX_BYTES", 200_000)
+    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", None)
+    with pytest.raises(DataError, match=r"in 3\d\d,\d{3} bytes; expected at most 200,000"):
+        load_model_file(path)
+
+
 @pytest.mark.parametrize("levels", [300, 100_000])
 def test_a_deep_description_is_refused(levels: int) -> None:
     with pytest.raises(DataError, match=r"levels|too deeply"):
@@ -428,7 +443,7 @@ def test_an_engine_of_another_size_than_it_says_is_refused(
 
 
 LOADING = re.compile(
-    r"models\.load_model|saved_model\.load|deserialize_keras_object|model_from_(config|json)"
+    r"(models|saving|keras)\.load_model|saving\.load_weights|saved_model\.load|deserialize_keras_object|model_from_(config|json)"
     r"|layers\.deserialize|SavedModel\w*\.load|TFSMLayer"
 )
 

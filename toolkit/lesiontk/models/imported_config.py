@@ -103,7 +103,7 @@ def permit_model(value: Any, keras_version: str, name: str, *, modules: bool) ->
             raise refuse_model(kind, str(told))
         config = permit.layer(value)
         calls = _count_calls(config)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(
             f"{name} describes its layers in no way that is known; {EXPECTED}."
         ) from error

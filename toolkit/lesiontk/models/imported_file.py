@@ -32,7 +32,12 @@ from lesiontk.models.imported_config import (
     parse_description,
     permit_model,
 )
-from lesiontk.models.weights_file import count_elements, extract_member, read_member
+from lesiontk.models.weights_file import (
+    bytes_beside_arrays,
+    count_elements,
+    extract_member,
+    read_member,
+)
 from lesiontk.regular_file import check_regular, read_regular
 
 STATES = 4096
@@ -112,7 +117,7 @@ def _reading(path: Path, told: str) -> Iterator[None]:
 def _open_hdf5(path: Path, folder: Path) -> _Opened:
     told = "holds no Keras model (weights alone are none)"
     with _reading(path, told), h5py.File(path) as file:
-        version, text = file.attrs.get("keras_version", "2."), _read_config(file, path.name)
+        text, version = _read_config(file, path.name), file.attrs.get("keras_version", "2.")
     version = version.decode() if isinstance(version, bytes) else str(version)
     described = permit_model(parse_description(text, path.name), version, path.name, modules=False)
     weights = folder / "model.h5"  # Keras goes by the suffix
@@ -121,9 +126,14 @@ def _open_hdf5(path: Path, folder: Path) -> _Opened:
 
 
 def _read_config(file: h5py.File, name: str) -> bytes | str:
-    """Return the text of a model's description, which lies in the file uncompressed."""
+    """Return the text of a model's description, whose length is known before it is read.
+
+    It lies in the file uncompressed: of a fixed length, or among what is not an array.
+    """
     attribute = file.attrs.get_id("model_config")
-    check_size(max(attribute.get_storage_size(), attribute.dtype.itemsize), name)
+    fixed = attribute.dtype.kind == "S"
+    size = attribute.dtype.itemsize if fixed else bytes_beside_arrays(file, name)
+    check_size(size, name)
     text = file.attrs["model_config"]
     if not isinstance(text, bytes | str):
         raise TypeError("no text")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,24 @@ def count_elements(file: h5py.File, name: str) -> int:
     Raises `DataError` if it points to other files, holds values other than numbers, or declares
     more than it stores.
     """
-    elements = objects = size = 0
+    elements = size = 0
+    for key, item in _list_datasets(file, name):
+        _check_dataset(item, f"{key[:60]!r} of {name}")
+        elements += item.size
+        size += item.nbytes
+    _check_ratio(size, Path(file.filename).stat().st_size, name)
+    return elements
+
+
+def bytes_beside_arrays(file: h5py.File, name: str) -> int:
+    """Return the bytes of an HDF5 file that are not arrays: texts and its own order."""
+    arrays = [item for _, item in _list_datasets(file, name) if isinstance(item, h5py.Dataset)]
+    stored = sum(item.id.get_storage_size() for item in arrays)
+    return max(0, Path(file.filename).stat().st_size - int(stored))
+
+
+def _list_datasets(file: h5py.File, name: str) -> Iterator[tuple[str, Any]]:
+    objects = 0
     waiting: list[Any] = [file]
     seen: set[Any] = set()
     while waiting:
@@ -68,18 +86,14 @@ def count_elements(file: h5py.File, name: str) -> int:
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise DataError(f"{name} points elsewhere with {key[:60]!r}; expected the weights.")
             item = group[key]
-            if isinstance(item, h5py.Group):
-                address = h5py.h5o.get_info(item.id).addr
-                if address in seen:
-                    raise DataError(f"{name} holds {key[:60]!r} in itself; expected a tree.")
-                seen.add(address)
-                waiting.append(item)
+            if not isinstance(item, h5py.Group):
+                yield key, item
                 continue
-            _check_dataset(item, f"{key[:60]!r} of {name}")
-            elements += item.size
-            size += item.nbytes
-    _check_ratio(size, Path(file.filename).stat().st_size, name)
-    return elements
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise DataError(f"{name} holds {key[:60]!r} in itself; expected a tree.")
+            seen.add(address)
+            waiting.append(item)
 
 
 def _check_dataset(item: Any, told: str) -> None:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import platform
 import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lesiontk.cores import count_cores
 from lesiontk.disk import explain_lack
+from lesiontk.environment import describe_environment, version_of
 from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
 from lesiontk.hashing import hash_document, hash_file
 from lesiontk.machine_paths import MachinePaths
@@ -118,7 +117,7 @@ class Store:
                 for role, parent in sorted(parents.items())
             },
             "external_inputs": stage.external_inputs(config),
-            "tools": {name: _version(name) for name in info.tools},
+            "tools": {name: version_of(name) for name in info.tools},
         }
 
     def _reuse(
@@ -420,24 +419,6 @@ _MAKER = {
     "benchmark": "bench",
     "report": "report",
 }
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return what of this machine a result may depend on; no host name, no path."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cores": count_cores(),
-        "lesiontk": _version("lesiontk"),
-    }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
 
 
 def _check_parents(stage: Stage, parents: Mapping[str, Artefact]) -> None:

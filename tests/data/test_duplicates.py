@@ -141,7 +141,7 @@ def test_one_picture_under_two_diagnoses_is_refused_with_both_ids(
         other.write_bytes(original.read_bytes())
     else:
         Image.open(original).save(other.with_suffix(".jpg"), quality=quality)
-    with pytest.raises(DataError, match=r"picture\(s\) stand under several .*odd \(benign\) and"):
+    with pytest.raises(DataError, match=r"picture stands under several .*odd \(benign\) and"):
         split(store, copies)
     code, _, error = check()
     assert code == 2

@@ -361,7 +361,7 @@ def test_a_table_that_is_not_enough_is_told_why(
 
 def test_a_table_without_its_images_says_so(tmp_path: Path) -> None:
     write_table(tmp_path, f"{HAM}\nH1,ISIC_1,nv,histo,45,male,back\n")
-    with pytest.raises(DataError, match=r"lists 1 images \(ISIC_1\) and no file .* found there;"):
+    with pytest.raises(DataError, match=r"lists 1 image \(ISIC_1\) and no file .* found there;"):
         read("ham10000", tmp_path)
 
 

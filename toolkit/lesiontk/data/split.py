@@ -225,10 +225,10 @@ def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplic
     """
     items = list(items)  # it is walked twice
     mend = "Correct the diagnosis, or take these images out; `lesiontk data check` lists them."
-    _refuse_two_labels(items, lambda item: item.pixels, "picture(s)", mend)
+    _refuse_two_labels(items, lambda item: item.pixels, "picture", mend)
     if near_duplicates == "group":
         mend += " --accept-near-duplicates takes them for different pictures."
-        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture(s)", mend)
+        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture", mend)
 
 
 def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, mend: str) -> None:
@@ -243,6 +243,6 @@ def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, mend: s
     ]
     if wrong:
         raise DataError(
-            f"{len(wrong)} {what} stand under several diagnoses: {'; '.join(wrong[:3])}; expected "
-            f"one for each picture. {mend}"
+            f"{len(wrong)} {what}{' stands' if len(wrong) == 1 else 's stand'} under several "
+            f"diagnoses: {'; '.join(wrong[:3])}; expected one for each picture. {mend}"
         )

@@ -46,9 +46,9 @@ class SourceTable:
             listed = ", ".join(self.missing[:3]) or "none"
             others = f"among the {self.unlisted} images there" if self.unlisted else "there"
             raise DataError(
-                f"the table lists {len(self.missing)} images ({listed}) and no file of theirs was "
-                f"found {others}; expected each id to be the name of an image file. Put the images "
-                "beside the table."
+                f"the table lists {len(self.missing)} image{'s' * (len(self.missing) != 1)} "
+                f"({listed}) and no file of theirs was found {others}; expected each id to be the "
+                "name of an image file. Put the images beside the table."
             )
         counts = Counter([record.image_id for record in self.records] + list(self.missing))
         image_id, count = counts.most_common(1)[0]

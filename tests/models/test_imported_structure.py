@@ -16,6 +16,8 @@ from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
 from lesiontk.frameworks import import_keras
 from lesiontk.models.imported_model import scope_name
+from lesiontk.store import Store
+from lesiontk.workflow import import_file
 
 from .test_imported_model import SIZE, answers, bring_in, keras3, save
 from .test_imported_model import settle as settle_all
@@ -251,12 +253,8 @@ def test_a_name_becomes_one_that_tensorflow_takes(
 # ---------------------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("suffix", [".keras", ".h5", ""])
-def test_weights_that_are_no_numbers_are_refused_by_the_layers_name(
-    suffix: str, value: float, tmp_path: Path
-) -> None:
-    """Though max pooling hides them from the output."""
+def save_broken(path: Path, value: float) -> Path:
+    """Save a model with one weight that is no number, which max pooling hides from the output."""
     keras = import_keras()
     layers = keras.layers
     source = keras.Sequential(
@@ -271,9 +269,31 @@ def test_weights_that_are_no_numbers_are_refused_by_the_layers_name(
     weights = source.get_weights()
     weights[0][0, 0, 0, 0] = value
     source.set_weights(weights)
-    path = save(source, tmp_path / f"model{suffix}")
-    with pytest.raises(DataError, match=r"layer 'broken' \(Conv2D\) .* 1 of its weights are no"):
+    return save(source, path)
+
+
+BROKEN = r"layer 'broken' \(Conv2D\) .* 1 of its weights are no"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ""])
+def test_weights_that_are_no_numbers_are_refused_by_the_layers_name(
+    suffix: str, value: float, tmp_path: Path
+) -> None:
+    path = save_broken(tmp_path / f"model{suffix}", value)
+    with pytest.raises(DataError, match=BROKEN):
         bring_in(path)
+
+
+def test_weights_that_are_no_numbers_are_refused_before_images_are_prepared(
+    store: Store, tmp_path: Path
+) -> None:
+    path = save_broken(tmp_path / "model.keras", np.nan)
+    with pytest.raises(DataError, match=BROKEN):
+        import_file(
+            store, path, data=None, task=None, pixels="0..255", overrides=["data.source=synthetic"]
+        )
+    assert store.list_artefacts() == []
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -123,9 +123,11 @@ def import_file(
     calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
     """
     from lesiontk.models.imported_file import load_foreign_model
-    from lesiontk.models.imported_model import input_size
+    from lesiontk.models.imported_model import check_finite, input_size
 
-    size = input_size(load_foreign_model(file), file)
+    source = load_foreign_model(file)
+    check_finite(source)  # before the images are prepared
+    size = input_size(source, file)
     section = {"file": str(file.resolve()), "pixels": pixels, "labels": tuple(labels)}
     if recipe is None:
         name = re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "imported"

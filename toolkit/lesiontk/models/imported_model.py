@@ -70,6 +70,7 @@ def import_model(
     """
     labels = match_labels(labels, order)
     source = load_foreign_model(path)
+    check_finite(source)
     size = input_size(source, path)
     if size != pictures.shape[1]:
         raise UsageError(
@@ -134,6 +135,21 @@ def match_labels(labels: Sequence[str], order: Sequence[str]) -> tuple[str, ...]
     return matched
 
 
+def check_finite(source: Any) -> None:
+    """Raise `DataError` with the layer's name if a weight of the model is NaN or infinite."""
+    for layer in source.layers:
+        if is_model(layer):
+            check_finite(layer)
+        elif layer.weights:
+            described = describe_layer(layer)
+            bad = sum(int((~np.isfinite(values)).sum()) for values in described.weights)
+            if bad:
+                raise described.refuse(
+                    f"{bad:,} of its weights are no finite numbers; its training diverged, "
+                    "expected the weights of an earlier epoch"
+                )
+
+
 def input_size(source: Any, path: Path) -> int:
     """Return S of a model with one input [N, S, S, 3]; `DataError` for any other."""
     inputs, outputs = list(getattr(source, "inputs", None) or []), source.outputs or []
@@ -184,7 +200,6 @@ class _Build:
         layer = describe_layer(node.layer)
         if (len(inputs) > 1) != (layer.kind in MERGING) or not inputs:
             raise layer.refuse(f"it joins {len(inputs)} tensors")
-        _check_finite(layer)
         self._count(node.layer, layer)
         apply = rebuild_layer(layer, self)
         if apply is None:
@@ -257,15 +272,6 @@ def scope_name(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_./-]+", "_", plain).strip("_")
     return plain if re.match("[A-Za-z0-9.]", plain) else f"layer_{plain}".rstrip("_")
-
-
-def _check_finite(layer: ForeignLayer) -> None:
-    bad = sum(int((~np.isfinite(values)).sum()) for values in layer.weights)
-    if bad:
-        raise layer.refuse(
-            f"{bad:,} of its weights are no finite numbers; its training diverged, expected the "
-            "weights of an earlier epoch"
-        )
 
 
 def _fill(value: Any, tensors: Mapping[int, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lesiontk.data.reader import ImageReader
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.files import list_files
 from lesiontk.data.sources.source import SourceTable
+from lesiontk.data.sources.table import read_table
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 
@@ -168,6 +170,82 @@ def test_derm7pt_has_paths_below_its_images(tmp_path: Path) -> None:
     assert [r.lesion_id for r in table.records] == ["1", "2"]
     assert labels(table, "seven_class") == ["nv", "mel"]
     assert table.unlisted == 2
+
+
+PAD = (
+    "patient_id,lesion_id,diagnostic,img_id\nPAT_1,1,MEL,PAT_1_1_1.png\nPAT_2,2,NEV,PAT_2_2_2.png\n"
+)
+DERM7PT = "case_num,diagnosis,derm\n1,clark nevus,NEL/Nel026.jpg\n2,melanoma,NHL/Nhl001.jpg\n"
+
+
+def write_pad(folder: Path) -> None:
+    write_table(folder, PAD, "metadata.csv")
+    write_images(folder / "images" / "imgs_part_1", "PAT_1_1_1.png")
+    write_images(folder / "images" / "imgs_part_2", "PAT_2_2_2.png")
+
+
+def write_derm7pt(folder: Path) -> None:
+    write_table(folder / "meta", DERM7PT, "meta.csv")
+    write_table(folder / "meta", "indexes\n1\n", "train_indexes.csv")
+    write_images(folder / "images", "NEL/Nel026.jpg", "NHL/Nhl001.jpg")
+
+
+def test_a_set_in_the_folder_that_it_was_unpacked_into_is_the_set(tmp_path: Path) -> None:
+    write_pad(tmp_path / "PAD-UFES-20")
+    assert labels(read("csv", tmp_path), "seven_class") == ["mel", "nv"]
+
+
+def test_ham10000_in_a_folder_is_no_nameless_table(tmp_path: Path) -> None:
+    write_table(tmp_path / "x", f"{HAM}\nH1,ISIC_1,nv,histo,45,male,back\n")
+    write_images(tmp_path / "x", "ISIC_1.jpg")
+    with pytest.raises(DataError, match="x has the layout of ham10000: give that folder"):
+        detect_source(tmp_path)
+
+
+def test_a_table_in_a_folder_of_tables_describes_the_images_beside_it(tmp_path: Path) -> None:
+    write_derm7pt(tmp_path)
+    table = read("csv", tmp_path)
+    assert labels(table, "seven_class") == ["nv", "mel"]
+    assert [r.lesion_id for r in table.records] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("write", "inner"),
+    [(write_pad, "a/PAD-UFES-20"), (write_derm7pt, "release_v0"), (write_derm7pt, "a/release_v0")],
+)
+def test_folders_of_images_beside_a_table_of_diagnoses_are_no_classes(
+    tmp_path: Path, write: Callable[[Path], None], inner: str
+) -> None:
+    write(tmp_path / inner)
+    with pytest.raises(DataError) as caught:
+        detect_source(tmp_path)
+    named = tmp_path / Path(inner).parts[0]
+    named = named if inner == "a/PAD-UFES-20" else tmp_path / inner
+    assert f"{named} has the layout of csv: give that folder." in str(caught.value)
+
+
+def test_folders_of_images_in_parts_are_no_classes(tmp_path: Path) -> None:
+    write_pad(tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    with pytest.raises(DataError, match="no known data set"):
+        detect_source(tmp_path)
+
+
+def test_tables_in_the_folders_of_classes_leave_them_classes(tmp_path: Path) -> None:
+    for name in ("melanoma", "nevus"):
+        write_table(tmp_path / name, f"isic_id,diagnosis\n{name},x\n", "metadata.csv")
+        write_images(tmp_path / name, f"{name}.jpg")
+    assert [r.diagnosis for r in read("folder", tmp_path).records] == ["melanoma", "nevus"]
+
+
+def test_a_set_that_holds_its_copy_is_asked_which(tmp_path: Path) -> None:
+    for folder in ("", "data"):
+        for side in ("train", "test"):
+            write_images(tmp_path / folder / side, "benign/1.jpg", "malignant/2.jpg")
+    with pytest.raises(DataError) as caught:
+        detect_source(tmp_path)
+    for name in ("data", "train", "test"):
+        assert f"{tmp_path / name} has the layout of folder: give that folder" in str(caught.value)
 
 
 def test_isic_cli_gives_the_finest_diagnosis_that_the_task_has(tmp_path: Path) -> None:
@@ -357,6 +435,36 @@ def test_a_table_that_is_not_enough_is_told_why(
         detect_source(tmp_path)
     assert words in str(caught.value)
     assert str(caught.value).endswith("There is no image below it.")
+
+
+def test_a_spreadsheet_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "clinic.xlsx").write_bytes(b"PK")
+    (tmp_path / "~$clinic.xlsx").write_bytes(b"PK")
+    write_images(tmp_path / "images", "1.jpg")
+    with pytest.raises(DataError) as caught:
+        detect_source(tmp_path)
+    assert str(caught.value).endswith(
+        "\nclinic.xlsx is a spreadsheet, which lesiontk does not read: save it as 'CSV UTF-8'."
+    )
+
+
+def test_a_table_in_the_code_page_of_windows_is_asked_for_as_utf8(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes("Läsion;dx\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"table.csv is no table .*: save it as 'CSV UTF-8'\."):
+        detect_source(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["sep=;\r\n", '"sep=;"\n', "\ufeffSEP=;\n"])
+def test_a_table_of_excel_may_name_its_separator_and_write_commas_in_numbers(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "table.csv").write_text(
+        f"{line}image_id;dx;age\nISIC_1;nävus;45,5\n", "utf-8", newline=""
+    )
+    write_images(tmp_path, "ISIC_1.jpg")
+    table = read("csv", tmp_path)
+    assert [(r.diagnosis, r.age) for r in table.records] == [("nävus", 45.5)]
+    assert read_table(tmp_path / "table.csv").rows[0].line == 3
 
 
 def test_a_table_without_its_images_says_so(tmp_path: Path) -> None:

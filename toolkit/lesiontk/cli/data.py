@@ -110,8 +110,9 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
     )
     if not document["lesion_ids_known"]:
         click.echo(
-            "warning: lesion ids are not known; an image counts as a lesion of its own unless it "
-            "looks like another one, and pictures of one lesion may stand on two sides of a split"
+            "warning: lesion ids are not known for every image; one without counts as a lesion of "
+            "its own unless it looks like another one, and pictures of one lesion may stand on two "
+            "sides of a split"
         )
     if document["patients"]:
         click.echo(f"patients: {document['patients']}; a split keeps the images of each together")

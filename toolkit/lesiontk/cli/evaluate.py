@@ -89,8 +89,8 @@ def list_notes(document: Mapping[str, Any]) -> list[str]:
         )
     if document.get("lesion_ids_known") is False:
         notes.append(
-            "lesion ids are not known; every image counts as a lesion of its own and the intervals "
-            "are too narrow where lesions repeat"
+            "lesion ids are not known for every image; one without counts as a lesion of its own "
+            "and the intervals are too narrow where lesions repeat"
         )
     if document["operating_point"]["rule"] == "default":
         notes.append(

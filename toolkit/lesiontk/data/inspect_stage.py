@@ -45,7 +45,7 @@ class InspectStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="inspect",
-        version=2,
+        version=3,
         accepts={"dataset": "dataset"},
         produces="inspection",
         config=InspectConfig,

@@ -63,9 +63,9 @@ class SplitStage(Stage):
     ) -> StageOutput:
         if not parents["inspection"].facts["lesion_ids_known"]:
             logger.warning(
-                "lesion ids are not known: every image counts as a lesion of its own unless it "
-                "looks like another one, and pictures of one lesion may stand on two sides of the "
-                "split"
+                "lesion ids are not known for every image: one without counts as a lesion of its "
+                "own unless it looks like another one, and pictures of one lesion may stand on two "
+                "sides of the split"
             )
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])

@@ -85,7 +85,8 @@ class Task:
             raise DataError(
                 f"diagnosis {diagnosis!r} has no label in the task {self.name}; expected one of "
                 f"{', '.join(self.mapping)}, or another name of theirs.{suggest(name, known)} "
-                "Leave its images out, or map it in a task file of your own."
+                "Leave its images out, or map it in a task file of your own: `lesiontk task new "
+                "FILE --data DIR` writes one."
             )
         return self.labels.index(label)
 

@@ -39,7 +39,8 @@ class CsvSource(Source):
     )
 
     def _detect(self, path: Path) -> bool:
-        return bool(described_tables(path)) and not ham10000_tables(path)
+        tables = described_tables(path)
+        return bool(tables) and not any(ham10000_tables(file.path.parent) for file in tables)
 
     def _read(self, path: Path) -> SourceTable:
         tables = described_tables(path)
@@ -60,12 +61,23 @@ class CsvSource(Source):
 
 
 def described_tables(path: Path) -> list[TableFile]:
-    """Return the tables in the folder `path` with an image column and a diagnosis column."""
-    return [
-        file
-        for file in list_tables(path)
-        if not is_ignored(file.name) and choose_columns(read_columns(file)).describe_images
-    ]
+    """Return the tables of the folder `path` with an image column and a diagnosis column.
+
+    Where `path` itself has none, those in a folder without images (derm7pt: ``meta/meta.csv``) or
+    in the one folder that has all images (the folder that an archive was unpacked into).
+    """
+    if found := list(filter(describes_images, list_tables(path))):
+        return found
+    if not (found := list(filter(describes_images, list_tables(path, deep=True)))):
+        return []
+    locations = index_images(path, archives=False).locations
+    pictured = {location.rpartition("/")[0].partition("/")[0] for location in locations}
+    return [file for file in found if len(pictured) == 1 or file.path.parent.name not in pictured]
+
+
+def describes_images(file: TableFile) -> bool:
+    """Whether the table has a column for the image and one for its diagnosis."""
+    return not is_ignored(file.name) and choose_columns(read_columns(file)).describe_images
 
 
 def table_listing(table: Table) -> tuple[list[ListedImage], dict[str, str]]:

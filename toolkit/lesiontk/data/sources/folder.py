@@ -7,7 +7,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from lesiontk.data.sources.csv_table import described_tables
+from lesiontk.data.sources.csv_table import described_tables, describes_images
+from lesiontk.data.sources.files import list_files
 from lesiontk.data.sources.ham10000 import ham10000_tables
 from lesiontk.data.sources.image_index import (
     ImageIndex,
@@ -18,7 +19,7 @@ from lesiontk.data.sources.image_index import (
 from lesiontk.data.sources.isic import IsicSource
 from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
 from lesiontk.data.sources.source import NOT_STATED, Source, SourceInfo, SourceTable
-from lesiontk.data.sources.table import first_column, read_table
+from lesiontk.data.sources.table import TableFile, first_column, may_be_table, read_table
 from lesiontk.errors import DataError
 from lesiontk.hashing import hash_document
 
@@ -27,7 +28,7 @@ LESIONS_TABLE = "lesions.csv"
 _SIDE = r"(train(ing)?|val(id(ation)?)?|test(ing)?|eval(uation)?)"
 _WORD = r"(dir|set|data|dataset|images?|imgs?|pictures?|photos?|folder|split|base|all|raw)"
 _NO_CLASS = re.compile(
-    rf"(({_SIDE}|{_WORD})[-_ ]?)+\d*|masks?|segmentations?|.*_images_part_\d", re.I
+    rf"(({_SIDE}|{_WORD})[-_ ]?)+\d*|masks?|segmentations?|(.*_)?(images?|imgs?)_part_\d+", re.I
 )
 _MAX_DEPTH = 4
 
@@ -51,8 +52,11 @@ class FolderSource(Source):
     def _detect(self, path: Path) -> bool:
         if described_tables(path) or ham10000_tables(path) or IsicSource().detect(path):
             return False
-        _, classes = _class_folders(index_images(path, archives=False))
-        return len(classes) > 1 and not any(map(_NO_CLASS.fullmatch, classes))
+        index = index_images(path, archives=False)
+        depth, classes = _class_folders(index)
+        if len(classes) < 2 or any(map(_NO_CLASS.fullmatch, classes)):
+            return False
+        return not _has_table_beside(index, depth)
 
     def _read(self, path: Path) -> SourceTable:
         index = index_images(path, archives=False)
@@ -105,6 +109,17 @@ def _class_folders(index: ImageIndex) -> tuple[int, list[str]]:
         if not (wrapper and deeper):
             break
     return depth, names
+
+
+def _has_table_beside(index: ImageIndex, depth: int) -> bool:
+    """Whether a table outside the folders of the classes gives diagnoses, which then count."""
+    classes = {PurePosixPath(location).parts[: depth + 1] for location in index.locations}
+    return any(
+        path.relative_to(index.root).parts[:-1][: depth + 1] not in classes
+        and describes_images(TableFile(path))
+        for path in list_files(index.root)
+        if may_be_table(path.name)
+    )
 
 
 def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:

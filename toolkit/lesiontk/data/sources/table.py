@@ -1,8 +1,8 @@
 """Reading the tables of data sources: CSV as people and programs really write it.
 
-Comma, tab, semicolon or bar; UTF-8 with or without byte-order mark, UTF-16 with one; any line
-ending; stray spaces; a file, or a member of a zip archive. What is ambiguous or broken is an error
-that names the row, by its line number in the file.
+Comma, tab, semicolon or bar, also after Excel's line ``sep=;``; UTF-8 with or without byte-order
+mark, UTF-16 with one; any line ending; stray spaces; a file, or a member of a zip archive. What is
+ambiguous or broken is an error that names the row, by its line number in the file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from lesiontk.regular_file import open_regular, read_regular
 MAX_TABLE_BYTES = 1_000_000_000
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 _HEADER_BYTES = 65_536
+_SEPARATOR_LINE = re.compile(r'\A"?sep=[,;|\t]"?(?=[\r\n])', re.IGNORECASE)
 _EMPTY = frozenset(("", "nan", "none", "null"))
 _NOT_KNOWN = _EMPTY | {"na", "n/a", "unknown"}
 
@@ -103,7 +105,7 @@ class Table:
         if value is None:
             return None
         try:
-            age = float(value)
+            age = float(value.replace(",", "."))  # 45,5 as in German tables
         except ValueError:
             age = math.nan
         if not 0 <= age <= 130:
@@ -125,7 +127,7 @@ def read_table(file: TableFile | Path) -> Table:
     path = file.path / file.member
     data = file.read()
     try:
-        text = data.decode(_encoding(data))
+        text = _without_separator_line(data.decode(_encoding(data)))
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); expected a table. "
@@ -171,7 +173,8 @@ def read_columns(file: TableFile) -> tuple[str, ...]:
     Reads no more than 64 KiB.
     """
     head = file.read_head()
-    text = head.decode(_encoding(head), errors="replace").lstrip("\r\n")
+    text = head.decode(_encoding(head), errors="replace")
+    text = _without_separator_line(text).lstrip("\r\n")
     lines = text.splitlines()
     if not lines or "\0" in lines[0] or "\N{REPLACEMENT CHARACTER}" in lines[0]:
         return ()
@@ -239,6 +242,11 @@ def first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
     """Return the first of `names` that is a column."""
     present = set(columns)
     return next((name for name in names if name in present), None)
+
+
+def _without_separator_line(text: str) -> str:
+    """Return the text with an empty line for Excel's ``sep=;``, so that lines keep their number."""
+    return _SEPARATOR_LINE.sub("", text, count=1)
 
 
 def _delimiter(text: str) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lesiontk.data.sources import SOURCES
 from lesiontk.data.sources.columns import choose_columns, is_ignored
 from lesiontk.data.sources.image_index import index_images
 from lesiontk.data.sources.table import list_tables, may_be_table, read_columns
 from lesiontk.errors import DataError, shorten
 from lesiontk.regular_file import check_regular
 
-_SHOWN_TABLES, _SHOWN_COLUMNS, _MANY = 3, 10, 200
+_SHOWN_TABLES, _SHOWN_COLUMNS, _SHOWN_FOLDERS, _MANY = 3, 10, 3, 200
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_MAX_DEPTH = 3
 
 
 def explain_unknown(path: Path) -> list[str]:
@@ -26,7 +29,10 @@ def explain_unknown(path: Path) -> list[str]:
         names = read_columns(file)
         columns = choose_columns(names)
         if not names:
-            reasons.append(f"{file.name} is no table that can be read (CSV as UTF-8 text).")
+            reasons.append(
+                f"{file.name} is no table that can be read (CSV as UTF-8 text): save it as "
+                "'CSV UTF-8'."
+            )
         elif is_ignored(file.name) or len(names) > _MANY or names[0].startswith("pixel"):
             reasons.append(f"{file.name} lists no image files: lesiontk needs the pictures.")
         elif len(names) == 1:
@@ -42,6 +48,29 @@ def explain_unknown(path: Path) -> list[str]:
                 f"{file.name} has the columns {shown}, none of which is known to hold the {lacks}: "
                 f"rename the one that does to {'image_id' if lacks == 'image' else lacks}."
             )
+    reasons += [
+        f"{entry.name} is a spreadsheet, which lesiontk does not read: save it as 'CSV UTF-8'."
+        for entry in sorted(path.iterdir())
+        if entry.suffix.lower() in _SPREADSHEETS and not entry.name.startswith((".", "~"))
+    ]
+    reasons += [
+        f"{folder} has the layout of {name}: give that folder."
+        for folder, name in _known_below(path)[:_SHOWN_FOLDERS]
+    ]
     if not index_images(path).locations:
         reasons.append("There is no image below it.")
     return reasons
+
+
+def _known_below(path: Path, depth: int = 1) -> list[tuple[Path, str]]:
+    """Return the folders in `path` that a source reads, else those in its only folder."""
+    folders = [e for e in sorted(path.iterdir()) if e.is_dir() and not e.name.startswith(".")]
+    known = [
+        (folder, name)
+        for folder in folders
+        for name, source in SOURCES.items()
+        if source().detect(folder)
+    ]
+    if not known and len(folders) == 1 and depth < _MAX_DEPTH:
+        return _known_below(folders[0], depth + 1)
+    return known

@@ -96,7 +96,7 @@ def test_the_critical_class_is_the_one_asked_for_or_melanoma(
 
 def test_a_critical_class_that_is_not_evident_must_be_named() -> None:
     classes = find_classes(rows(wart=8, worse=8))
-    with pytest.raises(UsageError, match=r"classes are wart, worse; expected .* --critical wart"):
+    with pytest.raises(UsageError, match=r"classes are wart, worse; expected .* --critical CLASS"):
         choose_critical(classes, None)
     with pytest.raises(UsageError, match=r"expected one of wart, worse\. Did you mean 'worse'"):
         choose_critical(classes, "worst")
@@ -155,6 +155,20 @@ def test_a_packaged_task_is_taken_where_it_fits(store: Store, tmp_path: Path) ->
     )
     assert task_file is not None
     assert load_task(asked.data.task).critical == "nevus"
+
+
+def test_a_recipe_asks_for_no_more_calibration_images_than_training_has_patients(
+    store: Store, tmp_path: Path
+) -> None:
+    folder = write_folders(tmp_path / "images", mel=("mel", 36), nv=("nv", 36))
+    table = "image_id,dx,patient_id\n" + "".join(
+        f"{name}_{n},{name},{name}{n // 3}\n" for name in ("mel", "nv") for n in range(36)
+    )
+    (folder / "table.csv").write_text(table)
+    recipe, _ = write_recipe(store, tmp_path / "few.yaml", folder)
+    split = read_split(build_data(store, recipe, "split"))
+    patients = {row["group"] for row in split if row["side"] == "train"}
+    assert recipe.calibration.images == len(patients) < 24
 
 
 def test_nothing_is_left_of_a_recipe_that_would_not_hold(

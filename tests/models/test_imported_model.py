@@ -347,6 +347,26 @@ def test_what_cannot_be_loaded_is_told_in_one_line(keras3: Any, tmp_path: Path) 
     assert len(str(caught.value)) < 400
 
 
+def test_an_h5_file_that_keras_3_writes_and_cannot_read_is_asked_for_as_keras(
+    keras3: Any, tmp_path: Path
+) -> None:
+    """The number is an argument of an operation, which the older format does not keep."""
+    path = save(_with(lambda k, x: k.Conv2D(4, 1)(x) + 3.0)(keras3), tmp_path / "model.h5")
+    with pytest.raises(DataError, match=r"cannot be .*save (it|the model) as \.keras\.$"):
+        bring_in(path)
+
+
+def test_a_layer_that_is_not_known_is_named_without_guesses(keras3: Any, tmp_path: Path) -> None:
+    def attend(k: Any, x: Any) -> Any:
+        x = k.Reshape((-1, x.shape[-1]))(x)
+        x = k.MultiHeadAttention(1, 4, name="attention")(x, x)
+        return k.Reshape((1, -1, x.shape[-1]))(x)
+
+    path = save(_with(attend)(keras3), tmp_path / "model.keras")
+    with pytest.raises(DataError, match=r"'attention' \(Multi.*layers in lesiontk.* of those\.$"):
+        bring_in(path)
+
+
 def read_config(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         return json.loads(archive.read("config.json"))
@@ -430,11 +450,23 @@ def test_other_shapes_are_refused(keras3: Any, tmp_path: Path) -> None:
         top = keras3.layers.Dense(3, activation="softmax")(x)
         return save(keras3.Model(image, top), tmp_path / "model.keras")
 
-    for shape in ((None, None, 3), (32, 48, 3), (32, 32, 1)):
+    for shape in ((None, 32, 3), (32, 48, 3), (32, 32, 1)):
         with pytest.raises(DataError, match=r"expected \[N, S, S, 3\]"):
             bring_in(build(shape))
     with pytest.raises(UsageError, match=r"takes 48 x 48 pixels, and data\.image_size is 32"):
         bring_in(build((48, 48, 3)))
+
+
+def test_a_model_for_images_of_any_size_is_taken_at_that_of_the_images(
+    keras3: Any, tmp_path: Path
+) -> None:
+    image = keras3.Input((None, None, 3))
+    x = keras3.layers.Conv2D(4, 3, activation="relu")(image)
+    inner = keras3.Sequential([keras3.Input((None, None, 4)), keras3.layers.DepthwiseConv2D(3)])
+    x = keras3.layers.GlobalAveragePooling2D()(inner(x))
+    top = keras3.layers.Dense(3, activation="softmax")(x)
+    made = bring_in(save(keras3.Model(image, top), tmp_path / "model.keras"))
+    assert made.model.input_shape == (None, SIZE, SIZE, 3)
 
 
 def test_a_mistake_in_the_rebuilding_is_found_out(

@@ -30,12 +30,12 @@ LABELS = ["nv", "mel", "akiec", "bcc", "bkl", "df", "vasc"]
 SMALL = ["data.source=synthetic", "data.synthetic.lesions=70", "data.synthetic.image_size=40"]
 
 
-def save_model(path: Path) -> Path:
+def save_model(path: Path, size: int | None = 32) -> Path:
     """Write a small network that nobody trained."""
     keras = import_keras()
     keras.utils.set_random_seed(2)
     layers = keras.layers
-    image = keras.Input((32, 32, 3))
+    image = keras.Input((size, size, 3))
     x = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
     again = layers.Conv2D(8, 3, padding="same", activation="relu")
     x = layers.Add()([again(again(x)), x])  # a layer that is called twice
@@ -131,6 +131,16 @@ def test_without_images_it_is_refused(tmp_path: Path) -> None:
     assert done.exception.exit_code == 2
     for part in ("net.keras came without images", "--data DIR", "--set data.source=synthetic"):
         assert part in str(done.exception)
+
+
+def test_a_model_for_images_of_any_size_is_taken_at_the_size_that_is_said(tmp_path: Path) -> None:
+    file = save_model(tmp_path / "net.keras", size=None)
+    with pytest.raises(
+        UsageError, match=r"net\.keras takes images of any size; .* --set data\.ima"
+    ):
+        import_it(tmp_path / "workspace", file)
+    done = call(tmp_path / "workspace", "import", str(file), "--set", "data.image_size=32")
+    assert "net.keras came without images" in str(done.exception)  # the size is enough
 
 
 def test_a_recipe_can_name_the_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lesiontk.data.new_task import (
     scalar,
     task_text,
 )
+from lesiontk.data.split_stage import read_split
 from lesiontk.data.tasks import load_task, normalise_diagnosis
 from lesiontk.errors import LesionTKError, UsageError
 from lesiontk.evaluate.gate_grammar import DEFAULT_GATES
@@ -92,12 +94,18 @@ def write_recipe(
         labels = len(load_task(str(task)).labels)
     base = like or ("cnn_binary" if labels == 2 else "cnn_7class")
     named = str((new_task or Path(str(task))).resolve()) if new_task or _is_file(task) else task
-    texts[file] = _recipe_text(file, data, str(named), base, rows, classes)
+    write = partial(_recipe_text, file, data, str(named), base, rows, classes)
+    texts[file] = write()
 
     def prove() -> Recipe:
         recipe = read_recipe(str(file))
-        build_data(store, recipe, "split")
-        return recipe
+        split = read_split(build_data(store, recipe, "split"))
+        groups = len({row["group"] for row in split if row["side"] == "train"})
+        if groups >= recipe.calibration.images:
+            return recipe
+        # A calibration list takes one image of a group: lesions, patients, pictures that look alike
+        file.write_text(write(calibration=max(8, groups)), encoding="utf-8")
+        return read_recipe(str(file))
 
     return _write_proved(texts, prove), new_task
 
@@ -109,6 +117,7 @@ def _recipe_text(
     base: str,
     rows: list[dict[str, str]],
     classes: list[FoundClass],
+    calibration: int | None = None,
 ) -> str:
     document = _read_packaged(base)
     sections = {name: dict(document[name]) for name in ("data", "model", "train")
@@ -120,9 +129,8 @@ def _recipe_text(
     training = int(0.7 * len(rows))
     if training < 4 * 32:
         sections["train"]["batch_size"] = 8 if training >= 32 else 4
-    lesions = int(0.7 * sum(found.lesions for found in classes))
-    if lesions < 210:
-        sections["calibration"] = {"images": max(8, lesions)}
+    if calibration is not None:
+        sections["calibration"] = {"images": calibration}
     found = ", ".join(f"{c.label} {c.images}" for c in classes)
     lines = [
         f"# From `lesiontk recipe new`, after {base}. `lesiontk run` FILE runs it, `lesiontk",

@@ -128,13 +128,25 @@ def import_file(
     source = load_foreign_model(file)
     check_finite(source)  # before the images are prepared
     size = input_size(source, file)
+    overrides = list(overrides)
+    if (
+        size is None
+        and recipe is None
+        and not any(override.startswith("data.image_size=") for override in overrides)
+    ):
+        raise UsageError(
+            f"{file.name} takes images of any size; expected the one that it was trained on: "
+            "--set data.image_size=S."
+        )
     section = {"file": str(file.resolve()), "pixels": pixels, "labels": tuple(labels)}
     if recipe is None:
         name = re.sub(r"[^a-z0-9]+", "_", file.stem.lower()).strip("_") or "imported"
         described = Recipe(name=name, description=f"Imported from {file.name}.")
     else:
         described = read_recipe(recipe)
-    changes = [f"data.image_size={size}", f"imported={json.dumps(section)}"]
+    changes = [f"imported={json.dumps(section)}"]
+    if size is not None:
+        changes.append(f"data.image_size={size}")
     if task is not None:
         changes.append(f"data.task={json.dumps(task)}")
     if data is not None:

@@ -100,8 +100,8 @@ def choose_critical(classes: Sequence[FoundClass], asked: str | None) -> str:
         if len(evident) == 1:
             return evident[0]
     raise UsageError(
-        f"the classes are {', '.join(labels)}; expected the one that must not be missed: "
-        f"--critical {labels[0]}."
+        f"the classes are {', '.join(labels)}; expected the one that must not be missed, as "
+        "--critical CLASS."
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lesiontk.errors import DataError, suggest
+from lesiontk.errors import DataError
 from lesiontk.models.allow_list import (
     ACTIVATION_LAYERS,
     ACTIVATIONS,
@@ -220,10 +220,9 @@ class _Permit:
             return "keras.layers"
         if any(layer.kind in known for known in OPERATIONS.values()):
             raise layer.refuse("an .h5 file keeps no operations of Keras 3; save it as .keras")
-        hint = suggest(layer.kind, LAYERS).rstrip(".")
         raise layer.refuse(
             _advise(layer.kind)
-            or f"expected a layer of Keras that only computes{hint and '.'}{hint}"
+            or "expected one of the layers in lesiontk.models.allow_list; train a model of those"
         )
 
     def _module_of_model(self, kind: str) -> str:

@@ -209,7 +209,11 @@ def _load(opened: _Opened, name: str) -> Any:
     except DataError:
         raise
     except Exception as error:  # what it raises depends on where the file is damaged
-        raise DataError(f"{name} cannot be loaded: {_shorten(error)}") from error
+        keras3_hdf5 = not (opened.file.is_keras2 or opened.file.modules)
+        mend = " Keras 3 does not read every .h5 file that it writes: save the model as .keras."
+        raise DataError(
+            f"{name} cannot be loaded: {_shorten(error).rstrip('.')}.{mend if keras3_hdf5 else ''}"
+        ) from error
     return model
 
 

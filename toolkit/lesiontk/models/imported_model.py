@@ -72,13 +72,13 @@ def import_model(
     source = load_foreign_model(path)
     check_finite(source)
     size = input_size(source, path)
-    if size != pictures.shape[1]:
+    if size not in (None, pictures.shape[1]):
         raise UsageError(
             f"{path.name} takes {size} x {size} pixels, and data.image_size is "
             f"{pictures.shape[1]}; expected the same."
         )
     keras = import_keras()
-    image = keras.Input((size, size, 3), name="image")
+    image = keras.Input(pictures.shape[1:], name="image")
     build = _Build()
     (made,) = build.follow(read_graph(source), [PIXELS[pixels].of(image, NORMALISED)])
     output = build.real(made)
@@ -150,17 +150,20 @@ def check_finite(source: Any) -> None:
                 )
 
 
-def input_size(source: Any, path: Path) -> int:
-    """Return S of a model with one input [N, S, S, 3]; `DataError` for any other."""
+def input_size(source: Any, path: Path) -> int | None:
+    """Return S of a model with one input [N, S, S, 3], None where it takes images of any size.
+
+    Raises `DataError` for any other input.
+    """
     inputs, outputs = list(getattr(source, "inputs", None) or []), source.outputs or []
     shapes = [tuple(tensor.shape) for tensor in inputs]
     if len(shapes) != 1 or len(outputs) != 1:
         raise DataError(f"{path.name} has {len(shapes)} inputs and {len(outputs)} outputs; "
                         "expected one of each.")  # fmt: skip
     (shape,) = shapes
-    if len(shape) != 4 or shape[1] != shape[2] or shape[1] is None or shape[3] != 3:
-        raise DataError(f"{path.name} takes {list(shape)}; expected [N, S, S, 3] of a fixed S.")
-    return int(shape[1])
+    if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
+        raise DataError(f"{path.name} takes {list(shape)}; expected [N, S, S, 3].")
+    return None if shape[1] is None else int(shape[1])
 
 
 class _Build:

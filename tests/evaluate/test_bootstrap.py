@@ -135,7 +135,7 @@ def test_the_interval_is_the_percentiles_of_the_weighted_metrics(
     evaluation = evaluate_predictions(
         y_true, probabilities, LABELS, lesions, resamples=100, confidence=0.8, seed=9
     )
-    for name in ("macro_auc", "brier", "log_loss"):  # they are no shares
+    for name in ("brier", "log_loss"):  # they are no shares
         low, high = np.quantile(samples[name], [0.1, 0.9])
         assert evaluation.metrics[name].low == pytest.approx(low)
         assert evaluation.metrics[name].high == pytest.approx(high)
@@ -174,6 +174,24 @@ def test_undefined_resamples_are_ignored_until_they_are_the_majority() -> None:
     most = np.array([np.nan, np.nan, np.nan, 0.3])
     assert estimate_from_resamples(0.2, most, 0.5) == Estimate(0.2, None, None)
     assert estimate_from_resamples(math.nan, samples, 0.5) == Estimate(None, None, None)
+
+
+def test_the_interval_of_the_calibration_error_covers_its_value_and_reaches_below_it() -> None:
+    """Resampling adds chance to an error that already has it; its percentiles lie too high."""
+    generator = np.random.default_rng(3)
+    sure = generator.uniform(0.5, 1.0, 400)
+    right = generator.random(400) < sure
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    found = evaluate_predictions(
+        1 - right, probabilities, ("a", "b"), [f"l{row}" for row in range(400)], resamples=200
+    ).metrics["expected_calibration_error"]
+    assert found.value is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low < found.value < found.high
+    assert estimate_from_resamples(0.2, np.full(9, 0.5), 0.5, grows_by_chance=True) == Estimate(
+        0.2, 0.0, 0.5
+    )
 
 
 def test_a_single_lesion_has_values_but_no_intervals() -> None:

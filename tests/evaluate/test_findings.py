@@ -110,6 +110,12 @@ def test_random_answers_are_not_better_than_chance_and_useful_ones_are() -> None
     assert explain_uninformative(judge(truth, truth, sure), LABELS) == ()
 
 
+def test_one_that_ranks_the_wrong_way_round_is_worse_than_chance() -> None:
+    truth = [0, 1] * 50
+    (clause,) = explain_uninformative(judge(truth, [1 - label for label in truth]), LABELS)
+    assert clause.startswith("ranks classes worse than chance: macro AUC 0.000 (0.000")
+
+
 def test_an_emulated_engine_is_told_by_its_emulator() -> None:
     truth = [0, 1] * 50
     document = {**judge(truth, truth), "emulated_by": "ONNX Runtime on the CPU"}

@@ -147,6 +147,41 @@ def test_engines_that_answer_alike_pass_on_enough_lesions_and_not_on_few() -> No
     assert all((v.measured, v.low) != (v.high, v.high) for v in (*many, *few))
 
 
+@pytest.mark.parametrize("lesions", [2, 5, 10, 40])
+def test_a_rare_loss_that_few_lesions_do_not_show_passes_no_gate(lesions: int) -> None:
+    """One lesion in 20 loses a nat, so that the loss is the margin: most small draws have none."""
+    generator = np.random.default_rng(lesions)
+    y_true = np.arange(lesions) % 2
+    passed = 0
+    for draw in range(60):
+        loss = (generator.random(lesions) < 0.05) + 1e-3 * generator.standard_normal(lesions)
+        parent, child = (
+            np.where(np.arange(2) == y_true[:, None], right[:, None], 1 - right[:, None])
+            for right in (np.full(lesions, 0.8), 0.8 * np.exp(-loss))
+        )
+        groups = [f"lesion {row}" for row in range(lesions)]
+        answers = Answers(y_true, child, LABELS, groups, ("mel",), parent)
+        statistics = EvaluateRule(resamples=100, seed=draw)
+        (verdict,) = judge_engine("e", answers, ["log_loss <= parent + 0.05 @ 0.95"], statistics)
+        passed += verdict.passed
+    assert passed <= 9  # 5 % of 60, and three deviations of it
+
+
+@pytest.mark.parametrize("gate", ["macro_auc >= parent - 0.05 @ 0.95", "macro_auc >= 0.5 @ 0.95"])
+def test_rounding_that_differs_shows_no_more_than_answers_that_are_equal(gate: str) -> None:
+    same = make_answers(5, nv=5)
+    shift = 1e-4 * np.arange(10, dtype=np.float32)
+    moved = replace(same, child=same.child + np.stack([-shift, shift], axis=1))
+    for answers in (same, moved):
+        verdict = judge(gate, answers)
+        assert verdict.unresolved == ("parent" in gate)
+        assert verdict.method.endswith("cost of unseen lesions assumed")
+        assert verdict.low is not None
+        assert verdict.high is not None
+        assert -1 <= verdict.low <= verdict.high <= 1
+        assert "-0" not in (f"{verdict.low:g}", f"{verdict.high:g}")
+
+
 def test_a_bound_of_a_value_is_tested_at_its_confidence_and_measured_without() -> None:
     answers = make_answers(50, lost=10, nv=50)  # recall 0.80
     assert judge("recall[mel] >= 0.8", answers).passed

@@ -37,6 +37,15 @@ def test_more_lesions_show_more_and_more_tests_show_less() -> None:
     assert not crowded.shows("compressed")
 
 
+def test_an_engine_that_differs_shows_no_smaller_loss_than_one_that_never_does() -> None:
+    gates = ["macro_auc >= parent - 0.05 @ 0.95", "log_loss <= parent + 0.05 @ 0.95"]
+    for power in compute_power([*gates, "accuracy >= parent - 0.1 @ 0.95"], make_lesions(9, 10), 2):
+        for smallest in (power.alone, power.among):
+            assert smallest["unchanged"] is not None
+            assert smallest["quantized"] is not None
+            assert smallest["quantized"] >= smallest["unchanged"]
+
+
 def test_the_pictures_of_a_lesion_are_no_lesions() -> None:
     gate = ["recall[mel] >= parent - 0.05 @ 0.95"]
     single, several = (compute_power(gate, make_lesions(40, images_each=n), 1)[0] for n in (1, 5))

@@ -23,25 +23,27 @@ MOST_LESIONS = 1e6
 class Badness:
     """A value that should be low, its resamples float64 [B], sorted (none with one lesion).
 
-    `exact` maps a confidence and a factor, how many times as many lesions, to exact bounds; None
-    where there are none. `lesions` are those `of` the kind that the metric needs.
+    `exact` maps a confidence and a factor, how many times as many lesions, to bounds that hold
+    where a bootstrap has width 0; they are `assumed` where they rest on what an unseen lesion is
+    taken to cost. `lesions` are those `of` the kind that the metric needs.
     """
 
     value: float
     samples: FloatArray
-    exact: Callable[[float, float], OneSided] | None
+    exact: Bound
     lesions: int
     of: str
+    assumed: bool = False
 
     @property
     def method(self) -> str:
         """Where the bounds come from."""
-        named = {"bootstrap of lesions": self.samples.size, "exact": self.exact is not None}
-        return ", ".join(name for name, used in named.items() if used)
+        exact = "cost of unseen lesions assumed" if self.assumed else "exact"
+        return f"bootstrap of lesions, {exact}" if self.samples.size else exact
 
-    def bound(self, confidence: float, factor: float = 1.0) -> OneSided | None:
-        """Return the one-sided bounds as of `factor` times as many lesions; None without any."""
-        found = [self.exact(confidence, factor)] if self.exact is not None else []
+    def bound(self, confidence: float, factor: float = 1.0) -> OneSided:
+        """Return the one-sided bounds as of `factor` times as many lesions."""
+        found = [self.exact(confidence, factor)]
         if self.samples.size:
             tail = 1.0 - confidence
             low, high = np.quantile(self.samples, [tail, 1 - tail]) - self.value
@@ -49,8 +51,6 @@ class Badness:
             found.append(
                 OneSided(self.value, self.value + low / narrower, self.value + high / narrower)
             )
-        if not found:
-            return None
         return OneSided(self.value, min(b.low for b in found), max(b.high for b in found))
 
     def p_value(self, limit: float) -> float:
@@ -70,8 +70,7 @@ class Badness:
         return math.exp(high)
 
     def _lies_within(self, limit: float, confidence: float, factor: float = 1.0) -> bool:
-        bound = self.bound(confidence, factor)
-        return bound is not None and bound.high <= limit + 1e-12
+        return self.bound(confidence, factor).high <= limit + 1e-12
 
     def count_needed(self, limit: float, confidence: float) -> int | None:
         """Return how many lesions would bring the bound within `limit`, if they did as these did.

@@ -8,6 +8,10 @@ Where few lesions have one of the outcomes, a bootstrap sees too little of it, a
 what never happened. There an interval is widened to the exact one (`lesion_limits`). Where no exact
 one is known and all resamples agree, there is no interval, rather than one of width 0.
 
+The calibration error is the mean of absolute gaps: chance makes it larger, in the images already
+and in a resample of them once more. Its interval is therefore also taken from the resamples
+mirrored at the value (the basic interval, Davison & Hinkley 1997, section 5.2), and covers both.
+
 Its known limit: a resample that misses a rare class leaves that class out of the balanced accuracy.
 """
 
@@ -34,6 +38,7 @@ from lesiontk.evaluate.metrics import (
 
 # Weights of at most this many (resample, image) pairs stand in memory at once: 8 MB an array.
 CHUNK_CELLS = 1_000_000
+GROWS_BY_CHANCE = "expected_calibration_error"
 SMALLEST_WIDTH = 1e-12
 """Resamples that differ by less differ by rounding alone."""
 
@@ -156,11 +161,16 @@ def bootstrap_weights(groups: Sequence[str], *, resamples: int, seed: int) -> Fl
 
 
 def estimate_from_resamples(
-    value: float, samples: FloatArray, confidence: float, exact: Limits | None = None
+    value: float,
+    samples: FloatArray,
+    confidence: float,
+    exact: Limits | None = None,
+    grows_by_chance: bool = False,
 ) -> Estimate:
     """Return `value` with the percentile interval of `samples`, float64 [B], NaN ignored.
 
-    The interval covers the limits `exact`, where they are given. It is None if the value is
+    The interval covers the limits `exact`, where they are given, and the basic interval, from 0 on,
+    of a value that `grows_by_chance`. It is None if the value is
     undefined, if more than half of the samples are, or if it would have width 0.
     """
     if math.isnan(value):
@@ -169,7 +179,10 @@ def estimate_from_resamples(
     ends = [] if exact is None else list(exact)
     if 0 < samples.size <= 2 * defined.size:
         tail = (1.0 - confidence) / 2.0
-        ends += np.quantile(defined, [tail, 1.0 - tail]).tolist()
+        low, high = np.quantile(defined, [tail, 1.0 - tail]).tolist()
+        ends += [low, high]
+        if grows_by_chance:
+            ends += [max(0.0, 2 * value - end) for end in (low, high)]
     if not ends or max(ends) - min(ends) < SMALLEST_WIDTH:
         return Estimate(float(value), None, None)
     return Estimate(float(value), min(ends), max(ends))
@@ -206,7 +219,11 @@ def estimate_metrics(
     exact = limits(lesion, confidence)
     return {
         name: estimate_from_resamples(
-            float(value[0]), np.concatenate([c[name] for c in chunks]), confidence, exact.get(name)
+            float(value[0]),
+            np.concatenate([c[name] for c in chunks]),
+            confidence,
+            exact.get(name),
+            grows_by_chance=name == GROWS_BY_CHANCE,
         )
         for name, value in values.items()
     }

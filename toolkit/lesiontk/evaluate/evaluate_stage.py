@@ -50,7 +50,7 @@ class EvaluateStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=5,
+        version=6,
         accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,

@@ -77,6 +77,26 @@ def bound_mean(parts: Sequence[OneSided]) -> OneSided:
     return OneSided(value, value - below, value + above)
 
 
+def bound_auc(auc: float, positive: float, negative: float, confidence: float) -> OneSided:
+    """Return the one-sided bounds of an AUC in (0, 1) of so many `positive` and `negative` lesions.
+
+    A bound is the AUC from which the one found lies z standard deviations away, by the variance
+    that Hanley and McNeil (1982) give to exponential scores, with both numbers averaged: method 5
+    of Newcombe (2006, Statistics in Medicine 25, 559-573). It holds from one lesion on.
+    """
+    from scipy.optimize import brentq  # slow to import; no help needs it
+    from scipy.stats import norm
+
+    z, extra = float(norm.ppf(confidence)), (positive + negative) / 2 - 1
+
+    def excess(bound: float) -> float:
+        spread = 1 + extra * ((1 - bound) / (2 - bound) + bound / (1 + bound))
+        variance = bound * (1 - bound) * spread / (positive * negative)
+        return abs(bound - auc) - z * math.sqrt(variance)
+
+    return OneSided(auc, float(brentq(excess, 0.0, auc)), float(brentq(excess, auc, 1.0)))
+
+
 def bound_unseen(lesions: float, confidence: float) -> float:
     """Return the largest share of lesions that may behave as none of `lesions` did."""
     return bound_share(0.0, lesions, confidence).high

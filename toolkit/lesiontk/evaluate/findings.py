@@ -119,10 +119,10 @@ def explain_uninformative(scores: Mapping[str, Any], labels: Sequence[str]) -> t
     lowest = auc["value"] if auc["low"] is None else auc["low"]
     if lowest is not None and lowest <= CHANCE:
         interval = "" if auc["low"] is None else f" ({auc['low']:.3f}–{auc['high']:.3f})"
-        found.append(
-            f"is not shown to rank classes better than chance: macro AUC {auc['value']:.3f}"
-            f"{interval}"
-        )
+        ranks = "is not shown to rank classes better"
+        if auc["high"] is not None and auc["high"] < CHANCE:
+            ranks = "ranks classes worse"
+        found.append(f"{ranks} than chance: macro AUC {auc['value']:.3f}{interval}")
     return tuple(found)
 
 

@@ -155,7 +155,7 @@ def _decide(test: _Test, p_adjusted: float, tests: int) -> GateVerdict:
     bound = test.badness.bound(1 - alpha)
     if p_adjusted <= alpha:
         return replace(found, outcome=Outcome.PASSED, reason="")
-    if bound is not None and bound.low > test.limit:
+    if bound.low > test.limit:
         return replace(found, outcome=Outcome.FAILED, reason="")
     adjusted_alpha = alpha * test.p_value / p_adjusted if test.p_value <= alpha else alpha
     needed = test.badness.count_needed(test.limit, 1 - adjusted_alpha)
@@ -164,8 +164,6 @@ def _decide(test: _Test, p_adjusted: float, tests: int) -> GateVerdict:
 
 def _explain_unresolved(test: _Test, found: GateVerdict, needed: int | None) -> str:
     of, n = test.badness.of, test.badness.lesions
-    if found.high is None or found.low is None:
-        return f"{n} {of} are too few for an interval"
     what = "loss" if test.gate.relative else test.gate.metric
     sure = f"{100 * float(test.gate.confidence or 0):.6g} %"
     if test.p_value <= 1 - float(test.gate.confidence or 0):
@@ -174,7 +172,7 @@ def _explain_unresolved(test: _Test, found: GateVerdict, needed: int | None) -> 
             f"(Holm: p = {found.p_adjusted:.2g}); {_tell_needed(n, of, needed)}"
         )
     beyond = test.badness.value > test.limit
-    worst = found.high if test.sign > 0 else found.low
+    worst = test.sign * test.badness.bound(float(test.gate.confidence or 0)).high
     measured = f"the {what} that was measured is {found.measured:.4g}"
     if beyond:
         return (
@@ -195,7 +193,7 @@ def _describe(test: _Test) -> GateVerdict:
     """Return the verdict with all but its outcome, which is not shown until it is decided."""
     gate, badness = test.gate, test.badness
     bound = badness.bound(gate.confidence) if gate.confidence else None
-    ends = sorted(test.sign * x for x in (bound.low, bound.high)) if bound else (None, None)
+    ends = sorted(test.sign * x + 0.0 for x in (bound.low, bound.high)) if bound else (None, None)
     return GateVerdict(
         engine=test.judged.engine,
         gate=str(gate),

@@ -2,8 +2,9 @@
 
 An engine is supposed to lose nothing on average, and to differ from its parent as published engines
 did on HAM10000's validation split (`ASSUMED`). The smallest margin is then the upper bound of a
-measured loss of 0: exact for shares of lesions, ``z * spread / sqrt(n)`` for the others, whose
-spread is the bootstrap's standard deviation times the square root of the lesions.
+measured loss of 0: exact for shares of lesions, for the others the wider of what unseen lesions are
+taken to cost and of ``z * spread / sqrt(n)``, whose spread is the bootstrap's standard deviation
+times the square root of the lesions.
 """
 
 from __future__ import annotations
@@ -163,13 +164,14 @@ def _find_smallest(
         return _find_surplus(gate.limit, effective, confidence)
     if not gate.relative:
         return None
+    unseen = cost_of_unseen(gate, len(lesions.labels)) * bound_unseen(effective, confidence)
     if not change.discordant:
-        return cost_of_unseen(gate, len(lesions.labels)) * bound_unseen(effective, confidence)
+        return unseen
     spread = change.spread.get(gate.kind)
     if spread is None:
         return None
     number = len(np.unique(lesions.lesion[among]))
-    return NormalDist().inv_cdf(confidence) * spread / math.sqrt(number)
+    return max(unseen, NormalDist().inv_cdf(confidence) * spread / math.sqrt(number))
 
 
 def _bound_discordant(lesions: float, change: Change, confidence: float) -> OneSided:

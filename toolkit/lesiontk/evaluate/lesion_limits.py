@@ -1,12 +1,14 @@
 """Which metrics of given predictions need more than a bootstrap, and the limits that they get.
 
 A bootstrap repeats what it saw. It gives a share of 12 of 12 an interval of width 0, and also the
-difference between two engines that disagree about no image. Where fewer than `FEW` lesions have one
-of the outcomes, `exact_bounds` gives the limits. Both limits hold together at `confidence`.
+difference between two engines that disagree about no image; an AUC of one positive lesion varies in
+it only as the negatives do. Where fewer than `FEW` lesions have one of the outcomes, `exact_bounds`
+gives the limits, of an AUC `bound_auc`. Both limits hold together at `confidence`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from lesiontk.evaluate.exact_bounds import (
     BoolArray,
     OneSided,
+    bound_auc,
     bound_loss,
     bound_mean,
     bound_share,
@@ -40,35 +43,42 @@ def keep_needed(limits: Mapping[str, Limits | None]) -> dict[str, Limits]:
 
 
 def limit_few(
-    right: BoolArray, among: BoolArray, lesion: IntArray, confidence: float
+    right: BoolArray, among: BoolArray, lesion: IntArray, confidence: float, few: float = FEW
 ) -> Limits | None:
     """Return the limits of the share of the images `among` that are `right`.
 
     The masks are bool [N], `lesion` is int [N], one number a lesion. None where hits and misses are
-    both plentiful, or no image is `among`.
+    both plentiful, `few` or more, or no image is `among`.
     """
     if not among.any():
         return None
     share, lesions = float(right[among].mean()), count_effective(lesion[among])
-    if min(share, 1 - share) * lesions >= FEW:
+    if min(share, 1 - share) * lesions >= few:
         return None
     bounds = bound_share(share, lesions, one_sided(confidence))
     return bounds.low, bounds.high
 
 
 def limit_auc(
-    auc: float, positive: BoolArray, lesion: IntArray, confidence: float
+    auc: float, positive: BoolArray, lesion: IntArray, confidence: float, few: float = FEW
 ) -> Limits | None:
-    """Return the limits of an AUC that is exactly 0 or 1; None for any other.
+    """Return the limits of an AUC whose positives or negatives are few, or ranked almost perfectly.
 
-    k positive and k negative lesions form k independent pairs. All of them are ranked rightly with
-    a probability of at most AUC^k.
+    None where both are plentiful, `few` or more, or it is NaN. For one of exactly 0 or 1: k
+    positive and k negative lesions form k independent pairs. All of them are ranked rightly with a
+    probability of at most AUC^k.
     """
-    if auc not in (0.0, 1.0):
+    if math.isnan(auc):
         return None
-    pairs = min(len(np.unique(lesion[side])) for side in (positive, ~positive))
-    unseen = bound_unseen(pairs, one_sided(confidence))
-    return (1 - unseen, 1.0) if auc == 1.0 else (0.0, unseen)
+    if auc in (0.0, 1.0):
+        pairs = min(len(np.unique(lesion[side])) for side in (positive, ~positive))
+        unseen = bound_unseen(pairs, one_sided(confidence))
+        return (1 - unseen, 1.0) if auc == 1.0 else (0.0, unseen)
+    positives, negatives = (count_effective(lesion[side]) for side in (positive, ~positive))
+    if min(auc, 1 - auc) * min(positives, negatives) >= few:
+        return None
+    bounds = bound_auc(auc, positives, negatives, one_sided(confidence))
+    return bounds.low, bounds.high
 
 
 def limit_metrics(scorer: MetricScorer, lesion: IntArray, confidence: float) -> dict[str, Limits]:
@@ -89,18 +99,48 @@ def limit_metrics(scorer: MetricScorer, lesion: IntArray, confidence: float) -> 
     if any(found[f"recall[{label}]"] for label in scorer.labels):
         found["balanced_accuracy"] = _limit_mean_recall(scorer, lesion, confidence)
     for mean, metric in (("macro_auc", "auc"), ("macro_f1", "f1")):
+        two = metric == "auc" and len(scorer.labels) == 2
+        names = [f"{metric}[{label}]" for label in scorer.labels[-1 if two else 0 :]]
+        limits = [limit for name in names if (limit := found[name])]
         if values[mean] in (0.0, 1.0):  # perfect in all classes or in none: all limits hold at once
-            two = metric == "auc" and len(scorer.labels) == 2
-            limits = [found[f"{metric}[{label}]"] for label in scorer.labels[-1 if two else 0 :]]
-            found[mean] = _average(limit for limit in limits if limit)
+            found[mean] = _average(limits)
+        elif limits:
+            limited = _limit_each(metric, scorer, values, lesion, confidence)
+            found[mean] = _limit_mean(
+                OneSided(values[name], *limited[name]) for name in names if name in limited
+            )
     return keep_needed(found)
 
 
+def _limit_each(
+    metric: str,
+    scorer: MetricScorer,
+    values: Mapping[str, float],
+    lesion: IntArray,
+    confidence: float,
+) -> dict[str, Limits]:
+    """Return name -> the limits of an AUC or F1 of each class that has one, few lesions or many."""
+    found: dict[str, Limits | None] = {}
+    for index, label in enumerate(scorer.labels):
+        name, true = f"{metric}[{label}]", scorer.y_true == index
+        if metric == "auc":
+            found[name] = limit_auc(values[name], true, lesion, confidence, few=math.inf)
+        else:
+            found[name] = _limit_f1(true, scorer.top1 == index, lesion, confidence, few=math.inf)
+    return keep_needed(found)
+
+
+def _limit_mean(parts: Iterable[OneSided]) -> Limits:
+    return _clip(bound_mean(list(parts)), 0.0)
+
+
 def _limit_f1(
-    true: BoolArray, called: BoolArray, lesion: IntArray, confidence: float
+    true: BoolArray, called: BoolArray, lesion: IntArray, confidence: float, few: float = FEW
 ) -> Limits | None:
     """F1 is 2 r / (1 + r) of the Jaccard index r, which is a share; absent classes have none."""
-    limits = limit_few(true & called, true | called, lesion, confidence) if true.any() else None
+    if not true.any():
+        return None
+    limits = limit_few(true & called, true | called, lesion, confidence, few)
     return limits and (2 * limits[0] / (1 + limits[0]), 2 * limits[1] / (1 + limits[1]))
 
 
@@ -111,7 +151,7 @@ def _limit_mean_recall(scorer: MetricScorer, lesion: IntArray, confidence: float
         if true.any():
             share = float((scorer.top1[true] == index).mean())
             parts.append(bound_share(share, count_effective(lesion[true]), one_sided(confidence)))
-    return _clip(bound_mean(parts), 0.0)
+    return _limit_mean(parts)
 
 
 def _average(limits: Iterable[Limits]) -> Limits:

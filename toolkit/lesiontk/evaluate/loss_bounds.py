@@ -2,10 +2,11 @@
 
 All is said as *badness*: the loss against the parent, or the negative of a value that should be
 high. The bounds are the wider of two: those of a bootstrap of whole lesions, paired where there is
-a parent, and exact ones (`exact_bounds`) for shares of lesions and means of such. Where every
-resample gives the same (a metric that is no share, and outputs that are alike on every image), the
-share of lesions that may behave otherwise is bounded exactly, and each is taken to cost as much as
-an answer that says nothing: `SAYS_NOTHING`. That is an assumption, not a bound.
+a parent, and exact ones (`exact_bounds`) for shares of lesions and means of such. A metric that is
+no share has no exact bound, and a bootstrap repeats what it saw: on 5 lesions that lose little it
+shows a small loss with any confidence. So the share of lesions that may behave otherwise than all
+that were seen is bounded exactly, and each is taken to cost as much as an answer that says nothing:
+`SAYS_NOTHING`. That is an assumption, not a bound.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ SAYS_NOTHING: Mapping[str, Callable[[int], float]] = {
     "log_loss": math.log,
     "brier": lambda classes: 1 - 1 / classes,
 }
-"""Metric -> what a lesion loses, of C classes, whose probabilities become equal; else 2.
+"""Metric -> what a lesion loses, of C classes, whose probabilities become equal; else 1.
 
-2 is for an area under the curve, which loses at most the shares of positives and of negatives that
-change their rank, and for other ratios of counts.
+An area under the curve A loses ``2 u (A - 1/2) <= u`` if a share u of positives and of negatives
+gets ranks that say nothing. Precision, F1 and the calibration error lose u at most, too.
 """
 
 
@@ -91,7 +92,7 @@ class Answers:
 
 def cost_of_unseen(gate: Gate, classes: int) -> float:
     """Return what a lesion is taken to cost that behaves otherwise than all that were seen."""
-    return SAYS_NOTHING[gate.kind](classes) if gate.kind in SAYS_NOTHING else 2.0
+    return SAYS_NOTHING[gate.kind](classes) if gate.kind in SAYS_NOTHING else 1.0
 
 
 class Judge:
@@ -130,9 +131,10 @@ class Judge:
             defined = np.zeros(0)
         lesions = len(np.unique(self.lesion[among]))
         exact = self._bound_exactly(gate, child, before)
-        if exact is None and defined.size and defined[0] == defined[-1]:
-            exact = self._bound_unseen(gate, value, count_effective(self.lesion[among]))
-        return Badness(value, defined, exact, lesions, of)
+        if exact is not None:
+            return Badness(value, defined, exact, lesions, of)
+        unseen = self._bound_unseen(gate, value, count_effective(self.lesion[among]))
+        return Badness(value, defined, unseen, lesions, of, assumed=True)
 
     def _of_child(self, gate: Gate) -> Scorer | None:
         return self.at_specificity if gate.kind == AT_PARENT_SPECIFICITY else self.child
@@ -181,10 +183,14 @@ class Judge:
 
     def _bound_unseen(self, gate: Gate, value: float, lesions: float) -> Bound:
         cost = cost_of_unseen(gate, len(self.answers.labels))
+        most = math.inf if gate.kind in SAYS_NOTHING else 1.0
+        least = -most
+        if not gate.relative:
+            least, most = (0.0, most) if gate.kind in LOWER_IS_BETTER else (least, 0.0)
 
         def bound(confidence: float, factor: float) -> OneSided:
             reach = cost * bound_unseen(lesions * factor, confidence)
-            return OneSided(value, value - reach, value + reach)
+            return OneSided(value, max(least, value - reach), min(most, value + reach))
 
         return bound
 

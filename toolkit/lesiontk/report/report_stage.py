@@ -66,7 +66,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=9,
+        version=10,
         accepts={
             "benchmark": "benchmark",
             "model": "model",

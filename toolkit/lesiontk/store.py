@@ -25,6 +25,7 @@ from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, Usa
 from lesiontk.hashing import hash_document, hash_file
 from lesiontk.machine_paths import MachinePaths
 from lesiontk.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
+from lesiontk.own_files import check_own_files
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact, FileEntry
 from lesiontk.stage import Context, Stage, StageConfig
@@ -48,6 +49,7 @@ class Store:
         self._paths = MachinePaths(workspace)
         self._use_order = UseOrder(workspace)
         self._left_out: set[str] = set()
+        self._checked = False
 
     def for_worker(self, index: int) -> Store:
         """Return the store that a worker of a shared training has to itself; 0 has this one.
@@ -222,9 +224,15 @@ class Store:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(temporary, ignore_errors=True)
 
+    def _check_own_files(self) -> None:
+        if not self._checked:
+            check_own_files(self.workspace)
+            self._checked = True
+
     @contextmanager
     def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:
         """Hold a lock of the workspace; it ends with the process, however that ends."""
+        self._check_own_files()
         folder = self.workspace / ".locks"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -269,6 +277,7 @@ class Store:
 
         Those that the order of use does not name, because they were copied here, come last.
         """
+        self._check_own_files()
         artefacts = []
         for name in self.list_names():
             try:

@@ -32,7 +32,7 @@ def call_runner(
     code = HIDDEN.format("".join(f"sys.modules[{name!r}] = None; " for name in without)) + RUN
     return subprocess.run(
         [sys.executable, "-c", code, str(bundle / "run.py"), *words],
-        capture_output=True, text=True, check=False, cwd=bundle.parent,
+        capture_output=True, text=True, check=False, cwd=bundle.parent, timeout=120,
     )  # fmt: skip
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import marshal
+import os
 import shutil
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from types import ModuleType
 
@@ -91,6 +97,71 @@ def test_predict_does_not_answer_with_changed_files(name: str, bundle: Path) -> 
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+MARK = "open({!r}, 'w')"
+
+
+def plant_module(bundle: Path, mark: str) -> None:
+    (bundle / "numpy.py").write_text(mark)
+
+
+def plant_package(bundle: Path, mark: str) -> None:
+    """Python takes a folder before a file of the same name."""
+    for name in ("numpy", "PIL", "picture", "decision", "onnxruntime", "ai_edge_litert"):
+        (bundle / name).mkdir()
+        (bundle / name / "__init__.py").write_text(mark)
+
+
+def plant_compiled(bundle: Path, mark: str) -> None:
+    """What Python keeps of a module that it compiled, with the time and size of the true one."""
+    code = compile((bundle / "decision.py").read_text() + mark, "decision.py", "exec")
+    state = (bundle / "decision.py").stat()
+    header = MAGIC_NUMBER + struct.pack("<III", 0, int(state.st_mtime), state.st_size)
+    place = Path(cache_from_source(str(bundle / "decision.py")))
+    place.parent.mkdir()
+    place.write_bytes(header + marshal.dumps(code))
+    (bundle / "flatbuffers.pyc").write_bytes(header + marshal.dumps(code))
+
+
+@pytest.mark.parametrize("words", [("predict", "picture.png"), ("self-test", "--rounds", "0")])
+@pytest.mark.parametrize("plant", [plant_module, plant_package, plant_compiled])
+def test_code_that_the_list_does_not_name_is_never_run(
+    plant: Callable[[Path, str], None], words: tuple[str, ...], bundle: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "was run"
+    plant(bundle, MARK.format(str(mark)))
+    done = subprocess.run(
+        [sys.executable, "run.py", *words],
+        capture_output=True, text=True, check=False, cwd=bundle, timeout=100,
+    )  # fmt: skip
+    assert not mark.exists()
+    assert "Traceback" not in done.stderr
+    if plant is plant_module:
+        assert "numpy.py is not listed in SHA256SUMS" in done.stderr + done.stdout
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_self_test_runs_no_changed_code(bundle: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "was run"
+    with (bundle / "fit.py").open("a") as stream:
+        stream.write(MARK.format(str(mark)))
+    done = call_runner(bundle, "self-test", "--rounds", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fit.py was changed. Nothing is answered with changed files" in done.stderr
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "bundle.json", "golden.npz"])
+def test_a_pipe_in_the_place_of_a_file_does_not_block(name: str, bundle: Path) -> None:
+    (bundle / name).unlink()
+    os.mkfifo(bundle / name)
+    for words in (("predict", str(bundle / "picture.png")), ("self-test",)):
+        done = call_runner(bundle, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert name in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_it_answers_with_pictures_and_answers_in_its_folder(bundle: Path) -> None:

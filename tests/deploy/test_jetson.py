@@ -47,11 +47,12 @@ def build(
 
 def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import the bundle's run.py here, where TensorRT has a stand-in."""
-    monkeypatch.syspath_prepend(str(bundle))
     for name in ("decision", "fit", "picture", "picture_decoder", "tensorrt_runtime"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
-    return load_module(bundle / "run.py")
+    run = load_module(bundle / "run.py")
+    monkeypatch.setattr(sys, "meta_path", [run.ListedModules(bundle), *sys.meta_path])
+    return run
 
 
 OPTIONS = Namespace(runtime=None, threads=1, rounds=2)

@@ -12,25 +12,37 @@ lacks.
 
 from __future__ import annotations
 
+import os
+import sys
+
+# Python would import whatever lies beside this file, compiled or in folders, before installed
+# packages of that name: `ListedModules` gives the bundle's own modules instead.
+HERE = os.path.split(os.path.realpath(__file__))[0]
+sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != HERE]
+
+# ruff: noqa: E402
 import argparse
 import hashlib
 import importlib
 import json
 import platform
 import re
-import sys
 import time
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent
-sys.path.insert(0, str(FOLDER))
+FOLDER = Path(HERE)
 
 try:
     import numpy as np
 except ImportError as lacking:
     sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
     sys.exit(3)
+
+
+COPY = "Nothing is answered with changed files: copy the bundle again"
 
 
 class LacksError(Exception):
@@ -49,6 +61,46 @@ class OutputError(Exception):
     """What the engine returns is no probabilities of the labels."""
 
     exit_code = 2
+
+
+class ListedModules:
+    """Finds the modules of a bundle that SHA256SUMS lists, before any other of their names.
+
+    Nothing else in the folder is ever run: no other file, no compiled one, no folder's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listed = read_checksums(folder)[0]
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return where a module of the bundle is; None for others. A hook of Python's."""
+        place = name.replace(".", "/")
+        for file in (f"{place}.py", f"{place}/__init__.py"):
+            if file in self._listed:
+                path = self._folder / file
+                loader = ListedSource(name, path, self._listed[file])
+                package = file.endswith("/__init__.py")  # of no folder: all is found here
+                return ModuleSpec(name, loader, origin=str(path), is_package=package)
+        if path is None and (self._folder / f"{place}.py").is_file():
+            raise DamagedError(f"{place}.py is not listed in SHA256SUMS. {COPY}")
+        return None
+
+
+class ListedSource(SourceFileLoader):
+    """Compiles the very bytes that the checksum is of; what was compiled earlier is not asked."""
+
+    def __init__(self, name: str, path: Path, digest: str) -> None:
+        super().__init__(name, str(path))
+        self._digest = digest
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the module's code; `DamagedError` if its file was changed. A hook of Python's."""
+        content = self.get_data(self.path)
+        if hashlib.sha256(content).hexdigest() != self._digest:
+            raise DamagedError(f"{Path(self.path).name} was changed. {COPY}")
+        code: CodeType = compile(content, self.path, "exec", dont_inherit=True)
+        return code
 
 
 def import_picture() -> Any:
@@ -72,16 +124,7 @@ def check_files(folder: Path) -> dict[str, Any]:
     Pictures and whatever else lies in the folder are nobody's business; code and contract must be
     listed.
     """
-    listed, damaged = {}, []
-    try:
-        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        return {"n": 0, "damaged": [f"SHA256SUMS cannot be read: {error}"], "as_expected": False}
-    for number, line in enumerate(lines, 1):
-        digest, _, name = line.partition("  ")
-        if not re.fullmatch("[0-9a-f]{64}", digest) or not name or name in listed:
-            damaged.append(f"line {number} of SHA256SUMS is broken")
-        listed[name] = digest
+    listed, damaged = read_checksums(folder)
     used = {"bundle.json", *(path.relative_to(folder).as_posix() for path in list_code(folder))}
     damaged += [name + " is not listed in SHA256SUMS" for name in sorted(used - set(listed))]
     for name, digest in listed.items():
@@ -91,11 +134,34 @@ def check_files(folder: Path) -> dict[str, Any]:
         elif hash_file(path) != digest:
             damaged.append(name + " was changed")
     return {
-        "n": len(lines),
+        "n": len(listed),
         "damaged": damaged,
         "as_expected": not damaged,
         "listed": sorted(listed),
     }
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text; a named pipe, which would never answer, is an `OSError`."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path.name} is no regular file")
+    return path.read_text(encoding="utf-8")
+
+
+def read_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Return file -> SHA-256 as SHA256SUMS says, and what is wrong with that file itself."""
+    listed: dict[str, str] = {}
+    try:
+        lines = read_text(folder / "SHA256SUMS").splitlines()
+    except (OSError, ValueError) as error:
+        return listed, [f"SHA256SUMS cannot be read: {error}"]
+    broken = []
+    for number, line in enumerate(lines, 1):
+        digest, _, name = line.partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", digest) or not name or name in listed:
+            broken.append(f"line {number} of SHA256SUMS is broken")
+        listed[name] = digest
+    return listed, broken
 
 
 def list_code(folder: Path) -> list[Path]:
@@ -120,10 +186,7 @@ def require_files(files: dict[str, Any], bundle: dict[str, Any]) -> None:
             damaged.append(f"{name} is not listed in SHA256SUMS")
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise DamagedError(
-            f"{'; '.join(damaged[:3])}{more}. Nothing is answered with changed files: copy the "
-            "bundle again"
-        )
+        raise DamagedError(f"{'; '.join(damaged[:3])}{more}. {COPY}")
 
 
 def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +269,9 @@ def test_bundle(
     folder: Path, bundle: dict[str, Any], files: dict[str, Any], options: Any
 ) -> dict[str, Any]:
     """Return what the self-test finds: files, preprocessing, answers, latency."""
+    for name in (bundle["engine"]["file"], bundle["golden"]["file"]):
+        if not (folder / name).is_file():
+            raise DamagedError(f"{name} is missing. {COPY}")
     golden = np.load(folder / bundle["golden"]["file"])
     findings: dict[str, Any] = {
         "bundle": bundle["name"],
@@ -345,8 +411,9 @@ def parse_arguments(bundle: dict[str, Any]) -> Any:
 def main() -> int:
     """Do what the command line says."""
     try:
+        sys.meta_path.insert(0, ListedModules(FOLDER))
         files = check_files(FOLDER)  # once a start, before anything in the folder is believed
-        bundle = json.loads((FOLDER / "bundle.json").read_text(encoding="utf-8"))
+        bundle = json.loads(read_text(FOLDER / "bundle.json"))
         options = parse_arguments(bundle)
         if options.command == "self-test":
             document = test_bundle(FOLDER, bundle, files, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -65,8 +66,6 @@ FORMS = (".keras2", ".keras3", ".h52", ".h53", "folder2")
 
 def changed(source: Path, to: Path, change: Change) -> Path:
     """Return a copy of a model file whose description was changed."""
-    import shutil
-
     if source.is_dir():
         from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
 
@@ -374,6 +373,65 @@ def test_weights_that_are_declared_but_not_stored_take_no_memory(
     with h5py.File(path, "r+") as file:
         file.create_dataset("model_weights/huge", (2**20, 2**20), "f4", chunks=(1024, 1024))
     with pytest.raises(DataError, match=r"'huge' of model2\.h5 declares 4,398"):
+        load_model_file(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "attribute"),
+    [
+        ("/", "model_config"),
+        ("/", "keras_version"),
+        ("/model_weights", "layer_names"),
+        ("/model_weights", "backend"),
+        ("/model_weights/top", "weight_names"),
+    ],
+)
+def test_texts_that_may_all_be_the_same_long_one_are_not_read(
+    group: str,
+    attribute: str,
+    sources: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In HDF5 a thousand texts of any length can be one: 4 MB then take 12 GB to read."""
+    path = tmp_path / "model.h5"
+    shutil.copy(sources[".h52"], path)
+    texts = ["a" * 2**20, *map(str, range(2500))]
+    with h5py.File(path, "r+") as file:
+        file[group].attrs.create(attribute, texts, dtype=h5py.string_dtype())
+    monkeypatch.setattr(h5py.AttributeManager, "__getitem__", None)
+    with pytest.raises(DataError, match="an attribute of 2,501 values, which may take 2,"):
+        load_model_file(path)
+
+
+def test_a_list_of_lists_of_any_length_is_not_read(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.h5"
+    shutil.copy(sources[".h52"], path)
+    with h5py.File(path, "r+") as file:
+        values = np.empty(1, object)
+        values[0] = np.array([1, 2], np.uint8)
+        kind = h5py.vlen_dtype(np.dtype("uint8"))
+        file.attrs.create("keras_version", values, dtype=kind)
+    with pytest.raises(DataError, match="an attribute of lists"):
+        load_model_file(path)
+
+
+def test_a_chunk_that_is_larger_than_its_array_takes_no_memory(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.h5"
+    shutil.copy(sources[".h52"], path)
+    with h5py.File(path, "r+") as file:
+        weights = file["model_weights"]
+        (name,) = (n for n in ("top/top/bias:0", "top/bias:0") if n in weights)
+        values = weights[name][:]
+        del weights[name]
+        weights.create_dataset(
+            name, data=values, maxshape=(None,), chunks=(2**23,), compression="gzip"
+        )
+    with pytest.raises(DataError, match=r"declares 33,554,432 bytes and .* are stored"):
         load_model_file(path)
 
 

@@ -130,10 +130,10 @@ def _read_config(file: h5py.File, name: str) -> bytes | str:
 
     It lies in the file uncompressed: of a fixed length, or among what is not an array.
     """
+    beside = bytes_beside_arrays(file, name)  # first, for it refuses texts without bounds
     attribute = file.attrs.get_id("model_config")
     fixed = attribute.dtype.kind == "S"
-    size = attribute.dtype.itemsize if fixed else bytes_beside_arrays(file, name)
-    check_size(size, name)
+    check_size(prod(attribute.shape) * attribute.dtype.itemsize if fixed else beside, name)
     text = file.attrs["model_config"]
     if not isinstance(text, bytes | str):
         raise TypeError("no text")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
+from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,19 @@ from lesiontk.errors import DataError
 
 MAX_BYTES = 8 * 2**30
 MAX_OBJECTS = 100_000
+MAX_ATTRIBUTE = 2**31
+"""Bytes; a thousand names beside a description of a megabyte may take half."""
 MAX_RATIO = 200
 """Of what is read to what is stored. Keras does not compress, a user may; zeros shrink most."""
 SLACK = 2**20
+_PLAIN = (
+    h5py.h5t.TypeStringID,
+    h5py.h5t.TypeIntegerID,
+    h5py.h5t.TypeFloatID,
+    h5py.h5t.TypeEnumID,
+)
+"""Types of an attribute whose values lie in the file one by one, but for texts of any length."""
+_HEAP = b"GCOL\1\0\0\0"
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -73,12 +85,46 @@ def bytes_beside_arrays(file: h5py.File, name: str) -> int:
     return max(0, Path(file.filename).stat().st_size - int(stored))
 
 
+def _check_attributes(group: Any, name: str, longest: int) -> None:
+    """Raise `DataError` for texts that may take more memory than a file of their size would.
+
+    Texts of any length lie apart from the attribute, and a thousand may be one and the same there.
+    `longest` is what one of them can have.
+    """
+    for index in range(h5py.h5a.get_num_attrs(group.id)):
+        attribute = h5py.h5a.open(group.id, index=index)
+        kind, count = attribute.get_type(), prod(attribute.shape or ())
+        if not isinstance(kind, _PLAIN):
+            raise DataError(f"{name} has an attribute of lists; expected texts and numbers.")
+        varies = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
+        size = count * (longest if varies else kind.get_size())
+        if size > MAX_ATTRIBUTE:
+            raise DataError(
+                f"{name} has an attribute of {count:,} values, which may take {size:,} bytes; "
+                f"expected at most {MAX_ATTRIBUTE:,}."
+            )
+
+
+def _longest_text(path: Path) -> int:
+    """Return the bytes of the largest heap in which an HDF5 file has texts of any length.
+
+    Source: HDF5 File Format Specification 3.0, III.E: mark, version 1, three zeros, size.
+    """
+    largest, at, size = 0, -1, path.stat().st_size
+    with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+        while (at := content.find(_HEAP, at + 1)) >= 0:
+            stated = int.from_bytes(content[at + len(_HEAP) : at + len(_HEAP) + 8], "little")
+            largest = max(largest, min(stated, size))
+    return largest
+
+
 def _list_datasets(file: h5py.File, name: str) -> Iterator[tuple[str, Any]]:
-    objects = 0
+    objects, longest = 0, _longest_text(Path(file.filename))
     waiting: list[Any] = [file]
     seen: set[Any] = set()
     while waiting:
         group = waiting.pop()
+        _check_attributes(group, name, longest)
         for key in group:
             objects += 1
             if objects > MAX_OBJECTS:
@@ -103,7 +149,9 @@ def _check_dataset(item: Any, told: str) -> None:
         raise DataError(f"{told} lies in another file; expected it in this one.")
     if item.dtype.kind not in "fiub":
         raise DataError(f"{told} holds values of {item.dtype}; expected numbers.")
-    _check_ratio(item.nbytes, item.id.get_storage_size(), told)
+    # HDF5 unpacks a chunk as a whole, which may be larger than the array.
+    chunk = prod(item.chunks or ()) * item.dtype.itemsize
+    _check_ratio(max(item.nbytes, chunk), item.id.get_storage_size(), told)
 
 
 def _check_ratio(size: int, stored: int, told: str) -> None:

@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
+from onnx import helper
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import SPEC_KEY
-from lesiontk.backends.tflite_graph import extract_spec, set_metadata
+from lesiontk.backends.foreign import FOREIGN, ForeignDescription
+from lesiontk.backends.tflite_graph import (
+    check_no_loop,
+    dump_model,
+    extract_spec,
+    read_model,
+    set_metadata,
+)
 from lesiontk.backends.tflite_metadata import embed_metadata
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, LesionTKError
@@ -148,17 +157,75 @@ def test_images_of_another_size_than_the_graph_takes_are_an_error(tmp_path: Path
         answer(path)
 
 
-def test_weights_in_another_file_are_not_left_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["bundle", "predict", "bench"])
+def test_weights_in_another_file_are_not_read(command: str, tmp_path: Path) -> None:
+    """The checksum of an engine file is of all that it answers with."""
     path = tmp_path / "onnx_int8.onnx"
     model = onnx.load(ONNX)
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=1024)
-    words = ["bundle", str(path), "--target", "linux-arm64", "--out", str(tmp_path / "bundle")]
-    done = CliRunner().invoke(cli, words)
+    words = {
+        "bundle": ["bundle", str(path), "--target", "linux-arm64", "--out", str(tmp_path / "new")],
+        "predict": ["predict", str(path), "picture.png"],
+        "bench": ["bench", str(path)],
+    }
+    done = CliRunner().invoke(cli, words[command])
     assert isinstance(done.exception, DataError)
-    assert "keeps weights in weights.bin; a bundle needs them in one file" in str(done.exception)
-    (tmp_path / "weights.bin").unlink()
-    with pytest.raises(DataError, match="is no model ONNX Runtime can load"):
-        answer(path)
+    assert "keeps weights in weights.bin; expected all in one file" in str(done.exception)
+
+
+def save_onnx(path: Path, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 8, 8, 3])],
+        [helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, None)],
+        constants,
+    )
+    opset = [helper.make_opsetid("", 17)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opset).SerializeToString())
+    return path
+
+
+def endless(kind: str) -> onnx.NodeProto:
+    body = helper.make_graph(
+        [helper.make_node("Identity", [a], [b]) for a, b in (("go", "on"), ("x", "y"))],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", onnx.TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, None),
+        ],
+    )
+    return helper.make_node(kind, ["", "true", "image"], ["out"], body=body)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_onnx_graph_with_a_loop_is_refused(inner: bool, tmp_path: Path) -> None:
+    true = onnx.numpy_helper.from_array(np.array(True), "true")
+    node = endless("Loop")
+    if inner:
+        node.output[0] = "inside"
+        out = [helper.make_tensor_value_info("inside", onnx.TensorProto.UINT8, None)]
+        branch = helper.make_graph([node], "branch", [], out)
+        node = helper.make_node("If", ["true"], ["out"], then_branch=branch, else_branch=branch)
+    path = save_onnx(tmp_path / "endless.onnx", [node], [true])
+    with pytest.raises(DataError, match=r"has the operator Loop .* expected a graph without loops"):
+        FOREIGN[".onnx"](path, ForeignDescription(), 1)
+
+
+def test_a_tflite_graph_with_a_loop_is_refused(tmp_path: Path) -> None:
+    model = read_model(TFLITE.read_bytes())
+    code = model.operatorCodes[-1]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.WHILE
+    path = tmp_path / "endless.tflite"
+    path.write_bytes(dump_model(model))
+    with pytest.raises(DataError, match=r"has the operator WHILE, .* expected a graph without"):
+        check_no_loop(path.read_bytes(), path)
+    check_no_loop(TFLITE.read_bytes(), TFLITE)  # the twin
 
 
 # ---------------------------------------------------------------------- fuzz

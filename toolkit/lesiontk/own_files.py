@@ -26,7 +26,7 @@ def check_own_files(workspace: Path) -> None:
     Artefacts themselves may be links: nothing is written through one.
     """
     for path in _list_own(workspace):
-        with suppress(FileNotFoundError, NotADirectoryError):  # another process has finished with it
+        with suppress(FileNotFoundError, NotADirectoryError):
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"

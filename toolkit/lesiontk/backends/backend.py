@@ -326,10 +326,6 @@ class Backend(ABC):
     def inspect(self, path: Path) -> EngineStructure:
         """Return what the file is made of, read from the file itself."""
 
-    def list_other_files(self, path: Path) -> tuple[str, ...]:
-        """Return the names of further files that an engine file cannot run without; mostly none."""
-        return ()
-
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         """Return the operators of a file that do not compute as `precision` says, kind and name.
 

@@ -86,7 +86,13 @@ class ONNXEngine(Engine):
 
 
 def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, str]) -> Any:
-    """Return ONNX Runtime's session; `DataError` for a file that it cannot load."""
+    """Return ONNX Runtime's session; `DataError` for a file that it cannot load.
+
+    Neither is one taken that needs further files, nor one with loops.
+    """
+    from lesiontk.backends.onnx_graph import check_closed
+
+    check_closed(path)
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -175,11 +181,6 @@ class ONNXBackend(Backend):
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads, provider)
-
-    def list_other_files(self, path: Path) -> tuple[str, ...]:
-        from lesiontk.backends.onnx_graph import list_external_files
-
-        return list_external_files(path)
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         import onnx

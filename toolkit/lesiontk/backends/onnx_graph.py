@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,6 +21,7 @@ from lesiontk.errors import DataError
 FOLDABLE: Final[dict[str, Literal["mul", "add"]]] = {"Mul": "mul", "Add": "add"}
 INPUT = "image"
 OUTPUT = "probabilities"
+LOOPS: Final = ("Loop", "Scan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,19 +283,56 @@ def embed_spec(model: onnx.ModelProto, text: str) -> None:
     entry.key, entry.value = SPEC_KEY, text
 
 
-def list_external_files(path: Path) -> tuple[str, ...]:
-    """Return the names of the files beside it that an ONNX file keeps weights in, sorted."""
-    model = onnx.load(path, load_external_data=False)
-    tensors = [*model.graph.initializer]
-    tensors += [a.t for node in model.graph.node for a in node.attribute if a.HasField("t")]
-    found = {
-        entry.value
-        for tensor in tensors
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(sorted(found))
+def check_closed(path: Path) -> None:
+    """Raise `DataError` for an ONNX file that needs further files, or that may compute for ever.
+
+    A loop's end is no part of the file, and no classifier of images needs one.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # of protobuf, which tells no types
+        raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
+    for node in _list_nodes(model):
+        if node.op_type in LOOPS:
+            raise DataError(
+                f"{path.name} has the operator {node.op_type} ({node.name}), whose end nobody "
+                "knows; expected a graph without loops."
+            )
+    for tensor in _list_tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            others = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            raise DataError(
+                f"{path.name} keeps weights in {', '.join(others) or 'another file'}; expected all "
+                "in one file: load it with onnx.load and save it with onnx.save."
+            )
+
+
+def _list_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a model, of its functions, and of the graphs in nodes."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += [inner for graph in _list_graphs(node) for inner in graph.node]
+
+
+def _list_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [graph for a in node.attribute for graph in (a.g, *a.graphs)]
+
+
+def _list_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Yield the constants of a model, wherever they stand."""
+    graphs, sparse = [model.graph], []
+    for node in _list_nodes(model):
+        graphs += _list_graphs(node)
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
+    for graph in graphs:
+        yield from graph.initializer
+        sparse += graph.sparse_initializer
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
 
 
 def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:

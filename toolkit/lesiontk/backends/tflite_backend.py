@@ -72,12 +72,15 @@ def open_interpreter(path: Path, threads: int) -> Any:
     """Return LiteRT's interpreter of a file; `DataError` for one that it cannot load."""
     from ai_edge_litert.interpreter import Interpreter
 
+    from lesiontk.backends.tflite_graph import check_no_loop
+
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
         raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
     try:
         with hold_native_output():
             interpreter = Interpreter(model_content=content, num_threads=threads)
+            check_no_loop(content, path)  # of a structure that the interpreter has checked
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import flatbuffers
@@ -24,6 +25,8 @@ OPERATOR_NAMES = {
 TYPE_NAMES = {
     value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
 }
+LOOPS = ("WHILE", "STABLEHLO_WHILE", "IF", "CALL", "CALL_ONCE")
+"""Operators that run another graph of the file."""
 SLACK = 2**22
 """Bytes for all of a graph but its weights; more is found where it is not enough."""
 
@@ -52,6 +55,22 @@ def operator_name(model: Any, operator: Any) -> str:
     """Return an operator's name, such as ``CONV_2D``."""
     code = model.operatorCodes[operator.opcodeIndex]
     return str(OPERATOR_NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+
+def check_no_loop(content: bytes, path: Path) -> None:
+    """Raise `DataError` for a flatbuffer that may compute for ever, or that calls its own graphs.
+
+    A loop's end is no part of the file, and no classifier of images needs one.
+    """
+    model = schema.Model.GetRootAs(content, 0)
+    for index in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(index)
+        kind = OPERATOR_NAMES.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
+        if kind in LOOPS:
+            raise DataError(
+                f"{path.name} has the operator {kind}, whose end nobody knows; expected a graph "
+                "without loops."
+            )
 
 
 def constant(model: Any, graph: Any, tensor: int) -> np.ndarray[Any, np.dtype[Any]] | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesiontk import __version__
-from lesiontk.backends import find_backend, open_engine
+from lesiontk.backends import open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
@@ -25,7 +25,7 @@ from lesiontk.data.sources.synthesis import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.operating_point import OperatingPoint
@@ -85,12 +85,6 @@ def write_bundle(
         answers = engine.predict(images)
         execution = [part.to_json() for part in engine.describe_execution()]
         assessment = worth.assessment or engine.assessment
-    others = find_backend(engine_path)().list_other_files(engine_path)
-    if others:
-        raise DataError(
-            f"{engine_path.name} keeps weights in {', '.join(others)}; a bundle needs them in one "
-            "file: load it with onnx.load and save it with onnx.save."
-        )
     if worth.threshold is not None:
         positive = task_of_engine(spec).positive
         assessment = (assessment or Assessment()).with_threshold(worth.threshold, positive)

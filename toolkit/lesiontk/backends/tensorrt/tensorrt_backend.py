@@ -173,11 +173,6 @@ class TensorRTBackend(Backend):
             ),
         )
 
-    def list_other_files(self, path: Path) -> tuple[str, ...]:
-        from lesiontk.backends.onnx_graph import list_external_files
-
-        return list_external_files(path)
-
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         import onnx
 

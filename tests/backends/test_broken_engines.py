@@ -105,6 +105,16 @@ TEXTS: dict[str, tuple[bytes, str]] = {
             ("labels in lists", {"labels": [[1], *range(6)]}, "expected two or more different"),
             ("an empty label", {"labels": ["", *SEVEN[1:]]}, "expected two or more different"),
             ("a label twice", {"labels": ["a"] * 7}, "expected two or more different names"),
+            (
+                "a label that clears the screen",
+                {"labels": ["\x1b[2J", *SEVEN[1:]]},
+                "expected names without control characters",
+            ),
+            (
+                "a notice that names the window",
+                {"notice": "\x1b]0;title\x07"},
+                "expected a text without control characters",
+            ),
             ("no task", {"task": None}, "task is None; expected a text"),
             ("a list for a recipe", {"recipe": ["a"]}, "expected a text"),
             ("extra", {"extra": 5}, "extra is 5; expected a mapping"),

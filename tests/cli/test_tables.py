@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from lesiontk.bench.findings import list_findings
-from lesiontk.cli.tables import print_benchmark
+from lesiontk.cli.main import cli
+from lesiontk.cli.tables import print_benchmark, print_table
 
 from ..report.sample_report import TARGETS, TWO, make_report_data
 
@@ -49,3 +54,28 @@ def test_networks_that_miss_most_or_say_one_class_are_called_so_with_their_paren
     assert "it misses more than it finds" in blind
     _, constant = show(capsys, answers="constant")
     assert f"{', '.join(TARGETS)}: answers malignant for 160 of 160 images" in constant
+
+
+def test_what_a_table_shows_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table(["\x1b[2J"], [["\x1b]0;title\x07"]], title="\x1b[31m")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "\\x1b]0;title\\x07" in shown
+
+
+def test_what_data_check_lists_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(images / f"{number}.png")
+    rows = ["image,diagnosis,lesion_id", *(f"{n},n\x1b[2Jv,{n}" for n in range(4))]
+    (images / "t.csv").write_text("\n".join([*rows, "\x1b]0;title\x07,mel,9", ""]))
+    words = ["data", "check", "--data", str(images), "--workspace", str(tmp_path / "made")]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "\\x1b]0;title" in done.output
+    assert "\x1b" not in done.output

@@ -28,10 +28,7 @@ class LesionTKError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return "".join(
-            c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
-            for c in shorten(super().__str__(), MESSAGE)
-        )
+        return escape_controls(shorten(super().__str__(), MESSAGE))
 
 
 class UsageError(LesionTKError):
@@ -56,6 +53,13 @@ class EnvironmentLacksError(LesionTKError):
     """A package, driver, device or permission is missing on this machine."""
 
     exit_code = 3
+
+
+def escape_controls(text: str) -> str:
+    """Return a text in which nothing but the end of a line steers the terminal it is shown in."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def shorten(text: str, limit: int = VALUE) -> str:

@@ -83,11 +83,18 @@ class EngineSpec:
 
     def __post_init__(self) -> None:
         named = all(isinstance(label, str) and label for label in self.labels)
+        if named and not all(label.isprintable() for label in self.labels):
+            raise DataError(f"labels are {self.labels}; expected names without control characters.")
         if not named or len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise DataError(f"labels are {self.labels}; expected two or more different names.")
         for name in ("task", "backend", "precision", "recipe", "split_hash", "licence", "notice"):
             if not isinstance(getattr(self, name), str):
                 raise DataError(f"{name} is {getattr(self, name)!r}; expected a text.")
+            if not getattr(self, name).replace("\n", "").isprintable():
+                raise DataError(
+                    f"{name} is {getattr(self, name)!r}; expected a text without control "
+                    "characters, which would steer the terminal that it is shown in."
+                )
         if not isinstance(self.extra, Mapping):
             raise DataError(f"extra is {self.extra!r}; expected a mapping.")
 

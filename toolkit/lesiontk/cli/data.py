@@ -15,7 +15,7 @@ from lesiontk.cli.session import (
     load_recipe,
     recipe_options,
 )
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, escape_controls
 
 _SHOWN = 10
 
@@ -136,8 +136,9 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
     quartiles = f", quartiles {age['quartiles']}" if age["known"] else ""
     click.echo(f"age known: {age['known']}{quartiles}")
     for name in ("sex", "site"):
-        click.echo(f"{name}: {', '.join(f'{v} {n}' for v, n in document[name].items())}")
-    click.echo(f"licence: {document['licence']}\n{document['path']}")
+        values = ", ".join(f"{value} {number}" for value, number in document[name].items())
+        click.echo(f"{name}: {escape_controls(values)}")
+    click.echo(escape_controls(f"licence: {document['licence']}\n{document['path']}"))
 
 
 def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
@@ -146,7 +147,8 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     more = number - len(shown)
     if shown and more > 0:
         shown.append(f"and {more} more")
-    click.echo(f"{title}: {number or 'none'}" + "".join(f"\n  {entry}" for entry in shown))
+    lines = "".join(f"\n  {escape_controls(entry)}" for entry in shown)
+    click.echo(f"{title}: {number or 'none'}{lines}")
 
 
 def _describe_contradictions(found: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import click
 
 from lesiontk.backends.execution import describe_fallbacks
 from lesiontk.bench.rows import emulated_by, list_fallbacks, name_target, tell_sizes
+from lesiontk.errors import escape_controls
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report import result_table
 from lesiontk.report.formatting import count_things
@@ -20,11 +21,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, title_justify="left")
+    table = Table(title=escape(escape_controls(title)) or None, title_justify="left")
     for number, name in enumerate(columns):
-        table.add_column(escape(name), justify="right" if number else "left", overflow="fold")
+        table.add_column(
+            escape(escape_controls(name)), justify="right" if number else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(escape_controls(cell)) for cell in row))
     console = Console()
     # A pipe has no width; there no path must be cut or broken.
     (console if console.is_terminal else Console(width=10_000)).print(table)

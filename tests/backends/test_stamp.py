@@ -44,6 +44,7 @@ RESULT = TestResult(
     0.95,
     {"accuracy": Estimate(0.8, 0.7, 0.9), "recall[df]": Estimate(None, None, None)},
     {"sensitivity": Estimate(0.9, 0.8, 1.0)},
+    images={"akiec": 40, "bcc": 80, "df": 18, "mel": 170},
 )
 KNOWN = Assessment(POINT, 1.5, RESULT)
 

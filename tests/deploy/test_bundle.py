@@ -315,7 +315,7 @@ def test_a_file_alone_suffices_for_a_bundle(stamped: Path, tmp_path: Path, pictu
     assert hashlib.sha256(stamped.read_bytes()).hexdigest() in card
     assert "at least 0.1235 (chosen by: youden, 100 validation images)" in card
     assert "n = 1504 images of 1116 lesions" in card
-    assert "| sensitivity of akiec + bcc + mel | 0.900 [0.800, 1.000] |" in card
+    assert "| sensitivity of akiec + bcc + mel | 290 | 0.900 [0.800, 1.000] |" in card
     assert "decision at 0.1235" in (folder / "README.md").read_text()
     assert "No threshold" not in (folder / "README.md").read_text()
 
@@ -368,6 +368,17 @@ def test_a_threshold_of_ones_own_is_told_apart(stamped: Path, tmp_path: Path) ->
     assert "at least 0.4000 (chosen by:" in card
     assert "Sensitivity and specificity at this threshold were not measured" in card
     assert "sensitivity of" not in card
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_each_figure_of_a_card_stands_beside_the_images_that_it_is_of(known: bool) -> None:
+    spec = EngineSpec(("a", "b"), Preprocessing(8), "t", "tflite", "int8", "probe", "5" * 64)
+    assert KNOWN.test is not None
+    test = KNOWN.test if known else replace(KNOWN.test, images={})
+    card = render_bundle_card(spec, "", replace(KNOWN, test=test), "probe.tflite", "6" * 64)
+    assert f"| recall[df] | {18 if known else '–'} | " in card
+    assert f"| sensitivity of akiec + bcc + mel | {290 if known else '–'} | 0.900 " in card
+    assert "| accuracy | 1504 | 0.800 [0.700, 0.900] |" in card
 
 
 def test_a_card_says_so_if_the_engine_was_not_evaluated() -> None:

@@ -48,7 +48,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=4,
+        version=5,
         accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
         produces="bundle",
         config=BundleConfig,

@@ -84,7 +84,7 @@ def _describe_results(assessment: Assessment | None) -> str:
             "an engine bundled from the workspace that made it carries its own."
         )
     rows = [
-        f"| {name.replace('_', ' ')} | {format_estimate(value.to_json())} |"
+        f"| {name.replace('_', ' ')} | {_count(test, name)} | {format_estimate(value.to_json())} |"
         for name, value in test.metrics.items()
         if name.startswith("recall[") or name in SHOWN
     ]
@@ -92,7 +92,8 @@ def _describe_results(assessment: Assessment | None) -> str:
     findings = "".join(f"**{finding}.**\n\n" for finding in test.findings)
     return (
         f"{findings}Test split, n = {test.n} images of {test.lesions} lesions; in brackets "
-        f"{test.confidence:.0%} intervals by lesion.\n\n| metric | value |\n| --- | --- |\n"
+        f"{test.confidence:.0%} intervals by lesion.\n\n"
+        "| metric | images | value |\n| --- | --- | --- |\n"
         + "\n".join(rows)
         + (
             "\n\nSensitivity and specificity at this threshold were not measured."
@@ -103,8 +104,19 @@ def _describe_results(assessment: Assessment | None) -> str:
 
 
 def _list_operating(test: TestResult, point: OperatingPoint | None) -> list[str]:
-    positive = " + ".join(point.positive) if point else ""
+    labels = point.positive if point else ()
+    known = all(label in test.images for label in labels)
+    positives = sum(test.images.get(label, 0) for label in labels)
+    among = {"sensitivity": positives, "specificity": test.n - positives, "auc": test.n}
     return [
-        f"| {name} of {positive} | {format_estimate(value.to_json())} |"
+        f"| {name} of {' + '.join(labels)} | {among[name] if known else '–'} | "
+        f"{format_estimate(value.to_json())} |"
         for name, value in test.at_threshold.items()
     ]
+
+
+def _count(test: TestResult, metric: str) -> str:
+    """Return on how many images a metric is measured, a dash where the file does not say."""
+    if not metric.startswith("recall["):
+        return str(test.n)
+    return str(test.images.get(metric.removeprefix("recall[").removesuffix("]"), "–"))

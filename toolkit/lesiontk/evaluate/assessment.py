@@ -30,7 +30,8 @@ class TestResult:
 
     `metrics` are by arg-max. `at_threshold` has `OPERATING_METRICS` at the frozen threshold; it is
     empty where another threshold was given since. Intervals are at level `confidence`. `findings`
-    are the sentences of `describe_evaluation`, such as that the engine was emulated.
+    are the sentences of `describe_evaluation`, such as that the engine was emulated. `images` are
+    how many of the n show each label; empty where a file does not say.
     """
 
     __test__ = False  # pytest takes the name for a test's
@@ -42,6 +43,7 @@ class TestResult:
     metrics: Mapping[str, Estimate]
     at_threshold: Mapping[str, Estimate] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""
@@ -53,6 +55,7 @@ class TestResult:
             "metrics": {name: value.to_json() for name, value in self.metrics.items()},
             "at_threshold": {name: value.to_json() for name, value in self.at_threshold.items()},
             "findings": list(self.findings),
+            "images": dict(self.images),
         }
 
 
@@ -91,6 +94,12 @@ class Assessment:
                 metrics={name: Estimate(**metrics[name]) for name in kept},
                 at_threshold={name: Estimate(**point[name]) for name in OPERATING_METRICS},
                 findings=tuple(describe_evaluation(document) if findings is None else findings),
+                images={
+                    label: sum(counts)
+                    for label, counts in zip(
+                        document.get("labels", ()), document.get("confusion", ()), strict=False
+                    )
+                },
             ),
         )
 
@@ -168,4 +177,5 @@ def _test_from_document(document: Mapping[str, Any]) -> TestResult:
         metrics=read(document["metrics"]),
         at_threshold=read(document["at_threshold"]),
         findings=tuple(str(finding) for finding in document.get("findings", ())),
+        images={str(label): int(number) for label, number in document.get("images", {}).items()},
     )

@@ -162,6 +162,20 @@ def test_layers_are_built_anew(keras: Any, tmp_path: Path) -> None:
     check(model, bring_in(model, tmp_path))
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"interpolation": "bicubic"}])
+def test_a_resizing_to_the_size_that_images_have_is_left_out(
+    kwargs: Any, keras: Any, tmp_path: Path
+) -> None:
+    k = keras.layers
+    image = keras.Input((None, None, 3))
+    x = k.Rescaling(1 / 255)(k.Resizing(SIZE, SIZE, name="same", **kwargs)(image))
+    x = k.GlobalAveragePooling2D()(k.Conv2D(4, 3)(x))
+    model = keras.Model(image, k.Dense(3, activation="softmax")(x))
+    made = bring_in(model, tmp_path)
+    assert "same" in made.left_out
+    check(model, made)
+
+
 @pytest.mark.parametrize("axis", [-1, None, (1, 2, 3), 1, (2, 3)])
 def test_a_normalization_over_any_axis_is_built_anew(axis: Any, keras: Any, tmp_path: Path) -> None:
     normalization = keras.layers.Normalization(axis=axis)

@@ -282,6 +282,19 @@ def _rebuild_leaky_relu(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_resizing(layer: ForeignLayer, make: Maker) -> Apply:
+    """Nothing where images have the size already: back ends cannot quantize a Resize before all."""
+    size = layer.config.get("height"), layer.config.get("width")
+
+    def apply(value: Any) -> Any:
+        tensor = value.tensor if isinstance(value, Affine) else value
+        if tuple(tensor.shape[1:3]) == size:
+            return value
+        return _rebuild_scaling(layer, make)(value)
+
+    return apply
+
+
+def _rebuild_scaling(layer: ForeignLayer, make: Maker) -> Apply:
     if layer.config.get("crop_to_aspect_ratio") or layer.config.get("pad_to_aspect_ratio"):
         raise layer.refuse("it crops or pads as well; expected the whole image to be scaled")
     if layer.config.get("interpolation", "bilinear") not in ("bilinear", "nearest"):

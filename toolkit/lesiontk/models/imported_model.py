@@ -43,8 +43,8 @@ RESERVED = ("image", "logits", "probabilities", "features")
 class ImportedModel:
     """The model built anew, and the greatest difference of its outputs from the user's.
 
-    `left_out` names the layers that only training needs, `copied` those with weights that are
-    called several times: each call has a layer of its own, with the same weights.
+    `left_out` names the layers that only training needs or that change nothing, `copied` those with
+    weights that are called several times: each call has a layer of its own, with the same weights.
     """
 
     model: Any
@@ -205,14 +205,15 @@ class _Build:
             raise layer.refuse(f"it joins {len(inputs)} tensors")
         self._count(node.layer, layer)
         apply = rebuild_layer(layer, self)
-        if apply is None:
-            self.left_out[id(node.layer)] = layer.name
-            return inputs
-        self.layers += 1
         try:
-            return [apply(inputs if len(inputs) > 1 else inputs[0])]
+            made = apply(inputs if len(inputs) > 1 else inputs[0]) if apply else inputs[0]
         except (TypeError, ValueError) as error:
             raise layer.refuse(str(error)) from error
+        if made is inputs[0]:
+            self.left_out[id(node.layer)] = layer.name
+        else:
+            self.layers += 1
+        return [made]
 
     def _count(self, layer: Any, described: ForeignLayer) -> None:
         self.uses[id(layer)] += 1

@@ -28,7 +28,7 @@ class ImportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="import",
-        version=6,
+        version=7,
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,

@@ -55,8 +55,8 @@ def draw_calibration(
     total = sum(len(queue) for queue in queues)
     if count > total:
         raise DataError(
-            f"calibration asks for {count} images; the training split has {total} lesions. Lower "
-            "calibration.images."
+            f"calibration asks for {count} images, each of another lesion; the training split has "
+            f"{total} lesions. Ask for no more, as --set calibration.images={total}."
         )
     share = share_naturally if draw == "natural" else share_equally
     wanted = share(np.array([len(queue) for queue in queues]), count)

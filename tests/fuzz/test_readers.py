@@ -15,27 +15,9 @@ from lesiontk.recipe import dump_recipe, read_recipe
 from lesiontk.store import Store
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 
+from .mutation import mutate_bytes
+
 TRIES = 400
-WORDS = (b"null", b"-1", b"1e999", b"[", b"{", b'"', b"..", b"/", b"\0", b"\xff", b"&a *a", b"NaN")
-
-
-def mutate(content: bytes, random: random.Random) -> bytes:
-    """Return the bytes with one to three faults."""
-    changed = bytearray(content)
-    for _ in range(random.randint(1, 3)):
-        at, end = sorted(random.randrange(len(changed) + 1) for _ in range(2))
-        kind = random.randrange(5)
-        if kind == 0 and at < len(changed):
-            changed[at] ^= 1 << random.randrange(8)
-        elif kind == 1:
-            del changed[at : min(end, at + 20)]
-        elif kind == 2:
-            changed[at:at] = changed[at : min(end, at + 50)]
-        elif kind == 3:
-            del changed[at:]
-        else:
-            changed[at : at + random.randrange(6)] = random.choice(WORDS)
-    return bytes(changed)
 
 
 def check_refusal(error: LesionTKError) -> None:
@@ -51,7 +33,7 @@ def test_a_manifest(store: Store) -> None:
     whole, content = read_manifest(joined.path), path.read_bytes()
     dice, refused = random.Random(7), 0
     for _ in range(TRIES):
-        path.write_bytes(mutate(content, dice))
+        path.write_bytes(mutate_bytes(content, dice))
         try:
             assert read_manifest(joined.path) == whole  # only spaces were touched
         except LesionTKError as error:
@@ -66,7 +48,7 @@ def test_a_recipe(tmp_path: Path) -> None:
     content = dump_recipe(read_recipe("demo")).encode()
     path, dice, refused = tmp_path / "mine.yaml", random.Random(7), 0
     for _ in range(TRIES // 4):
-        path.write_bytes(mutate(content, dice))
+        path.write_bytes(mutate_bytes(content, dice))
         try:
             read_recipe(str(path))
         except LesionTKError as error:
@@ -86,7 +68,7 @@ mapping: {mel: mel, nv: nv, bkl: nv}
 def test_a_task(tmp_path: Path) -> None:
     path, dice, refused = tmp_path / "mine.yaml", random.Random(7), 0
     for _ in range(TRIES):
-        path.write_bytes(mutate(TASK, dice))
+        path.write_bytes(mutate_bytes(TASK, dice))
         try:
             load_task(path)
         except LesionTKError as error:
@@ -102,7 +84,7 @@ def test_the_workspaces_own_files(store: Store, name: str) -> None:
     path, dice = store.workspace / name, random.Random(7)
     content = path.read_bytes()
     for _ in range(TRIES // 4):
-        path.write_bytes(mutate(content, dice))
+        path.write_bytes(mutate_bytes(content, dice))
         try:
             assert Store(store.workspace).resolve("latest") == text
             assert store.build(TextStage(), TextConfig(), {}, recipe=recipe).key == text.key

@@ -163,8 +163,9 @@ def test_a_file_that_ends_early_is_no_interrupt(run: Run, doctor: Decide) -> Non
 
 
 PROGRAM = """
-import sys, tempfile
+import signal, sys, tempfile
 import lesiontk.doctor
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's &
 def examine():
     print(tempfile.gettempdir(), flush=True)
     sys.stdin.readline()

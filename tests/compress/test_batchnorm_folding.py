@@ -86,7 +86,7 @@ def test_what_does_nothing_once_trained_may_stand_between(kind: str) -> None:
     draw_normalisations(model)
     folded = fold_batchnorm(model)
     assert kinds(folded) == [kind for kind in kinds(model) if kind != "BatchNormalization"]
-    assert_equal_outputs(model, folded, atol=1e-4)
+    assert_equal_outputs(model, folded, atol=1e-3)  # of outputs in the hundreds
 
 
 @pytest.mark.parametrize("behind", ["ReLU", "Concatenate", "nothing", "Dense of a sequence"])

@@ -31,7 +31,7 @@ from lesiontk.models.imported_file import load_foreign_model, load_model_file
 from lesiontk.records import EngineSpec, Preprocessing
 
 ROOT = Path(__file__).parents[2]
-PIXELS = np.full((1, 16, 16, 3), 0.5, np.float32)
+PIXELS = np.random.default_rng(1).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -46,6 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
         files = {}
         for name, library in (("2", import_keras()), ("3", keras)):
+            library.utils.set_random_seed(1)
             layers = library.layers
             image = library.Input((16, 16, 3), name="image")
             x = layers.Conv2D(4, 3, activation="relu", name="conv")(image)

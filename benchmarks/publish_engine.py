@@ -19,7 +19,7 @@ import click
 from lesiontk.backends.answers import engine_file
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.rows import emulated_by, name_target
+from lesiontk.bench.rows import name_target
 from lesiontk.calibration.calibrate_stage import read_calibration
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.history import find_trained
@@ -27,15 +27,16 @@ from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
-from lesiontk.report.published_card import drop_rows, update_files_section
-from lesiontk.report.result_table import format_estimate
+from lesiontk.report.published_card import (
+    drop_rows,
+    update_compressed_section,
+    update_files_section,
+    update_results_section,
+)
 from lesiontk.report.tables import describe_steps, shorten_orders
-from lesiontk.report.wording import name_backend
 from lesiontk.store import Store
 
 HERE = Path(__file__).parent
-SECTION, BEFORE = "## Compressed", "## Quantization"
-"""The section of a model card that tells of the engines, and the one that it is put before."""
 
 
 @click.command()
@@ -84,9 +85,12 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
         assessment = read_assessment(store.parent(benchmark, f"evaluation:{target}"))
         stamp(path, assessment, folder / path.name)
         click.echo(f"wrote {folder / path.name}")
+    verdicts = [verdict for entry in replaced.values() for verdict in entry["gate"]]
+    others = [v for v in published["benchmark"]["gate"] if v["engine"] not in replaced]
+    published["benchmark"]["gate"] = [*others, *verdicts]
     file.write_text(json.dumps(published, indent=1) + "\n")
-    card = (folder / "README.md").read_text()
-    card = drop_rows(tell_engines(card, replaced), replaced)
+    card = update_results_section((folder / "README.md").read_text(), published["benchmark"])
+    card = drop_rows(update_compressed_section(card, replaced), replaced)
     (folder / "README.md").write_text(update_files_section(card, folder))
 
 
@@ -106,78 +110,6 @@ def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:
         raise click.ClickException(
             f"{engine.name} was calibrated on other images than {recipe}'s list."
         )
-
-
-def tell_engines(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a model card that tells of the engines which took others' places."""
-    whole, _, rest = card.partition(BEFORE)
-    files = {f"- `{entry['file']}`" for entry in replaced.values()}
-    lines, others = [], False
-    known = {line.partition(": ")[0] for line in whole.partition(SECTION)[0].splitlines()}
-    added = [f"{start}: of a smaller network, see Compressed" for start in sorted(files - known)]
-    for line in whole.partition(SECTION)[0].splitlines():
-        if line.startswith("- `"):
-            lines, added = lines + added, []
-        line = line.replace(
-            "Too large to be here: ", "Too large to be here, of the whole network: "
-        )
-        start = line.partition(": ")[0]
-        lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
-        others |= start.startswith(INT8_FILES) and start not in files
-    told = "\n".join([*lines, SECTION, "", describe_engines(replaced, others=others), "", BEFORE])
-    return told + rest
-
-
-INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
-
-
-def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
-    """Return what the engines are that took others' places, and what they cost, in Markdown.
-
-    `others` says whether int8 engines of the whole network stay beside them.
-    """
-    first = next(iter(replaced.values()))
-    size, validation = first["row"]["image_size"], first["validation"]
-    made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
-    raised = ((first.get("kept_recalls") or {}).get("bias_raised") or {}).items()
-    biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
-    kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
-    files = [f"`{entry['file']}`" for entry in replaced.values()]
-    stay = ", and so are the other int8 engines"
-    return (
-        f"{', '.join(files)}: of a smaller network, "
-        f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
-        f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
-        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
-        "network as it was trained, in one run on "
-        f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
-        f"test split (n = {first['row']['n']}):\n\n"
-        + "\n".join(describe_engine(entry) for entry in replaced.values())
-        + f"\n\nAll passed the recipe's gate. The tables below are of the whole network"
-        f"{stay if others else ''}. Orders: `replaced` in the results' JSON."
-    )
-
-
-def describe_engine(entry: Mapping[str, Any]) -> str:
-    """Return the figures of one engine."""
-    row, critical = entry["row"], f"recall[{entry['critical']}]"
-    versus, metrics = row["versus_parent"], row["metrics"]
-    told = [
-        f"{name.replace('_', ' ')} {format_estimate(metrics[name])}, difference "
-        f"{format_estimate(versus['differences'][name])}"
-        for name in ("balanced_accuracy", critical, "accuracy")
-    ]
-    speed = (
-        "emulated here by ONNX Runtime, which tells nothing of its speed; "
-        if emulated_by(row)
-        else f"{versus['speedup']:.2f}× faster, "
-    )
-    parent = name_backend(versus["parent"].partition(":")[0])
-    return (
-        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus['size_ratio']:.2f}× "
-        f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
-        f"{format_estimate(versus['differences']['specificity'])}"
-    )
 
 
 if __name__ == "__main__":

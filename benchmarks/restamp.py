@@ -22,7 +22,13 @@ from lesiontk.backends.stamp import stamp
 from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation
-from lesiontk.report.published_card import drop_rows, list_engine_files, update_files_section
+from lesiontk.report.published_card import (
+    drop_rows,
+    list_engine_files,
+    update_compressed_section,
+    update_files_section,
+    update_results_section,
+)
 
 HERE = Path(__file__).parent
 CARD = "README.md"
@@ -94,9 +100,13 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
 
 
 def renew_card(folder: Path, published: Mapping[str, Any]) -> None:
-    """Let the card beside the engines say what they carry, and nothing of engines replaced."""
+    """Let the card say what the files beside it carry and reach, and nothing of those replaced."""
     card = (folder / CARD).read_text()
-    card = drop_rows(card, published.get("replaced", {}))
+    card = update_results_section(card, published["benchmark"])
+    replaced = published.get("replaced", {})
+    if replaced:
+        card = update_compressed_section(card, replaced)
+    card = drop_rows(card, replaced)
     (folder / CARD).write_text(update_files_section(card, folder))
 
 

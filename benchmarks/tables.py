@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.bench.rows import TRAINED, name_target
+from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report.result_table import format_estimate, format_sizes
 
 RESULTS = Path(__file__).parent / "results"
@@ -94,9 +95,9 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         "## Aims\n\nFull precision, on test; the intervals are above.\n\n" + _list_aims(published),
         "## What the small engines cost\n\nTFLite int8, calibrated after training, beside the "
         "trained model; faster and smaller than its float32 TFLite engine, one thread. Compressed "
-        "networks are in [compression](compression.md); an engine takes the place of a recipe's if "
-        "it passes the recipe's gate, which is judged on test and decides nothing else.\n\n"
-        + _list_int8(published),
+        "networks are in [compression](compression.md). Which of them took the place of a recipe's "
+        "engine was decided by gates of before, on measured differences; the model cards tell how "
+        "the gates of now judge each file.\n\n" + _list_int8(published),
         "## How each was trained\n\n" + _list_trainings(published),
     ]
     if studies:
@@ -120,13 +121,20 @@ def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
                 format_estimate(small["operating_point"]["sensitivity"]),
                 f"{versus['speedup']:.1f}×",
                 f"{versus['size_ratio']:.1f}×",
+                count_outcomes(document, SMALL),
             ]
         )
     return _table(
         ["recipe", "px", "balanced accuracy", "AUC, malignant", "sensitivity",
-         "int8: balanced accuracy", "sensitivity", "faster", "smaller"],
+         "int8: balanced accuracy", "sensitivity", "faster", "smaller", "gates"],
         rows,
     )  # fmt: skip
+
+
+def count_outcomes(document: Mapping[str, Any], target: str) -> str:
+    """Return how many gates of one engine passed, failed and are not shown."""
+    verdicts = read_verdicts(document["benchmark"])
+    return describe_outcomes(verdict for verdict in verdicts if verdict.engine == target)
 
 
 def list_studies() -> list[str]:

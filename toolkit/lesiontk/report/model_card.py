@@ -12,6 +12,7 @@ from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.report.formatting import format_level
 from lesiontk.report.result_table import (
+    gates_from_benchmark,
     operating_points_from_benchmark,
     recalls_from_benchmark,
     table_from_benchmark,
@@ -47,7 +48,7 @@ def render_model_card(
     labels = model["labels"]
     counts = {side: sum(values.values()) for side, values in split["images"].items()}
     lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
-    machine, emulated = benchmark["machine"], list_emulated(benchmark["rows"])
+    emulated = list_emulated(benchmark["rows"])
     sections = [
         f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
         "**Research software, not a medical device.** It must not be used to diagnose or to decide "
@@ -77,16 +78,7 @@ def render_model_card(
         f"took {training_seconds / 60:.0f} minutes. {_describe_steps(model, stage)}"
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration, engines),
-        f"## Results on the test split\n\nn = {benchmark['rows'][0]['n']} images; in brackets "
-        f"{format_level(benchmark['confidence'])} intervals by lesion. Latency: one image at a "
-        "time, "
-        f"{benchmark['threads']} thread, n = {benchmark['rows'][0]['latency_ms']['n']} per engine, "
-        f"taken in turns, on {machine['processor']} ({', '.join(machine['int8_features'])}); "
-        "compare rows with each other, not with other machines.\n\n"
-        + table_from_benchmark(benchmark),
-        "Recall of each class (share of its images that are found):\n\n"
-        + recalls_from_benchmark(benchmark).rstrip(),
-        "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
+        render_results(benchmark),
         _describe_external(external),
         f"## Limits\n\n{_describe_found(benchmark)}The network has been judged on one split of one "
         f"collection{_describe_elsewhere(external)}. "
@@ -103,6 +95,24 @@ def _describe_people(source: str | None) -> str:
     if source != "ham10000":
         return ""
     return " (HAM10000 comes from Austria and Australia and holds few dark skin types)"
+
+
+def render_results(benchmark: Mapping[str, Any]) -> str:
+    """Return the sections of a benchmark's figures and of what its gates found."""
+    machine, rows = benchmark["machine"], benchmark["rows"]
+    level = benchmark.get("confidence", 0.95)  # documents from before they held it
+    sections = [
+        f"## Results on the test split\n\nn = {rows[0]['n']} images; in brackets "
+        f"{format_level(level)} intervals by lesion. Latency: one image at a time, "
+        f"{benchmark['threads']} thread, n = {rows[0]['latency_ms']['n']} per engine, taken in "
+        f"turns, on {machine['processor']} ({', '.join(machine['int8_features'])}); compare rows "
+        "with each other, not with other machines.\n\n" + table_from_benchmark(benchmark),
+        "Recall of each class (share of its images that are found):\n\n"
+        + recalls_from_benchmark(benchmark).rstrip(),
+        "### At the frozen threshold\n\n" + operating_points_from_benchmark(benchmark).rstrip(),
+        "### Acceptance gates\n\n" + gates_from_benchmark(benchmark).rstrip(),
+    ]
+    return "\n\n".join(sections)
 
 
 def _describe_found(benchmark: Mapping[str, Any]) -> str:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from lesiontk.backends import find_backend, is_engine_file
+from lesiontk.bench.rows import emulated_by
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.hashing import hash_file
 from lesiontk.records import EngineSpec
+from lesiontk.report.model_card import render_results
 from lesiontk.report.result_table import format_estimate
+from lesiontk.report.wording import name_backend
 
 SECTION, BEFORE = "### What each file carries", "Every file carries its labels"
 """The part of a card that this module writes, and what follows it."""
+RESULTS = "## Results on the test split"
+COMPRESSED, QUANTIZATION = "## Compressed", "## Quantization"
+"""The section that tells of engines of a compressed network, and the one that follows it."""
+INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
 
 
 def list_engine_files(folder: Path) -> list[Path]:
@@ -38,10 +47,96 @@ def update_files_section(card: str, folder: Path) -> str:
     return f"{head.partition(SECTION)[0].rstrip()}\n\n{describe_files(folder)}\n\n{found}{tail}"
 
 
+def update_results_section(card: str, benchmark: Mapping[str, Any]) -> str:
+    """Return the card with the figures and verdicts of a benchmark in the place of older ones.
+
+    Raises `DataError` for a card without results.
+    """
+    head, found, tail = card.partition(RESULTS)
+    if not found:
+        raise DataError(f"the card lacks {RESULTS!r}; expected a published model card.")
+    _, next_section, rest = tail.partition("\n## ")
+    return f"{head}{render_results(benchmark)}\n{next_section}{rest}"
+
+
 def drop_rows(card: str, targets: Collection[str]) -> str:
     """Return the card without the table rows of targets whose file is another network's."""
     rows = tuple(f"| {target} {end}" for target in targets for end in ("|", "at "))
     return "".join(line for line in card.splitlines(keepends=True) if not line.startswith(rows))
+
+
+def update_compressed_section(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a model card that tells of the engines which took others' places."""
+    whole, _, rest = card.partition(QUANTIZATION)
+    files = {f"- `{entry['file']}`" for entry in replaced.values()}
+    lines: list[str] = []
+    others = False
+    known = {line.partition(": ")[0] for line in whole.partition(COMPRESSED)[0].splitlines()}
+    added = [f"{start}: of a smaller network, see Compressed" for start in sorted(files - known)]
+    for line in whole.partition(COMPRESSED)[0].splitlines():
+        if line.startswith("- `"):
+            lines, added = lines + added, []
+        line = line.replace(
+            "Too large to be here: ", "Too large to be here, of the whole network: "
+        )
+        start = line.partition(": ")[0]
+        lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
+        others |= start.startswith(INT8_FILES) and start not in files
+    told = "\n".join(
+        [*lines, COMPRESSED, "", describe_engines(replaced, others=others), "", QUANTIZATION]
+    )
+    return told + rest
+
+
+def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
+    """Return what the engines are that took others' places, and what they cost, in Markdown.
+
+    `others` says whether int8 engines of the whole network stay beside them.
+    """
+    first = next(iter(replaced.values()))
+    size, validation = first["row"]["image_size"], first["validation"]
+    made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
+    raised = ((first.get("kept_recalls") or {}).get("bias_raised") or {}).items()
+    biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
+    kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
+    files = [f"`{entry['file']}`" for entry in replaced.values()]
+    stay = ", and so are the other int8 engines"
+    verdicts = [GateVerdict.from_json(v) for entry in replaced.values() for v in entry["gate"]]
+    return (
+        f"{', '.join(files)}: of a smaller network, "
+        f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
+        f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
+        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
+        "network as it was trained, in one run on "
+        f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
+        f"test split (n = {first['row']['n']}):\n\n"
+        + "\n".join(describe_engine(entry) for entry in replaced.values())
+        + f"\n\nTheir gates: {describe_outcomes(verdicts)} (see Acceptance gates). The tables "
+        "below are of the whole network"
+        f"{stay if others else ''}. Orders: `replaced` in the results' JSON."
+    )
+
+
+def describe_engine(entry: Mapping[str, Any]) -> str:
+    """Return the figures of one engine."""
+    row, critical = entry["row"], f"recall[{entry['critical']}]"
+    versus, metrics = row["versus_parent"], row["metrics"]
+    told = [
+        f"{name.replace('_', ' ')} {format_estimate(metrics[name])}, difference "
+        f"{format_estimate(versus['differences'][name])}"
+        for name in ("balanced_accuracy", critical, "accuracy")
+    ]
+    speed = (
+        "emulated here by ONNX Runtime, which tells nothing of its speed; "
+        if emulated_by(row)
+        else f"{versus['speedup']:.2f}× faster, "
+    )
+    parent = name_backend(versus["parent"].partition(":")[0])
+    return (
+        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus['size_ratio']:.2f}× "
+        f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
+        f"{format_estimate(versus['differences']['specificity'])}"
+    )
 
 
 def describe_files(folder: Path) -> str:

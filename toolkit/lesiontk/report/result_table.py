@@ -15,6 +15,7 @@ from lesiontk.bench.rows import (
     tell_sizes,
 )
 from lesiontk.evaluate.operating_point import DEFAULT_THRESHOLD, PARENT_SENSITIVITY
+from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 
 
 def format_estimate(
@@ -117,6 +118,35 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     for target, sentences in list_fallbacks(benchmark["rows"]).items():
         lines += ["", f"Fallback of {target}: {'; '.join(sentences)}."]
     return "\n".join(lines) + "\n"
+
+
+def gates_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+    """Return the verdict of each gate on each engine as Markdown."""
+    verdicts = read_verdicts(benchmark)
+    if not verdicts:
+        return "No gate was asked.\n"
+    tests = max((verdict.tests or 0 for verdict in verdicts), default=0)
+    adjusted = f" Passing is adjusted for {tests} tests (Holm)." if tests else ""
+    return (
+        f"{describe_outcomes(verdicts)}. A gate passes if the loss is shown to lie within the "
+        f"margin, fails if more is shown to be lost; else the test images show neither.{adjusted}"
+        "\n\n"
+    ) + _table(
+        ["gate", "engine", "against", "measured", "one-sided bounds", "verdict"],
+        [
+            [
+                f"`{verdict.gate}`",
+                verdict.engine,
+                verdict.parent or "–",
+                "–" if verdict.measured is None else f"{verdict.measured:.4f}",
+                "–"
+                if verdict.low is None or verdict.high is None
+                else f"{verdict.low:.4f}, {verdict.high:.4f}",
+                f"{verdict.outcome.words}{f': {verdict.reason}' if verdict.reason else ''}",
+            ]
+            for verdict in verdicts
+        ],
+    )
 
 
 def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:

@@ -1,0 +1,413 @@
+"""Judge published engines anew: figures from their files, gates against the network as trained.
+
+    python benchmarks/rejudge.py --data HAM10000 [--parent FILE.keras] [RECIPE…]
+
+For each recipe (default: all) every engine file beside the card answers the images of validation,
+on which its threshold and temperature are frozen anew, and those of test. Its row in
+results/RECIPE.json gets the figures that come of it; latencies stay. The parent is
+`keras_float32.keras` beside the card, where that is the network as it was trained. For a
+compressed network it may be `--parent`, what `widen_engine.py` gets back from an int8 engine.
+Where there is no parent, differences of a file whose outputs have changed have no interval, and
+gates against it are not shown. Then files and cards are written anew (`restamp.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from restamp import restamp
+
+from lesiontk.backends import find_backend, open_engine
+from lesiontk.bench.rows import emulated_by, name_target
+from lesiontk.cli.progress import make_progress
+from lesiontk.data.known_splits import find_split
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.sources import SOURCES
+from lesiontk.data.tasks import Task, load_task
+from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.default_gates import expand_gates
+from lesiontk.evaluate.device_gate import DeviceFigures
+from lesiontk.evaluate.evaluate_stage import document_from_predictions
+from lesiontk.evaluate.gate import Judged, judge_engines
+from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    freeze_operating_point,
+    match_specificity,
+    point_from_document,
+)
+from lesiontk.evaluate.temperature import fit_temperature
+from lesiontk.recipe import EvaluateRule
+from lesiontk.records import ImageRecord
+from lesiontk.report.published_card import list_engine_files
+
+HERE = Path(__file__).parent
+PARENT = "keras:float32"
+ROUNDED_PARENT = "the network as it was trained, weights rounded to 8 bits"
+SAME = 1e-5
+"""The greatest difference of a probability between engines that compute the same in float32."""
+NOT_TIMED = "latency was not measured anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a file answered: probabilities [N, C] of N images, and where each image belongs."""
+
+    probabilities: NDArray[np.float32]
+    truth: NDArray[np.int64]
+    lesions: NDArray[np.str_]
+    on_test: NDArray[np.bool_]
+
+    def of(self, *, test: bool) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
+        """Return truth, probabilities and lesions of the test or the validation images."""
+        chosen = self.on_test if test else ~self.on_test
+        return self.truth[chosen], self.probabilities[chosen], [*map(str, self.lesions[chosen])]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One engine's outputs, the point frozen on validation, and its figures on test."""
+
+    outputs: Outputs
+    point: OperatingPoint
+    judged: Mapping[str, Any]
+
+
+@click.command()
+@click.argument("recipes", nargs=-1)
+@click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--parent", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--outputs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps the outputs of each file, so that it is asked once.",
+)
+def main(recipes: tuple[str, ...], data: Path, parent: Path | None, outputs: Path | None) -> None:
+    """Judge the published engines of RECIPES anew."""
+    for folder in sorted(path for path in (HERE / "engines").iterdir() if path.is_dir()):
+        if not recipes or folder.name in recipes:
+            file = HERE / "results" / f"{folder.name}.json"
+            published = json.loads(file.read_text())
+            renewed = rejudge(folder, published, Asker(data, outputs), parent)
+            file.write_text(json.dumps(renewed, indent=1) + "\n")
+            restamp(folder, renewed)
+            for verdict in renewed["benchmark"]["gate"]:
+                click.echo(f"{folder.name} {verdict['engine']}: {verdict['gate']} "
+                           f"{verdict['outcome'].replace('_', ' ')}")  # fmt: skip
+
+
+def rejudge(
+    folder: Path, published: Mapping[str, Any], asker: Asker, parent: Path | None
+) -> dict[str, Any]:
+    """Return the results of a recipe with rows and verdicts of the files that are published."""
+    benchmark, replaced = published["benchmark"], published.get("replaced", {})
+    rule = EvaluateRule(**published["recipe"]["evaluate"])
+    files = {name_file(path): path for path in list_engine_files(folder)}
+    task = load_task(benchmark["task"])
+    own = None if PARENT in replaced else files.get(PARENT)
+    known = {
+        path: measure(asker.ask(path, task), task, rule, None) for path in (own, parent) if path
+    }
+    rows = {name_target(row): row for row in benchmark["rows"]}
+    renewed, judged = {}, []
+    for target, path in files.items():
+        row = replaced[target]["row"] if target in replaced else rows.get(target)
+        whole = own == path
+        # A parent that is given has rounded weights, so it judges compressed networks alone.
+        against = own or (parent if target in replaced else None)
+        before = known.get(against) if against else None
+        keep = None
+        if not whole:
+            # Without the parent: the sensitivity that the published point was made to keep.
+            published_row = row or next(iter(rows.values()))
+            keep = before.point if before else point_from_document(published_row["operating_point"])
+        found = measure(asker.ask(path, task), task, rule, keep)
+        size = len(find_backend(path)().split_record(path.read_bytes())[0])
+        if row is None:
+            row = begin_row(path, rows[PARENT], before is not None)
+        renewed[target] = renew_row(row, found, size, before, rule)
+        _report_change(folder.name, target, row, renewed[target])
+        if not whole:
+            name = PARENT if against == own else ROUNDED_PARENT
+            judged.append(describe_judged(target, found, before, name, task, renewed[target]))
+    verdicts = judge_engines(judged, expand_gates(["default"], task.positive), rule)
+    gate = [verdict.to_json() for verdict in verdicts]
+    for target, row in rows.items():
+        if target not in files:
+            renewed[target] = renew_unpublished(row, known.get(own) if own else None, rule)
+    made = dict(published)
+    # Gates decide nothing of a training: the recipe keeps the lines that judged its engines.
+    made["recipe"] = {**published["recipe"], "gate": ["default"], "unresolved": "warn"}
+    made["benchmark"] = {
+        **{key: value for key, value in benchmark.items() if key != "gate_unjudged"},
+        "rows": [
+            row if name_target(row) in replaced else renewed[name_target(row)]
+            for row in benchmark["rows"]
+        ]
+        + [renewed[target] for target in files if target not in {**rows, **replaced}],
+        "gates": list(expand_gates(["default"], task.positive)),
+        "unresolved": "warn",
+        "gate": gate,
+    }
+    if replaced:
+        made["replaced"] = {
+            target: {
+                **entry,
+                "row": renewed[target],
+                "gate": [verdict for verdict in gate if verdict["engine"] == target],
+            }
+            for target, entry in replaced.items()
+        }
+    return made
+
+
+def name_file(path: Path) -> str:
+    """Return ``backend:precision`` of a published file."""
+    spec = find_backend(path)().read_spec(path)
+    return f"{spec.backend}:{spec.precision}"
+
+
+def measure(
+    outputs: Outputs,
+    task: Task,
+    rule: EvaluateRule,
+    keep: OperatingPoint | None,
+) -> Figures:
+    """Return an engine's figures on test at the point frozen on validation.
+
+    The point keeps the sensitivity that `keep` has there; without it the rule chooses.
+    """
+    truth, probabilities, _ = outputs.of(test=False)
+    point = freeze_operating_point(
+        truth, probabilities, task.labels, task.positive, rule.threshold, keep
+    )
+    temperature = fit_temperature(truth, probabilities)
+    test_truth, test_probabilities, lesions = outputs.of(test=True)
+    judged = document_from_predictions(
+        task, point, test_truth, test_probabilities, lesions, rule, temperature
+    )
+    return Figures(outputs, point, judged)
+
+
+def begin_row(path: Path, parent: Mapping[str, Any], compared: bool) -> dict[str, Any]:
+    """Return the row of a file that no benchmark measured; only its figures are to come.
+
+    Raises `ClickException` for a file that could have been timed here: `publish.py` does that.
+    """
+    with open_engine(path) as engine:
+        spec, execution = engine.spec, [part.to_json() for part in engine.describe_execution()]
+    row = {
+        "engine": path.name,
+        "target": f"{spec.backend}:{spec.precision}",
+        "backend": spec.backend,
+        "precision": spec.precision,
+        "threads": 1,
+        "image_size": spec.preprocessing.image_size,
+        "latency_ms": None,
+        "peak_memory_bytes": None,
+        "execution": execution,
+        "metrics": None,
+        "size_bytes": parent["size_bytes"],
+    }
+    if not emulated_by(row):
+        raise click.ClickException(f"{path} was published without its figures; publish it anew.")
+    nothing = {"parent": PARENT, "speedup": None, "size_ratio": 1.0}
+    return {**row, "versus_parent": nothing if compared else None}
+
+
+def renew_row(
+    row: Mapping[str, Any], found: Figures, size: int, parent: Figures | None, rule: EvaluateRule
+) -> dict[str, Any]:
+    """Return a row of a benchmark with an engine's figures in the place of the old ones."""
+    renewed = {**row, "size_bytes": size}
+    for name in ("n", "lesions", "confusion", "metrics", "operating_point", "temperature"):
+        renewed[name] = found.judged[name]
+    versus = row["versus_parent"]
+    if versus is None:
+        return renewed
+    size_ratio = versus["size_ratio"] * row["size_bytes"] / size
+    if parent is not None:
+        renewed["versus_parent"] = {
+            **versus, "size_ratio": size_ratio, **compare(found, parent, rule)
+        }  # fmt: skip
+    elif _values(renewed) != _values(row):
+        renewed["versus_parent"] = {
+            **versus, "size_ratio": size_ratio, **shift_differences(row, renewed)
+        }  # fmt: skip
+    return renewed
+
+
+def renew_unpublished(
+    row: Mapping[str, Any], parent: Figures | None, rule: EvaluateRule
+) -> dict[str, Any]:
+    """Return the row of an engine whose file is not published.
+
+    An engine that answered as the parent, to a hundred thousandth of a probability, gets the
+    parent's figures. Of others an interval of width 0 goes: a bootstrap gives it where nothing
+    differs, and it says nothing.
+    """
+    versus = row["versus_parent"]
+    if versus is None:
+        return dict(row)
+    if parent is not None and versus["agreement"]["max_absolute_drift"] < SAME:
+        return renew_row(row, parent, row["size_bytes"], parent, rule)
+    differences = {
+        name: {**known, "low": None, "high": None} if known["low"] == known["high"] else known
+        for name, known in versus["differences"].items()
+    }
+    return {**row, "versus_parent": {**versus, "differences": differences}}
+
+
+def compare(found: Figures, parent: Figures, rule: EvaluateRule) -> dict[str, Any]:
+    """Return what changed from the parent to an engine on the test images."""
+    truth, before, lesions = parent.outputs.of(test=True)
+    comparison = compare_predictions(
+        truth,
+        before,
+        found.outputs.of(test=True)[1],
+        found.judged["labels"],
+        lesions,
+        resamples=rule.resamples,
+        confidence=rule.confidence,
+        seed=rule.seed,
+        points=(parent.point, found.point),
+    ).to_json()
+    delta = comparison["differences"]["balanced_accuracy"]["value"]
+    return {"balanced_accuracy_delta": delta, **comparison}
+
+
+def shift_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the differences from a parent that was not kept, moved by what the engine moved."""
+    moved = {
+        name: _value(after, name) - _value(before, name)
+        for name in before["versus_parent"]["differences"]
+        if _value(after, name) is not None and _value(before, name) is not None
+    }
+    differences = {
+        name: {
+            "value": None if old["value"] is None else old["value"] + moved[name],
+            "low": None,
+            "high": None,
+        }
+        for name, old in before["versus_parent"]["differences"].items()
+        if name in moved
+    }
+    return {
+        "balanced_accuracy_delta": differences["balanced_accuracy"]["value"],
+        "differences": differences,
+    }
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row's metrics without their intervals: the same where the outputs are."""
+    values = {name: metric["value"] for name, metric in row["metrics"].items()}
+    return {name: value and round(value, 9) for name, value in values.items()}
+
+
+def _value(row: Mapping[str, Any], metric: str) -> Any:
+    at_point = row["operating_point"].get(metric)
+    return (at_point or row["metrics"][metric])["value"]
+
+
+def describe_judged(
+    target: str,
+    found: Figures,
+    parent: Figures | None,
+    name: str,
+    task: Task,
+    row: Mapping[str, Any],
+) -> Judged:
+    """Return what the gates are asked of."""
+    truth, probabilities, lesions = found.outputs.of(test=True)
+    matched = None
+    if parent is not None:
+        matched = match_specificity(*found.outputs.of(test=False)[:2], task.labels, parent.point)
+    return Judged(
+        target,
+        None if parent is None else name,
+        Answers(
+            truth, probabilities, task.labels, lesions, task.positive,
+            None if parent is None else parent.outputs.of(test=True)[1],
+            Points(None if parent is None else parent.point, found.point, matched),
+        ),
+        DeviceFigures((), row["size_bytes"], None, emulated_by(row) or NOT_TIMED),
+    )  # fmt: skip
+
+
+class Asker:
+    """Asks engine files about the validation and test images of a folder."""
+
+    def __init__(self, data: Path, kept: Path | None) -> None:
+        self._data, self._kept = data, kept
+        self._records = SOURCES.get("ham10000")().read(data).records
+
+    def ask(self, path: Path, task: Task) -> Outputs:
+        """Return the file's outputs, asked now or kept from before."""
+        content, _ = find_backend(path)().split_record(path.read_bytes())
+        split = find_split(find_backend(path)().read_spec(path).split_hash, [])
+        if split is None:
+            raise click.ClickException(f"the split of {path} is not among those of lesiontk.")
+        wanted = ("validation", "test")
+        records = [r for r in self._records if split.images.get(r.image_id) in wanted]
+        return Outputs(
+            self._probabilities(path, hashlib.sha256(content).hexdigest(), records),
+            np.array([task.label_index(record.diagnosis) for record in records]),
+            np.array([record.lesion_id for record in records]),
+            np.array([split.images[record.image_id] == "test" for record in records]),
+        )
+
+    def _probabilities(
+        self, path: Path, digest: str, records: list[ImageRecord]
+    ) -> NDArray[np.float32]:
+        kept = self._kept and self._kept / f"{digest}.npy"
+        if kept and kept.is_file():
+            found: NDArray[np.float32] = np.load(kept)
+            return found
+        outputs: list[NDArray[np.float32]] = []
+        progress = make_progress()
+        with (
+            open_engine(path) as engine,
+            ImageReader(self._data) as reader,
+            progress.task(f"{path.parent.name}/{path.name}", len(records)) as advance,
+        ):
+            preprocessing = engine.spec.preprocessing
+            for _, image in decode_many(
+                reader,
+                records,
+                workers=2,
+                transform=lambda picture: preprocess_image(picture, preprocessing),
+                advance=advance,
+            ):
+                outputs.append(engine.predict(np.asarray(image)[np.newaxis])[0])
+        stacked = np.stack(outputs)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, stacked)
+        return stacked
+
+
+def _report_change(
+    recipe: str, target: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    if before["metrics"] is None:
+        return
+    for name in ("balanced_accuracy", "macro_auc"):
+        old, new = (row["metrics"][name]["value"] for row in (before, after))
+        if abs(old - new) > 1e-6:
+            click.echo(f"{recipe} {target}: {name} {old:.4f} -> {new:.4f}")
+    old, new = (row["operating_point"]["threshold"] for row in (before, after))
+    if abs(old - new) > 1e-6:
+        click.echo(f"{recipe} {target}: threshold {old:.4f} -> {new:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -254,7 +254,7 @@ def test_a_keras_file_with_a_damaged_model_is_an_error_that_names_it(
     ):
         for name in old.namelist():
             new.writestr(name, b"damaged" if name == "model.weights.h5" else old.read(name))
-    with pytest.raises(DataError, match=r"broken\.keras is no model Keras can load"):
+    with pytest.raises(DataError, match=r"broken\.keras holds weights that cannot be read"):
         open_engine(broken)
 
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lesiontk.backends import find_backend
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import write_checksums
 from lesiontk.deploy.bundle_stage import write_bundle_of_file
+from lesiontk.report.published_card import list_engine_files
 
-ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
+
+
+def copy_engines() -> Path:
+    """Copy the published engines as their back ends wrote them: without figures inside."""
+    folder = Path(tempfile.mkdtemp(prefix="engines-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for path in list_engine_files(PUBLISHED):
+        content, _ = find_backend(path)().split_record(path.read_bytes())
+        (folder / path.name).write_bytes(content)
+    return folder
+
+
+ENGINES = copy_engines()
 HIDDEN = "import sys, runpy; sys.modules['lesiontk'] = None; {}sys.argv = sys.argv[1:]; "
 RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 

@@ -92,18 +92,21 @@ def _find_reader(path: Path) -> Callable[[Path, Path], _Opened]:
 
 
 def _open_archive(path: Path, folder: Path) -> _Opened:
-    with _reading(path, "is a zip file without Keras' metadata"), zipfile.ZipFile(path) as archive:
+    with (
+        _reading(path.name, "is a zip file without Keras' metadata"),
+        zipfile.ZipFile(path) as archive,
+    ):
         metadata = parse_description(read_member(archive, "metadata.json", 2**16), path.name)
         version = str(metadata["keras_version"])
         text = read_member(archive, "config.json", configs.MAX_BYTES)
     described = permit_model(parse_description(text, path.name), version, path.name, modules=True)
-    with _reading(path, "holds no weights"), zipfile.ZipFile(path) as archive:
+    with _reading(path.name, "holds no weights"), zipfile.ZipFile(path) as archive:
         weights = extract_member(archive, "model.weights.h5", folder / "model.weights.h5")
     return _Opened(described, _count(weights, path.name), weights)
 
 
 @contextmanager
-def _reading(path: Path, told: str) -> Iterator[None]:
+def _reading(name: str, told: str) -> Iterator[None]:
     """Turn what a damaged file raises into a `DataError`."""
     try:
         yield
@@ -111,12 +114,12 @@ def _reading(path: Path, told: str) -> Iterator[None]:
             zipfile.BadZipFile) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise DataError(f"{path.name} {told}; {EXPECTED}.") from error
+        raise DataError(f"{name} {told}; {EXPECTED}.") from error
 
 
 def _open_hdf5(path: Path, folder: Path) -> _Opened:
     told = "holds no Keras model (weights alone are none)"
-    with _reading(path, told), h5py.File(path) as file:
+    with _reading(path.name, told), h5py.File(path) as file:
         text, version = _read_config(file, path.name), file.attrs.get("keras_version", "2.")
     version = version.decode() if isinstance(version, bytes) else str(version)
     described = permit_model(parse_description(text, path.name), version, path.name, modules=False)
@@ -141,7 +144,7 @@ def _read_config(file: h5py.File, name: str) -> bytes | str:
 
 
 def _count(path: Path, name: str) -> int:
-    with _reading(path, "holds weights that cannot be read"), h5py.File(path) as file:
+    with _reading(name, "holds weights that cannot be read"), h5py.File(path) as file:
         return count_elements(file, name)
 
 

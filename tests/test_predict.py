@@ -36,8 +36,10 @@ from lesiontk.report.result_table import table_from_external
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.store import Store
 
+from .deploy.bundles import ENGINES
+
 ROOT = Path(__file__).parents[1]
-ENGINE = ROOT / "benchmarks" / "engines" / "cnn_7class" / "tflite_int8.tflite"
+ENGINE = ENGINES / "tflite_int8.tflite"
 ISIC = ROOT.parent / "shared" / "data" / "isic2018_validation"
 RULE = EvaluateRule(resamples=100)
 FROZEN = OperatingPoint(

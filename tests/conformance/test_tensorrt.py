@@ -55,6 +55,7 @@ def check_examination(record: ConversionRecord, path: Path, precision: str) -> N
         "versions": list(VERSIONS),
         "parser": f"tensorrt_rtx {trt.__version__}",
         "no_parser": None,
+        "groups": [],
         "findings": [],
     }
     again = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))

@@ -96,7 +96,8 @@ def test_the_power_of_a_split_is_shown_for_each_gate(chain: Chain) -> None:
     assert call.code == 0, call.err
     (power,) = call.document
     assert power["gate"].startswith("macro_auc >= parent - ")
-    assert 0 < power["alone"]["quantized"] < power["alone"]["compressed"] < 1
+    # On so few lesions those that were not seen bound both alike.
+    assert 0 < power["alone"]["quantized"] <= power["alone"]["compressed"] < 1
     text = call_lesiontk("gate", "power", "demo", *keys, workspace=chain.workspace)
     assert "can pass" in text.out
 

@@ -27,12 +27,7 @@ from lesiontk.evaluate.evaluate_stage import read_assessment
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
-from lesiontk.report.published_card import (
-    drop_rows,
-    update_compressed_section,
-    update_files_section,
-    update_results_section,
-)
+from lesiontk.report.published_card import update_card
 from lesiontk.report.tables import describe_steps, shorten_orders
 from lesiontk.store import Store
 
@@ -89,9 +84,8 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     others = [v for v in published["benchmark"]["gate"] if v["engine"] not in replaced]
     published["benchmark"]["gate"] = [*others, *verdicts]
     file.write_text(json.dumps(published, indent=1) + "\n")
-    card = update_results_section((folder / "README.md").read_text(), published["benchmark"])
-    card = drop_rows(update_compressed_section(card, replaced), replaced)
-    (folder / "README.md").write_text(update_files_section(card, folder))
+    card = folder / "README.md"
+    card.write_text(update_card(card.read_text(), folder, published))
 
 
 def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:

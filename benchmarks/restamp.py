@@ -22,13 +22,7 @@ from lesiontk.backends.stamp import stamp
 from lesiontk.bench.rows import emulated_by, name_target
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation
-from lesiontk.report.published_card import (
-    drop_rows,
-    list_engine_files,
-    update_compressed_section,
-    update_files_section,
-    update_results_section,
-)
+from lesiontk.report.published_card import list_engine_files, update_card
 
 HERE = Path(__file__).parent
 CARD = "README.md"
@@ -101,13 +95,8 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
 
 def renew_card(folder: Path, published: Mapping[str, Any]) -> None:
     """Let the card say what the files beside it carry and reach, and nothing of those replaced."""
-    card = (folder / CARD).read_text()
-    card = update_results_section(card, published["benchmark"])
-    replaced = published.get("replaced", {})
-    if replaced:
-        card = update_compressed_section(card, replaced)
-    card = drop_rows(card, replaced)
-    (folder / CARD).write_text(update_files_section(card, folder))
+    card = folder / CARD
+    card.write_text(update_card(card.read_text(), folder, published))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recip
 from lesiontk.report.published_card import (
     drop_rows,
     list_engine_files,
+    update_compressed_section,
     update_files_section,
 )
 
@@ -195,9 +196,6 @@ def describe_target(path: Path) -> str:
 def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None:
     document, folder = json.loads(path.read_text()), ROOT / "benchmarks" / "engines" / path.stem
     card = (folder / "README.md").read_text()
-    update_compressed_section = load_module(
-        ROOT / "benchmarks" / "publish_engine.py"
-    ).update_compressed_section
     if replaced := document.get("replaced"):
         assert update_compressed_section(card, replaced) == card
     for engine in document.get("replaced", {}).values():
@@ -264,9 +262,6 @@ def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
     restamp = load_module(ROOT / "benchmarks" / "restamp.py")
     restamp.renew_card(restamped, published)
     assert (restamped / "README.md").read_text() == card
-    update_compressed_section = load_module(
-        ROOT / "benchmarks" / "publish_engine.py"
-    ).update_compressed_section
     assert update_compressed_section(card, published["replaced"]) == card
 
 

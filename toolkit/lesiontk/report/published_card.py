@@ -47,6 +47,19 @@ def update_files_section(card: str, folder: Path) -> str:
     return f"{head.partition(SECTION)[0].rstrip()}\n\n{describe_files(folder)}\n\n{found}{tail}"
 
 
+def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
+    """Return the card of a folder with what its engines carry, reach and were judged to be.
+
+    `published` is the recipe's results: their ``benchmark``, and under ``replaced`` the engines of
+    a compressed network that took others' places; of the engines replaced nothing is told.
+    """
+    replaced = published.get("replaced", {})
+    card = update_results_section(card, published["benchmark"])
+    if replaced:
+        card = update_compressed_section(card, replaced)
+    return update_files_section(drop_rows(card, replaced), folder)
+
+
 def update_results_section(card: str, benchmark: Mapping[str, Any]) -> str:
     """Return the card with the figures and verdicts of a benchmark in the place of older ones.
 

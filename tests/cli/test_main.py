@@ -231,6 +231,25 @@ def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
     assert ended.out == ""
 
 
+def test_an_unknown_kind_of_artefact_names_the_nearest(run: Run, tmp_path: Path) -> None:
+    ended = run("ls", "--kind", "modle", "--workspace", str(tmp_path))
+    assert ended.code == 2
+    assert "--kind 'modle' is no kind of artefact; expected one of benchmark, bund" in ended.err
+    assert "Did you mean 'model'?" in ended.err
+    assert run("ls", "--kind", "model", "--workspace", str(tmp_path)).code == 0
+
+
+@pytest.mark.parametrize("group", [(), ("data",)])
+def test_an_option_before_the_command_is_told_where_it_goes(run: Run, group: list[str]) -> None:
+    ended = run(*group, "--workspace", "folder", "check")
+    path = " ".join(("lesiontk", *group))
+    assert ended.code == 2
+    assert (
+        f"{path} has no option --workspace; options follow the command, as in "
+        f"`{path} COMMAND --workspace …`."
+    ) in ended.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

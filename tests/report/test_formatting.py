@@ -7,6 +7,7 @@ import pytest
 from lesiontk.report.formatting import (
     count_things,
     format_bytes,
+    format_decimal,
     format_duration,
     format_exact_share,
     format_number,
@@ -17,6 +18,7 @@ from lesiontk.report.formatting import (
     points_estimate,
     share_estimate,
 )
+from lesiontk.report.result_table import format_estimate
 from lesiontk.report.wording import (
     compare_speed,
     explain_float_operator,
@@ -46,6 +48,10 @@ NBSP = "\N{NO-BREAK SPACE}"
         (format_points(-0.0041), "−0.4"),
         (format_points(0.0041), "+0.4"),
         (format_points(-0.0000001), "0.0"),
+        (format_percent(-0.0004), f"0.0{NBSP}%"),
+        (format_decimal(-0.0004), "0.000"),
+        (format_decimal(-0.0006), "−0.001"),
+        (format_estimate({"value": -0.0004, "low": -0.007, "high": 0.0}), "0.000 [-0.007, 0.000]"),
         (format_bytes(428_816), "429 kB"),
         (format_bytes(999_600), "1.00 MB"),
         (format_bytes(512), "512 B"),

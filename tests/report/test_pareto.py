@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesiontk.report.pareto import Box, EnginePoint, find_pareto_front, place_labels
+from lesiontk.report.pareto import (
+    Box,
+    EnginePoint,
+    find_pareto_front,
+    needs_leader,
+    place_labels,
+)
 
 
 def point(name: str, latency_ms: float, score: float) -> EnginePoint:
@@ -72,3 +78,12 @@ def test_the_labels_of_engines_at_one_place_are_not_drawn_over_each_other() -> N
     anchors = [Box(100, 100, 110, 110)] * 5
     boxes = place_labels(anchors, [(60, 20)] * 5, [], Box(0, 0, 400, 300))
     assert all(a.shared_area(b) == 0 for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_label_is_joined_to_its_marker_where_another_is_nearer() -> None:
+    anchors = [Box(100, 100, 110, 110), Box(118, 100, 128, 110)]
+    left = Box(50, 95, 96, 115)
+    assert not needs_leader(left, anchors, 0)
+    assert needs_leader(left, anchors, 1)
+    assert needs_leader(Box(20, 95, 66, 115), anchors[:1], 0)
+    assert not needs_leader(left, anchors[:1], 0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
-from lesiontk.report.drawing import Picture, look_of_engines
+from lesiontk.report.drawing import POINTS_PER_INCH, STYLE, WIDTH, Picture, look_of_engines
 from lesiontk.report.pareto import EnginePoint
 from lesiontk.report.pareto_plot import choose_log_ticks, plot_pareto
 from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
@@ -124,10 +126,51 @@ def test_a_recall_plot_of_more_engines_is_taller_within_reason() -> None:
     assert heights[-1] < 1000
 
 
+@pytest.mark.parametrize("plot", ["recalls", "reliability"])
+def test_a_legend_of_six_long_names_covers_no_data(
+    plot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = (*TARGETS, "tensorrt:int8")
+    data = make_report_data(targets=targets)
+    looks, names = look_of_engines(targets), {t: f"{t} (emulated)" for t in targets}
+    figures = []
+
+    def keep(draw: Callable[[Figure], None], height: float, alternative: str) -> Picture:
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(WIDTH, height), dpi=POINTS_PER_INCH)
+            draw(figure)
+            figure.draw_without_rendering()
+        figures.append(figure)
+        return Picture("", alternative, 1, 1)
+
+    monkeypatch.setattr("lesiontk.report.plots.draw_picture", keep)
+    if plot == "recalls":
+        plot_recalls(data.metrics, label_order(data.benchmark), {}, looks, names)
+    else:
+        plot_reliability(data.metrics, looks, names)
+    (figure,) = figures
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == len(targets) == 6
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert not axes.get_tightbbox().overlaps(box)
+
+
 def test_training_curves_tell_the_best_epoch_and_do_without_one() -> None:
     assert "Best epoch: 5." in plot_training(make_curves("mel"), 5, "mel").alternative
     assert "Best epoch" not in plot_training(make_curves("mel"), None, "mel").alternative
     assert svg_of(plot_training([{"epoch": 1.0, "loss": 0.5}], None, "mel"))
+
+
+def test_a_training_of_one_epoch_shows_its_points() -> None:
+    """A line through one point is not drawn, and no epoch is 0.945."""
+    curves = make_curves("mel")[:1]
+    svg = svg_of(plot_training(curves, 1, "mel")).decode()
+    shown = len(set(curves[0]) - {"epoch"})
+    assert svg.count('<g clip-path="url(') >= shown
 
 
 def test_engines_can_be_told_apart_without_colour() -> None:

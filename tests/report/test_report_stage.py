@@ -67,7 +67,7 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
         "benchmark": make_artefact(
             tmp_path, "benchmark", "a", {}, {"benchmark.json": json.dumps(data.benchmark)},
             recipe=make_recipe("train.seed=9", "gate=[balanced_accuracy >= parent - 0.125 @ 0.95]"),
-            tools={"numpy": "2.5.0"},
+            tools={"NumPy": "2.5.0"},
         ),
         "model": make_artefact(
             tmp_path, "model", "b", model, {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},

@@ -38,7 +38,13 @@ def test_the_summary_tells_what_the_frozen_threshold_finds() -> None:
     row = make_report_data().benchmark["rows"][2]
     text = summary_of(read(make_report_data()))
     assert "At its frozen threshold, 0.489, the engine calls 81.4\N{NO-BREAK SPACE}% (" in text
-    assert "of the 70 images of akiec + bcc + mel positive." in text
+    assert re.search(
+        r"of the 70 images of akiec \+ bcc \+ mel positive, [−+][\d.]+ points \([^)]+\) beside its "
+        r"parent at its own\.",
+        text,
+    )
+    alone = make_report_data(targets=("keras:float32",)).benchmark["rows"][0]
+    assert describe_at_threshold(alone).endswith("positive.")
     nothing = {"value": None, "low": None, "high": None}
     unknown = {**row, "operating_point": {**row["operating_point"], "sensitivity": nothing}}
     assert describe_at_threshold(unknown).startswith("No image is positive")

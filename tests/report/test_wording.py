@@ -35,7 +35,7 @@ def test_the_summary_is_computed_from_the_data() -> None:
 
 def test_the_summary_says_when_nothing_changes() -> None:
     sentence = summarise_run(make_report_data(noise=0.0).benchmark)[0]
-    assert "none of the 160 test images of 80 lesions changes class" in sentence
+    assert "none of the 160 test images of 80 lesions changes its most probable class" in sentence
     assert f"leaves melanoma recall −28.5 to +28.5 points (95{NBSP}% interval)" in sentence
 
 

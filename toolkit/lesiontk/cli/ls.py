@@ -23,6 +23,19 @@ def _describe(artefact: Artefact) -> str:
     return str(facts.get("target", facts.get("backend", "")))
 
 
+def _check_kind(kind: str) -> None:
+    """Raise `UsageError` if no stage makes artefacts of this kind."""
+    from lesiontk.errors import UsageError, show_value, suggest
+    from lesiontk.stage import STAGES
+
+    kinds = sorted({stage.info.produces for _, stage in STAGES.items()})
+    if kind not in kinds:
+        raise UsageError(
+            f"--kind {show_value(kind)} is no kind of artefact; expected one of "
+            f"{', '.join(kinds)}.{suggest(kind, kinds)}"
+        )
+
+
 @click.command()
 @click.option("--kind", help="Only this kind, as model or engine.")
 @command_options
@@ -31,6 +44,9 @@ def ls(session: Session, kind: str | None) -> None:
     from lesiontk.cli.tables import format_bytes, print_table
 
     store = session.open_store()
+    found = store.list_artefacts(kind)
+    if kind is not None and not found:
+        _check_kind(kind)
     artefacts = [
         {
             "name": a.name,
@@ -41,7 +57,7 @@ def ls(session: Session, kind: str | None) -> None:
             "created": a.manifest["created"],
             "path": str(a.path),
         }
-        for a in store.list_artefacts(kind)
+        for a in found
     ]
     failures = [{"kind": f["kind"], "error": f["error"]} for f in store.failures()]
 

@@ -146,7 +146,7 @@ def _run() -> int:
         )
         return 128 + int(cause.args[0]) if isinstance(cause, Terminated) else 130
     except click.ClickException as error:
-        error.message = shorten(error.message, MESSAGE)  # type: ignore[misc]
+        error.message = shorten(_describe_usage(error), MESSAGE)  # type: ignore[misc]
         error.show()
         return 2
     except LesionTKError as error:
@@ -164,6 +164,18 @@ def _run() -> int:
     except Exception as error:  # noqa: BLE001 - a bug must not look like a failed gate
         return _report_bug(error)
     return code if isinstance(code, int) else 0
+
+
+def _describe_usage(error: click.ClickException) -> str:
+    """Return click's message; of an option before the command, where it goes instead."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        path = error.ctx.command_path
+        if isinstance(error.ctx.command, click.Group):
+            return (
+                f"{path} has no option {error.option_name}; options follow the command, as in "
+                f"`{path} COMMAND {error.option_name} …`."
+            )
+    return error.message
 
 
 LACKING = 3

@@ -43,7 +43,7 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
                     shorten_name(row["layer"]),
                     f"{row['mean_drift']:.5f}",
                     f"{row['top1_agreement']:.3f}",
-                    f"{row['balanced_accuracy']:+.3f}",
+                    f"{row['balanced_accuracy']:+z.3f}",
                 ]
                 for row in rows[:20]
             ],

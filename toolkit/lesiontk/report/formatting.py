@@ -1,4 +1,7 @@
-"""Numbers as readers expect them: sensible digits, a true minus sign, a dash for the unknown."""
+"""Numbers as readers expect them: sensible digits, a true minus sign, a dash for the unknown.
+
+What rounds to zero has no sign: the ``z`` of a format specification.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def format_count(value: int | None) -> str:
 
 def format_percent(value: float | None) -> str:
     """Return a share 0..1 as ``77.1 %``."""
-    return DASH if value is None else f"{100 * value:.1f}{PERCENT}"
+    return DASH if value is None else f"{100 * value:z.1f}{PERCENT}".replace("-", MINUS)
 
 
 def count_things(count: int, singular: str, plural: str = "") -> str:
@@ -84,7 +87,7 @@ def format_points(value: float | None) -> str:
 
 def format_decimal(value: float | None) -> str:
     """Return a score 0..1 with three decimals."""
-    return DASH if value is None else f"{value:.3f}".replace("-", MINUS)
+    return DASH if value is None else f"{value:z.3f}".replace("-", MINUS)
 
 
 def format_ratio(value: float | None) -> str:

@@ -58,6 +58,16 @@ class Box:
         """Width times height."""
         return (self.right - self.left) * (self.top - self.bottom)
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Across and up."""
+        return (self.left + self.right) / 2, (self.bottom + self.top) / 2
+
+    def nearest_to(self, other: Box) -> tuple[float, float]:
+        """Return the point of this box that is nearest to the other's centre."""
+        x, y = other.centre
+        return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
+
 
 # Right, left, above, below, then the diagonals: the order in which a reader finds a label.
 _DIRECTIONS = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 68, 112, 248, 292)
@@ -83,6 +93,15 @@ def place_labels(
 
         placed.append(min(_candidates(anchor, size, gap), key=covered))
     return placed
+
+
+def needs_leader(label: Box, anchors: Sequence[Box], index: int, near: float = 24.0) -> bool:
+    """Return whether a label must be joined to its marker, the anchor at `index`.
+
+    It must where it lies more than `near` from its marker's centre, or no nearer than from another.
+    """
+    distances = [math.dist(label.nearest_to(anchor), anchor.centre) for anchor in anchors]
+    return distances[index] > min(near, *distances[:index], *distances[index + 1 :], near)
 
 
 def _candidates(anchor: Box, size: tuple[float, float], gap: float) -> Iterator[Box]:

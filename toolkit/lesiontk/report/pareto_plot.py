@@ -25,7 +25,13 @@ from lesiontk.report.formatting import (
     format_percent,
     format_plain,
 )
-from lesiontk.report.pareto import Box, EnginePoint, find_pareto_front, place_labels
+from lesiontk.report.pareto import (
+    Box,
+    EnginePoint,
+    find_pareto_front,
+    needs_leader,
+    place_labels,
+)
 
 LARGEST_MARKER = 22.0  # diameter in points of the largest engine's marker
 SMALLEST_MARKER = 4.0
@@ -52,7 +58,7 @@ def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Pic
                 along="y", size=size,
             )  # fmt: skip
             reaches.append(size * REACH_FACTORS[marker] + 1)
-        _label_points(axes, figure, points, reaches, front)
+        _label_points(axes, figure, points, reaches, front, looks)
         axes.set_xlabel("median latency of one image, ms (logarithmic; left is faster)")
         axes.set_ylabel("balanced accuracy")
         axes.grid(True)
@@ -109,6 +115,7 @@ def _label_points(
     points: Sequence[EnginePoint],
     reaches: Sequence[float],
     front: Sequence[int],
+    looks: Mapping[str, Look],
 ) -> None:
     """Write each engine's name and figures where nothing else stands."""
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -124,6 +131,7 @@ def _label_points(
             axes.text(
                 0, 0, f"{point.name}\n{note}", fontsize=9, transform=None, linespacing=1.25,
                 fontweight="bold" if index in front else "normal", zorder=4,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )
         )  # fmt: skip
         x, y = locate(point.latency_ms, point.score)
@@ -139,9 +147,10 @@ def _label_points(
         obstacles,
         Box(frame.x0 + 4, frame.y0 + 4, frame.x1, frame.y1),
     )
-    for text, extent, anchor, box in zip(texts, extents, anchors, boxes, strict=True):
-        text.set_position((box.left - extent.x0, box.bottom - extent.y0))
-        _draw_leader(axes, anchor, box)
+    for index, (point, extent, box) in enumerate(zip(points, extents, boxes, strict=True)):
+        texts[index].set_position((box.left - extent.x0, box.bottom - extent.y0))
+        if needs_leader(box, anchors, index):
+            _draw_leader(axes, anchors[index], box, looks[point.name].colour)
 
 
 def _cover_front(axes: Any, front: Sequence[EnginePoint]) -> list[Box]:
@@ -155,10 +164,7 @@ def _cover_front(axes: Any, front: Sequence[EnginePoint]) -> list[Box]:
     return boxes
 
 
-def _draw_leader(axes: Any, anchor: Box, box: Box) -> None:
-    """Join a label to its marker where it had to go away from it."""
-    x, y = (anchor.left + anchor.right) / 2, (anchor.bottom + anchor.top) / 2
-    near_x = min(max(x, box.left), box.right)
-    near_y = min(max(y, box.bottom), box.top)
-    if abs(near_x - x) > 24 or abs(near_y - y) > 24:
-        axes.plot([x, near_x], [y, near_y], color="#9aa1ab", linewidth=0.8, transform=None)
+def _draw_leader(axes: Any, anchor: Box, box: Box, colour: str) -> None:
+    """Join a label to its marker, below all labels."""
+    (x, y), (near_x, near_y) = anchor.centre, box.nearest_to(anchor)
+    axes.plot([x, near_x], [y, near_y], color=colour, linewidth=0.8, transform=None, zorder=3.5)

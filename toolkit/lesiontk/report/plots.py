@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from lesiontk.report.formatting import format_percent, share_estimate
 from lesiontk.report.wording import name_metric
 
 MAX_ROW = 0.15  # inches an engine takes in the recall plot
+LEGEND_COLUMNS, LEGEND_ROW = 3, 0.2  # a row of the legend, in inches
 
 
 def plot_recalls(
@@ -43,6 +45,7 @@ def plot_recalls(
     targets = list(metrics)
     row = min(MAX_ROW, 1.6 / len(targets))
     block = row * (len(targets) + 1.6)
+    legend = _measure_legend(len(targets))
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -70,8 +73,9 @@ def plot_recalls(
         axes.set_xlabel("recall: share of the images of a class that are recognised")
         axes.grid(True, axis="x")
         inches = figure.get_figheight()
-        figure.subplots_adjust(left=0.2, right=0.985, bottom=0.5 / inches, top=1 - 0.4 / inches)
-        _draw_legend(axes, targets, looks, names)
+        top = 1 - (0.1 + legend) / inches
+        figure.subplots_adjust(left=0.2, right=0.985, bottom=0.5 / inches, top=top)
+        _draw_legend(figure, {target: names[target] for target in targets}, looks)
 
     words = "; ".join(
         f"{label}: "
@@ -82,24 +86,30 @@ def plot_recalls(
         )
         for label in labels
     )
-    height = len(labels) * block + 0.9
+    height = len(labels) * block + 0.6 + legend
     return draw_picture(draw, height, f"Recall of each class with intervals. {words}.")
 
 
+def _measure_legend(entries: int) -> float:
+    """Return the height in inches that `_draw_legend` needs."""
+    return 0.1 + LEGEND_ROW * math.ceil(entries / LEGEND_COLUMNS)
+
+
 def _draw_legend(
-    axes: Any, targets: Sequence[str], looks: Mapping[str, Look], names: Mapping[str, str]
+    figure: Figure, entries: Mapping[str, str], looks: Mapping[str, Look], lines: bool = False
 ) -> None:
-    """Put one entry an engine above the axes, whether or not the first class had it."""
+    """Put one entry an engine above all axes, where no data can lie; `lines`: with its dashes."""
     handles = [
         Line2D(
             [], [], color=looks[t].colour, marker=looks[t].marker, markerfacecolor=looks[t].face,
-            linestyle="", markersize=6, markeredgewidth=1.4, label=names[t],
+            linestyle=looks[t].dashes if lines else "", linewidth=1.2, markersize=6,
+            markeredgewidth=1.4, label=label,
         )
-        for t in targets
+        for t, label in entries.items()
     ]  # fmt: skip
-    axes.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(6, len(targets)),
-        handletextpad=0.3, columnspacing=1.6, borderaxespad=0.2,
+    figure.legend(
+        handles=handles, loc="upper left", ncols=min(LEGEND_COLUMNS, len(entries)),
+        columnspacing=1.6, borderaxespad=0.2,
     )  # fmt: skip
 
 
@@ -109,15 +119,21 @@ def plot_reliability(
     """Draw accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
     most = max(b["count"] for document in metrics.values() for b in document["reliability"])
 
+    errors = {
+        target: share_estimate(document["metrics"]["expected_calibration_error"]).value
+        for target, document in metrics.items()
+    }
+    height = 4.2 + _measure_legend(len(metrics))
+
     def draw(figure: Figure) -> None:
-        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=0.93, wspace=0.2)
+        top = 1 - (0.2 + _measure_legend(len(metrics))) / height
+        figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=top, wspace=0.2)
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         left.annotate("confidence = accuracy", (0.03, 0.05), fontsize=8, color=GREY, rotation=45,
                       rotation_mode="anchor", xycoords="data")  # fmt: skip
         for target, document in metrics.items():
             look, bins = looks[target], [b for b in document["reliability"] if b["count"]]
-            error = share_estimate(document["metrics"]["expected_calibration_error"])
             confidence, accuracy = ([b[name] for b in bins] for name in ("confidence", "accuracy"))
             left.plot(confidence, accuracy, look.dashes, color=look.colour, linewidth=1.2)
             left.scatter(
@@ -130,11 +146,6 @@ def plot_reliability(
                 linewidths=1.2,
                 zorder=3,
             )
-            left.plot(
-                [], [], look.dashes, color=look.colour, linewidth=1.2, marker=look.marker,
-                markerfacecolor=look.face, markersize=5,
-                label=f"{names[target]}, ECE {error.value}",
-            )  # fmt: skip
             edges = [document["reliability"][0]["low"]]
             edges += [b["high"] for b in document["reliability"]]
             counts = [b["count"] for b in document["reliability"]]
@@ -150,13 +161,11 @@ def plot_reliability(
             axes.set_xlabel("confidence: the highest probability")
             axes.grid(True)
             show_percent(axes.xaxis)
-        left.legend(loc="upper left", bbox_to_anchor=(0.01, 0.99))
+        entries = {target: f"{names[target]}, ECE {error}" for target, error in errors.items()}
+        _draw_legend(figure, entries, looks, lines=True)
 
-    words = "; ".join(
-        f"{names[target]} {format_percent(d['metrics']['expected_calibration_error']['value'])}"
-        for target, d in metrics.items()
-    )
-    return draw_picture(draw, 4.3, f"Reliability diagram. Expected calibration error: {words}.")
+    words = "; ".join(f"{names[target]} {error}" for target, error in errors.items())
+    return draw_picture(draw, height, f"Reliability diagram. Expected calibration error: {words}.")
 
 
 def plot_training(
@@ -167,6 +176,7 @@ def plot_training(
     losses = {"loss": "training loss", "log_loss": "validation log loss"}
     scores = [name for name in curves[0] if name not in ("epoch", *losses)]
     first = "balanced_accuracy"
+    marker = "o" if len(curves) == 1 else None  # a line through one point is nothing
     scores.sort(key=lambda name: (name != first, name != f"recall[{critical}]"))
 
     def draw(figure: Figure) -> None:
@@ -176,12 +186,15 @@ def plot_training(
             losses.items(), (BLUE, VERMILLION), ("-", "--"), strict=True
         ):
             if name in curves[0]:
-                left.plot(epochs, [row[name] for row in curves], dashes, color=colour, label=label)
+                left.plot(
+                    epochs, [row[name] for row in curves], dashes, color=colour, marker=marker,
+                    label=label,
+                )  # fmt: skip
         styles = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
         for number, name in enumerate(scores):
             colour, dashes = styles[number % len(styles)]
             right.plot(
-                epochs, [row[name] for row in curves], dashes, color=colour,
+                epochs, [row[name] for row in curves], dashes, color=colour, marker=marker,
                 label=name_metric(name), linewidth=2 if name == first else 1.4,
             )  # fmt: skip
         left.set_title("loss")
@@ -191,6 +204,8 @@ def plot_training(
         for axes in (left, right):
             if best_epoch is not None:
                 axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best: {best_epoch}")
+            if marker:
+                axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlabel("epoch")
             axes.grid(True)

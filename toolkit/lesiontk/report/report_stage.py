@@ -66,7 +66,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=10,
+        version=11,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -243,5 +243,5 @@ def _collect_versions(parents: Mapping[str, Artefact]) -> dict[str, tuple[str, .
         environment = artefact.manifest["environment"]
         own = {name: environment[name] for name in ("lesiontk", "python") if name in environment}
         for name, version in {**artefact.manifest["tools"], **own}.items():
-            versions[name].add(str(version))
+            versions[name.lower()].add(str(version))
     return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}

@@ -24,10 +24,10 @@ def format_estimate(
     """Return ``0.812 [0.790, 0.834]``, or a dash where the data cannot tell."""
     if estimate is None or estimate["value"] is None:
         return "–"
-    value = f"{estimate['value']:.{digits}f}"
+    value = f"{estimate['value']:z.{digits}f}"
     if estimate["low"] is None:
         return value
-    ends = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
+    ends = (f"{estimate[end]:z.{digits}f}" for end in ("low", "high"))
     return f"{value} {interval.format(*ends)}"
 
 
@@ -138,10 +138,10 @@ def gates_from_benchmark(benchmark: Mapping[str, Any]) -> str:
                 f"`{verdict.gate}`",
                 verdict.engine,
                 verdict.parent or "–",
-                "–" if verdict.measured is None else f"{verdict.measured:.4f}",
+                "–" if verdict.measured is None else f"{verdict.measured:z.4f}",
                 "–"
                 if verdict.low is None or verdict.high is None
-                else f"{verdict.low:.4f}, {verdict.high:.4f}",
+                else f"{verdict.low:z.4f}, {verdict.high:z.4f}",
                 f"{verdict.outcome.words}{f': {verdict.reason}' if verdict.reason else ''}",
             ]
             for verdict in verdicts

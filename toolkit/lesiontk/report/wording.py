@@ -20,6 +20,7 @@ from lesiontk.bench.rows import (
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.evaluate.verdict import Outcome, read_verdicts
 from lesiontk.report.formatting import (
+    DASH,
     count_things,
     format_bytes,
     format_latency,
@@ -372,8 +373,18 @@ def describe_at_threshold(row: Mapping[str, Any]) -> str:
     return (
         f"At its frozen threshold, {point['threshold']:.3g}, the engine calls {found.value}"
         f"{interval} of the {count_things(point['positives'], 'image')} of "
-        f"{' + '.join(point['positive'])} positive."
+        f"{' + '.join(point['positive'])} positive{_describe_at_parents_threshold(row)}."
     )
+
+
+def _describe_at_parents_threshold(row: Mapping[str, Any]) -> str:
+    """Return by how much its parent, at a threshold of its own, does otherwise."""
+    versus = row["versus_parent"]
+    change = points_estimate(versus["differences"].get("sensitivity") if versus else None)
+    if change.value == DASH:
+        return ""
+    interval = f" ({change.interval})" if change.interval else ""
+    return f", {change.value} points{interval} beside its parent at its own"
 
 
 def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
@@ -383,7 +394,7 @@ def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
     known = recall is not None and recall["value"] is not None
     change = points_estimate(recall)
     if not versus["changed"]:
-        text = f"none of the {judged} changes class"
+        text = f"none of the {judged} changes its most probable class"
         if not known:
             return f"{text}, and {name_recall(critical)} cannot be judged"
         if not change.interval:

@@ -17,16 +17,16 @@ from typing import Any
 
 import click
 
-from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.rows import TRAINED, name_target
+from lesiontk.bench.benchmark import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.compress.history import TRAININGS, find_trained
+from lesiontk.compress.model_history import TRAININGS, find_trained
 from lesiontk.records import Artefact
-from lesiontk.relatives import recipe_of, trained_of, training_seconds
 from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
+from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
-from lesiontk.workflow import benchmark_model
+from lesiontk.workflow.convert import benchmark_model
+from lesiontk.workflow.lineage import recipe_of, trained_of, training_seconds
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT, INT8 = f"tflite:float32{TRAINED}", "tflite:int8"

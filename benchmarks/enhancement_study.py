@@ -21,12 +21,12 @@ import numpy as np
 from lesiontk.cli.progress import make_progress
 from lesiontk.evaluate.bootstrap import estimate_metrics
 from lesiontk.evaluate.comparison import apply_mcnemar_test
-from lesiontk.evaluate.evaluate_stage import read_predictions
 from lesiontk.evaluate.metrics import MetricScorer
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.records import Artefact
+from lesiontk.stages.evaluate import read_predictions
 from lesiontk.store import Store
-from lesiontk.workflow import PARENT, convert_model, evaluate_artefact, train_recipe
+from lesiontk.workflow.convert import PARENT, convert_model, evaluate_artefact, train_recipe
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN, ENHANCED = "inceptionv2_binary", "inceptionv2_binary_enhanced"

@@ -37,24 +37,24 @@ import click
 import numpy as np
 from scipy import stats
 
-from lesiontk.bench.machine import describe_machine
 from lesiontk.cli.progress import make_progress
 from lesiontk.cli.session import load_recipe, recipe_options
 from lesiontk.data.images import open_images
-from lesiontk.data.inspect_stage import data_root
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.errors import UsageError
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact, ImageRecord, Preprocessing
+from lesiontk.stages.inspect_images import data_root
 from lesiontk.store import Store
-from lesiontk.train.feed import Feed, make_feed
+from lesiontk.system.frameworks import import_keras, import_tensorflow
+from lesiontk.system.machine import describe_machine
+from lesiontk.train.gradient_accumulation import make_trainee
 from lesiontk.train.optimizer import make_optimizer
-from lesiontk.train.trainee import make_trainee
-from lesiontk.workflow import build_data
+from lesiontk.train.training_set import Feed, make_feed
+from lesiontk.workflow.convert import build_data
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = ("tensorflow", "tf_keras", "numpy", "Pillow", "opencv-python-headless")

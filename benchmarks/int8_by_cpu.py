@@ -18,9 +18,8 @@ import click
 import numpy as np
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.answers import engine_file
-from lesiontk.backends.onnx_backend import EXACT, ONNXEngine
-from lesiontk.bench.machine import describe_machine
+from lesiontk.backends.onnx.backend import EXACT, ONNXEngine
+from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.measure import measure_engines
 from lesiontk.cli.progress import make_progress
 from lesiontk.data.images import open_images
@@ -30,7 +29,8 @@ from lesiontk.recipe import BenchRule
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model
+from lesiontk.system.machine import describe_machine
+from lesiontk.workflow.convert import convert_model
 
 FILE = Path(__file__).parent / "results" / "int8_by_cpu.json"
 WAYS = {

@@ -25,31 +25,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.answers import engine_file
 from lesiontk.backends.backend import QuantizationPlan, dump_spec
-from lesiontk.backends.keras_backend import load_model
-from lesiontk.backends.tflite_conversion import convert_keras
-from lesiontk.backends.tflite_graph import embed_spec
-from lesiontk.backends.tflite_quantization import quantize_static
-from lesiontk.backends.tflite_tensors import tensor_reader
-from lesiontk.bench.machine import describe_machine
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.backends.tflite.conversion import convert_keras
+from lesiontk.backends.tflite.graph import embed_spec
+from lesiontk.backends.tflite.quantization import quantize_static
+from lesiontk.backends.tflite.tensors import tensor_reader
 from lesiontk.bench.measure import measure_engines
 from lesiontk.calibration.draw import draw_calibration
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.cli.progress import make_progress
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
-from lesiontk.compress.equalize_stage import equalize_model
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.evaluate.signal_to_noise import measure_signal
-from lesiontk.frameworks import import_tensorflow
-from lesiontk.native_output import hold_native_output
 from lesiontk.recipe import BenchRule, CalibrateConfig
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.report.result_table import format_estimate
+from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
+from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.system.machine import describe_machine
+from lesiontk.system.native_output import hold_native_output
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT = "float32"

@@ -17,12 +17,12 @@ from typing import Any
 import click
 
 from lesiontk.cli.progress import make_progress
-from lesiontk.evaluate.evaluate_stage import read_metrics
-from lesiontk.predict import evaluate_external
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.report.result_table import format_estimate
+from lesiontk.stages.evaluate import read_metrics
 from lesiontk.store import Store
-from lesiontk.workflow import PARENT, convert_model, evaluate_artefact, train_recipe
+from lesiontk.workflow.convert import PARENT, convert_model, evaluate_artefact, train_recipe
+from lesiontk.workflow.predict import evaluate_external
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = "cnn_7class"

@@ -24,21 +24,9 @@ from typing import Any
 import click
 
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.rows import is_trained, name_target
-from lesiontk.calibrate import write_list
-from lesiontk.evaluate.evaluate_stage import read_assessment
-from lesiontk.predict import evaluate_external
+from lesiontk.bench.benchmark import is_trained, name_target
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
-from lesiontk.relatives import (
-    engines_of,
-    find_evaluation,
-    model_of,
-    recipe_of,
-    trained_of,
-    training_seconds,
-)
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
@@ -50,7 +38,19 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps, list_points, shorten_orders
+from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
+from lesiontk.workflow.calibration_lists import write_list
+from lesiontk.workflow.lineage import (
+    engines_of,
+    find_evaluation,
+    model_of,
+    recipe_of,
+    trained_of,
+    training_seconds,
+)
+from lesiontk.workflow.predict import evaluate_external
 
 HERE = Path(__file__).parent
 MAX_BYTES = 20_000_000

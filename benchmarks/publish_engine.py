@@ -16,20 +16,20 @@ from typing import Any
 
 import click
 
-from lesiontk.backends.answers import engine_file
+from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.bench_stage import read_benchmark
-from lesiontk.bench.rows import name_target
-from lesiontk.calibration.calibrate_stage import read_calibration
+from lesiontk.bench.benchmark import name_target
 from lesiontk.calibration.draw import read_list
-from lesiontk.compress.history import find_trained
-from lesiontk.evaluate.evaluate_stage import read_assessment
+from lesiontk.compress.model_history import find_trained
 from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
-from lesiontk.relatives import model_of, recipe_of, trained_of, training_seconds
 from lesiontk.report.published_card import update_card
 from lesiontk.report.tables import describe_steps, shorten_orders
+from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.calibrate import read_calibration
+from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
+from lesiontk.workflow.lineage import model_of, recipe_of, trained_of, training_seconds
 
 HERE = Path(__file__).parent
 

@@ -116,7 +116,7 @@ def view_from_uniform(unit: Tensor) -> View:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of ``lesiontk distil``, of `lesiontk.train.lessons`, with logit adjustment."""
+    """The loss of ``lesiontk distil``, of `lesiontk.train.distillation`, with logit adjustment."""
 
     shift: Tensor
     temperature: float

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from restamp import restamp
 
 from lesiontk.backends import find_backend, open_engine
-from lesiontk.bench.rows import emulated_by, name_target
+from lesiontk.bench.benchmark import emulated_by, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.data.known_splits import find_split
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES
@@ -36,7 +35,6 @@ from lesiontk.data.tasks import Task, load_task
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
-from lesiontk.evaluate.evaluate_stage import document_from_predictions
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import (
@@ -49,6 +47,8 @@ from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import ImageRecord
 from lesiontk.report.published_card import list_engine_files
+from lesiontk.stages.evaluate import document_from_predictions
+from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
 PARENT = "keras:float32"

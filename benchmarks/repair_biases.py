@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.tflite_bias_range import (
+from lesiontk.backends.tflite.bias_range import (
     leave_room_for_biases,
     list_saturated,
     read_biases,
 )
-from lesiontk.backends.tflite_metadata import embed_metadata
+from lesiontk.backends.tflite.metadata import embed_metadata
 
 ENGINES = Path(__file__).parent / "engines"
 

@@ -19,7 +19,7 @@ import click
 
 from lesiontk.backends import find_backend
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.rows import emulated_by, name_target
+from lesiontk.bench.benchmark import emulated_by, name_target
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation
 from lesiontk.report.published_card import list_engine_files, update_card

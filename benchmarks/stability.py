@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from lesiontk.calibration.stability_stage import read_draws
 from lesiontk.cli.progress import make_progress
 from lesiontk.records import Artefact
+from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store
-from lesiontk.workflow import measure_stability
+from lesiontk.workflow.convert import measure_stability
 
 FILE = Path(__file__).parent / "results" / "stability.json"
 TARGET = "tflite:int8"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.rows import TRAINED, name_target
+from lesiontk.bench.benchmark import TRAINED, name_target
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report.result_table import format_estimate, format_sizes
 

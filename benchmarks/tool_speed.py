@@ -26,13 +26,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends.keras_backend import load_model
-from lesiontk.bench.machine import describe_machine
+from lesiontk.backends.keras.backend import load_model
 from lesiontk.data.images import open_images
-from lesiontk.frameworks import import_onnxruntime, import_tensorflow
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.store import Store
+from lesiontk.system.frameworks import import_onnxruntime, import_tensorflow
+from lesiontk.system.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 INTERVAL = 0.1

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.keras_backend import save_model
+from lesiontk.backends.keras.backend import save_model
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model

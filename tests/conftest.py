@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.store import Store
 
 

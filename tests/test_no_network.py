@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lesiontk.data.sources.synthesis import render_view, write_synthetic_dataset
-
-from .deploy.bundles import ENGINES, make_bundle
+from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
+from tests.deploy.bundles import ENGINES, make_bundle
 
 TOOLKIT = Path(__file__).parents[1] / "toolkit" / "lesiontk"
-LOADERS = {"frameworks.py", "deploy/runner/onnx_runtime.py"}
+LOADERS = {"system/frameworks.py", "deploy/runner/onnx_runtime.py"}
 """The one place of the toolkit, and the bundle's own."""
 ENGINE = ENGINES / "onnx_int8.onnx"
 INTERNET = re.compile(r"AF_INET6?\b")

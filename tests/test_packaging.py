@@ -17,7 +17,7 @@ import json, lesiontk
 from importlib import resources
 from lesiontk.recipe import list_recipes, read_recipe
 from lesiontk.data.tasks import load_task
-from lesiontk.data.official_sources import list_official_sources
+from lesiontk.data.fetch.sources import list_official_sources
 lists = [e.name for e in resources.files("lesiontk.calibration_lists").iterdir()]
 print(json.dumps({
     "file": lesiontk.__file__,

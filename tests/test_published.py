@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from lesiontk.backends import BACKENDS, find_backend, open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.backends.tensorrt.check import check_model
-from lesiontk.bench.rows import name_target
+from lesiontk.bench.benchmark import name_target
 from lesiontk.calibration.draw import read_list, read_list_rows
-from lesiontk.data.known_splits import find_split
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.sources import SOURCES
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.evaluate.verdict import read_verdicts
-from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
 from lesiontk.report.published_card import (
@@ -37,8 +35,9 @@ from lesiontk.report.published_card import (
     update_compressed_section,
     update_files_section,
 )
-
-from .loose_modules import load_module
+from lesiontk.stages.known_splits import find_split
+from lesiontk.workflow.predict import evaluate_folder
+from tests.loose_modules import load_module
 
 ROOT = Path(__file__).parents[1]
 ENGINES = sorted(

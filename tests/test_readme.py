@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lesiontk.backends.keras_backend import MEMBER
+from lesiontk.backends.keras.backend import MEMBER
 from lesiontk.cli.main import cli
-from lesiontk.data.sources.synthesis import render_view, write_synthetic_dataset
+from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

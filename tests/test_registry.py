@@ -16,7 +16,7 @@ from lesiontk.data.sources import SOURCES
 from lesiontk.errors import UsageError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.registry import Registry
-from lesiontk.stage import STAGES
+from lesiontk.stages import STAGES
 from lesiontk.train.imbalance import IMBALANCE
 
 SHIPPED: tuple[Registry[Any], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .agreement import ROUNDED, explain_difference, probability_limit
+from tests.arm64.agreement import ROUNDED, explain_difference, probability_limit
 
 STEP = 0.0941
 """Of the published ResNet152V2's logits."""

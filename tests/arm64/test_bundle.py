@@ -18,13 +18,12 @@ import pytest
 from PIL import Image
 
 from lesiontk.backends import BACKENDS
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task
 from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle_stage import write_bundle_of_file
 from lesiontk.recipe import read_recipe
-
-from .agreement import explain_difference, probability_limit
+from lesiontk.stages.bundle import write_bundle_of_file
+from tests.arm64.agreement import explain_difference, probability_limit
 
 ROOT = Path(__file__).parents[2]
 ARM64 = Path(os.environ.get("LESIONTK_ARM64", "")).resolve()

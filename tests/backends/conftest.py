@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
-
-from ..conformance.fitted_models import FittedParent
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import FittedParent
 
 NORMALISATIONS = {
     "cnn": Normalisation(1 / 128, (-1.0, -1.0, -1.0)),

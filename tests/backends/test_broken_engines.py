@@ -16,21 +16,20 @@ from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from onnx import helper
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import open_any, open_engine
 from lesiontk.backends.backend import SPEC_KEY
-from lesiontk.backends.foreign import FOREIGN, ForeignDescription
-from lesiontk.backends.tflite_graph import (
+from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.tflite.graph import (
     check_no_loop,
     dump_model,
     extract_spec,
     read_model,
     set_metadata,
 )
-from lesiontk.backends.tflite_metadata import embed_metadata
+from lesiontk.backends.tflite.metadata import embed_metadata
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, LesionTKError
-
-from ..deploy.bundles import ENGINES
+from tests.deploy.bundles import ENGINES
 
 SEED, MUTATIONS = 7, 60
 TFLITE, ONNX = ENGINES / "tflite_int8.tflite", ENGINES / "onnx_int8.onnx"
@@ -224,7 +223,7 @@ def test_an_onnx_graph_with_a_loop_is_refused(inner: bool, tmp_path: Path) -> No
         node = helper.make_node("If", ["true"], ["out"], then_branch=branch, else_branch=branch)
     path = save_onnx(tmp_path / "endless.onnx", [node], [true])
     with pytest.raises(DataError, match=r"has the operator Loop .* expected a graph without loops"):
-        FOREIGN[".onnx"](path, ForeignDescription(), 1)
+        open_any(path, ForeignDescription())
 
 
 def test_a_tflite_graph_with_a_loop_is_refused(tmp_path: Path) -> None:

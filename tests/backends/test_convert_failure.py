@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lesiontk.backends.backend import EngineStructure
-from lesiontk.backends.convert_stage import _explain_failure
 from lesiontk.evaluate.verification import Verification, verify_outputs
 from lesiontk.recipe import VerifyRule
+from lesiontk.stages.convert import _explain_failure
 
 GOOD = np.eye(7, dtype=np.float32)[np.arange(70) % 7]
 FLAT = np.full((4, 7), 1 / 7, np.float32)

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.onnx_backend import quantize_static as quantize_onnx
-from lesiontk.backends.onnx_backend import tensor_reader as onnx_reader
-from lesiontk.backends.onnx_bias_correction import correct_biases as correct_onnx
-from lesiontk.backends.tflite_bias_correction import WEIGHTED, correct_biases
-from lesiontk.backends.tflite_graph import constant, operator_name, read_model
-from lesiontk.backends.tflite_quantization import quantize_static
-from lesiontk.backends.tflite_tensors import tensor_reader
+from lesiontk.backends.onnx.backend import quantize_static as quantize_onnx
+from lesiontk.backends.onnx.backend import tensor_reader as onnx_reader
+from lesiontk.backends.onnx.bias_correction import correct_biases as correct_onnx
+from lesiontk.backends.tflite.bias_correction import WEIGHTED, correct_biases
+from lesiontk.backends.tflite.graph import constant, operator_name, read_model
+from lesiontk.backends.tflite.quantization import quantize_static
+from lesiontk.backends.tflite.tensors import tensor_reader
 from lesiontk.calibration.bias_correction import round_weights
 from lesiontk.errors import DataError
-
-from ..conformance.fitted_models import FittedParent
+from tests.conformance.fitted_models import FittedParent
 
 TinyParent = Callable[[str], FittedParent]
 
@@ -186,7 +185,7 @@ def test_it_brings_the_mean_of_every_layer_nearer(tiny_parent: TinyParent) -> No
 
 
 def test_a_bias_that_layers_share_is_corrected_for_each(tiny_parent: TinyParent) -> None:
-    from lesiontk.backends.tflite_graph import dump_model
+    from lesiontk.backends.tflite.graph import dump_model
 
     parent = tiny_parent("cnn")
     model = read_model(parent.convert("tflite:float32").read_bytes())

@@ -17,14 +17,13 @@ from PIL import Image
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.tflite_graph import operator_name, read_model
+from lesiontk.backends.tflite.graph import operator_name, read_model
 from lesiontk.cli.main import cli
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.records import EngineSpec, Preprocessing
-
-from ..deploy.bundles import ENGINES, call_runner, make_bundle, reseal
+from tests.deploy.bundles import ENGINES, call_runner, make_bundle, reseal
 
 SPEC = EngineSpec(("nv", "mel"), Preprocessing(8), "t", "tflite", "int8", "probe", "5" * 64)
 IMAGE = np.zeros((1, 8, 8, 3), np.uint8)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from lesiontk.backends import onnx_provider, open_engine
+from lesiontk.backends import open_engine
 from lesiontk.backends.execution import NOTHING, Execution, describe_fallbacks
-from lesiontk.backends.litert_delegate import XNNPACK, describe_xnnpack, try_xnnpack
-from lesiontk.backends.onnx_provider import CPU, describe_provider, try_providers
-from lesiontk.bench.rows import list_fallbacks
-
-from ..conformance.fitted_models import FittedParent
+from lesiontk.backends.onnx import provider as onnx_provider
+from lesiontk.backends.onnx.provider import CPU, describe_provider, try_providers
+from lesiontk.backends.tflite.delegate import XNNPACK, describe_xnnpack, try_xnnpack
+from lesiontk.bench.benchmark import list_fallbacks
+from tests.conformance.fitted_models import FittedParent
 
 CUDA = "CUDAExecutionProvider"
 

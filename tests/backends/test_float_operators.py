@@ -8,9 +8,8 @@ import pytest
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.frameworks import import_keras
-
-from ..conformance.fitted_models import SPEC, EngineChain, draw_pictures
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
 
 INT8 = ("tflite:int8", "onnx:int8", "tensorrt:int8")
 

@@ -11,17 +11,16 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
-from lesiontk.backends import open_engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput, open_any
-from lesiontk.backends.tflite_graph import dump_model, read_model
+from lesiontk.backends import open_any, open_engine
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput
+from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.cli.main import cli
-from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError, LesionTKError, UsageError
-from lesiontk.predict import evaluate_folder
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
-
-from ..deploy.bundles import ENGINES
+from lesiontk.workflow.predict import evaluate_folder
+from tests.deploy.bundles import ENGINES
 
 LABELS = "akiec,bcc,bkl,df,mel,nv,vasc"
 OWN = ENGINES / "tflite_int8.tflite"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lesiontk.backends.keras_backend import load_model, read_spec, save_model
-from lesiontk.frameworks import import_keras
+from lesiontk.backends.keras.backend import load_model, read_spec, save_model
 from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.system.frameworks import import_keras
 
 SPEC = EngineSpec(
     labels=("mel", "nv"),

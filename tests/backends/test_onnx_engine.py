@@ -12,10 +12,9 @@ from onnx import TensorProto, helper
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
-from lesiontk.backends.onnx_backend import EXACT, WEIGHT_BITS, ONNXEngine
-from lesiontk.backends.onnx_graph import embed_spec
-
-from .tensorrt.graphs import SIZE, SPEC, make_model
+from lesiontk.backends.onnx.backend import EXACT, WEIGHT_BITS, ONNXEngine
+from lesiontk.backends.onnx.graph import embed_spec
+from tests.backends.tensorrt.graphs import SIZE, SPEC, make_model
 
 INPUTS = 3 * SIZE * SIZE
 WHITE = np.full((1, SIZE, SIZE, 3), 255, np.uint8)

@@ -23,15 +23,14 @@ from lesiontk.backends.file_records import (
     split_archive,
     split_onnx,
 )
-from lesiontk.backends.onnx_graph import embed_spec
+from lesiontk.backends.onnx.graph import embed_spec
 from lesiontk.backends.stamp import stamp
-from lesiontk.backends.tflite_metadata import read_labels
+from lesiontk.backends.tflite.metadata import read_labels
 from lesiontk.errors import DataError, LesionTKError
 from lesiontk.evaluate.assessment import FORMAT, Assessment, TestResult
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint, ValidationOutcome
-
-from ..deploy.bundles import ENGINES
+from tests.deploy.bundles import ENGINES
 
 FILES = ("tflite_int8.tflite", "onnx_int8.onnx", "tensorrt_int8.onnx", "keras_float32.keras")
 POINT = OperatingPoint(

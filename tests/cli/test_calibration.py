@@ -13,17 +13,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from lesiontk.calibrate import check_list, describe_list, draw_list
-from lesiontk.calibration.calibrate_stage import COLUMNS
 from lesiontk.calibration.draw import list_names, read_list_rows
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, GateFailedError, UsageError
-from lesiontk.pipeline import build_step
-from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
+from lesiontk.stages.calibrate import COLUMNS
 from lesiontk.store import Store
-
-from ..loose_modules import load_module
+from lesiontk.workflow.calibration_lists import check_list, describe_list, draw_list
+from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.runner import build_step
+from tests.loose_modules import load_module
 
 Run = Callable[..., str]
 DRAW = ("calibration", "draw", "cnn_7class", "--set", "data.image_size=32", "--images", "14")

@@ -15,11 +15,10 @@ from lesiontk.backends.tensorrt.findings import Finding, group_findings
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, UsageError
 from lesiontk.store import Store
-
-from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
-from ..backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeMemory, FakeTensorRT
-from ..backends.tensorrt.test_lint import make_asymmetric
-from ..backends.tensorrt.test_on_device import answer
+from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from tests.backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeMemory, FakeTensorRT
+from tests.backends.tensorrt.test_lint import make_asymmetric
+from tests.backends.tensorrt.test_on_device import answer
 
 
 def call(model: onnx.ModelProto, folder: Path, *words: str) -> Result:

@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from lesiontk.backends import BACKENDS
 from lesiontk.cli.main import cli
 from lesiontk.data.split import hash_split
-from lesiontk.plan import plan_recipe
 from lesiontk.recipe import list_recipes, read_recipe
 from lesiontk.records import Artefact, Availability
 from lesiontk.store import Store
+from lesiontk.workflow.plan import plan_recipe
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 
 Run = Callable[..., Result]

@@ -65,7 +65,7 @@ from lesiontk.backends import BACKENDS
 from lesiontk.data.sources import SOURCES
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import list_recipes
-from lesiontk.stage import STAGES
+from lesiontk.stages import STAGES
 assert all(len(list(r)) > 1 for r in (BACKENDS, SOURCES, ARCHITECTURES, STAGES))
 assert list_recipes()
 print(*sys.modules)

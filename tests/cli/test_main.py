@@ -69,7 +69,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException | None], 
                 raise error
             return FINDINGS
 
-        monkeypatch.setattr("lesiontk.doctor.examine_machine", examine)
+        monkeypatch.setattr("lesiontk.workflow.doctor.examine_machine", examine)
 
     return decide
 
@@ -164,12 +164,12 @@ def test_a_file_that_ends_early_is_no_interrupt(run: Run, doctor: Decide) -> Non
 
 PROGRAM = """
 import signal, sys, tempfile
-import lesiontk.doctor
+import lesiontk.workflow.doctor
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's &
 def examine():
     print(tempfile.gettempdir(), flush=True)
     sys.stdin.readline()
-lesiontk.doctor.examine_machine = examine
+lesiontk.workflow.doctor.examine_machine = examine
 sys.argv = ["lesiontk", "doctor"]
 from lesiontk.cli.main import main
 main()

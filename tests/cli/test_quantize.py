@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from lesiontk import workflow
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, GateFailedError
 from lesiontk.store import Store
+from lesiontk.workflow import convert as workflow
 
 GELU = DataError("tflite_float32.tflite has TFL_GELU, which tf2onnx does not convert.")
 DRIFTED = GateFailedError("onnx:int8 is not the model it was made from.")

@@ -14,8 +14,7 @@ from PIL import Image
 from lesiontk.bench.findings import list_findings
 from lesiontk.cli.main import cli
 from lesiontk.cli.tables import print_benchmark, print_table
-
-from ..report.sample_report import TARGETS, TWO, make_report_data
+from tests.report.sample_report import TARGETS, TWO, make_report_data
 
 
 def show(capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[dict[str, list[str]], str]:

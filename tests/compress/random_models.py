@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras
 
 
 def build_random_model(

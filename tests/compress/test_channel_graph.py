@@ -12,10 +12,9 @@ from lesiontk.compress.channel_graph import derive_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs, count_weights
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras, import_tensorflow
-
-from .random_models import build_random_model
-from .silent_channels import draw_channels, silence
+from lesiontk.system.frameworks import import_keras, import_tensorflow
+from tests.compress.random_models import build_random_model
+from tests.compress.silent_channels import draw_channels, silence
 
 
 def pictures(model: Any, count: int = 4) -> Any:

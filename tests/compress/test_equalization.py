@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.backends.keras.backend import load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress.equalization import choose_scale
-from lesiontk.compress.equalize_stage import equalize_model
 from lesiontk.errors import DataError, UsageError
-from lesiontk.frameworks import import_keras
-from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
+from lesiontk.records import MODEL_FILE
+from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
-from lesiontk.workflow import train_recipe
-
-from .test_channel_graph import assert_equal_outputs
-from .test_distil_stage import TINY
+from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.convert import train_recipe
+from lesiontk.workflow.plan import plan_recipe
+from tests.compress.test_channel_graph import assert_equal_outputs
+from tests.stages.test_distill import TINY
 
 
 def spread(model: Any, name: str) -> float:

@@ -10,23 +10,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lesiontk.backends.answers import engine_file
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
-from lesiontk.compress.held_training import KERNELS
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.kernel_structure import list_held
+from lesiontk.compress.kernel_constraint import list_held
 from lesiontk.errors import UsageError
-from lesiontk.plan import plan_recipe
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.report.formatting import format_bytes, format_latency
+from lesiontk.stages.constrained_training import KERNELS
 from lesiontk.store import Store
-from lesiontk.workflow import convert_model, report_model, train_recipe
-
-from ..report.page import Page
-from .test_distil_stage import TINY
+from lesiontk.workflow.convert import convert_model, report_model, train_recipe
+from lesiontk.workflow.plan import plan_recipe
+from tests.report.page import Page
+from tests.stages.test_distill import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
 SPARSE = {"sparsify": {"sparsity": 0.7, "rounds": 2, "recover": RECOVER}}
@@ -143,7 +142,7 @@ def test_quantization_aware_training_keeps_structures(
 
 
 def test_zeros_are_zeros_in_the_int8_engine(store: Store, sparse: Artefact) -> None:
-    from lesiontk.backends.tflite_graph import TYPE_NAMES, read_model
+    from lesiontk.backends.tflite.graph import TYPE_NAMES, read_model
 
     engine = convert_model(store, sparse, ["tflite:int8"])["tflite:int8"]
     flat = read_model(engine_file(engine).read_bytes())

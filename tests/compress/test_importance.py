@@ -9,13 +9,12 @@ import pytest
 
 from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
-from lesiontk.compress.evidence import collect_evidence, follow_chains
+from lesiontk.compress.channel_statistics import collect_evidence, follow_chains
 from lesiontk.compress.importance import CRITERIA, Evidence, score_channels
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras
-
-from .random_models import build_random_model
+from lesiontk.system.frameworks import import_keras
+from tests.compress.random_models import build_random_model
 
 
 def kernel(*filters: list[float]) -> Any:

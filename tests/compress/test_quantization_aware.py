@@ -20,14 +20,13 @@ from lesiontk.compress.quantization_aware import (
     strip_quantization,
 )
 from lesiontk.errors import DataError
-
-from .random_models import build_random_model
-from .test_channel_graph import pictures
-from .test_importance import build_model
+from tests.compress.random_models import build_random_model
+from tests.compress.test_channel_graph import pictures
+from tests.compress.test_importance import build_model
 
 
 def outputs_of(model: Any, names: list[str], x: Any) -> dict[str, Any]:
-    from lesiontk.frameworks import import_keras
+    from lesiontk.system.frameworks import import_keras
 
     parts = import_keras().Model(model.input, [model.get_layer(name).output for name in names])
     return dict(zip(names, map(np.asarray, parts(x)), strict=True))
@@ -112,7 +111,7 @@ def test_tensorrt_rounds_what_a_layer_with_weights_reads_and_nothing_for_a_gate(
 
 
 def test_a_relu_with_a_slope_or_another_bound_is_unusual() -> None:
-    from lesiontk.frameworks import import_keras
+    from lesiontk.system.frameworks import import_keras
 
     keras = import_keras()
     image = x = keras.Input((8, 8, 3))
@@ -201,7 +200,7 @@ def test_tensorrt_ranges_have_zero_point_0_before_and_after_training() -> None:
 def test_tensorrt_rounds_pixels_at_the_scale_of_all_bytes(
     scale: float, offset: list[float]
 ) -> None:
-    from lesiontk.frameworks import import_keras
+    from lesiontk.system.frameworks import import_keras
 
     keras = import_keras()
     image = keras.Input((16, 16, 3), name="image")

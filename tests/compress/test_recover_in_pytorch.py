@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 from click import ClickException
 
-from lesiontk.backends.keras_backend import load_model, read_spec, save_model
+from lesiontk.backends.keras.backend import load_model, read_spec, save_model
 from lesiontk.data.augment import augment_dermoscopy
 from lesiontk.data.images import open_images
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.recipe import parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.store import Store
+from lesiontk.system.frameworks import import_keras, import_tensorflow
+from lesiontk.train.distillation import Lessons, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
-from lesiontk.train.lessons import Lessons, soften
-from lesiontk.workflow import compress_model, train_recipe
-
-from ..loose_modules import load_module
+from lesiontk.workflow.convert import compress_model, train_recipe
+from tests.loose_modules import load_module
 
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency: pip install torch")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

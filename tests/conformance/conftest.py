@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lesiontk.models import ARCHITECTURES
-
-from .fitted_models import FittedParent
+from tests.conformance.fitted_models import FittedParent
 
 
 @pytest.fixture(scope="session")

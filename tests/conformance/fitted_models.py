@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import ConversionRecord, QuantizationPlan
-from lesiontk.backends.keras_backend import save_model
+from lesiontk.backends.keras.backend import save_model
 from lesiontk.evaluate.verification import Verification, verify_outputs
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, build_model
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.system.frameworks import import_keras
 
 # RGB; none is another with red and blue exchanged.
 PALETTE = np.array(

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import list_targets, open_engine
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
-
-from .fitted_models import FittedParent, draw_pictures
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import FittedParent, draw_pictures
 
 SHARED_WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights"
 QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # it takes seconds to build

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
 from lesiontk.backends.backend import Engine, EngineStructure
-from lesiontk.backends.onnx_graph import INPUT, OUTPUT
+from lesiontk.backends.onnx.graph import INPUT, OUTPUT
 from lesiontk.errors import DataError, LesionTKError, UsageError
-
-from .fitted_models import SPEC, FittedParent
+from tests.conformance.fitted_models import SPEC, FittedParent
 
 TARGETS = list_targets()
 INT8 = [target for target in TARGETS if target.endswith(":int8")]
@@ -157,7 +156,7 @@ def describe_keras(source: Path, out: Path, text: str | None) -> None:
 
 
 def describe_tflite(source: Path, out: Path, text: str | None) -> None:
-    from lesiontk.backends.tflite_graph import dump_model, embed_spec, read_model
+    from lesiontk.backends.tflite.graph import dump_model, embed_spec, read_model
 
     if text is not None:
         out.write_bytes(embed_spec(source.read_bytes(), text))

@@ -16,18 +16,19 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from lesiontk.backends import BACKENDS, onnx_bias_range, tflite_bias_range
-from lesiontk.backends.answers import ask_engine
-from lesiontk.backends.convert_stage import compare_answers
-from lesiontk.backends.tflite_graph import dump_model, read_model
+from lesiontk.backends import BACKENDS
+from lesiontk.backends.onnx import bias_range as onnx_bias_range
+from lesiontk.backends.reference_outputs import ask_engine
+from lesiontk.backends.tflite import bias_range as tflite_bias_range
+from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.calibration.bias_range import LARGEST_BIAS
 from lesiontk.errors import DataError
 from lesiontk.evaluate.verification import SATURATED
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
 from lesiontk.recipe import VerifyRule
-
-from .fitted_models import FittedParent
+from lesiontk.stages.convert import compare_answers
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import FittedParent
 
 OFF = 4
 """So many channels of every layer have next to no weights, and a bias."""
@@ -190,7 +191,7 @@ def test_without_room_the_quantizer_cuts_the_biases_off(
 ) -> None:
     """The twin: what ai-edge-quantizer gives by itself, and verification's word on it."""
     monkeypatch.setattr(
-        "lesiontk.backends.tflite_quantization.leave_room_for_biases",
+        "lesiontk.backends.tflite.quantization.leave_room_for_biases",
         lambda content, biases: content,
     )
     record = parent.convert_into("tflite:int8", tmp_path)

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.ranges_stage import carry_ranges
 from lesiontk.calibration.ranges import TensorReader, measure_ranges
 from lesiontk.models import ARCHITECTURES
-
-from .fitted_models import FittedParent
+from lesiontk.stages.ranges import carry_ranges
+from tests.conformance.fitted_models import FittedParent
 
 ORIGIN, DERIVED = "tflite:float32", "onnx:float32"
 

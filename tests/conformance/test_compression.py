@@ -11,28 +11,27 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.backends.keras_backend import MODEL_FILE, load_model
+from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
-from lesiontk.compress.equalize_stage import equalize_model
-from lesiontk.compress.evidence import collect_evidence
+from lesiontk.compress.channel_statistics import collect_evidence
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels, take_size
-from lesiontk.compress.lessons_stage import LESSONS, LessonsConfig, LessonsStage
-from lesiontk.compress.prune_stage import PruneConfig, PruneStage
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
-from lesiontk.pipeline import build_step
-from lesiontk.plan import plan_recipe
 from lesiontk.recipe import parse_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context
+from lesiontk.stages.equalize import equalize_model
+from lesiontk.stages.parent_predictions import LESSONS, LessonsConfig, LessonsStage
+from lesiontk.stages.prune import PruneConfig, PruneStage
 from lesiontk.store import Store
-
-from ..compress.silent_channels import draw_channels, silence
-from .fitted_models import FittedParent, settle_statistics
+from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.runner import build_step
+from tests.compress.silent_channels import draw_channels, silence
+from tests.conformance.fitted_models import FittedParent, settle_statistics
 
 TOLERANCE = 1e-4
 """Of how far logits spread over the pictures; rounding differs in what is computed otherwise."""

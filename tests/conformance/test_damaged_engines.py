@@ -19,18 +19,17 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
-from lesiontk.backends.answers import Answers, ask_engine
-from lesiontk.backends.convert_stage import compare_answers
-from lesiontk.backends.onnx_graph import check_no_float_weights
-from lesiontk.backends.tflite_graph import dump_model, embed_spec, operator_name, read_model
-from lesiontk.backends.tflite_metadata import embed_metadata
+from lesiontk.backends.onnx.graph import check_no_float_weights
+from lesiontk.backends.reference_outputs import Answers, ask_engine
+from lesiontk.backends.tflite.graph import dump_model, embed_spec, operator_name, read_model
+from lesiontk.backends.tflite.metadata import embed_metadata
 from lesiontk.errors import DataError
 from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.evaluate.verification import UNEXPLAINED, Verification
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Preprocessing
-
-from .fitted_models import SPEC, FittedParent
+from lesiontk.stages.convert import compare_answers
+from tests.conformance.fitted_models import SPEC, FittedParent
 
 TARGETS = ("tflite:float32", "tflite:float16", "tflite:dynamic_int8", "tflite:int8",
            "tflite:int16x8", "tflite:mixed", "onnx:float32", "onnx:float16", "onnx:int8",

@@ -14,14 +14,13 @@ from PIL import Image
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
 from lesiontk.backends.backend import dump_spec, parse_spec
-from lesiontk.backends.keras_backend import load_model, save_model
+from lesiontk.backends.keras.backend import load_model, save_model
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.errors import DataError
-from lesiontk.predict import predict_pictures
 from lesiontk.records import Preprocessing
-
-from .fitted_models import SPEC, FittedParent, draw_pictures
+from lesiontk.workflow.predict import predict_pictures
+from tests.conformance.fitted_models import SPEC, FittedParent, draw_pictures
 
 FLOAT = [target for target in list_targets() if target.endswith(":float32")]
 ENHANCED = Preprocessing(32, "stretch", enhance=("colour_constancy", "edge_detection"))

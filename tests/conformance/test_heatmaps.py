@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from lesiontk.explain.keras_grad_cam import GradCAM
-from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
-
-from .fitted_models import draw_pictures
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import draw_pictures
 
 CLASSES = 3
 EVERY = [

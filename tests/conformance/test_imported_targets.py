@@ -9,9 +9,8 @@ import pytest
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.frameworks import import_keras
-
-from .fitted_models import SPEC, EngineChain, draw_pictures
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
 
 PICTURES = draw_pictures(28, 32, 7, seed=1)[0]
 TARGETS = {

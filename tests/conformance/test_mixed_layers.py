@@ -11,8 +11,7 @@ import pytest
 
 from lesiontk.backends import BACKENDS, open_engine
 from lesiontk.models import ARCHITECTURES
-
-from .fitted_models import SPEC, FittedParent
+from tests.conformance.fitted_models import SPEC, FittedParent
 
 MIXED = [
     name

@@ -12,8 +12,7 @@ import pytest
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.quantized_tensors import list_tensor_rows
 from lesiontk.calibration.ranges import TensorRange, measure_ranges
-
-from .fitted_models import FittedParent
+from tests.conformance.fitted_models import FittedParent
 
 
 def list_measured() -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.keras_backend import layer_values
+from lesiontk.backends.keras.backend import layer_values
 from lesiontk.backends.learned_ranges import match_tensors
 from lesiontk.backends.tensorrt.graph import prepare_graph
 from lesiontk.backends.tensorrt.quantize import find_skips
@@ -18,9 +18,8 @@ from lesiontk.compress.activation_splitting import split_activations
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.quantization_aware import Scheme, find_moves, plan_rounding
-from lesiontk.frameworks import import_keras
-
-from .fitted_models import SPEC, EngineChain, draw_pictures
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
 
 PICTURES = draw_pictures(8, 32, 7, seed=1)[0]
 

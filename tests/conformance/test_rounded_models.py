@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, open_engine
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.keras_backend import layer_values, load_model, read_spec
+from lesiontk.backends.keras.backend import layer_values, load_model, read_spec
 from lesiontk.backends.learned_ranges import apply_learned, match_tensors
 from lesiontk.calibration.ranges import Ranges, measure_ranges
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.qat_stage import begin_ranges
 from lesiontk.compress.quantization_aware import (
     Scheme,
     find_moves,
     quantize_aware,
     strip_quantization,
 )
-from lesiontk.data.sources.synthesis import render_view
-from lesiontk.frameworks import import_tensorflow
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.models import ARCHITECTURES
 from lesiontk.records import EngineSpec
-
-from .fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
+from lesiontk.stages.qat import begin_ranges
+from lesiontk.system.frameworks import import_tensorflow
+from tests.conformance.fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines"
 TRAINED = {"efficientnet_lite0": ENGINES / "efficientnet_lite0_7class" / "keras_float32.keras"}

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.answers import ask_engine
-from lesiontk.frameworks import import_keras
+from lesiontk.backends.reference_outputs import ask_engine
 from lesiontk.models.architecture import Architecture, Normalisation
-
-from .fitted_models import FittedParent
+from lesiontk.system.frameworks import import_keras
+from tests.conformance.fitted_models import FittedParent
 
 
 def excited(x: Any) -> Any:

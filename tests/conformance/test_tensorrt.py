@@ -19,12 +19,11 @@ import pytest
 from lesiontk.backends import BACKENDS, open_engine
 from lesiontk.backends.backend import ConversionRecord
 from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt.backend import AHEAD_OF_TIME
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import VERSIONS
-from lesiontk.backends.tensorrt.tensorrt_backend import AHEAD_OF_TIME
 from lesiontk.models import ARCHITECTURES
-
-from .fitted_models import SPEC, FittedParent
+from tests.conformance.fitted_models import SPEC, FittedParent
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 PRECISIONS = tuple(BACKENDS.get("tensorrt").info.precisions)  # of mixed: none kept, as int8

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from lesiontk.data.download import DownloadPolicy
-from lesiontk.data.official_sources import OfficialSource, RemoteFile
-
-from .local_server import BODY, Page, Server, answer, md5, source_of
+from lesiontk.data.fetch.download import DownloadPolicy
+from lesiontk.data.fetch.sources import OfficialSource, RemoteFile
+from tests.data.local_server import BODY, Page, Server, answer, md5, source_of
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from lesiontk.data.official_sources import OfficialSource, RemoteFile
+from lesiontk.data.fetch.sources import OfficialSource, RemoteFile
 
 BODY = bytes(range(256)) * 40
 OTHER = BODY[::-1]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.data.augment import AUGMENTATIONS, augment_dermoscopy, flip_images, keep_images
-from lesiontk.frameworks import import_tensorflow
+from lesiontk.system.frameworks import import_tensorflow
 
 Images = NDArray[np.float32]
 SIZE = 32

@@ -13,9 +13,8 @@ from lesiontk.data.augment import keep_images
 from lesiontk.data.batches import training_batches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_tensorflow
-
-from ..image_sets import make_image_set, make_rows
+from lesiontk.system.frameworks import import_tensorflow
+from tests.image_sets import make_image_set, make_rows
 
 ROWS = np.arange(40, dtype=np.int64)
 

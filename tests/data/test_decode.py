@@ -12,8 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageFile, ImageOps
 
 from lesiontk.data.decode import ImageError, decode_image
-
-from .sample_files import FORMATS, HEIGHT, WIDTH, encode, encode_rgb, exif_of, make_rgb
+from tests.data.sample_files import FORMATS, HEIGHT, WIDTH, encode, encode_rgb, exif_of, make_rgb
 
 LOSSLESS: list[tuple[str, dict[str, Any]]] = [
     ("PNG", {}),

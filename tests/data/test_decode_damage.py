@@ -16,8 +16,16 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from lesiontk.data.decode import ImageError, decode_image
-
-from .sample_files import FORMATS, HEIGHT, WIDTH, encode, encode_rgb, exif_of, make_png, make_rgb
+from tests.data.sample_files import (
+    FORMATS,
+    HEIGHT,
+    WIDTH,
+    encode,
+    encode_rgb,
+    exif_of,
+    make_png,
+    make_rgb,
+)
 
 
 def resized_header(data: bytes, form: str) -> bytes:

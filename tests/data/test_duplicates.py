@@ -14,13 +14,13 @@ from PIL import Image
 
 from lesiontk.cli.main import main
 from lesiontk.data.duplicates import LISTED_GROUPS, LISTED_IDS, LISTED_PAIRS, find_duplicates
-from lesiontk.data.inspect_stage import InspectConfig, InspectStage
-from lesiontk.data.sources.synthesis import render_view
 from lesiontk.data.split import SplitItem, check_contradictions, group_images
-from lesiontk.data.split_stage import SplitConfig, SplitStage, read_split
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.errors import DataError
 from lesiontk.recipe import SplitRule
 from lesiontk.records import Artefact
+from lesiontk.stages.inspect_images import InspectConfig, InspectStage
+from lesiontk.stages.split import SplitConfig, SplitStage, read_split
 from lesiontk.store import Store
 
 Check = Callable[[], tuple[object, str, str]]

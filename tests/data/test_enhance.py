@@ -25,8 +25,7 @@ from lesiontk.data.enhance.noise_reduction import reduce_noise
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Preprocessing
-
-from ..loose_modules import load_module
+from tests.loose_modules import load_module
 
 Image = NDArray[np.uint8]
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -15,8 +15,7 @@ from PIL import Image
 
 from lesiontk.data.decode import decode_image
 from lesiontk.data.image_container import container_from_bytes, orientation_from_exif
-
-from .sample_files import HEIGHT, WIDTH, chunk, encode_rgb, make_png, make_rgb
+from tests.data.sample_files import HEIGHT, WIDTH, chunk, encode_rgb, make_png, make_rgb
 
 
 def test_broken_metadata_neither_warns_nor_hurts() -> None:

@@ -20,8 +20,7 @@ from PIL import Image
 from lesiontk.data import preprocess
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.records import Preprocessing
-
-from ..loose_modules import load_module
+from tests.loose_modules import load_module
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "preprocess.json").read_text())["cases"]

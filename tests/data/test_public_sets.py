@@ -18,8 +18,7 @@ from lesiontk.data.sources.source import SourceTable
 from lesiontk.data.sources.table import read_table
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
-
-from .sample_files import encode_rgb, write_images
+from tests.data.sample_files import encode_rgb, write_images
 
 HAM = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 

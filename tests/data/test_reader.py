@@ -18,8 +18,7 @@ from lesiontk.data.decode import ImageError
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.errors import DataError
 from lesiontk.records import ImageRecord
-
-from .sample_files import encode_rgb, make_rgb
+from tests.data.sample_files import encode_rgb, make_rgb
 
 MEMBERS = {"inside/a.png": b"first", "b.png": b"second" * 1000}
 

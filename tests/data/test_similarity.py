@@ -19,7 +19,7 @@ from lesiontk.data.similarity import (
     hash_pixels,
     list_near_pairs,
 )
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 
 Pixels = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]

@@ -11,8 +11,7 @@ from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.source import SourceTable
 from lesiontk.errors import DataError
 from lesiontk.records import ImageRecord
-
-from .sample_files import write_images
+from tests.data.sample_files import write_images
 
 ISIC_COLUMNS = "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC"
 

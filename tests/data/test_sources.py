@@ -10,11 +10,10 @@ from lesiontk.data.decode import decode_image
 from lesiontk.data.reader import ImageReader
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.source import SourceTable
-from lesiontk.data.sources.synthesis import write_synthetic_dataset
+from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError
 from lesiontk.records import ImageRecord
-
-from .sample_files import encode_rgb, write_images, write_zip
+from tests.data.sample_files import encode_rgb, write_images, write_zip
 
 HAM_COLUMNS = "lesion_id,image_id,dx,dx_type,age,sex,localization"
 HAM_ROWS = [

@@ -16,17 +16,17 @@ import pytest
 from PIL import Image
 
 from lesiontk.data.images import open_images
-from lesiontk.data.inspect_stage import InspectConfig, InspectStage, read_inspection
 from lesiontk.data.pictures import load_picture
-from lesiontk.data.prepare_stage import PrepareConfig, PrepareStage
 from lesiontk.data.split import hash_split
-from lesiontk.data.split_stage import SplitConfig, SplitStage
 from lesiontk.errors import DataError, LeakageError, UsageError
-from lesiontk.hashing import hash_file
-from lesiontk.manifest import write_manifest
+from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SIDES, Artefact, Preprocessing
+from lesiontk.stages.inspect_images import InspectConfig, InspectStage, read_inspection
+from lesiontk.stages.prepare import PrepareConfig, PrepareStage
+from lesiontk.stages.split import SplitConfig, SplitStage
 from lesiontk.store import Store
+from lesiontk.store.manifest import write_manifest
 
 SIZE = 20
 TWINS = 6

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesiontk.data.sources.synthesis import DIAGNOSES, render_view, write_synthetic_dataset
-from lesiontk.data.sources.synthesis_lesions import PAINTERS
-from lesiontk.data.sources.synthesis_structures import Skin
+from lesiontk.data.synthetic.dataset import DIAGNOSES, render_view, write_synthetic_dataset
+from lesiontk.data.synthetic.lesions import PAINTERS
+from lesiontk.data.synthetic.structures import Skin
 from lesiontk.errors import DataError
 
 SIZE = 48

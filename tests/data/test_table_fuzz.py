@@ -12,8 +12,7 @@ import pytest
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.labelled import read_labelled_folder
 from lesiontk.errors import DataError
-
-from .sample_files import encode_rgb
+from tests.data.sample_files import encode_rgb
 
 TABLES = [
     b"lesion_id,image_id,dx,dx_type,age,sex,localization\nH1,A,nv,histo,45,male,back\n"

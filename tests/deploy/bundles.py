@@ -15,8 +15,8 @@ from typing import Any
 from lesiontk.backends import find_backend
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import write_checksums
-from lesiontk.deploy.bundle_stage import write_bundle_of_file
 from lesiontk.report.published_card import list_engine_files
+from lesiontk.stages.bundle import write_bundle_of_file
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
 

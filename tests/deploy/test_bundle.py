@@ -17,21 +17,27 @@ from PIL import Image
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
 from lesiontk.backends.stamp import stamp
-from lesiontk.backends.tflite_graph import embed_spec
-from lesiontk.backends.tflite_metadata import embed_metadata
+from lesiontk.backends.tflite.graph import embed_spec
+from lesiontk.backends.tflite.metadata import embed_metadata
 from lesiontk.cli.main import cli
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.deploy.bundle import VIEWS, check_destination, make_golden_images
-from lesiontk.deploy.bundle_stage import write_bundle_of_file
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.temperature import apply_temperature
-from lesiontk.predict import predict_pictures
 from lesiontk.records import EngineSpec, Preprocessing
-
-from ..backends.test_stamp import KNOWN
-from .bundles import ENGINES, call_runner, change_contract, make_bundle, read_contract, reseal
+from lesiontk.stages.bundle import write_bundle_of_file
+from lesiontk.workflow.predict import predict_pictures
+from tests.backends.test_stamp import KNOWN
+from tests.deploy.bundles import (
+    ENGINES,
+    call_runner,
+    change_contract,
+    make_bundle,
+    read_contract,
+    reseal,
+)
 
 CPU_BUNDLES = [
     ("linux-arm64", "tflite_int8.tflite"),

@@ -18,10 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesiontk.data.sources.synthesis import render_view
-
-from ..loose_modules import load_module
-from .bundles import call_runner, make_bundle, read_contract, reseal
+from lesiontk.data.synthetic.dataset import render_view
+from tests.deploy.bundles import call_runner, make_bundle, read_contract, reseal
+from tests.loose_modules import load_module
 
 FLIPS = 130
 

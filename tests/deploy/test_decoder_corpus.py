@@ -17,8 +17,7 @@ from PIL import Image
 from lesiontk.data.decode import ImageError, decode_image
 from lesiontk.deploy.bundle import write_runner
 from lesiontk.deploy.target import LITERT
-
-from ..data.sample_files import encode, encode_rgb, exif_of, make_rgb
+from tests.data.sample_files import encode, encode_rgb, exif_of, make_rgb
 
 SEED = 20
 CUTS, FLIPS = 3, 12

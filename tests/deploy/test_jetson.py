@@ -15,7 +15,7 @@ import pytest
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
-from lesiontk.backends.onnx_graph import embed_spec
+from lesiontk.backends.onnx.graph import embed_spec
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import explain_no_gpu
 from lesiontk.backends.tensorrt.targets import read_targets
@@ -24,13 +24,12 @@ from lesiontk.deploy.jetson import Jetson
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec
-
-from ..backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
-from ..backends.tensorrt.graphs import SPEC
-from ..backends.tensorrt.test_lint import make_asymmetric
-from ..backends.tensorrt.test_on_device import Device
-from ..loose_modules import load_module
-from .bundles import call_runner, make_bundle, read_contract
+from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from tests.backends.tensorrt.graphs import SPEC
+from tests.backends.tensorrt.test_lint import make_asymmetric
+from tests.backends.tensorrt.test_on_device import Device
+from tests.deploy.bundles import call_runner, make_bundle, read_contract
+from tests.loose_modules import load_module
 
 JETPACK6 = "jetson-orin-jetpack6"
 

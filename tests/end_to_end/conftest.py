@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .test_chain import Chain
+    from tests.end_to_end.test_chain import Chain
 
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    from .test_chain import Chain
+    from tests.end_to_end.test_chain import Chain
 
     return Chain(tmp_path_factory.mktemp("chain") / "workspace")
 

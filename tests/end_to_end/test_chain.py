@@ -18,8 +18,7 @@ import pytest
 
 from lesiontk.backends import find_backend
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
-
-from .command_line import Call, call_lesiontk, start_lesiontk
+from tests.end_to_end.command_line import Call, call_lesiontk, start_lesiontk
 
 TARGETS = ["keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"]
 LABELS = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]

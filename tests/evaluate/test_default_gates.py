@@ -9,9 +9,9 @@ import pytest
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.default_gates import DEFAULTS, check_gates_of_task, expand_gates
-from lesiontk.evaluate.gate_grammar import parse_gates
 from lesiontk.evaluate.search_criterion import choose_criteria, list_guiding
 from lesiontk.recipe import list_recipes, read_recipe
+from lesiontk.recipe.gate_grammar import parse_gates
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lesiontk.errors import UsageError
 from lesiontk.explain.grad_cam import upsample_maps
 from lesiontk.explain.keras_grad_cam import BATCH, GradCAM, find_spatial_layer
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation, build_model
+from lesiontk.system.frameworks import import_keras
 
 SIZE = 16
 RED, GREEN = 0, 1

@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.command_line import Call, call_lesiontk
-
-from .mutation import mutate_bytes, mutate_text
+from tests.fuzz.mutation import mutate_bytes, mutate_text
 
 SECONDS = 30
 """The longest that any command may take on a damaged document, under load."""

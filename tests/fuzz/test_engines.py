@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from tests.end_to_end.command_line import call_lesiontk
-
-from .mutation import mutate_bytes
+from tests.fuzz.mutation import mutate_bytes
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_binary"
 WORKER = Path(__file__).parent / "predict_worker.py"

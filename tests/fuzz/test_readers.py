@@ -10,12 +10,11 @@ import pytest
 
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import LesionTKError
-from lesiontk.manifest import read_manifest
 from lesiontk.recipe import dump_recipe, read_recipe
 from lesiontk.store import Store
+from lesiontk.store.manifest import read_manifest
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
-
-from .mutation import mutate_bytes
+from tests.fuzz.mutation import mutate_bytes
 
 TRIES = 400
 

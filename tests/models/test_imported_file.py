@@ -20,15 +20,15 @@ from PIL import Image
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
-from lesiontk.backends.keras_backend import MEMBER, load_model
+from lesiontk.backends.keras.backend import MEMBER, load_model
 from lesiontk.cli.main import cli
-from lesiontk.compress.adopt_stage import take_weights
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import imported_config
 from lesiontk.models.imported_config import parse_description, permit_model
 from lesiontk.models.imported_file import load_foreign_model, load_model_file
 from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.stages.load_weights import take_weights
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 ROOT = Path(__file__).parents[2]
 PIXELS = np.random.default_rng(1).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)

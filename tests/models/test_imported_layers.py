@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models.imported_functions import ACTIVATIONS
 from lesiontk.models.imported_model import ImportedModel, import_model
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 LABELS = ("akiec", "bcc", "mel")
 SIZE = 16

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError, UsageError
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models import ARCHITECTURES, imported_layers
 from lesiontk.models.architecture import build_model
 from lesiontk.models.imported_model import ImportedModel, import_model, match_labels
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 LABELS = ("akiec", "bcc", "mel")
 SIZE = 32

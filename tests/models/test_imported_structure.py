@@ -14,13 +14,12 @@ import pytest
 
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras
 from lesiontk.models.imported_model import scope_name
 from lesiontk.store import Store
-from lesiontk.workflow import import_file
-
-from .test_imported_model import SIZE, answers, bring_in, keras3, save
-from .test_imported_model import settle as settle_all
+from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.convert import import_file
+from tests.models.test_imported_model import SIZE, answers, bring_in, keras3, save
+from tests.models.test_imported_model import settle as settle_all
 
 __all__ = ["keras3"]  # the fixture
 
@@ -300,7 +299,7 @@ def test_weights_that_are_no_numbers_are_refused_before_images_are_prepared(
 def test_what_model_optimization_wraps_is_refused_with_the_mend(
     suffix: str, tmp_path: Path
 ) -> None:
-    from lesiontk.frameworks import import_model_optimization, import_sparsity
+    from lesiontk.system.frameworks import import_model_optimization, import_sparsity
 
     keras = import_keras()
     pruned = import_sparsity().prune_low_magnitude(logits_and_softmax(keras))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
+from lesiontk.system.frameworks import import_keras
 
 # Of each row of the figure, at 224 px: the layer that ends it, its output's size and channels.
 OUTPUTS = {

@@ -9,9 +9,8 @@ from lesiontk.report.render import (
     draw_pictures,
     render_report,
 )
-
-from .page import Page
-from .sample_report import make_report_data
+from tests.report.page import Page
+from tests.report.sample_report import make_report_data
 
 
 @pytest.fixture(scope="session")

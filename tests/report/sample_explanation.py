@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from lesiontk.explain.choice import Reason
 from lesiontk.explain.explanation import ExplainedImage, Explanation, Heatmap
-
-from .sample_report import SEVEN
+from tests.report.sample_report import SEVEN
 
 MISSED, WRONG, UNSURE = "ISIC_0000061", "ISIC_0000300", "ISIC_0000007"
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lesiontk.backends.execution import Execution
-from lesiontk.bench.bench_stage import find_reference
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.gate import Judged, judge_engines
@@ -26,6 +25,7 @@ from lesiontk.recipe import EvaluateRule, read_recipe
 from lesiontk.records import SIDES
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
+from lesiontk.stages.bench import find_reference
 
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 TWO = ("benign", "malignant")

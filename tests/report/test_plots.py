@@ -16,8 +16,7 @@ from lesiontk.report.pareto import EnginePoint
 from lesiontk.report.pareto_plot import choose_log_ticks, plot_pareto
 from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
 from lesiontk.report.tables import label_order, list_points
-
-from .sample_report import TARGETS, TWO, make_curves, make_report_data
+from tests.report.sample_report import TARGETS, TWO, make_curves, make_report_data
 
 NAMES = {target: target for target in TARGETS}
 

@@ -9,9 +9,8 @@ from lesiontk.backends.stamp import stamp
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation
 from lesiontk.report.published_card import describe_files
-
-from ..backends.test_stamp import KNOWN, RESULT
-from ..deploy.bundles import ENGINES
+from tests.backends.test_stamp import KNOWN, RESULT
+from tests.deploy.bundles import ENGINES
 
 EMULATED = describe_emulation("tensorrt:int8", "ONNX Runtime on the CPU")
 

@@ -18,9 +18,15 @@ from lesiontk.report.render import (
     shorten_paths,
     write_report,
 )
-
-from .page import Page, read, read_with_figures
-from .sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data, make_split
+from tests.report.page import Page, read, read_with_figures
+from tests.report.sample_report import (
+    SEVEN,
+    TARGETS,
+    TWO,
+    change_benchmark,
+    make_report_data,
+    make_split,
+)
 
 SECTIONS = ("summary", "engines", "trade-off", "classes", "changed", "heatmaps",
             "training", "data", "quantization", "provenance")  # fmt: skip

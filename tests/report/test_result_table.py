@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lesiontk.backends.onnx_backend import EXACT
+from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Preprocessing
 from lesiontk.report.model_card import render_model_card
 from lesiontk.report.render import ReportData
@@ -17,8 +17,7 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-
-from .sample_report import TARGETS, make_report_data
+from tests.report.sample_report import TARGETS, make_report_data
 
 
 def read_rows(text: str) -> list[dict[str, str]]:

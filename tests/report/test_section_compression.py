@@ -10,9 +10,8 @@ import pytest
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_best, describe_compression
-
-from .page import read, read_with_figures
-from .sample_report import make_report_data
+from tests.report.page import read, read_with_figures
+from tests.report.sample_report import make_report_data
 
 SCORES = {"n": 1503, "balanced_accuracy": 0.712, "recall[mel]": 0.64}
 EFFECT = {

@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from lesiontk.report.render import render_report
-
-from .page import Page, read
-from .sample_explanation import MISSED, UNSURE, WRONG, make_explanation
-from .sample_report import make_report_data, make_split
+from tests.report.page import Page, read
+from tests.report.sample_explanation import MISSED, UNSURE, WRONG, make_explanation
+from tests.report.sample_report import make_report_data, make_split
 
 NBSP = "\N{NO-BREAK SPACE}"
 EXPLANATION, HEATMAPS = make_explanation()

@@ -10,9 +10,8 @@ from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.ranges_plot import MOST, plot_ranges
 from lesiontk.report.result_table import table_from_benchmark
-
-from .page import read
-from .sample_report import change_benchmark, make_calibration, make_report_data
+from tests.report.page import read
+from tests.report.sample_report import change_benchmark, make_calibration, make_report_data
 
 LONG = "network/block1_relu/Relu;network/block1_bn/FusedBatchNormV3;network/block1_conv/Conv2D"
 ROWS = (

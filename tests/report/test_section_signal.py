@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lesiontk.report.wording import describe_quantization, group_float_operators
-
-from .page import read
-from .sample_report import make_report_data
+from tests.report.page import read
+from tests.report.sample_report import make_report_data
 
 SIGNAL = "Signal-to-noise ratio of the layers"
 

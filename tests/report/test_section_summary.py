@@ -7,9 +7,8 @@ from typing import Any
 
 from lesiontk.report.render import ReportData, draw_pictures
 from lesiontk.report.wording import describe_at_threshold
-
-from .page import Page, read
-from .sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data
+from tests.report.page import Page, read
+from tests.report.sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data
 
 ENGINES = "Engines: latency, size, memory and scores"
 AGAINST = "Engines against their full-precision parents"

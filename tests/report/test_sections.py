@@ -17,9 +17,8 @@ from lesiontk.report.tables import (
     list_confusions,
     list_front,
 )
-
-from .page import Page, read
-from .sample_report import TARGETS, change_benchmark, make_report_data
+from tests.report.page import Page, read
+from tests.report.sample_report import TARGETS, change_benchmark, make_report_data
 
 NBSP = "\N{NO-BREAK SPACE}"
 

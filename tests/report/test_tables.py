@@ -12,8 +12,7 @@ from lesiontk.report.tables import (
     list_compared,
     list_confusions,
 )
-
-from .sample_report import SEVEN, TARGETS, TWO, make_report_data
+from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data
 
 
 def test_the_critical_class_comes_first() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lesiontk.bench.rows import name_target
+from lesiontk.bench.benchmark import name_target
 from lesiontk.report.wording import (
     compare_speed,
     describe_critical,
@@ -14,8 +14,7 @@ from lesiontk.report.wording import (
     summarise_engine,
     summarise_run,
 )
-
-from .sample_report import TARGETS, change_benchmark, make_report_data
+from tests.report.sample_report import TARGETS, change_benchmark, make_report_data
 
 NBSP = "\N{NO-BREAK SPACE}"
 

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import compute_metrics
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models.architecture import Architecture, Normalisation, build_model
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Preprocessing
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train import loop
 from lesiontk.train.checkpoints import TrainingState, read_state, restore_checkpoint
-from lesiontk.train.feed import make_feed
 from lesiontk.train.imbalance import IMBALANCE
 from lesiontk.train.loop import predict_probabilities, train_model
+from lesiontk.train.training_set import make_feed
 
 COLOURS = np.array([(200, 90, 80), (90, 180, 80), (80, 90, 200)])
 SIZE = 12

@@ -9,13 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.data.images import ImageSet
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.progress import NoProgress
+from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.train.distillation import Lessons, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
-from lesiontk.train.lessons import Lessons, soften
 from lesiontk.train.loop import train_model
-
-from .test_loop import COLOURS, build, make_images, make_section, score
+from tests.train.test_loop import COLOURS, build, make_images, make_section, score
 
 COUNTS = np.array([10, 30, 60])
 LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5], [-0.5, 0.5, 0.0]], np.float32)

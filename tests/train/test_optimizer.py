@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.frameworks import import_keras
 from lesiontk.recipe import TrainSection
+from lesiontk.system.frameworks import import_keras
+from lesiontk.train.gradient_accumulation import make_trainee
 from lesiontk.train.optimizer import layer_rates, make_optimizer
-from lesiontk.train.trainee import make_trainee
 
 
 def test_rates_rise_in_geometric_steps_to_the_last_layer() -> None:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from lesiontk.errors import LesionTKError
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.models.architecture import Architecture, Normalisation, build_model
 from lesiontk.progress import Progress
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.loop import train_model
 from tests.train.test_loop import SIZE, KilledError, KillingProgress, make_images, make_section
 

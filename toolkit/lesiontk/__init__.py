@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lesiontk.backends import open_engine
     from lesiontk.data.pictures import load_picture
-    from lesiontk.pipeline import run_plan
-    from lesiontk.plan import plan_recipe
     from lesiontk.recipe import list_recipes, read_recipe
     from lesiontk.store import Store
+    from lesiontk.workflow.plan import plan_recipe
+    from lesiontk.workflow.runner import run_plan
 
 __version__ = "0.1.0"
 
@@ -23,9 +23,9 @@ _EXPORTS = {
     "list_recipes": "lesiontk.recipe",
     "load_picture": "lesiontk.data.pictures",
     "open_engine": "lesiontk.backends",
-    "plan_recipe": "lesiontk.plan",
+    "plan_recipe": "lesiontk.workflow.plan",
     "read_recipe": "lesiontk.recipe",
-    "run_plan": "lesiontk.pipeline",
+    "run_plan": "lesiontk.workflow.runner",
 }
 
 __all__ = [

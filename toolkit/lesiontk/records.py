@@ -9,6 +9,8 @@ from typing import Any
 
 from lesiontk.errors import DataError
 
+MODEL_FILE = "model.keras"
+"""The file of a model artefact."""
 SIDES = ("train", "validation", "test")
 MAY_HAVE_SEEN_TEST = "may_have_seen_test"
 """Of a model from elsewhere, in its facts and in `EngineSpec.extra`; of no other."""

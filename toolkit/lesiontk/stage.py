@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from lesiontk.cores import count_cores
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact
-from lesiontk.registry import Registry
+from lesiontk.system.cores import count_cores
 
 
 class StageConfig(BaseModel):
@@ -110,32 +109,3 @@ class Stage(ABC):
     @abstractmethod
     def run(self, parents: Mapping[str, Artefact], config: Any, context: Context) -> StageOutput:
         """Write files below ``context.directory`` and describe them."""
-
-
-STAGES: Registry[type[Stage]] = Registry("stage")
-STAGES.register("synthesize", "lesiontk.data.synthesize_stage:SynthesizeStage")
-STAGES.register("inspect", "lesiontk.data.inspect_stage:InspectStage")
-STAGES.register("split", "lesiontk.data.split_stage:SplitStage")
-STAGES.register("prepare", "lesiontk.data.prepare_stage:PrepareStage")
-STAGES.register("train", "lesiontk.train.train_stage:TrainStage")
-STAGES.register("import", "lesiontk.train.import_stage:ImportStage")
-STAGES.register("teacher", "lesiontk.compress.teacher_stage:TeacherStage")
-STAGES.register("distil", "lesiontk.compress.distil_stage:DistilStage")
-STAGES.register("lessons", "lesiontk.compress.lessons_stage:LessonsStage")
-STAGES.register("adopt", "lesiontk.compress.adopt_stage:AdoptStage")
-STAGES.register("resize", "lesiontk.compress.resize_stage:ResizeStage")
-STAGES.register("prune", "lesiontk.compress.prune_stage:PruneStage")
-STAGES.register("sparsify", "lesiontk.compress.sparsify_stage:SparsifyStage")
-STAGES.register("cluster", "lesiontk.compress.cluster_stage:ClusterStage")
-STAGES.register("equalize", "lesiontk.compress.equalize_stage:EqualizeStage")
-STAGES.register("qat", "lesiontk.compress.qat_stage:QatStage")
-STAGES.register("calibrate", "lesiontk.calibration.calibrate_stage:CalibrateStage")
-STAGES.register("ranges", "lesiontk.backends.ranges_stage:RangesStage")
-STAGES.register("sensitivity", "lesiontk.compress.sensitivity_stage:SensitivityStage")
-STAGES.register("convert", "lesiontk.backends.convert_stage:ConvertStage")
-STAGES.register("stability", "lesiontk.calibration.stability_stage:StabilityStage")
-STAGES.register("evaluate", "lesiontk.evaluate.evaluate_stage:EvaluateStage")
-STAGES.register("explain", "lesiontk.explain.explain_stage:ExplainStage")
-STAGES.register("bench", "lesiontk.bench.bench_stage:BenchStage")
-STAGES.register("report", "lesiontk.report.report_stage:ReportStage")
-STAGES.register("bundle", "lesiontk.deploy.bundle_stage:BundleStage")

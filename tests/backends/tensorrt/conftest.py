@@ -6,13 +6,12 @@ import onnx
 import pytest
 
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.onnx_backend import tensor_reader
-from lesiontk.backends.tensorrt.float16 import convert_to_float16
+from lesiontk.backends.onnx.backend import tensor_reader
+from lesiontk.backends.onnx.float16 import convert_to_float16
+from lesiontk.backends.tensorrt.backend import choose_half, find_ranges
 from lesiontk.backends.tensorrt.graph import prepare_graph
 from lesiontk.backends.tensorrt.quantize import insert_quantization
-from lesiontk.backends.tensorrt.tensorrt_backend import choose_half, find_ranges
-
-from .graphs import pictures, residual_model
+from tests.backends.tensorrt.graphs import pictures, residual_model
 
 
 @pytest.fixture

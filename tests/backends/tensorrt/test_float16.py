@@ -7,11 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from lesiontk.backends.tensorrt.float16 import convert_to_float16, list_half_tensors
-from lesiontk.backends.tensorrt.graph import constants_of
+from lesiontk.backends.onnx.constants import constants_of
+from lesiontk.backends.onnx.float16 import convert_to_float16, list_half_tensors
 from lesiontk.errors import DataError
-
-from .graphs import pictures, run_model, set_constant
+from tests.backends.tensorrt.graphs import pictures, run_model, set_constant
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, int]:

@@ -7,15 +7,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from lesiontk.backends.tensorrt.graph import (
-    constants_of,
-    input_shape,
-    normalised_tensors,
-    prepare_graph,
-)
+from lesiontk.backends.onnx.constants import constants_of, normalised_tensors
+from lesiontk.backends.tensorrt.graph import input_shape, prepare_graph
 from lesiontk.errors import DataError
-
-from .graphs import find_node, pictures, run_model, set_constant
+from tests.backends.tensorrt.graphs import find_node, pictures, run_model, set_constant
 
 
 def test_it_answers_any_number_of_images_as_the_source_answers_one(

@@ -11,8 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from lesiontk.backends.tensorrt.lint import lint_graph
-
-from .graphs import find_node, set_constant
+from tests.backends.tensorrt.graphs import find_node, set_constant
 
 
 def test_the_back_ends_own_graphs_pass(

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import explain_no_gpu
-
-from .fake_tensorrt import FakeCuda, FakeMemory, FakeTensorRT
-from .graphs import pictures, run_model
+from tests.backends.tensorrt.fake_tensorrt import FakeCuda, FakeMemory, FakeTensorRT
+from tests.backends.tensorrt.graphs import pictures, run_model
 
 SCRIPT = Path(on_device.__file__)
 

@@ -10,8 +10,7 @@ import pytest
 from lesiontk.backends.tensorrt.operators import check_operators, find_table, read_tables
 from lesiontk.backends.tensorrt.targets import find_target, read_targets, write_trtexec
 from lesiontk.errors import UsageError
-
-from .graphs import find_node
+from tests.backends.tensorrt.graphs import find_node
 
 
 def test_there_is_a_table_for_each_version_that_jetsons_have() -> None:

@@ -17,9 +17,8 @@ from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import check_model, parse_model, require_model
 from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-
-from .graphs import find_node
-from .test_lint import make_asymmetric, quantize_bias
+from tests.backends.tensorrt.graphs import find_node
+from tests.backends.tensorrt.test_lint import make_asymmetric, quantize_bias
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 PRECISIONS = ("float32", "float16", "int8", "mixed")
@@ -237,7 +236,7 @@ def test_an_engine_does_not_run_without_a_gpu_and_says_why(file: Path) -> None:
 def test_on_a_gpu_it_answers_as_the_graph(
     precision: str, file: Path, model: onnx.ModelProto
 ) -> None:
-    from .graphs import pictures, run_model
+    from tests.backends.tensorrt.graphs import pictures, run_model
 
     plan = build_engine(file, precision, BuildSettings(batches=(1, 1, 4)))
     runner = on_device.Runner(on_device.import_tensorrt(), on_device.open_cuda(), plan.content)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lesiontk.backends.tensorrt.graph import constants_of
+from lesiontk.backends.onnx.constants import constants_of
 from lesiontk.backends.tensorrt.lint import lint_graph
 from lesiontk.backends.tensorrt.quantize import (
     find_skips,
@@ -20,8 +20,7 @@ from lesiontk.backends.tensorrt.quantize import (
     symmetric_scale,
 )
 from lesiontk.errors import DataError
-
-from .graphs import find_node, pictures, run_model
+from tests.backends.tensorrt.graphs import find_node, pictures, run_model
 
 Weight = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 

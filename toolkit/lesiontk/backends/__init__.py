@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesiontk.backends.backend import Backend, Engine
-from lesiontk.backends.onnx_file import read_backend_name
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, suggest
+from lesiontk.files.regular_file import check_regular
 from lesiontk.registry import Registry
-from lesiontk.regular_file import check_regular
 
 BACKENDS: Registry[type[Backend]] = Registry("back end")
-BACKENDS.register("keras", "lesiontk.backends.keras_backend:KerasBackend")
-BACKENDS.register("tflite", "lesiontk.backends.tflite_backend:TFLiteBackend")
-BACKENDS.register("onnx", "lesiontk.backends.onnx_backend:ONNXBackend")
-BACKENDS.register("tensorrt", "lesiontk.backends.tensorrt.tensorrt_backend:TensorRTBackend")
+BACKENDS.register("keras", "lesiontk.backends.keras.backend:KerasBackend")
+BACKENDS.register("tflite", "lesiontk.backends.tflite.backend:TFLiteBackend")
+BACKENDS.register("onnx", "lesiontk.backends.onnx.backend:ONNXBackend")
+BACKENDS.register("tensorrt", "lesiontk.backends.tensorrt.backend:TensorRTBackend")
 
 
 def list_targets() -> tuple[str, ...]:
@@ -72,6 +72,20 @@ def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = No
     return engine
 
 
+def open_any(
+    path: Path, foreign: ForeignDescription | None, *, threads: int = 1, provider: str | None = None
+) -> Engine:
+    """Open an engine file; where it carries no description, `foreign` takes its place.
+
+    Raises as `open_engine`.
+    """
+    check_regular(path, "engine file")
+    backend = find_backend(path)()
+    if foreign is None or backend.carries_description(path):
+        return open_engine(path, threads=threads, provider=provider)
+    return backend.open_foreign(path, foreign, threads)
+
+
 def find_backend(path: Path) -> type[Backend]:
     """Return the back end of a file; those that share a suffix are told apart by what it says."""
     sharing: dict[str, list[str]] = {}
@@ -82,5 +96,5 @@ def find_backend(path: Path) -> type[Backend]:
             f"{path.name} is no engine lesiontk knows; expected one of {', '.join(sharing)}."
         )
     names = sharing[path.suffix]
-    described = read_backend_name(path) if len(names) > 1 else None
+    described = BACKENDS.get(names[0])().read_backend_name(path) if len(names) > 1 else None
     return BACKENDS.get(described if described in names else names[0])

@@ -14,16 +14,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends.distributions import check_distributions
 from lesiontk.backends.execution import Execution
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.backends.requirements import check_distributions
 from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.metrics import check_probabilities
+from lesiontk.files.strict_json import parse_json
 from lesiontk.records import Availability, EngineSpec, Preprocessing
-from lesiontk.strict_json import parse_json
 
 SPEC_KEY = "lesiontk"
 """The name under which an engine file carries its `EngineSpec`."""
@@ -321,6 +322,21 @@ class Backend(ABC):
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         """Load an engine file, asking for an execution provider; most back ends have one only."""
         return self.open(path, threads=threads)
+
+    def read_backend_name(self, path: Path) -> str | None:
+        """Return the back end that a file's own description names, where several share a suffix."""
+        return None
+
+    def carries_description(self, path: Path) -> bool:
+        """Whether a file has a lesiontk description; True where files of other tools cannot run."""
+        return True
+
+    def open_foreign(self, path: Path, description: ForeignDescription, threads: int) -> Engine:
+        """Load a file of other tools, which `description` describes.
+
+        Only where `carries_description` can be False.
+        """
+        raise NotImplementedError(f"{self.info.name} does not run {path.name} of other tools")
 
     @abstractmethod
     def inspect(self, path: Path) -> EngineStructure:

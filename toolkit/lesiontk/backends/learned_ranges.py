@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lesiontk.backends.same_values import Values, is_same
+from lesiontk.backends.tensor_matching import Values, is_same
 from lesiontk.calibration.ranges import Ranges, TensorRange
 from lesiontk.errors import DataError
 

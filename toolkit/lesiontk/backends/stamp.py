@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lesiontk.backends import find_backend
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.whole_files import write_whole
+from lesiontk.files.whole_files import write_whole
 
 
 def stamp(path: Path, assessment: Assessment, out: Path) -> Assessment:

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.backends.foreign import ForeignDescription, open_any
+from lesiontk.backends import open_any
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.findings import list_findings
-from lesiontk.bench.gated import figures_of
-from lesiontk.bench.machine import describe_machine
 from lesiontk.bench.measure import measure_engines
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.progress import Progress
 from lesiontk.recipe import Recipe
+from lesiontk.system.machine import describe_machine
 
 NO_LABELS = (
     "a file is timed without labels; `lesiontk evaluate FILE --images DIR --labels CSV --gate …` "
@@ -73,7 +73,7 @@ def benchmark_files(
             verdict.to_json()
             for verdict in judge_engines(
                 [
-                    Judged(name, device=figures_of(result), why_not=NO_LABELS)
+                    Judged(name, device=result.device_figures(), why_not=NO_LABELS)
                     for name, result in measured.items()
                 ],
                 recipe.gate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lesiontk.bench.rows import list_emulated, name_target
+from lesiontk.bench.benchmark import list_emulated, name_target
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.findings import (
     CriticalRecall,

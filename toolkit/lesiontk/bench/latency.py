@@ -38,7 +38,7 @@ def time_engines(
     `engines` maps names to files. Each round gives the same image to every engine, at its own size,
     starting with another engine each time.
     """
-    from lesiontk.backends.foreign import open_any
+    from lesiontk.backends import open_any
     from lesiontk.data.fit import fit_image
 
     def open_engine(path: str) -> Engine:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.bench.rows import emulated_by
+from lesiontk.bench.benchmark import emulated_by
 from lesiontk.bench.speed import estimate_speedup
 from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
 
@@ -72,6 +73,20 @@ class Measurement:
             "speedup": found.value,
             "speedup_interval": None if found.low is None else [found.low, found.high],
         }
+
+    def device_figures(self) -> DeviceFigures:
+        """Return what gates on latency, size and memory judge."""
+        emulated = [
+            f"{part['used']} ran in the place of {part['asked']}, so its latency says nothing here"
+            for part in self.execution
+            if part["kind"] == "runtime" and part["fell_back"]
+        ]
+        return DeviceFigures(
+            self.samples_ms,
+            self.size_bytes,
+            self.peak_memory_bytes,
+            emulated[0] if emulated else "",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain Python values."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lesiontk.backends.foreign import ForeignDescription, open_any
+from lesiontk.backends import open_any
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.exit_code import exit_as_lesiontk
 from lesiontk.bench.latency import read_foreign
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.bench.rows import emulated_by, name_target
+from lesiontk.bench.benchmark import emulated_by, name_target
 
 NOISY_RATIO = 2.0
 """A run is noisy where one round in ten takes more than this times the median, or the median more

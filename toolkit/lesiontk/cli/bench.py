@@ -43,10 +43,10 @@ def bench(
     """
     from lesiontk.backends import is_engine_file
     from lesiontk.backends.foreign import ForeignDescription
+    from lesiontk.bench.judging import check_gates
     from lesiontk.cli.tables import print_benchmark
-    from lesiontk.judging import check_gates
-    from lesiontk.predict import benchmark_engine_files
-    from lesiontk.workflow import benchmark_references
+    from lesiontk.workflow.convert import benchmark_references
+    from lesiontk.workflow.predict import benchmark_engine_files
 
     store = session.open_store()
     overrides = add_gates(overrides, gates)

@@ -65,7 +65,7 @@ def build(
     """
     from lesiontk.backends.tensorrt.build import BuildSettings, build_file
     from lesiontk.cli.progress import make_progress
-    from lesiontk.relatives import locate_engine
+    from lesiontk.workflow.lineage import locate_engine
 
     targets = tuple(name.upper().replace("_", "") for name in capabilities)
     profile = parse_batches(batches)

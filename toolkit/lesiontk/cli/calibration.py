@@ -48,7 +48,7 @@ def draw_command(
     **wishes: Any,
 ) -> None:
     """Draw a list from the training split of RECIPE, or of the images prepared last."""
-    from lesiontk.calibrate import draw_list, write_list
+    from lesiontk.workflow.calibration_lists import draw_list, write_list
 
     wishes["cover"] = list(wishes["cover"]) or None
     changes = [f"calibration.{k}={json.dumps(v)}" for k, v in wishes.items() if v is not None]
@@ -73,7 +73,7 @@ def show_command(session: Session, list_: str) -> None:
 
     LIST is a shipped list's name, a CSV file or an artefact; default: the latest drawn.
     """
-    from lesiontk.calibrate import describe_list
+    from lesiontk.workflow.calibration_lists import describe_list
 
     document = describe_list(session.open_store(), list_)
     session.emit(document, lambda: _show_list(document))
@@ -93,7 +93,7 @@ def check_command(session: Session, list_: str, split: str | None, data: Path | 
     Exit 1 names the first image that is unknown, of another side, or shared with one, or whose
     pixels are no longer those that LIST was drawn with.
     """
-    from lesiontk.calibrate import check_list
+    from lesiontk.workflow.calibration_lists import check_list
 
     document = check_list(session.open_store(), list_, split, data)
     session.emit(document, lambda: _show_proof(document))
@@ -113,9 +113,9 @@ def stability_command(
 
     Each is compared with the recipe's own engine on validation.
     """
-    from lesiontk.calibration.stability_stage import read_draws
     from lesiontk.cli.tables import print_table
-    from lesiontk.workflow import measure_stability
+    from lesiontk.stages.stability import read_draws
+    from lesiontk.workflow.convert import measure_stability
 
     store = session.open_store()
     model_artefact = store.resolve(model, "model")

@@ -31,7 +31,7 @@ def check(
     from lesiontk.backends.tensorrt.check import VERSIONS, check_model
     from lesiontk.backends.tensorrt.findings import group_findings
     from lesiontk.backends.tensorrt.targets import find_target
-    from lesiontk.relatives import locate_onnx
+    from lesiontk.workflow.lineage import locate_onnx
 
     named = (*versions, *(find_target(target).tensorrt if target else ()))
     path = locate_onnx(session.open_store(), model)

@@ -37,7 +37,7 @@ def convert(
 ) -> None:
     """Convert MODEL (default: the latest) and verify each engine against its parent."""
     from lesiontk.deploy import find_bundle_target
-    from lesiontk.workflow import bundle_engines, convert_model
+    from lesiontk.workflow.convert import bundle_engines, convert_model
 
     for device in devices:
         find_bundle_target(device).choose(targets)  # before any work

@@ -16,8 +16,8 @@ def demo(session: Session, overrides: tuple[str, ...]) -> None:
     The images are drawn by a program; the figures say that the chain works and nothing about
     patients.
     """
-    from lesiontk.cli.finish import finish_run
+    from lesiontk.cli.run_summary import finish_run
     from lesiontk.recipe import read_recipe
-    from lesiontk.workflow import run_recipe
+    from lesiontk.workflow.convert import run_recipe
 
     finish_run(session, run_recipe(session.open_store(), read_recipe("demo", overrides)))

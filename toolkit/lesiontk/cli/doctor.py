@@ -14,7 +14,7 @@ from lesiontk.cli.session import Session, command_options
 @command_options
 def doctor(session: Session) -> None:
     """Tell what this machine can run, why not the rest, and what its CPU does with int8."""
-    from lesiontk.doctor import examine_machine
+    from lesiontk.workflow.doctor import examine_machine
 
     findings = examine_machine()
     session.emit(findings, lambda: _show(findings))

@@ -41,10 +41,10 @@ def evaluate(
     gates: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
+    from lesiontk.bench.judging import check_gates
     from lesiontk.cli.tables import print_evaluation
-    from lesiontk.judging import check_gates
-    from lesiontk.predict import check_export, evaluate_reference, export_engine
-    from lesiontk.workflow import rules_from
+    from lesiontk.workflow.convert import rules_from
+    from lesiontk.workflow.predict import check_export, evaluate_reference, export_engine
 
     store = session.open_store()
     if out is not None:

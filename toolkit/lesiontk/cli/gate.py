@@ -43,7 +43,7 @@ def power_command(
 
     from lesiontk.cli.tables import print_table
     from lesiontk.evaluate.gate_power import ASSUMED
-    from lesiontk.split_power import measure_power
+    from lesiontk.workflow.gate_power import measure_power
 
     changes = replace(options, overrides=add_gates(options.overrides, gates))
     found = measure_power(session.open_store(), load_recipe(recipe, changes))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _describe(artefact: Artefact) -> str:
     """Return a model's derivation, or what else was made of it."""
-    from lesiontk.relatives import describe_derivation
+    from lesiontk.workflow.lineage import describe_derivation
 
     if artefact.kind == "model":
         return describe_derivation(artefact)

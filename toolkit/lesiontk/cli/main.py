@@ -16,9 +16,9 @@ import click
 
 from lesiontk import __version__
 from lesiontk.cli.run_folder import own_temporary_folder
-from lesiontk.disk import explain_lack
 from lesiontk.errors import MESSAGE, LesionTKError, shorten, show_value, suggest
-from lesiontk.freed_memory import keep_freed_memory
+from lesiontk.system.disk import explain_lack
+from lesiontk.system.malloc_tuning import keep_freed_memory
 
 COMMANDS = {
     "doctor": ("doctor:doctor", "What this machine can run, and why not the rest."),

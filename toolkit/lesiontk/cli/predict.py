@@ -31,7 +31,7 @@ def predict(
     A broken image does not end the run; it is listed, and the exit code is 2.
     """
     from lesiontk.cli.tables import print_table
-    from lesiontk.predict import predict_reference
+    from lesiontk.workflow.predict import predict_reference
 
     document = predict_reference(session.open_store(), engine, images, threshold)
     if document["operating_point"] is None:

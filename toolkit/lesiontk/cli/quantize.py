@@ -40,7 +40,7 @@ def quantize(
     """
     from lesiontk.backends import BACKENDS, list_targets
     from lesiontk.errors import GateFailedError, LesionTKError, UsageError
-    from lesiontk.workflow import convert_model
+    from lesiontk.workflow.convert import convert_model
 
     precisions = [name for name, chosen in (("int8", int8), ("mixed", mixed)) if chosen]
     if not precisions:

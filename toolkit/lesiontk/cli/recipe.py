@@ -59,7 +59,7 @@ def new_command(
     like: str | None,
 ) -> None:
     """Write the recipe FILE for the images in --data, commented; a task file if none fits."""
-    from lesiontk.new_recipe import write_recipe
+    from lesiontk.workflow.new_recipe import write_recipe
 
     made, new_task = write_recipe(
         session.open_store(), file, data, task=task, critical=critical, like=like

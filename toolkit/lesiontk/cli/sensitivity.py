@@ -27,9 +27,9 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
     most; `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
     """
     from lesiontk.cli.tables import print_table
-    from lesiontk.compress.sensitivity_stage import rank_layers
     from lesiontk.report.wording import shorten_name
-    from lesiontk.workflow import measure_sensitivity
+    from lesiontk.stages.sensitivity import rank_layers
+    from lesiontk.workflow.convert import measure_sensitivity
 
     store = session.open_store()
     made = measure_sensitivity(store, store.resolve(model, "model"), backend, overrides)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lesiontk.backends.execution import describe_fallbacks
-from lesiontk.bench.rows import emulated_by, list_fallbacks, name_target, tell_sizes
+from lesiontk.bench.benchmark import emulated_by, list_fallbacks, name_target, tell_sizes
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report import result_table

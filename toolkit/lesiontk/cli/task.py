@@ -41,7 +41,7 @@ def new_command(
     session: Session, file: Path, data: Path, critical: str | None, title: str | None
 ) -> None:
     """Write the task FILE for the classes of the images in --data, commented."""
-    from lesiontk.new_recipe import write_task
+    from lesiontk.workflow.new_recipe import write_task
 
     classes = write_task(session.open_store(), file, data, critical=critical, title=title)
 

@@ -15,7 +15,7 @@ def verify(session: Session, reference: str | None) -> None:
 
     Without REFERENCE: the files of every artefact, and all engines of the latest model.
     """
-    from lesiontk.verification import verify_artefact, verify_workspace
+    from lesiontk.workflow.verify import verify_artefact, verify_workspace
 
     store = session.open_store()
     if reference is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
 from lesiontk.compress.layers import MIXING, PRODUCING, Layer
-from lesiontk.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras
 
 WITHIN = ("linear", "relu", *MIXING)
 """Functions that stay within their layer."""

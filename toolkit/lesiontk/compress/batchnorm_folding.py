@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
 from lesiontk.compress.layers import PRODUCING, Layer, find_next, find_readers
-from lesiontk.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras
 
 Weights = list[NDArray[np.float32]]
 Affine = tuple[NDArray[np.float32], NDArray[np.float32]]

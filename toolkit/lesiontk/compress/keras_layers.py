@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesiontk.compress.channel_graph import ChannelGraph
 from lesiontk.compress.layers import ELEMENTWISE, KNOWN, MIXING, Layer
 from lesiontk.errors import DataError, UsageError
-from lesiontk.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras
 
 HEAD = ("logits", "probabilities")
 """Layers that compute in float32 whatever the others do."""

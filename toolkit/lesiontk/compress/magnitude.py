@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras, import_sparsity
+from lesiontk.system.frameworks import import_keras, import_sparsity
 
 Pattern = Literal["unstructured", "2:4", "block"]
 

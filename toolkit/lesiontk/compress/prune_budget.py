@@ -9,10 +9,10 @@ from typing import Any
 
 from lesiontk.backends.backend import Backend
 from lesiontk.backends.execution import find_stand_in
-from lesiontk.backends.keras_backend import read_spec
+from lesiontk.backends.keras.backend import read_spec
 from lesiontk.compress.channel_budget import COSTS, find_next_cost
 from lesiontk.compress.channel_graph import ChannelGraph
-from lesiontk.compress.effect import make_engine, time_files
+from lesiontk.compress.footprint import make_engine, time_files
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError, EnvironmentLacksError

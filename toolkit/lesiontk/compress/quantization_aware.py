@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.hard_swish import find_hard_swish
-from lesiontk.compress.kernel_structure import KernelStructure, make_holder
+from lesiontk.compress.kernel_constraint import KernelStructure, make_holder
 from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_next, find_readers
 from lesiontk.errors import DataError
-from lesiontk.frameworks import (
+from lesiontk.system.frameworks import (
     import_keras,
     import_model_optimization,
     import_tensorflow,

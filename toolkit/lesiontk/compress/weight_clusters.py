@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.frameworks import import_clustering, import_keras
+from lesiontk.system.frameworks import import_clustering, import_keras
 
 
 def cluster_weights(kernel: NDArray[np.float32], clusters: int) -> NDArray[np.int32]:

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.registry import Registry
+from lesiontk.system.frameworks import import_tensorflow
 
 Augmentation = Callable[[Any, Any], Any]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesiontk.data.augment import Augmentation
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_tensorflow
+from lesiontk.system.frameworks import import_tensorflow
 
 Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
 """From images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""

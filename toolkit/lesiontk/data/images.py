@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.disk import reserve_space
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
+from lesiontk.system.disk import reserve_space
 
 ARRAY = "images.npy"
 TABLE = "images.csv"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lesiontk.data.decode import decode_image
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader
+from lesiontk.files.regular_file import resolve_path
 from lesiontk.records import Preprocessing
-from lesiontk.regular_file import resolve_path
 
 
 def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:

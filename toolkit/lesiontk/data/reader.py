@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from lesiontk.data.decode import ImageError, RgbImage, decode_image
 from lesiontk.data.picture_decoder import MAX_BYTES
 from lesiontk.errors import DataError
+from lesiontk.files.regular_file import resolve_path
 from lesiontk.records import ImageRecord
-from lesiontk.regular_file import resolve_path
 
 ARCHIVE_SEPARATOR = "::"
 TOLERATED_FAILURES = 3

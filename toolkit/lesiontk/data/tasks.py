@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from lesiontk.errors import DataError, UsageError, suggest
+from lesiontk.files.regular_file import read_regular_text
+from lesiontk.files.strict_yaml import BYTES, load_yaml
 from lesiontk.records import EngineSpec
-from lesiontk.regular_file import read_regular_text
-from lesiontk.strict_yaml import BYTES, load_yaml
 
 _TASK_KEYS = ("title", "labels", "critical", "mapping")
 _OPTIONAL_KEYS = ("positive", "aliases")

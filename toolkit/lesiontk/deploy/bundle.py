@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesiontk import __version__
 from lesiontk.backends import open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
-from lesiontk.data.sources.synthesis import render_view
+from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
@@ -31,7 +31,7 @@ from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.evaluate.verification import limits_of
-from lesiontk.hashing import hash_file
+from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 
@@ -103,7 +103,7 @@ def write_bundle(
         "format": 1,
         "name": f"{spec.recipe} {spec.backend}:{spec.precision} for {target.name}",
         "target": target.name,
-        "lesiontk": __version__,
+        "lesiontk": version("lesiontk"),
         "recipe": spec.recipe,
         "task": spec.task,
         "engine": {

@@ -16,8 +16,8 @@ from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     point_from_document,
 )
+from lesiontk.files.strict_json import parse_json
 from lesiontk.records import EngineSpec
-from lesiontk.strict_json import parse_json
 
 FORMAT = 1
 KEPT = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "expected_calibration_error")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lesiontk.evaluate.gate_grammar import (
+from lesiontk.recipe.gate_grammar import (
     AT_PARENT_SPECIFICITY,
     DEFAULT_GATES,
     Gate,

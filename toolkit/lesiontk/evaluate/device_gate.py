@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lesiontk.evaluate.gate_grammar import Gate
 from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
+from lesiontk.recipe.gate_grammar import Gate
 
 CONFIDENCE = 0.95
 """Of the bounds of a latency, where the gate names none."""

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 from lesiontk.evaluate.badness import Badness
 from lesiontk.evaluate.device_gate import DeviceFigures, judge_device
-from lesiontk.evaluate.gate_grammar import AT_PARENT_SPECIFICITY, Gate, is_of_positive, parse_gates
 from lesiontk.evaluate.holm import adjust_holm
 from lesiontk.evaluate.loss_bounds import Answers, Judge
 from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
 from lesiontk.recipe import EvaluateRule
+from lesiontk.recipe.gate_grammar import AT_PARENT_SPECIFICITY, Gate, is_of_positive, parse_gates
 
 RESAMPLES_BEYOND = 10
 """Resamples that are wanted beyond the smallest alpha that Holm's adjustment asks for."""

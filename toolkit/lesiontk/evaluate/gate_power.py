@@ -28,10 +28,10 @@ from lesiontk.evaluate.exact_bounds import (
     bound_unseen,
     count_effective,
 )
-from lesiontk.evaluate.gate_grammar import Gate, is_of_positive, parse_gates
 from lesiontk.evaluate.loss_bounds import cost_of_unseen
 from lesiontk.evaluate.metrics import IntArray
 from lesiontk.evaluate.relevant import find_relevant
+from lesiontk.recipe.gate_grammar import Gate, is_of_positive, parse_gates
 
 TOLERANCE = 1e-6
 SHARES = ("accuracy", "recall", "specificity", "sensitivity")

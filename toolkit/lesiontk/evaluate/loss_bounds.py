@@ -31,12 +31,6 @@ from lesiontk.evaluate.exact_bounds import (
     count_effective,
     pair_shares,
 )
-from lesiontk.evaluate.gate_grammar import (
-    AT_PARENT_SPECIFICITY,
-    LOWER_IS_BETTER,
-    Gate,
-    is_of_positive,
-)
 from lesiontk.evaluate.metrics import FloatArray, IntArray, MetricScorer
 from lesiontk.evaluate.operating_point import (
     OPERATING_METRICS,
@@ -44,6 +38,12 @@ from lesiontk.evaluate.operating_point import (
     OperatingPointScorer,
 )
 from lesiontk.evaluate.relevant import find_relevant
+from lesiontk.recipe.gate_grammar import (
+    AT_PARENT_SPECIFICITY,
+    LOWER_IS_BETTER,
+    Gate,
+    is_of_positive,
+)
 
 SAYS_NOTHING: Mapping[str, Callable[[int], float]] = {
     "log_loss": math.log,

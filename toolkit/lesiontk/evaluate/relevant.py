@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lesiontk.evaluate.exact_bounds import BoolArray
-from lesiontk.evaluate.gate_grammar import Gate, is_of_positive, name_group
 from lesiontk.evaluate.metrics import IntArray
+from lesiontk.recipe.gate_grammar import Gate, is_of_positive, name_group
 
 
 def find_relevant(

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lesiontk.evaluate.gate_grammar import (
+from lesiontk.evaluate.loss_bounds import Answers, Judge
+from lesiontk.recipe.gate_grammar import (
     DEFAULT_GATES,
     Gate,
     is_of_positive,
     parse_gate,
     parse_gates,
 )
-from lesiontk.evaluate.loss_bounds import Answers, Judge
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lesiontk.errors import UsageError
 from lesiontk.explain.grad_cam import compute_heatmaps
-from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 BATCH = 8
 LOGITS = "logits"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.system.frameworks import import_keras
 
 WIDTHS = (32, 64, 96, 128, 160, 192)
 HEAD = 128

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.system.frameworks import import_keras
 
 # expansion, output channels, blocks, stride, kernel size
 STAGES = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lesiontk.errors import DataError
+from lesiontk.files.strict_json import parse_json
 from lesiontk.models.allow_list import (
     ACTIVATION_LAYERS,
     ACTIVATIONS,
@@ -26,7 +27,6 @@ from lesiontk.models.allow_list import (
 )
 from lesiontk.models.imported_layers import ForeignLayer, check_layer
 from lesiontk.models.imported_operations import OP_LAYERS, check_operation
-from lesiontk.strict_json import parse_json
 
 EXPECTED = "expected a .keras or .h5 file, or a folder with a SavedModel"
 MAX_BYTES = 32 * 2**20

@@ -23,7 +23,7 @@ from typing import Any
 import h5py
 
 from lesiontk.errors import DataError
-from lesiontk.frameworks import import_keras, import_tensorflow
+from lesiontk.files.regular_file import check_regular, read_regular
 from lesiontk.models import imported_config as configs
 from lesiontk.models.imported_config import (
     EXPECTED,
@@ -38,7 +38,7 @@ from lesiontk.models.weights_file import (
     extract_member,
     read_member,
 )
-from lesiontk.regular_file import check_regular, read_regular
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 STATES = 4096
 """Numbers that a model may have beyond its file's: states of random layers, which are not saved."""

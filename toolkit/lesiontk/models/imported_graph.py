@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.models.imported_config import refuse_model
+from lesiontk.system.frameworks import import_tensorflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError, UsageError, suggest
-from lesiontk.frameworks import import_keras
 from lesiontk.models.imported_affine import Affine, as_factor
 from lesiontk.models.imported_file import load_foreign_model
 from lesiontk.models.imported_graph import Graph, Node, is_model, read_graph
@@ -32,6 +31,7 @@ from lesiontk.models.imported_operations import (
     operation_name,
 )
 from lesiontk.models.imported_pixels import PIXELS
+from lesiontk.system.frameworks import import_keras
 
 TOLERANCE = 1e-4
 NORMALISED = "normalisation"

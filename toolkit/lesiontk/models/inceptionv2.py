@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.system.frameworks import import_keras
 
 # The statistics average 33 steps: from a random start the first values (0 and 1) are forgotten
 # within an epoch of 220 steps (0.97^220 is 0.1 %; Keras' 0.99 would keep a tenth). The plain CNN's

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation, load_keras_weights
+from lesiontk.system.frameworks import import_keras
 
 
 def resnet152v2_body(x: Any) -> Any:

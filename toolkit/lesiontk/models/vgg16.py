@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.frameworks import import_keras
 from lesiontk.models.architecture import Architecture, Normalisation, load_keras_weights
+from lesiontk.system.frameworks import import_keras
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from lesiontk.bench.rows import FULL_PRECISION, TRAINED
+from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
 
 POINTS_PER_INCH = 72
 WIDTH = 10.0  # inches; about the width of the report's text

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.backends.onnx_backend import EXACT
+from lesiontk.backends.onnx.backend import EXACT
+from lesiontk.bench.benchmark import list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
-from lesiontk.bench.rows import list_emulated
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.report.formatting import format_level

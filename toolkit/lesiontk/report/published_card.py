@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends import find_backend, is_engine_file
-from lesiontk.bench.rows import emulated_by
+from lesiontk.bench.benchmark import emulated_by
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
-from lesiontk.hashing import hash_file
+from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec
 from lesiontk.report.model_card import render_results
 from lesiontk.report.result_table import format_estimate

@@ -13,9 +13,7 @@ import yaml
 
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.backends.quantized_tensors import TensorRow
-from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
-from lesiontk.bench.machine import explain_int8
-from lesiontk.bench.rows import (
+from lesiontk.bench.benchmark import (
     has_own_parent,
     is_trained,
     list_emulated,
@@ -24,6 +22,7 @@ from lesiontk.bench.rows import (
     name_target,
     tell_sizes,
 )
+from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
@@ -32,6 +31,7 @@ from lesiontk.explain.explanation import Explanation
 from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
 from lesiontk.report.tables import JudgedImage
+from lesiontk.system.machine import explain_int8
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.bench.rows import (
+from lesiontk.bench.benchmark import (
     emulated_by,
     has_own_parent,
     list_emulated,

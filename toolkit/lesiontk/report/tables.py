@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.rows import emulated_by, is_reduced, name_target
-from lesiontk.compress.history import tell_line
+from lesiontk.bench.benchmark import emulated_by, is_reduced, name_target
+from lesiontk.compress.model_history import tell_line
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
 from lesiontk.report.wording import describe_compression

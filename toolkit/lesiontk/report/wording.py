@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends import BACKENDS, parse_target
-from lesiontk.bench.findings import critical_recalls
-from lesiontk.bench.rows import (
+from lesiontk.bench.benchmark import (
     FULL_PRECISION,
     TRAINED,
     emulated_by,
@@ -17,6 +16,7 @@ from lesiontk.bench.rows import (
     is_trained,
     name_target,
 )
+from lesiontk.bench.findings import critical_recalls
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.evaluate.verdict import Outcome, read_verdicts
 from lesiontk.report.formatting import (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.errors import DataError
+from lesiontk.files.strict_json import read_json
 from lesiontk.recipe import TrainSection
-from lesiontk.strict_json import read_json
 
 logger = logging.getLogger(__name__)
 

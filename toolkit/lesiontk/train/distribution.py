@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.errors import EnvironmentLacksError, UsageError
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.recipe import TrainSection
-from lesiontk.train.cluster import Cluster, read_cluster
+from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.train.tf_config import Cluster, read_cluster
 
 logger = logging.getLogger(__name__)
 

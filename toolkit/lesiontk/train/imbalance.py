@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from lesiontk.data.batches import Mixture
 from lesiontk.errors import UsageError
-from lesiontk.frameworks import import_tensorflow
 from lesiontk.registry import Registry
+from lesiontk.system.frameworks import import_tensorflow
 
 Counts = NDArray[np.int64]
 ClassWeights = NDArray[np.float64]

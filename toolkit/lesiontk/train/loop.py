@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import compute_metrics
-from lesiontk.frameworks import import_keras, import_tensorflow
-from lesiontk.hashing import hash_document
+from lesiontk.files.hashing import hash_document
 from lesiontk.progress import Progress
 from lesiontk.recipe import TrainSection
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.checkpoints import (
     TrainingState,
     forget_after,
@@ -29,18 +29,18 @@ from lesiontk.train.checkpoints import (
     save_checkpoint,
     save_state,
 )
+from lesiontk.train.distillation import Lessons
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
-from lesiontk.train.feed import Feed, make_feed
-from lesiontk.train.kept_recalls import (
+from lesiontk.train.gradient_accumulation import make_trainee
+from lesiontk.train.optimizer import make_optimizer, make_schedule
+from lesiontk.train.recall_constraint import (
     NO_BIAS,
     find_shifts,
     has_bias,
     raise_biases,
     shift_probabilities,
 )
-from lesiontk.train.lessons import Lessons
-from lesiontk.train.optimizer import make_optimizer, make_schedule
-from lesiontk.train.trainee import make_trainee
+from lesiontk.train.training_set import Feed, make_feed
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lesiontk.frameworks import import_keras, import_tensorflow
 from lesiontk.recipe import TrainSection
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 
 def layer_rates(layers: Sequence[str], lowest: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
-from lesiontk.whole_files import write_whole
+from lesiontk.files.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]
     `DataError` for a file that is no ONNX model; the other errors are those of `build_engine`.
     """
     from lesiontk.backends.tensorrt.check import load_model
-    from lesiontk.backends.tensorrt.tensorrt_backend import TensorRTBackend
+    from lesiontk.backends.tensorrt.structure import inspect_graph
 
     for file in (out, settings.timing_cache):
         if file is not None and not file.parent.is_dir():
             raise UsageError(f"{file} cannot be written; expected a folder that exists.")
     load_model(path)
-    operators = TensorRTBackend().inspect(path).operators
+    operators = inspect_graph(path).operators
     present = [name for name in ("int8", "float16") if operators.get(name)]
     precision = "mixed" if len(present) == 2 else "".join(present) or "float32"
     logger.info("%s: building its %s engine", path.name, precision)

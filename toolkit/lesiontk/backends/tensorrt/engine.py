@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.execution import Execution
-from lesiontk.backends.onnx_backend import ONNXEngine
+from lesiontk.backends.onnx.backend import ONNXEngine
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.build import build_engine
 from lesiontk.backends.tensorrt.installation import import_tensorrt

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from lesiontk.backends.onnx_graph import INPUT
+from lesiontk.backends.onnx.constants import (
+    constants_of,
+    drop_unused_constants,
+    replace_constant,
+)
 from lesiontk.errors import DataError
 
 BATCH: Final = "batch"
-NORMALISING: Final = ("Cast", "Mul", "Add", "Sub", "Div", "Transpose", "Pad")
 
 
 def prepare_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,53 +31,6 @@ def prepare_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     _free_batch(copy.graph)
     drop_unused_constants(copy.graph)
     return copy
-
-
-def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
-    """Return name -> value of the graph's constants."""
-    return {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
-
-
-def normalised_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that the input's bytes become before the first layer.
-
-    They are made of the input and constants alone: casts, scales, offsets, a change of layout.
-    """
-    constants = {entry.name for entry in graph.initializer}
-    found = {INPUT}
-    for node in graph.node:
-        varying = [name for name in node.input if name and name not in constants]
-        if node.op_type in NORMALISING and varying and set(varying) <= found:
-            found.update(node.output)
-    return found
-
-
-def replace_constant(
-    graph: onnx.GraphProto, name: str, value: NDArray[Any], *, like: str | None = None
-) -> str:
-    """Add a constant called `name` (with the first free number where it is taken); return it.
-
-    With `like` it is put behind that constant, so that files keep their order.
-    """
-    taken = {entry.name for entry in graph.initializer}
-    free, number = name, 1
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    entry = numpy_helper.from_array(np.asarray(value, order="C"), free)
-    places = [i for i, e in enumerate(graph.initializer) if e.name == like]
-    if places:
-        graph.initializer.insert(places[0] + 1, entry)
-    else:
-        graph.initializer.append(entry)
-    return free
-
-
-def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove constants that no node reads, in place."""
-    read = {name for node in graph.node for name in node.input}
-    kept = [entry for entry in graph.initializer if entry.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _static_shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from lesiontk.backends.onnx.constants import constants_of
 from lesiontk.backends.tensorrt.findings import Finding
-from lesiontk.backends.tensorrt.graph import constants_of
 from lesiontk.backends.tensorrt.quantize import WEIGHTED
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lesiontk.backends.tensorrt.findings import Finding
 from lesiontk.backends.tensorrt.versions import parse_version
 from lesiontk.errors import UsageError
-from lesiontk.strict_yaml import load_yaml
+from lesiontk.files.strict_yaml import load_yaml
 
 if TYPE_CHECKING:
     import onnx

@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from lesiontk.backends.tensorrt.graph import (
+from lesiontk.backends.onnx.constants import (
     constants_of,
     drop_unused_constants,
     normalised_tensors,

@@ -9,7 +9,7 @@ from importlib import resources
 from lesiontk.backends.tensorrt.on_device import FLAGS
 from lesiontk.backends.tensorrt.versions import parse_version
 from lesiontk.errors import UsageError, suggest
-from lesiontk.strict_yaml import load_yaml
+from lesiontk.files.strict_yaml import load_yaml
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from lesiontk.data.sources.table import (
 )
 from lesiontk.data.tasks import canonical_diagnosis, load_task
 from lesiontk.errors import DataError
-from lesiontk.strict_yaml import load_yaml
+from lesiontk.files.strict_yaml import load_yaml
 
 _LONGEST = 200
 ROLES = ("image", "file", "diagnosis", "lesion", "patient", "age", "sex", "site")

@@ -21,7 +21,7 @@ from lesiontk.data.sources.listing import ListedImage, source_table_from_listing
 from lesiontk.data.sources.source import NOT_STATED, Source, SourceInfo, SourceTable
 from lesiontk.data.sources.table import TableFile, first_column, may_be_table, read_table
 from lesiontk.errors import DataError
-from lesiontk.hashing import hash_document
+from lesiontk.files.hashing import hash_document
 
 LESIONS_TABLE = "lesions.csv"
 # Folders so called hold a side of a split or all images, not a class: train, val_dir, test_images.

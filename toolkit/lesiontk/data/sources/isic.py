@@ -20,7 +20,7 @@ from lesiontk.data.sources.table import (
     tables_with,
 )
 from lesiontk.errors import DataError
-from lesiontk.hashing import hash_document
+from lesiontk.files.hashing import hash_document
 
 # 2018 has the first seven of these with AKIEC; 2019 has AK, SCC and UNK.
 DIAGNOSES = ("mel", "nv", "bcc", "akiec", "ak", "bkl", "df", "vasc", "scc", "unk")

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from lesiontk.data.sources.zip_members import list_members, read_member
 from lesiontk.errors import DataError
-from lesiontk.regular_file import open_regular, read_regular
+from lesiontk.files.regular_file import open_regular, read_regular
 
 MAX_TABLE_BYTES = 1_000_000_000
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")

@@ -9,7 +9,7 @@ from lesiontk.data.sources.columns import choose_columns, is_ignored
 from lesiontk.data.sources.image_index import index_images
 from lesiontk.data.sources.table import list_tables, may_be_table, read_columns
 from lesiontk.errors import DataError, shorten
-from lesiontk.regular_file import check_regular
+from lesiontk.files.regular_file import check_regular
 
 _SHOWN_TABLES, _SHOWN_COLUMNS, _SHOWN_FOLDERS, _MANY = 3, 10, 3, 200
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")

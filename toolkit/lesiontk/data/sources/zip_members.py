@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from lesiontk.errors import DataError
-from lesiontk.regular_file import check_regular
+from lesiontk.files.regular_file import check_regular
 
 _BROKEN = (
     zipfile.BadZipFile,

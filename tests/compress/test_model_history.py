@@ -1,0 +1,45 @@
+"""Which recalls a compressed network is held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lesiontk.compress.model_history import recalls_to_keep
+from lesiontk.records import Artefact
+
+
+def model(*stages: str) -> Artefact:
+    """A model that these stages made, one after the other; the nth had the recall n / 10."""
+    line: list[dict[str, Any]] = [
+        {"stage": stage, "validation": {"recall[mel]": number / 10}}
+        for number, stage in enumerate(stages, start=1)
+    ]
+    facts = {"critical": "mel", "history": line[:-1], "validation": line[-1]["validation"]}
+    manifest = {"stage": {"name": stages[-1]}, "facts": facts}
+    return Artefact(Path("model-1"), manifest)
+
+
+@pytest.mark.parametrize(
+    ("before", "stage", "kept"),
+    [
+        (["train"], "prune", 0.1),
+        (["import"], "qat", 0.1),
+        (["train", "distil"], "prune", 0.2),  # distillation was the end of its training
+        (["train", "prune"], "distil", 0.1),
+        (["train", "resize", "prune"], "qat", 0.1),
+        (["train"], "distil", None),
+    ],
+)
+def test_it_is_that_of_the_network_as_it_was_trained(
+    before: list[str], stage: str, kept: float | None
+) -> None:
+    assert recalls_to_keep(model(*before), stage) == ({} if kept is None else {"mel": kept})
+
+
+def test_every_class_is_kept_whose_recall_is_told() -> None:
+    trained = model("train")
+    trained.manifest["facts"]["recalls"] = {"mel": 0.1, "nv": 0.7}
+    assert recalls_to_keep(trained, "prune") == {"mel": 0.1, "nv": 0.7}

@@ -1,0 +1,278 @@
+"""Whole sources: pins, what Dataverse states, and the layout that results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lesiontk.data.fetch.download import DownloadPolicy
+from lesiontk.data.fetch.fetch import FetchResult, fetch_source
+from lesiontk.data.fetch.sources import OfficialSource, Placement, RemoteFile
+from lesiontk.errors import DataError, EnvironmentLacksError
+from tests.data.local_server import BODY, OTHER, Page, Server, md5, names, sha256, source_of, zip_of
+
+
+def test_a_first_download_is_pinned_and_held_to_from_then_on(
+    server: Server, unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    (file,) = fetch_source(unpublished, tmp_path, policy=policy).files
+    assert file.verified_by == ("pinned now in checksums.json",)
+    pins = json.loads((tmp_path / "checksums.json").read_text(encoding="utf-8"))
+    assert pins["files"]["a.bin"]["sha256"] == sha256(BODY)
+    (file,) = fetch_source(unpublished, tmp_path, policy=policy).files
+    assert file.verified_by == ("sha256 from checksums.json",)
+    (tmp_path / "a.bin").unlink()
+    server.pages["/a.bin"].body = OTHER
+    with pytest.raises(DataError, match=rf"expected {sha256(BODY)} \(checksums.json\)"):
+        fetch_source(unpublished, tmp_path, policy=policy)
+    assert (tmp_path / "a.bin.bad").read_bytes() == OTHER
+
+
+def test_damage_on_disk_is_found_by_the_next_call(
+    unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    fetch_source(unpublished, tmp_path, policy=policy)
+    (tmp_path / "a.bin").write_bytes(OTHER)
+    with pytest.raises(DataError, match="Kept as"):
+        fetch_source(unpublished, tmp_path, policy=policy)
+    assert fetch_source(unpublished, tmp_path, policy=policy).files[0].path.read_bytes() == BODY
+
+
+def test_a_login_page_in_place_of_an_archive_is_not_pinned(
+    server: Server, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    server.pages["/a.zip"] = Page(b"<html>Please log in</html>")
+    source = source_of(RemoteFile("a.zip", f"{server.url}/a.zip"))
+    with pytest.raises(DataError, match="expected a sound zip archive"):
+        fetch_source(source, tmp_path, policy=policy)
+    assert names(tmp_path) == ["a.zip.bad"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": 1, "files": {"a": 1}}'])
+def test_pins_that_cannot_be_read_are_not_ignored(
+    unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy, text: str
+) -> None:
+    (tmp_path / "checksums.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"checksums\.json cannot be read"):
+        fetch_source(unpublished, tmp_path, policy=policy)
+
+
+def test_a_folder_that_cannot_be_made_is_said(
+    one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(EnvironmentLacksError, match="cannot write below"):
+        fetch_source(one, tmp_path / "file", policy=policy)
+
+
+TABLE = b"lesion_id,image_id,dx\nHAM_1,ISIC_1,nv\n"
+PART = zip_of({"ISIC_1.jpg": b"first image", "ISIC_2.jpg": b"second"})
+
+
+@pytest.fixture
+def dataverse(server: Server) -> OfficialSource:
+    """HAM10000 in small: an ingested table and an archive, whose MD5 the API alone states."""
+    server.pages["/api/access/datafile/1"] = Page(TABLE)
+    server.pages["/api/access/datafile/2"] = Page(PART)
+    table = {
+        "id": 1,
+        "filesize": 999,
+        "originalFileFormat": "text/csv",
+        "originalFileSize": len(TABLE),
+        "md5": md5(TABLE).upper(),
+    }
+    part = {"id": 2, "filesize": len(PART), "md5": md5(PART)}
+    publish(server, [table, part])
+    base = f"{server.url}/api/access/datafile"
+    return source_of(
+        RemoteFile("table.csv", f"{base}/1?format=original", dataverse_id=1),
+        RemoteFile(
+            "part.zip", f"{base}/2", dataverse_id=2, unpack=Placement("ISIC_*.jpg", 2, "part")
+        ),
+        api=f"{server.url}/api/datasets/:persistentId/?persistentId=doi:10.7910/X",
+    )
+
+
+def publish(server: Server, files: list[dict[str, Any]]) -> None:
+    listed = [{"label": "x", "restricted": False, "dataFile": file} for file in files]
+    document = {"status": "OK", "data": {"id": 5, "latestVersion": {"files": listed}}}
+    server.pages["/api/datasets/:persistentId/"] = Page(json.dumps(document).encode())
+
+
+def test_dataverse_states_size_and_md5_and_the_usual_layout_results(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    result = fetch_source(dataverse, tmp_path, policy=policy)
+    assert [file.verified_by for file in result.files] == [("md5 from 127.0.0.1",)] * 2
+    assert (tmp_path / "table.csv").read_bytes() == TABLE
+    assert names(tmp_path / "part") == ["ISIC_1.jpg", "ISIC_2.jpg"]
+    assert result.files[1].path == tmp_path / "part"
+    assert names(tmp_path) == ["checksums.json", "part", "part.zip", "table.csv"]
+    api = [path for path in server.paths() if path.startswith("/api/datasets")]
+    assert api == ["/api/datasets/:persistentId/?persistentId=doi:10.7910/X"]
+    fetch_source(dataverse, tmp_path, policy=policy)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_content_that_dataverse_does_not_state_is_refused(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, wrong: int
+) -> None:
+    page = server.pages[f"/api/access/datafile/{wrong + 1}"]
+    page.body = bytes(len(page.body))
+    with pytest.raises(DataError, match=r"md5 is .*, expected .* \(127\.0\.0\.1\)"):
+        fetch_source(dataverse, tmp_path, policy=policy)
+
+
+def test_a_file_put_there_by_hand_is_held_to_what_dataverse_states(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    (tmp_path / "table.csv").write_bytes(TABLE.replace(b",", b"\t"))
+    with pytest.raises(DataError, match=r"table\.csv is not the file it should be"):
+        fetch_source(dataverse, tmp_path, policy=policy)
+    assert names(tmp_path) == ["table.csv.bad"]
+
+
+def test_the_list_of_sources_and_dataverse_must_agree(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    files = (replace(dataverse.files[0], md5=md5(OTHER)), *dataverse.files[1:])
+    with pytest.raises(DataError, match=r"in the list of sources and .* in 127\.0\.0\.1"):
+        fetch_source(replace(dataverse, files=files), tmp_path, policy=policy)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b"[]", b"{}", b'{"data": {"latestVersion": {"files": [{}]}}}', b"404"]
+)
+def test_without_dataverse_a_file_is_fetched_where_its_md5_is_known_otherwise(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, answer: bytes
+) -> None:
+    server.pages["/api/datasets/:persistentId/"] = Page(
+        answer, statuses=[404] * 2 if answer == b"404" else []
+    )
+    with pytest.raises(DataError, match=r"expected (JSON|a Dataverse data set|the file)"):
+        fetch_source(dataverse, tmp_path, policy=policy)
+    known = (replace(dataverse.files[0], md5=md5(TABLE)),)
+    (file,) = fetch_source(replace(dataverse, files=known), tmp_path, policy=policy).files
+    assert file.verified_by == ("md5 from the list of sources",)
+
+
+def test_a_file_that_dataverse_no_longer_lists_is_said(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    publish(server, [])
+    with pytest.raises(DataError, match="does not list file 1"):
+        fetch_source(dataverse, tmp_path, policy=policy)
+
+
+def test_nothing_is_stated_of_the_copy_that_dataverse_makes_of_a_table(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    plain = (
+        replace(dataverse.files[0], url=dataverse.files[0].url.removesuffix("?format=original")),
+    )
+    (file,) = fetch_source(replace(dataverse, files=plain), tmp_path, policy=policy).files
+    assert file.verified_by == ("pinned now in checksums.json",)
+
+
+@pytest.mark.parametrize("shape", ["version", "list"])
+def test_other_answers_of_the_dataverse_api_are_read_too(
+    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, shape: str
+) -> None:
+    page = server.pages["/api/datasets/:persistentId/"]
+    version = json.loads(page.body)["data"]["latestVersion"]
+    page.body = json.dumps({"data": version if shape == "version" else version["files"]}).encode()
+    result = fetch_source(dataverse, tmp_path, policy=policy)
+    assert result.files[1].verified_by == ("md5 from 127.0.0.1",)
+
+
+@pytest.fixture
+def challenge(server: Server) -> OfficialSource:
+    """ISIC 2018 in small: images and one-hot ground truth in archives without checksums."""
+    server.pages["/truth.zip"] = Page(zip_of({"d/truth.csv": b"image,MEL\n", "d/LICENSE": b"free"}))
+    server.pages["/input.zip"] = Page(zip_of({"d/ISIC_3.jpg": b"3", "d/ATTRIBUTION.txt": b"x"}))
+    return source_of(
+        RemoteFile("truth.zip", f"{server.url}/truth.zip", unpack=Placement("truth.csv", 1, ".")),
+        RemoteFile(
+            "input.zip", f"{server.url}/input.zip", unpack=Placement("ISIC_*.jpg", 1, "images")
+        ),
+    )
+
+
+def paths_of(result: FetchResult) -> list[str]:
+    return [file.path.name for file in result.files]
+
+
+def test_images_and_ground_truth_are_placed(
+    challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    result = fetch_source(challenge, tmp_path, policy=policy)
+    assert paths_of(result) == ["truth.csv", "images"]
+    assert (tmp_path / "truth.csv").read_bytes() == b"image,MEL\n"
+    assert names(tmp_path / "images") == ["ISIC_3.jpg"]
+
+
+def test_unpacking_can_wait(
+    server: Server, challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    result = fetch_source(challenge, tmp_path, policy=policy, unpack=False)
+    assert paths_of(result) == ["truth.zip", "input.zip"]
+    assert names(tmp_path) == ["checksums.json", "input.zip", "truth.zip"]
+    assert paths_of(fetch_source(challenge, tmp_path, policy=policy)) == ["truth.csv", "images"]
+    assert len(server.requests) == 2
+
+
+def test_an_archive_deleted_after_unpacking_is_not_downloaded_again(
+    server: Server, challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    fetch_source(challenge, tmp_path, policy=policy)
+    fetch_source(challenge, tmp_path, policy=policy, unpack=False)
+    for name in ("truth.zip", "input.zip"):
+        (tmp_path / name).unlink()
+    (tmp_path / "images" / ".DS_Store").write_bytes(b"left by a file manager")
+    result = fetch_source(challenge, tmp_path, policy=policy)
+    assert [file.origin for file in result.files] == ["unpacked"] * 2
+    assert len(server.requests) == 2
+    (tmp_path / "images" / "ISIC_3.jpg").unlink()
+    with pytest.raises(DataError, match="images has 0 files of 0 bytes; expected 1 of 1"):
+        fetch_source(challenge, tmp_path, policy=policy)
+    (tmp_path / "images" / ".DS_Store").unlink()
+    (tmp_path / "images").rmdir()
+    assert paths_of(fetch_source(challenge, tmp_path, policy=policy)) == ["truth.csv", "images"]
+    assert server.paths() == ["/truth.zip", "/input.zip", "/input.zip"]
+
+
+def test_an_unpacking_that_was_not_noted_down_is_recognised(
+    challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    fetch_source(challenge, tmp_path, policy=policy)
+    (tmp_path / "checksums.json").unlink()
+    assert paths_of(fetch_source(challenge, tmp_path, policy=policy)) == ["truth.csv", "images"]
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"../ISIC_3.jpg": b"3"}, "leaves the target folder"),
+        ({"ISIC_3.jpg": bytes(3 << 20)}, "bomb"),
+        ({"ISIC_3.png": b"3"}, "not the archive it should be"),
+    ],
+)
+def test_a_wrong_archive_is_neither_unpacked_nor_pinned(
+    server: Server,
+    challenge: OfficialSource,
+    tmp_path: Path,
+    policy: DownloadPolicy,
+    contents: dict[str, bytes],
+    message: str,
+) -> None:
+    server.pages["/input.zip"].body = zip_of(contents)
+    with pytest.raises(DataError, match=message):
+        fetch_source(challenge, tmp_path, policy=policy)
+    assert names(tmp_path) == ["checksums.json", "input.zip", "truth.csv", "truth.zip"]
+    assert "input.zip" not in (tmp_path / "checksums.json").read_text(encoding="utf-8")

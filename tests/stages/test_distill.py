@@ -1,0 +1,249 @@
+"""A student and its teacher, from a recipe's `compress` to the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lesiontk.backends.keras.backend import load_model, read_spec
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.cli.main import cli
+from lesiontk.compress.model_history import inherit_facts
+from lesiontk.data.images import open_images
+from lesiontk.data.tasks import load_task
+from lesiontk.errors import DataError, UsageError
+from lesiontk.recipe import Recipe, TrainSection, parse_recipe
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.stages.distill import check_growth
+from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.teacher_predictions import sum_labels
+from lesiontk.store import Store
+from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.convert import PARENT, convert_model, train_recipe
+from lesiontk.workflow.lineage import engines_of, locate_teacher
+from lesiontk.workflow.plan import plan_recipe
+
+TRAIN = {
+    "epochs": 1,
+    "batch_size": 16,
+    "augment": "none",
+    "learning_rate": 0.003,
+    "imbalance": ["class_weight"],
+}
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {
+        "source": "synthetic",
+        "image_size": 32,
+        "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
+    },
+    "train": TRAIN,
+}
+
+
+def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:
+    document = json.loads(json.dumps(TINY))
+    document["data"].update(data)
+    if teacher is not None:
+        lesson = {"teacher": str(teacher), "weight": 1.0, "train": TRAIN}
+        document["compress"] = [{"distil": lesson}]
+    return parse_recipe(document)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def teacher(store: Store) -> Path:
+    """An engine of another input size, on the same split."""
+    model = train_recipe(store, recipe(image_size=48))
+    return engine_file(convert_model(store, model, [PARENT])[PARENT])
+
+
+def trained_at(store: Store, size: int) -> Artefact:
+    return next(
+        model
+        for model in store.list_artefacts("model")
+        if model.facts["preprocessing"]["image_size"] == size
+    )
+
+
+@pytest.fixture(scope="module")
+def student(store: Store, teacher: Path) -> Artefact:
+    return train_recipe(store, recipe(teacher))
+
+
+def test_the_student_is_a_model_of_its_own_size(student: Artefact) -> None:
+    assert student.kind == "model"
+    assert student.facts["preprocessing"]["image_size"] == 32
+    assert student.facts["teacher"]["file"] == "keras_float32.keras"
+    assert 0 < student.facts["teacher"]["accuracy_on_training"] <= 1
+
+
+def test_a_teacher_may_be_a_file_or_a_model_or_engine_of_the_workspace(
+    store: Store, teacher: Path
+) -> None:
+    taught = store.resolve("latest:tiny", "model")
+    engine = next(iter(engines_of(store, trained_at(store, 48)).values()))
+    assert locate_teacher(store, str(teacher)) == teacher.resolve()
+    assert locate_teacher(store, taught.name) == engine_file(taught)
+    assert locate_teacher(store, "latest:tiny") == engine_file(taught)
+    assert locate_teacher(store, engine.name) == teacher
+    images = store.parent(taught, "images")
+    with pytest.raises(UsageError, match=r"is of kind images; expected an engine or a model"):
+        locate_teacher(store, images.name)
+
+
+def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Artefact) -> None:
+    said = np.load(store.parent(student, "lessons").file(LESSONS))
+    rows = open_images(store.parent(student, "images")).indices("train")
+    np.testing.assert_allclose(said[rows].sum(axis=1), 1, rtol=1e-4)
+    others = np.setdiff1d(np.arange(len(said)), rows)
+    assert len(others)
+    assert not said[others].any()
+
+
+def test_the_student_starts_from_the_model_before_it(store: Store, student: Artefact) -> None:
+    assert store.parent(student, "model").manifest["stage"]["name"] == "train"
+
+
+def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> None:
+    recover = {**TRAIN, "ema": 0.9}
+    document = recipe(teacher).model_dump(mode="json")
+    document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": recover}})
+    taught = train_recipe(store, parse_recipe(document))
+    pruned = store.parent(taught, "model")
+    assert pruned.manifest["stage"]["name"] == "prune"
+    assert taught.facts["parameters"] == pruned.facts["parameters"]
+    assert taught.facts["teacher"]["file"] == "keras_float32.keras"
+    assert plan_recipe(parse_recipe(document)).trained == "model"
+
+
+def test_a_pruned_student_grows(store: Store, teacher: Path) -> None:
+    document = recipe(teacher, image_size=40).model_dump(mode="json")
+    document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": TRAIN}})
+    document["compress"][1]["distil"]["train"] |= {"grow": [32], "epochs": 2}
+    taught = train_recipe(store, parse_recipe(document))
+    model = load_model(engine_file(taught))
+    assert model.input_shape == (None, 40, 40, 3)
+    assert taught.facts["parameters"] == store.parent(taught, "model").facts["parameters"]
+
+
+def test_growth_is_refused_where_a_layer_takes_one_size() -> None:
+    keras = import_keras()
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)), name="flat")
+    with pytest.raises(UsageError, match="expected none for model-1, for flat does not take"):
+        check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
+
+
+@pytest.mark.parametrize("grow", [(32,), (12, 8), (8, 12)])
+def test_growth_rises_to_the_size_of_the_images(grow: tuple[int, ...]) -> None:
+    keras = import_keras()
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+    check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
+    with pytest.raises(UsageError, match="expected rising sizes below 16, and an epoch for each"):
+        check_growth(model, TrainSection(epochs=2, grow=grow), "model-1")
+
+
+def test_a_teacher_of_another_split_is_refused(store: Store, teacher: Path) -> None:
+    with pytest.raises(DataError, match=r"split .*expected the student's.*test images"):
+        train_recipe(store, recipe(teacher, split={"seed": 8}))
+
+
+def test_a_teacher_is_asked_once_whatever_the_labels_and_the_size_of_its_students(
+    store: Store, student: Artefact, teacher: Path
+) -> None:
+    coarse = train_recipe(store, recipe(teacher, task="malignancy", image_size=40))
+    assert coarse.facts["labels"] == ["benign", "malignant"]
+    asked = store.parent(student, "lessons")
+    assert store.parent(coarse, "lessons").path == asked.path
+    assert asked.manifest["stage"]["name"] == "teacher"
+    assert asked.facts["labels"] == student.facts["labels"]
+
+
+def test_a_teacher_s_diagnoses_add_up_to_the_labels_of_a_student() -> None:
+    fine = load_task("seven_class")
+    sums = sum_labels(fine.labels, load_task("malignancy"))
+    assert {name for name, row in zip(fine.labels, sums, strict=True) if row[1]} == {
+        "akiec", "bcc", "mel",
+    }  # fmt: skip
+    np.testing.assert_array_equal(sums.sum(axis=1), 1)
+    np.testing.assert_array_equal(sum_labels(fine.labels, fine), np.eye(7))
+    with pytest.raises(DataError, match="expected one at least for each of the student's"):
+        sum_labels(("mel", "bcc"), load_task("malignancy"))
+
+
+def test_a_student_of_diagnoses_learns_nothing_from_one_who_puts_them_together(
+    store: Store,
+) -> None:
+    coarse = train_recipe(store, recipe(task="malignancy"))
+    teacher = engine_file(convert_model(store, coarse, [PARENT])[PARENT])
+    with pytest.raises(DataError, match=r"labels are benign, malignant, and 'benign' is none of"):
+        train_recipe(store, recipe(teacher))
+
+
+def test_a_missing_teacher_is_found_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"teacher .*nobody.keras is no engine file; expected"):
+        plan_recipe(recipe(tmp_path / "nobody.keras"))
+
+
+def ask(store: Store, *words: str) -> Any:
+    done = CliRunner().invoke(
+        cli, [*words, "--json", "--quiet", "--workspace", str(store.workspace)]
+    )
+    if done.exception is not None:
+        raise done.exception
+    return json.loads(done.stdout)
+
+
+def test_a_recipe_names_its_teacher_as_the_command_does(
+    store: Store, student: Artefact, teacher: Path
+) -> None:
+    document = {**TINY, "name": "big", "data": {**TINY["data"], "image_size": 48}}
+    train_recipe(store, parse_recipe(document))  # the teacher's model, under another name
+    assert train_recipe(store, recipe("latest:big")).path == student.path
+    engine = next(iter(engines_of(store, trained_at(store, 48)).values()))
+    assert train_recipe(store, recipe(engine.key[:12])).path == student.path
+    trained = store.parent(student, "model")
+    options = [f"train={json.dumps(TRAIN)}", "weight=1.0"]
+    sets = [word for option in options for word in ("--set", option)]
+    made = ask(store, "distil", trained.name, "--teacher", "latest:big", *sets)
+    assert made["model"] == student.name
+
+
+def test_a_teacher_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None:
+    store, file = Store(tmp_path / "workspace"), tmp_path / "tiny.yaml"
+    for teacher, why in (
+        ("latest:big", r"teacher latest:big of compress\.distil: no model in .* fits 'latest:big'"),
+        ("nobody.keras", r"teacher nobody\.keras of .*: engine file nobody\.keras does not exist"),
+        ("latest:tiny", r"teacher is latest:tiny, which changes with every run of tiny"),
+    ):
+        file.write_text(json.dumps({**recipe(teacher).model_dump(mode="json")}))
+        with pytest.raises((DataError, UsageError), match=why):
+            ask(store, "run", str(file), "--dry-run")
+    assert not store.workspace.exists()
+
+
+def test_the_student_of_one_who_may_have_seen_the_test_images_says_so_and_so_do_its_children(
+    store: Store, student: Artefact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = tmp_path / "foreign.keras"
+    load_model(engine_file(student)).save(str(foreign))  # it tells no split
+    document = {**TINY, "name": "foreign", "imported": {"file": str(foreign)}}
+    unknown = train_recipe(store, parse_recipe(document))
+    taught = train_recipe(store, recipe(unknown.name))
+    assert "it may have learned the student's test images" in caplog.text
+    for made in (unknown, taught):
+        assert made.facts[MAY_HAVE_SEEN_TEST]
+        assert read_spec(engine_file(made)).may_have_seen_test
+    assert inherit_facts(taught)[MAY_HAVE_SEEN_TEST]
+    assert MAY_HAVE_SEEN_TEST not in student.facts

@@ -1,0 +1,251 @@
+"""The stage chooses its threshold on validation, and test only suffers it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from lesiontk.backends.execution import Execution
+from lesiontk.data.tasks import load_task
+from lesiontk.errors import DataError
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.temperature import fit_temperature
+from lesiontk.recipe import EvaluateRule
+from lesiontk.records import Artefact, EngineSpec, Preprocessing
+from lesiontk.stage import Context
+from lesiontk.stages import evaluate as evaluate_stage
+from lesiontk.stages.evaluate import (
+    METRICS,
+    PREDICTIONS,
+    VALIDATION_PREDICTIONS,
+    EvaluateStage,
+    read_assessment,
+    read_metrics,
+    read_operating_point,
+    read_predictions,
+)
+
+SEVEN = load_task("seven_class")
+COLUMNS = ("image_id", "group", "label", "side", "pixel_sha256")
+SIDES = ("validation", "test")
+IMAGES = 112
+RULE = EvaluateRule(resamples=100)
+
+
+def name_lesion(number: int) -> str:
+    """Two images a lesion, both on its side of the split."""
+    return f"{SIDES[number % 2]}-{number // 4}"
+
+
+class PixelEngine:
+    """Answers from the first pixel, the image's number: the same image, the same answer."""
+
+    def __init__(self, split_hash: str, definition: dict[str, Any] | None) -> None:
+        extra = {} if definition is None else {"task_definition": definition}
+        self.spec = EngineSpec(
+            labels=SEVEN.labels,
+            preprocessing=Preprocessing(8),
+            task=SEVEN.name,
+            backend="tflite",
+            precision="int8",
+            recipe="probe",
+            split_hash=split_hash,
+            extra=extra,
+        )
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return ()
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        rows = []
+        for number in images[:, 0, 0, 0]:
+            logits = np.random.default_rng(int(number)).normal(size=7)
+            logits[number // 2 % 7] += 1.5
+            rows.append(np.exp(logits) / np.exp(logits).sum())
+        return np.array(rows, dtype=np.float32)
+
+
+class Run:
+    """An images artefact that can be changed, and the stage run on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = 0
+        self.labels = [SEVEN.labels[n // 2 % 7] for n in range(IMAGES)]
+        self.split_hash = "5" * 64
+
+    def evaluate(self, rule: EvaluateRule = RULE, parent: Artefact | None = None) -> Artefact:
+        self.runs += 1
+        images = self._write_images(self.folder / f"images-{self.runs}")
+        directory = self.folder / f"evaluation-{self.runs}"
+        directory.mkdir()
+        engine = Artefact(
+            self.folder,
+            {"kind": "engine", "key": "e" * 64, "files": {"e.tflite": {}},
+             "facts": {"target": "tflite:int8", "file": "e.tflite"}},
+        )  # fmt: skip
+        parents = {"engine": engine, "images": images}
+        if parent is not None:
+            parents["parent"] = parent
+        output = EvaluateStage().run(parents, rule, Context(directory, directory))
+        files: dict[str, Any] = {path.name: {} for path in directory.iterdir()}
+        manifest = {"kind": "evaluation", "key": "f" * 64, "files": files, "facts": output.facts}
+        return Artefact(directory, manifest)
+
+    def _write_images(self, folder: Path) -> Artefact:
+        folder.mkdir()
+        pixels = np.zeros((IMAGES, 8, 8, 3), np.uint8)
+        pixels[:] = np.arange(IMAGES)[:, None, None, None]
+        np.save(folder / "images.npy", pixels)
+        with (folder / "images.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(COLUMNS)
+            for n, label in enumerate(self.labels):
+                writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SIDES[n % 2], str(n)])
+        facts = {
+            "labels": list(SEVEN.labels),
+            "task": SEVEN.name,
+            "critical": "mel",
+            "preprocessing": asdict(Preprocessing(8)),
+            "split_hash": "5" * 64,
+        }
+        files: dict[str, Any] = {"images.npy": {}, "images.csv": {}}
+        return Artefact(folder, {"kind": "images", "key": "a" * 64, "facts": facts, "files": files})
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    run = Run(tmp_path)
+
+    @contextmanager
+    def open_engine(path: Path, *, threads: int) -> Iterator[PixelEngine]:
+        yield PixelEngine(run.split_hash, asdict(SEVEN))
+
+    monkeypatch.setattr(evaluate_stage, "open_engine", open_engine)
+    return run
+
+
+def test_the_document_says_what_was_frozen_where_and_what_test_gave(run: Run) -> None:
+    evaluation = run.evaluate()
+    document = read_metrics(evaluation)
+    point = document["operating_point"]
+    assert (document["side"], document["n"], document["critical"]) == ("test", IMAGES // 2, "mel")
+    assert point["rule"] == "youden"
+    assert point["positive"] == ["akiec", "bcc", "mel"]
+    assert point["validation"]["n"] == IMAGES // 2
+    assert point["validation"]["positives"] == point["positives"] == 24
+    for name in ("sensitivity", "specificity", "auc"):
+        assert point[name]["low"] <= point[name]["value"] <= point[name]["high"]
+    assert next(n for n in document["metrics"] if n.startswith("recall")) == "recall[mel]"
+    assert json.loads(evaluation.file(METRICS).read_text()) == document
+    assert read_operating_point(evaluation).threshold == point["threshold"]
+
+
+def test_the_labels_of_test_do_not_move_the_threshold(run: Run) -> None:
+    before = read_metrics(run.evaluate())["operating_point"]
+    run.labels[1::2] = [run.labels[1::2][(i + 5) % 56] for i in range(56)]
+    after = read_metrics(run.evaluate())["operating_point"]
+    assert before["threshold"] == after["threshold"]
+    assert before["validation"] == after["validation"]
+    assert before["sensitivity"] != after["sensitivity"]
+    assert before["auc"]["value"] > after["auc"]["value"] + 0.1
+
+
+def test_the_labels_of_validation_do(run: Run) -> None:
+    before = read_metrics(run.evaluate())["operating_point"]
+    run.labels[0::2] = ["mel" if label == "nv" else label for label in run.labels[0::2]]
+    after = read_metrics(run.evaluate())["operating_point"]
+    assert before["threshold"] != after["threshold"]
+    assert before["auc"] == after["auc"]
+
+
+def test_the_rule_is_that_of_the_recipe(run: Run) -> None:
+    rule = RULE.model_copy(update={"threshold": "sensitivity:1"})
+    point = read_metrics(run.evaluate(rule))["operating_point"]
+    assert point["rule"] == "sensitivity:1"
+    assert point["validation"]["sensitivity"] == 1.0
+    assert point["threshold"] < read_metrics(run.evaluate())["operating_point"]["threshold"]
+
+
+def test_predictions_of_both_sides_are_kept_to_the_last_bit(run: Run) -> None:
+    evaluation = run.evaluate()
+    for file, first in ((VALIDATION_PREDICTIONS, 0), (PREDICTIONS, 1)):
+        truth, probabilities, groups, ids, labels = read_predictions(evaluation, file)
+        numbers = np.arange(first, IMAGES, 2, dtype=np.uint8)
+        assert ids == [f"IMG_{n:03d}" for n in numbers]
+        assert groups == [name_lesion(int(n)) for n in numbers]
+        assert labels == list(SEVEN.labels)
+        assert [labels[t] for t in truth] == [run.labels[n] for n in numbers]
+        expected = PixelEngine("", None).predict(
+            np.broadcast_to(numbers[:, None, None, None], (len(numbers), 8, 8, 3))
+        )
+        np.testing.assert_array_equal(probabilities, expected)
+
+
+def test_validation_of_one_class_is_refused(run: Run) -> None:
+    run.labels[0::2] = ["nv"] * 56
+    with pytest.raises(DataError, match="0 positive and 56 negative validation images"):
+        run.evaluate()
+
+
+def test_another_split_is_refused(run: Run) -> None:
+    run.split_hash = "6" * 64
+    with pytest.raises(DataError, match="its test images may be training images"):
+        run.evaluate()
+
+
+def test_an_evaluation_from_before_has_no_threshold(run: Run) -> None:
+    evaluation = run.evaluate()
+    facts = {k: v for k, v in evaluation.facts.items() if k != "operating_point"}
+    old = Artefact(evaluation.path, {**evaluation.manifest, "facts": facts})
+    with pytest.raises(DataError, match="froze no threshold"):
+        read_operating_point(old)
+
+
+def test_an_engine_keeps_the_sensitivity_that_its_parent_froze(run: Run) -> None:
+    parent = run.evaluate(RULE.model_copy(update={"threshold": "sensitivity:0.95"}))
+    alone, child = run.evaluate(), run.evaluate(parent=parent)
+    theirs, mine = (read_metrics(a)["operating_point"] for a in (parent, child))
+    assert mine["rule"] == "parent_sensitivity"
+    assert mine["validation"] == theirs["validation"]
+    assert read_metrics(alone)["operating_point"]["validation"] != theirs["validation"]
+
+
+def test_the_temperature_is_fitted_on_validation_and_judged_on_test(run: Run) -> None:
+    evaluation = run.evaluate()
+    scaled = read_metrics(evaluation)["temperature"]
+    assert scaled["temperature"] == evaluation.facts["temperature"]
+    truth, probabilities, *_ = read_predictions(evaluation, VALIDATION_PREDICTIONS)
+    assert scaled["temperature"] == pytest.approx(fit_temperature(truth, probabilities))
+    error = scaled["expected_calibration_error"]
+    assert error["low"] <= error["value"] <= error["high"]
+
+
+def test_an_emulated_engine_is_told_in_its_evaluation_and_in_what_its_file_carries(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulated = (Execution("runtime", "TensorRT", "ONNX Runtime on the CPU"),)
+    told = "tflite:int8 was emulated by ONNX Runtime on the CPU"
+    real = run.evaluate()
+    assert "emulated_by" not in read_metrics(real)
+    assert not any(told in finding for finding in findings_of(real))
+    monkeypatch.setattr(PixelEngine, "describe_execution", lambda self: emulated)
+    stood_in = run.evaluate()
+    assert read_metrics(stood_in)["emulated_by"] == "ONNX Runtime on the CPU"
+    assert any(finding.startswith(told) for finding in findings_of(stood_in))
+
+
+def findings_of(evaluation: Artefact) -> tuple[str, ...]:
+    """What a file that was stamped with an evaluation tells of it, after a round trip."""
+    assessment = Assessment.parse(read_assessment(evaluation).dump())
+    assert assessment.test is not None
+    return assessment.test.findings

@@ -1,0 +1,240 @@
+"""The stage shows the images that matter, by the model's own evidence, and nothing by chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lesiontk.backends.keras.backend import KerasEngine, save_model
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.errors import DataError
+from lesiontk.explain.explanation import DOCUMENT, Explanation, read_explanation
+from lesiontk.explain.overlay import EDGE
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import build_model
+from lesiontk.recipe import parse_recipe
+from lesiontk.records import Artefact, EngineSpec
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.explain import ExplainConfig, ExplainStage
+from lesiontk.store import Store
+from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.convert import build_data
+
+
+class ModelConfig(StageConfig):
+    split_hash: str
+
+
+class UntrainedModel(Stage):
+    """A network with random weights in the place of a trained one."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="untrained", version=1, accepts={"images": "images"}, produces="model",
+        config=ModelConfig,
+    )  # fmt: skip
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ModelConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        import_keras().utils.set_random_seed(1)
+        model = build_model(ARCHITECTURES.get("cnn"), image_size=32, classes=len(images.labels))
+        spec = EngineSpec(
+            images.labels, images.preprocessing, images.task, "keras", "float32", "probe",
+            config.split_hash,
+        )  # fmt: skip
+        save_model(model, spec, context.directory / "model.keras")
+        return StageOutput({"split_hash": config.split_hash})
+
+
+class EvaluationConfig(StageConfig):
+    probabilities: tuple[tuple[float, ...], ...]
+    side: str = "test"
+
+
+class MadeUpEvaluation(Stage):
+    """Predictions that a test has chosen."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="make_up", version=1, accepts={"images": "images"}, produces="evaluation",
+        config=EvaluationConfig,
+    )  # fmt: skip
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: EvaluationConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        names = [f"p_{label}" for label in images.labels]
+        write_rows(
+            context.directory / "predictions.csv",
+            [
+                {
+                    "image_id": images.image_ids[row],
+                    "group": images.groups[row],
+                    "label": images.labels[images.targets[row]],
+                    **dict(zip(names, values, strict=True)),
+                }
+                for row, values in zip(
+                    images.indices(config.side), config.probabilities, strict=True
+                )
+            ],
+            ("image_id", "group", "label", *names),
+        )
+        return StageOutput({})
+
+
+@pytest.fixture(scope="module")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("explained"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic_folder: Path, shared_store: Store) -> Artefact:
+    recipe = parse_recipe(
+        {"name": "probe", "data": {"path": str(synthetic_folder), "image_size": 32}}
+    )
+    return build_data(shared_store, recipe, "images")
+
+
+@pytest.fixture(scope="module")
+def images(prepared: Artefact) -> ImageSet:
+    return open_images(prepared)
+
+
+@pytest.fixture(scope="module")
+def parents(prepared: Artefact, images: ImageSet, shared_store: Store) -> dict[str, Artefact]:
+    config = ModelConfig(split_hash=images.split_hash)
+    model = shared_store.build(UntrainedModel(), config, {"images": prepared})
+    return {"model": model, "images": prepared}
+
+
+def make_up(
+    store: Store, prepared: Artefact, images: ImageSet, doubts: Mapping[int, tuple[str, float]]
+) -> Artefact:
+    """Return an evaluation in which every image is surely right.
+
+    `doubts` maps rows of the test side to another class and what that gets; the truth gets 0.4.
+    """
+    rows = images.indices("test")
+    table = np.eye(len(images.labels))[images.targets[rows]]
+    for row, (label, probability) in doubts.items():
+        table[row] *= 0.4
+        table[row, images.labels.index(label)] = probability
+    config = EvaluationConfig(probabilities=tuple(map(tuple, table.tolist())))
+    return store.build(MadeUpEvaluation(), config, {"images": prepared})
+
+
+def explain(store: Store, parents: Mapping[str, Artefact], images: int) -> Artefact:
+    return store.build(ExplainStage(), ExplainConfig(images=images), parents)
+
+
+def pictures(artefact: Artefact) -> dict[str, NDArray[np.uint8]]:
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(artefact.path.glob("*.jpg"))}
+
+
+def test_the_images_are_chosen_by_the_evaluation(
+    shared_store: Store, prepared: Artefact, images: ImageSet, parents: dict[str, Artefact]
+) -> None:
+    labels = [images.labels[images.targets[row]] for row in images.indices("test")]
+    melanoma, nevus, keratosis = (labels.index(label) for label in ("mel", "nv", "bkl"))
+    doubts = {nevus: ("mel", 0.6), melanoma: ("nv", 0.5), keratosis: ("df", 0.3)}
+    evaluation = make_up(shared_store, prepared, images, doubts)
+    made = explain(shared_store, {**parents, "evaluation": evaluation}, 3)
+    found = read_explanation(made)
+    ids = [images.image_ids[row] for row in images.indices("test")]
+    assert [
+        (i.image_id, i.reason, i.true_label, i.predicted.label, i.rival.label) for i in found.images
+    ] == [
+        (ids[melanoma], "critical_missed", "mel", "nv", "mel"),
+        (ids[nevus], "wrong", "nv", "mel", "nv"),
+        (ids[keratosis], "unsure", "bkl", "bkl", "df"),
+    ]
+    assert found.images[0].probabilities["nv"] == 0.5
+    assert list(found.images[0].probabilities) == list(images.labels)
+    assert (found.judged, found.wrong) == (len(labels), 2)
+    assert (found.critical, found.critical_judged, found.critical_missed) == (
+        "mel", labels.count("mel"), 1,
+    )  # fmt: skip
+    assert made.facts["critical_missed"] == 1
+    assert made.facts["grid"] == list(found.grid)
+
+
+def test_without_an_evaluation_the_model_itself_is_asked(
+    shared_store: Store, images: ImageSet, parents: dict[str, Artefact]
+) -> None:
+    found = read_explanation(explain(shared_store, parents, 96))
+    rows = images.indices("test")
+    expected = KerasEngine(parents["model"].file("model.keras")).predict(images.pixels[rows])
+    assert len(found.images) == len(rows)
+    for image in found.images:
+        row = [images.image_ids[row] for row in rows].index(image.image_id)
+        np.testing.assert_allclose(list(image.probabilities.values()), expected[row], atol=1e-6)
+        assert image.predicted.label == images.labels[expected[row].argmax()]
+        assert image.group == images.groups[rows[row]]
+
+
+def test_each_image_is_shown_beside_two_heatmaps_of_it(
+    shared_store: Store, images: ImageSet, parents: dict[str, Artefact]
+) -> None:
+    made = explain(shared_store, parents, 4)
+    found, shown = read_explanation(made), pictures(made)
+    files = [(i.original, i.predicted.file, i.rival.file) for i in found.images]
+    assert sorted(name for trio in files for name in trio) == list(shown)
+    assert len(shown) == 12
+    assert {picture.shape for picture in shown.values()} == {(EDGE, EDGE, 3)}
+    for image in found.images:
+        pixels = images.pixels[images.image_ids.index(image.image_id)]
+        size = pixels.shape[:2]
+        small = np.asarray(Image.fromarray(shown[image.original]).resize(size))
+        assert np.abs(small.astype(int) - pixels).mean() < 12
+        for heatmap in (image.predicted, image.rival):
+            assert (shown[heatmap.file] != shown[image.original]).any()
+    assert found.grid == (2, 2)  # at 32 pixels; the last block has one cell left
+    assert found.layer == "block5_relu"
+
+
+def test_the_same_again_gives_the_same_bytes(
+    shared_store: Store, store: Store, parents: dict[str, Artefact]
+) -> None:
+    first, again = explain(shared_store, parents, 4), explain(store, parents, 4)
+    assert first.path != again.path
+    assert first.content == again.content
+    assert first.content != explain(store, parents, 3).content
+
+
+def test_what_is_written_is_what_is_read(shared_store: Store, parents: dict[str, Artefact]) -> None:
+    made = explain(shared_store, parents, 4)
+    found = read_explanation(made)
+    assert isinstance(found, Explanation)
+    document = json.loads(made.file(DOCUMENT).read_text())
+    assert document["images"][0]["image_id"] == found.images[0].image_id
+    assert set(document["images"][0]["probabilities"]) == {
+        "akiec", "bcc", "bkl", "df", "mel", "nv", "vasc",
+    }  # fmt: skip
+
+
+def test_a_model_of_another_split_is_refused(
+    shared_store: Store, prepared: Artefact, parents: dict[str, Any]
+) -> None:
+    stranger = shared_store.build(
+        UntrainedModel(), ModelConfig(split_hash="f" * 64), {"images": prepared}
+    )
+    with pytest.raises(DataError, match="was trained on the split ffffffffffff"):
+        explain(shared_store, {**parents, "model": stranger}, 4)
+
+
+def test_an_evaluation_of_other_images_is_refused(
+    shared_store: Store, prepared: Artefact, images: ImageSet, parents: dict[str, Artefact]
+) -> None:
+    table = np.eye(len(images.labels))[images.targets[images.indices("validation")]]
+    config = EvaluationConfig(probabilities=tuple(map(tuple, table.tolist())), side="validation")
+    evaluation = shared_store.build(MadeUpEvaluation(), config, {"images": prepared})
+    with pytest.raises(DataError, match="judges other images"):
+        explain(shared_store, {**parents, "evaluation": evaluation}, 4)

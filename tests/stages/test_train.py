@@ -1,0 +1,77 @@
+"""What the stage leaves behind: a model that says where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lesiontk.backends.keras.backend import KerasBackend
+from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.records import EngineSpec
+from lesiontk.stages import train as train_stage
+from lesiontk.store import Store
+from lesiontk.train.checkpoints import TrainingState, save_state
+from lesiontk.workflow.convert import PARENT, convert_model, train_recipe
+
+
+def tiny(*, leaky: bool = False) -> Recipe:
+    return parse_recipe(
+        {
+            "name": "tiny",
+            "data": {
+                "source": "synthetic",
+                "image_size": 32,
+                "synthetic": {"lesions": 70, "image_size": 40, "seed": 3},
+                "split": {"leaky": leaky},
+            },
+            "train": {"epochs": 1, "batch_size": 16, "augment": "none"},
+            "convert": [PARENT],
+        }
+    )
+
+
+def read_spec(store: Store, recipe: Recipe) -> EngineSpec:
+    engine = convert_model(store, train_recipe(store, recipe), [PARENT])[PARENT]
+    with KerasBackend().open(engine.file(str(engine.facts["file"]))) as opened:
+        return opened.spec
+
+
+def test_a_model_of_a_leaky_split_carries_a_warning(tmp_path: Path) -> None:
+    store = Store(tmp_path / "workspace")
+    honest, leaky = read_spec(store, tiny()), read_spec(store, tiny(leaky=True))
+    assert "not a medical device" in honest.notice
+    assert "leaks" not in honest.notice
+    assert "split that leaks lesions" in leaky.notice
+    assert honest.split_hash != leaky.split_hash
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(0, "imagenet"), (1, "none")])
+def test_pretrained_weights_are_read_unless_a_checkpoint_replaces_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, expected: str
+) -> None:
+    """A kill before the first checkpoint must not leave the training with random weights."""
+    store = Store(tmp_path / "workspace")
+    asked = []
+
+    class AskedError(Exception):
+        pass
+
+    def note_weights(*_: object, weights: str, **__: object) -> None:
+        asked.append(weights)
+        raise AskedError
+
+    def start(build: object, images: object, section: object, scratch: Path, *_: object) -> None:
+        (scratch / "best.weights.h5").touch()
+        if epoch:
+            save_state(TrainingState(epoch=epoch), scratch)
+        build(32)  # type: ignore[operator]
+
+    monkeypatch.setattr(train_stage, "build_model", note_weights)
+    monkeypatch.setattr(train_stage, "train_model", start)
+    document = json.loads(tiny().model_dump_json())
+    document["model"] = {"architecture": "vgg16", "weights": "imagenet"}
+    with pytest.raises(AskedError):
+        train_recipe(store, parse_recipe(document))
+    assert asked == [expected]

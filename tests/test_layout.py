@@ -1,0 +1,151 @@
+"""The house: imports lead downward only, modules form no circle, the root stays small."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "toolkit" / "lesiontk"
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("workflow",),
+    ("stages",),
+    ("deploy",),
+    ("report",),
+    ("compress",),
+    ("bench",),
+    ("backends",),
+    ("train",),
+    ("evaluate",),
+    ("calibration",),
+    ("explain",),
+    ("models",),
+    ("data",),
+    ("store", "recipe"),
+    ("stage",),
+    ("records",),
+    ("system", "files"),
+    ("registry", "progress"),
+    ("errors",),
+)
+"""From top to bottom. A room is a folder or a module of the package; it imports lower floors only.
+
+What is above `stages` and what is below it never meet in a file: the libraries know neither the
+store nor the stages.
+"""
+LIBRARIES = (
+    "deploy", "report", "compress", "bench", "backends", "train", "evaluate", "calibration",
+    "explain", "models", "data",
+)  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """Return dotted name within the package -> file; a folder is named for its `__init__`."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(name: str, *, at_import: bool = False) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, also inside functions.
+
+    With `at_import` only those that are imported when the module is.
+    """
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    for node in tree.body if at_import else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "lesiontk":
+            base = (node.module or "").partition(".")[2]
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".strip(".")
+                yield inner if inner in MODULES else base
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("lesiontk."):
+                    yield alias.name.partition(".")[2]
+
+
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(name) for name in MODULES if name} == set(FLOOR)
+
+
+@pytest.mark.parametrize("room", sorted(FLOOR))
+def test_imports_lead_downward(room: str) -> None:
+    upward = {
+        f"{name} -> {other}"
+        for name in MODULES
+        if room_of(name) == room
+        for other in imports_of(name)
+        if other and room_of(other) != room and FLOOR[room_of(other)] <= FLOOR[room]
+    }
+    assert not upward
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_libraries_know_no_store_and_no_stage(library: str) -> None:
+    known = {
+        f"{name} -> {other}"
+        for name in MODULES
+        if room_of(name) == library
+        for other in imports_of(name)
+        if room_of(other) in ("store", "stages", "workflow", "cli")
+    }
+    assert not known
+
+
+def find_circle(edges: dict[str, set[str]]) -> list[str]:
+    """Return the modules of one circle of imports, or none."""
+    done: set[str] = set()
+    path: list[str] = []
+
+    def visit(name: str) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        path.append(name)
+        for other in sorted(edges.get(name, ())):
+            circle = visit(other)
+            if circle:
+                return circle
+        path.pop()
+        done.add(name)
+        return []
+
+    for name in sorted(edges):
+        circle = visit(name)
+        if circle:
+            return circle
+    return []
+
+
+def test_modules_form_no_circle() -> None:
+    assert not find_circle(
+        {n: {o for o in imports_of(n, at_import=True) if o != n} for n in MODULES if n}
+    )
+
+
+def test_a_circle_would_be_found() -> None:
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not find_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+def test_the_root_stays_small() -> None:
+    root = sorted(name for name, path in MODULES.items() if path.parent == PACKAGE)
+    assert 6 <= len(root) <= 9, root

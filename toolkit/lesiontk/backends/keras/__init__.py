@@ -1,0 +1,1 @@
+"""The trained model itself, as the engine that others are compared with."""

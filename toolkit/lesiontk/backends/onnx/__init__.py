@@ -1,0 +1,1 @@
+"""ONNX Runtime: conversion, quantization and execution of ONNX engines."""

@@ -1,0 +1,375 @@
+"""Back end ``onnx`` (ONNX Runtime): float32 from the float TFLite file, int8 as a Q/DQ graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends.backend import (
+    SPEC_KEY,
+    Backend,
+    BackendInfo,
+    ConversionRecord,
+    Engine,
+    EngineStructure,
+    PrecisionInfo,
+    QuantizationPlan,
+    dump_spec,
+    parse_spec,
+)
+from lesiontk.backends.execution import Execution
+from lesiontk.backends.file_records import add_to_onnx, split_onnx
+from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, try_providers
+from lesiontk.backends.operator_groups import members_of
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.calibration.ranges import TensorReader
+from lesiontk.errors import DataError
+from lesiontk.records import EngineSpec
+from lesiontk.system.frameworks import import_onnxruntime
+
+QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
+             "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
+FOLLOWING = ("MaxPool", "AveragePool", "Transpose", "Squeeze", "Reshape", "Relu", "Clip", "Pad")
+"""Of these, those that ONNX Runtime's quantizer gives the scale of what they read, or none."""
+
+LIMIT, REDUCED_LIMIT = 127, 64
+"""The largest weight as ONNX Runtime stores it, in 8 bits and in its reduced range."""
+
+EXACT = "session.x64quantprecision"
+"""The session's setting for kernels that do not overflow on x86 CPUs without VNNI. They are slower
+there; on other CPUs it changes nothing."""
+WEIGHT_BITS = "lesiontk_weight_bits"
+"""In a file's metadata: its weights have 7 bits, with which the fast kernels do not overflow."""
+
+
+class ONNXEngine(Engine):
+    """Runs an ``.onnx`` file, one image at a time, on ONNX Runtime.
+
+    It asks for `provider`; where that fails to load, ONNX Runtime takes the CPU, and
+    `describe_execution` tells. `entries` are further settings of the session.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        provider: str = CPU,
+        entries: Mapping[str, str] | None = None,
+    ) -> None:
+        entries = {EXACT: "1", **(entries or {})}
+        session = open_session(path, threads, provider, entries)
+        metadata = read_session_metadata(session, path)
+        if metadata.get(WEIGHT_BITS) == "7":
+            session = open_session(path, threads, provider, {**entries, EXACT: "0"})
+        super().__init__(parse_spec(metadata.get(SPEC_KEY), path))
+        self._session = session
+        self._execution = describe_provider(session, provider)
+        self._input = session.get_inputs()[0].name
+
+    def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        return np.concatenate(
+            [
+                self._session.run(None, {self._input: images[row : row + 1]})[0]
+                for row in range(len(images))
+            ]
+        )
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        return (self._execution,)
+
+    def close(self) -> None:
+        self._session = None
+
+
+def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, str]) -> Any:
+    """Return ONNX Runtime's session; `DataError` for a file that it cannot load.
+
+    Neither is one taken that needs further files, nor one with loops.
+    """
+    from lesiontk.backends.onnx.graph import check_closed
+
+    check_closed(path)
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
+    # On the CPU alone a second try would be the same, and be announced on standard output.
+    fallback = {} if len(providers) > 1 else {"enable_fallback": 0}
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, **fallback)
+    except Exception as error:  # its exceptions share no public base class
+        raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
+
+
+def read_session_metadata(session: Any, path: Path) -> dict[str, str]:
+    """Return a session's metadata; `DataError` where it is no text."""
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except ValueError as error:
+        raise DataError(f"{path.name} has metadata that is no text in UTF-8: {error}") from error
+
+
+class ONNXBackend(Backend):
+    """ONNX Runtime on the CPU."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="onnx",
+        precisions={
+            "float32": PrecisionInfo(derived_from="tflite:float32"),
+            "float16": PrecisionInfo(derived_from="onnx:float32"),
+            "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True, saturates=True),
+            "mixed": PrecisionInfo(
+                derived_from="onnx:float32", calibrated=True, saturates=True, mixed="float32"
+            ),
+        },
+        suffix=".onnx",
+        tools=("onnx", "onnxruntime", "tf2onnx"),
+        reads_tensors=True,
+    )
+
+    def _convert(
+        self,
+        source: Path,
+        precision: str,
+        spec: EngineSpec,
+        quantization: QuantizationPlan | None,
+        out: Path,
+    ) -> ConversionRecord:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import check_no_float_weights, embed_spec
+
+        facts: dict[str, Any] = {}
+        if precision == "float32":
+            model = convert_tflite(source)
+        elif quantization is None:
+            model = halve(onnx.load(source))
+        else:
+            model, facts = quantize_static(onnx.load(source), quantization)
+            check_no_float_weights(model, but=quantization.float_layers)
+            if precision == "mixed":
+                facts["float_layers"] = len(quantization.float_layers)
+        embed_spec(model, dump_spec(spec))
+        if facts.get("weight_bits") == 7:
+            model.metadata_props.add(key=WEIGHT_BITS, value="7")
+        onnx.checker.check_model(model, full_check=True)
+        name = f"onnx_{precision}.onnx"
+        onnx.save(model, out / name)
+        return ConversionRecord(name, quantization=facts)
+
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.onnx.file import read_description
+
+        return parse_spec(read_description(path), path)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_onnx(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_onnx(content)
+
+    def open(self, path: Path, *, threads: int = 1) -> Engine:
+        return ONNXEngine(path, threads)
+
+    def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
+        return ONNXEngine(path, threads, provider)
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import quantized_operators
+
+        if not self.info.precisions[precision].calibrated:
+            return ()
+        left = quantized_operators(onnx.load(path))[1]
+        return tuple(f"{node.op_type} {node.name}" for node in left)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        if kind in FOLLOWING:
+            return "has no scale of its own, and what it reads is in float"
+        return None if kind in QUANTIZED else "not among the operators that are quantized here"
+
+    def read_tensors(self, path: Path) -> TensorReader:
+        import onnx
+
+        return tensor_reader(onnx.load(path))
+
+    def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
+        import onnx
+
+        from lesiontk.backends.onnx.matching import match_tensors
+
+        models = onnx.load(parent), onnx.load(child)
+        matched = match_tensors(*models)
+        read_child = tensor_reader(models[1])
+
+        def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+            values = read_child(image)
+            return {name: values[own] for name, own in matched.items() if own in values}
+
+        return tensor_reader(models[0]), read
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import group_layers, strip_normalisation
+
+        model = onnx.load(path)
+        strip_normalisation(model)
+        return tuple(group_layers(model))
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import quantized_activations
+
+        return quantized_activations(onnx.load(path))
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        return try_providers()
+
+    def read_backend_name(self, path: Path) -> str | None:
+        from lesiontk.backends.onnx.file import read_backend_name
+
+        return read_backend_name(path)
+
+    def carries_description(self, path: Path) -> bool:
+        from lesiontk.backends.onnx.file import read_description
+
+        return read_description(path) is not None
+
+    def open_foreign(self, path: Path, description: ForeignDescription, threads: int) -> Engine:
+        from lesiontk.backends.onnx.foreign import ForeignONNXEngine
+
+        return ForeignONNXEngine(path, description, threads)
+
+    def inspect(self, path: Path) -> EngineStructure:
+        import onnx
+
+        from lesiontk.backends.onnx.bias_range import list_saturated
+        from lesiontk.backends.onnx.graph import quantized_operators, weights_by_type
+
+        model = onnx.load(path)
+        quantized, floating = quantized_operators(model)
+        operators = {"int8": len(quantized), "float32": len(floating)}
+        return EngineStructure(weights_by_type(model), operators, list_saturated(model))
+
+
+def convert_tflite(path: Path) -> Any:
+    """Return the ONNX model of a float32 flatbuffer; input uint8 NHWC ``image``."""
+    from lesiontk.backends.onnx.from_tflite import onnx_from_tflite
+    from lesiontk.backends.onnx.graph import name_canonically, rename_border
+
+    model = onnx_from_tflite(path)
+    rename_border(model)
+    name_canonically(model)
+    return model
+
+
+def halve(model: Any) -> Any:
+    """Return the float16 model derived from a float32 one; border and Softmax stay float32.
+
+    ONNX Runtime computes in float16 where its provider can, which on an x86 CPU it cannot: there it
+    halves the file, not the time.
+    """
+    from lesiontk.backends.onnx.float16 import convert_to_float16
+
+    convert_to_float16(model)
+    del model.graph.value_info[:]
+    return model
+
+
+def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, Any]]:
+    """Return the Q/DQ int8 model derived from a float32 one, and what is to be recorded of it.
+
+    Activations are uint8 and weights int8, the pair that ONNX Runtime's x86 and ARM kernels take
+    directly; the input's own bytes are the first quantized tensor. On x86 without VNNI two products
+    of 8 bits overflow 16, but for slower kernels (`EXACT`); with 7-bit weights (`reduce_range`)
+    they do not.
+    """
+    from lesiontk.backends.onnx.bias_correction import correct_biases
+    from lesiontk.backends.onnx.bias_range import leave_room_for_biases, read_biases
+    from lesiontk.backends.onnx.graph import (
+        ACTIVATIONS,
+        group_layers,
+        separate_weights,
+        set_byte_input,
+    )
+    from lesiontk.backends.onnx.graph import strip_normalisation as strip
+
+    kinds = import_onnxruntime("quantization").QuantType
+    calibrate = import_onnxruntime("quantization.calibrate")
+    ranges = plan.find_ranges(lambda: tensor_reader(model))
+    for node in model.graph.node:
+        if node.op_type in ACTIVATIONS:  # what only it reads is clipped to its range
+            ranges.setdefault(node.input[0], ranges[node.output[0]])
+    separate_weights(model)
+    corrected = 0
+    if plan.correct_bias:
+        limit = REDUCED_LIMIT if plan.reduce_range else LIMIT
+        images = plan.images_for_means()
+        corrected = correct_biases(model, tensor_reader(model), images, limit, plan.float_layers)
+    biases = read_biases(model)
+    stripped = strip(model)
+    ranges[stripped.tensor] = stripped.quantization.range()
+    data = {
+        name: calibrate.TensorData(
+            lowest=np.array(low, np.float32), highest=np.array(high, np.float32)
+        )
+        for name, (low, high) in ranges.items()
+    }
+    keep = {name.lower() for name in plan.keep_float}
+    floating = members_of(group_layers(model), plan.float_layers)
+    quantizer = import_onnxruntime("quantization.qdq_quantizer").QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=plan.reduce_range,
+        weight_qType=kinds.QInt8,
+        activation_qType=kinds.QUInt8,
+        tensors_range=calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[n.name for n in model.graph.node if n.output[0] in floating],
+        op_types_to_quantize=[name for name in QUANTIZED if name.lower() not in keep],
+        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    set_byte_input(quantized, stripped, to_float=bool(plan.float_layers))
+    leave_room_for_biases(quantized, biases)
+    return quantized, {
+        "weight_bits": 7 if plan.reduce_range else 8,
+        "activation_bits": 8,
+        "corrected_biases": corrected,
+    }
+
+
+def tensor_reader(model: Any) -> TensorReader:
+    """Return a function that gives every float tensor of a float model for one image."""
+    from lesiontk.backends.onnx.graph import INPUT, expose_tensors
+
+    session, names = _open_exposed(*expose_tensors(model))
+
+    def read(image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(names, {INPUT: image}), strict=True))
+
+    return read
+
+
+def _open_exposed(model: Any, names: list[str]) -> tuple[Any, list[str]]:
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Optimisations would fuse away tensors whose range is asked for.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = model.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), names

@@ -1,0 +1,103 @@
+"""A float32 graph, or single layers of one, in half precision: weights and activations.
+
+TensorRT 11 knows no builder flag that would do it, and the older ones do not need it: a strongly
+typed network computes in the types that the graph says. The input's normalisation stays in float32
+(half has steps of 1/16 at 128), and so does Softmax, whose output is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from lesiontk.backends.onnx.constants import (
+    constants_of,
+    drop_unused_constants,
+    normalised_tensors,
+    replace_constant,
+)
+from lesiontk.errors import DataError
+
+GREATEST = float(np.finfo(np.float16).max)
+
+
+def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = None) -> None:
+    """Turn a prepared float32 graph into float16, in place; of it `only` the makers of these.
+
+    Raises `DataError` if a weight lies beyond what float16 can hold.
+    """
+    graph = model.graph
+    border = normalised_tensors(graph)
+    constants = constants_of(graph)
+    results = {entry.name for entry in graph.output}
+    halved: dict[str, str] = {}
+    wide = set(border)  # tensors that stay in float32
+    nodes: list[onnx.NodeProto] = []
+
+    def cast(tensor: str, kind: int, suffix: str) -> str:
+        name = f"{tensor}/{suffix}"
+        if name not in halved:
+            halved[name] = name
+            nodes.append(helper.make_node("Cast", [tensor], [name], f"{name}/cast", to=kind))
+        return name
+
+    def halve(name: str) -> str:
+        if name not in halved:
+            value = constants[name]
+            if not (np.abs(value) <= GREATEST).all():
+                raise DataError(
+                    f"constant {name} reaches {np.abs(value).max():.3g}; float16 ends at "
+                    f"{GREATEST:.0f}."
+                )
+            halved[name] = replace_constant(
+                graph, f"{name}/float16", value.astype(np.float16), like=name
+            )
+        return halved[name]
+
+    for node in graph.node:
+        if node.output[0] in border:
+            nodes.append(node)
+            continue
+        precise = node.op_type == "Softmax" or bool(results & set(node.output))
+        precise |= only is not None and node.output[0] not in only
+        if node.op_type == "Cast" and not precise:
+            _cast_to_half(node)
+        for index, name in enumerate(node.input):
+            if node.op_type == "Resize" and index > 0:
+                continue  # sizes and scales, which are float32 in any graph
+            if name in constants:
+                if constants[name].dtype == np.float32 and not precise:
+                    node.input[index] = halve(name)
+            elif name and (name in wide) != precise:
+                kind, suffix = (TensorProto.FLOAT, "float32") if precise else (
+                    TensorProto.FLOAT16, "float16")  # fmt: skip
+                node.input[index] = cast(name, kind, suffix)
+        if precise:
+            wide.update(node.output)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    drop_unused_constants(graph)
+
+
+def _cast_to_half(node: onnx.NodeProto) -> None:
+    """Let a Cast to float32, of what a comparison found, give float16 as all others do."""
+    for attribute in node.attribute:
+        if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+            attribute.i = TensorProto.FLOAT16
+
+
+def list_half_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors in float16, constants among them, of a graph made so here."""
+    half = {entry.name for entry in graph.initializer if entry.data_type == TensorProto.FLOAT16}
+    for node in graph.node:
+        if node.op_type == "Cast":
+            is_half = helper.get_node_attr_value(node, "to") == TensorProto.FLOAT16
+        else:
+            is_half = bool(half & set(node.input))
+        if is_half:
+            half.update(node.output)
+    return half

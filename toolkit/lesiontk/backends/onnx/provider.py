@@ -1,0 +1,54 @@
+"""Which execution provider ONNX Runtime runs a session with.
+
+`get_available_providers` lists what the wheel was built with; one that then fails to load falls
+back to the CPU without an error, so that only the session itself can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lesiontk.backends.execution import Execution
+from lesiontk.system.frameworks import import_onnxruntime
+
+CPU = "CPUExecutionProvider"
+
+
+def is_listed(provider: str) -> bool:
+    """Whether this onnxruntime was built with a provider; it warns of others on each session."""
+    return provider in import_onnxruntime().get_available_providers()
+
+
+def describe_provider(session: Any, asked: str) -> Execution:
+    """Return what a session runs with; its first provider is the one that comes first."""
+    used = str(session.get_providers()[0])
+    if used == asked:
+        return Execution("provider", asked, used)
+    listed = is_listed(asked)
+    why = "this onnxruntime has it and could not load it" if listed else "this onnxruntime lacks it"
+    return Execution("provider", asked, used, why)
+
+
+def try_providers() -> tuple[Execution, ...]:
+    """Return, for each provider that onnxruntime lists, whether a graph of one node runs with it.
+
+    Azure's is left out: it sends tensors to a server and runs nothing here.
+    """
+    from onnx import TensorProto, helper
+
+    onnxruntime = import_onnxruntime()
+    border = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    node = helper.make_node("Abs", ["x"], ["y"])
+    graph = helper.make_graph([node], "probe", border[:1], border[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    found = []
+    for name in onnxruntime.get_available_providers():
+        if name == "AzureExecutionProvider":
+            continue
+        providers = list(dict.fromkeys((name, CPU)))
+        content = model.SerializeToString()
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+        found.append(describe_provider(session, name))
+    return tuple(found)

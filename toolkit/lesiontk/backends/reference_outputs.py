@@ -1,0 +1,72 @@
+"""What models and engines answer, kept for the engines that are derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends import open_engine
+from lesiontk.backends.backend import dump_spec, parse_spec
+from lesiontk.data.images import open_images
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.records import MODEL_FILE, Artefact, EngineSpec
+
+ANSWERS = "answers.npz"
+"""The rows of the images that an engine was asked, its answers, its description."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """An engine's description, its probabilities [N, C] of images and of the golden pictures."""
+
+    spec: EngineSpec
+    outputs: NDArray[np.float32]
+    golden: NDArray[np.float32]
+
+
+def engine_file(artefact: Artefact) -> Path:
+    """Return the file of a model or engine that `open_engine` opens."""
+    return artefact.file(MODEL_FILE if artefact.kind == "model" else artefact.facts["file"])
+
+
+def ask_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Answers:
+    """Return what a model or engine answers to `pixels` and to the golden pictures.
+
+    The outputs are not checked: verification judges them and says what is wrong.
+    """
+    with open_engine(path, threads=threads) as engine:
+        pictures = golden_images(engine.spec.preprocessing.image_size)
+        return Answers(engine.spec, engine.infer(pixels), engine.infer(pictures))
+
+
+def write_answers(answers: Answers, rows: NDArray[np.int64], folder: Path) -> None:
+    """Keep the answers to these rows of the images beside the engine."""
+    np.savez(
+        folder / ANSWERS,
+        rows=rows,
+        outputs=answers.outputs,
+        golden=answers.golden,
+        spec=np.array(dump_spec(answers.spec)),
+    )
+
+
+def recall_answers(
+    source: Artefact, images: Artefact, rows: NDArray[np.int64], threads: int
+) -> Answers:
+    """Return what the source answers to these rows: as it was asked when it was made, or asked now.
+
+    A large network takes minutes to answer, and has several children.
+    """
+    path = engine_file(source)
+    same = source.manifest["parents"]["images"]["content"] == images.content
+    if same and ANSWERS in source.manifest["files"]:
+        with np.load(source.file(ANSWERS)) as kept:
+            if "spec" in kept and np.isin(rows, kept["rows"]).all():
+                order = np.argsort(kept["rows"])
+                found = order[np.searchsorted(kept["rows"], rows, sorter=order)]
+                spec = parse_spec(str(kept["spec"]), path)
+                return Answers(spec, kept["outputs"][found], kept["golden"])
+    return ask_engine(path, open_images(images).pixels[rows], threads)

@@ -1,0 +1,240 @@
+"""Back end ``tensorrt``: explicit Q/DQ int8 and float16 graphs, made from the float ONNX engine.
+
+``mixed`` has no Q/DQ around the layers that int8 harms most: they compute in float16, which GPUs
+are fast in, or in float32 where their values come near to its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lesiontk.backends.backend import (
+    Backend,
+    BackendInfo,
+    ConversionRecord,
+    Engine,
+    EngineStructure,
+    PrecisionInfo,
+    QuantizationPlan,
+    dump_spec,
+    parse_spec,
+)
+from lesiontk.backends.execution import NOTHING, Execution
+from lesiontk.backends.file_records import add_to_onnx, split_onnx
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.backends.tensorrt.installation import (
+    explain_no_builder,
+    explain_no_gpu,
+    find_installation,
+)
+from lesiontk.backends.tensorrt.structure import NOTHING_TO_COMPUTE, explain_float
+from lesiontk.calibration.ranges import Ranges, TensorReader
+from lesiontk.errors import DataError
+from lesiontk.records import Availability, EngineSpec
+
+AHEAD_OF_TIME = "SM86"
+"""The GPU for which an engine is built at conversion, to prove that one can be: Ampere, as Orin."""
+HEADROOM = 8
+"""How many times as large values of float16 layers may become as the calibration images have."""
+
+
+class TensorRTBackend(Backend):
+    """TensorRT where there is a GPU; elsewhere the graph is checked, built, and emulated."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="tensorrt",
+        precisions={
+            "float32": PrecisionInfo(derived_from="onnx:float32"),
+            "float16": PrecisionInfo(derived_from="onnx:float32"),
+            "int8": PrecisionInfo(derived_from="onnx:float32", calibrated=True),
+            "mixed": PrecisionInfo(derived_from="onnx:float32", calibrated=True, mixed="float16"),
+        },
+        suffix=".onnx",
+        tools=("onnx", "onnxruntime"),
+        named_only=True,
+    )
+
+    def available(self) -> Availability:
+        """Its graphs can be made, checked and emulated anywhere; TensorRT's version if it is there.
+
+        `examine_runtime` says whether engines run in TensorRT itself.
+        """
+        state = super().available()
+        installed = find_installation()
+        if installed is None or not state.available:
+            return state
+        name, _, version = str(installed).partition(" ")
+        return Availability(True, versions={**state.versions, name: version})
+
+    def _convert(
+        self,
+        source: Path,
+        precision: str,
+        spec: EngineSpec,
+        quantization: QuantizationPlan | None,
+        out: Path,
+    ) -> ConversionRecord:
+        import onnx
+
+        from lesiontk.backends.onnx.backend import tensor_reader
+        from lesiontk.backends.onnx.bias_correction import correct_biases
+        from lesiontk.backends.onnx.float16 import convert_to_float16
+        from lesiontk.backends.onnx.graph import embed_spec
+        from lesiontk.backends.tensorrt.graph import prepare_graph
+        from lesiontk.backends.tensorrt.quantize import LIMIT, insert_quantization
+
+        original = onnx.load(source)
+        model = prepare_graph(original)
+        how: dict[str, Any] = {}
+        if quantization is not None:
+            read = tensor_reader(original)
+            ranges = find_ranges(original, read, quantization)
+            kept = quantization.float_layers
+            corrected = 0
+            if quantization.correct_bias:
+                images = quantization.images_for_means()
+                corrected = correct_biases(model, read, images, LIMIT, kept)
+            half = choose_half(model, kept, ranges)
+            insert_quantization(model, ranges, quantization.keep_float, kept)
+            convert_to_float16(model, only=half)
+            how = {"weight_bits": 8, "activations": "symmetric", "corrected_biases": corrected}
+            if precision == "mixed":
+                how |= {"float_layers": len(kept), "float16_layers": len(half & kept)}
+        elif precision == "float16":
+            convert_to_float16(model)
+        embed_spec(model, dump_spec(spec))
+        onnx.checker.check_model(model, full_check=True)
+        name = f"tensorrt_{precision}.onnx"
+        onnx.save(model, out / name)
+        return ConversionRecord(name, quantization=how)
+
+    def examine(self, path: Path, precision: str) -> dict[str, Any]:
+        """Return what checks, parser and an ahead-of-time build say of a graph.
+
+        Raises `DataError` where they refuse it. Without TensorRT for RTX nothing is built.
+        """
+        from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
+        from lesiontk.backends.tensorrt.check import require_model
+
+        document: dict[str, Any] = {"check": require_model(path).to_json(), "build": None}
+        installed = find_installation()
+        if installed is not None and installed.builds_without_gpu:
+            plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
+            if not plan.content:
+                raise DataError(f"{path.name}: TensorRT built an empty engine.")
+            document["build"] = plan.to_json()
+        return document
+
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.onnx.file import read_description
+
+        return parse_spec(read_description(path), path)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_onnx(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_onnx(content)
+
+    def open(self, path: Path, *, threads: int = 1) -> Engine:
+        from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
+
+        reason = explain_no_gpu()
+        emulated = EmulatedEngine(path, threads, reason)
+        if reason:
+            return emulated
+        with emulated:  # it has checked the file and read its description
+            return GPUEngine(path, emulated.spec)
+
+    def read_backend_name(self, path: Path) -> str | None:
+        from lesiontk.backends.onnx.file import read_backend_name
+
+        return read_backend_name(path)
+
+    def inspect(self, path: Path) -> EngineStructure:
+        from lesiontk.backends.tensorrt.structure import inspect_graph
+
+        return inspect_graph(path)
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.tensorrt.quantize import split_by_type
+
+        if not self.info.precisions[precision].calibrated:
+            return ()
+        left = split_by_type(onnx.load(path).graph)[1]
+        return tuple(f"{node.op_type} {node.name}" for node in left)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        if precision == "mixed":
+            return NOTHING_TO_COMPUTE.get(kind)
+        return explain_float(kind)
+
+    def list_layers(self, path: Path) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.tensorrt.graph import prepare_graph
+        from lesiontk.backends.tensorrt.quantize import list_layers
+
+        return list_layers(prepare_graph(onnx.load(path)).graph)
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import quantized_activations
+
+        return quantized_activations(onnx.load(path))
+
+    def examine_runtime(self) -> tuple[Execution, ...]:
+        from lesiontk.backends.tensorrt.engine import explain_emulation
+
+        no_gpu, no_builder, name = explain_no_gpu(), explain_no_builder(), str(find_installation())
+        runtime = Execution("runtime", "TensorRT", "TensorRT", name)
+        built_by = NOTHING if no_builder else "TensorRT"
+        return (
+            explain_emulation(no_gpu) if no_gpu else runtime,
+            Execution("builder", "TensorRT", built_by, no_builder or name),
+        )
+
+
+def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Ranges:
+    """Return the range of every tensor; those that are made of bytes alone have all 256 values.
+
+    Normalisation is monotone in each channel, so that the darkest and the brightest image give its
+    limits.
+    """
+    from lesiontk.backends.onnx.constants import normalised_tensors
+    from lesiontk.backends.tensorrt.graph import input_shape
+
+    ranges = plan.find_ranges(lambda: read)
+    dark = np.zeros((1, *input_shape(model)), np.uint8)
+    extremes = [read(image) for image in (dark, dark + np.uint8(255))]
+    for name in normalised_tensors(model.graph) & set(extremes[0]):
+        values = np.concatenate([values[name].ravel() for values in extremes])
+        ranges[name] = (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
+    return ranges
+
+
+def choose_half(model: Any, layers: Collection[str], ranges: Ranges) -> frozenset[str]:
+    """Return the outputs of all operators of these layers, but of those too wide for float16.
+
+    Raises `ValueError` for a layer that is none.
+    """
+    from lesiontk.backends.onnx.float16 import GREATEST
+    from lesiontk.backends.onnx.graph import group_layers
+    from lesiontk.backends.operator_groups import members_of
+
+    wide = {name for name, limits in ranges.items() if max(map(abs, limits)) > GREATEST / HEADROOM}
+    groups = group_layers(model)
+    members = members_of(groups, layers)
+    too_wide = {
+        node.output[0]
+        for node in model.graph.node
+        if node.output[0] in members and wide & {*node.input, *node.output}
+    }
+    return members_of(groups, [name for name in layers if not too_wide & set(groups[name])])

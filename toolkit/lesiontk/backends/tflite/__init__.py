@@ -1,0 +1,1 @@
+"""TensorFlow Lite (LiteRT): conversion, quantization and execution of `.tflite` engines."""

@@ -1,0 +1,34 @@
+"""The end of a whole run: the table, where the report is, whether the gates hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from lesiontk.cli.session import Session
+
+if TYPE_CHECKING:
+    from lesiontk.records import Artefact
+
+
+def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
+    """Print what a run found out; raises `GateFailedError` as its gates say."""
+    from lesiontk.bench.judging import check_gates
+    from lesiontk.cli.tables import print_benchmark
+    from lesiontk.stages.bench import read_benchmark
+
+    benchmark = read_benchmark(done["benchmark"])
+    report = done["report"].file("report.html")
+    bundles = {step: a.path for step, a in done.items() if step.startswith("bundle:")}
+
+    def show() -> None:
+        print_benchmark(benchmark)
+        click.echo(f"report: {report}")
+        for step, path in bundles.items():
+            click.echo(f"{step.replace(':', ' for ')}: {path}")
+
+    artefacts = {step: artefact.name for step, artefact in done.items()}
+    session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)
+    check_gates(benchmark)

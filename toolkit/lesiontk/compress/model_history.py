@@ -1,0 +1,73 @@
+"""What a compressed model says of the models that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import Any
+
+from lesiontk.compress.kernel_constraint import structure_facts
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
+
+TRAININGS = ("train", "import", "distil", "adopt")
+"""The stages whose model is no smaller or rounder version of another."""
+TOLD = (
+    "parameters",
+    "validation",
+    "recalls",
+    "epochs",
+    "teacher",
+    "adopted",
+    "resized",
+    "pruned",
+    "sparsified",
+    "clustered",
+    "equalized",
+    "qat",
+)
+"""What of a model's facts its children remember: what equal runs give again, so no latency."""
+
+
+def find_trained(stages: Iterable[str]) -> int:
+    """Return the place of the model that compression began with, of the stages that made each.
+
+    It is the last that was trained to be as it is.
+    """
+    return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
+
+
+def tell_line(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
+    """Return what is told of each model of a line; the last has `facts`, and `stage` made it."""
+    return [*facts.get("history", []), {"stage": stage, **facts}]
+
+
+def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
+    """Return label -> the validation recall that a child of `parent` is to keep.
+
+    They are those of the network as it was trained; none for a `stage` that trains what is whole.
+    An early lesiontk told the critical class's alone.
+    """
+    line = tell_line(parent.facts, parent.stage)
+    stages = [str(step["stage"]) for step in line]
+    first = find_trained(stages)
+    if find_trained([*stages, stage]) > first:
+        return {}
+    critical = str(parent.facts["critical"])
+    told = {critical: line[first]["validation"][f"recall[{critical}]"]}
+    return {**told, **line[first].get("recalls", {})}
+
+
+def inherit_facts(model: Artefact) -> dict[str, Any]:
+    """Return what a model made of `model` says of it: architecture, structure, and its history.
+
+    ``history`` has an entry for each model before, the trained one first. Of what may have seen the
+    test images, all that is made of it says so.
+    """
+    facts = model.facts
+    own = {name: facts[name] for name in TOLD if name in facts}
+    return {
+        "architecture": str(facts["architecture"]),
+        **tell_unknown(facts.get(MAY_HAVE_SEEN_TEST)),
+        **structure_facts(facts),
+        "history": [*facts.get("history", []), {"stage": model.stage, **own}],
+    }

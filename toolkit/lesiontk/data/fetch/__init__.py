@@ -1,0 +1,1 @@
+"""Downloads of the official data sets: resumable, hashed, unpacked safely."""

@@ -1,0 +1,1 @@
+"""Synthetic dermoscopic images, for trials and tests without data."""

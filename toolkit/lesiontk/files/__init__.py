@@ -1,0 +1,1 @@
+"""Files and documents of unknown origin, opened and written safely."""

@@ -1,0 +1,45 @@
+"""JSON that others may have written or edited: bounded, with an error that names its origin."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lesiontk.errors import DataError, shorten
+from lesiontk.files.regular_file import read_regular
+
+BYTES = 64_000_000
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str | bytes, what: str, *, finite: bool = True) -> Any:
+    """Return the document of a JSON text, which `what` names in errors.
+
+    Raises `DataError` for what is no JSON, is nested too deeply to be read, or holds text that is
+    no Unicode (lone surrogates) or, unless `finite` is False, numbers that are not finite.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        document = json.loads(text, parse_constant=_refuse_constant if finite else None)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise DataError(f"{what} is nested too deeply to be read.") from error
+    except (ValueError, TypeError) as error:  # broken JSON, broken UTF-8, numbers of any length
+        raise DataError(f"{what} is no valid JSON: {shorten(str(error))}.") from error
+    return document
+
+
+def read_json(path: Path, what: str, *, limit: int = BYTES, finite: bool = True) -> Any:
+    """Return the document of a JSON file of at most `limit` bytes.
+
+    Raises `DataError` as `parse_json`, and if the path is no regular file or is larger.
+    """
+    return parse_json(read_regular(path, what, limit=limit), f"{what} {path}", finite=finite)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a finite number")

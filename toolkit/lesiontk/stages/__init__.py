@@ -1,0 +1,34 @@
+"""The stages: the one place that reads and writes artefacts, one file each, registered here."""
+
+from __future__ import annotations
+
+from lesiontk.registry import Registry
+from lesiontk.stage import Stage
+
+STAGES: Registry[type[Stage]] = Registry("stage")
+STAGES.register("synthesize", "lesiontk.stages.synthesize:SynthesizeStage")
+STAGES.register("inspect", "lesiontk.stages.inspect_images:InspectStage")
+STAGES.register("split", "lesiontk.stages.split:SplitStage")
+STAGES.register("prepare", "lesiontk.stages.prepare:PrepareStage")
+STAGES.register("train", "lesiontk.stages.train:TrainStage")
+STAGES.register("import", "lesiontk.stages.import_model:ImportStage")
+STAGES.register("teacher", "lesiontk.stages.teacher_predictions:TeacherStage")
+STAGES.register("distil", "lesiontk.stages.distill:DistilStage")
+STAGES.register("lessons", "lesiontk.stages.parent_predictions:LessonsStage")
+STAGES.register("adopt", "lesiontk.stages.load_weights:AdoptStage")
+STAGES.register("resize", "lesiontk.stages.resize:ResizeStage")
+STAGES.register("prune", "lesiontk.stages.prune:PruneStage")
+STAGES.register("sparsify", "lesiontk.stages.sparsify:SparsifyStage")
+STAGES.register("cluster", "lesiontk.stages.cluster:ClusterStage")
+STAGES.register("equalize", "lesiontk.stages.equalize:EqualizeStage")
+STAGES.register("qat", "lesiontk.stages.qat:QatStage")
+STAGES.register("calibrate", "lesiontk.stages.calibrate:CalibrateStage")
+STAGES.register("ranges", "lesiontk.stages.ranges:RangesStage")
+STAGES.register("sensitivity", "lesiontk.stages.sensitivity:SensitivityStage")
+STAGES.register("convert", "lesiontk.stages.convert:ConvertStage")
+STAGES.register("stability", "lesiontk.stages.stability:StabilityStage")
+STAGES.register("evaluate", "lesiontk.stages.evaluate:EvaluateStage")
+STAGES.register("explain", "lesiontk.stages.explain:ExplainStage")
+STAGES.register("bench", "lesiontk.stages.bench:BenchStage")
+STAGES.register("report", "lesiontk.stages.report:ReportStage")
+STAGES.register("bundle", "lesiontk.stages.bundle:BundleStage")

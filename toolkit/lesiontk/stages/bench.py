@@ -1,0 +1,212 @@
+"""Stage: every engine beside its full-precision parent: latency, size, memory, accuracy, gates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.bench.benchmark import TRAINED
+from lesiontk.bench.findings import list_findings
+from lesiontk.bench.measure import Measurement, measure_engines
+from lesiontk.data.images import open_images
+from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
+from lesiontk.evaluate.gate import judge_engines
+from lesiontk.evaluate.operating_point import OperatingPoint
+from lesiontk.evaluate.verdict import Outcome, Unresolved
+from lesiontk.files.hashing import hash_document
+from lesiontk.recipe import BenchRule, EvaluateRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.evaluate import (
+    FloatArray,
+    IntArray,
+    Predictions,
+    read_metrics,
+    read_operating_point,
+    read_predictions,
+)
+from lesiontk.stages.gate_inputs import collect_answers, drop_losses, list_gated
+from lesiontk.system.machine import describe_machine
+
+DOCUMENT, SAMPLES = "benchmark.json", "latency_samples.json"
+TIMED_IMAGES = 32
+
+
+class BenchConfig(StageConfig):
+    """How latency is timed, how differences are tested, what an engine must hold.
+
+    `gate` are lines of the grammar, or ``default`` for those of the images' task.
+    """
+
+    rule: BenchRule
+    gate: tuple[str, ...] = ()
+    unresolved: Unresolved = Unresolved.WARN
+    statistics: EvaluateRule
+
+
+class BenchStage(Stage):
+    """Produces ``benchmark.json`` (the table) and the raw latencies."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="bench",
+        version=11,
+        accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
+        produces="benchmark",
+        config=BenchConfig,
+        tools=("ai-edge-litert", "onnxruntime", "tensorflow"),
+    )
+
+    def external_inputs(self, config: BenchConfig) -> dict[str, str]:
+        """The machine: a workspace that moves to another one is measured anew."""
+        return {"machine": hash_document(describe_machine())}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        task = task_from_definition(definition_of(parents["images"].facts))
+        check_gates_of_task(config.gate, task.name, task.labels, task.positive)
+        gates = expand_gates(config.gate, task.positive)
+        rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)
+        engines = {r.partition(":")[2]: a for r, a in parents.items() if r.startswith("engine:")}
+        evaluations = {
+            r.partition(":")[2]: a for r, a in parents.items() if r.startswith("evaluation:")
+        }
+        files = {target: engine_file(artefact) for target, artefact in engines.items()}
+        measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
+        references = {target: find_reference(target, engines) for target in engines}
+        predictions = {target: read_predictions(a) for target, a in evaluations.items()}
+        points = {target: read_operating_point(a) for target, a in evaluations.items()}
+        judged = [
+            collect_answers(
+                target,
+                references[target],
+                task.positive,
+                evaluations,
+                measured[target].device_figures(),
+            )
+            for target in list_gated(engines, references)
+        ]
+        verdicts = judge_engines(judged, drop_losses(gates, judged), config.statistics)
+        document: dict[str, Any] = {
+            "recipe": context.recipe,
+            "task": images.task,
+            "labels": list(images.labels),
+            "critical": images.critical,
+            "image_size": images.preprocessing.image_size,
+            "split_hash": images.split_hash,
+            "threads": config.rule.threads,
+            "batch": 1,
+            "confidence": config.statistics.confidence,
+            "rows": [
+                _row(
+                    target, engines, measured, references, evaluations, predictions, points, config
+                )
+                for target in engines
+            ],
+            "gates": list(gates),
+            "gate": [verdict.to_json() for verdict in verdicts],
+            "unresolved": str(config.unresolved),
+            "machine": describe_machine(),
+        }
+        document["findings"] = list_findings(document)
+        (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
+        samples = {target: list(m.samples_ms) for target, m in measured.items()}
+        (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")
+        return StageOutput(
+            {
+                "engines": list(engines),
+                "split_hash": images.split_hash,
+                "gates": {
+                    str(outcome): sum(verdict.outcome is outcome for verdict in verdicts)
+                    for outcome in Outcome
+                },
+            }
+        )
+
+
+def read_benchmark(artefact: Artefact) -> dict[str, Any]:
+    """Return the document of a benchmark."""
+    document: dict[str, Any] = json.loads(artefact.file(DOCUMENT).read_text())
+    return document
+
+
+def find_reference(target: str, engines: Mapping[str, Artefact]) -> str | None:
+    """Return the full-precision engine that `target` is judged against.
+
+    It is the float32 engine of the same back end; for a float32 engine the trained model itself.
+    The model in Keras is its own reference: None. Where a network was compressed, all its engines
+    are judged against those of the network as it was trained.
+    """
+    backend = target.partition(":")[0]
+    whole = (f"{backend}:float32", "keras:float32")
+    trained = [reference + TRAINED for reference in whole if reference + TRAINED in engines]
+    for reference in trained or whole:
+        if reference in engines and reference != target:
+            return reference
+    return None
+
+
+def _row(
+    target: str,
+    engines: Mapping[str, Artefact],
+    measured: Mapping[str, Measurement],
+    references: Mapping[str, str | None],
+    evaluations: Mapping[str, Artefact],
+    predictions: Mapping[str, Predictions],
+    points: Mapping[str, OperatingPoint],
+    config: BenchConfig,
+) -> dict[str, Any]:
+    facts, mine, reference = engines[target].facts, measured[target], references[target]
+    judged = read_metrics(evaluations[target])
+    row: dict[str, Any] = {
+        "engine": engines[target].name,
+        "target": target,
+        "backend": facts["backend"],
+        "precision": facts["precision"],
+        "threads": config.rule.threads,
+        "image_size": mine.image_size,
+        "latency_ms": mine.latency_json(),
+        "size_bytes": mine.size_bytes,
+        "deflated_bytes": mine.deflated_bytes,
+        "peak_memory_bytes": mine.peak_memory_bytes,
+        "execution": list(mine.execution),
+        "emulated_by": mine.emulated_by,
+        "n": judged["n"],
+        "lesions": judged["lesions"],
+        "confusion": judged["confusion"],
+        "metrics": judged["metrics"],
+        "operating_point": judged["operating_point"],
+        "temperature": judged["temperature"],
+        "versus_parent": None,
+    }
+    if reference is not None:
+        rule = config.statistics
+        comparison = compare_predictions(
+            *_pair(reference, target, predictions),
+            resamples=rule.resamples,
+            confidence=rule.confidence,
+            seed=rule.seed,
+            points=(points[reference], points[target]),
+        ).to_json()
+        parent = measured[reference]
+        row["versus_parent"] = {
+            "parent": reference,
+            **mine.compare_speed(parent, rule.confidence),
+            "size_ratio": parent.size_bytes / mine.size_bytes,
+            "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
+            **comparison,
+        }
+    return row
+
+
+def _pair(
+    reference: str, target: str, predictions: Mapping[str, Predictions]
+) -> tuple[IntArray, FloatArray, FloatArray, list[str], list[str]]:
+    """Return truth, the parent's and the engine's probabilities, labels and lesions."""
+    truth, parent, groups, _, labels = predictions[reference]
+    return truth, parent, predictions[target][1], labels, groups

@@ -1,0 +1,140 @@
+"""Stage: an engine to a folder that runs it on a device and tests itself there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.bench.judging import ACCEPT, require_gates
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
+from lesiontk.deploy.target import BundleTarget
+from lesiontk.errors import DataError
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.verdict import GateVerdict, Unresolved, read_verdicts
+from lesiontk.recipe import VerifyRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.evaluate import read_assessment
+
+
+class BundleConfig(StageConfig):
+    """The target, and how near to this machine's answers those of the device must be.
+
+    An engine whose gates are not passed is refused; with `accept_unresolved` only one that failed.
+
+    Where the runtime is the same, only the processor's rounding differs. TensorRT computes in
+    another way than what stands in for it here: there the recipe's `verify` rule holds.
+    `threshold` is a user's own, in the place of the one that was frozen.
+    """
+
+    target: str
+    threshold: float | None = Field(None, ge=0, le=1)
+    min_agreement: float = Field(0.98, ge=0, le=1)
+    max_mean_drift: float = Field(4e-3, gt=0)
+    accept_unresolved: bool = False
+
+
+class BundleStage(Stage):
+    """Produces a folder: engine, contract, runner, golden answers, checksums, instructions."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="bundle",
+        version=5,
+        accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
+        produces="bundle",
+        config=BundleConfig,
+        tools=("ai-edge-litert", "numpy", "onnxruntime", "Pillow", "scipy"),
+    )
+
+    def check(self, config: BundleConfig) -> None:
+        """Raise `UsageError` for an unknown target."""
+        find_bundle_target(config.target)
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context
+    ) -> StageOutput:
+        engine, evaluation = parents["engine"], parents.get("evaluation")
+        verdicts = read_own_verdicts(parents["benchmark"], engine) if "benchmark" in parents else ()
+        policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
+        require_gates(verdicts, policy, ACCEPT)
+        worth = Worth(
+            description=str(engine.manifest["recipe"].get("description", "")),
+            rule=VerifyRule(**engine.manifest["config"]["verify"]),
+            assessment=read_assessment(evaluation) if evaluation else None,
+            threshold=config.threshold,
+            verdicts=verdicts,
+        )
+        return StageOutput(
+            write_bundle(
+                context.directory,
+                engine_file(engine),
+                find_bundle_target(config.target),
+                worth,
+                **list_limits(config),
+            )
+        )
+
+
+def list_limits(config: BundleConfig) -> dict[str, float]:
+    """Return how near the device's answers must be, by the arguments of `write_bundle`."""
+    return config.model_dump(include={"min_agreement", "max_mean_drift"})
+
+
+def read_own_verdicts(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
+    """Return what a benchmark's gates say of an engine; `DataError` if it judged another one."""
+    target = str(engine.facts["target"])
+    judged = benchmark.manifest["parents"].get(f"engine:{target}")
+    if judged is None or judged["content"] != engine.content:
+        raise DataError(f"{benchmark.name} did not judge {engine.name}; expected one that did.")
+    verdicts = read_verdicts(read_benchmark(benchmark))
+    return tuple(verdict for verdict in verdicts if verdict.engine == target)
+
+
+def write_bundle_of_file(
+    out: Path,
+    engine: Path,
+    target: BundleTarget,
+    *,
+    assessment: Assessment | None = None,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Write the bundle of an engine file, of which no gate is known; returns the facts.
+
+    Its threshold, temperature and figures are those of the `assessment`, or what the file carries.
+    `out` appears when the bundle is whole; where writing fails, nothing does.
+    """
+    check_destination(out)
+    limits = list_limits(BundleConfig(target=target.name))
+    worth = Worth(assessment=assessment, threshold=threshold)
+    with folder_when_whole(out) as folder:
+        return write_bundle(folder, engine, target, worth, **limits)
+
+
+def copy_bundle(artefact: Artefact, out: Path) -> None:
+    """Copy a bundle's own files to `out`, without the workspace's manifest."""
+    check_destination(out)
+    with folder_when_whole(out) as folder:
+        for name in artefact.manifest["files"]:
+            to = folder / name
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artefact.file(name), to)
+
+
+@contextmanager
+def folder_when_whole(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to write into; it takes the place of `out` if nothing fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        yield folder
+        folder.replace(out)  # an empty folder of that name gives way

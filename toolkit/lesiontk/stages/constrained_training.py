@@ -1,0 +1,146 @@
+"""Training a model whose kernels keep their structure; shared by sparsifying and clustering."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.compress.footprint import measure_effect
+from lesiontk.compress.keras_layers import config_today, copy_model, read_layers
+from lesiontk.compress.kernel_constraint import (
+    KernelStructure,
+    count_structure,
+    list_held,
+    make_holder,
+)
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.data.images import open_images, write_rows
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, StageOutput
+from lesiontk.stages.model_artefact import write_outcome
+from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.train.checkpoints import TrainingState
+from lesiontk.train.loop import train_model
+
+KERNELS = "kernels.csv"
+"""Layer, weights, zeros, different values."""
+
+Arrays = dict[str, NDArray[Any]]
+Structures = Mapping[str, KernelStructure]
+
+
+def check_recovery(recover: TrainSection) -> None:
+    """Raise `ValueError` for what only a training from the start may have."""
+    if recover.grow or recover.head_epochs:
+        raise ValueError("recover takes neither grow nor head_epochs: the model is trained")
+
+
+def read_kernels(model: Any, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+    """Return layer -> its kernel."""
+    return {name: model.get_layer(name).get_weights()[0] for name in names}
+
+
+def keep_arrays(file: Path, make: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays of `file`, which `make` gives the first time; a resumed run reads them."""
+    if not file.is_file():
+        temporary = file.with_name("next.npz")
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, **make())  # type: ignore[arg-type]
+        temporary.replace(file)
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+class HeldTraining:
+    """A model whose kernels get a structure and are trained under it: what the stages share.
+
+    `model` is the parent's, and after `train` the trained one; `names` are the layers that are
+    held.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        parents: Mapping[str, Artefact],
+        distil: DistilRule | None,
+        context: Context,
+    ) -> None:
+        self._started, self._stage = time.perf_counter(), stage
+        self._parents, self._context = parents, context
+        self._images = open_images(parents["images"])
+        self.model = load_model(parents["model"].file(MODEL_FILE))
+        self.names = list_held(read_layers(self.model))
+        self._lessons = read_lessons(parents, distil)
+        self._state: TrainingState | None = None
+
+    @property
+    def kernels(self) -> dict[str, NDArray[np.float32]]:
+        """Layer -> its kernel as it is now."""
+        return read_kernels(self.model, self.names)
+
+    def train(self, structures: Structures, section: TrainSection, scratch: Path) -> None:
+        """Train the model under the structures; `scratch` has the checkpoints."""
+        held, self._state = train_model(
+            lambda size: hold_kernels(self.model, structures, size),
+            self._images,
+            section,
+            scratch,
+            self._context.progress,
+            lessons=self._lessons,
+            keep_recalls=recalls_to_keep(self._parents["model"], self._stage),
+        )
+        for layer in self.model.layers:
+            weights = held.get_layer(layer.name).get_weights()
+            if layer.name in structures:
+                weights[0] = structures[layer.name].apply(weights[0])  # an average rounds
+            if weights:
+                layer.set_weights(weights)
+
+    def write(self, facts: Mapping[str, Any]) -> StageOutput:
+        """Write the model, a row for each kernel, and what their structure changes on a device."""
+        if self._state is None:
+            raise RuntimeError("the model was not trained")
+        context, parent = self._context, self._parents["model"]
+        rows = count_structure(self.kernels)
+        write_rows(context.directory / KERNELS, rows, tuple(rows[0]))
+        outcome = write_outcome(
+            self.model,
+            self._state,
+            self._images,
+            self._parents["images"],
+            context,
+            started=self._started,
+            facts={**inherit_facts(parent), **facts},
+        )
+        before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
+        effect = measure_effect(before, after, self._images, context)
+        return replace(outcome, measured={"effect": effect})
+
+
+def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
+    """Return a copy of the model whose kernels have these structures and keep them in training.
+
+    It takes images of `size` pixels, or of any if it is None.
+    """
+    tf = import_tensorflow()
+
+    def clone(layer: Any) -> Any:
+        ours = type(layer).from_config(config_today(layer))
+        if layer.name in structures:
+            ours.kernel_constraint = make_holder(tf, structures[layer.name])
+        return ours
+
+    held = copy_model(model, size, clone)
+    for name, structure in structures.items():
+        kernel, *rest = held.get_layer(name).get_weights()
+        held.get_layer(name).set_weights([structure.apply(kernel), *rest])
+    return held

@@ -1,0 +1,256 @@
+"""Stage: a model, or an engine of another precision, to a verified engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
+from lesiontk.backends.quantized_tensors import FILE as TENSORS
+from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
+from lesiontk.backends.reference_outputs import (
+    ANSWERS,
+    Answers,
+    ask_engine,
+    engine_file,
+    recall_answers,
+    write_answers,
+)
+from lesiontk.calibration.ranges import TensorRange
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.errors import GateFailedError
+from lesiontk.evaluate.signal_to_noise import measure_signal
+from lesiontk.evaluate.verification import (
+    GOLDEN,
+    UNEXPLAINED,
+    Verification,
+    classify_precision,
+    verify_outputs,
+)
+from lesiontk.recipe import QuantizeRule, VerifyRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.calibrate import calibration_rows
+from lesiontk.stages.fake_quant_outputs import (
+    OTHERWISE,
+    Both,
+    ask_rounded,
+    explain_other_rounding,
+)
+from lesiontk.stages.ranges import read_measured
+
+LAYERS = "layers.csv"
+"""The signal-to-noise ratio of every layer, in the parent's order."""
+
+
+class ConvertConfig(StageConfig):
+    """The target ``backend:precision``, how it is quantized, and how near to its parent it must be.
+
+    `quantize` is None where the target is not calibrated.
+    """
+
+    target: str
+    quantize: QuantizeRule | None = None
+    verify: VerifyRule
+
+
+class ConvertStage(Stage):
+    """Produces an engine file that carries its description, and how it compares with its parent.
+
+    It is made from its source, a model or an engine of another precision, and compared with what
+    the model says, which is known from its training.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="convert",
+        version=9,
+        accepts={
+            "source": "model|engine",
+            "model": "model",
+            "images": "images",
+            "calibration": "calibration",
+            "ranges": "ranges",
+            "sensitivity": "sensitivity",
+        },
+        produces="engine",
+        config=ConvertConfig,
+        tools=(
+            "ai-edge-litert",
+            "ai-edge-quantizer",
+            "onnx",
+            "onnxruntime",
+            "tensorflow",
+            "tf2onnx",
+        ),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ConvertConfig, context: Context
+    ) -> StageOutput:
+        name, precision = parse_target(config.target)
+        backend = BACKENDS.get(name)()
+        source = engine_file(parents["source"])
+        images = open_images(parents["images"])
+        plan = None
+        measured = read_measured(parents["ranges"]) if "ranges" in parents else {}
+        if "calibration" in parents:
+            rule = config.quantize or QuantizeRule()
+            info = backend.info.precisions[precision]
+            plan = plan_quantization(parents, images, measured, rule, info)
+        rows = verification_rows(images, config.verify, precision)
+        said_by = parents.get("model", parents["source"])
+        expected = recall_answers(said_by, parents["images"], rows, context.threads)
+        spec = replace(expected.spec, backend=name, precision=precision)
+        with context.progress.task(f"converting to {config.target}", None):
+            record = backend.convert(source, precision, spec, plan, context.directory)
+        path = context.directory / record.file
+        received = ask_engine(path, images.pixels[rows], context.threads)
+        quantization = dict(record.quantization)
+        rounded = None
+        if plan is not None and precision == "int8" and "qat" in said_by.facts:
+            reason = explain_other_rounding(said_by.facts["qat"]["scheme"], name, plan)
+            if reason is None:
+                rounded = ask_rounded(said_by, path, images, context.threads)
+            else:
+                quantization[OTHERWISE] = reason
+        verification = compare_answers(expected, received, path, config.verify, rounded)
+        write_answers(received, rows, context.directory)
+        evidence = {
+            "target": config.target,
+            "float_operators": list(record.float_operators),
+            "quantization": quantization,
+            "structure": asdict(backend.inspect(path)),
+            "verification": verification.to_json(),
+            "signal": None,
+            "examination": dict(record.examination),
+        }
+        tensors = backend.list_quantized_tensors(path)
+        if tensors:
+            write_tensor_rows(context.directory / TENSORS, list_tensor_rows(tensors, measured))
+        shown = images.pixels[spread_rows(rows, config.verify.signal_images)]
+        if len(shown) and _is_comparable(parents["source"], config.target):
+            signal = measure_signal(
+                *backend.read_both(source, path), (x[np.newaxis] for x in shown)
+            )
+            evidence["signal"] = signal.to_json()
+            layers = [asdict(layer) for layer in signal.layers]
+            write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
+        (context.directory / "verification.json").write_text(json.dumps(evidence, indent=1) + "\n")
+        if not verification.passed:
+            raise GateFailedError(_explain_failure(config.target, verification))
+        return StageOutput(
+            {
+                "file": record.file,
+                "backend": name,
+                "precision": precision,
+                "size_bytes": path.stat().st_size,
+                "labels": list(spec.labels),
+                "split_hash": spec.split_hash,
+                **evidence,
+            },
+            auxiliary=(ANSWERS,),
+        )
+
+
+def _explain_failure(target: str, verification: Verification) -> str:
+    asked, mend = "", "another calibration.observer or more calibration.images"
+    if any(check.name == UNEXPLAINED and not check.passed for check in verification.checks):
+        mend = "another precision, or another back end"
+    elif verification.rounded_agreement:
+        asked = f", {verification.rounded_agreement['n']} training images for the rounding"
+        mend = "more epochs of qat"  # its ranges are learned
+    judged = [check.name for check in verification.checks if not check.passed]
+    if judged == [GOLDEN]:
+        key = f"verify.max_mean_drift_{classify_precision(target.partition(':')[2])}"
+        mend = (
+            f"a higher {key}, which decides (the golden pictures are drawn and show no skin; on "
+            f"validation the engine agrees), or {mend}"
+        )
+    return (
+        f"{target} is not the model it was made from: {verification.describe_failures()} "
+        f"(n = {verification.n} validation images{asked}). The engine is kept beside failed.json; "
+        f"try {mend}."
+    )
+
+
+def plan_quantization(
+    parents: Mapping[str, Artefact],
+    images: ImageSet,
+    measured: Mapping[str, TensorRange],
+    rule: QuantizeRule,
+    info: PrecisionInfo,
+) -> QuantizationPlan:
+    """Return how a precision is quantized, with the calibration that `parents` has.
+
+    So it has `measured`, the ranges of the source's tensors, where the back end tells them, and for
+    a mixed precision the layers that stay in float. Raises `GateFailedError` where the search for
+    them did not come to any.
+    """
+    learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
+    searched = parents["sensitivity"].facts if "sensitivity" in parents else {}
+    kept = searched.get("kept", ())
+    if kept is None:
+        raise GateFailedError(
+            f"there is no mixed engine to make: {searched['outcome']}. `lesiontk report` shows "
+            "what int8 does to each layer."
+        )
+    return QuantizationPlan(
+        images.pixels[calibration_rows(parents["calibration"], images)],
+        str(parents["calibration"].facts["observer"]),
+        float_layers=frozenset(kept),
+        ranges={name: (tensor.low, tensor.high) for name, tensor in measured.items()} or None,
+        # Weights that were trained rounded need nothing taken back.
+        correct_bias=rule.correct_bias and not learned,
+        reduce_range=rule.reduce_range and info.saturates,
+    )
+
+
+def verification_rows(images: ImageSet, rule: VerifyRule, precision: str) -> NDArray[np.int64]:
+    """Return the validation images on which an engine is compared, even over the classes."""
+    count = rule.float_images if precision == "float32" else rule.images
+    return images.draw_stratified("validation", min(count, rule.images), seed=0)
+
+
+def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return up to `count` of the rows, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
+
+
+def _is_comparable(source: Artefact, target: str) -> bool:
+    """Whether an engine was derived from one of its own back end, layer by layer."""
+    name = target.partition(":")[0]
+    same = source.kind == "engine" and source.facts["backend"] == name
+    return same and BACKENDS.get(name).info.reads_tensors
+
+
+def compare_answers(
+    expected: Answers,
+    received: Answers,
+    child: Path,
+    rule: VerifyRule,
+    rounded: Both | None = None,
+) -> Verification:
+    """Compare an engine's answers with its parent's, and `rounded` as `verify_outputs` says."""
+    spec = received.spec
+    backend = BACKENDS.get(spec.backend)()
+    return verify_outputs(
+        expected.outputs,
+        received.outputs,
+        precision=spec.precision,
+        structure=backend.inspect(child),
+        unexplained=backend.list_unexplained(child, spec.precision),
+        rule=rule,
+        same_description=all(
+            getattr(spec, name) == getattr(expected.spec, name)
+            for name in ("labels", "preprocessing", "task", "split_hash")
+        ),
+        golden=(expected.golden, received.golden),
+        rounded=rounded,
+    )

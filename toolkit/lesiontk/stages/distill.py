@@ -1,0 +1,119 @@
+"""Stage: train a model further with what a stronger one says of its training images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.compress.keras_layers import fit_size, take_size
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.data.images import open_images
+from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.errors import UsageError
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, tell_unknown
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.model_artefact import write_outcome
+from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.teacher_predictions import sum_labels
+from lesiontk.train.distillation import Lessons, soften
+from lesiontk.train.loop import train_model
+
+logger = logging.getLogger(__name__)
+
+
+class DistilConfig(StageConfig):
+    """Who teaches, how much the student listens, and how it is trained meanwhile."""
+
+    teacher: str = Field(
+        exclude=True,  # it is asked by a stage of its own, whose key has the file's content
+        description="an engine of the student's own split, of its labels or finer ones: a file, or "
+        "a model or engine of the workspace, as latest:vgg16_7class",
+    )
+    temperature: float = Field(2.0, gt=0)
+    weight: float = Field(0.7, gt=0, le=1, description="of the lessons beside the truth")
+    train: TrainSection = TrainSection()
+
+
+class DistilStage(Stage):
+    """Produces ``model.keras``, as training does.
+
+    The student of a teacher who may have seen the test images is said to be one: it learns from the
+    teacher's answers to training images alone, and they may tell what else it has seen.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="distil",
+        version=8,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=DistilConfig,
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def check_model(self, model: Artefact, config: DistilConfig) -> None:
+        """Raise `UsageError` for a student that is to grow and cannot."""
+        if config.train.grow:
+            check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: DistilConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        self.check_model(parents["model"], config)
+        path = parents["model"].file(MODEL_FILE)
+        lessons = parents["lessons"]
+        task = task_from_definition(definition_of(parents["images"].facts))
+        said = np.load(lessons.file(LESSONS)) @ sum_labels(tuple(lessons.facts["labels"]), task)
+        unknown = tell_unknown(lessons.facts.get(MAY_HAVE_SEEN_TEST))
+        if unknown:
+            logger.warning(
+                "the teacher comes from elsewhere; it may have learned the student's test images, "
+                "and the student will say so"
+            )
+        model, state = train_model(
+            lambda size: take_size(load_model(path), size),
+            images,
+            config.train,
+            context.scratch,
+            context.progress,
+            lessons=Lessons(soften(said, config.temperature), config.temperature, config.weight),
+            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+        )
+        rows = images.indices("train")
+        right = float((said[rows].argmax(axis=1) == images.targets[rows]).mean())
+        return write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            context,
+            started=started,
+            facts={
+                **inherit_facts(parents["model"]),
+                **unknown,
+                "teacher": {"file": Path(config.teacher).name, "accuracy_on_training": right},
+            },
+        )
+
+
+def check_growth(model: Any, train: TrainSection, name: str) -> None:
+    """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
+    size = int(model.input_shape[1])
+    for smaller in train.grow:
+        otherwise = f"distil.train.grow is {list(train.grow)}; expected none for {name}"
+        fit_size(model, smaller, otherwise)
+    if not train.grows_to(size):
+        raise UsageError(
+            f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
+            "epoch for each."
+        )

@@ -1,0 +1,100 @@
+"""Stage: weights are spread evenly over the channels before a model is quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.equalization import equalize, find_pairs
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.model_history import inherit_facts
+from lesiontk.data.images import open_images
+from lesiontk.errors import DataError
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.model_artefact import write_untrained
+from lesiontk.train.loop import predict_probabilities
+
+HOMOGENEOUS = ("linear", "relu")
+TOLERANCE = 1e-3
+COMPARED = 64
+
+
+class EqualizeConfig(StageConfig):
+    """Nothing is to be chosen."""
+
+
+class EqualizeStage(Stage):
+    """Produces a float ``model.keras`` without BatchNormalization that answers as its parent."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="equalize",
+        version=3,
+        accepts={"model": "model", "images": "images"},
+        produces="model",
+        config=EqualizeConfig,
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune", "sparsify"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: EqualizeConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        parent = load_model(parents["model"].file(MODEL_FILE))
+        model = fold_batchnorm(parent)
+        pairs = equalize_model(model)
+        rows = images.indices("validation")[:COMPARED]
+        expected, received = (
+            predict_probabilities(m, images.pixels, rows, 32) for m in (parent, model)
+        )
+        difference = float(np.abs(expected - received).max())
+        if difference > TOLERANCE:
+            raise DataError(
+                f"the equalized model differs by {difference:.2g} from its parent on validation; "
+                f"expected at most {TOLERANCE}. Leave equalize out for this model."
+            )
+        return write_untrained(
+            model,
+            images,
+            parents["images"],
+            context,
+            facts={
+                **inherit_facts(parents["model"]),
+                "equalized": {"pairs": len(pairs), "greatest_difference": difference},
+            },
+        )
+
+
+def equalize_model(model: Any) -> list[tuple[str, str]]:
+    """Equalize a model without BatchNormalization in place; returns the pairs.
+
+    Raises `DataError` if no two layers can be scaled against each other: ReLU6 between them, say.
+    """
+    layers = read_layers(model)
+    pairs = find_pairs(layers, lambda name: is_homogeneous(model.get_layer(name)))
+    if not pairs:
+        raise DataError(
+            "no two layers of the model can be equalized: expected only ReLU, pooling or padding "
+            "between some. A bounded activation, as ReLU6, does not scale."
+        )
+    names = {name for pair in pairs for name in pair}
+    weights = {name: model.get_layer(name).get_weights() for name in names}
+    for name, values in equalize(layers, pairs, weights).items():
+        model.get_layer(name).set_weights(values)
+    return pairs
+
+
+def is_homogeneous(layer: Any) -> bool:
+    """Return whether f(s x) = s f(x) for s > 0 holds for a layer's activation."""
+    config = layer.get_config()
+    kind = type(layer).__name__
+    if kind == "ReLU":
+        return config["max_value"] is None and not config["threshold"]
+    if kind == "LeakyReLU":
+        return True
+    return config.get("activation") in HOMOGENEOUS

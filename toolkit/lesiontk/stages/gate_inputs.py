@@ -1,0 +1,72 @@
+"""Which engines of a benchmark gates are asked of, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lesiontk.bench.benchmark import FULL_PRECISION, is_trained
+from lesiontk.evaluate.device_gate import DeviceFigures
+from lesiontk.evaluate.gate import Judged
+from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.operating_point import match_specificity
+from lesiontk.recipe.gate_grammar import parse_gate
+from lesiontk.records import Artefact
+from lesiontk.stages.evaluate import (
+    VALIDATION_PREDICTIONS,
+    read_operating_point,
+    read_predictions,
+)
+
+
+def list_gated(
+    engines: Mapping[str, Artefact], references: Mapping[str, str | None]
+) -> tuple[str, ...]:
+    """Return the targets that gates are asked of: engines of less than was trained.
+
+    These are of reduced precision, or of a compressed network. Where there are none, all are.
+    """
+    reduced = tuple(
+        target
+        for target, reference in references.items()
+        if reference
+        and (engines[target].facts["precision"] != FULL_PRECISION or is_trained(reference))
+        and not is_trained(target)
+    )
+    return reduced or tuple(engines)
+
+
+def drop_losses(gates: Sequence[str], judged: Sequence[Judged]) -> tuple[str, ...]:
+    """Return the gates without those on a loss, where every engine is as it was trained."""
+    if any(entry.parent for entry in judged):
+        return tuple(gates)
+    return tuple(gate for gate in gates if not parse_gate(gate).relative)
+
+
+def collect_answers(
+    target: str,
+    reference: str | None,
+    positive: Sequence[str],
+    evaluations: Mapping[str, Artefact],
+    figures: DeviceFigures,
+) -> Judged:
+    """Return what gates ask of an engine, beside the engine that it is compared with, if any."""
+    truth, child, groups, _, labels = read_predictions(evaluations[target])
+    known = read_operating_point(evaluations[reference]) if reference else None
+    matched = None
+    if known is not None:
+        on_validation = read_predictions(evaluations[target], VALIDATION_PREDICTIONS)
+        matched = match_specificity(on_validation[0], on_validation[1], labels, known)
+    return Judged(
+        target,
+        reference,
+        Answers(
+            truth,
+            child,
+            labels,
+            groups,
+            positive,
+            read_predictions(evaluations[reference])[1] if reference else None,
+            Points(known, read_operating_point(evaluations[target]), matched),
+        ),
+        figures,
+    )

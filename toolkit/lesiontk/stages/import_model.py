@@ -1,0 +1,99 @@
+"""Stage: a model that was trained elsewhere, in the place of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from lesiontk.backends.keras.backend import find_spec
+from lesiontk.data.images import ImageSet, open_images
+from lesiontk.errors import DataError
+from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.files.hashing import hash_document, hash_file
+from lesiontk.models.imported_model import import_model, match_labels
+from lesiontk.recipe import ImportedSection
+from lesiontk.records import Artefact, tell_unknown
+from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.stages.model_artefact import write_untrained
+
+
+class ImportStage(Stage):
+    """Produces ``model.keras`` as training does, without curves.
+
+    Its facts say in which order the outputs were taken, and whether the task's was assumed. What
+    lesiontk wrote must be of the split of the images; of other models it is said that they may have
+    been trained on the test images.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="import",
+        version=7,
+        accepts={"images": "images"},
+        produces="model",
+        config=ImportedSection,
+        tools=("tensorflow", "tf_keras", "keras", "numpy"),
+    )
+
+    def check(self, config: ImportedSection) -> None:
+        """Raise `DataError` if the file is not there."""
+        if not Path(config.file).exists():
+            raise DataError(f"imported.file {config.file} does not exist.")
+
+    def external_inputs(self, config: ImportedSection) -> dict[str, str]:
+        """The hash of the file, or of all files of a SavedModel."""
+        path = Path(config.file)
+        if path.is_dir():
+            files = sorted(entry for entry in path.rglob("*") if entry.is_file())
+            return {"model": hash_document({str(f.relative_to(path)): hash_file(f) for f in files})}
+        return {"model": hash_file(path)} if path.is_file() else {}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ImportedSection, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        unknown = check_split(Path(config.file), images)
+        labels = match_labels(config.labels or images.labels, images.labels)
+        imported = import_model(
+            Path(config.file),
+            config.pixels,
+            labels,
+            images.labels,
+            golden_images(images.preprocessing.image_size),
+        )
+        return write_untrained(
+            imported.model,
+            images,
+            parents["images"],
+            context,
+            facts={
+                "architecture": "imported",
+                **tell_unknown(unknown),
+                "imported": {
+                    "file": Path(config.file).name,
+                    "labels": list(labels),
+                    "labels_assumed": not config.labels,
+                    "layers": imported.layers,
+                    "left_out": list(imported.left_out),
+                    "copied": list(imported.copied),
+                    "greatest_difference": imported.greatest_difference,
+                },
+            },
+        )
+
+
+def check_split(file: Path, images: ImageSet) -> bool:
+    """Return whether the model of a file may have been trained on the test images.
+
+    Raises `DataError` for one of another split, which has been.
+    """
+    spec = find_spec(file)
+    if spec is None:
+        return True
+    if spec.split_hash != images.split_hash:
+        raise DataError(
+            f"{file.name} was trained on the split {spec.split_hash[:12]}; expected that of the "
+            f"images here, {images.split_hash[:12]}: their test images may be its training images. "
+            "Give the images that it was trained on, dealt as for it (--data, --set data.split.…)."
+        )
+    return spec.may_have_seen_test

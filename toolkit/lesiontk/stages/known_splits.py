@@ -1,0 +1,56 @@
+"""Which images an engine has seen: splits by their hash, of the workspace or shipped."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from lesiontk.records import Artefact, ImageRecord
+from lesiontk.stages.split import TABLE
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSplit:
+    """The side of every image, of every lesion and of every patient of a split."""
+
+    images: Mapping[str, str]
+    lesions: Mapping[str, str]
+    patients: Mapping[str, str] = field(default_factory=dict)
+
+    def side_of(self, record: ImageRecord) -> str | None:
+        """Return the side on which an image, or another one of its lesion or patient, stands."""
+        known = (
+            self.images.get(record.image_id),
+            self.lesions.get(record.lesion_id or ""),
+            self.patients.get(record.patient_id or ""),
+        )
+        return next(filter(None, known), None)
+
+
+def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
+    """Return the split with that hash, or None where nobody knows it.
+
+    `artefacts` are the splits of the workspace. Shipped are the splits of published engines.
+    """
+    for artefact in artefacts:
+        if artefact.facts["split_hash"] == split_hash:
+            return _read_sides(artefact.file(TABLE).read_text())
+    shipped = locate_shipped(split_hash)
+    return _read_sides(shipped.read_text()) if split_hash and shipped.is_file() else None
+
+
+def locate_shipped(split_hash: str) -> Traversable:
+    """Return where a split is if it is shipped: called after its hash's first twelve digits."""
+    return resources.files("lesiontk.recipes").joinpath("splits", f"{split_hash[:12]}.csv")
+
+
+def _read_sides(text: str) -> KnownSplit:
+    rows = list(csv.DictReader(text.splitlines()))
+    return KnownSplit(
+        images={row["image_id"]: row["side"] for row in rows},
+        lesions={row["lesion_id"]: row["side"] for row in rows if row["lesion_id"]},
+        patients={row["patient_id"]: row["side"] for row in rows if row.get("patient_id")},
+    )

@@ -1,0 +1,144 @@
+"""Stage: decode, crop, resize and enhance every image of a split once, into one array on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from lesiontk.data.decode import ImageError
+from lesiontk.data.enhance import check_enhancements
+from lesiontk.data.images import ARRAY, TABLE, create_array, write_rows
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.similarity import hash_pixels
+from lesiontk.data.split import SplitItem, check_leakage
+from lesiontk.errors import DataError
+from lesiontk.records import Artefact, Preprocessing
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.inspect_images import data_root
+from lesiontk.stages.split import COLUMNS, list_records, read_split
+
+
+class PrepareConfig(StageConfig):
+    """Size, crop and enhancement of the engine's input."""
+
+    path: str | None = Field(None, exclude=True)
+    image_size: int = Field(ge=16, le=1024)
+    fit: Literal["crop", "stretch"] = "crop"
+    enhance: tuple[str, ...] = ()
+    max_failures: float = Field(0.01, ge=0, le=1)
+
+    @field_validator("enhance")
+    @classmethod
+    def _refuse_unknown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_enhancements(names)
+        return names
+
+
+class PrepareStage(Stage):
+    """Produces ``images.npy`` uint8 [N, S, S, 3] and its table, in the order of image ids."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="prepare",
+        version=4,
+        accepts={"split": "split", "dataset": "dataset"},
+        produces="images",
+        config=PrepareConfig,
+        tools=("Pillow", "numpy", "opencv-python-headless"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: PrepareConfig, context: Context
+    ) -> StageOutput:
+        rows = read_split(parents["split"])
+        if not parents["split"].facts["leaky"]:
+            _refuse_leaks(rows)
+        preprocessing = Preprocessing(config.image_size, config.fit, enhance=config.enhance)
+        records = list_records(rows)
+        size = config.image_size
+        array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
+        broken, changed = [], []
+
+        def look(image: Any) -> Any:
+            digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint8)
+            return np.concatenate([digest, preprocess_image(image, preprocessing).ravel()])
+
+        with (
+            ImageReader(data_root(config.path, parents)) as reader,
+            context.progress.task("preparing images", len(rows)) as advance,
+        ):
+            for index, result in decode_many(
+                reader,
+                records,
+                workers=context.threads,
+                transform=look,
+                advance=advance,
+                max_failures=config.max_failures,
+            ):
+                if isinstance(result, ImageError):
+                    broken.append(f"{rows[index]['image_id']} ({result.reason})")
+                    continue
+                digest, pixels = np.split(result, [32])
+                array[index] = pixels.reshape(size, size, 3)
+                if digest.tobytes().hex() != rows[index]["pixel_sha256"]:
+                    changed.append(rows[index]["image_id"])
+        array.flush()
+        if broken:
+            raise DataError(
+                f"{len(broken)} image(s) could be read when the data was checked and cannot now: "
+                f"{', '.join(broken[:5])}. Check the data folder and run `lesiontk data check`."
+            )
+        if changed:
+            raise DataError(
+                f"{len(changed)} image(s) have other pixels than when the data was checked and "
+                f"split: {', '.join(changed[:5])}. Expected the same images: put them back, or "
+                "train anew, which checks and splits what is there now."
+            )
+        write_rows(context.directory / TABLE, rows, COLUMNS)
+        facts = parents["split"].facts
+        return StageOutput(
+            {
+                "images": len(rows),
+                "preprocessing": _describe(preprocessing),
+                **{
+                    name: facts[name]
+                    for name in (
+                        "split_hash",
+                        "leaky",
+                        "task",
+                        "task_definition",
+                        "labels",
+                        "critical",
+                        "licence",
+                        "citation",
+                    )
+                },
+            }
+        )
+
+
+def _describe(preprocessing: Preprocessing) -> dict[str, Any]:
+    """An empty list is left out: with or without the key, these are the same images."""
+    document = asdict(preprocessing)
+    if not preprocessing.enhance:
+        del document["enhance"]
+    return document
+
+
+def _refuse_leaks(rows: list[dict[str, str]]) -> None:
+    """Check the table that is used, not the code that wrote it: it may have been edited."""
+    items = [
+        SplitItem(
+            r["image_id"],
+            r["lesion_id"] or None,
+            r["label"],
+            r["pixel_sha256"],
+            patient_id=r["patient_id"] or None,
+        )
+        for r in rows
+    ]
+    check_leakage(items, {r["image_id"]: r["side"] for r in rows})

@@ -1,0 +1,250 @@
+"""Stage: a model with fewer channels, which costs less on any device."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.compress.channel_budget import (
+    COSTS,
+    Scope,
+    choose_channels,
+    macs_of,
+    parameters_of,
+)
+from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
+from lesiontk.compress.channel_statistics import collect_evidence
+from lesiontk.compress.importance import CRITERIA, score_channels
+from lesiontk.compress.keras_layers import read_layers, remove_channels
+from lesiontk.compress.layers import Layer, count_macs
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.prune_budget import (
+    CountBudget,
+    LatencyBudget,
+    PruneBudget,
+    check_latency,
+)
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.errors import UsageError
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.constrained_training import check_recovery
+from lesiontk.stages.model_artefact import write_outcome
+from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.train.loop import score_model, train_model
+
+SHARES = ("keep_macs", "keep_parameters", "keep_latency")
+WIDTHS = "widths.csv"
+"""Layer, channels before and after, MACs before and after."""
+
+
+class PruneConfig(StageConfig):
+    """How much is kept, by which criterion, and how the rest recovers."""
+
+    kind: Literal["channels"] = "channels"
+    criterion: str = Field("taylor", description="one of the registered criteria")
+    scope: Scope = Field("global", description="rank all channels together, or in each layer")
+    keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
+    keep_parameters: float | None = Field(None, gt=0, lt=1)
+    keep_latency: float | None = Field(None, gt=0, lt=1, description="measured on `latency_on`")
+    latency_on: str = Field("tflite:int8", description="the engine whose latency counts")
+    multiple: int = Field(8, ge=1, description="of which widths are, as kernels like")
+    least_share: float = Field(0.1, gt=0, le=1, description="of each layer's width that stays")
+    iterations: int = Field(1, ge=1, description="rounds of removing and recovering")
+    images: int = Field(256, ge=8, description="training images for the criterion taylor")
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
+
+    @model_validator(mode="after")
+    def _check_target(self) -> PruneConfig:
+        if sum(getattr(self, name) is not None for name in SHARES) != 1:
+            raise ValueError(f"expected one of {', '.join(SHARES)}")
+        if self.criterion != "taylor":
+            self.refuse_idle("images", belongs_to="the criterion taylor")
+        if self.keep_latency is None:
+            self.refuse_idle("latency_on", belongs_to="keep_latency")
+        check_recovery(self.recover)
+        return self
+
+    @property
+    def share(self) -> float:
+        """The share that may stay, whatever is counted."""
+        return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
+
+
+class PruneStage(Stage):
+    """Produces a physically smaller ``model.keras``, its curves, and the widths of its layers."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="prune",
+        version=7,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=PruneConfig,
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def check(self, config: PruneConfig) -> None:
+        """Raise `UsageError` for an unknown criterion or engine.
+
+        Raises `EnvironmentLacksError` for an engine whose latency cannot be measured here.
+        """
+        CRITERIA.get(config.criterion)
+        name, precision = parse_target(config.latency_on)
+        if config.keep_latency is not None:
+            check_latency(config.latency_on, BACKENDS.get(name)())
+        if BACKENDS.get(name).info.precisions[precision].mixed:
+            raise UsageError(
+                f"latency_on is {config.latency_on}, whose layers in float are not known before it "
+                "is pruned; expected another precision."
+            )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        path = parents["model"].file(MODEL_FILE)
+        model = load_model(path)
+        original = read_layers(model)
+        lessons = read_lessons(parents, config.distil)
+        budget: PruneBudget
+        if config.keep_latency is not None:
+            budget = LatencyBudget(
+                config.latency_on, config.keep_latency, path, model, images, context
+            )
+        else:
+            budget = CountBudget("macs" if config.keep_macs else "parameters", model)
+        rounds: list[dict[str, Any]] = []
+        for number in range(1, config.iterations + 1):
+            scratch = context.scratch / f"round-{number}"
+            scratch.mkdir(exist_ok=True)
+            share = config.share ** (number / config.iterations)
+            cut = cut_channels(model, path, config, share, budget, images, scratch, context)
+            before = score_model(cut.build(None), images)
+            model, state = train_model(
+                cut.build,
+                images,
+                config.recover,
+                scratch,
+                context.progress,
+                lessons=lessons,
+                keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+            )
+            rounds.append(
+                {
+                    "removed": len(cut.removed),
+                    "wanted": share,
+                    **budget.count(model),
+                    **budget.describe_next(cut.graph, cut.removed, config.multiple),
+                    "validation_before": before,
+                    "validation_after": dict(state.curves[state.best_epoch - 1]),
+                }
+            )
+            path = scratch / MODEL_FILE
+            model.save(str(path))
+        pruned = read_layers(model)
+        widths = list_widths(original, pruned)
+        write_rows(context.directory / WIDTHS, widths, tuple(widths[0]))
+        outcome = write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            replace(context, scratch=scratch),
+            started=started,
+            facts={
+                **inherit_facts(parents["model"]),
+                "pruned": {
+                    "criterion": config.criterion,
+                    "multiple": config.multiple,
+                    "macs": [macs_of(layers) for layers in (original, pruned)],
+                    "parameters": [parameters_of(layers) for layers in (original, pruned)],
+                    "rounds": rounds,
+                    **budget.describe(),
+                },
+            },
+        )
+        return replace(outcome, measured=budget.measure(model))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A model on disk, and the channels that it is to lose."""
+
+    source: Path
+    graph: ChannelGraph
+    removed: frozenset[int]
+
+    def build(self, size: int | None) -> Any:
+        """Return the smaller model, with the weights that are left."""
+        return remove_channels(load_model(self.source), self.graph, self.removed)
+
+
+def cut_channels(
+    model: Any,
+    path: Path,
+    config: PruneConfig,
+    share: float,
+    budget: PruneBudget,
+    images: ImageSet,
+    scratch: Path,
+    context: Context,
+) -> Cut:
+    """Choose what the model, which lies at `path`, is to lose.
+
+    The choice is kept in `scratch`, for a resumed run to build the same.
+    """
+    graph = derive_channels(read_layers(model))
+    kept = scratch / "removed.json"
+    if kept.is_file():
+        return Cut(path, graph, frozenset(json.loads(kept.read_text())))
+    pixels = targets = None
+    if config.criterion == "taylor":
+        rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
+        pixels, targets = images.pixels[rows], images.targets[rows]
+    evidence = collect_evidence(model, graph.layers, pixels, targets, context.progress)
+    scores = score_channels(graph, evidence, config.criterion)
+
+    def choose(counted: str, limit: float) -> frozenset[int]:
+        return choose_channels(
+            graph,
+            scores,
+            limit,
+            cost=COSTS[counted],
+            scope=config.scope,
+            multiple=config.multiple,
+            least_share=config.least_share,
+        )
+
+    removed = budget.choose(share, choose, lambda gone: Cut(path, graph, gone).build(None))
+    kept.write_text(json.dumps(sorted(removed)))
+    return Cut(path, graph, removed)
+
+
+def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[dict[str, object]]:
+    """Return a row for each layer with weights of its own: channels and MACs, before and after."""
+    macs = count_macs(before), count_macs(after)
+    narrow = {layer.name: layer for layer in after}
+    return [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "channels": layer.channels,
+            "kept": narrow[layer.name].channels,
+            "macs": macs[0][layer.name],
+            "macs_kept": macs[1][layer.name],
+        }
+        for layer in before
+        if layer.name in macs[0]
+    ]

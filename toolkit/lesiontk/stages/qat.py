@@ -1,0 +1,196 @@
+"""Stage: training on with int8's rounding in the loop (quantization-aware training)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.backends.learned_ranges import LEARNED, write_learned
+from lesiontk.compress.activation_splitting import split_activations
+from lesiontk.compress.batchnorm_folding import find_folds, find_folds_ahead, fold_batchnorm
+from lesiontk.compress.keras_layers import read_layers
+from lesiontk.compress.kernel_constraint import (
+    KernelStructure,
+    find_ties,
+    find_zeros,
+    list_held,
+    structure_facts,
+)
+from lesiontk.compress.layers import Layer
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.quantization_aware import (
+    Ranges,
+    Scheme,
+    find_moves,
+    plan_rounding,
+    quantize_aware,
+    strip_quantization,
+)
+from lesiontk.data.images import open_images
+from lesiontk.errors import DataError
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.constrained_training import read_kernels
+from lesiontk.stages.fake_quant_outputs import write_rounded
+from lesiontk.stages.model_artefact import write_outcome
+from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.system.frameworks import import_keras
+from lesiontk.train.loop import predict_probabilities, score_model, train_model
+
+
+class QatConfig(StageConfig):
+    """Which back end's rounding is learned, and how it is trained meanwhile."""
+
+    scheme: Scheme = Field("tflite", description="tflite (also ONNX), or tensorrt")
+    images: int = Field(
+        210,
+        ge=8,
+        description="training images on which ranges begin, and engines must say what the model "
+        "with its rounding says",
+    )
+    distil: DistilRule | None = DistilRule()
+    train: TrainSection = TrainSection(
+        epochs=2, learning_rate=5e-5, warmup_epochs=0.1, weight_decay=0.0
+    )
+
+    @model_validator(mode="after")
+    def _check_training(self) -> QatConfig:
+        wrong = [
+            name for name in ("grow", "head_epochs", "mixed_precision") if getattr(self.train, name)
+        ]
+        if wrong:
+            raise ValueError(f"train takes no {wrong[0]}: rounding is learned as it will be")
+        return self
+
+
+class QatStage(Stage):
+    """Produces a float ``model.keras`` without BatchNormalization, and the ranges it has learned.
+
+    Any back end then quantizes it as it does others, with these ranges in the place of measured
+    ones.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="qat",
+        version=9,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=QatConfig,
+        may_follow=(
+            "train",
+            "import",
+            "distil",
+            "adopt",
+            "resize",
+            "prune",
+            "sparsify",
+            "cluster",
+            "equalize",
+        ),
+        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: QatConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        images = open_images(parents["images"])
+        lessons = read_lessons(parents, config.distil)
+        kept = structure_facts(parents["model"].facts)
+        parent = load_model(parents["model"].file(MODEL_FILE))
+        if "clustered" in kept:
+            check_ties(read_layers(parent))
+        folded = split_activations(fold_batchnorm(parent))
+        layers = read_layers(folded)
+        path = context.scratch / MODEL_FILE
+        folded.save(str(path))
+        structures = find_structures(folded, layers, kept)
+        rows = images.draw_stratified("train", config.images, seed=config.train.seed)
+        ranges = begin_ranges(folded, layers, images.pixels[rows], config.scheme, context.scratch)
+
+        def build(size: int | None) -> Any:
+            return quantize_aware(load_model(path), layers, ranges, config.scheme, structures)
+
+        before = score_model(build(None), images)
+        aware, state = train_model(
+            build,
+            images,
+            config.train,
+            context.scratch,
+            context.progress,
+            lessons=lessons,
+            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+        )
+        said = predict_probabilities(aware, images.pixels, rows, 32)
+        write_rounded(rows, said, context.directory)
+        model = load_model(path)
+        learned = strip_quantization(aware, model, layers, structures)
+        write_learned(context.directory / LEARNED, learned, find_moves(layers, learned))
+        return write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            context,
+            started=started,
+            facts={
+                **inherit_facts(parents["model"]),
+                "qat": {
+                    "scheme": config.scheme,
+                    "rounded_tensors": len(learned),
+                    "keeps": list(kept),
+                    "validation_before": before,
+                },
+            },
+        )
+
+
+def check_ties(layers: tuple[Layer, ...]) -> None:
+    """Raise `DataError` for a clustered layer whose equal weights folding would part.
+
+    A normalisation before it scales each of its inputs by itself.
+    """
+    for dense, normalisation in find_folds_ahead(layers, find_folds(layers)).items():
+        raise DataError(
+            f"layer {dense!r} is clustered, and {normalisation!r} (BatchNormalization) before it "
+            "would be folded into it: weights that are equal would be no more. Leave cluster out "
+            "for this model."
+        )
+
+
+def find_structures(
+    model: Any, layers: tuple[Layer, ...], kept: Collection[str]
+) -> dict[str, KernelStructure]:
+    """Return layer -> what its kernel keeps, of a model that was made sparse or clustered."""
+    if not kept:
+        return {}
+    find = find_ties if "clustered" in kept else find_zeros
+    return {name: find(kernel) for name, kernel in read_kernels(model, list_held(layers)).items()}
+
+
+def begin_ranges(
+    model: Any, layers: tuple[Layer, ...], pixels: NDArray[np.uint8], scheme: Scheme, scratch: Path
+) -> Ranges:
+    """Return the extremes of each rounded output on these images; kept for a resumed run."""
+    kept = scratch / "ranges.json"
+    if kept.is_file():
+        return {name: (low, high) for name, (low, high) in json.loads(kept.read_text()).items()}
+    names = [n for n, rounding in plan_rounding(layers, scheme).items() if rounding.output]
+    parts = import_keras().Model(model.input, [model.get_layer(name).output for name in names])
+    ranges = dict.fromkeys(names, (0.0, 0.0))
+    for start in range(0, len(pixels), 16):
+        few = pixels[start : start + 16].astype(np.float32)
+        for name, values in zip(names, parts.predict_on_batch(few), strict=True):
+            low, high = ranges[name]
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
+    kept.write_text(json.dumps(ranges))
+    return ranges

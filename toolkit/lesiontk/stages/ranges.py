@@ -1,0 +1,156 @@
+"""Stage: the range of every tensor of a float engine, measured once for all that is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends import BACKENDS
+from lesiontk.backends.keras.backend import layer_values
+from lesiontk.backends.learned_ranges import (
+    LEARNED,
+    apply_learned,
+    match_tensors,
+    read_learned,
+)
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.backends.tensor_matching import find_same
+from lesiontk.calibration.ranges import (
+    Ranges,
+    TensorRange,
+    TensorReader,
+    measure_ranges,
+    read_ranges,
+    write_ranges,
+)
+from lesiontk.data.images import open_images
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.calibrate import calibration_rows
+
+FILE = "ranges.csv"
+COMPARED = 4
+"""Images on which a tensor of a derived graph must take the values of one that is known."""
+
+
+class RangesConfig(StageConfig):
+    """Nothing: the list says which images, and the observer; the engine which tensors."""
+
+
+class RangesStage(Stage):
+    """Produces ``ranges.csv``: what each tensor takes, and the range that the observer gives it.
+
+    A model from quantization-aware training brings ranges of its own, which stand in the place of
+    the observer's.
+
+    Where the engine's graph is another one's in other words, `known` has the ranges of that one,
+    the engine `origin`: a tensor that takes the same values has the same range, and only the others
+    are measured.
+
+    Its key is that of the engine's content, the list and its observer, so that another precision or
+    back end derived from the same engine does not measure again.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="ranges",
+        version=2,
+        accepts={
+            "source": "engine",
+            "images": "images",
+            "calibration": "calibration",
+            "model": "model",
+            "known": "ranges",
+            "origin": "engine",
+        },
+        produces="ranges",
+        config=RangesConfig,
+        tools=("ai-edge-litert", "numpy", "onnxruntime"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: RangesConfig, context: Context
+    ) -> StageOutput:
+        source, images = parents["source"].facts, open_images(parents["images"])
+        rows = calibration_rows(parents["calibration"], images)
+        observer = str(parents["calibration"].facts["observer"])
+        read = _open_tensors(parents["source"])
+        pixels = images.pixels[rows]
+        known: dict[str, TensorRange] = {}
+        if "known" in parents:
+            known = carry_ranges(
+                read_measured(parents["known"]),
+                _open_tensors(parents["origin"]),
+                read,
+                pixels[:: max(1, len(pixels) // COMPARED)][:COMPARED],
+            )
+        with context.progress.task(f"measuring ranges of {source['target']}", len(rows)) as advance:
+
+            def pictures() -> Iterator[NDArray[np.uint8]]:
+                for image in pixels:
+                    yield image[np.newaxis]
+                    advance(1)
+
+            ranges = measure_rest(known, read, pictures(), observer)
+        learned: Ranges = {}
+        if "model" in parents:
+            learned, moving = read_learned(parents["model"].file(LEARNED))
+            image = images.pixels[rows[0]][np.newaxis]
+            layers = layer_values(parents["model"].file(MODEL_FILE), list(learned), image)
+            ranges = apply_learned(ranges, learned, match_tensors(layers, read(image), moving))
+        write_ranges(context.directory / FILE, ranges)
+        return StageOutput(
+            {
+                "learned": len(learned),
+                "source": source["target"],
+                "observer": observer,
+                "images": len(rows),
+                "tensors": len(ranges),
+                "carried": len(known),
+            }
+        )
+
+
+def _open_tensors(engine: Artefact) -> TensorReader:
+    return BACKENDS.get(engine.facts["backend"])().read_tensors(engine_file(engine))
+
+
+def carry_ranges(
+    known: Mapping[str, TensorRange],
+    read_origin: TensorReader,
+    read: TensorReader,
+    images: NDArray[np.uint8],
+) -> dict[str, TensorRange]:
+    """Return tensor -> range for those that take a known tensor's values on all of the images."""
+    pictures = [image[np.newaxis] for image in images]
+    same = find_same(map(read_origin, pictures), map(read, pictures))
+    return {name: known[origin] for name, origin in same.items() if origin in known}
+
+
+def measure_rest(
+    known: Mapping[str, TensorRange],
+    read: TensorReader,
+    images: Iterator[NDArray[np.uint8]],
+    observer: str,
+) -> dict[str, TensorRange]:
+    """Return the known ranges and those of all other tensors, in the order of the graph."""
+    if not known:
+        return measure_ranges(read, images, observer)
+    first = next(images)
+    names = list(read(first))
+    if set(names) <= known.keys():
+        return {name: known[name] for name in names}
+
+    def read_rest(image: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:
+        return {name: values for name, values in read(image).items() if name not in known}
+
+    measured = measure_ranges(read_rest, chain([first], images), observer)
+    return {name: (known if name in known else measured)[name] for name in names}
+
+
+def read_measured(artefact: Artefact) -> dict[str, TensorRange]:
+    """Return tensor name -> range."""
+    return read_ranges(artefact.file(FILE))

@@ -1,0 +1,247 @@
+"""Stage: everything a run found out, as one self-contained HTML file."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from lesiontk.backends.quantized_tensors import FILE as TENSORS
+from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
+from lesiontk.data.images import TABLE
+from lesiontk.explain.explanation import Explanation, read_explanation
+from lesiontk.records import Artefact
+from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
+from lesiontk.report.tables import JudgedImage
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.evaluate import read_metrics, read_predictions
+from lesiontk.stages.prune import WIDTHS
+from lesiontk.stages.sensitivity import rank_layers
+from lesiontk.stages.stability import read_draws
+
+FILE = "report.html"
+CURVES = "curves.csv"
+
+ORDER = (
+    "inspection",
+    "split",
+    "images",
+    "ancestor",
+    "model",
+    "calibration",
+    "sensitivity",
+    "engine",
+    "evaluation",
+    "stability",
+    "explanation",
+    "benchmark",
+)
+AFTER_TRAINING = (
+    "calibration",
+    "convert",
+    "quantize",
+    "sensitivity",
+    "stability",
+    "verify",
+    "evaluate",
+    "explain",
+    "bench",
+    "gate",
+    "unresolved",
+)
+
+
+class ReportConfig(StageConfig):
+    """The heading."""
+
+    name: str
+    description: str = ""
+
+
+class ReportStage(Stage):
+    """Produces ``report.html``."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="report",
+        version=11,
+        accepts={
+            "benchmark": "benchmark",
+            "model": "model",
+            "ancestor": "model",
+            "inspection": "inspection",
+            "split": "split",
+            "images": "images",
+            "calibration": "calibration",
+            "sensitivity": "sensitivity",
+            "stability": "stability",
+            "engine": "engine",
+            "evaluation": "evaluation",
+            "explanation": "explanation",
+        },
+        produces="report",
+        config=ReportConfig,
+        tools=("Jinja2", "matplotlib"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ReportConfig, context: Context
+    ) -> StageOutput:
+        def facts(role: str) -> Mapping[str, Any] | None:
+            return parents[role].facts if role in parents else None
+
+        def by_target(kind: str) -> dict[str, Artefact]:
+            return {
+                role.partition(":")[2]: artefact
+                for role, artefact in parents.items()
+                if role.startswith(f"{kind}:")
+            }
+
+        model, benchmark = parents["model"], parents["benchmark"]
+        ancestors = _list_ancestors(parents)
+        evaluations = by_target("evaluation")
+        explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
+        data = ReportData(
+            name=config.name,
+            description=config.description,
+            benchmark=read_benchmark(benchmark),
+            metrics={target: read_metrics(artefact) for target, artefact in evaluations.items()},
+            engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
+            curves=_read_curves(model),
+            model=dict(model.facts),
+            ancestors=[_tell_step(ancestor) for ancestor in ancestors],
+            training_seconds=float(model.manifest["seconds"]),
+            recipe=_recipe_of_run(model, benchmark),
+            split=facts("split"),
+            inspection=facts("inspection"),
+            calibration=facts("calibration"),
+            lineage={role: _origin(parents[role]) for role in sorted(parents, key=_rank)},
+            images=_read_images(evaluations, parents.get("images")),
+            confidences={
+                target: [float(p) for p in read_predictions(artefact)[1].max(axis=1)]
+                for target, artefact in evaluations.items()
+            },
+            explanation=explanation,
+            heatmaps=heatmaps,
+            versions=_collect_versions(parents),
+            tensors=_read_tensors(by_target("engine")),
+            stabilities={
+                target: {**artefact.facts, "rows": read_draws(artefact)}
+                for target, artefact in by_target("stability").items()
+            },
+            stage=model.stage,
+            widths=_read_widths([*ancestors, model]),
+            sensitivities={
+                backend: {**artefact.facts, "rows": rank_layers(artefact)}
+                for backend, artefact in by_target("sensitivity").items()
+            },
+        )
+        write_report(data, context.directory / FILE)
+        return StageOutput({"file": FILE}, auxiliary=(FILE,))
+
+
+def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
+    """Return the models in the roles ``ancestor:NUMBER:STAGE``, the trained one first."""
+    roles = [role for role in parents if role.startswith("ancestor:")]
+    return [parents[role] for role in sorted(roles, key=lambda role: int(role.split(":")[1]))]
+
+
+def _tell_step(model: Artefact) -> dict[str, Any]:
+    return {"stage": model.stage, **model.facts}
+
+
+def _read_curves(model: Artefact) -> list[dict[str, float]]:
+    """Return a row an epoch; empty for a model that was not trained but derived."""
+    if CURVES not in model.manifest["files"]:
+        return []
+    with model.file(CURVES).open(newline="") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+
+def _read_widths(line: Sequence[Artefact]) -> list[dict[str, Any]]:
+    """Return the widths that the last pruning of these models left; empty where none was pruned."""
+    pruned = [model for model in line if WIDTHS in model.manifest["files"]]
+    if not pruned:
+        return []
+    with pruned[-1].file(WIDTHS).open(newline="") as stream:
+        return [
+            {**row, **{name: int(row[name]) for name in ("channels", "kept")}}
+            for row in csv.DictReader(stream)
+        ]
+
+
+def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:
+    """Return the model's recipe with what came after training as the benchmark had it.
+
+    The model may have been trained for another recipe, or without the overrides of today.
+    """
+    later = benchmark.manifest["recipe"]
+    return {
+        **model.manifest["recipe"],
+        **{section: later[section] for section in AFTER_TRAINING if section in later},
+    }
+
+
+def _read_images(
+    evaluations: Mapping[str, Artefact], images: Artefact | None
+) -> tuple[JudgedImage, ...]:
+    """Return the judged images in the order of the predictions, which all engines share."""
+    if not evaluations:
+        return ()
+    _, _, groups, image_ids, _ = read_predictions(next(iter(evaluations.values())))
+    lesions: dict[str, str] = {}
+    if images is not None:
+        with images.file(TABLE).open(newline="") as stream:
+            lesions = {row["image_id"]: row["lesion_id"] for row in csv.DictReader(stream)}
+    return tuple(
+        JudgedImage(image_id, group, lesions.get(image_id) or None)
+        for image_id, group in zip(image_ids, groups, strict=True)
+    )
+
+
+def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[str, str]]:
+    """Return what was explained, and each of its pictures as a ``data:`` address by file."""
+    if artefact is None:
+        return None, {}
+    explanation = read_explanation(artefact)
+    files = [
+        file
+        for image in explanation.images
+        for file in (image.original, image.predicted.file, image.rival.file)
+    ]
+    encoded = {file: base64.b64encode(artefact.file(file).read_bytes()) for file in files}
+    return explanation, {
+        file: f"data:image/jpeg;base64,{content.decode('ascii')}"
+        for file, content in encoded.items()
+    }
+
+
+def _read_tensors(engines: Mapping[str, Artefact]) -> dict[str, tuple[TensorRow, ...]]:
+    """Return target -> the quantized activations of engines that have any."""
+    return {
+        target: read_tensor_rows(artefact.file(TENSORS))
+        for target, artefact in engines.items()
+        if TENSORS in artefact.manifest["files"]
+    }
+
+
+def _rank(role: str) -> tuple[int, str]:
+    return ORDER.index(role.partition(":")[0]), role
+
+
+def _origin(artefact: Artefact) -> ArtefactOrigin:
+    made_from = {role: str(entry["name"]) for role, entry in artefact.manifest["parents"].items()}
+    return ArtefactOrigin(artefact.name, artefact.content, made_from)
+
+
+def _collect_versions(parents: Mapping[str, Artefact]) -> dict[str, tuple[str, ...]]:
+    """Return tool -> the versions that made the run's artefacts; more than one is worth seeing."""
+    versions: dict[str, set[str]] = defaultdict(set)
+    for artefact in parents.values():
+        environment = artefact.manifest["environment"]
+        own = {name: environment[name] for name in ("lesiontk", "python") if name in environment}
+        for name, version in {**artefact.manifest["tools"], **own}.items():
+            versions[name.lower()].add(str(version))
+    return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}

@@ -1,0 +1,103 @@
+"""Stage: the same network on smaller images, which cost it less with their square."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from lesiontk.backends.keras.backend import load_model
+from lesiontk.compress.channel_budget import macs_of
+from lesiontk.compress.keras_layers import fit_size, read_layers, take_size
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.data.images import open_images
+from lesiontk.recipe import TrainSection
+from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.constrained_training import check_recovery
+from lesiontk.stages.model_artefact import write_outcome, write_untrained
+from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.train.loop import train_model
+
+
+class ResizeConfig(StageConfig):
+    """The new size of the images, and how the network recovers, if it does at once."""
+
+    image_size: int = Field(ge=16, le=1024)
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection | None = Field(
+        TrainSection(epochs=4, learning_rate=5e-4, ema=0.99),
+        description="null leaves it to what follows, such as prune",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ask_nobody_without_training(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("recover", True) is None:
+            return {"distil": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> ResizeConfig:
+        if self.recover is not None:
+            check_recovery(self.recover)
+        elif self.distil is not None:
+            raise ValueError("distil belongs to recover, which is null: drop it")
+        return self
+
+
+class ResizeStage(Stage):
+    """Produces ``model.keras`` with its parent's layers and widths, for smaller images.
+
+    `images` are those of the new size; lessons are what the parent says of its own.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="resize",
+        version=3,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=ResizeConfig,
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def check_model(self, model: Artefact, config: ResizeConfig) -> None:
+        """Raise `UsageError` for a model that does not take images of that size."""
+        make_smaller(load_model(model.file(MODEL_FILE)), config)
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context
+    ) -> StageOutput:
+        started = time.perf_counter()
+        parent, source = parents["model"], parents["images"]
+        images = open_images(source)
+        model = load_model(parent.file(MODEL_FILE))
+        smaller = make_smaller(model, config)
+        facts: dict[str, Any] = {
+            **inherit_facts(parent),
+            "resized": {
+                "image_size": [network.input_shape[1] for network in (model, smaller)],
+                "macs": [macs_of(read_layers(network)) for network in (model, smaller)],
+            },
+        }
+        if config.recover is None:
+            return write_untrained(smaller, images, source, context, facts=facts)
+        trained, state = train_model(
+            lambda size: take_size(model, size),
+            images,
+            config.recover,
+            context.scratch,
+            context.progress,
+            lessons=read_lessons(parents, config.distil),
+            keep_recalls=recalls_to_keep(parent, self.info.name),
+        )
+        return write_outcome(trained, state, images, source, context, started=started, facts=facts)
+
+
+def make_smaller(model: Any, config: ResizeConfig) -> Any:
+    """Return the model for images of the new size; `UsageError` if it does not take them."""
+    asked = f"resize.image_size is {config.image_size}; expected {model.input_shape[1]}"
+    return fit_size(model, config.image_size, asked)

@@ -1,0 +1,284 @@
+"""Stage: how much int8 harms each layer, and which layers therefore stay in float.
+
+In which precision they stay is the back end's, `PrecisionInfo.mixed`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.backends import BACKENDS
+from lesiontk.backends.backend import Backend, QuantizationPlan
+from lesiontk.backends.reference_outputs import ask_engine, engine_file
+from lesiontk.compress.mixed_precision import Found, find_fewest
+from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.comparison import measure_agreement
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
+from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.evaluate.metrics import compute_metrics
+from lesiontk.evaluate.search_criterion import choose_criteria, meet_criteria
+from lesiontk.recipe import QuantizeRule, SensitivityRule
+from lesiontk.records import Artefact, EngineSpec
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.convert import plan_quantization
+from lesiontk.stages.ranges import read_measured
+
+PRECISION = "mixed"
+LAYERS = "sensitivity.csv"
+"""Layer, mean drift, top-1 agreement and change of balanced accuracy, in the graph's order."""
+TRIALS = "trials.json"
+Probabilities = NDArray[np.float32]
+
+
+class SensitivityConfig(StageConfig):
+    """Of which back end, how layers are ranked, and what is good enough on validation."""
+
+    backend: str
+    quantize: QuantizeRule
+    rule: SensitivityRule
+    gate: tuple[str, ...]
+
+
+class SensitivityStage(Stage):
+    """Produces a row for each layer, quantized alone, and the layers that stay in float.
+
+    These are the fewest, the most sensitive first, with which the engine meets the search's
+    criterion on validation: no measured loss is larger than the margin of its gate
+    (`search_criterion`). That is no verdict; the gates judge the engine on test. None is kept if no
+    set does that is tried within the budget. Every trial is recorded: a killed search goes on where
+    it was, and so does one with a larger budget.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="sensitivity",
+        version=3,
+        accepts={
+            "source": "engine",
+            "images": "images",
+            "calibration": "calibration",
+            "ranges": "ranges",
+        },
+        produces="sensitivity",
+        config=SensitivityConfig,
+        tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
+    )
+
+    def check(self, config: SensitivityConfig) -> None:
+        """Raise `UsageError` without a gate, for then nothing says what is good enough."""
+        if not config.gate:
+            raise UsageError(
+                f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
+                "as `macro_auc >= parent - 0.01 @ 0.95`, or default, in the recipe."
+            )
+
+    def without_budget(self, config: SensitivityConfig) -> SensitivityConfig:
+        rule = config.rule.model_copy(update={"trials": 1})
+        return config.model_copy(update={"rule": rule})
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SensitivityConfig, context: Context
+    ) -> StageOutput:
+        self.check(config)
+        backend = BACKENDS.get(config.backend)()
+        source = engine_file(parents["source"])
+        images = open_images(parents["images"])
+        info = backend.info.precisions[PRECISION]
+        measured = read_measured(parents["ranges"])
+        plan = plan_quantization(parents, images, measured, config.quantize, info)
+        task = task_from_definition(definition_of(parents["images"].facts))
+        check_gates_of_task(config.gate, task.name, task.labels, task.positive)
+        criteria = choose_criteria(expand_gates(config.gate, task.positive), task.positive)
+        if not criteria:
+            raise UsageError(
+                f"no gate of {', '.join(config.gate)} can guide the search for {config.backend}:"
+                "mixed, for thresholds and latency say nothing there; expected one such as "
+                "`macro_auc >= parent - 0.01 @ 0.95`."
+            )
+        layers = backend.list_layers(source)
+        asked = images.indices("validation")
+        parent = ask_engine(source, images.pixels[asked], context.threads)
+        bench = Workbench(backend, source, parent.spec, plan, context)
+        trials = TrialLog(context.scratch / TRIALS)
+
+        few = images.draw_stratified("validation", config.rule.images, seed=0)
+        rows = measure_layers(bench, trials, layers, parent.outputs, asked, few, images)
+        write_rows(context.directory / LAYERS, rows, tuple(rows[0]))
+        ranked = [row["layer"] for row in sorted(rows, key=_by_drift)]
+
+        def judge(kept: frozenset[str]) -> dict[str, Any]:
+            answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
+            found = Answers(
+                y_true=images.targets[asked],
+                child=answers,
+                labels=images.labels,
+                groups=[images.groups[row] for row in asked],
+                positive=task.positive,
+                parent=parent.outputs,
+            )
+            results = meet_criteria(found, criteria)
+            if len(results) < len(criteria):
+                raise DataError(
+                    f"the search by {', '.join(criteria)} cannot be judged on validation, which "
+                    "lacks one of its classes; expected a metric that it has."
+                )
+            return {
+                "kept": sorted(kept, key=ranked.index),
+                "criteria": [result.to_json() for result in results],
+                "passed": all(result.met for result in results),
+            }
+
+        searched: list[dict[str, Any]] = []
+
+        def meets(kept: frozenset[str]) -> bool:
+            name = "keep " + " ".join(sorted(kept))
+            searched.append(trials.recall(name, lambda: judge(kept)))
+            return bool(searched[-1]["passed"])
+
+        def order(kept: frozenset[str] | None) -> list[str] | None:
+            return None if kept is None else sorted(kept, key=ranked.index)
+
+        with context.progress.task("searching the layers that stay in float", None):
+            found = find_fewest(ranked, meets, config.rule.trials)
+        return StageOutput(
+            {
+                "backend": config.backend,
+                "layers": len(layers),
+                "images": len(few),
+                "validation": len(asked),
+                "kept": order(found.kept),
+                "kept_in": info.mixed,
+                "trials": searched,
+                "untried": order(found.untried),
+                "outcome": describe_search(
+                    found, len(searched), len(asked), len(layers), info.mixed
+                ),
+            },
+            unfinished=found.untried is not None,
+        )
+
+
+def describe_search(found: Found, tried: int, validation: int, layers: int, precision: str) -> str:
+    """Return what came of a search, of `tried` sets of layers on so many validation images."""
+    where = f"on validation (n = {validation})"
+    if found.kept is None and found.untried is None:
+        return f"the margins are not met {where}, not even with all {layers} layers in {precision}"
+    budget = f"sensitivity.trials, {tried}, is used up"
+    then = f"next would be {len(found.untried or ())} of {layers} layers in {precision}"
+    if found.kept is None:
+        return f"the margins are not met {where} with what was tried: {budget}; {then}"
+    told = f"the margins are met {where} with {len(found.kept)} of {layers} layers in {precision}"
+    return told if found.untried is None else f"{told}; fewer may do: {budget}; {then}"
+
+
+def rank_layers(artefact: Artefact) -> list[dict[str, Any]]:
+    """Return the rows of `LAYERS`, the most sensitive first."""
+    with artefact.file(LAYERS).open(newline="") as stream:
+        rows = [
+            {name: value if name == "layer" else float(value) for name, value in row.items()}
+            for row in csv.DictReader(stream)
+        ]
+    return sorted(rows, key=_by_drift)
+
+
+def _by_drift(row: Mapping[str, Any]) -> float:
+    return -float(row["mean_drift"])
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """Engines made of one source to be asked once."""
+
+    backend: Backend
+    source: Path
+    spec: EngineSpec
+    plan: QuantizationPlan
+    context: Context
+
+    def answer(
+        self, float_layers: frozenset[str], pixels: NDArray[np.uint8], *, correct_bias: bool
+    ) -> Probabilities:
+        """Return what the engine with these layers in float answers."""
+        plan = replace(
+            self.plan,
+            float_layers=float_layers,
+            correct_bias=self.plan.correct_bias and correct_bias,
+        )
+        spec = replace(self.spec, backend=self.backend.info.name, precision=PRECISION)
+        record = self.backend.convert(
+            self.source, PRECISION, spec, plan, self.context.scratch, examine=False
+        )
+        path = self.context.scratch / record.file
+        answers = ask_engine(path, pixels, self.context.threads).outputs
+        path.unlink()
+        return answers
+
+
+class TrialLog:
+    """What was tried, by name; written after each trial."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.found: dict[str, dict[str, Any]] = (
+            json.loads(file.read_text()) if file.is_file() else {}
+        )
+
+    def recall(self, name: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what came of a trial, made now if it was not before."""
+        if name not in self.found:
+            self.found[name] = attempt()
+            temporary = self.file.with_suffix(".next")
+            temporary.write_text(json.dumps(self.found))
+            temporary.replace(self.file)
+        return self.found[name]
+
+
+def measure_layers(
+    bench: Workbench,
+    trials: TrialLog,
+    layers: tuple[str, ...],
+    parent: Probabilities,
+    asked: NDArray[np.int64],
+    few: NDArray[np.int64],
+    images: ImageSet,
+) -> list[dict[str, Any]]:
+    """Return a row for each layer: what quantizing it alone changes on the images `few`.
+
+    `parent` has the float engine's answers to `asked`, of which `few` are a part. Biases are left
+    as they are: correcting one layer's would take as long as correcting all.
+    """
+    expected = parent[np.searchsorted(asked, few)]
+    targets = images.targets[few]
+
+    def balanced_accuracy(answers: Probabilities) -> float:
+        return float(compute_metrics(targets, answers, images.labels)["balanced_accuracy"][0])
+
+    before = balanced_accuracy(expected)
+
+    def measure(layer: str) -> dict[str, Any]:
+        others = frozenset(layers) - {layer}
+        answers = bench.answer(others, images.pixels[few], correct_bias=False)
+        agreement = measure_agreement(expected, answers).to_json()
+        return {
+            "layer": layer,
+            "mean_drift": agreement["mean_absolute_drift"],
+            "top1_agreement": agreement["top1_agreement"],
+            "balanced_accuracy": balanced_accuracy(answers) - before,
+        }
+
+    rows = []
+    with bench.context.progress.task("quantizing each layer alone", len(layers)) as advance:
+        for layer in layers:
+            rows.append(trials.recall(f"layer {layer}", partial(measure, layer)))
+            advance(1)
+    return rows

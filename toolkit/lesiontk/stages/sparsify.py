@@ -1,0 +1,109 @@
+"""Stage: the smallest weights become zero (magnitude pruning); the network keeps its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from lesiontk.compress.kernel_constraint import KernelStructure
+from lesiontk.compress.magnitude import (
+    Pattern,
+    choose_kept,
+    fits_pattern,
+    inputs_of,
+    plan_sparsity,
+)
+from lesiontk.errors import DataError
+from lesiontk.recipe import TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.constrained_training import Arrays, HeldTraining, check_recovery, keep_arrays
+from lesiontk.stages.parent_predictions import DistilRule
+
+
+class SparsifyConfig(StageConfig):
+    """How many weights become zero, in which pattern, and how the rest recovers."""
+
+    sparsity: float = Field(0.75, gt=0, lt=1, description="share of zeros; 0.5 with 2:4")
+    pattern: Pattern = Field("unstructured", description="unstructured, 2:4 or block")
+    block: tuple[int, int] = Field((1, 4), description="inputs and outputs of a block")
+    rounds: int = Field(3, ge=1, description="in which the zeros grow, by the cubic schedule")
+    ramp_epochs: int = Field(1, ge=1, description="of each round but the last")
+    distil: DistilRule | None = DistilRule()
+    recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
+
+    @model_validator(mode="after")
+    def _check(self) -> SparsifyConfig:
+        check_recovery(self.recover)
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            if "sparsity" in self.model_fields_set:
+                raise ValueError("with the pattern 2:4 sparsity is 0.5: two of four")
+            object.__setattr__(self, "sparsity", 0.5)
+        if self.pattern == "2:4":
+            self.refuse_idle("rounds", "ramp_epochs", belongs_to="the other patterns")
+        if self.pattern != "block":
+            self.refuse_idle("block", belongs_to="the pattern block")
+        if min(self.block) < 1:
+            raise ValueError("block is two whole numbers from 1 on")
+        return self
+
+
+class SparsifyStage(Stage):
+    """Produces ``model.keras`` with zeros in its kernels, and what that changes on a device."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="sparsify",
+        version=9,
+        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        produces="model",
+        config=SparsifyConfig,
+        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
+    ) -> StageOutput:
+        held = HeldTraining(self.info.name, parents, config.distil, context)
+        dense = list_dense(held.kernels, config)
+        # The pattern 2:4 has no less of itself: it comes in one round.
+        rounds = 1 if config.pattern == "2:4" else config.rounds
+        for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
+            scratch = context.scratch if number == rounds else context.scratch / f"round-{number}"
+            scratch.mkdir(exist_ok=True)
+            choose = partial(choose_zeros, held.kernels, sparsity, config)
+            kept = keep_arrays(scratch / "kept.npz", choose)
+            section = config.recover
+            if number < rounds:
+                section = section.model_copy(update={"epochs": config.ramp_epochs})
+            structures = {name: KernelStructure(kept=mask) for name, mask in kept.items()}
+            held.train(structures, section, scratch)
+        kernels = held.kernels.values()
+        zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+        sparsity = zeros / sum(kernel.size for kernel in kernels)
+        told = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
+        return held.write({"sparsified": told})
+
+
+def list_dense(kernels: Arrays, config: SparsifyConfig) -> list[str]:
+    """Return the layers that cannot have the pattern; raises `DataError` if none can."""
+    pattern, block = config.pattern, config.block
+    dense = [name for name, kernel in kernels.items() if not fits_pattern(kernel, pattern, block)]
+    if dense and len(dense) == len(kernels):
+        raise DataError(
+            f"no layer can have the pattern {pattern}: the inputs of {', '.join(dense)} are no "
+            f"multiple of {inputs_of(pattern, block)}; expected another pattern or block."
+        )
+    return dense
+
+
+def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Arrays:
+    """Return layer -> where its kernel keeps its weights, for those that can have the pattern."""
+    return {
+        name: choose_kept(kernel, sparsity, config.pattern, config.block)
+        for name, kernel in kernels.items()
+        if fits_pattern(kernel, config.pattern, config.block)
+    }

@@ -1,0 +1,173 @@
+"""Stage: deal the inspected images to training, validation and test, by lesion."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lesiontk.data.images import write_rows
+from lesiontk.data.split import (
+    SplitItem,
+    check_contradictions,
+    check_leakage,
+    count_leaks,
+    group_images,
+    hash_split,
+    split_by_group,
+)
+from lesiontk.data.tasks import load_task
+from lesiontk.files.hashing import hash_file
+from lesiontk.recipe import SplitRule
+from lesiontk.records import SIDES, Artefact, ImageRecord
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.inspect_images import read_inspection
+
+logger = logging.getLogger(__name__)
+
+TABLE = "split.csv"
+COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "side", "location",
+           "pixel_sha256", "patient_id")  # fmt: skip
+
+
+class SplitConfig(StageConfig):
+    """The task gives the labels, the rule the shares."""
+
+    task: str
+    rule: SplitRule
+
+
+class SplitStage(Stage):
+    """Produces ``split.csv`` and its hash, which every later artefact carries."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="split",
+        version=4,
+        accepts={"inspection": "inspection"},
+        produces="split",
+        config=SplitConfig,
+        tools=("numpy",),
+    )
+
+    def external_inputs(self, config: SplitConfig) -> dict[str, str]:
+        """The hash of a task file of the user's own."""
+        path = Path(config.task)
+        return {"task": hash_file(path)} if path.is_file() else {}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: SplitConfig, context: Context
+    ) -> StageOutput:
+        if not parents["inspection"].facts["lesion_ids_known"]:
+            logger.warning(
+                "lesion ids are not known for every image: one without counts as a lesion of its "
+                "own unless it looks like another one, and pictures of one lesion may stand on two "
+                "sides of the split"
+            )
+        task = load_task(config.task)
+        images = read_inspection(parents["inspection"])
+        labels = {
+            row["image_id"]: task.labels[
+                task.label_index(row["diagnosis"], row["coarser"].split("|"))
+            ]
+            for row in images
+        }
+        items = [
+            SplitItem(
+                row["image_id"],
+                row["lesion_id"] or None,
+                labels[row["image_id"]],
+                row["pixel_sha256"],
+                row["diagnosis"],
+                row["patient_id"] or None,
+                row["copy_of"],
+                row["alike"],
+            )
+            for row in images
+        ]
+        if absent := [label for label in task.labels if label not in labels.values()]:
+            logger.warning(
+                "no image of %s: a model of the task %s cannot learn to tell it apart; `lesiontk "
+                "task new` writes a task with the classes that there are",
+                ", ".join(absent),
+                task.name,
+            )
+        rule = config.rule
+        check_contradictions(items, rule.near_duplicates)
+        groups = group_images(items, near_duplicates=rule.near_duplicates)
+        sides = split_by_group(
+            items,
+            {image: image for image in groups} if rule.leaky else groups,
+            test=rule.test,
+            validation=rule.validation,
+            seed=rule.seed,
+        )
+        if not rule.leaky:
+            check_leakage(items, sides)
+        leaks = count_leaks(items, sides)
+        alike = count_leaks(items, sides, lambda item: item.alike)
+        if leaks:
+            logger.warning(
+                "this split leaks: %d lesions have images on more than one side; figures measured "
+                "on it flatter the model",
+                leaks,
+            )
+        if alike and rule.near_duplicates == "accept":
+            logger.warning(
+                "near-duplicates are accepted; sets of pictures that look alike and stand on more "
+                "than one side: %d",
+                alike,
+            )
+        rows: list[dict[str, object]] = [
+            {
+                **{name: row[name] for name in COLUMNS if name in row},
+                "group": groups[row["image_id"]],
+                "label": labels[row["image_id"]],
+                "side": sides[row["image_id"]],
+            }
+            for row in sorted(images, key=lambda row: row["image_id"])
+        ]
+        write_rows(context.directory / TABLE, rows, COLUMNS)
+        return StageOutput(
+            {
+                "split_hash": hash_split(sides, {r["image_id"]: r["diagnosis"] for r in images}),
+                "leaky": rule.leaky,
+                "lesions_on_several_sides": leaks,
+                "near_duplicates": rule.near_duplicates,
+                "near_duplicates_on_several_sides": alike,
+                "patients": len({row["patient_id"] for row in images if row["patient_id"]}),
+                "task": task.name,
+                "task_definition": asdict(task),
+                "labels": list(task.labels),
+                "critical": task.critical,
+                **{
+                    name: parents["inspection"].facts[name]
+                    for name in ("lesion_ids_known", "licence", "citation")
+                },
+                "images": _count(rows, task.labels, "image_id"),
+                "lesions": _count(rows, task.labels, "group"),
+            }
+        )
+
+
+def read_split(artefact: Artefact) -> list[dict[str, str]]:
+    """Return the rows of a split, in the order of image ids."""
+    with artefact.file(TABLE).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def list_records(rows: Iterable[Mapping[str, str]]) -> list[ImageRecord]:
+    """Return where the images of a split lie."""
+    return [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
+
+
+def _count(
+    rows: list[dict[str, Any]], labels: tuple[str, ...], what: str
+) -> dict[str, dict[str, int]]:
+    """Return side -> label -> number of different values of a column."""
+    seen = {(row["side"], row["label"], row[what]) for row in rows}
+    counts = Counter((side, label) for side, label, _ in seen)
+    return {side: {label: counts[side, label] for label in labels} for side in SIDES}

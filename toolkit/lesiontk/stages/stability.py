@@ -1,0 +1,130 @@
+"""Stage: how much an int8 engine depends on which training images were drawn for calibration."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.backend import QuantizationPlan
+from lesiontk.backends.reference_outputs import ask_engine, engine_file
+from lesiontk.calibration.draw import prove_disjoint
+from lesiontk.data.images import open_images, write_rows
+from lesiontk.evaluate.comparison import measure_agreement
+from lesiontk.recipe import CalibrateConfig, QuantizeRule
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.calibrate import (
+    calibration_rows,
+    describe_cover,
+    draw_covering,
+)
+from lesiontk.train.loop import score_answers
+
+TABLE = "draws.csv"
+"""Seed, images shared with the recipe's own draw, agreement and drift, and the scores."""
+
+
+class StabilityConfig(StageConfig):
+    """Of which target, how many further draws, and how each is drawn and used."""
+
+    target: str
+    draws: int
+    calibration: CalibrateConfig
+    quantize: QuantizeRule
+
+
+class StabilityStage(Stage):
+    """Produces a row for each further draw, whose engine is compared with the recipe's own.
+
+    Both are asked the whole validation split; the further engines are not kept.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="stability",
+        version=1,
+        accepts={
+            "source": "engine",
+            "engine": "engine",
+            "images": "images",
+            "inspection": "inspection",
+            "calibration": "calibration",
+        },
+        produces="stability",
+        config=StabilityConfig,
+        tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
+    )
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: StabilityConfig, context: Context
+    ) -> StageOutput:
+        name, precision = parse_target(config.target)
+        backend = BACKENDS.get(name)()
+        images = open_images(parents["images"])
+        source, own = engine_file(parents["source"]), engine_file(parents["engine"])
+        drawn = set(calibration_rows(parents["calibration"], images).tolist())
+        pixels = images.pixels[images.indices("validation")]
+        expected = ask_engine(own, pixels, context.threads)
+        cover = describe_cover(images, parents["inspection"])
+        info = backend.info.precisions[precision]
+        rows: list[dict[str, Any]] = []
+        with context.progress.task(f"calibrating {config.target} anew", config.draws) as advance:
+            for number in range(1, config.draws + 1):
+                seed = config.calibration.seed + number
+                changes = {"seed": seed, "list": None, "images": len(drawn)}
+                drawing = config.calibration.model_copy(update=changes)
+                listed = draw_covering(images, cover, drawing)
+                prove_disjoint(images, listed)
+                plan = QuantizationPlan(
+                    images.pixels[listed],
+                    config.calibration.observer,
+                    correct_bias=config.quantize.correct_bias,
+                    reduce_range=config.quantize.reduce_range and info.saturates,
+                )
+                record = backend.convert(source, precision, expected.spec, plan, context.scratch)
+                received = ask_engine(context.scratch / record.file, pixels, context.threads)
+                agreement = measure_agreement(expected.outputs, received.outputs).to_json()
+                scores = score_answers(received.outputs, images)
+                rows.append(
+                    {
+                        "seed": seed,
+                        "shared": len(drawn & set(listed.tolist())),
+                        "top1_agreement": agreement["top1_agreement"],
+                        "mean_drift": agreement["mean_absolute_drift"],
+                        "balanced_accuracy": scores["balanced_accuracy"],
+                        "critical_recall": scores[f"recall[{images.critical}]"],
+                    }
+                )
+                advance(1)
+        write_rows(context.directory / TABLE, rows, tuple(rows[0]))
+        mine = score_answers(expected.outputs, images)
+        return StageOutput(
+            {
+                "target": config.target,
+                "draws": config.draws,
+                "images": len(drawn),
+                "validation": len(pixels),
+                "own": {
+                    "seed": None if config.calibration.list else config.calibration.seed,
+                    "balanced_accuracy": mine["balanced_accuracy"],
+                    "critical_recall": mine[f"recall[{images.critical}]"],
+                },
+                "spread": {
+                    key: float(np.ptp([mine[full], *(row[key] for row in rows)]))
+                    for key, full in (
+                        ("balanced_accuracy", "balanced_accuracy"),
+                        ("critical_recall", f"recall[{images.critical}]"),
+                    )
+                },
+                "least_agreement": min(row["top1_agreement"] for row in rows),
+            }
+        )
+
+
+def read_draws(artefact: Artefact) -> list[dict[str, float]]:
+    """Return the rows of `TABLE`."""
+    with artefact.file(TABLE).open(newline="") as stream:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]

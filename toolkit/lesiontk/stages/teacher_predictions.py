@@ -1,0 +1,162 @@
+"""Stage: what a teacher says of the training images, for all students of the same split.
+
+It is asked once, whatever the labels and the image size of a student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lesiontk.backends import is_engine_file, open_engine
+from lesiontk.backends.backend import Engine
+from lesiontk.data.decode import ImageError
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.tasks import Task, definition_of, task_from_definition
+from lesiontk.errors import DataError
+from lesiontk.files.hashing import hash_file
+from lesiontk.records import Artefact, EngineSpec, ImageRecord, tell_unknown
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.inspect_images import data_root
+from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.split import list_records, read_split
+
+
+class TeacherConfig(StageConfig):
+    """Where teacher and images lie; what they are is in the key."""
+
+    file: str = Field(exclude=True)
+    path: str | None = Field(None, exclude=True)
+
+
+class TeacherStage(Stage):
+    """Produces ``lessons.npy``: a teacher's probabilities, in its own labels, of training images.
+
+    It sees the pictures at its own input size.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="teacher",
+        version=1,
+        accepts={"split": "split", "inspection": "inspection", "dataset": "dataset"},
+        produces="lessons",
+        config=TeacherConfig,
+        tools=("tensorflow", "tf_keras", "numpy", "ai-edge-litert", "onnxruntime"),
+    )
+
+    def check(self, config: TeacherConfig) -> None:
+        """The teacher's file must be there."""
+        if not is_engine_file(config.file) or not Path(config.file).is_file():
+            raise DataError(
+                f"the teacher {config.file} is no engine file; expected the path of one, such as "
+                "keras_float32.keras in benchmarks/engines/RECIPE."
+            )
+
+    def external_inputs(self, config: TeacherConfig) -> dict[str, str]:
+        """The hash of the teacher's file."""
+        path = Path(config.file)
+        return {"teacher": hash_file(path)} if path.is_file() else {}
+
+    def identify_parent(self, role: str, parent: Artefact) -> str:
+        """Of the split its sides alone: the labels are the student's."""
+        return str(parent.facts["split_hash"]) if role == "split" else parent.content
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: TeacherConfig, context: Context
+    ) -> StageOutput:
+        split = parents["split"]
+        table = read_split(split)
+        records = list_records(table)
+        rows = [row for row, image in enumerate(table) if image["side"] == "train"]
+        with open_engine(config.file, threads=context.threads) as teacher:
+            spec = teacher.spec
+            check_split(spec, str(split.facts["split_hash"]))
+            sum_labels(spec.labels, task_from_definition(definition_of(split.facts)))
+            said = np.zeros((len(table), len(spec.labels)), np.float32)
+            with (
+                ImageReader(data_root(config.path, parents)) as reader,
+                context.progress.task("asking the teacher", len(rows)) as advance,
+            ):
+                for first in range(0, len(rows), 256):
+                    part = rows[first : first + 256]
+                    pictures = _read(reader, [records[row] for row in part], teacher, context)
+                    said[part] = ask_teacher(teacher, pictures)
+                    advance(len(part))
+        np.save(context.directory / LESSONS, said)
+        return StageOutput(
+            {
+                "teacher": f"{spec.recipe} {spec.backend}:{spec.precision}",
+                "labels": list(spec.labels),
+                "images": len(rows),
+                "split_hash": spec.split_hash,
+                **tell_unknown(spec.may_have_seen_test),
+            }
+        )
+
+
+def check_split(teacher: EngineSpec, split_hash: str) -> None:
+    """Raise `DataError` for a teacher of another split than the student's."""
+    if teacher.split_hash != split_hash:
+        raise DataError(
+            f"the teacher was trained on the split {teacher.split_hash[:12]}; expected the "
+            f"student's, {split_hash[:12]}: it may have learned the student's test images."
+        )
+
+
+def sum_labels(labels: tuple[str, ...], task: Task) -> NDArray[np.float32]:
+    """Return how a teacher's labels add up to those of the student's task, float32 [theirs, its].
+
+    A teacher of single diagnoses can teach a student who puts several into one label. Raises
+    `DataError` for labels that the task does not know, or if none stands for one of its own.
+    """
+    sums = np.zeros((len(labels), len(task.labels)), np.float32)
+    for row, label in enumerate(labels):
+        try:
+            sums[row, task.label_index(label)] = 1
+        except DataError as error:
+            raise DataError(
+                f"the teacher's labels are {', '.join(labels)}, and {label!r} is none of "
+                f"{', '.join(task.labels)}; expected the student's, or diagnoses of its task "
+                f"{task.name}."
+            ) from error
+    if not sums.any(axis=0).all():
+        raise DataError(
+            f"the teacher's labels are {', '.join(labels)}; expected one at least for each of the "
+            f"student's, {', '.join(task.labels)}."
+        )
+    return sums
+
+
+def ask_teacher(teacher: Engine, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the teacher's mean probabilities over the four mirror images, float32 [N, C]."""
+    views = [pictures[:, ::down, ::right] for down in (1, -1) for right in (1, -1)]
+    said = [teacher.predict(np.ascontiguousarray(view)) for view in views]
+    return np.asarray(np.mean(said, axis=0), np.float32)
+
+
+def _read(
+    reader: ImageReader, records: list[ImageRecord], teacher: Engine, context: Context
+) -> NDArray[np.uint8]:
+    size = teacher.spec.preprocessing.image_size
+    pictures = np.empty((len(records), size, size, 3), np.uint8)
+    for index, picture in decode_many(
+        reader,
+        records,
+        workers=context.threads,
+        transform=lambda image: preprocess_image(image, teacher.spec.preprocessing),
+        advance=lambda *_: None,
+        max_failures=0,
+    ):
+        if isinstance(picture, ImageError):
+            raise DataError(
+                f"{records[index].image_id} cannot be read for the teacher ({picture.reason}); "
+                "expected the images that the split was made of."
+            )
+        pictures[index] = picture
+    return pictures

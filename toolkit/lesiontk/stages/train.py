@@ -1,0 +1,82 @@
+"""Stage: prepared images to a trained float model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lesiontk.data.images import open_images
+from lesiontk.files.hashing import hash_file
+from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import build_model
+from lesiontk.recipe import ModelSection, TrainSection
+from lesiontk.records import Artefact
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.model_artefact import write_outcome
+from lesiontk.train.checkpoints import read_state
+from lesiontk.train.loop import train_model
+
+
+class TrainConfig(StageConfig):
+    """The network and how it is trained."""
+
+    model: ModelSection
+    train: TrainSection
+
+
+class TrainStage(Stage):
+    """Produces ``model.keras`` (pixels 0..255 to probabilities), curves and a TensorBoard log."""
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="train",
+        version=4,
+        accepts={"images": "images"},
+        produces="model",
+        config=TrainConfig,
+        tools=("tensorflow", "tf_keras", "numpy"),
+    )
+
+    def external_inputs(self, config: TrainConfig) -> dict[str, str]:
+        """The hash of a weights file: the same path may hold other weights tomorrow."""
+        path = Path(config.model.weights)
+        return {"weights": hash_file(path)} if path.is_file() else {}
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: TrainConfig, context: Context
+    ) -> StageOutput:
+        images = open_images(parents["images"])
+        architecture = ARCHITECTURES.get(config.model.architecture)
+        start = time.perf_counter()
+
+        def build(size: int | None) -> Any:
+            begun = bool(read_state(context.scratch).epoch)
+            weights = "none" if begun else config.model.weights
+            model = build_model(
+                architecture,
+                image_size=size,
+                classes=len(images.labels),
+                weights=weights,
+                dropout=config.model.dropout,
+            )
+            if weights == "none" and architecture.start is not None and not begun:
+                architecture.start(model)
+            return model
+
+        model, state = train_model(
+            build,
+            images,
+            config.train,
+            context.scratch,
+            context.progress,
+        )
+        return write_outcome(
+            model,
+            state,
+            images,
+            parents["images"],
+            context,
+            started=start,
+            facts={"architecture": architecture.name},
+        )

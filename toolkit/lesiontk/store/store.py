@@ -1,0 +1,497 @@
+"""Artefacts on disk: keys, locks, reuse, lineage. Only this module makes artefacts.
+
+An artefact is ``<workspace>/<kind>-<first 12 digits of key>/`` with a ``manifest.json`` written
+last in a temporary folder that is then renamed: a folder with a manifest is whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
+from lesiontk.files.hashing import hash_document, hash_file
+from lesiontk.files.strict_json import read_json
+from lesiontk.progress import NoProgress, Progress
+from lesiontk.records import Artefact, FileEntry
+from lesiontk.stage import Context, Stage, StageConfig
+from lesiontk.store.machine_paths import MachinePaths
+from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
+from lesiontk.store.own_files import check_own_files
+from lesiontk.store.use_order import UseOrder
+from lesiontk.system.cores import count_cores
+from lesiontk.system.disk import explain_lack
+from lesiontk.system.environment import describe_environment, version_of
+
+logger = logging.getLogger(__name__)
+
+FAILURE = "failed.json"
+
+
+class Store:
+    """The artefacts of one workspace."""
+
+    def __init__(
+        self, workspace: Path, progress: Progress | None = None, threads: int | None = None
+    ):
+        self.workspace = workspace
+        self.progress = progress or NoProgress()
+        self._threads = threads or count_cores()
+        self._paths = MachinePaths(workspace)
+        self._use_order = UseOrder(workspace)
+        self._left_out: set[str] = set()
+        self._checked = False
+
+    def for_worker(self, index: int) -> Store:
+        """Return the store that a worker of a shared training has to itself; 0 has this one.
+
+        It lies in ``workers/<index>`` of this workspace, which does not list what is in there.
+        """
+        if index == 0:
+            return self
+        return Store(self.workspace / "workers" / str(index), self.progress, self._threads)
+
+    # ---------------------------------------------------------------- build
+
+    def build(
+        self,
+        stage: Stage,
+        config: StageConfig,
+        parents: Mapping[str, Artefact],
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        restart: bool = False,
+    ) -> Artefact:
+        """Return the artefact of `stage` for these inputs, made now or reused if intact.
+
+        With `restart` the checkpoints of an earlier, unfinished try are thrown away. Without it
+        they are gone on with, also those of a try that had another budget.
+
+        Raises `DataError` if a parent is no longer what its manifest says.
+        A failure leaves ``failed.json`` (and what the stage had written, as evidence) in place of
+        a manifest and is raised again.
+        """
+        _check_parents(stage, parents)
+        identity = self._identify(stage, config, parents)
+        key = hash_document(identity)
+        target = self.workspace / f"{stage.info.produces}-{key[:12]}"
+        shared = stage.without_budget(config).model_dump(mode="json")
+        begun = hash_document({**identity, "config": shared})
+        scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{begun[:12]}"
+        with self._lock(scratch.name, log=True):
+            document = self._conceal(recipe)
+            artefact = self._reuse(target, key, parents, document)
+            if artefact is None:
+                if restart:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                artefact = self._make(
+                    stage, config, parents, identity, key, target, scratch, document
+                )
+            with self._lock("use_order"):
+                self._use_order.put_last(artefact.name)
+            return artefact
+
+    def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the recipe as a manifest has it: without the paths of this machine."""
+        with self._lock("machine_paths"):
+            concealed: dict[str, Any] = self._paths.conceal(dict(recipe or {}))
+        return concealed
+
+    def _identify(
+        self, stage: Stage, config: StageConfig, parents: Mapping[str, Artefact]
+    ) -> dict[str, Any]:
+        info = stage.info
+        return {
+            "format": FORMAT,
+            "stage": {"name": info.name, "version": info.version},
+            "config": config.model_dump(mode="json"),
+            "parents": {
+                role: stage.identify_parent(role, parent)
+                for role, parent in sorted(parents.items())
+            },
+            "external_inputs": stage.external_inputs(config),
+            "tools": {name: version_of(name) for name in info.tools},
+        }
+
+    def _reuse(
+        self,
+        target: Path,
+        key: str,
+        parents: Mapping[str, Artefact],
+        recipe: Mapping[str, Any],
+    ) -> Artefact | None:
+        if not target.exists():
+            return None
+        why = self.damage(target)
+        if why is None:
+            artefact = self._load(target)
+            if artefact.key == key:
+                logger.info("%s: reused", target.name)
+                return self._renew(artefact, parents, recipe)
+            why = "key prefix collision"
+        logger.warning("%s: rebuilt, because %s", target.name, why)
+        return None
+
+    def _renew(
+        self, artefact: Artefact, parents: Mapping[str, Artefact], recipe: Mapping[str, Any]
+    ) -> Artefact:
+        """Return a reused artefact with the recipe of this use, outside key and content.
+
+        A parent that is no longer beside it as it was is replaced by the one given now, which by
+        the key is the same to its stage.
+        """
+        recorded = artefact.manifest["parents"]
+        lines = {
+            role: entry if self._find_parent(artefact, entry) else _describe_parent(parents[role])
+            for role, entry in recorded.items()
+        }
+        if recipe in ({}, artefact.manifest["recipe"]) and lines == recorded:
+            return artefact
+        changed = {**artefact.manifest, "parents": lines, "recipe": recipe}
+        return Artefact(artefact.path, write_manifest(artefact.path, changed))
+
+    def _make(
+        self,
+        stage: Stage,
+        config: StageConfig,
+        parents: Mapping[str, Artefact],
+        identity: dict[str, Any],
+        key: str,
+        target: Path,
+        scratch: Path,
+        recipe: Mapping[str, Any],
+    ) -> Artefact:
+        for role, parent in parents.items():
+            why = self.damage(parent.path)
+            if why is not None:
+                raise DataError(
+                    f"{parent.name} cannot be used as {role}: {why}. Run the command that made it "
+                    "again; it will be rebuilt."
+                )
+        logger.info("%s: stage %s", target.name, stage.info.name)
+        self._clear_dead()
+        temporary = self.workspace / f".{scratch.name}.tmp"
+        header = _header(stage, key, identity, parents, recipe)
+        start = time.perf_counter()
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)  # ours: we hold the lock
+            temporary.mkdir(parents=True)
+            scratch.mkdir(parents=True, exist_ok=True)
+            name = str(recipe.get("name", ""))
+            context = Context(temporary, scratch, name, self.progress, self._threads)
+            output = stage.run(parents, config, context)
+            manifest = {
+                **header,
+                "files": _describe_files(temporary),
+                "auxiliary": list(output.auxiliary),
+                "facts": dict(output.facts),
+                "measured": dict(output.measured),
+                "environment": describe_environment(),
+                "created": time.time(),
+                "seconds": round(output.earlier_seconds + time.perf_counter() - start, 3),
+            }
+            write_manifest(temporary, manifest)
+            _replace(target, temporary)
+        except KeyboardInterrupt:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        except Exception as error:
+            if lack := explain_lack(error, self.workspace):
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise lack from error
+            _record_failure(header, error, temporary, target)
+            raise
+        if not output.unfinished:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return self._load(target)
+
+    def _clear_dead(self) -> None:
+        """Remove what killed processes left half made: nobody holds its lock."""
+        for temporary in self.workspace.glob(".*.tmp"):
+            if not temporary.is_dir():
+                continue
+            lock = self.workspace / ".locks" / temporary.name[1:].removesuffix(".tmp")
+            with suppress(OSError), lock.open("w") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _check_own_files(self) -> None:
+        if not self._checked:
+            check_own_files(self.workspace)
+            self._checked = True
+
+    @contextmanager
+    def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:
+        """Hold a lock of the workspace; it ends with the process, however that ends."""
+        self._check_own_files()
+        folder = self.workspace / ".locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stream = (folder / name).open("w")
+        except OSError as error:
+            raise EnvironmentLacksError(
+                f"the workspace {self.workspace} cannot be written ({error.strerror}); "
+                "name another with --workspace."
+            ) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if log:
+                    logger.warning("%s: another process is making it; waiting", name)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    # ---------------------------------------------------------------- read
+
+    def _load(self, folder: Path) -> Artefact:
+        return Artefact(folder, read_manifest(folder))
+
+    def damage(self, folder: Path) -> str | None:
+        """Return why the folder is no intact artefact, or None if it is one."""
+        if not (folder / MANIFEST).is_file():
+            return "an earlier try failed" if (folder / FAILURE).is_file() else "it has no manifest"
+        try:
+            files = self._load(folder).manifest["files"]
+        except ManifestError as error:
+            return error.reason
+        for name, entry in files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
+                return f"{name} was changed"
+        return None
+
+    def list_artefacts(self, kind: str | None = None) -> list[Artefact]:
+        """Return the artefacts that can be read, the last used first.
+
+        Those that the order of use does not name, because they were copied here, come last.
+        """
+        self._check_own_files()
+        artefacts = []
+        for name in self.list_names():
+            try:
+                artefacts.append(self._load(self.workspace / name))
+            except ManifestError as error:
+                if name not in self._left_out:
+                    self._left_out.add(name)
+                    logger.warning("%s: left out, because %s", name, error.reason)
+        rank = self._use_order.read()
+        artefacts.sort(
+            key=lambda a: (rank.get(a.path.name, -1), a.manifest["created"], a.name), reverse=True
+        )
+        return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
+
+    def list_names(self) -> list[str]:
+        """Return the names of the folders with a manifest, whatever is in it."""
+        if not self.workspace.is_dir():
+            return []
+        return [
+            folder.name
+            for folder in sorted(self.workspace.iterdir())
+            if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
+        ]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the ``failed.json`` of every stage whose last try failed."""
+        found = []
+        for path in sorted(self.workspace.glob(f"*/{FAILURE}")):
+            if path.parent.name.startswith("."):
+                continue
+            try:
+                failure = read_json(path, "failure")
+            except DataError as error:
+                logger.warning("left out: %s", error)
+                continue
+            if isinstance(failure, dict) and {"kind", "error"} <= failure.keys():
+                found.append(failure)
+            else:
+                logger.warning("left out: %s does not tell what failed", path)
+        return found
+
+    def resolve(self, reference: str, kind: str | None = None) -> Artefact:
+        """Return the artefact that a user's reference means.
+
+        `reference` is ``latest``, ``latest:RECIPE``, a folder's name, the beginning of a key (four
+        digits or more) or a path. Raises `UsageError` if none or several fit.
+        """
+        if (folder := self._folder_of(reference)) is not None:
+            artefact = self._load(folder)
+            if kind not in (None, artefact.kind):
+                raise UsageError(f"{reference} is of kind {artefact.kind}; expected {kind}.")
+            return artefact
+        candidates = self.list_artefacts(kind)
+        what = kind or "artefact"
+        if reference == "latest" or reference.startswith("latest:"):
+            recipe = reference.partition(":")[2]
+            fitting = [a for a in candidates if recipe in ("", a.recipe_name)]
+            if fitting:
+                return fitting[0]
+        else:
+            fitting = [
+                a
+                for a in candidates
+                if a.name == reference or (len(reference) >= 4 and a.key.startswith(reference))
+            ]
+            if len(fitting) == 1:
+                return fitting[0]
+            if fitting:
+                names = ", ".join(a.name for a in fitting)
+                raise UsageError(f"{reference!r} fits {names}; give more digits.")
+        raise UsageError(
+            f"no {what} in {self.workspace} fits {reference!r}; `lesiontk ls` shows what is there"
+            + (f", `lesiontk {_MAKER[kind]}` makes one." if kind in _MAKER else ".")
+            + (f" Left out: {', '.join(sorted(self._left_out)[:5])}." if self._left_out else "")
+        )
+
+    def _folder_of(self, reference: str) -> Path | None:
+        """Return the folder that a reference names by its path or its name, if there is one."""
+        places = [Path(reference)]
+        if Path(reference).name == reference:
+            places.append(self.workspace / reference)
+        with suppress(OSError, ValueError):  # no path at all
+            return next((place for place in places if (place / MANIFEST).is_file()), None)
+        return None
+
+    def parent(self, artefact: Artefact, role: str) -> Artefact:
+        """Return the artefact's parent in that role."""
+        entry = artefact.manifest["parents"].get(role)
+        if entry is None:
+            raise DataError(f"{artefact.name} has no parent in the role {role!r}.")
+        parent = self._find_parent(artefact, entry)
+        if parent is None:
+            why = self.parent_damage(artefact, role) or "is no longer beside it"
+            raise DataError(f"{artefact.name} was made from {entry['name']}, which {why}.")
+        return parent
+
+    def parent_damage(self, artefact: Artefact, role: str) -> str | None:
+        """Return why the parent beside an artefact is not the one it was made from, else None.
+
+        None too for a parent that was deleted.
+        """
+        entry = artefact.manifest["parents"][role]
+        folder = artefact.path.parent / entry["name"]
+        if not (folder / MANIFEST).is_file():
+            return None
+        try:
+            found = self._load(folder)
+        except ManifestError as error:
+            return f"cannot be used: {error.reason}"
+        if found.content == entry["content"]:
+            return None
+        return (
+            "has another content since: run the command that made "
+            f"{artefact.name} again, which makes it from what is there now"
+        )
+
+    def _find_parent(self, artefact: Artefact, entry: Mapping[str, str]) -> Artefact | None:
+        """Return a recorded parent if it lies beside the artefact and is what it was."""
+        try:
+            found = self._load(artefact.path.parent / entry["name"])
+        except ManifestError:
+            return None
+        return found if found.content == entry["content"] else None
+
+    def lineage(self, artefact: Artefact) -> dict[str, Any]:
+        """Return the tree of an artefact's ancestors as nested documents."""
+        parents: dict[str, Any] = {}
+        for role, entry in artefact.manifest["parents"].items():
+            parent = self._find_parent(artefact, entry)
+            if parent is not None:
+                parents[role] = self.lineage(parent)
+            else:
+                why = self.parent_damage(artefact, role)
+                parents[role] = {**entry, **({"changed": why} if why else {"gone": True})}
+        return {
+            "name": artefact.name,
+            "stage": artefact.stage,
+            "config": artefact.manifest["config"],
+            "content": artefact.content,
+            "parents": parents,
+        }
+
+
+_MAKER = {
+    "model": "train",
+    "engine": "quantize --int8",
+    "split": "data split",
+    "benchmark": "bench",
+    "report": "report",
+}
+
+
+def _check_parents(stage: Stage, parents: Mapping[str, Artefact]) -> None:
+    for role, parent in parents.items():
+        expected = stage.info.accepts.get(role.partition(":")[0])
+        if expected is None:
+            raise UsageError(f"stage {stage.info.name} has no parent in the role {role!r}.")
+        if parent.kind not in expected.split("|"):
+            raise UsageError(
+                f"stage {stage.info.name} got {parent.name} as its {role}; expected {expected}."
+            )
+
+
+def _header(
+    stage: Stage,
+    key: str,
+    identity: dict[str, Any],
+    parents: Mapping[str, Artefact],
+    recipe: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "kind": stage.info.produces,
+        "key": key,
+        **{
+            name: identity[name]
+            for name in ("format", "stage", "config", "external_inputs", "tools")
+        },
+        "parents": {role: _describe_parent(parent) for role, parent in sorted(parents.items())},
+        "recipe": dict(recipe),
+    }
+
+
+def _describe_parent(parent: Artefact) -> dict[str, str]:
+    return {"name": parent.name, "key": parent.key, "content": parent.content}
+
+
+def _record_failure(
+    header: Mapping[str, Any], error: Exception, temporary: Path, target: Path
+) -> None:
+    """Leave what went wrong, beside what the stage had written, in the artefact's place."""
+    failure = {
+        **header,
+        "error": str(error),
+        "error_class": type(error).__name__,
+        "traceback": None if isinstance(error, LesionTKError) else traceback.format_exc(),
+    }
+    with suppress(OSError):  # the error itself is what the user must see
+        (temporary / FAILURE).write_text(json.dumps(failure, indent=1) + "\n")
+        _replace(target, temporary)
+
+
+def _describe_files(folder: Path) -> dict[str, Any]:
+    return {
+        path.relative_to(folder).as_posix(): asdict(FileEntry(path.stat().st_size, hash_file(path)))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _replace(target: Path, temporary: Path) -> None:
+    """Put `temporary` in the place of `target`; what stood there is kept under another name."""
+    if target.exists():
+        number = 1
+        while (aside := target.with_name(f".{target.name}.old-{number}")).exists():
+            number += 1
+        target.rename(aside)
+    temporary.rename(target)

@@ -1,0 +1,1 @@
+"""The machine: cores, memory, disk, frameworks and accelerators."""

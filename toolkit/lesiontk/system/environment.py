@@ -1,0 +1,28 @@
+"""What of this machine and its packages a result may depend on."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any
+
+from lesiontk.system.cores import count_cores
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what of this machine a result may depend on; no host name, no path."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cores": count_cores(),
+        "lesiontk": version_of("lesiontk"),
+    }
+
+
+def version_of(distribution: str) -> str:
+    """Return the version of an installed distribution, or ``absent``."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "absent"

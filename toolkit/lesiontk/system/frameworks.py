@@ -1,0 +1,94 @@
+"""The one place where TensorFlow, its Keras 2 and ONNX Runtime are imported and configured."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+from lesiontk.errors import EnvironmentLacksError
+from lesiontk.system.native_output import hold_native_output
+
+
+def import_tensorflow() -> Any:
+    """Return ``tensorflow``, quiet and set to Keras 2.
+
+    tensorflow-model-optimization needs Keras 2, so the variable must stand before the first import.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    talkative = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        with hold_native_output(shown=talkative):
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()  # what it has to say of GPUs it says here
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"TensorFlow cannot be imported ({error}); install lesiontk with its dependencies "
+            "(`pip install lesiontk`), or see `lesiontk doctor`."
+        ) from error
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return tensorflow
+
+
+def import_keras() -> Any:
+    """Return ``tf_keras``, the Keras 2 that every lesiontk model is made of."""
+    import_tensorflow()
+    import tf_keras
+
+    return tf_keras
+
+
+def import_onnxruntime(module: str = "") -> Any:
+    """Return ``onnxruntime``, or a module of it such as ``quantization``, without telemetry.
+
+    Left to itself it resolves a host of its maker's during a session; the variable must stand
+    before the first import, and no call of its API does the same.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        return importlib.import_module(f"onnxruntime.{module}" if module else "onnxruntime")
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"ONNX Runtime cannot be imported ({error}); install lesiontk with its dependencies "
+            "(`pip install lesiontk`), or see `lesiontk doctor`."
+        ) from error
+
+
+def import_model_optimization() -> Any:
+    """Return the quantization for Keras of ``tensorflow_model_optimization``.
+
+    Raises `EnvironmentLacksError` where it is not installed.
+    """
+    for module in ("quantize", "quantize_annotate", "quantize_config", "quantizers"):
+        _import_optimization(f"quantization.keras.{module}")
+    return _import_optimization("quantization.keras")
+
+
+def import_sparsity() -> Any:
+    """Return its magnitude pruning for Keras; errors as `import_model_optimization`."""
+    return _import_optimization("api.sparsity.keras")
+
+
+def import_clustering() -> Any:
+    """Return its weight clustering for Keras; errors as `import_model_optimization`."""
+    return _import_optimization("api.clustering.keras")
+
+
+def _import_optimization(module: str) -> Any:
+    import_tensorflow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it compares versions in a deprecated way
+            return importlib.import_module(f"tensorflow_model_optimization.python.core.{module}")
+    except ImportError as error:
+        raise EnvironmentLacksError(
+            f"tensorflow-model-optimization cannot be imported ({error}); install lesiontk with "
+            "its dependencies (`pip install lesiontk`)."
+        ) from error

@@ -1,0 +1,67 @@
+"""What the machine is that a figure was measured on, without naming it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from lesiontk.system.accelerators import list_accelerators
+
+INT8_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, cores, memory, system and the CPU features that int8 kernels use."""
+    model, flags = "", set()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "Model") and not model:
+                model = value.strip()
+            if key.strip() in ("flags", "Features"):
+                flags |= set(value.split())
+    return {
+        "processor": model or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        "int8_features": [name for name in INT8_FEATURES if name in flags],
+        "accelerators": list_accelerators(),
+    }
+
+
+def explain_int8(features: list[str], architecture: str) -> str:
+    """Return in one sentence what the CPU's features mean for int8 engines."""
+    if any(name in features for name in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")):
+        return "This CPU multiplies int8 directly (VNNI or dot product): int8 is fast and exact."
+    if architecture in ("x86_64", "AMD64"):
+        return (
+            "This CPU lacks VNNI: int8 gains little speed. ONNX Runtime's fast int8 kernels would "
+            "saturate in 16 bits and lose accuracy here, so that slower, exact ones are taken; "
+            "`lesiontk quantize --int8 --reduce-range` gives the fast ones 7-bit weights, with "
+            "which they are exact."
+        )
+    return "This CPU lacks dot-product instructions: int8 gains less speed; its answers are exact."
+
+
+def explain_precision(precision: str, features: list[str], architecture: str) -> str:
+    """Return in one sentence what this CPU does with a precision; empty where there is no more."""
+    if precision.endswith("int8"):
+        return explain_int8(features, architecture)
+    if precision.startswith("int16"):
+        return "int16 activations run on few optimized CPU kernels: expect accuracy, not speed."
+    if precision.startswith("float16"):
+        return "CPUs compute in float32: half the size on disk, no faster; GPUs gain speed."
+    return ""
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

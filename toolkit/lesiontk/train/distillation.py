@@ -1,0 +1,62 @@
+"""What a teacher says of the images, and the loss of a student that listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.system.frameworks import import_tensorflow
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
+
+    The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(lessons, softmax(logits / T))``
+    (Hinton et al., arXiv:1503.02531, section 2). Rare classes count in the lessons, too: of images
+    that it has learned by heart a teacher only repeats the label, and nothing would be done for
+    them. Classes are weighed as in the hard loss. Where that shifts logits, half of the shift is
+    made on both sides and half becomes weights: whole, it would leave the softened answer to an
+    image of a rare class next to nothing but the common ones.
+    """
+
+    probabilities: NDArray[np.float32]
+    temperature: float
+    weight: float
+
+    def make_loss(
+        self,
+        hard: Callable[[Any, Any], Any],
+        class_weights: NDArray[np.float32],
+        shift: NDArray[np.float32],
+    ) -> Callable[[Any, Any], Any]:
+        """Return a loss of targets [N, 2C] (truth, then lessons) and logits [N, C].
+
+        `class_weights` and `shift` [C] are those of `lesiontk.train.imbalance.weigh_and_shift`.
+        """
+        tf = import_tensorflow()
+        half = shift / 2
+        balance = np.exp(-half) / (np.exp(half).sum() / np.exp(shift).sum())
+        weights = (class_weights * balance).astype(np.float32)
+
+        def loss(targets: Any, logits: Any) -> Any:
+            truth, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
+            shifted = soft * tf.exp(tf.constant(half))
+            shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
+            taught = tf.nn.softmax_cross_entropy_with_logits(
+                shifted, logits / self.temperature + tf.constant(half)
+            )
+            taught *= self.temperature**2 * tf.linalg.matvec(truth, tf.constant(weights))
+            return (1 - self.weight) * hard(truth, logits) + self.weight * taught
+
+        return loss
+
+
+def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return the probabilities [N, C] as a softmax at another temperature would have given them."""
+    powers = np.power(np.maximum(probabilities, 1e-7), 1 / temperature)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

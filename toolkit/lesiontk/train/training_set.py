@@ -1,0 +1,91 @@
+"""What a training is fed with: the images it draws, in batches, and the loss that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.batches import training_batches
+from lesiontk.data.images import ImageSet
+from lesiontk.errors import DataError
+from lesiontk.recipe import TrainSection
+from lesiontk.train.distillation import Lessons
+from lesiontk.train.imbalance import (
+    Imbalance,
+    choose_imbalance,
+    draw_weights,
+    make_loss,
+    weigh_and_shift,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The training side of the images, as the recipe has them drawn.
+
+    `rows` are its indices, `counts` its images in each class [C], `probabilities` the chance of
+    each row [len(rows)], or None for a plain shuffle.
+    """
+
+    images: ImageSet
+    section: TrainSection
+    choices: tuple[Imbalance, ...]
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None
+    lessons: Lessons | None = None
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return len(self.rows) // self.section.batch_size
+
+    def make_loss(self) -> Callable[[Any, Any], Any]:
+        """Return the loss of targets and logits, as `lesiontk.train.imbalance.make_loss`."""
+        loss = make_loss(self.choices, self.counts)
+        if self.lessons is None:
+            return loss
+        return self.lessons.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
+
+    def image_size(self, epoch: int) -> int:
+        """Return the size of an epoch's images: the recipe may grow them, in equal parts."""
+        sizes = self.section.list_sizes(self.images.preprocessing.image_size)
+        return sizes[epoch * len(sizes) // self.section.epochs]
+
+    def make_batches(self, epoch: int) -> Any:
+        """Return the ``tf.data.Dataset`` of one epoch, as `training_batches`."""
+        targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
+        if self.lessons:
+            targets = np.hstack([targets, self.lessons.probabilities])
+        return training_batches(
+            self.images,
+            self.rows,
+            targets,
+            self.probabilities,
+            batch_size=self.section.batch_size,
+            augment=AUGMENTATIONS.get(self.section.augment),
+            mixtures=[choice.mix for choice in self.choices if choice.mix],
+            size=self.image_size(epoch),
+            seed=self.section.seed,
+            epoch=epoch,
+        )
+
+
+def make_feed(images: ImageSet, section: TrainSection, lessons: Lessons | None = None) -> Feed:
+    """Return the feed; raises `DataError` if the training side lacks a class."""
+    rows = images.indices("train")
+    counts = np.bincount(images.targets[rows], minlength=len(images.labels))
+    if (counts == 0).any():
+        lacking = [name for name, n in zip(images.labels, counts, strict=True) if n == 0]
+        raise DataError(f"the training split has no image of {', '.join(lacking)}.")
+    choices = tuple(choose_imbalance(text) for text in section.imbalance)
+    factors = draw_weights(choices, counts)
+    probabilities = None if factors is None else factors[images.targets[rows]]
+    if probabilities is not None:
+        probabilities = probabilities / probabilities.sum()
+    return Feed(images, section, choices, rows, counts, probabilities, lessons)

@@ -1,0 +1,189 @@
+"""Drawing, showing and checking calibration lists, as functions: what the commands do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lesiontk.calibration.check import SplitTable, check_rows, table_from_rows
+from lesiontk.calibration.composition import count_composition
+from lesiontk.calibration.draw import list_names, read_list_rows
+from lesiontk.data.sources.table import read_table
+from lesiontk.errors import DataError, GateFailedError, UsageError
+from lesiontk.files.strict_yaml import load_yaml, read_yaml
+from lesiontk.files.whole_files import write_whole
+from lesiontk.recipe import DataSection, Recipe, override_recipe
+from lesiontk.records import Artefact
+from lesiontk.stages.calibrate import COLUMNS, CalibrateStage, read_calibration
+from lesiontk.stages.inspect_images import read_inspection
+from lesiontk.stages.known_splits import locate_shipped
+from lesiontk.stages.split import read_split
+from lesiontk.store import Store
+from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.lineage import recipe_of
+from lesiontk.workflow.runner import known_ancestors
+
+HASH = "pixel_sha256"
+
+
+def draw_list(store: Store, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Artefact:
+    """Draw a list from the training side of a recipe's images, or of those prepared last.
+
+    A run of the same recipe takes the very artefact. Raises `DataError` where a class has too few.
+    """
+    if recipe is None:
+        images = store.resolve("latest", "images")
+        recipe = recipe_of(images)
+    else:
+        images = build_data(store, recipe, "images")
+    recipe = override_recipe(recipe, overrides)
+    parents = {"images": images}
+    if "inspection" in (known := known_ancestors(images, store)):
+        parents["inspection"] = known["inspection"]
+    document = recipe.model_dump(mode="json")
+    return store.build(CalibrateStage(), recipe.calibration, parents, recipe=document)
+
+
+def write_list(artefact: Artefact, path: Path) -> Path:
+    """Write a list with pixel hashes as CSV, and how it was drawn as YAML beside it.
+
+    Returns the path of the YAML. Raises `UsageError` rather than write over another list.
+    """
+    if path.suffix != ".csv":
+        raise UsageError(f"the list would be {path.name}; expected a name that ends in .csv.")
+    facts = dict(artefact.facts)
+    hashes = facts.pop(HASH)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, (*COLUMNS, HASH), lineterminator="\n")
+    writer.writeheader()
+    for row in read_calibration(artefact):
+        writer.writerow({**row, HASH: hashes[row["image_id"]]})
+    text = stream.getvalue()
+    if path.exists() and path.read_text() != text:
+        raise UsageError(f"{path} holds another list; expected a new file: name one with --out.")
+    beside = path.with_suffix(".yaml")
+    drawn = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
+    write_whole({path: text.encode(), beside: drawn.encode()})
+    return beside
+
+
+def describe_list(store: Store, reference: str) -> dict[str, Any]:
+    """Return a list's composition by class, body site and brightness, and how it was drawn.
+
+    `drawn` is None for a file with no YAML of its name beside it.
+    """
+    rows, drawn = _open_list(store, reference)
+    return {
+        "list": reference,
+        "images": len(rows),
+        "lesions": len({row.get("lesion_id") or row["image_id"] for row in rows}),
+        "composition": count_composition(rows),
+        "drawn": drawn,
+    }
+
+
+def check_list(
+    store: Store, reference: str, split: str | None = None, data: Path | None = None
+) -> dict[str, Any]:
+    """Return the proof that a list is of the split's training images alone.
+
+    `split` is an artefact, a ``split.csv``, or the first digits of a shipped split's hash; without
+    one, the split that a list was drawn from, of the workspace or shipped, and the latest for a
+    file. Pixels are those of the images in `data`, else of the hashes that the split has. Raises
+    `GateFailedError` naming the first offender.
+    """
+    rows, drawn = _open_list(store, reference)
+    name, split_rows = _open_split(store, split or _name_split(store, drawn))
+    table = table_from_rows(split_rows)
+    if data is not None:
+        table = replace(table, hashes=_hash_images(store, data, table))
+    try:
+        proof = check_rows(rows, table)
+    except DataError as error:
+        raise GateFailedError(f"{reference} does not fit {name}: {error}") from error
+    return {"list": reference, "split": name, **asdict(proof)}
+
+
+def _open_list(
+    store: Store, reference: str
+) -> tuple[Sequence[Mapping[str, str]], Mapping[str, Any] | None]:
+    if reference in list_names():
+        folder = resources.files("lesiontk.calibration_lists")
+        told = folder.joinpath(f"{reference}.yaml").read_text()
+        return read_list_rows(reference), load_yaml(told)
+    path = Path(reference)
+    if path.is_file() or path.suffix == ".csv":
+        return read_list_rows(reference), _read_drawn(path.with_suffix(".yaml"))
+    artefact = store.resolve(reference, "calibration")
+    facts = dict(artefact.facts)
+    hashes = facts.pop(HASH)
+    rows = [{**row, HASH: hashes[row["image_id"]]} for row in read_calibration(artefact)]
+    return rows, facts
+
+
+def _read_drawn(beside: Path) -> Mapping[str, Any] | None:
+    """Return how a list was drawn, of the YAML beside it; None where there is none."""
+    if not os.path.lexists(beside):
+        return None
+    try:
+        drawn = read_yaml(beside, "the YAML beside the list,")
+    except yaml.YAMLError as error:
+        raise DataError(f"{beside} is not valid YAML: {error}. Correct or remove it.") from error
+    if not isinstance(drawn, dict) or not isinstance(drawn.get("split_hash"), str):
+        raise DataError(
+            f"{beside} has no key split_hash, so it does not tell how the list was drawn. "
+            "Correct or remove it."
+        )
+    return drawn
+
+
+def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:
+    """Return the split that a list was drawn from, of the workspace or shipped, else the latest."""
+    if drawn is None:
+        return "latest"
+    split_hash = str(drawn["split_hash"])
+    for artefact in store.list_artefacts("split"):
+        if artefact.facts["split_hash"] == split_hash:
+            return artefact.name
+    return split_hash if locate_shipped(split_hash).is_file() else "latest"
+
+
+def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]:
+    """Return the pixel hashes of a split's images in a folder, as `lesiontk data check` has them.
+
+    Raises `DataError` where the folder lacks one.
+    """
+    recipe = Recipe(name="calibration", data=DataSection(path=str(data.resolve())))
+    images = read_inspection(build_data(store, recipe, "inspection"))
+    found = {row["image_id"]: row[HASH] for row in images}
+    missing = [image_id for image_id in table.image_ids if image_id not in found]
+    if missing:
+        raise DataError(
+            f"{data} lacks {len(missing)} of the split's {len(table.image_ids)} images "
+            f"({missing[0]}); expected the images that the split was dealt from."
+        )
+    return tuple(found[image_id] for image_id in table.image_ids)
+
+
+def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
+    path, shipped = Path(reference), locate_shipped(reference)
+    if path.is_file():
+        table = read_table(path)
+        if lacking := {"image_id", "side"} - set(table.columns):
+            raise DataError(
+                f"{path} has no column {' and '.join(sorted(lacking))}; expected a split.csv, as "
+                "`lesiontk data split` writes it."
+            )
+        return path.name, [dict(row.cells) for row in table.rows]
+    if shipped.is_file():
+        return reference[:12], list(csv.DictReader(shipped.read_text().splitlines()))
+    artefact = store.resolve(reference, "split")
+    return artefact.name, read_split(artefact)

@@ -1,0 +1,68 @@
+"""Gates on an evaluation: of an engine of the workspace beside its parent, or of a file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
+from lesiontk.evaluate.default_gates import expand_gates
+from lesiontk.evaluate.device_gate import DeviceFigures
+from lesiontk.evaluate.gate import Judged, judge_engines
+from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.recipe import EvaluateRule
+from lesiontk.records import Artefact
+from lesiontk.stages.evaluate import read_operating_point
+from lesiontk.stages.gate_inputs import collect_answers
+from lesiontk.store import Store
+from lesiontk.workflow.lineage import model_of
+
+NOT_TIMED = "an evaluation measures no latency and no memory; `lesiontk bench` does"
+
+
+def judge_file(
+    path: Path, answers: Answers, gates: Sequence[str], rule: EvaluateRule
+) -> dict[str, Any]:
+    """Return what gates find of an engine file and its answers; nothing without gates."""
+    figures = DeviceFigures((), path.stat().st_size, None, NOT_TIMED)
+    return _tell_gates([Judged(path.name, answers=answers, device=figures)], gates, rule)
+
+
+def judge_evaluation(
+    store: Store, engine: Artefact, evaluation: Artefact, gates: Sequence[str]
+) -> dict[str, Any]:
+    """Return what gates find of an engine beside its full-precision parent, as `bench` has it."""
+    target, parent = str(engine.facts["target"]), None
+    evaluations = {target: evaluation}
+    if gates and (before := find_parent_evaluation(store, engine, evaluation)) is not None:
+        parent = str(before.facts["target"])
+        parent += TRAINED if parent == target else ""
+        evaluations[parent] = before
+    positive = read_operating_point(evaluation).positive
+    figures = DeviceFigures((), engine_file(engine).stat().st_size, None, NOT_TIMED)
+    judged = collect_answers(target, parent, positive, evaluations, figures)
+    rule = EvaluateRule(**evaluation.manifest["config"])
+    return _tell_gates([judged], expand_gates(gates, positive), rule)
+
+
+def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact) -> Artefact | None:
+    """Return the evaluation of the full-precision engine that an engine is compared with.
+
+    It is that of the network as it was trained where the engine is of a compressed one.
+    """
+    line = [evaluation]
+    while "parent" in line[-1].manifest["parents"]:
+        line.append(store.parent(line[-1], "parent"))
+    whole = [e for e in line[1:] if str(e.facts["target"]).endswith(f":{FULL_PRECISION}")]
+    own = model_of(store, engine).content
+    trained = [e for e in whole if model_of(store, store.parent(e, "engine")).content != own]
+    return next(iter(trained or whole), None)
+
+
+def _tell_gates(
+    judged: Sequence[Judged], gates: Sequence[str], rule: EvaluateRule
+) -> dict[str, Any]:
+    verdicts = judge_engines(judged, gates, rule) if gates else ()
+    return {"gate": [verdict.to_json() for verdict in verdicts]} if gates else {}

@@ -1,0 +1,107 @@
+"""Conversions of one model beside others, in a process of their own.
+
+Converting a large network is mostly the work of one core, in Python and in native code that cannot
+be shared out among threads. Two back ends need little of each other; what both need, the locks of
+the workspace let only one of them make.
+
+Run as ``python -m lesiontk.workflow.parallel_conversion`` with the call as JSON on standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.system.cores import count_cores
+from lesiontk.system.malloc_tuning import keep_freed_memory
+from lesiontk.workflow.plan import Plan
+
+LARGE = 64 * 2**20
+"""Bytes of a model's file below which a second process takes longer to start than it saves."""
+
+
+def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the targets that a process of their own is to convert, if any.
+
+    They are those of other back ends than the first target's, where the model is large.
+    """
+    if count_cores() < 2 or engine_file(model).stat().st_size < LARGE:
+        return ()
+    back_ends = [target.partition(":")[0] for target in targets]
+    return tuple(t for t, name in zip(targets, back_ends, strict=True) if name != back_ends[0])
+
+
+def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> tuple[str, ...]:
+    """Return the steps of engines that targets of both processes are derived from, in order."""
+
+    def needed(chosen: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = [f"engine:{target}" for target in chosen]
+        while waiting:
+            name = waiting.pop()
+            found.add(name)
+            waiting += [p for p in plan[name].parents.values() if p in plan and p not in found]
+        return found
+
+    here = [target for target in targets if target not in aside]
+    both = needed(here) & needed(aside)
+    return tuple(step.name for step in plan.steps if step.name in both and step.stage == "convert")
+
+
+@contextmanager
+def converting_aside(
+    store: Store, model: Artefact, targets: Sequence[str], overrides: Sequence[str]
+) -> Iterator[Callable[[], None]]:
+    """Convert the model to the targets in another process while the body runs.
+
+    It begins when the body calls what it is given; until then it loads its libraries. It says
+    nothing of what goes wrong there: who builds the targets afterwards finds them, or finds out why
+    not.
+    """
+    call = {
+        "workspace": str(store.workspace),
+        "model": model.name,
+        "targets": list(targets),
+        "overrides": list(overrides),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+
+        def begin() -> None:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin as stream:  # it has failed to start
+                json.dump(call, stream)
+
+        try:
+            yield begin
+            with store.progress.task(f"waiting for {', '.join(targets)}", None):
+                process.wait()
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    """Do what standard input says, once it says it."""
+    from lesiontk.workflow.convert import convert_model
+
+    keep_freed_memory()
+    call = json.load(sys.stdin)
+    store = Store(Path(call["workspace"]))
+    model = store.resolve(call["model"], "model")
+    convert_model(store, model, call["targets"], call["overrides"], aside=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Runs a plan: builds each step after its parents, reusing what the workspace already holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lesiontk.errors import DataError
+from lesiontk.records import Artefact
+from lesiontk.stages import STAGES
+from lesiontk.store import Store
+from lesiontk.workflow.plan import Plan
+
+
+def build_step(
+    plan: Plan, name: str, store: Store, done: dict[str, Artefact], *, restart: bool = False
+) -> Artefact:
+    """Return the artefact of one step, with everything it needs.
+
+    `done` holds artefacts known already, by step name; what is built is added to it. `restart`
+    throws away what a killed process left of this step.
+    """
+    if name not in done:
+        step = plan[name]
+        parents = {
+            role: build_step(plan, which, store, done) for role, which in step.parents.items()
+        }
+        done[name] = store.build(
+            STAGES.get(step.stage)(), step.config, parents, recipe=_document(plan), restart=restart
+        )
+    return done[name]
+
+
+def run_plan(plan: Plan, store: Store) -> dict[str, Artefact]:
+    """Build every step; returns the artefacts by step name."""
+    done: dict[str, Artefact] = {}
+    for step in plan.steps:
+        build_step(plan, step.name, store, done)
+    return done
+
+
+def known_ancestors(artefact: Artefact, store: Store) -> dict[str, Artefact]:
+    """Return the data artefacts that a model or engine was made from, by step name.
+
+    They stand for the steps of a plan, so that a model is quantized with the very images and split
+    it was trained on, even where the original folder is gone.
+    """
+    found: dict[str, Artefact] = {}
+    waiting = [artefact]
+    while waiting:
+        current = waiting.pop()
+        for role in current.manifest["parents"]:
+            try:
+                parent = store.parent(current, role)
+            except DataError:
+                if role in ("images", "split", "source"):
+                    raise
+                continue  # an ancestor that no later step reads, such as the generated data set
+            if parent.kind in ("images", "split", "inspection", "dataset"):
+                found[parent.kind] = parent
+            waiting.append(parent)
+    return found
+
+
+def _document(plan: Plan) -> Mapping[str, Any]:
+    return plan.recipe.model_dump(mode="json")

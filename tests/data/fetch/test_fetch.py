@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from lesiontk.data.fetch.download import DownloadPolicy
 from lesiontk.data.fetch.fetch import FetchResult, fetch_source
 from lesiontk.data.fetch.sources import OfficialSource, Placement, RemoteFile
 from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.files.folder_lock import hold_folder
 from tests.data.local_server import BODY, OTHER, Page, Server, md5, names, sha256, source_of, zip_of
 
 
@@ -276,3 +279,32 @@ def test_a_wrong_archive_is_neither_unpacked_nor_pinned(
         fetch_source(challenge, tmp_path, policy=policy)
     assert names(tmp_path) == ["checksums.json", "input.zip", "truth.csv", "truth.zip"]
     assert "input.zip" not in (tmp_path / "checksums.json").read_text(encoding="utf-8")
+
+
+def test_a_second_process_waits_for_the_first(
+    server: Server,
+    unpublished: OfficialSource,
+    tmp_path: Path,
+    policy: DownloadPolicy,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two that wrote one file at once mixed their bytes, and without a checksum none saw it."""
+    waits, fetched = threading.Event(), []
+    logging.getLogger("lesiontk.data.fetch.fetch").addFilter(
+        notice := lambda record: waits.set() or True  # type: ignore[func-returns-value]
+    )
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    second = threading.Thread(
+        target=lambda: fetched.append(fetch_source(unpublished, tmp_path / "link", policy=policy))
+    )
+    try:
+        with hold_folder(tmp_path / "real", lambda: pytest.fail("nobody else has it")):
+            second.start()
+            assert waits.wait(10)
+            assert server.requests == []
+        second.join(10)
+    finally:
+        logging.getLogger("lesiontk.data.fetch.fetch").removeFilter(notice)
+    assert "link: another process fetches into it; waiting" in caplog.text
+    assert fetched[0].files[0].path.read_bytes() == BODY

@@ -26,7 +26,7 @@ def _describe(artefact: Artefact) -> str:
 def _check_kind(kind: str) -> None:
     """Raise `UsageError` if no stage makes artefacts of this kind."""
     from lesiontk.errors import UsageError, show_value, suggest
-    from lesiontk.stage import STAGES
+    from lesiontk.stages import STAGES
 
     kinds = sorted({stage.info.produces for _, stage in STAGES.items()})
     if kind not in kinds:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lesiontk.files.folder_lock import lock_folder
+
 
 @contextmanager
 def own_temporary_folder() -> Iterator[None]:
@@ -51,24 +53,14 @@ def _make_folder(root: Path) -> tuple[Path, int]:
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(f"{root} belongs to somebody else")
-    gate = _lock(root, fcntl.LOCK_EX)
+    gate = lock_folder(root, fcntl.LOCK_EX)
     try:
         for left in root.glob("run-*"):
             with suppress(OSError):
-                descriptor = _lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptor = lock_folder(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(descriptor)
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
-        return folder, _lock(folder, fcntl.LOCK_EX)
+        return folder, lock_folder(folder, fcntl.LOCK_EX)
     finally:
         os.close(gate)
-
-
-def _lock(folder: Path, how: int) -> int:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -43,6 +43,7 @@ from lesiontk.data.fetch.sources import (
     read_official_sources,
 )
 from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError
+from lesiontk.files.folder_lock import hold_folder
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+WAITING = "%s: another process fetches into it; waiting"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -103,6 +105,7 @@ def fetch_source(
 
     A file placed in `directory` by hand counts as downloaded. A download that broke off goes on
     where it stopped, also in a later call. Archives stay; one that was unpacked may be deleted.
+    Of several processes with one folder each waits for those before it.
 
     Raises:
         DataError: a file is not what was published or pinned (it is kept as ``NAME.bad``), the
@@ -112,8 +115,9 @@ def fetch_source(
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        fetch = _Fetch(source, directory, unpack, progress, policy, limits)
-        files = tuple(fetch.fetch_file(file) for file in source.files)
+        with hold_folder(directory, lambda: logger.warning(WAITING, directory)):
+            fetch = _Fetch(source, directory, unpack, progress, policy, limits)
+            files = tuple(fetch.fetch_file(file) for file in source.files)
     except OSError as error:
         raise EnvironmentLacksError(
             f"cannot write below {directory} ({error}); expected a folder with room that you may "

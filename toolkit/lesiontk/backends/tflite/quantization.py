@@ -65,6 +65,7 @@ def quantize_static(
     graph = read_model(core).subgraphs[0]
     # The range of all 256 byte values, so that none is changed on its way.
     ranges[graph.tensors[graph.inputs[0]].name.decode()] = byte_input.range()
+    _widen_hard_swish(core, ranges)
     manager = recipe_manager.RecipeManager()
     manager.add_static_config(
         regex=".*",
@@ -90,6 +91,27 @@ def quantize_static(
     if activation_bits == 16:
         quantized = allow_any_scale(quantized)
     return set_byte_input(quantized, byte_input, to_float=bool(plan.float_layers)), corrected
+
+
+def _widen_hard_swish(core: bytes, ranges: Ranges) -> None:
+    """Give each hard swish an output scale above its input's / 128, or LiteRT loads no such graph.
+
+    Only where nearly all inputs are below -3 is it narrower: then all its values are near zero.
+    """
+    model = read_model(core)
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        if operator_name(model, operator) != "HARD_SWISH":
+            continue
+        before, after = (
+            graph.tensors[index].name.decode()
+            for index in (operator.inputs[0], operator.outputs[0])
+        )
+        if before in ranges and after in ranges:
+            # A range is stretched to zero when it becomes a scale.
+            least = (max(ranges[before][1], 0.0) - min(ranges[before][0], 0.0)) / 120
+            low, high = ranges[after]
+            ranges[after] = low, max(high, min(low, 0.0) + least)
 
 
 def quantize_dynamic(content: bytes) -> bytes:

@@ -137,6 +137,22 @@ def test_another_tensorrt_or_another_graph_builds_anew(
     assert open_engine(folder).description["engine"] == "built"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("engine.plan", b"another plan"), ("engine.json", b"{"), ("engine.json", b"\xff")],
+)
+def test_a_plan_that_is_not_as_it_was_written_is_built_anew(
+    name: str, content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Device(monkeypatch, "10.3.0")
+    open_engine(folder)
+    plan = (folder / "engine.plan").read_bytes()
+    (folder / name).write_bytes(content)
+    assert open_engine(folder).description["engine"] == "built"
+    assert (folder / "engine.plan").read_bytes() == plan
+    assert open_engine(folder).description["engine"] == "loaded"
+
+
 def test_a_version_that_the_graph_was_not_checked_for_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -487,14 +487,19 @@ class Runner:
 
 
 def load_or_build(trt: Any, folder: Path, bundle: dict[str, Any]) -> tuple[bytes, str]:
-    """Return the engine and ``loaded`` or ``built``; one of another file or TensorRT is rebuilt."""
+    """Return the engine and ``loaded`` or ``built``.
+
+    Rebuilt is one of another file or TensorRT, and one that is not as it was written:
+    ``engine.json`` has its SHA-256, because SHA256SUMS lists only what the bundle came with.
+    """
     settings = bundle["tensorrt"]
     content = (folder / bundle["engine"]["file"]).read_bytes()
     made_of = {"model_sha256": hashlib.sha256(content).hexdigest(), "tensorrt": version_of(trt)}
     plan_file, note_file = folder / "engine.plan", folder / "engine.json"
-    there = plan_file.is_file() and note_file.is_file()
-    if there and json.loads(note_file.read_text()) == made_of:
-        return plan_file.read_bytes(), "loaded"
+    if plan_file.is_file() and note_file.is_file():
+        plan = plan_file.read_bytes()
+        if read_note(note_file) == dict(made_of, plan_sha256=hashlib.sha256(plan).hexdigest()):
+            return plan, "loaded"
     plan = build_from_onnx(
         trt,
         content,
@@ -504,8 +509,17 @@ def load_or_build(trt: Any, folder: Path, bundle: dict[str, Any]) -> tuple[bytes
         timing_cache=folder / "timing.cache" if keeps_timings(trt) else None,
     )
     plan_file.write_bytes(plan)
+    made_of["plan_sha256"] = hashlib.sha256(plan).hexdigest()
     note_file.write_text(json.dumps(made_of, indent=1) + "\n")
     return plan, "built"
+
+
+def read_note(path: Path) -> Any:
+    """Return what ``engine.json`` says; None where it cannot be read, so that a build mends it."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def check_version(trt: Any, versions: list[str]) -> str:

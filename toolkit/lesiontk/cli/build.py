@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 from lesiontk.errors import UsageError
 
 
@@ -94,11 +94,9 @@ def _show(built: Mapping[str, Any]) -> None:
     least, usual, greatest = built["batches"]
     many = f"{least} to {greatest} images at once, usually {usual}"
     where = f", on {', '.join(built['capabilities'])}" if built["capabilities"] else ""
-    click.echo(
+    say(
         f"{built['path']}: {format_bytes(built['bytes'])}, built by {built['builder']} for "
         f"{many if greatest > 1 else 'one image at a time'}{where}"
     )
     types = ", ".join(f"{count} in {kind}" for kind, count in built["operators"].items() if count)
-    click.echo(
-        f"operators of its graph: {types}; which kernels run them shows on the GPU that loads it"
-    )
+    say(f"operators of its graph: {types}; which kernels run them shows on the GPU that loads it")

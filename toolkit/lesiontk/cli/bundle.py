@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 from lesiontk.deploy import BUNDLE_TARGETS
 
 
@@ -57,4 +57,4 @@ def bundle(
         f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
         f"try it: python {folder / 'run.py'} self-test"
     )
-    session.emit({"path": str(folder), **facts}, lambda: click.echo(text))
+    session.emit({"path": str(folder), **facts}, lambda: say(text))

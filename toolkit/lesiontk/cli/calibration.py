@@ -14,6 +14,7 @@ from lesiontk.cli.session import (
     Session,
     command_options,
     load_recipe,
+    say,
     set_option,
 )
 
@@ -147,12 +148,12 @@ def stability_command(
 def _show_proof(document: Mapping[str, Any]) -> None:
     others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
     by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
-    click.echo(f"{document['images']} training images of {document['split']}; none is shared "
+    say(f"{document['images']} training images of {document['split']}; none is shared "
                f"with {others} images, by {by}")  # fmt: skip
     if confirmed := document["pixels_confirmed"]:
-        click.echo(f"{confirmed} have the pixels that the list was drawn with")
+        say(f"{confirmed} have the pixels that the list was drawn with")
     if not document["pixels_compared"]:
-        click.echo("note: pixels were not compared, for the split has no hashes of them; give its "
+        say("note: pixels were not compared, for the split has no hashes of them; give its "
                    "images with --data DIR")  # fmt: skip
 
 
@@ -164,16 +165,16 @@ def _show_drawn(document: Mapping[str, Any]) -> None:
     )
     from lesiontk.report.data_wording import describe_sites
 
-    click.echo(f"{document['images']} training images, {document['draw']} by class: {labels}")
-    click.echo(f"body sites: {describe_sites(document)}: {sites}\nbrightness: {bands}")
-    click.echo(f"shared with {others} images, by id, lesion and pixels: none")
-    click.echo(f"{document['file']}\n{document['description']}")
+    say(f"{document['images']} training images, {document['draw']} by class: {labels}")
+    say(f"body sites: {describe_sites(document)}: {sites}\nbrightness: {bands}")
+    say(f"shared with {others} images, by id, lesion and pixels: none")
+    say(f"{document['file']}\n{document['description']}")
 
 
 def _show_list(document: Mapping[str, Any]) -> None:
     from lesiontk.cli.tables import print_table
 
-    click.echo(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
+    say(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
     composition = document["composition"]
     labels = list(composition.get("label", {}))
     for axis, levels in composition.items():
@@ -185,7 +186,7 @@ def _show_list(document: Mapping[str, Any]) -> None:
         print_table([{"label": "class"}.get(axis, axis), *columns], rows)
     absent = [axis for axis in ("site", "brightness") if axis not in composition]
     if absent:
-        click.echo(f"note: the list does not tell {' nor '.join(absent)}")
+        say(f"note: the list does not tell {' nor '.join(absent)}")
     if drawn := document["drawn"]:
-        click.echo(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
+        say(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
                    f"{drawn['split_hash'][:12]}")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 
 @click.command()
@@ -39,7 +39,7 @@ def check(
 
     def show() -> None:
         for line in report.findings if verbose else group_findings(report.findings):
-            click.echo(str(line))
+            say(str(line))
         how = f"rules, the operators of TensorRT {', '.join(report.versions)}"
         how += (
             f" and the parser of {report.parser}"
@@ -47,7 +47,7 @@ def check(
             else f"; no parser of TensorRT read it: {report.no_parser}"
         )
         count = f"{len(report.findings)} finding(s)" if report.findings else "nothing"
-        click.echo(f"{path.name}: {count} found by {how}")
+        say(f"{path.name}: {count} found by {how}")
 
     session.emit(report.to_json(), show)
     if not report.passed:

@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
-from lesiontk.cli.session import Session
+from lesiontk.cli.session import Session, say
 from lesiontk.cli.tables import format_bytes
 
 
@@ -30,7 +28,7 @@ def compress(
     )
     session.emit(
         {"model": made.name, "path": str(made.path), **made.facts},
-        lambda: click.echo(f"{made.name}: {describe(made.facts)}"),
+        lambda: say(f"{made.name}: {describe(made.facts)}"),
     )
 
 

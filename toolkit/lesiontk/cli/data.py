@@ -14,8 +14,9 @@ from lesiontk.cli.session import (
     command_options,
     load_recipe,
     recipe_options,
+    say,
 )
-from lesiontk.errors import DataError, escape_controls
+from lesiontk.errors import DataError
 
 _SHOWN = 10
 
@@ -38,8 +39,8 @@ def fetch_command(session: Session, source: str, folder: Path, unpack: bool) -> 
     result = fetch_with_progress(source, folder, unpack)
 
     def show() -> None:
-        click.echo(result["notice"])
-        click.echo(f"in {folder}: {', '.join(file['name'] for file in result['files'])}")
+        say(result["notice"])
+        say(f"in {folder}: {', '.join(file['name'] for file in result['files'])}")
 
     session.emit(result, show)
 
@@ -92,8 +93,8 @@ def split_command(
         ]  # fmt: skip
         unit = "groups" if facts["patients"] else "lesions"
         print_table([f"images ({unit})", *facts["labels"]], rows)
-        click.echo(f"near-duplicates: {describe_near_duplicates(found.facts, facts)}")
-        click.echo(f"hash {facts['split_hash']}\n{split.file('split.csv')}")
+        say(f"near-duplicates: {describe_near_duplicates(found.facts, facts)}")
+        say(f"hash {facts['split_hash']}\n{split.file('split.csv')}")
 
     session.emit({"artefact": split.name, "path": str(split.path), **facts}, show)
 
@@ -109,13 +110,13 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
         title=f"{document['source']}: {document['images']} images of {document['lesions']} lesions",
     )
     if not document["lesion_ids_known"]:
-        click.echo(
+        say(
             "warning: lesion ids are not known for every image; one without counts as a lesion of "
             "its own unless it looks like another one, and pictures of one lesion may stand on two "
             "sides of a split"
         )
     if document["patients"]:
-        click.echo(f"patients: {document['patients']}; a split keeps the images of each together")
+        say(f"patients: {document['patients']}; a split keeps the images of each together")
     broken, missing = document["broken"], document["missing_files"]
     identical = document["identical_pixels"]
     _list_findings("broken", len(broken), [f"{b['image_id']} ({b['reason']})" for b in broken])
@@ -131,14 +132,14 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
     where = "" if not pairs else "; see near_duplicates.csv"
     if listed < pairs:
         where = f"; the nearest {listed} are in near_duplicates.csv"
-    click.echo(f"near-duplicates: {describe_near_duplicates(document)}{where}")
+    say(f"near-duplicates: {describe_near_duplicates(document)}{where}")
     age = document["age"]
     quartiles = f", quartiles {age['quartiles']}" if age["known"] else ""
-    click.echo(f"age known: {age['known']}{quartiles}")
+    say(f"age known: {age['known']}{quartiles}")
     for name in ("sex", "site"):
         values = ", ".join(f"{value} {number}" for value, number in document[name].items())
-        click.echo(f"{name}: {escape_controls(values)}")
-    click.echo(escape_controls(f"licence: {document['licence']}\n{document['path']}"))
+        say(f"{name}: {values}")
+    say(f"licence: {document['licence']}\n{document['path']}")
 
 
 def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
@@ -147,8 +148,8 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     more = number - len(shown)
     if shown and more > 0:
         shown.append(f"and {more} more")
-    lines = "".join(f"\n  {escape_controls(entry)}" for entry in shown)
-    click.echo(f"{title}: {number or 'none'}{lines}")
+    lines = "".join(f"\n  {entry}" for entry in shown)
+    say(f"{title}: {number or 'none'}{lines}")
 
 
 def _describe_contradictions(found: Mapping[str, Any]) -> str:

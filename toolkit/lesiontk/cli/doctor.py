@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 
 @click.command()
@@ -22,19 +22,19 @@ def doctor(session: Session) -> None:
 
 def _show(findings: Mapping[str, Any]) -> None:
     machine = findings["machine"]
-    click.echo(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
-    click.echo(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
-    click.echo(findings["gpu"])
-    click.echo(findings["int8"])
+    say(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
+    say(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
+    say(findings["gpu"])
+    say(findings["int8"])
     for backend in findings["backends"]:
         versions = ", ".join(f"{name} {version}" for name, version in backend["versions"].items())
         more = f" ({versions})" if versions else ""
-        click.echo(f"\n{backend['name']}: {_describe_state(backend)}{more}")
+        say(f"\n{backend['name']}: {_describe_state(backend)}{more}")
         for entry in backend["precisions"]:
             state = _describe_precision(entry, findings["int8"]) if backend["available"] else ""
-            click.echo(f"  {entry['precision']:12} {state or 'not here'}")
+            say(f"  {entry['precision']:12} {state or 'not here'}")
         for part in backend["execution"]:
-            click.echo(f"  {part['kind']} {_describe_execution(part)}")
+            say(f"  {part['kind']} {_describe_execution(part)}")
 
 
 def _describe_state(backend: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.cli.session import Session
+from lesiontk.cli.session import Session, say
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
@@ -21,7 +21,6 @@ def show_engines(
 
     `bundles` has device -> the folder that goes to it, `refused` target -> why there is none.
     """
-    import click
 
     from lesiontk.cli.tables import format_bytes, print_table
 
@@ -42,12 +41,12 @@ def show_engines(
         for target, engine in engines.items():
             otherwise = engine.facts.get("quantization", {}).get("otherwise_than_trained")
             if otherwise:
-                click.echo(f"{target}: {otherwise}; so its rounding was not compared with qat's")
+                say(f"{target}: {otherwise}; so its rounding was not compared with qat's")
         for target, reason in (refused or {}).items():
-            click.echo(f"{target}: not made: {reason}")
+            say(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():
             which = bundle.facts["engine"]
-            click.echo(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
+            say(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
 
     document: dict[str, dict[str, Any]] = {
         target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}

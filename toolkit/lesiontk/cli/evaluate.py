@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, gate_option, set_option
+from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
@@ -62,7 +62,7 @@ def evaluate(
     if out is not None:
         export_engine(store, engine, out)
     for note in list_notes(document):
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     session.emit(document, lambda: print_evaluation(document))
     if gates:
         check_gates({**document, "unresolved": rules_from(overrides).unresolved})

@@ -14,6 +14,7 @@ from lesiontk.cli.session import (
     gate_option,
     load_recipe,
     recipe_options,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def power_command(
         rows = [_describe(power) for power in found]
         print_table(["gate", "lesions", *ASSUMED, "can pass"], rows)
         if found:
-            click.echo(
+            say(
                 "the smallest margin that can be shown, alone and at the first step of Holm's "
                 f"adjustment for {found[0].tests} tests; of a value, how far above it must be "
                 "measured"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.cli.session import Session, command_options, say, set_option
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
@@ -71,7 +71,7 @@ def import_model(
         f"{'; it may have been trained on these' if unknown else ''})\n{note}"
     )
     document = {"model": made.name, "path": str(made.path), "note": note, **facts}
-    session.emit(document, lambda: click.echo(text))
+    session.emit(document, lambda: say(text))
 
 
 def _tell_order(imported: Mapping[str, Any]) -> str:

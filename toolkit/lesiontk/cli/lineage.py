@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 
 @click.command()
@@ -18,7 +18,7 @@ def lineage(session: Session, reference: str | None) -> None:
     store = session.open_store()
     artefact = store.resolve("latest", "model") if reference is None else store.resolve(reference)
     if reference is None:
-        click.echo(f"lineage of {artefact.name}, the latest model", err=True)
+        say(f"lineage of {artefact.name}, the latest model", err=True)
     tree = store.lineage(artefact)
     session.emit(tree, lambda: _print_tree(tree, "", "", set()))
 
@@ -31,7 +31,7 @@ def _print_tree(node: Mapping[str, Any], role: str, indent: str, seen: set[str])
         note = "gone" if node.get("gone") else str(node["changed"])
     else:
         note = "see above" if shown else f"stage {node['stage']}"
-    click.echo(f"{indent}{role + ': ' if role else ''}{node['name']}  ({note})")
+    say(f"{indent}{role + ': ' if role else ''}{node['name']}  ({note})")
     seen.add(node["name"])
     for name, parent in () if shown else parents.items():
         _print_tree(parent, name, indent + "  ", seen)

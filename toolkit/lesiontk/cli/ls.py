@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
@@ -74,6 +74,6 @@ def ls(session: Session, kind: str | None) -> None:
         ]
         print_table(["artefact", "what", "recipe", "size", "made"], rows)
         for failure in failures:
-            click.echo(f"failed: {failure['kind']}: {failure['error']}")
+            say(f"failed: {failure['kind']}: {failure['error']}")
 
     session.emit({"artefacts": artefacts, "failures": failures}, show)

@@ -16,7 +16,8 @@ import click
 
 from lesiontk import __version__
 from lesiontk.cli.run_folder import own_temporary_folder
-from lesiontk.errors import MESSAGE, LesionTKError, shorten, show_value, suggest
+from lesiontk.cli.session import say
+from lesiontk.errors import MESSAGE, LesionTKError, escape_controls, shorten, show_value, suggest
 from lesiontk.system.disk import explain_lack
 from lesiontk.system.malloc_tuning import keep_freed_memory
 
@@ -141,12 +142,10 @@ def _run() -> int:
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
         if isinstance(cause, EOFError):  # click takes it for Ctrl-D
             return _report_bug(cause)
-        click.echo(
-            "interrupted; what was finished is kept, run the same command to go on", err=True
-        )
+        say("interrupted; what was finished is kept, run the same command to go on", err=True)
         return 128 + int(cause.args[0]) if isinstance(cause, Terminated) else 130
     except click.ClickException as error:
-        error.message = shorten(_describe_usage(error), MESSAGE)  # type: ignore[misc]
+        error.message = escape_controls(shorten(_describe_usage(error), MESSAGE))  # type: ignore[misc]
         error.show()
         return 2
     except LesionTKError as error:
@@ -186,11 +185,11 @@ PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, e
 def _report(error: LesionTKError, code: int) -> int:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    click.echo(f"error: {error}", err=True)
+    say(f"error: {error}", err=True)
     return code
 
 
 def _report_bug(error: BaseException) -> int:
     traceback.print_exception(error)
-    click.echo(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
+    say(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
     return 70

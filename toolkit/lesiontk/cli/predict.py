@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 NO_THRESHOLD = (
     "the engine carries no threshold, so that nothing is decided; give one with --threshold, or "
@@ -35,19 +35,17 @@ def predict(
 
     document = predict_reference(session.open_store(), engine, images, threshold)
     if document["operating_point"] is None:
-        click.echo(f"note: {NO_THRESHOLD}", err=True)
+        say(f"note: {NO_THRESHOLD}", err=True)
     if emulator := document.get("emulated_by"):
-        click.echo(
-            f"note: {emulator} emulates the engine; its device may round otherwise", err=True
-        )
+        say(f"note: {emulator} emulates the engine; its device may round otherwise", err=True)
 
     def show() -> None:
         print_table(*table_predictions(document))
-        click.echo(document["notice"])
+        say(document["notice"])
 
     session.emit(document, show)
     for failure in document["failures"]:
-        click.echo(f"error: {failure['message']}", err=True)
+        say(f"error: {failure['message']}", err=True)
     if document["failures"]:
         raise click.exceptions.Exit(2)
 

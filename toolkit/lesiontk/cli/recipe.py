@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.cli.session import Session, command_options, say, set_option
 
 
 @click.group()
@@ -22,7 +22,7 @@ def list_command(session: Session) -> None:
 
     found = {name: read_recipe(name).description for name in list_recipes()}
     lines = [f"{name:28} {description}" for name, description in found.items()]
-    session.emit(found, lambda: click.echo("\n".join(lines)))
+    session.emit(found, lambda: say("\n".join(lines)))
 
 
 @recipe.command("show")
@@ -38,7 +38,9 @@ def show_command(session: Session, name: str, overrides: tuple[str, ...]) -> Non
 
     chosen = read_recipe(name, overrides)
     session.emit(
-        chosen.model_dump(mode="json"), lambda: click.echo(dump_template(chosen), nl=False)
+        # As it is: what goes into a file must be read again.
+        chosen.model_dump(mode="json"),
+        lambda: click.echo(dump_template(chosen), nl=False),
     )
 
 
@@ -69,7 +71,7 @@ def new_command(
 
     def show() -> None:
         if new_task is not None:
-            click.echo(f"{new_task}: the classes; check which is critical")
-        click.echo(f"{file}: the task is {made.data.task}; next: lesiontk run {file}")
+            say(f"{new_task}: the classes; check which is critical")
+        say(f"{file}: the task is {made.data.task}; next: lesiontk run {file}")
 
     session.emit(document, show)

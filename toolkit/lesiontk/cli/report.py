@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, add_gates, command_options, gate_option, set_option
+from lesiontk.cli.session import Session, add_gates, command_options, gate_option, say, set_option
 
 
 @click.command()
@@ -21,6 +21,4 @@ def report(
     store = session.open_store()
     artefact = report_model(store, store.resolve(model, "model"), add_gates(overrides, gates))
     path = artefact.file("report.html")
-    session.emit(
-        {"report": str(path), "artefact": artefact.name}, lambda: click.echo(f"report: {path}")
-    )
+    session.emit({"report": str(path), "artefact": artefact.name}, lambda: say(f"report: {path}"))

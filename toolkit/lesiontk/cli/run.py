@@ -14,6 +14,7 @@ from lesiontk.cli.session import (
     gate_option,
     load_recipe,
     recipe_options,
+    say,
 )
 
 
@@ -44,6 +45,6 @@ def run(
         steps = describe_plan(plan_run(store, chosen))
         lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
                  for s in steps]  # fmt: skip
-        session.emit(steps, lambda: click.echo("\n".join(lines)))
+        session.emit(steps, lambda: say("\n".join(lines)))
         return
     finish_run(session, run_recipe(store, chosen))

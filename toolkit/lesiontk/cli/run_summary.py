@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import click
-
-from lesiontk.cli.session import Session
+from lesiontk.cli.session import Session, say
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
@@ -25,9 +23,9 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
 
     def show() -> None:
         print_benchmark(benchmark)
-        click.echo(f"report: {report}")
+        say(f"report: {report}")
         for step, path in bundles.items():
-            click.echo(f"{step.replace(':', ' for ')}: {path}")
+            say(f"{step.replace(':', ' for ')}: {path}")
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)

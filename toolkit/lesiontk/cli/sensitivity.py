@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, set_option
+from lesiontk.cli.session import Session, command_options, say, set_option
 
 
 @click.command()
@@ -50,9 +50,9 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
             title=f"{made.name}: the most sensitive of {len(rows)} layers on {backend} "
             f"(n = {facts['images']} validation images)",
         )
-        click.echo(facts["outcome"])
+        say(facts["outcome"])
         for name, found in (("kept", facts["kept"]), ("next", facts["untried"])):
             if found:
-                click.echo(f"{name}: {', '.join(map(shorten_name, found))}")
+                say(f"{name}: {', '.join(map(shorten_name, found))}")
 
     session.emit({"sensitivity": made.name, "path": str(made.path), "rows": rows, **facts}, show)

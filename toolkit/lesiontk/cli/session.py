@@ -14,9 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lesiontk.errors import escape_controls
+
 if TYPE_CHECKING:
     from lesiontk.recipe import Recipe
     from lesiontk.store import Store
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a text for people; what would steer their terminal, as in a file's name, is escaped."""
+    click.echo(escape_controls(str(text)), err=err)
+
+
+class _Formatter(logging.Formatter):
+    """Writes the message alone, escaped as `say` does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Formatter("%(message)s"))
         log = logging.getLogger("lesiontk")
         log.handlers[:] = [handler]
         log.setLevel(level)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from lesiontk.backends.execution import describe_fallbacks
 from lesiontk.bench.benchmark import emulated_by, list_fallbacks, name_target, tell_sizes
+from lesiontk.cli.session import say
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
 from lesiontk.report import result_table
@@ -126,10 +125,10 @@ def print_benchmark(document: Mapping[str, Any]) -> None:
         f"n = {document['rows'][0]['latency_ms']['n']} per engine",
     )  # fmt: skip
     for target, sentences in list_fallbacks(document["rows"]).items():
-        click.echo(f"fallback: {target}: {'; '.join(sentences)}")
+        say(f"fallback: {target}: {'; '.join(sentences)}")
     print_verdicts(document)
     for sentence in document["findings"]:
-        click.echo(f"warning: {sentence}.")
+        say(f"warning: {sentence}.")
 
 
 def _describe_cost(row: Mapping[str, Any]) -> list[str]:

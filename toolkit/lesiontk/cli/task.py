@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options
+from lesiontk.cli.session import Session, command_options, say
 
 
 @click.group()
@@ -27,7 +27,7 @@ def list_command(session: Session) -> None:
         name: {"title": task.title, "labels": task.labels, "critical": task.critical}
         for name, task in found.items()
     }
-    session.emit(document, lambda: click.echo("\n".join(lines)))
+    session.emit(document, lambda: say("\n".join(lines)))
 
 
 @task.command("new")
@@ -47,7 +47,7 @@ def new_command(
 
     def show() -> None:
         for found in classes:
-            click.echo(f"{found.label}: {found.images} images of {found.lesions} lesions")
-        click.echo(f"{file}: check which class is critical")
+            say(f"{found.label}: {found.images} images of {found.lesions} lesions")
+        say(f"{file}: check which class is critical")
 
     session.emit({"task": str(file), "classes": [asdict(c) for c in classes]}, show)

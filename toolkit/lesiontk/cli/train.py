@@ -10,6 +10,7 @@ from lesiontk.cli.session import (
     command_options,
     load_recipe,
     recipe_options,
+    say,
 )
 
 
@@ -38,11 +39,11 @@ def train(
     facts, scores = model.facts, model.facts["validation"]
 
     def show() -> None:
-        click.echo(
+        say(
             f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best "
             f"epoch {facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
             f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
         )
-        click.echo(f"curves: {model.file('curves.png')}")
+        say(f"curves: {model.file('curves.png')}")
 
     session.emit({"model": model.name, "path": str(model.path), **facts}, show)

@@ -149,3 +149,15 @@ def test_a_circle_would_be_found() -> None:
 def test_the_root_stays_small() -> None:
     root = sorted(name for name, path in MODULES.items() if path.parent == PACKAGE)
     assert 6 <= len(root) <= 9, root
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What tests share is in a module of its own, or in a conftest."""
+    for path in Path(__file__).parent.rglob("*.py"):
+        imported = {
+            part
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for part in [*str(node.module).split("."), *(alias.name for alias in node.names)]
+        }
+        assert not {name for name in imported if name.startswith("test_")}, path.name

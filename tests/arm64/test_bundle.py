@@ -146,7 +146,8 @@ def test_the_bundle_answers_on_arm64_as_on_this_machine(
 
 def test_a_damaged_bundle_fails_on_arm64(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    write_bundle_of_file(folder, ENGINES[0], find_bundle_target("linux-arm64"))
+    smallest = min(ENGINES, key=lambda path: path.stat().st_size)
+    write_bundle_of_file(folder, smallest, find_bundle_target("linux-arm64"))
     contract = json.loads((folder / "bundle.json").read_text())
     contract["preprocessing"]["fit"] = "stretch"
     (folder / "bundle.json").write_text(json.dumps(contract))

@@ -27,25 +27,12 @@ from lesiontk.backends.onnx.graph import embed_spec
 from lesiontk.backends.stamp import stamp
 from lesiontk.backends.tflite.metadata import read_labels
 from lesiontk.errors import DataError, LesionTKError
-from lesiontk.evaluate.assessment import FORMAT, Assessment, TestResult
-from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint, ValidationOutcome
+from lesiontk.evaluate.assessment import FORMAT, Assessment
+from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint
+from tests.backends.assessments import KNOWN, POINT, RESULT
 from tests.deploy.bundles import ENGINES
 
 FILES = ("tflite_int8.tflite", "onnx_int8.onnx", "tensorrt_int8.onnx", "keras_float32.keras")
-POINT = OperatingPoint(
-    "youden", 0.1234567890123, ("akiec", "bcc", "mel"), ValidationOutcome(100, 20, 0.9, 0.8)
-)
-RESULT = TestResult(
-    1504,
-    1116,
-    "7c" * 32,
-    0.95,
-    {"accuracy": Estimate(0.8, 0.7, 0.9), "recall[df]": Estimate(None, None, None)},
-    {"sensitivity": Estimate(0.9, 0.8, 1.0)},
-    images={"akiec": 40, "bcc": 80, "df": 18, "mel": 170},
-)
-KNOWN = Assessment(POINT, 1.5, RESULT)
 
 
 # ----------------------------------------------------------------- the record

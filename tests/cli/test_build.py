@@ -15,9 +15,9 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from tests.backends.tensorrt.damaged_graphs import make_asymmetric
+from tests.backends.tensorrt.device import answer
 from tests.backends.tensorrt.fake_tensorrt import FakeMemory, FakeTensorRT
-from tests.backends.tensorrt.test_lint import make_asymmetric
-from tests.backends.tensorrt.test_on_device import answer
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks/engines/cnn_binary/tensorrt_int8.onnx"
 

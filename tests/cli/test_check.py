@@ -16,9 +16,9 @@ from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, UsageError
 from lesiontk.store import Store
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from tests.backends.tensorrt.damaged_graphs import make_asymmetric
+from tests.backends.tensorrt.device import answer
 from tests.backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeMemory, FakeTensorRT
-from tests.backends.tensorrt.test_lint import make_asymmetric
-from tests.backends.tensorrt.test_on_device import answer
 
 
 def call(model: onnx.ModelProto, folder: Path, *words: str) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesiontk.compress.activation_splitting import split_activations
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.system.frameworks import import_keras
-from tests.compress.test_channel_graph import assert_equal_outputs
+from tests.compress.equal_outputs import assert_equal_outputs
 
 
 def test_an_activation_within_a_layer_becomes_one_behind_it_and_relu_stays() -> None:

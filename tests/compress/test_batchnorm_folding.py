@@ -11,8 +11,8 @@ from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras
+from tests.compress.equal_outputs import assert_equal_outputs
 from tests.compress.random_models import build_random_model
-from tests.compress.test_channel_graph import assert_equal_outputs
 
 
 def kinds(model: Any) -> list[str]:

@@ -13,18 +13,9 @@ from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs, count_weights
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras, import_tensorflow
+from tests.compress.equal_outputs import assert_equal_outputs
 from tests.compress.random_models import build_random_model
 from tests.compress.silent_channels import draw_channels, silence
-
-
-def pictures(model: Any, count: int = 4) -> Any:
-    shape = (count, *model.input_shape[1:])
-    return np.random.default_rng(1).uniform(0, 255, shape).astype(np.float32)
-
-
-def assert_equal_outputs(model: Any, smaller: Any, atol: float = 1e-5) -> None:
-    x = pictures(model)
-    np.testing.assert_allclose(np.asarray(smaller(x)), np.asarray(model(x)), atol=atol)
 
 
 @pytest.mark.parametrize("unusual", [False, True], ids=["usual", "unusual"])

@@ -21,8 +21,8 @@ from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.convert import train_recipe
 from lesiontk.workflow.plan import plan_recipe
-from tests.compress.test_channel_graph import assert_equal_outputs
-from tests.stages.test_distill import TINY
+from tests.compress.equal_outputs import assert_equal_outputs
+from tests.tiny.recipe import TINY
 
 
 def spread(model: Any, name: str) -> float:

@@ -25,7 +25,7 @@ from lesiontk.store import Store
 from lesiontk.workflow.convert import convert_model, report_model, train_recipe
 from lesiontk.workflow.plan import plan_recipe
 from tests.report.page import Page
-from tests.stages.test_distill import TINY
+from tests.tiny.recipe import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
 SPARSE = {"sparsify": {"sparsity": 0.7, "rounds": 2, "recover": RECOVER}}

@@ -15,6 +15,7 @@ from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras
 from tests.compress.random_models import build_random_model
+from tests.compress.small_models import build_model
 
 
 def kernel(*filters: list[float]) -> Any:
@@ -47,27 +48,6 @@ def test_what_a_criterion_lacks_is_named() -> None:
     assert CRITERIA.get("batchnorm_scale")(bare) is None
     with pytest.raises(DataError, match="needs calibration images"):
         CRITERIA.get("taylor")(bare)
-
-
-def build_model() -> Any:
-    """Convolution, normalisation, ReLU; the logits read channel 0 alone."""
-    keras = import_keras()
-    layers = keras.layers
-    keras.utils.set_random_seed(1)
-    image = keras.Input((8, 8, 3), name="image")
-    x = layers.Rescaling(1 / 255)(image)
-    x = layers.Conv2D(4, 3, use_bias=False, name="conv")(x)
-    x = layers.BatchNormalization(name="norm")(x)
-    x = layers.ReLU(name="relu")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = layers.Dense(2, name="logits")(x)
-    model = keras.Model(image, layers.Softmax(name="probabilities")(logits))
-    weights = np.zeros((4, 2), np.float32)
-    weights[0] = 5, -5
-    model.get_layer("logits").set_weights([weights, np.zeros(2, np.float32)])
-    gamma = np.array([0.5, 3, 2, 1], np.float32)
-    model.get_layer("norm").set_weights([gamma, np.ones(4), np.zeros(4), np.ones(4)])
-    return model
 
 
 def test_taylor_finds_the_channel_that_is_read() -> None:

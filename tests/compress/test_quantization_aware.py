@@ -20,9 +20,9 @@ from lesiontk.compress.quantization_aware import (
     strip_quantization,
 )
 from lesiontk.errors import DataError
+from tests.compress.equal_outputs import pictures
 from tests.compress.random_models import build_random_model
-from tests.compress.test_channel_graph import pictures
-from tests.compress.test_importance import build_model
+from tests.compress.small_models import build_model
 
 
 def outputs_of(model: Any, names: list[str], x: Any) -> dict[str, Any]:

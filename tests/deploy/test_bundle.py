@@ -29,7 +29,7 @@ from lesiontk.evaluate.temperature import apply_temperature
 from lesiontk.records import EngineSpec, Preprocessing
 from lesiontk.stages.bundle import write_bundle_of_file
 from lesiontk.workflow.predict import predict_pictures
-from tests.backends.test_stamp import KNOWN
+from tests.backends.assessments import KNOWN
 from tests.deploy.bundles import (
     ENGINES,
     call_runner,

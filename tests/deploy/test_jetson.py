@@ -25,9 +25,9 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
+from tests.backends.tensorrt.damaged_graphs import make_asymmetric
+from tests.backends.tensorrt.device import Device
 from tests.backends.tensorrt.graphs import SPEC
-from tests.backends.tensorrt.test_lint import make_asymmetric
-from tests.backends.tensorrt.test_on_device import Device
 from tests.deploy.bundles import call_runner, make_bundle, read_contract
 from tests.loose_modules import load_module
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.end_to_end.test_chain import Chain
+from tests.end_to_end.chain import Chain
 
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    from tests.end_to_end.test_chain import Chain
-
     return Chain(tmp_path_factory.mktemp("chain") / "workspace")
 
 

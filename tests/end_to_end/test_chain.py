@@ -18,52 +18,11 @@ import pytest
 
 from lesiontk.backends import find_backend
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
+from tests.end_to_end.chain import CHAIN, TRAINING, Chain, set_keys
 from tests.end_to_end.command_line import Call, call_lesiontk, start_lesiontk
 
 TARGETS = ["keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"]
 LABELS = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
-
-TRAINING = {  # seconds instead of minutes
-    "data.synthetic.lesions": 105,
-    "data.synthetic.image_size": 48,
-    "data.image_size": 32,
-    "train.epochs": 6,
-    "train.learning_rate": 0.003,
-    "train.ema": 0,
-}
-CHAIN = {
-    **TRAINING,
-    "calibration.images": 28,
-    "verify.images": 16,
-    "verify.min_agreement_int8": 0.6,  # six epochs leave classes close to each other
-    "bench.rounds": 20,
-    "bench.warmup": 1,
-    "evaluate.resamples": 100,
-    "gate": '["macro_auc >= parent - 0.5 @ 0.95"]',
-}
-
-
-def set_keys(settings: dict[str, Any]) -> list[str]:
-    return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-
-
-class Chain:
-    """The workspace of a finished ``lesiontk demo``, and what the command printed."""
-
-    def __init__(self, workspace: Path) -> None:
-        self.workspace = workspace
-        self.call = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=workspace)
-        assert self.call.code == 0, self.call.err
-
-    def folder(self, kind: str) -> Path:
-        """The one artefact of a kind."""
-        (found,) = self.workspace.glob(f"{kind}-*")
-        return found
-
-    def engine(self, target: str) -> Path:
-        """The file of an engine."""
-        (found,) = self.workspace.glob(f"engine-*/{target.replace(':', '_')}.*")
-        return found
 
 
 def stages_run(call: Call) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.chain import CHAIN, Chain, set_keys
 from tests.end_to_end.command_line import call_lesiontk
-from tests.end_to_end.test_chain import CHAIN, Chain, set_keys
 
 ONE_IN_A_THOUSAND = "recall[mel] >= parent - 0.001 @ 0.95"
 

@@ -18,8 +18,8 @@ from lesiontk.models.imported_model import scope_name
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.convert import import_file
-from tests.models.test_imported_model import SIZE, answers, bring_in, keras3, save
-from tests.models.test_imported_model import settle as settle_all
+from tests.models.foreign_models import SIZE, answers, bring_in, keras3, save
+from tests.models.foreign_models import settle as settle_all
 
 __all__ = ["keras3"]  # the fixture
 

@@ -9,7 +9,7 @@ from lesiontk.backends.stamp import stamp
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation
 from lesiontk.report.published_card import describe_files
-from tests.backends.test_stamp import KNOWN, RESULT
+from tests.backends.assessments import KNOWN, RESULT
 from tests.deploy.bundles import ENGINES
 
 EMULATED = describe_emulation("tensorrt:int8", "ONNX Runtime on the CPU")

@@ -27,23 +27,7 @@ from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.convert import PARENT, convert_model, train_recipe
 from lesiontk.workflow.lineage import engines_of, locate_teacher
 from lesiontk.workflow.plan import plan_recipe
-
-TRAIN = {
-    "epochs": 1,
-    "batch_size": 16,
-    "augment": "none",
-    "learning_rate": 0.003,
-    "imbalance": ["class_weight"],
-}
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {
-        "source": "synthetic",
-        "image_size": 32,
-        "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
-    },
-    "train": TRAIN,
-}
+from tests.tiny.recipe import TINY, TRAIN
 
 
 def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:

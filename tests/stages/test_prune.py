@@ -35,7 +35,7 @@ from lesiontk.workflow.convert import (
     train_recipe,
 )
 from lesiontk.workflow.plan import plan_recipe
-from tests.stages.test_distill import TINY
+from tests.tiny.recipe import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
 

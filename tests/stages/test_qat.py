@@ -28,7 +28,7 @@ from lesiontk.store import Store
 from lesiontk.workflow.convert import convert_model, train_recipe
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.verify import verify_artefact
-from tests.stages.test_distill import TINY
+from tests.tiny.recipe import TINY
 
 TRAIN = {**TINY["train"], "learning_rate": 1e-4}
 CHECK = "top-1 agreement with rounding"

@@ -31,7 +31,7 @@ from lesiontk.workflow.convert import (
     train_recipe,
 )
 from lesiontk.workflow.plan import plan_recipe
-from tests.stages.test_distill import TINY
+from tests.tiny.recipe import TINY
 
 SETTINGS = (
     "data.source=synthetic",

@@ -16,22 +16,11 @@ from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store
 from lesiontk.workflow.convert import measure_stability, train_recipe
 from lesiontk.workflow.plan import plan_recipe
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {
-        "source": "synthetic",
-        "image_size": 32,
-        "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
-    },
-    "train": {"epochs": 3, "batch_size": 16, "augment": "none", "learning_rate": 0.003},
-    "calibration": {"images": 21},
-    "verify": {"min_agreement_int8": 0.0},
-}
+from tests.tiny.recipe import LEARNED
 
 
 def recipe(**changes: Any) -> Recipe:
-    return parse_recipe({**json.loads(json.dumps(TINY)), **changes})
+    return parse_recipe({**json.loads(json.dumps(LEARNED)), **changes})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.train.distillation import Lessons, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
 from lesiontk.train.loop import train_model
-from tests.train.test_loop import COLOURS, build, make_images, make_section, score
+from tests.train.colours import COLOURS, build, make_images, make_section, score
 
 COUNTS = np.array([10, 30, 60])
 LOGITS = np.array([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5], [-0.5, 0.5, 0.0]], np.float32)

@@ -25,7 +25,7 @@ from lesiontk.models.architecture import Architecture, Normalisation, build_mode
 from lesiontk.progress import Progress
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.loop import train_model
-from tests.train.test_loop import SIZE, KilledError, KillingProgress, make_images, make_section
+from tests.train.colours import SIZE, KilledError, KillingProgress, make_images, make_section
 
 
 class TellingProgress:

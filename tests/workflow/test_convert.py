@@ -21,7 +21,7 @@ from lesiontk.workflow.convert import (
 )
 from lesiontk.workflow.lineage import engines_of, sensitivities_of, stabilities_of
 from tests.report.page import Page
-from tests.stages.test_stability import TINY
+from tests.tiny.recipe import LEARNED
 
 QUICK = ("explain.images=0", "bench.rounds=20", "evaluate.resamples=100")
 SEARCH = (
@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def model(store: Store) -> Artefact:
-    return train_recipe(store, parse_recipe(json.loads(json.dumps(TINY))))
+    return train_recipe(store, parse_recipe(json.loads(json.dumps(LEARNED))))
 
 
 def report(store: Store, model: Artefact) -> tuple[Artefact, Page]:
@@ -82,7 +82,7 @@ def test_where_the_gate_cannot_be_met_the_report_shows_what_int8_does_to_each_la
 def test_the_sensitivity_measured_last_is_taken_and_not_another_models(
     store: Store, model: Artefact
 ) -> None:
-    document = json.loads(json.dumps(TINY))
+    document = json.loads(json.dumps(LEARNED))
     document["train"]["seed"] = 9
     other = train_recipe(store, parse_recipe(document))
     last = measure_sensitivity(store, model, "tflite", [*SEARCH, "sensitivity.images=17"])

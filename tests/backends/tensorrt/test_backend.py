@@ -19,9 +19,9 @@ from lesiontk.backends.tensorrt import backend as tensorrt_backend
 from lesiontk.backends.tensorrt import installation, on_device
 from lesiontk.backends.tensorrt.backend import TensorRTBackend, choose_half, find_ranges
 from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
+from tests.backends.tensorrt.device import answer
 from tests.backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeCuda, FakeMemory, FakeTensorRT
 from tests.backends.tensorrt.graphs import SPEC, pictures, run_model
-from tests.backends.tensorrt.test_on_device import answer
 
 
 @pytest.fixture

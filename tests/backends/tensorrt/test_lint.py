@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from lesiontk.backends.tensorrt.lint import lint_graph
+from tests.backends.tensorrt.damaged_graphs import make_asymmetric, quantize_bias
 from tests.backends.tensorrt.graphs import find_node, set_constant
 
 
@@ -18,10 +19,6 @@ def test_the_back_ends_own_graphs_pass(
     float32: onnx.ModelProto, float16: onnx.ModelProto, int8: onnx.ModelProto
 ) -> None:
     assert [*lint_graph(float32), *lint_graph(float16), *lint_graph(int8)] == []
-
-
-def make_asymmetric(model: onnx.ModelProto) -> None:
-    set_constant(model, "second/input_zero_point", np.array(-128, np.int8))
 
 
 def make_unsigned(model: onnx.ModelProto) -> None:
@@ -39,19 +36,6 @@ def drop_zero_point(model: onnx.ModelProto) -> None:
 def scale_channels(model: onnx.ModelProto) -> None:
     set_constant(model, "second/input_scale", np.ones(4, np.float32))
     set_constant(model, "second/input_zero_point", np.zeros(4, np.int8))
-
-
-def quantize_bias(model: onnx.ModelProto) -> None:
-    for name, value in (
-        ("bias_int32", np.zeros(4, np.int32)),
-        ("bias_scale", np.array(0.1, np.float32)),
-        ("bias_zero_point", np.array(0, np.int32)),
-    ):
-        model.graph.initializer.append(numpy_helper.from_array(value, name))
-    inputs = ["bias_int32", "bias_scale", "bias_zero_point"]
-    node = helper.make_node("DequantizeLinear", inputs, ["bias"], "bias_dq")
-    model.graph.node.insert(0, node)
-    find_node(model, "second").input[2] = "bias"
 
 
 def keep_float_weight(model: onnx.ModelProto) -> None:

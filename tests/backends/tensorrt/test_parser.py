@@ -17,8 +17,8 @@ from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import check_model, parse_model, require_model
 from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
 from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from tests.backends.tensorrt.damaged_graphs import make_asymmetric, quantize_bias
 from tests.backends.tensorrt.graphs import find_node
-from tests.backends.tensorrt.test_lint import make_asymmetric, quantize_bias
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 PRECISIONS = ("float32", "float16", "int8", "mixed")

@@ -14,7 +14,7 @@ from lesiontk.errors import DataError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras, import_tensorflow
-from tests.backends.tflite.test_graph import TinyParent, float_content, run_graph
+from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
 
 SIZE = 64
 

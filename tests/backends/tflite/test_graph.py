@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.input_quantization import InputQuantization
@@ -24,9 +21,8 @@ from lesiontk.backends.tflite.graph import (
 )
 from lesiontk.errors import DataError
 from tests.backends.conftest import NORMALISATIONS
-from tests.conformance.fitted_models import FittedParent
+from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
 
-TinyParent = Callable[[str], FittedParent]
 BYTE_INPUT = {  # what of each normalisation a scale and a whole zero point can say
     "cnn": InputQuantization(1 / 128, 128),
     "lite": InputQuantization(1 / 128, 127),
@@ -36,23 +32,9 @@ BYTE_INPUT = {  # what of each normalisation a scale and a whole zero point can 
 LEFT = {"cnn": "CONV_2D", "lite": "CONV_2D", "resnet": "ADD", "vgg": "ADD"}
 
 
-def float_content(tiny_parent: TinyParent, name: str) -> bytes:
-    return tiny_parent(name).convert("tflite:float32").read_bytes()
-
-
 def list_operators(content: bytes) -> list[str]:
     model = read_model(content)
     return [operator_name(model, operator) for operator in model.subgraphs[0].operators]
-
-
-def run_graph(content: bytes, image: NDArray[np.generic]) -> NDArray[np.float32]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
-    interpreter.invoke()
-    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
 
 
 # --------------------------------------------------------------- normalisation

@@ -51,9 +51,9 @@ from lesiontk.stages.inspect_images import data_root
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.system.machine import describe_machine
-from lesiontk.train.gradient_accumulation import make_trainee
+from lesiontk.train.gradient_accumulation import accumulate_gradients
 from lesiontk.train.optimizer import make_optimizer
-from lesiontk.train.training_set import Feed, make_feed
+from lesiontk.train.training_set import TrainingSet, make_training_set
 from lesiontk.workflow.convert import build_data
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,15 +88,17 @@ def measure_pipeline(
     chosen = load_recipe(recipe, data_folder, weights, full_size, leaky=leaky)
     store = Store(workspace, make_progress())
     images = build_data(store, chosen, "images")
-    feed = make_feed(open_images(images), chosen.train)
-    if feed.steps < steps:
-        raise UsageError(f"an epoch has {feed.steps} steps; expected --steps of at most as many.")
+    training_set = make_training_set(open_images(images), chosen.train)
+    if training_set.steps < steps:
+        raise UsageError(
+            f"an epoch has {training_set.steps} steps; expected --steps of at most as many."
+        )
     batch = chosen.train.batch_size
     samples: dict[str, tuple[int, Seconds]] = {
         "decode": (decoded, time_decoding(store, images, chosen, rounds, decoded)),
-        "feed": (steps * batch, time_feed(feed, rounds, steps)),
+        "feed": (steps * batch, time_feed(training_set, rounds, steps)),
     }
-    fed, cached = time_steps(feed, chosen, rounds, steps)
+    fed, cached = time_steps(training_set, chosen, rounds, steps)
     samples["step, fed"] = (steps * batch, fed)
     samples["step, one batch"] = (steps * batch, cached)
     machine = describe_machine()
@@ -152,39 +154,41 @@ def time_decoding(
         return [clock(decode, number) for number in range(rounds)]
 
 
-def time_feed(feed: Feed, rounds: int, steps: int) -> Seconds:
+def time_feed(training_set: TrainingSet, rounds: int, steps: int) -> Seconds:
     """Return the seconds of each round of drawing `steps` batches, from an epoch of its own."""
 
     def draw(epoch: int) -> None:
-        for _ in feed.make_batches(epoch).take(steps):
+        for _ in training_set.make_batches(epoch).take(steps):
             pass
 
     return [clock(draw, epoch) for epoch in range(rounds)]
 
 
-def time_steps(feed: Feed, recipe: Recipe, rounds: int, steps: int) -> tuple[Seconds, Seconds]:
+def time_steps(
+    training_set: TrainingSet, recipe: Recipe, rounds: int, steps: int
+) -> tuple[Seconds, Seconds]:
     """Return the seconds of each round of training, fed and on one batch, in turns."""
     tf, keras = import_tensorflow(), import_keras()
     keras.mixed_precision.set_global_policy(
-        "mixed_bfloat16" if feed.section.mixed_precision else "float32"
+        "mixed_bfloat16" if training_set.section.mixed_precision else "float32"
     )
     model = build_model(
         ARCHITECTURES.get(recipe.model.architecture),
-        image_size=feed.images.preprocessing.image_size,
-        classes=len(feed.images.labels),
+        image_size=training_set.images.preprocessing.image_size,
+        classes=len(training_set.images.labels),
         dropout=recipe.model.dropout,
     )
-    trainee = make_trainee(model, feed.section.micro_batches)
-    optimizer = make_optimizer(feed.section, model, feed.section.learning_rate)
-    trainee.compile(optimizer=optimizer, loss=feed.make_loss())
-    one = next(iter(feed.make_batches(0)))
+    accumulating = accumulate_gradients(model, training_set.section.micro_batches)
+    optimizer = make_optimizer(training_set.section, model, training_set.section.learning_rate)
+    accumulating.compile(optimizer=optimizer, loss=training_set.make_loss())
+    one = next(iter(training_set.make_batches(0)))
     repeated = tf.data.Dataset.from_tensors(one).repeat(steps)
 
     def train(batches: Any) -> None:
-        trainee.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0)
+        accumulating.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0)
 
     def train_fed(epoch: int) -> None:
-        train(feed.make_batches(epoch).take(steps))
+        train(training_set.make_batches(epoch).take(steps))
 
     fed, cached = [], []
     for epoch in range(rounds):

@@ -54,7 +54,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     made = {
         "parameters": model.facts["parameters"],
         "validation": model.facts["validation"],
-        "kept_recalls": model.facts.get("kept_recalls"),
+        "recall_constraint": model.facts.get("recall_constraint"),
         "steps": steps[find_trained(step["step"] for step in steps) + 1 :],
         "compress": shorten_orders(list(recipe_of(model).compress), HERE.parent),
         "seconds": training_seconds(store, model) - training_seconds(store, trained),

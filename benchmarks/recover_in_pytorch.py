@@ -5,10 +5,10 @@
 
 STUDENT and TEACHER are ``.keras`` files of lesiontk of one split, IMAGES folders of prepared
 images (``images-…`` of a workspace), one for the size of each. OUT is the student with other
-weights: ``lesiontk adopt OUT.keras --model MODEL`` takes it into the workspace as MODEL trained
-further. TensorFlow is not needed here; PyTorch is, and lesiontk does not install it.
+weights: ``lesiontk load_weights OUT.keras --model MODEL`` takes it into the workspace as MODEL
+trained further. TensorFlow is not needed here; PyTorch is, and lesiontk does not install it.
 
-What is trained is what ``lesiontk distil`` trains, with three differences. Several teachers are
+What is trained is what ``lesiontk distill`` trains, with three differences. Several teachers are
 heard as one, by the mean of their logarithms. They see each augmented image themselves (Beyer et
 al., arXiv:2106.05237: "consistent and patient"), where lesiontk asks once about each plain image.
 And no epoch is chosen: what is left are the averaged weights of the last, whose
@@ -46,7 +46,7 @@ class Pictures:
 
 
 def read_pictures(
-    folders: Sequence[Path], size: int, side: str, spec: dict[str, Any], device: str
+    folders: Sequence[Path], size: int, subset: str, spec: dict[str, Any], device: str
 ) -> Pictures:
     """Return one side of the images of a size; raises `click.ClickException` without them."""
     for folder in folders:
@@ -57,7 +57,7 @@ def read_pictures(
             raise click.ClickException(f"{folder.name} is of another split than the network.")
         with (folder / "images.csv").open() as text:
             rows = list(csv.DictReader(text))
-        taken = [i for i, row in enumerate(rows) if row["side"] == side]
+        taken = [i for i, row in enumerate(rows) if row["subset"] == subset]
         pixels = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="r")[taken])
         targets = torch.tensor([spec["labels"].index(rows[i]["label"]) for i in taken])
         return Pictures(
@@ -116,7 +116,7 @@ def view_from_uniform(unit: Tensor) -> View:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of ``lesiontk distil``, of `lesiontk.train.distillation`, with logit adjustment."""
+    """The loss of ``lesiontk distill``, of `lesiontk.train.distillation`, with logit adjustment."""
 
     shift: Tensor
     temperature: float

@@ -14,15 +14,15 @@ from lesiontk.records import Preprocessing
 class Row(NamedTuple):
     """One image: its side, label and lesion."""
 
-    side: str
+    subset: str
     label: str
     lesion: str
 
 
-def make_rows(side: str, lesions: dict[str, int], images: int = 1) -> list[Row]:
+def make_rows(subset: str, lesions: dict[str, int], images: int = 1) -> list[Row]:
     """Label -> number of lesions on that side, each with so many images."""
     return [
-        Row(side, label, f"{side}_{label}_{number}")
+        Row(subset, label, f"{subset}_{label}_{number}")
         for label, count in lesions.items()
         for number in range(count)
         for _ in range(images)
@@ -37,7 +37,7 @@ def make_image_set(rows: Sequence[Row], labels: Sequence[str] = ("bkl", "mel", "
         image_ids=tuple(f"IMG_{number:04d}" for number in range(len(rows))),
         groups=tuple(row.lesion for row in rows),
         hashes=tuple(f"pixels of {number}" for number in range(len(rows))),
-        sides=tuple(row.side for row in rows),
+        subsets=tuple(row.subset for row in rows),
         labels=tuple(labels),
         task="three_class",
         critical="mel",

@@ -9,10 +9,10 @@ import pytest
 from lesiontk import errors
 from lesiontk.errors import (
     DataError,
-    EnvironmentLacksError,
     GateFailedError,
     LeakageError,
     LesionTKError,
+    MissingRequirementError,
     UsageError,
     show_value,
     suggest,
@@ -27,7 +27,7 @@ from lesiontk.errors import (
         (UsageError, 2),
         (DataError, 2),
         (LeakageError, 2),
-        (EnvironmentLacksError, 3),
+        (MissingRequirementError, 3),
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(kind: type[LesionTKError], code: int) -> None:

@@ -95,20 +95,20 @@ def test_tensorrt_takes_a_published_graph(path: Path) -> None:
 @pytest.mark.parametrize("path", ENGINES, ids=describe)
 def test_the_split_of_an_engine_is_shipped(path: Path) -> None:
     with open_engine(path) as engine:
-        sides = find_split(engine.spec.split_hash, [])
-    assert sides is not None
-    assert set(sides.images.values()) == {"train", "validation", "test"}
+        subsets = find_split(engine.spec.split_hash, [])
+    assert subsets is not None
+    assert set(subsets.images.values()) == {"train", "validation", "test"}
     assert path.parent.name in list_recipes()
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_calibration_images_are_training_images(path: Path) -> None:
     document = json.loads(path.read_text())
-    sides = find_split(document["split"]["split_hash"], [])
-    assert sides is not None
+    subsets = find_split(document["split"]["split_hash"], [])
+    assert subsets is not None
     listed = read_list(path.stem)
     assert len(listed) == len(set(listed)) >= 100
-    assert {sides.images[image] for image in listed} == {"train"}
+    assert {subsets.images[image] for image in listed} == {"train"}
 
 
 @pytest.mark.shared
@@ -299,9 +299,9 @@ def test_a_published_split_keeps_lesions_whole() -> None:
     with (SHARED / "HAM10000_metadata.csv").open(newline="") as stream:
         lesions = {row["image_id"]: row["lesion_id"] for row in csv.DictReader(stream)}
     for path in RESULTS:
-        sides = find_split(json.loads(path.read_text())["split"]["split_hash"], [])
-        assert sides is not None
-        assert len({(lesions[i], side) for i, side in sides.images.items()}) == len(
+        subsets = find_split(json.loads(path.read_text())["split"]["split_hash"], [])
+        assert subsets is not None
+        assert len({(lesions[i], subset) for i, subset in subsets.images.items()}) == len(
             set(lesions.values())
         )
 

@@ -149,7 +149,7 @@ def test_a_damaged_bundle_fails_on_arm64(tmp_path: Path) -> None:
     smallest = min(ENGINES, key=lambda path: path.stat().st_size)
     write_bundle_of_file(folder, smallest, find_bundle_target("linux-arm64"))
     contract = json.loads((folder / "bundle.json").read_text())
-    contract["preprocessing"]["fit"] = "stretch"
+    contract["preprocessing"]["crop_mode"] = "stretch"
     (folder / "bundle.json").write_text(json.dumps(contract))
     done = call_arm64(str(folder / "run.py"), "self-test", "--json", "--rounds", "0")
     assert done.returncode == 1, done.stderr

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 from tests.conformance.fitted_models import FittedParent
 
-NORMALISATIONS = {
-    "cnn": Normalisation(1 / 128, (-1.0, -1.0, -1.0)),
-    "lite": Normalisation(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
-    "resnet": Normalisation(1 / 127.5, (-1.0, -1.0, -1.0)),
-    "vgg": Normalisation(1.0, (-123.68, -116.779, -103.939)),
+NORMALIZATIONS = {
+    "cnn": Normalization(1 / 128, (-1.0, -1.0, -1.0)),
+    "lite": Normalization(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
+    "resnet": Normalization(1 / 127.5, (-1.0, -1.0, -1.0)),
+    "vgg": Normalization(1.0, (-123.68, -116.779, -103.939)),
 }
 
 
@@ -33,7 +33,7 @@ def tiny_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fit
 
     def make(name: str) -> FittedParent:
         if name not in made:
-            architecture = Architecture(f"tiny_{name}", 32, NORMALISATIONS[name], tiny_body)
+            architecture = Architecture(f"tiny_{name}", 32, NORMALIZATIONS[name], tiny_body)
             made[name] = FittedParent(architecture, tmp_path_factory.mktemp(f"tiny-{name}"))
         return made[name]
 

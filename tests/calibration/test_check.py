@@ -11,10 +11,10 @@ SPLIT = [
     {
         "image_id": f"I{number}",
         "group": f"L{number}",
-        "side": side,
+        "subset": subset,
         "pixel_sha256": f"{number:02d}" * 32,
     }
-    for number, side in enumerate(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
+    for number, subset in enumerate(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
 ]
 
 
@@ -55,8 +55,8 @@ def test_an_image_that_the_split_lacks_is_named() -> None:
 
 
 def test_an_image_of_no_known_side_is_named() -> None:
-    with pytest.raises(LeakageError, match="I2 of the list is on the side 'left out'"):
-        check_rows(rows("I2"), table_from_rows(changed("I2", side="left out")))
+    with pytest.raises(LeakageError, match=r"I2 of the list is in the subset 'left out'"):
+        check_rows(rows("I2"), table_from_rows(changed("I2", subset="left out")))
 
 
 def test_pixels_that_changed_since_the_draw_are_named() -> None:
@@ -67,7 +67,9 @@ def test_pixels_that_changed_since_the_draw_are_named() -> None:
 
 
 def test_a_split_without_hashes_says_that_pixels_were_not_compared() -> None:
-    bare = [{"image_id": r["image_id"], "side": r["side"], "lesion_id": r["group"]} for r in SPLIT]
+    bare = [
+        {"image_id": r["image_id"], "subset": r["subset"], "lesion_id": r["group"]} for r in SPLIT
+    ]
     assert not check_rows(rows("I0"), table_from_rows(bare)).pixels_compared
     moved = table_from_rows(
         [{**r, "lesion_id": "L9"} if r["image_id"] == "I0" else r for r in bare]
@@ -78,5 +80,5 @@ def test_a_split_without_hashes_says_that_pixels_were_not_compared() -> None:
 
 @pytest.mark.parametrize("table", [[], [{"image_id": "I0"}]])
 def test_a_table_that_is_no_split_is_refused(table: list[dict[str, str]]) -> None:
-    with pytest.raises(DataError, match="no columns image_id and side"):
+    with pytest.raises(DataError, match="no columns image_id and subset"):
         table_from_rows(table)

@@ -86,7 +86,7 @@ def test_a_draw_has_its_size_from_training_and_no_lesion_twice(
     made = make_image_set([*OTHERS, *make_rows("train", lesions, images)])
     rows = draw_calibration(made, count, draw, seed)
     assert len(rows) == count
-    assert {made.sides[row] for row in rows} == {"train"}
+    assert {made.subsets[row] for row in rows} == {"train"}
     assert len({made.groups[row] for row in rows}) == count
     assert list(rows) == sorted(rows)
     if count >= 3:
@@ -115,37 +115,37 @@ def test_training_images_are_proved_disjoint() -> None:
     assert prove_disjoint(IMAGES, TRAIN) == {"validation": 18, "test": 18}
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_an_image_of_another_side_is_caught(side: str) -> None:
-    stranger = IMAGES.indices(side)[0]
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_an_image_of_another_side_is_caught(subset: str) -> None:
+    stranger = IMAGES.indices(subset)[0]
     rows = np.append(TRAIN[:9], stranger)
     with pytest.raises(LeakageError) as caught:
         prove_disjoint(IMAGES, rows)
-    assert f"1 calibration image(s) share their image with the {side} split" in str(caught.value)
+    assert f"1 calibration image(s) share their image with the {subset} split" in str(caught.value)
     assert IMAGES.image_ids[stranger] in str(caught.value)
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_a_lesion_of_another_side_is_caught(side: str) -> None:
-    lesion = IMAGES.groups[IMAGES.indices(side)[3]]
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_a_lesion_of_another_side_is_caught(subset: str) -> None:
+    lesion = IMAGES.groups[IMAGES.indices(subset)[3]]
     cut = replace(IMAGES, groups=replace_at(IMAGES.groups, TRAIN[4], lesion))
-    with pytest.raises(LeakageError, match=f"share their lesion with the {side} .*{lesion}"):
+    with pytest.raises(LeakageError, match=f"share their lesion with the {subset} .*{lesion}"):
         prove_disjoint(cut, TRAIN[:9])
     prove_disjoint(cut, TRAIN[5:9])
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
-def test_pixels_of_another_side_are_caught(side: str) -> None:
-    pixels = IMAGES.hashes[IMAGES.indices(side)[3]]
+@pytest.mark.parametrize("subset", ["validation", "test"])
+def test_pixels_of_another_side_are_caught(subset: str) -> None:
+    pixels = IMAGES.hashes[IMAGES.indices(subset)[3]]
     copied = replace(IMAGES, hashes=replace_at(IMAGES.hashes, TRAIN[4], pixels))
-    with pytest.raises(LeakageError, match=f"share their pixels with the {side} .*{pixels}"):
+    with pytest.raises(LeakageError, match=f"share their pixels with the {subset} .*{pixels}"):
         prove_disjoint(copied, TRAIN[:9])
     prove_disjoint(copied, TRAIN[5:9])
 
 
 def test_a_proof_against_nothing_is_refused() -> None:
     alone = make_image_set(make_rows("train", {"nv": 9}))
-    with pytest.raises(DataError, match="the validation side of the split has no image"):
+    with pytest.raises(DataError, match="the validation subset of the split has no image"):
         prove_disjoint(alone, alone.indices("train"))
 
 
@@ -212,20 +212,20 @@ def test_a_draw_that_covers_nothing_misses_rare_sites() -> None:
 @given(data=st.data(), count=st.integers(4, 60), seed=st.integers(0, 99))
 def test_covering_changes_no_share_of_a_class(data: st.DataObject, count: int, seed: int) -> None:
     levels = data.draw(
-        st.lists(st.sampled_from("abc"), min_size=len(IMAGES.sides), max_size=len(IMAGES.sides))
+        st.lists(st.sampled_from("abc"), min_size=len(IMAGES.subsets), max_size=len(IMAGES.subsets))
     )
     for draw in ("balanced", "natural"):
         plain = draw_calibration(IMAGES, count, draw, seed)  # type: ignore[arg-type]
         covering = draw_calibration(IMAGES, count, draw, seed, [levels])  # type: ignore[arg-type]
         assert drawn_by_label(IMAGES, covering) == drawn_by_label(IMAGES, plain)
         assert len({IMAGES.groups[row] for row in covering}) == count
-        assert {IMAGES.sides[row] for row in covering} == {"train"}
+        assert {IMAGES.subsets[row] for row in covering} == {"train"}
 
 
 def test_several_axes_are_covered_together() -> None:
     images = make_image_set([*make_rows("train", {"nv": 40}), *OTHERS])
-    one = ["ab"[row % 2] for row in range(len(images.sides))]
-    other = ["cdef"[row // 2 % 4] for row in range(len(images.sides))]
+    one = ["ab"[row % 2] for row in range(len(images.subsets))]
+    other = ["cdef"[row // 2 % 4] for row in range(len(images.subsets))]
     rows = draw_calibration(images, 8, "balanced", 1, [one, other])
     assert Counter(one[row] for row in rows) == {"a": 4, "b": 4}
     assert Counter(other[row] for row in rows) == {"c": 2, "d": 2, "e": 2, "f": 2}

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.cli.main import cli
-from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError
+from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric
 from tests.backends.tensorrt.device import answer
@@ -150,6 +150,6 @@ def test_without_tensorrt_the_exit_code_is_3(file: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     error = call_refused(file)
-    assert isinstance(error, EnvironmentLacksError)
+    assert isinstance(error, MissingRequirementError)
     assert error.exit_code == 3
     assert "pip install lesiontk[tensorrt-rtx]" in str(error)

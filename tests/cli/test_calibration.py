@@ -206,7 +206,9 @@ def test_check_fails_for_a_test_image_and_names_it(
     store = Store(desk / "workspace", threads=1)
     split = store.resolve("latest", "split")
     with split.file("split.csv").open(newline="") as stream:
-        stranger = next(row["image_id"] for row in csv.DictReader(stream) if row["side"] == "test")
+        stranger = next(
+            row["image_id"] for row in csv.DictReader(stream) if row["subset"] == "test"
+        )
     (desk / "bad.csv").write_text(f"image_id\n{stranger}\n")
     with pytest.raises(GateFailedError, match=rf"bad.csv does not fit {split.name}: .*{stranger}"):
         check_list(store, str(desk / "bad.csv"))

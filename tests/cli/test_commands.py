@@ -189,9 +189,9 @@ def test_data_split_gives_the_split_that_the_table_holds(
     document = read_json(run("data", "split", "--data", str(synthetic_folder), "--json", *FEW))
     with (Path(document["path"]) / "split.csv").open(newline="") as stream:
         rows = {row["image_id"]: row for row in csv.DictReader(stream)}
-    sides = {name: row["side"] for name, row in rows.items()}
+    subsets = {name: row["subset"] for name, row in rows.items()}
     labels = {name: row["label"] for name, row in rows.items()}
-    assert document["split_hash"] == hash_split(sides, labels)
+    assert document["split_hash"] == hash_split(subsets, labels)
     assert sum(map(sum, (c.values() for c in document["images"].values()))) == len(rows)
     assert {a.kind for a in store.list_artefacts()} == {"inspection", "split"}
 

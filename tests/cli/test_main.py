@@ -18,10 +18,10 @@ from lesiontk import __version__
 from lesiontk.cli.main import main
 from lesiontk.errors import (
     DataError,
-    EnvironmentLacksError,
     GateFailedError,
     LeakageError,
     LesionTKError,
+    MissingRequirementError,
     UsageError,
 )
 
@@ -83,8 +83,8 @@ each_error = pytest.mark.parametrize(
         (LesionTKError("something."), 2),
         (UsageError("no such thing."), 2),
         (DataError("broken."), 2),
-        (LeakageError("on two sides."), 2),
-        (EnvironmentLacksError("not installed."), 3),
+        (LeakageError("in two subsets."), 2),
+        (MissingRequirementError("not installed."), 3),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -82,28 +82,28 @@ def test_the_rest_has_learned_on(store: Store, sparse: Artefact) -> None:
 
 
 def test_it_is_told_that_the_file_compresses_better_and_how_fast_it_is(sparse: Artefact) -> None:
-    effect = sparse.facts["effect"]
-    before, after = effect["before"], effect["after"]
+    footprint = sparse.facts["footprint"]
+    before, after = footprint["before"], footprint["after"]
     assert after["size_bytes"] == pytest.approx(before["size_bytes"], rel=0.01)
     assert after["deflated_bytes"] < 0.6 * before["deflated_bytes"]
-    assert effect["n"] >= 20
+    assert footprint["n"] >= 20
     assert min(before["median_ms"], after["median_ms"]) > 0
 
 
 def test_the_report_shows_what_was_measured_of_both_steps(store: Store, both: Artefact) -> None:
     sparse = store.parent(both, "model")
-    assert all("effect" not in step for step in both.facts["history"])
+    assert all("footprint" not in step for step in both.facts["history"])
     made = report_model(store, both, ["explain.images=0", "bench.rounds=20"])
     page = Page(made.file("report.html").read_text(encoding="utf-8"))
     table = page.tables["Sizes and latencies before and after"]
     assert [row[0] for row in table[1:]] == ["sparsify", "cluster"]
     for row, model in zip(table[1:], (sparse, both), strict=True):
-        effect = model.facts["effect"]
-        sides = (effect["before"], effect["after"])
+        footprint = model.facts["footprint"]
+        subsets = (footprint["before"], footprint["after"])
         assert row[1:] == [
-            *(format_bytes(side["size_bytes"]) for side in sides),
-            *(format_bytes(side["deflated_bytes"]) for side in sides),
-            *(format_latency(side["median_ms"]) for side in sides),
+            *(format_bytes(subset["size_bytes"]) for subset in subsets),
+            *(format_bytes(subset["deflated_bytes"]) for subset in subsets),
+            *(format_latency(subset["median_ms"]) for subset in subsets),
         ]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
-from lesiontk.compress.channel_statistics import collect_evidence, follow_chains
-from lesiontk.compress.importance import CRITERIA, Evidence, score_channels
+from lesiontk.compress.channel_statistics import collect_channel_statistics, follow_chains
+from lesiontk.compress.importance import CRITERIA, ChannelStatistics, score_channels
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras
@@ -24,27 +24,27 @@ def kernel(*filters: list[float]) -> Any:
 
 
 def test_lengths_of_filters() -> None:
-    evidence = Evidence("a", kernel([3, -4], [0, 0], [1, 1]))
-    assert CRITERIA.get("l1")(evidence).tolist() == [7, 0, 2]
-    np.testing.assert_allclose(CRITERIA.get("l2")(evidence), [5, 0, 2**0.5])
+    channel_statistics = ChannelStatistics("a", kernel([3, -4], [0, 0], [1, 1]))
+    assert CRITERIA.get("l1")(channel_statistics).tolist() == [7, 0, 2]
+    np.testing.assert_allclose(CRITERIA.get("l2")(channel_statistics), [5, 0, 2**0.5])
 
 
 def test_the_filter_in_the_middle_can_be_replaced() -> None:
-    evidence = Evidence("a", kernel([0, 0], [10, 0], [0, 10], [3, 3]))
-    scores = CRITERIA.get("geometric_median")(evidence)
+    channel_statistics = ChannelStatistics("a", kernel([0, 0], [10, 0], [0, 10], [3, 3]))
+    scores = CRITERIA.get("geometric_median")(channel_statistics)
     assert scores.argmin() == 3
     np.testing.assert_allclose(scores[0], 20 + 18**0.5)
 
 
 def test_a_filter_far_from_zero_may_be_nearest_to_the_others() -> None:
     """What the geometric median sees and a length does not."""
-    evidence = Evidence("a", kernel([10, 0], [10, 1], [10, -1], [0, 0.1]))
-    assert CRITERIA.get("l2")(evidence).argmin() == 3
-    assert CRITERIA.get("geometric_median")(evidence).argmin() == 0
+    channel_statistics = ChannelStatistics("a", kernel([10, 0], [10, 1], [10, -1], [0, 0.1]))
+    assert CRITERIA.get("l2")(channel_statistics).argmin() == 3
+    assert CRITERIA.get("geometric_median")(channel_statistics).argmin() == 0
 
 
 def test_what_a_criterion_lacks_is_named() -> None:
-    bare = Evidence("block_conv", kernel([1, 2]))
+    bare = ChannelStatistics("block_conv", kernel([1, 2]))
     assert CRITERIA.get("batchnorm_scale")(bare) is None
     with pytest.raises(DataError, match="needs calibration images"):
         CRITERIA.get("taylor")(bare)
@@ -54,11 +54,11 @@ def test_taylor_finds_the_channel_that_is_read() -> None:
     model = build_model()
     layers = read_layers(model)
     images = np.random.default_rng(2).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
-    evidence = collect_evidence(model, layers, images, np.arange(20) % 2)
-    scores = CRITERIA.get("taylor")(evidence["conv"])
+    channel_statistics = collect_channel_statistics(model, layers, images, np.arange(20) % 2)
+    scores = CRITERIA.get("taylor")(channel_statistics["conv"])
     assert scores[0] > 0
     assert (scores[1:] < 1e-6).all()
-    assert CRITERIA.get("batchnorm_scale")(evidence["conv"]).tolist() == [0.5, 3, 2, 1]
+    assert CRITERIA.get("batchnorm_scale")(channel_statistics["conv"]).tolist() == [0.5, 3, 2, 1]
     assert follow_chains(layers) == {"conv": ("conv", "norm", "relu")}
 
 
@@ -67,7 +67,7 @@ def test_taylor_predicts_what_a_small_change_of_a_channel_does() -> None:
     model = build_model()
     layers = read_layers(model)
     image = np.random.default_rng(3).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
-    found = collect_evidence(model, layers, image, np.array([1]))["conv"].taylor
+    found = collect_channel_statistics(model, layers, image, np.array([1]))["conv"].taylor
 
     def loss(factor: float) -> float:
         gamma, beta, mean, variance = model.get_layer("norm").get_weights()
@@ -97,7 +97,7 @@ def test_tied_channels_are_worth_the_sum_of_their_parts() -> None:
         weights[0, 0, 0] = lengths
         model.get_layer(name).set_weights([weights])
     graph = derive_channels(read_layers(model))
-    scores = score_channels(graph, collect_evidence(model, graph.layers), "l2")
+    scores = score_channels(graph, collect_channel_statistics(model, graph.layers), "l2")
     ordered = [scores[int(channel)] for channel in graph.outputs["sum"]]
     expected = np.array([1, 1, 2]) / 2**0.5 + np.array([5, 1, 1]) / 3
     np.testing.assert_allclose(ordered, expected)
@@ -117,7 +117,9 @@ def build_mixed(*, normalised: bool) -> Any:
 def test_what_has_no_scale_keeps_its_channels() -> None:
     model = build_mixed(normalised=True)
     graph = derive_channels(read_layers(model))
-    scores = score_channels(graph, collect_evidence(model, graph.layers), "batchnorm_scale")
+    scores = score_channels(
+        graph, collect_channel_statistics(model, graph.layers), "batchnorm_scale"
+    )
     assert set(scores) == {int(channel) for channel in graph.outputs["conv"]}
     removed = choose_channels(graph, scores, 0.7 * macs_of(graph.layers))
     widths = {layer.name: layer.channels for layer in graph.narrow(removed)}
@@ -129,7 +131,7 @@ def test_a_model_without_any_scale_is_refused_with_the_reason() -> None:
     model = build_mixed(normalised=False)
     graph = derive_channels(read_layers(model))
     with pytest.raises(DataError, match=r"none of the layers conv, dense .*BatchNormalization"):
-        score_channels(graph, collect_evidence(model, graph.layers), "batchnorm_scale")
+        score_channels(graph, collect_channel_statistics(model, graph.layers), "batchnorm_scale")
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -137,8 +139,8 @@ def test_every_criterion_scores_every_channel(criterion: str) -> None:
     model = build_model()
     graph = derive_channels(read_layers(model))
     images = np.random.default_rng(2).integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
-    evidence = collect_evidence(model, graph.layers, images, np.arange(8) % 2)
-    scores = score_channels(graph, evidence, criterion)
+    channel_statistics = collect_channel_statistics(model, graph.layers, images, np.arange(8) % 2)
+    scores = score_channels(graph, channel_statistics, criterion)
     assert set(scores) == set(graph.producers())
     assert all(np.isfinite(score) and score >= 0 for score in scores.values())
 
@@ -148,5 +150,7 @@ def test_evidence_is_found_in_any_model() -> None:
     for seed in range(5):
         model = build_random_model(seed)
         graph = derive_channels(read_layers(model))
-        evidence = collect_evidence(model, graph.layers, images, np.arange(4) % 3)
-        assert set(score_channels(graph, evidence, "taylor")) == set(graph.producers())
+        channel_statistics = collect_channel_statistics(
+            model, graph.layers, images, np.arange(4) % 3
+        )
+        assert set(score_channels(graph, channel_statistics, "taylor")) == set(graph.producers())

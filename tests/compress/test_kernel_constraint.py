@@ -12,7 +12,7 @@ from lesiontk.compress.kernel_constraint import (
     count_structure,
     find_ties,
     find_zeros,
-    make_holder,
+    make_kernel_constraint,
 )
 from lesiontk.compress.magnitude import choose_kept, plan_sparsity
 from lesiontk.compress.weight_clusters import cluster_weights
@@ -53,7 +53,7 @@ def test_tensorflow_holds_as_numpy_applies_and_lets_gradients_through() -> None:
     structure = KernelStructure(kept=sparse != 0, ties=ties)
     variable = tf.Variable(kernel)
     with tf.GradientTape() as tape:
-        held = make_holder(tf, structure)(variable)
+        held = make_kernel_constraint(tf, structure)(variable)
         loss = tf.reduce_sum(held * tf.constant(make_kernel(1)))
     np.testing.assert_allclose(held.numpy(), structure.apply(kernel), atol=1e-6)
     gradient = tape.gradient(loss, variable).numpy()

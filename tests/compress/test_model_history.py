@@ -27,10 +27,10 @@ def model(*stages: str) -> Artefact:
     [
         (["train"], "prune", 0.1),
         (["import"], "qat", 0.1),
-        (["train", "distil"], "prune", 0.2),  # distillation was the end of its training
-        (["train", "prune"], "distil", 0.1),
+        (["train", "distill"], "prune", 0.2),  # distillation was the end of its training
+        (["train", "prune"], "distill", 0.1),
         (["train", "resize", "prune"], "qat", 0.1),
-        (["train"], "distil", None),
+        (["train"], "distill", None),
     ],
 )
 def test_it_is_that_of_the_network_as_it_was_trained(

@@ -19,7 +19,7 @@ from lesiontk.recipe import parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras, import_tensorflow
-from lesiontk.train.distillation import Lessons, soften
+from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
 from lesiontk.workflow.convert import compress_model, train_recipe
 from tests.loose_modules import load_module
@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_distillation(recover: ModuleType) -> None:
     truth = np.eye(3, dtype=np.float32)[draw.integers(0, 3, 16)]
     soft = soften(tf.nn.softmax(said).numpy(), 2.0)
     choices = [choose_imbalance("logit_adjustment")]
-    expected = Lessons(soft, 2.0, 0.7).make_loss(
+    expected = SoftTargets(soft, 2.0, 0.7).make_loss(
         make_loss(choices, counts), *weigh_and_shift(choices, counts)
     )(np.hstack([truth, soft]), logits)
     shift = torch.log(torch.tensor(counts / counts.sum(), dtype=torch.float32))
@@ -87,7 +87,7 @@ def test_a_network_leaves_recovers_and_comes_back(
         recover.cli.main([*arguments, "--epochs", "4", "--batch-size", "16"], standalone_mode=False)
     orders = ["--epochs", "4", "--batch-size", "16", "--ema", "0.5", "--warmup-epochs", "0"]
     recover.cli.main([*arguments, *orders], standalone_mode=False)
-    adopted = compress_model(store, model, "adopt", {"file": str(out)})
+    adopted = compress_model(store, model, "load_weights", {"file": str(out)})
     assert adopted.facts["adopted"]["trained_by"]["epochs"] == 4
     before, after = (load_model(a.file("model.keras")).get_weights() for a in (model, adopted))
     assert all(np.abs(old - new).max() > 0 for old, new in zip(before, after, strict=True))

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.backends import list_targets, open_engine
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras
@@ -326,7 +326,9 @@ def test_efficientnet_lite0_names_the_layer_that_does_not_fit(tmp_path: Path) ->
 
 
 def test_efficientnet_lite0_says_where_imagenet_weights_come_from() -> None:
-    with pytest.raises(EnvironmentLacksError, match=r"expected an \.npz of the published network"):
+    with pytest.raises(
+        MissingRequirementError, match=r"expected an \.npz of the published network"
+    ):
         build_lite0("imagenet")
 
 

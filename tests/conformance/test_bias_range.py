@@ -18,13 +18,13 @@ from onnx import numpy_helper
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.onnx import bias_range as onnx_bias_range
-from lesiontk.backends.reference_outputs import ask_engine
+from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.backends.tflite import bias_range as tflite_bias_range
 from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.calibration.bias_range import LARGEST_BIAS
 from lesiontk.errors import DataError
 from lesiontk.evaluate.verification import SATURATED
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.recipe import VerifyRule
 from lesiontk.stages.convert import compare_answers
 from lesiontk.system.frameworks import import_keras
@@ -33,7 +33,7 @@ from tests.conformance.fitted_models import FittedParent
 OFF = 4
 """So many channels of every layer have next to no weights, and a bias."""
 TARGETS = ("tflite:int8", "tflite:int16x8", "onnx:int8", "tensorrt:int8")
-NORMALISATION = Normalisation(1 / 128, (-1.0, -1.0, -1.0))
+NORMALISATION = Normalization(1 / 128, (-1.0, -1.0, -1.0))
 
 
 def convolutions(x: Any) -> Any:
@@ -100,7 +100,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> FittedParent:
 
 
 def ask(parent: FittedParent, target: str) -> NDArray[np.float32]:
-    return ask_engine(parent.convert(target), parent.pictures, 1).outputs
+    return run_engine(parent.convert(target), parent.pictures, 1).outputs
 
 
 # ------------------------------------------------------------------- what is made
@@ -196,8 +196,8 @@ def test_without_room_the_quantizer_cuts_the_biases_off(
     )
     record = parent.convert_into("tflite:int8", tmp_path)
     file = tmp_path / record.file
-    answers = ask_engine(parent.convert("keras:float32"), parent.pictures, 1)
-    received = ask_engine(file, parent.pictures, 1)
+    answers = run_engine(parent.convert("keras:float32"), parent.pictures, 1)
+    received = run_engine(file, parent.pictures, 1)
     verification = compare_answers(answers, received, file, VerifyRule())
     assert verification.agreement["top1_agreement"] < 0.8
     (check,) = [check for check in verification.checks if check.name == SATURATED]

@@ -15,7 +15,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
-from lesiontk.compress.channel_statistics import collect_evidence
+from lesiontk.compress.channel_statistics import collect_channel_statistics
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels, take_size
 from lesiontk.errors import DataError
@@ -24,7 +24,11 @@ from lesiontk.recipe import parse_recipe
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context
 from lesiontk.stages.equalize import equalize_model
-from lesiontk.stages.parent_predictions import LESSONS, LessonsConfig, LessonsStage
+from lesiontk.stages.parent_predictions import (
+    SOFT_TARGETS,
+    ParentPredictionsConfig,
+    ParentPredictionsStage,
+)
 from lesiontk.stages.prune import PruneConfig, PruneStage
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
@@ -145,14 +149,16 @@ def test_equalized_layers_answer_alike(network: Network) -> None:
 
 def test_every_criterion_finds_channels_to_remove(network: Network) -> None:
     graph = derive_channels(read_layers(network.model))
-    evidence = collect_evidence(network.model, graph.layers, network.pixels, network.targets)
+    channel_statistics = collect_channel_statistics(
+        network.model, graph.layers, network.pixels, network.targets
+    )
     limit = 0.5 * macs_of(graph.layers)
     for criterion in CRITERIA:
         if (network.name, criterion) == ("vgg16", "batchnorm_scale"):
             with pytest.raises(DataError, match="batchnorm_scale ranks no channel: none of the"):
-                score_channels(graph, evidence, criterion)
+                score_channels(graph, channel_statistics, criterion)
             continue
-        scores = score_channels(graph, evidence, criterion)
+        scores = score_channels(graph, channel_statistics, criterion)
         removed = choose_channels(graph, scores, limit)
         assert 0.8 * limit < macs_of(graph.narrow(removed)) <= limit, criterion
 
@@ -180,13 +186,13 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     recover = {"epochs": 1, "batch_size": 32, "augment": "none", "learning_rate": 1e-3}
     config = PruneConfig.model_validate({"keep_macs": 0.5, "images": 16, "recover": recover})
     parents = {"model": parent, "images": images}
-    asking = Context(tmp_path / "lessons", tmp_path / "scratch")
+    asking = Context(tmp_path / "soft_targets", tmp_path / "scratch")
     context = Context(tmp_path / "out", tmp_path / "scratch")
     for folder in (asking.directory, context.directory, context.scratch):
         folder.mkdir()
-    LessonsStage().run(parents, LessonsConfig(), asking)
-    lessons = Artefact(asking.directory, {"files": [LESSONS]})
-    output = PruneStage().run({**parents, "lessons": lessons}, config, context)
+    ParentPredictionsStage().run(parents, ParentPredictionsConfig(), asking)
+    soft_targets = Artefact(asking.directory, {"files": [SOFT_TARGETS]})
+    output = PruneStage().run({**parents, "soft_targets": soft_targets}, config, context)
     pruned = output.facts["pruned"]
     assert pruned["macs"][1] <= 0.5 * pruned["macs"][0]
     assert output.measured == {}

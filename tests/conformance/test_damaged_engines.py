@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from lesiontk.backends import BACKENDS, list_targets, open_engine
 from lesiontk.backends.onnx.graph import check_no_float_weights
-from lesiontk.backends.reference_outputs import Answers, ask_engine
+from lesiontk.backends.reference_outputs import ReferenceOutputs, run_engine
 from lesiontk.backends.tflite.graph import dump_model, embed_spec, operator_name, read_model
 from lesiontk.backends.tflite.metadata import embed_metadata
 from lesiontk.errors import DataError
@@ -46,12 +46,12 @@ def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
 
 
 @pytest.fixture(scope="module")
-def answers(parent: FittedParent) -> Answers:
-    return ask_engine(parent.convert("keras:float32"), parent.pictures, 1)
+def answers(parent: FittedParent) -> ReferenceOutputs:
+    return run_engine(parent.convert("keras:float32"), parent.pictures, 1)
 
 
-def judge(answers: Answers, file: Path, parent: FittedParent) -> Verification:
-    return compare_answers(answers, ask_engine(file, parent.pictures, 1), file, VerifyRule())
+def judge(answers: ReferenceOutputs, file: Path, parent: FittedParent) -> Verification:
+    return compare_answers(answers, run_engine(file, parent.pictures, 1), file, VerifyRule())
 
 
 def failed(verification: Verification) -> set[str]:
@@ -144,7 +144,7 @@ def damage(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_written_again_unchanged_it_passes(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     """The twin of all below: it is the damage that fails, not the editing."""
     verification = judge(answers, damage(parent, target, tmp_path), parent)
@@ -154,7 +154,7 @@ def test_written_again_unchanged_it_passes(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_one_answer_for_all_images_is_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, last=np.zeros_like)
     assert "constant output" in failed(judge(answers, file, parent))
@@ -162,7 +162,7 @@ def test_one_answer_for_all_images_is_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_labels_in_another_order_are_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, last=lambda w: np.roll(w, 1, axis=0))
     assert "top-1 agreement" in failed(judge(answers, file, parent))
@@ -170,7 +170,7 @@ def test_labels_in_another_order_are_refused(
 
 @pytest.mark.parametrize("target", ["tflite:float32", "tflite:float16", "onnx:float32"])
 def test_a_weight_that_is_not_a_number_is_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     file = damage(
         parent, target, tmp_path, last=lambda w: np.where(np.arange(len(w)) == 1, np.nan, w.T).T
@@ -182,7 +182,7 @@ def test_a_weight_that_is_not_a_number_is_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_red_and_blue_exchanged_are_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     file = damage(parent, target, tmp_path, first=lambda w: w[..., ::-1])
     assert "top-1 agreement" in failed(judge(answers, file, parent))
@@ -190,7 +190,7 @@ def test_red_and_blue_exchanged_are_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_another_normalisation_is_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     """The first layer sees values half as large, as if scaled by 1/256 instead of 1/128."""
     file = damage(parent, target, tmp_path, first=lambda w: w / 2)
@@ -226,7 +226,7 @@ def test_a_description_of_other_pictures_or_labels_is_refused(
     target: str,
     change: dict[str, Any],
     parent: FittedParent,
-    answers: Answers,
+    answers: ReferenceOutputs,
     tmp_path: Path,
 ) -> None:
     """Its answers are right; a device would resize otherwise, or name them otherwise."""
@@ -238,7 +238,7 @@ def test_a_description_of_other_pictures_or_labels_is_refused(
 
 @pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
 def test_an_engine_for_pictures_of_another_size_is_refused(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     source = parent.convert(target)
     file = tmp_path / f"resized{source.suffix}"
@@ -249,7 +249,7 @@ def test_an_engine_for_pictures_of_another_size_is_refused(
 
 
 def test_weights_that_are_int8_in_the_file_alone_are_refused(
-    parent: FittedParent, answers: Answers, tmp_path: Path
+    parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     """Dynamic int8 that says it is static: it answers well and computes in float."""
     source = parent.convert("tflite:dynamic_int8")
@@ -261,7 +261,7 @@ def test_weights_that_are_int8_in_the_file_alone_are_refused(
 
 @pytest.mark.parametrize("target", ["tflite:int8", "tflite:int16x8", "onnx:int8", "tensorrt:int8"])
 def test_one_layer_that_was_left_in_float_is_refused_by_its_name(
-    target: str, parent: FittedParent, answers: Answers, tmp_path: Path
+    target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     """It answers well, and all but a few of its weights and operators are int8."""
     name, _, precision = target.partition(":")
@@ -293,7 +293,7 @@ def test_weights_wider_than_the_name_says_are_refused(
     pretended: str,
     check: str,
     parent: FittedParent,
-    answers: Answers,
+    answers: ReferenceOutputs,
     tmp_path: Path,
 ) -> None:
     source = parent.convert(target)

@@ -21,7 +21,11 @@ def list_measured() -> list[str]:
     for name, backend in BACKENDS.items():
         for precision, info in backend.info.precisions.items():
             source = info.derived_from.partition(":")[0]
-            if info.calibrated and source in BACKENDS and BACKENDS.get(source).info.reads_tensors:
+            if (
+                info.calibrated
+                and source in BACKENDS
+                and BACKENDS.get(source).info.exposes_activations
+            ):
                 found.append(f"{name}:{precision}")
     return found
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.reference_outputs import ask_engine
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.backends.reference_outputs import run_engine
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 from tests.conformance.fitted_models import FittedParent
 
@@ -30,14 +30,14 @@ def excited(x: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> FittedParent:
-    architecture = Architecture("excited", 32, Normalisation(1 / 128, (-1.0,) * 3), excited)
+    architecture = Architecture("excited", 32, Normalization(1 / 128, (-1.0,) * 3), excited)
     return FittedParent(architecture, tmp_path_factory.mktemp("excited"))
 
 
 def test_operators_that_tensorrt_cannot_quantize_do_not_refuse_the_graph(
     parent: FittedParent,
 ) -> None:
-    outputs = ask_engine(parent.convert("tensorrt:int8"), parent.pictures, 1).outputs
+    outputs = run_engine(parent.convert("tensorrt:int8"), parent.pictures, 1).outputs
     verification = parent.verify("tensorrt:int8", outputs)
     assert verification.passed, verification.describe_failures()
     operators = BACKENDS.get("tensorrt")().inspect(parent.convert("tensorrt:int8")).operators

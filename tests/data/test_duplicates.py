@@ -1,4 +1,4 @@
-"""A picture that a data set has twice is found, kept on one side, or refused with its ids."""
+"""A picture that a data set has twice is found, kept in one subset, or refused with its ids."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def split(store: Store, folder: Path, **rule: Any) -> Artefact:
 
 
 def copies_apart(artefact: Artefact) -> int:
-    sides = {row["image_id"]: row["side"] for row in read_split(artefact)}
+    subsets = {row["image_id"]: row["subset"] for row in read_split(artefact)}
     return sum(
-        sides[name] != sides[f"{name}_again"] for name in sides if not name.endswith("_again")
+        subsets[name] != subsets[f"{name}_again"] for name in subsets if not name.endswith("_again")
     )
 
 
@@ -91,13 +91,13 @@ def test_a_copy_saved_again_stands_on_the_side_of_its_original(store: Store, cop
 def test_accepted_near_duplicates_are_told(
     store: Store, copies: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The twin: as if the pictures were different ones, copies stand on two sides."""
+    """The twin: as if the pictures were different ones, copies are in two subsets."""
     made = split(store, copies, near_duplicates="accept")
     apart = copies_apart(made)
     assert apart > 0
     assert made.facts["near_duplicates"] == "accept"
     assert made.facts["near_duplicates_on_several_sides"] == apart
-    assert f"look alike and stand on more than one side: {apart}" in caplog.text
+    assert f"look alike and stand in more than one subset: {apart}" in caplog.text
 
 
 def test_a_copy_under_another_lesion_id_is_one_lesion_with_its_original() -> None:

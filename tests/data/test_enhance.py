@@ -131,7 +131,7 @@ def test_the_golden_vectors_hold(case: dict[str, Any]) -> None:
     picture = load_generator().make_lesion()
     assert hashlib.sha256(picture.tobytes()).hexdigest() == DOCUMENT["input_sha256"]
     enhanced = preprocess_image(
-        picture, Preprocessing(case["image_size"], case["fit"], enhance=case["enhance"])
+        picture, Preprocessing(case["image_size"], case["crop_mode"], enhance=case["enhance"])
     )
     for pixel in case["pixels"]:
         assert enhanced[pixel["y"], pixel["x"]].tolist() == pixel["rgb"]

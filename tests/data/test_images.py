@@ -33,7 +33,7 @@ def test_the_rows_of_a_side() -> None:
 
 
 def test_a_side_without_images_is_an_error() -> None:
-    with pytest.raises(DataError, match="the test side of the split has no image"):
+    with pytest.raises(DataError, match="the test subset of the split has no image"):
         IMAGES.indices("test")
 
 
@@ -63,9 +63,9 @@ def test_a_draw_takes_each_row_once_and_no_more_than_there_are(
         [*make_rows("train", {"nv": 5}), *make_rows("test", {**lesions, "mel": 1})]
     )
     rows = images.draw_stratified("test", count, seed)
-    side = images.indices("test")
-    assert len(rows) == len(set(rows)) == min(count, len(side))
-    assert set(rows) <= set(side)
+    subset = images.indices("test")
+    assert len(rows) == len(set(rows)) == min(count, len(subset))
+    assert set(rows) <= set(subset)
     assert list(rows) == sorted(rows)
     assert np.array_equal(rows, images.draw_stratified("test", count, seed))
 

@@ -33,11 +33,13 @@ def load_generator() -> ModuleType:
 make_input: Callable[[int, int], NDArray[np.uint8]] = load_generator().make_input
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c['height']}x{c['width']}-{c['fit']}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c['height']}x{c['width']}-{c['crop_mode']}"
+)
 def test_the_golden_vectors_hold(case: dict[str, Any]) -> None:
     image = make_input(case["height"], case["width"])
     assert hashlib.sha256(image.tobytes()).hexdigest() == case["input_sha256"]
-    fitted = preprocess_image(image, Preprocessing(case["image_size"], case["fit"]))
+    fitted = preprocess_image(image, Preprocessing(case["image_size"], case["crop_mode"]))
     for pixel in case["pixels"]:
         assert fitted[pixel["y"], pixel["x"]].tolist() == pixel["rgb"]
     assert hashlib.sha256(fitted.tobytes()).hexdigest() == case["output_sha256"]
@@ -48,35 +50,35 @@ def test_the_generator_makes_the_file_that_is_checked_in() -> None:
 
 
 def test_it_adds_nothing_to_what_a_bundle_carries() -> None:
-    """Crop and resize are `fit.py`, the filters those of `enhance`: a bundle has both."""
+    """Crop and resize are `crop.py`, the filters those of `enhance`: a bundle has both."""
     tree = ast.parse(Path(preprocess.__file__).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert imported == {
         "__future__", "numpy", "numpy.typing",
-        "lesiontk.data.enhance", "lesiontk.data.fit", "lesiontk.records",
+        "lesiontk.data.enhance", "lesiontk.data.crop", "lesiontk.records",
     }  # fmt: skip
 
 
 def fit_without_antialiasing(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    steps = ((np.arange(size) + 0.5) * side / size).astype(int)
+    subset = min(image.shape[:2])
+    top, left = ((length - subset) // 2 for length in image.shape[:2])
+    steps = ((np.arange(size) + 0.5) * subset / size).astype(int)
     return np.ascontiguousarray(image[top + steps][:, left + steps])
 
 
 def fit_with_margins_rounded_up(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    side = min(image.shape[:2])
-    top, left = (-(-(length - side) // 2) for length in image.shape[:2])
-    box = (left, top, left + side, top + side)
+    subset = min(image.shape[:2])
+    top, left = (-(-(length - subset) // 2) for length in image.shape[:2])
+    box = (left, top, left + subset, top + subset)
     resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.array(resized)
 
 
 def fit_after_cropping(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    square = Image.fromarray(image[top : top + side, left : left + side])
+    subset = min(image.shape[:2])
+    top, left = ((length - subset) // 2 for length in image.shape[:2])
+    square = Image.fromarray(image[top : top + subset, left : left + subset])
     return np.array(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -92,7 +94,7 @@ def test_the_golden_vectors_tell_a_wrong_implementation(
         ).hexdigest()
         == case["output_sha256"]
         for case in CASES
-        if case["fit"] == "crop"
+        if case["crop_mode"] == "crop"
     }
     assert False in hashes
 
@@ -100,8 +102,8 @@ def test_the_golden_vectors_tell_a_wrong_implementation(
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(8, 40), st.integers(0, 255))
 def test_a_plain_picture_stays_plain(height: int, width: int, size: int, value: int) -> None:
     image = np.full((height, width, 3), value, np.uint8)
-    for fit in ("crop", "stretch"):
-        fitted = preprocess_image(image, Preprocessing(size, fit))
+    for crop_mode in ("crop", "stretch"):
+        fitted = preprocess_image(image, Preprocessing(size, crop_mode))
         assert fitted.shape == (size, size, 3)
         assert (fitted == value).all()
 

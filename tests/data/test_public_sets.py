@@ -239,8 +239,8 @@ def test_tables_in_the_folders_of_classes_leave_them_classes(tmp_path: Path) -> 
 
 def test_a_set_that_holds_its_copy_is_asked_which(tmp_path: Path) -> None:
     for folder in ("", "data"):
-        for side in ("train", "test"):
-            write_images(tmp_path / folder / side, "benign/1.jpg", "malignant/2.jpg")
+        for subset in ("train", "test"):
+            write_images(tmp_path / folder / subset, "benign/1.jpg", "malignant/2.jpg")
     with pytest.raises(DataError) as caught:
         detect_source(tmp_path)
     for name in ("data", "train", "test"):
@@ -306,13 +306,13 @@ def test_an_archive_with_a_folder_for_each_class_is_asked_to_be_unpacked(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "sides",
+    "subsets",
     [("train_dir", "val_dir"), ("base_dir/train_dir", "base_dir/val_dir"), ("Train", "Test"),
      ("data/training_set", "data/test_set"), ("train_images", "validation images")],
 )  # fmt: skip
-def test_folders_of_sides_are_no_classes(tmp_path: Path, sides: tuple[str, str]) -> None:
-    write_images(tmp_path / sides[0], "mel/1.jpg", "nv/2.jpg", "nv/3.jpg")
-    write_images(tmp_path / sides[1], "mel/4.jpg", "nv/5.jpg")
+def test_folders_of_sides_are_no_classes(tmp_path: Path, subsets: tuple[str, str]) -> None:
+    write_images(tmp_path / subsets[0], "mel/1.jpg", "nv/2.jpg", "nv/3.jpg")
+    write_images(tmp_path / subsets[1], "mel/4.jpg", "nv/5.jpg")
     table = read("folder", tmp_path)
     assert sorted((r.image_id, r.diagnosis) for r in table.records) == [
         ("1", "mel"),

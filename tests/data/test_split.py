@@ -21,7 +21,7 @@ from lesiontk.data.split import (
     split_by_group,
 )
 from lesiontk.errors import DataError, LeakageError
-from lesiontk.records import SIDES
+from lesiontk.records import SUBSETS
 
 TEST, VALIDATION = 0.2, 0.1
 SHARES = {"train": 1 - TEST - VALIDATION, "validation": VALIDATION, "test": TEST}
@@ -46,16 +46,18 @@ def deal_by(items: Sequence[SplitItem], groups: Mapping[str, str], seed: int = 7
     return split_by_group(items, groups, test=TEST, validation=VALIDATION, seed=seed)
 
 
-def sides_by(items: Sequence[SplitItem], sides: Mapping[str, str], key: str) -> dict[Any, set[str]]:
+def sides_by(
+    items: Sequence[SplitItem], subsets: Mapping[str, str], key: str
+) -> dict[Any, set[str]]:
     """What shares a value of `key` -> the sides on which it stands."""
     found: dict[Any, set[str]] = defaultdict(set)
     for item in items:
         if getattr(item, key):
-            found[getattr(item, key)].add(sides[item.image_id])
+            found[getattr(item, key)].add(subsets[item.image_id])
     return found
 
 
-def shares_are_met(items: Sequence[SplitItem], sides: Mapping[str, str]) -> bool:
+def shares_are_met(items: Sequence[SplitItem], subsets: Mapping[str, str]) -> bool:
     """Whether every side holds its share of every class, as near as whole groups allow.
 
     Each group goes to the side with the greatest deficit, which is positive; so no side ends more
@@ -65,8 +67,8 @@ def shares_are_met(items: Sequence[SplitItem], sides: Mapping[str, str]) -> bool
     largest = max(Counter(groups.values()).values())
     for label in {item.label for item in items}:
         mine = [item.image_id for item in items if item.label == label]
-        for side, share in SHARES.items():
-            excess = sum(sides[image] == side for image in mine) - share * len(mine)
+        for subset, share in SHARES.items():
+            excess = sum(subsets[image] == subset for image in mine) - share * len(mine)
             if not -2 * largest - 1e-9 <= excess <= largest + 1e-9:
                 return False
     return True
@@ -102,22 +104,22 @@ def tangled_data_sets(draw: st.DrawFn) -> list[SplitItem]:
 @given(items=tangled_data_sets(), seed=st.integers(0, 2**32))
 def test_no_lesion_and_no_pixels_stand_on_two_sides(items: list[SplitItem], seed: int) -> None:
     try:
-        sides = deal(items, seed)
+        subsets = deal(items, seed)
     except DataError as error:
         assume("lesions; a split needs at least 3" not in str(error))
-        assume("has no image on the side" not in str(error))
+        assume("has no image in the subset" not in str(error))
         raise
-    assert set(sides) == {item.image_id for item in items}
+    assert set(subsets) == {item.image_id for item in items}
     for key in ("lesion_id", "pixels"):
-        assert all(len(found) == 1 for found in sides_by(items, sides, key).values())
+        assert all(len(found) == 1 for found in sides_by(items, subsets, key).values())
 
 
 @settings(deadline=None, max_examples=60)
 @given(items=data_sets, seed=st.integers(0, 2**32))
 def test_every_class_stands_on_every_side_with_its_share(items: list[SplitItem], seed: int) -> None:
-    sides = deal(items, seed)
-    assert all(found == set(SIDES) for found in sides_by(items, sides, "label").values())
-    assert shares_are_met(items, sides)
+    subsets = deal(items, seed)
+    assert all(found == set(SUBSETS) for found in sides_by(items, subsets, "label").values())
+    assert shares_are_met(items, subsets)
 
 
 @settings(deadline=None, max_examples=40)
@@ -126,10 +128,10 @@ def test_the_split_depends_on_the_seed_alone_and_not_on_the_order(
     items: list[SplitItem], data: st.DataObject
 ) -> None:
     try:
-        sides = deal(items)
+        subsets = deal(items)
     except DataError:
         assume(False)
-    assert deal(data.draw(st.permutations(items))) == sides
+    assert deal(data.draw(st.permutations(items))) == subsets
 
 
 @settings(deadline=None, max_examples=40)
@@ -157,18 +159,20 @@ BIG = make_items({"mel": [1, 2] * 50, "nv": [1] * 200})
 
 
 def test_shares_are_met_within_one_percent_on_many_lesions() -> None:
-    sides = deal(BIG)
-    for side, share in SHARES.items():
-        count = sum(s == side for s in sides.values())
+    subsets = deal(BIG)
+    for subset, share in SHARES.items():
+        count = sum(s == subset for s in subsets.values())
         assert abs(Fraction(count, len(BIG)) - share) < 0.01
 
 
 def test_shares_that_are_not_met_are_noticed() -> None:
     """The twin of the tests above: a split with an emptied side fails their check."""
-    sides = deal(BIG)
-    assert shares_are_met(BIG, sides)
-    assert not shares_are_met(BIG, dict.fromkeys(sides, "train"))
-    moved = {image: "test" if side == "validation" else side for image, side in sides.items()}
+    subsets = deal(BIG)
+    assert shares_are_met(BIG, subsets)
+    assert not shares_are_met(BIG, dict.fromkeys(subsets, "train"))
+    moved = {
+        image: "test" if subset == "validation" else subset for image, subset in subsets.items()
+    }
     assert not shares_are_met(BIG, moved)
 
 
@@ -178,9 +182,9 @@ def test_another_seed_is_another_split() -> None:
 
 
 def test_a_new_class_leaves_the_others_where_they_were() -> None:
-    sides = deal(BIG)
+    subsets = deal(BIG)
     more = [SplitItem(f"NEW_{n}", f"df_{n}", "df", f"pixels of NEW_{n}") for n in range(9)]
-    assert deal([*BIG, *more]).items() >= sides.items()
+    assert deal([*BIG, *more]).items() >= subsets.items()
 
 
 @pytest.mark.parametrize("lesions", [1, 2])
@@ -194,7 +198,7 @@ def test_a_class_with_fewer_than_three_lesions_is_refused(lesions: int) -> None:
 def test_an_image_without_lesion_is_a_lesion_of_its_own() -> None:
     items = [replace(item, lesion_id=None) for item in make_items({"nv": [3, 3, 3]})]
     assert len(set(group_images(items).values())) == 9
-    assert set(deal(items).values()) == set(SIDES)
+    assert set(deal(items).values()) == set(SUBSETS)
 
 
 def test_identical_pixels_of_two_lesions_make_one_group() -> None:
@@ -214,29 +218,29 @@ def test_a_split_as_dealt_passes() -> None:
 
 
 def test_a_lesion_that_was_cut_is_caught() -> None:
-    sides = deal(BIG)
+    subsets = deal(BIG)
     first, second = (item for item in BIG if item.lesion_id == "mel_1")
-    sides[first.image_id], sides[second.image_id] = "train", "test"
+    subsets[first.image_id], subsets[second.image_id] = "train", "test"
     with pytest.raises(LeakageError) as caught:
-        check_leakage(BIG, sides)
+        check_leakage(BIG, subsets)
     assert "1 image(s) share their lesion with another side" in str(caught.value)
     assert f"mel_1 ({first.image_id} in train, {second.image_id} in test)" in str(caught.value)
 
 
 def test_pixels_on_two_sides_are_caught() -> None:
     """The lesion ids are in order, the pictures are not."""
-    sides = deal(BIG)
-    trained = next(item for item in BIG if sides[item.image_id] == "train")
+    subsets = deal(BIG)
+    trained = next(item for item in BIG if subsets[item.image_id] == "train")
     items = [
         replace(item, pixels=trained.pixels)
-        if item.lesion_id == next(i.lesion_id for i in BIG if sides[i.image_id] == "test")
+        if item.lesion_id == next(i.lesion_id for i in BIG if subsets[i.image_id] == "test")
         else item
         for item in BIG
     ]
     with pytest.raises(LeakageError, match="share their pixels with another side"):
-        check_leakage(items, sides)
+        check_leakage(items, subsets)
     with pytest.raises(LeakageError, match="share their pixels with another side"):
-        check_leakage((item for item in items), sides)
+        check_leakage((item for item in items), subsets)
 
 
 def test_images_without_lesion_do_not_leak_into_each_other() -> None:
@@ -248,22 +252,22 @@ def test_images_without_lesion_do_not_leak_into_each_other() -> None:
 
 
 def test_the_hash_follows_every_image_label_and_side() -> None:
-    sides = {"a": "train", "b": "validation", "c": "test"}
+    subsets = {"a": "train", "b": "validation", "c": "test"}
     labels = {"a": "nv", "b": "nv", "c": "mel"}
-    hashes = {hash_split(sides, labels)}
-    for image in sides:
-        hashes.add(hash_split(sides, {**labels, image: "bkl"}))
-        for side in set(SIDES) - {sides[image]}:
-            hashes.add(hash_split({**sides, image: side}, labels))
-    hashes.add(hash_split({**sides, "d": "train"}, {**labels, "d": "nv"}))
+    hashes = {hash_split(subsets, labels)}
+    for image in subsets:
+        hashes.add(hash_split(subsets, {**labels, image: "bkl"}))
+        for subset in set(SUBSETS) - {subsets[image]}:
+            hashes.add(hash_split({**subsets, image: subset}, labels))
+    hashes.add(hash_split({**subsets, "d": "train"}, {**labels, "d": "nv"}))
     hashes.add(hash_split({"a": "train", "b": "validation"}, labels))
     assert len(hashes) == 1 + 3 + 6 + 2
 
 
 def test_the_hash_does_not_depend_on_the_order() -> None:
-    sides, labels = deal(BIG), {item.image_id: item.label for item in BIG}
-    assert hash_split(dict(reversed(sides.items())), labels) == hash_split(sides, labels)
-    assert len(hash_split(sides, labels)) == 64
+    subsets, labels = deal(BIG), {item.image_id: item.label for item in BIG}
+    assert hash_split(dict(reversed(subsets.items())), labels) == hash_split(subsets, labels)
+    assert len(hash_split(subsets, labels)) == 64
 
 
 # ----------------------------------------------------------------- tasks, leaks
@@ -283,9 +287,9 @@ def test_a_rare_diagnosis_joins_others_of_its_label() -> None:
         replace(item, diagnosis=item.label, label="malignant" if item.label != "nv" else "benign")
         for item in make_items({"nv": [1] * 20, "mel": [1] * 20, "scc": [2], "mcc": [1]})
     ]
-    sides = deal(items)
+    subsets = deal(items)
     for label in ("benign", "malignant"):
-        assert {sides[i.image_id] for i in items if i.label == label} == set(SIDES)
+        assert {subsets[i.image_id] for i in items if i.label == label} == set(SUBSETS)
 
 
 def test_rare_diagnoses_together_reach_every_side() -> None:
@@ -293,8 +297,8 @@ def test_rare_diagnoses_together_reach_every_side() -> None:
         replace(item, diagnosis=item.label, label="rare" if item.label != "nv" else "nv")
         for item in make_items({"nv": [1] * 20, "a": [1], "b": [1, 1], "c": [1]})
     ]
-    sides = deal(items)
-    assert {sides[i.image_id] for i in items if i.label == "rare"} == set(SIDES)
+    subsets = deal(items)
+    assert {subsets[i.image_id] for i in items if i.label == "rare"} == set(SUBSETS)
 
 
 def test_a_leaky_split_cuts_lesions_and_an_honest_one_none() -> None:
@@ -329,19 +333,19 @@ def make_patients(patients: int, images: int, melanomas: int) -> list[SplitItem]
 def test_patients_with_a_rare_diagnosis_are_dealt_by_it(seed: int) -> None:
     """Each is one of many naevi, too; by the commonest diagnosis chance would deal melanomas."""
     items = make_patients(patients=60, images=5, melanomas=10)
-    sides = deal(items, seed)
-    found = Counter(sides[item.image_id] for item in items if item.label == "mel")
+    subsets = deal(items, seed)
+    found = Counter(subsets[item.image_id] for item in items if item.label == "mel")
     assert found == {"train": 7, "validation": 1, "test": 2}
-    assert all(len(where) == 1 for where in sides_by(items, sides, "patient_id").values())
+    assert all(len(where) == 1 for where in sides_by(items, subsets, "patient_id").values())
 
 
 def test_a_patient_on_two_sides_is_caught() -> None:
     items = make_patients(patients=30, images=2, melanomas=5)
-    sides = deal(items)
-    check_leakage(items, sides)
-    sides[items[0].image_id] = next(s for s in SIDES if s != sides[items[1].image_id])
+    subsets = deal(items)
+    check_leakage(items, subsets)
+    subsets[items[0].image_id] = next(s for s in SUBSETS if s != subsets[items[1].image_id])
     with pytest.raises(LeakageError, match="share their patient with another side"):
-        check_leakage(items, sides)
+        check_leakage(items, subsets)
 
 
 def test_a_class_that_comes_only_with_rarer_ones_is_missed_on_no_side() -> None:
@@ -351,8 +355,8 @@ def test_a_class_that_comes_only_with_rarer_ones_is_missed_on_no_side() -> None:
         for image, label in enumerate(["mel", "nv", "nv"])
     ]
     items += [SplitItem(f"bkl{n}", None, "bkl", f"bkl{n}") for n in range(9)]
-    sides = deal(items)
-    assert {sides[i.image_id] for i in items if i.label == "nv"} == set(SIDES)
+    subsets = deal(items)
+    assert {subsets[i.image_id] for i in items if i.label == "nv"} == set(SUBSETS)
     items[-1] = replace(items[-1], label="df", patient_id="D")
     items += [replace(items[-1], image_id=f"df{n}", pixels=f"df{n}", label="df", patient_id="E")
               for n in range(2)]  # fmt: skip

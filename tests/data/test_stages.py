@@ -21,7 +21,7 @@ from lesiontk.data.split import hash_split
 from lesiontk.errors import DataError, LeakageError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import SplitRule
-from lesiontk.records import SIDES, Artefact, Preprocessing
+from lesiontk.records import SUBSETS, Artefact, Preprocessing
 from lesiontk.stages.inspect_images import InspectConfig, InspectStage, read_inspection
 from lesiontk.stages.prepare import PrepareConfig, PrepareStage
 from lesiontk.stages.split import SplitConfig, SplitStage
@@ -196,8 +196,8 @@ def test_a_folder_that_is_not_there_is_an_error(store: Store, tmp_path: Path) ->
 def test_no_lesion_and_no_pixels_are_cut(store: Store, folder: Folder) -> None:
     rows = read_rows(split(store, inspect(store, folder.path)).file("split.csv"))
     for column in ("lesion_id", "pixel_sha256", "group"):
-        sides = {(row[column], row["side"]) for row in rows}
-        assert len(sides) == len({row[column] for row in rows})
+        subsets = {(row[column], row["subset"]) for row in rows}
+        assert len(subsets) == len({row[column] for row in rows})
 
 
 def test_pixels_under_another_lesion_end_on_the_same_side(store: Store, folder: Folder) -> None:
@@ -205,23 +205,23 @@ def test_pixels_under_another_lesion_end_on_the_same_side(store: Store, folder: 
     by_id = {row["image_id"]: row for row in rows}
     for twin, original in folder.twin_of.items():
         assert by_id[twin]["lesion_id"] != by_id[original]["lesion_id"]
-        for column in ("side", "group", "pixel_sha256"):
+        for column in ("subset", "group", "pixel_sha256"):
             assert by_id[twin][column] == by_id[original][column]
 
 
 def test_the_split_counts_its_sides_and_carries_its_hash(store: Store, folder: Folder) -> None:
     made = split(store, inspect(store, folder.path))
     rows = read_rows(made.file("split.csv"))
-    assert {row["side"] for row in rows} == set(SIDES)
+    assert {row["subset"] for row in rows} == set(SUBSETS)
     labels = {row["image_id"]: row["label"] for row in rows}
-    sides = {row["image_id"]: row["side"] for row in rows}
-    assert made.facts["split_hash"] == hash_split(sides, labels)
-    for side in SIDES:
-        mine = [row for row in rows if row["side"] == side]
-        for label, count in made.facts["images"][side].items():
+    subsets = {row["image_id"]: row["subset"] for row in rows}
+    assert made.facts["split_hash"] == hash_split(subsets, labels)
+    for subset in SUBSETS:
+        mine = [row for row in rows if row["subset"] == subset]
+        for label, count in made.facts["images"][subset].items():
             groups = {row["group"] for row in mine if row["label"] == label}
             assert count == sum(row["label"] == label for row in mine) >= 1
-            assert made.facts["lesions"][side][label] == len(groups) >= 1
+            assert made.facts["lesions"][subset][label] == len(groups) >= 1
 
 
 def test_the_task_gives_the_labels(store: Store, folder: Folder) -> None:
@@ -254,19 +254,21 @@ def test_a_changed_task_file_is_another_split(store: Store, folder: Folder, tmp_
 # ------------------------------------------------------------------------------ prepare
 
 
-@pytest.mark.parametrize("fit", ["crop", "stretch"])
-def test_every_image_is_what_load_picture_gives(store: Store, folder: Folder, fit: str) -> None:
+@pytest.mark.parametrize("crop_mode", ["crop", "stretch"])
+def test_every_image_is_what_load_picture_gives(
+    store: Store, folder: Folder, crop_mode: str
+) -> None:
     made = split(store, inspect(store, folder.path))
-    images = open_images(prepare(store, folder.path, made, fit=fit))
+    images = open_images(prepare(store, folder.path, made, crop_mode=crop_mode))
     rows = read_rows(made.file("split.csv"))
     assert images.pixels.shape == (len(rows), SIZE, SIZE, 3)
-    assert images.preprocessing == Preprocessing(SIZE, fit)
+    assert images.preprocessing == Preprocessing(SIZE, crop_mode)
     for number, row in enumerate(rows):
         expected = load_picture(folder.path / row["location"], images.preprocessing)
         assert np.array_equal(images.pixels[number], expected)
         assert images.image_ids[number] == row["image_id"]
         assert images.labels[images.targets[number]] == row["label"]
-        assert images.sides[number] == row["side"]
+        assert images.subsets[number] == row["subset"]
         assert images.hashes[number] == row["pixel_sha256"]
 
 
@@ -282,7 +284,7 @@ def test_enhancements_are_applied_and_told(store: Store, folder: Folder) -> None
     plain = prepare(store, folder.path, made)
     assert plain.key != enhanced.key
     assert plain.facts["preprocessing"] == {
-        "image_size": SIZE, "fit": "crop", "interpolation": "bilinear"
+        "image_size": SIZE, "crop_mode": "crop", "interpolation": "bilinear"
     }  # fmt: skip
     assert not np.array_equal(open_images(plain).pixels, images.pixels)
 
@@ -307,7 +309,7 @@ def test_an_edited_split_is_refused_though_its_manifest_agrees(
     rows = read_rows(made.file("split.csv"))
     lesion, _ = Counter(row["lesion_id"] for row in rows).most_common(1)[0]
     moved = next(row for row in rows if row["lesion_id"] == lesion)
-    moved["side"] = "test" if moved["side"] != "test" else "train"
+    moved["subset"] = "test" if moved["subset"] != "test" else "train"
     forged = rewrite_split(made, rows)
     assert store.damage(forged.path) is None, "the manifest must agree with the edited table"
     with pytest.raises(LeakageError, match=f"share their lesion .*{lesion}"):
@@ -320,7 +322,7 @@ def test_pixels_moved_to_another_side_are_refused_though_the_manifest_agrees(
     made = split(store, inspect(store, folder.path))
     rows = read_rows(made.file("split.csv"))
     twin = next(row for row in rows if row["image_id"] == "TWIN_0")
-    twin["side"] = "test" if twin["side"] != "test" else "train"
+    twin["subset"] = "test" if twin["subset"] != "test" else "train"
     with pytest.raises(LeakageError, match=r"share their pixels .*TWIN_0"):
         prepare(store, folder.path, rewrite_split(made, rows))
 

@@ -130,7 +130,7 @@ def test_golden_images_are_prepared_as_the_engine_was_trained() -> None:
 
 
 def test_a_changed_file_is_named(copy: Path) -> None:
-    (copy / "fit.py").write_text((copy / "fit.py").read_text().replace("BILINEAR", "NEAREST"))
+    (copy / "crop.py").write_text((copy / "crop.py").read_text().replace("BILINEAR", "NEAREST"))
     reseal(copy)  # changed code is not run
     with (copy / "MODEL_CARD.md").open("a") as stream:
         stream.write("This engine finds every melanoma.")

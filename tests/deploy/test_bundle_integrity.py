@@ -83,7 +83,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no engine": (lambda b: (b / "tflite_int8.tflite").unlink(), "tflite_int8.tflite is missing"),
     "unlisted contract": (forget("bundle.json"), "bundle.json is not listed in SHA256SUMS"),
     "unlisted engine": (forget("tflite_int8.tflite"), "tflite_int8.tflite is not listed"),
-    "unlisted code": (forget("fit.py"), "fit.py is not listed in SHA256SUMS"),
+    "unlisted code": (forget("crop.py"), "crop.py is not listed in SHA256SUMS"),
     "foreign code": (lambda b: (b / "PIL.py").write_text(""), "PIL.py is not listed in SHA256SUMS"),
 }
 
@@ -144,11 +144,11 @@ def test_code_that_the_list_does_not_name_is_never_run(
 
 def test_the_self_test_runs_no_changed_code(bundle: Path, tmp_path: Path) -> None:
     mark = tmp_path / "was run"
-    with (bundle / "fit.py").open("a") as stream:
+    with (bundle / "crop.py").open("a") as stream:
         stream.write(MARK.format(str(mark)))
     done = call_runner(bundle, "self-test", "--rounds", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "fit.py was changed. Nothing is answered with changed files" in done.stderr
+    assert "crop.py was changed. Nothing is answered with changed files" in done.stderr
     assert not mark.exists()
 
 

@@ -46,7 +46,7 @@ def build(
 
 def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import the bundle's run.py here, where TensorRT has a stand-in."""
-    for name in ("decision", "fit", "picture", "picture_decoder", "tensorrt_runtime"):
+    for name in ("decision", "crop", "picture", "picture_decoder", "tensorrt_runtime"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
     run = load_module(bundle / "run.py")
@@ -151,7 +151,9 @@ def test_a_device_without_pillow_builds_and_answers(
     assert "this machine lacks Pillow" in run.show_findings(found)
     device.log.clear()
     options = Namespace(**vars(OPTIONS), pictures=[folder / "golden/wide.png"])
-    with pytest.raises(run.LacksError, match=r"Pillow 9\.1 or later, to read pictures"):
+    with pytest.raises(
+        run.MissingRequirementError, match=r"Pillow 9\.1 or later, to read pictures"
+    ):
         run.predict_pictures(folder, read_contract(folder), options)
     assert device.log == []  # known before the engine is opened
 
@@ -161,7 +163,9 @@ def test_the_pillow_of_an_old_jetpack_is_refused(
 ) -> None:
     run = load_runner(build(tmp_path, int8), monkeypatch)
     monkeypatch.delattr("PIL.Image.Resampling")
-    with pytest.raises(run.LacksError, match=r"Pillow 9\.1 or later, .* name 'Resampling'"):
+    with pytest.raises(
+        run.MissingRequirementError, match=r"Pillow 9\.1 or later, .* name 'Resampling'"
+    ):
         run.import_picture()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesiontk.backends.tensorrt import on_device
-from lesiontk.data import fit, image_container, picture_decoder
+from lesiontk.data import crop, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
 from lesiontk.deploy.runner import decision
@@ -26,7 +26,7 @@ from lesiontk.evaluate.temperature import apply_temperature
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
-CARRIED = [Path(str(module.__file__)) for module in (fit, image_container, picture_decoder)]
+CARRIED = [Path(str(module.__file__)) for module in (crop, image_container, picture_decoder)]
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
     *CARRIED,
@@ -37,12 +37,12 @@ PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},
     "onnx_runtime.py": {"numpy", "onnxruntime"},
     "on_device.py": {"numpy", "pycuda", "cuda"},
-    "picture.py": {"numpy", "fit", "picture_decoder"},
+    "picture.py": {"numpy", "crop", "picture_decoder"},
     "picture_decoder.py": {"numpy", "PIL"},
     "image_container.py": set(),
     "decision.py": {"numpy"},
     "run.py": {"numpy", "decision", "PIL", "picture"},  # the latter two when a picture is read
-    "fit.py": {"numpy", "PIL"},
+    "crop.py": {"numpy", "PIL"},
 }
 TYPES = {"Path | None"}
 

@@ -311,10 +311,10 @@ def test_evaluate_reads_ham10000_and_isic_tables_alike(chain: Chain, tmp_path: P
 def test_evaluate_leaves_out_what_the_engine_was_trained_on(chain: Chain) -> None:
     metadata = chain.folder("dataset") / "HAM10000_metadata.csv"
     split = json.loads((chain.folder("split") / "manifest.json").read_text())["facts"]["images"]
-    counts = {side: sum(by_label.values()) for side, by_label in split.items()}
+    counts = {subset: sum(by_label.values()) for subset, by_label in split.items()}
     unseen = evaluate_on(chain, metadata, workspace=chain.workspace)
     assert unseen["n"] == counts["test"]
-    assert unseen["seen_images"] == {side: counts[side] for side in ("train", "validation")}
+    assert unseen["seen_images"] == {subset: counts[subset] for subset in ("train", "validation")}
     everything = evaluate_on(chain, metadata, "--include-seen", workspace=chain.workspace)
     assert everything["n"] == sum(counts.values())
 
@@ -325,7 +325,7 @@ def test_evaluate_takes_the_test_side_of_the_engines_own_split(chain: Chain) -> 
     assert call.code == 0, call.err
     split = json.loads((chain.folder("split") / "manifest.json").read_text())["facts"]
     assert call.document["n"] == sum(split["images"]["test"].values())
-    assert call.document["side"] == "test"
+    assert call.document["subset"] == "test"
     rows = {f"{r['backend']}:{r['precision']}": r for r in chain.call.document["rows"]}
     assert call.document["metrics"] == rows["tflite:int8"]["metrics"]
 
@@ -502,11 +502,11 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
     (failure,) = copy.glob("engine-*/failed.json")
     assert (failure.parent / "tflite_int8.tflite").is_file()
     assert not (failure.parent / "manifest.json").exists()
-    evidence = json.loads((failure.parent / "verification.json").read_text())
-    assert evidence["verification"]["passed"] is False
-    assert len(evidence["signal"]["worst"]) == 5
+    channel_statistics = json.loads((failure.parent / "verification.json").read_text())
+    assert channel_statistics["verification"]["passed"] is False
+    assert len(channel_statistics["signal"]["worst"]) == 5
     layers = (failure.parent / "layers.csv").read_text().splitlines()
-    assert len(layers) == 1 + evidence["signal"]["layers"]
+    assert len(layers) == 1 + channel_statistics["signal"]["layers"]
 
 
 def test_every_precision_can_be_asked_for_and_is_then_benchmarked(copy: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesiontk.errors import UsageError
 from lesiontk.explain.grad_cam import upsample_maps
 from lesiontk.explain.keras_grad_cam import BATCH, GradCAM, find_spatial_layer
-from lesiontk.models.architecture import Architecture, Normalisation, build_model
+from lesiontk.models.architecture import Architecture, Normalization, build_model
 from lesiontk.system.frameworks import import_keras
 
 SIZE = 16
@@ -21,7 +21,7 @@ RED, GREEN = 0, 1
 
 def build(body: Callable[[Any], Any], *, size: int = SIZE, classes: int = 2) -> Any:
     import_keras().utils.set_random_seed(4)
-    architecture = Architecture("made_up", 8, Normalisation(1 / 255, (0.0,) * 3), body)
+    architecture = Architecture("made_up", 8, Normalization(1 / 255, (0.0,) * 3), body)
     return build_model(architecture, image_size=size, classes=classes, dropout=0.3)
 
 

@@ -179,5 +179,5 @@ def _assert_no_lesion_on_two_sides(workspace: Path) -> None:
         subsets: dict[str, set[str]] = {}
         with path.open(newline="") as stream:
             for row in csv.DictReader(stream):
-                subsets.setdefault(row["lesion_id"], set()).add(row["side"])
+                subsets.setdefault(row["lesion_id"], set()).add(row["subset"])
         assert all(len(found) == 1 for found in subsets.values())

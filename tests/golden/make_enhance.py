@@ -54,7 +54,7 @@ def make_case(image_size: int, enhance: tuple[str, ...]) -> dict[str, Any]:
     places = ((0, 0), (last, 0), (half, half), (half, image_size // 4), (image_size // 3, half))
     return {
         "image_size": image_size,
-        "fit": "crop",
+        "crop_mode": "crop",
         "enhance": list(enhance),
         "output_sha256": hashlib.sha256(enhanced.tobytes()).hexdigest(),
         "pixels": [{"y": y, "x": x, "rgb": enhanced[y, x].tolist()} for y, x in places],

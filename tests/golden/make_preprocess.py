@@ -44,17 +44,17 @@ def make_input(height: int, width: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def make_case(height: int, width: int, image_size: int, fit: str) -> dict[str, Any]:
+def make_case(height: int, width: int, image_size: int, crop_mode: str) -> dict[str, Any]:
     """Return one case: the input's and the output's SHA-256, and five pixels of the output."""
     image = make_input(height, width)
-    fitted = preprocess_image(image, Preprocessing(image_size, fit))
+    fitted = preprocess_image(image, Preprocessing(image_size, crop_mode))
     last = image_size - 1
     places = ((0, 0), (0, last), (last, 0), (last, last), (image_size // 2, image_size // 3))
     return {
         "height": height,
         "width": width,
         "image_size": image_size,
-        "fit": fit,
+        "crop_mode": crop_mode,
         "interpolation": "bilinear",
         "input_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "output_sha256": hashlib.sha256(fitted.tobytes()).hexdigest(),

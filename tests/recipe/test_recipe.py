@@ -103,8 +103,8 @@ def test_a_gate_of_an_unknown_metric_names_the_nearest() -> None:
 
 def test_every_mistake_is_named_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        override_recipe(PROBE, ["train.epoch=1", "data.fit=squash", "bench.rounds=1"])
-    for key in ("'train.epoch'", "data.fit", "bench.rounds"):
+        override_recipe(PROBE, ["train.epoch=1", "data.crop_mode=squash", "bench.rounds=1"])
+    for key in ("'train.epoch'", "data.crop_mode", "bench.rounds"):
         assert key in str(caught.value)
 
 
@@ -194,7 +194,7 @@ def test_an_override_that_cannot_be_understood_is_refused(override: str, message
         ("train.learning_rate=.inf", "inf"),
         ("train.warmup_epochs=.inf", "inf"),
         ("train.weight_decay=.nan", "nan"),
-        ("data.fit=squash", "'squash'"),
+        ("data.crop_mode=squash", "'squash'"),
         ("data.image_size=8", "8"),
         ("data.split.test=0.5", "0.5"),
         ("data.split.group=image_id", "'image_id'"),

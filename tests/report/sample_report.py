@@ -22,7 +22,7 @@ from lesiontk.evaluate.operating_point import (
 )
 from lesiontk.evaluate.temperature import evaluate_temperature
 from lesiontk.recipe import EvaluateRule, read_recipe
-from lesiontk.records import SIDES
+from lesiontk.records import SUBSETS
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stages.bench import find_reference
@@ -32,7 +32,7 @@ TWO = ("benign", "malignant")
 TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8")
 LATENCIES = (1.11, 0.526, 0.189, 0.572, 0.298, 0.0777)
 EMULATED = ("runtime", "TensorRT", "ONNX Runtime on the CPU", "no GPU; answers are emulated")
-ANSWERS = ("useful", "blind", "constant")
+REFERENCE_OUTPUTS = ("useful", "blind", "constant")
 """Engines that find what is there, that miss nearly all of a class, and that say one class."""
 IMAGES = 160
 RESAMPLES = 100
@@ -51,7 +51,7 @@ def make_probabilities(
 ) -> tuple[npt.NDArray[np.int64], dict[str, FloatArray]]:
     """Return truth [N] and the probabilities of each target; int8 differs from float by `noise`.
 
-    `answers` is one of `ANSWERS`; a blind engine misses ``mel`` or ``malignant``.
+    `answers` is one of `REFERENCE_OUTPUTS`; a blind engine misses ``mel`` or ``malignant``.
     """
     generator = np.random.default_rng(3)
     truth = np.arange(images) // 2 % len(labels)
@@ -160,7 +160,7 @@ def measure(
                 answers = Answers(truth, mine, labels, GROUPS, labels[:1], theirs)
                 judged.append(Judged(target, parent, answers))
         found.rows.append(row)
-        found.metrics[target] = {"target": target, "side": "test", **document}
+        found.metrics[target] = {"target": target, "subset": "test", **document}
         found.confidences[target] = [float(p) for p in mine.max(axis=1)]
     verdicts = judge_engines(judged, [write_gate(max_drop)], EvaluateRule(resamples=RESAMPLES))
     found.gate.extend(verdict.to_json() for verdict in verdicts)
@@ -300,8 +300,8 @@ def make_split(labels: Sequence[str], *, lesion_ids_known: bool = True) -> dict[
     """Return the facts of a split."""
     truth, _ = make_probabilities(labels, (), 0.0)
     judged = dict(zip(labels, np.bincount(truth).tolist(), strict=True))
-    images = {side: {name: factor * n for name, n in judged.items()} for side, factor in SHARES}
-    lesions = {side: {name: n // 2 for name, n in images[side].items()} for side in SIDES}
+    images = {subset: {name: factor * n for name, n in judged.items()} for subset, factor in SHARES}
+    lesions = {subset: {name: n // 2 for name, n in images[subset].items()} for subset in SUBSETS}
     return {
         "split_hash": "5" * 64,
         "task": "seven_class",

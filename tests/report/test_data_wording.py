@@ -32,15 +32,15 @@ def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) ->
         (inspection(0), split(0), "none"),
         (inspection(1), None, "1 pair"),
         (inspection(1, 1), None, "1 pair, 1 of different lesions"),
-        (inspection(3), split(0), "3 pairs; none stands on two sides of the split"),
+        (inspection(3), split(0), "3 pairs; none is in two subsets of the split"),
         (inspection(0, crowd=150), None, "150 images look alike, ISIC_1 and others, whose "
                                          "pairs are not listed"),
         (inspection(9, 9), split(1), "9 pairs, 9 of different lesions; 1 set of them on several "
-                                     "sides of the split: they have lesion ids, which differ"),
-        (inspection(9), split(2, "accept"), "9 pairs; 2 sets of them on several sides of the "
+                                     "subsets of the split: they have lesion ids, which differ"),
+        (inspection(9), split(2, "accept"), "9 pairs; 2 sets of them in several subsets of the "
                                             "split: they were accepted with "
                                             "--accept-near-duplicates"),
-        (inspection(9), split(2, leaky=True), "9 pairs; 2 sets of them on several sides of the "
+        (inspection(9), split(2, leaky=True), "9 pairs; 2 sets of them in several subsets of the "
                                               "split: the split goes by image"),
     ],
 )  # fmt: skip

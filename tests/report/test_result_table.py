@@ -175,4 +175,4 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert (
         "It was made in 2 steps: train (trained from its starting weights), then distil "
         "(taught by tflite_int8.tflite). "
-    ) in render_model_card(**arguments, stage="distil")
+    ) in render_model_card(**arguments, stage="distill")

@@ -45,7 +45,7 @@ ANCESTORS: list[dict[str, Any]] = [
         "epochs": 4,
         "validation": SCORES,
         "sparsified": {"pattern": "2:4", "sparsity": 0.5},
-        "effect": EFFECT,
+        "footprint": EFFECT,
     },
 ]
 COMPRESSED: dict[str, Any] = {"model": MODEL, "stage": "qat", "ancestors": ANCESTORS}
@@ -191,7 +191,7 @@ def test_smaller_images_are_told_with_what_they_save() -> None:
 
 def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
     trained = {"script": "mine.py", "teachers": ["a", "b"], "epochs": 9}
-    step = {"stage": "adopt", "adopted": {"file": "better.keras", "trained_by": trained}}
+    step = {"stage": "load_weights", "adopted": {"file": "better.keras", "trained_by": trained}}
     told = describe_compression(step)
     assert told == (
         "trained further elsewhere (better.keras; script mine.py; teachers a, b; epochs 9)"
@@ -203,13 +203,16 @@ def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
     [
         ({"critical": "mel"}, "balanced accuracy$"),
         (
-            {"critical": "mel", "kept_recalls": {"wanted": {"mel": 0.6}, "bias_raised": {}}},
+            {"critical": "mel", "recall_constraint": {"wanted": {"mel": 0.6}, "bias_raised": {}}},
             "at no less melanoma recall than the 0.600 of the network as it was trained,$",
         ),
         (
             {
                 "critical": "mel",
-                "kept_recalls": {"wanted": {"mel": 0.6, "nv": 0.9}, "bias_raised": {"nv": 0.25}},
+                "recall_constraint": {
+                    "wanted": {"mel": 0.6, "nv": 0.9},
+                    "bias_raised": {"nv": 0.25},
+                },
             },
             "trained and, .* of another class, for which biases were raised: nv by 0.25,$",
         ),

@@ -155,7 +155,7 @@ def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
     text = read(make_report_data(split=leaky)).text
     assert "Single images were dealt to the sides: 7 lesions have images on more than one" in text
     assert "Whole lesions were dealt" not in text
-    assert "Each group stays on one side" not in text
+    assert "Each group stays in one subset" not in text
 
 
 def boxes_of(page: Page) -> list[str]:

@@ -152,7 +152,7 @@ def test_data_facts_are_all_there(page: Page) -> None:
 
 def test_the_enhancement_of_the_input_is_told_where_there_is_one() -> None:
     data = make_report_data()
-    fitted = {"fit": "crop", "image_size": 96}
+    fitted = {"crop_mode": "crop", "image_size": 96}
     for enhance, expected in ((["hair_removal", "edge_detection"], True), ([], False)):
         preprocessing = {**fitted, "enhance": enhance}
         text = read(replace(data, model={**data.model, "preprocessing": preprocessing})).text

@@ -40,8 +40,8 @@ def calibrate(store: Store, prepared: Artefact, config: CalibrateConfig) -> Arte
     return store.build(CalibrateStage(), config, {"images": prepared})
 
 
-def write_list(folder: Path, images: ImageSet, side: str, count: int) -> str:
-    ids = [images.image_ids[row] for row in images.indices(side)[:count]]
+def write_list(folder: Path, images: ImageSet, subset: str, count: int) -> str:
+    ids = [images.image_ids[row] for row in images.indices(subset)[:count]]
     path = folder / "mine.csv"
     path.write_text("\n".join(["image_id", *ids]))
     return str(path)
@@ -51,7 +51,7 @@ def test_the_list_and_its_facts_agree(store: Store, prepared: Artefact, images: 
     made = calibrate(store, prepared, CalibrateConfig(images=14))
     rows = calibration_rows(made, images)
     assert len(rows) == 14
-    assert {images.sides[row] for row in rows} == {"train"}
+    assert {images.subsets[row] for row in rows} == {"train"}
     facts = made.facts
     assert (facts["draw"], facts["observer"], facts["seed"]) == ("balanced", "min_max", 7)
     assert sum(facts["images_by_label"].values()) == facts["images"] == 14
@@ -59,7 +59,7 @@ def test_the_list_and_its_facts_agree(store: Store, prepared: Artefact, images: 
     assert facts["split_hash"] == images.split_hash
     assert facts["pixel_sha256"] == {images.image_ids[r]: images.hashes[r] for r in rows}
     assert facts["disjoint_from"] == {
-        side: len(images.indices(side)) for side in ("validation", "test")
+        subset: len(images.indices(subset)) for subset in ("validation", "test")
     }
 
 
@@ -72,12 +72,12 @@ def test_a_list_of_training_images_is_taken_as_it_is(
     assert (made.facts["draw"], made.facts["list"]) == ("list", "mine.csv")
 
 
-@pytest.mark.parametrize("side", ["validation", "test"])
+@pytest.mark.parametrize("subset", ["validation", "test"])
 def test_a_list_of_other_images_is_refused(
-    store: Store, prepared: Artefact, images: ImageSet, tmp_path: Path, side: str
+    store: Store, prepared: Artefact, images: ImageSet, tmp_path: Path, subset: str
 ) -> None:
-    path = write_list(tmp_path, images, side, 1)
-    with pytest.raises(LeakageError, match=f"share their image with the {side} split"):
+    path = write_list(tmp_path, images, subset, 1)
+    with pytest.raises(LeakageError, match=f"share their image with the {subset} split"):
         calibrate(store, prepared, CalibrateConfig(list=path))
     assert store.list_artefacts() == []
 

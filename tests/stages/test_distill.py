@@ -20,7 +20,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, TrainSection, parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stages.distill import check_growth
-from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import sum_labels
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
@@ -34,8 +34,8 @@ def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:
     document = json.loads(json.dumps(TINY))
     document["data"].update(data)
     if teacher is not None:
-        lesson = {"teacher": str(teacher), "weight": 1.0, "train": TRAIN}
-        document["compress"] = [{"distil": lesson}]
+        soft_target = {"teacher": str(teacher), "weight": 1.0, "train": TRAIN}
+        document["compress"] = [{"distill": soft_target}]
     return parse_recipe(document)
 
 
@@ -86,7 +86,7 @@ def test_a_teacher_may_be_a_file_or_a_model_or_engine_of_the_workspace(
 
 
 def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Artefact) -> None:
-    said = np.load(store.parent(student, "lessons").file(LESSONS))
+    said = np.load(store.parent(student, "soft_targets").file(SOFT_TARGETS))
     rows = open_images(store.parent(student, "images")).indices("train")
     np.testing.assert_allclose(said[rows].sum(axis=1), 1, rtol=1e-4)
     others = np.setdiff1d(np.arange(len(said)), rows)
@@ -113,7 +113,7 @@ def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> Non
 def test_a_pruned_student_grows(store: Store, teacher: Path) -> None:
     document = recipe(teacher, image_size=40).model_dump(mode="json")
     document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": TRAIN}})
-    document["compress"][1]["distil"]["train"] |= {"grow": [32], "epochs": 2}
+    document["compress"][1]["distill"]["train"] |= {"grow": [32], "epochs": 2}
     taught = train_recipe(store, parse_recipe(document))
     model = load_model(engine_file(taught))
     assert model.input_shape == (None, 40, 40, 3)
@@ -148,8 +148,8 @@ def test_a_teacher_is_asked_once_whatever_the_labels_and_the_size_of_its_student
 ) -> None:
     coarse = train_recipe(store, recipe(teacher, task="malignancy", image_size=40))
     assert coarse.facts["labels"] == ["benign", "malignant"]
-    asked = store.parent(student, "lessons")
-    assert store.parent(coarse, "lessons").path == asked.path
+    asked = store.parent(student, "soft_targets")
+    assert store.parent(coarse, "soft_targets").path == asked.path
     assert asked.manifest["stage"]["name"] == "teacher"
     assert asked.facts["labels"] == student.facts["labels"]
 
@@ -200,14 +200,17 @@ def test_a_recipe_names_its_teacher_as_the_command_does(
     trained = store.parent(student, "model")
     options = [f"train={json.dumps(TRAIN)}", "weight=1.0"]
     sets = [word for option in options for word in ("--set", option)]
-    made = ask(store, "distil", trained.name, "--teacher", "latest:big", *sets)
+    made = ask(store, "distill", trained.name, "--teacher", "latest:big", *sets)
     assert made["model"] == student.name
 
 
 def test_a_teacher_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None:
     store, file = Store(tmp_path / "workspace"), tmp_path / "tiny.yaml"
     for teacher, why in (
-        ("latest:big", r"teacher latest:big of compress\.distil: no model in .* fits 'latest:big'"),
+        (
+            "latest:big",
+            r"teacher latest:big of compress\.distill: no model in .* fits 'latest:big'",
+        ),
         ("nobody.keras", r"teacher nobody\.keras of .*: engine file nobody\.keras does not exist"),
         ("latest:tiny", r"teacher is latest:tiny, which changes with every run of tiny"),
     ):

@@ -35,15 +35,15 @@ from lesiontk.stages.evaluate import (
 )
 
 SEVEN = load_task("seven_class")
-COLUMNS = ("image_id", "group", "label", "side", "pixel_sha256")
-SIDES = ("validation", "test")
+COLUMNS = ("image_id", "group", "label", "subset", "pixel_sha256")
+SUBSETS = ("validation", "test")
 IMAGES = 112
 RULE = EvaluateRule(resamples=100)
 
 
 def name_lesion(number: int) -> str:
     """Two images a lesion, both on its side of the split."""
-    return f"{SIDES[number % 2]}-{number // 4}"
+    return f"{SUBSETS[number % 2]}-{number // 4}"
 
 
 class PixelEngine:
@@ -110,7 +110,7 @@ class Run:
             writer = csv.writer(stream)
             writer.writerow(COLUMNS)
             for n, label in enumerate(self.labels):
-                writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SIDES[n % 2], str(n)])
+                writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SUBSETS[n % 2], str(n)])
         facts = {
             "labels": list(SEVEN.labels),
             "task": SEVEN.name,
@@ -138,7 +138,7 @@ def test_the_document_says_what_was_frozen_where_and_what_test_gave(run: Run) ->
     evaluation = run.evaluate()
     document = read_metrics(evaluation)
     point = document["operating_point"]
-    assert (document["side"], document["n"], document["critical"]) == ("test", IMAGES // 2, "mel")
+    assert (document["subset"], document["n"], document["critical"]) == ("test", IMAGES // 2, "mel")
     assert point["rule"] == "youden"
     assert point["positive"] == ["akiec", "bcc", "mel"]
     assert point["validation"]["n"] == IMAGES // 2

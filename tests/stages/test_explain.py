@@ -56,7 +56,7 @@ class UntrainedModel(Stage):
 
 class EvaluationConfig(StageConfig):
     probabilities: tuple[tuple[float, ...], ...]
-    side: str = "test"
+    subset: str = "test"
 
 
 class MadeUpEvaluation(Stage):
@@ -82,7 +82,7 @@ class MadeUpEvaluation(Stage):
                     **dict(zip(names, values, strict=True)),
                 }
                 for row, values in zip(
-                    images.indices(config.side), config.probabilities, strict=True
+                    images.indices(config.subset), config.probabilities, strict=True
                 )
             ],
             ("image_id", "group", "label", *names),
@@ -120,7 +120,7 @@ def make_up(
 ) -> Artefact:
     """Return an evaluation in which every image is surely right.
 
-    `doubts` maps rows of the test side to another class and what that gets; the truth gets 0.4.
+    `doubts` maps rows of the test subset to another class and what that gets; the truth gets 0.4.
     """
     rows = images.indices("test")
     table = np.eye(len(images.labels))[images.targets[rows]]
@@ -234,7 +234,7 @@ def test_an_evaluation_of_other_images_is_refused(
     shared_store: Store, prepared: Artefact, images: ImageSet, parents: dict[str, Artefact]
 ) -> None:
     table = np.eye(len(images.labels))[images.targets[images.indices("validation")]]
-    config = EvaluationConfig(probabilities=tuple(map(tuple, table.tolist())), side="validation")
+    config = EvaluationConfig(probabilities=tuple(map(tuple, table.tolist())), subset="validation")
     evaluation = shared_store.build(MadeUpEvaluation(), config, {"images": prepared})
     with pytest.raises(DataError, match="judges other images"):
         explain(shared_store, {**parents, "evaluation": evaluation}, 4)

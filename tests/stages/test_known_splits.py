@@ -35,8 +35,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, share: float) -> int:
     """Let a share of the folder's images be training images; returns how many there are."""
     ids = sorted(path.stem for path in folder.glob("*/*.jpg"))
     seen = ids[: round(share * len(ids))]
-    sides = {image: "train" if image in seen else "test" for image in ids}
-    monkeypatch.setattr(predict, "find_split", lambda split_hash, splits: KnownSplit(sides, {}))
+    subsets = {image: "train" if image in seen else "test" for image in ids}
+    monkeypatch.setattr(predict, "find_split", lambda split_hash, splits: KnownSplit(subsets, {}))
     return len(ids)
 
 
@@ -70,9 +70,9 @@ def test_training_images_are_left_out_and_counted(
 
 def test_another_picture_of_a_training_lesion_is_known_too() -> None:
     split = KnownSplit({"a": "train"}, {"L1": "train", "L2": "test"})
-    assert split.side_of(ImageRecord("renamed", "nv", "renamed.jpg", "L1")) == "train"
-    assert split.side_of(ImageRecord("renamed", "nv", "renamed.jpg", "L2")) == "test"
-    assert split.side_of(ImageRecord("stranger", "nv", "stranger.jpg")) is None
+    assert split.subset_of(ImageRecord("renamed", "nv", "renamed.jpg", "L1")) == "train"
+    assert split.subset_of(ImageRecord("renamed", "nv", "renamed.jpg", "L2")) == "test"
+    assert split.subset_of(ImageRecord("stranger", "nv", "stranger.jpg")) is None
 
 
 def test_they_count_where_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def file(pruned: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adopted(store: Store, pruned: Artefact, file: Path) -> Artefact:
     arguments = [str(file), "--model", pruned.name, "--workspace", str(store.workspace), "--json"]
-    result = CliRunner().invoke(cli, ["adopt", *arguments], catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["load_weights", *arguments], catch_exceptions=False)
     return store.resolve(json.loads(result.stdout)["model"], "model")
 
 
@@ -103,7 +103,11 @@ def test_it_is_judged_on_validation(store: Store, adopted: Artefact) -> None:
 
 def test_it_may_be_compressed_further(store: Store, adopted: Artefact) -> None:
     further = compress_model(store, adopted, "prune", {"keep_macs": 0.8, "recover": RECOVER})
-    assert [step["stage"] for step in further.facts["history"]] == ["train", "prune", "adopt"]
+    assert [step["stage"] for step in further.facts["history"]] == [
+        "train",
+        "prune",
+        "load_weights",
+    ]
 
 
 def test_the_recall_of_the_critical_class_is_kept_as_by_a_training(
@@ -112,10 +116,10 @@ def test_the_recall_of_the_critical_class_is_kept_as_by_a_training(
     critical = str(pruned.facts["critical"])
     monkeypatch.setattr(adopt_stage, "recalls_to_keep", lambda *_: {critical: 0.9})
     blind = write_trained(pruned, tmp_path / "blind.keras", blind=True)
-    adopted = compress_model(store, pruned, "adopt", {"file": str(blind)})
+    adopted = compress_model(store, pruned, "load_weights", {"file": str(blind)})
     assert adopted.facts["recalls"][critical] >= 0.9
-    assert adopted.facts["kept_recalls"]["wanted"] == {critical: 0.9}
-    assert adopted.facts["kept_recalls"]["bias_raised"][critical] > 40
+    assert adopted.facts["recall_constraint"]["wanted"] == {critical: 0.9}
+    assert adopted.facts["recall_constraint"]["bias_raised"][critical] > 40
 
 
 def test_a_file_of_another_network_is_refused_by_the_weight_that_differs(
@@ -123,7 +127,7 @@ def test_a_file_of_another_network_is_refused_by_the_weight_that_differs(
 ) -> None:
     other = write_trained(trained, tmp_path / "whole.keras")
     with pytest.raises(DataError, match=r"whole.keras has \S+:0 of \[.*\]; expected \S+:0 of \["):
-        compress_model(store, pruned, "adopt", {"file": str(other)})
+        compress_model(store, pruned, "load_weights", {"file": str(other)})
 
 
 def test_weights_of_another_split_are_refused(
@@ -133,14 +137,14 @@ def test_weights_of_another_split_are_refused(
     spec = replace(read_spec(path), split_hash="f" * 64)
     save_model(load_model(path), spec, tmp_path / "other.keras")
     with pytest.raises(DataError, match="was trained on the split ffffffffffff"):
-        compress_model(store, pruned, "adopt", {"file": str(tmp_path / "other.keras")})
+        compress_model(store, pruned, "load_weights", {"file": str(tmp_path / "other.keras")})
 
 
 def test_of_a_file_that_tells_nothing_it_is_said_that_it_may_know_the_test_images(
     store: Store, pruned: Artefact, tmp_path: Path
 ) -> None:
     load_model(engine_file(pruned)).save(tmp_path / "mute.keras")
-    adopted = compress_model(store, pruned, "adopt", {"file": str(tmp_path / "mute.keras")})
+    adopted = compress_model(store, pruned, "load_weights", {"file": str(tmp_path / "mute.keras")})
     assert adopted.facts[MAY_HAVE_SEEN_TEST]
 
 
@@ -151,7 +155,7 @@ def test_weights_that_are_no_numbers_are_refused(
     model.set_weights([np.full_like(value, np.nan) for value in model.get_weights()])
     save_model(model, read_spec(engine_file(pruned)), tmp_path / "diverged.keras")
     with pytest.raises(DataError, match="no numbers; its training diverged"):
-        compress_model(store, pruned, "adopt", {"file": str(tmp_path / "diverged.keras")})
+        compress_model(store, pruned, "load_weights", {"file": str(tmp_path / "diverged.keras")})
 
 
 def test_orders_that_cannot_be_told_are_refused(
@@ -159,9 +163,9 @@ def test_orders_that_cannot_be_told_are_refused(
 ) -> None:
     file = write_trained(pruned, tmp_path / "odd.keras", **{TRAINED_BY: "my loop"})
     with pytest.raises(DataError, match="tells its training as 'my loop'; expected names and"):
-        compress_model(store, pruned, "adopt", {"file": str(file)})
+        compress_model(store, pruned, "load_weights", {"file": str(file)})
 
 
 def test_a_file_that_is_not_there_is_named(store: Store, pruned: Artefact) -> None:
-    with pytest.raises(DataError, match=r"adopt.file \S+nowhere.keras does not exist"):
-        compress_model(store, pruned, "adopt", {"file": "nowhere.keras"})
+    with pytest.raises(DataError, match=r"load_weights.file \S+nowhere.keras does not exist"):
+        compress_model(store, pruned, "load_weights", {"file": "nowhere.keras"})

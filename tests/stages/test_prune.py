@@ -13,18 +13,18 @@ import pytest
 from click.testing import CliRunner
 
 from lesiontk.backends.execution import Execution
-from lesiontk.backends.reference_outputs import ask_engine
+from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.backends.tensorrt.backend import TensorRTBackend
 from lesiontk.bench.benchmark import name_target
 from lesiontk.cli.main import cli
 from lesiontk.cli.prune import describe_pruning
 from lesiontk.data.images import open_images
-from lesiontk.errors import EnvironmentLacksError, UsageError
+from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import MODEL_FILE, Artefact, Availability
 from lesiontk.stages.bench import read_benchmark
-from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.store import Store
 from lesiontk.workflow.convert import (
@@ -74,17 +74,17 @@ def test_all_that_listen_to_a_model_ask_it_once(store: Store, pruned: Artefact) 
     """What it says is of the training images alone, and is what it answers."""
     parent = store.parent(pruned, "model")
     other = compress_model(store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER})
-    lessons = store.parent(other, "lessons")
-    assert lessons.path == store.parent(pruned, "lessons").path
+    soft_targets = store.parent(other, "soft_targets")
+    assert soft_targets.path == store.parent(pruned, "soft_targets").path
     images = open_images(store.parent(other, "images"))
-    said, rows = np.load(lessons.file(LESSONS)), images.indices("train")
-    answers = ask_engine(parent.file(MODEL_FILE), images.pixels[rows], threads=1).outputs
+    said, rows = np.load(soft_targets.file(SOFT_TARGETS)), images.indices("train")
+    answers = run_engine(parent.file(MODEL_FILE), images.pixels[rows], threads=1).outputs
     assert np.abs(said[rows] - answers).max() < 1e-4
     assert not np.delete(said, rows, axis=0).any()
     alone = compress_model(
-        store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER}, ["distil=null"]
+        store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER}, ["distill=null"]
     )
-    assert "lessons" not in alone.manifest["parents"]
+    assert "soft_targets" not in alone.manifest["parents"]
 
 
 def test_the_widths_are_told(pruned: Artefact) -> None:
@@ -226,7 +226,7 @@ def test_no_emulation_is_timed(
 ) -> None:
     monkeypatch.setattr(TensorRTBackend, "available", lambda self: available)
     monkeypatch.setattr(TensorRTBackend, "examine_runtime", lambda self: runtime)
-    with pytest.raises(EnvironmentLacksError, match=rf"tensorrt:int8 cannot be measured.*{said}"):
+    with pytest.raises(MissingRequirementError, match=rf"tensorrt:int8 cannot be measured.*{said}"):
         plan_recipe(recipe(keep_latency=0.5, latency_on="tensorrt:int8"))
 
 

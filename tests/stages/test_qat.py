@@ -22,7 +22,7 @@ from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages import convert as convert_stage
-from lesiontk.stages.fake_quant_outputs import Both, ask_rounded
+from lesiontk.stages.fake_quant_outputs import OutputPair, run_fake_quantized
 from lesiontk.stages.qat import check_ties
 from lesiontk.store import Store
 from lesiontk.workflow.convert import convert_model, train_recipe
@@ -124,8 +124,8 @@ def test_seven_bits_are_not_what_was_trained(store: Store, model: Artefact) -> N
 def test_an_engine_that_says_something_else_is_refused(
     store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask_another(*args: Any) -> Both:
-        said, received = ask_rounded(*args)
+    def ask_another(*args: Any) -> OutputPair:
+        said, received = run_fake_quantized(*args)
         return said, np.roll(received, 1, axis=1)
 
     monkeypatch.setattr(convert_stage, "ask_rounded", ask_another)

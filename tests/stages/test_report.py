@@ -165,10 +165,10 @@ def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
     model = parents["model"]
     line = {"ancestor:0:train": make_step(model, "train")}
     for number in range(1, 11):
-        side = {"size_bytes": 1000, "deflated_bytes": 500, "median_ms": float(number)}
-        effect = {"engine": "tflite:float32", "n": 9, "before": side, "after": side}
+        subset = {"size_bytes": 1000, "deflated_bytes": 500, "median_ms": float(number)}
+        footprint = {"engine": "tflite:float32", "n": 9, "before": subset, "after": subset}
         line[f"ancestor:{number}:cluster"] = make_step(
-            model, "cluster", clustered={"clusters": 2}, effect=effect
+            model, "cluster", clustered={"clusters": 2}, footprint=footprint
         )
     last = make_step(model, "equalize", equalized={"pairs": 3})
     page = report({**dict(reversed(line.items())), **parents, "model": last}, tmp_path)

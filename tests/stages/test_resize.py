@@ -22,7 +22,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.bench import read_benchmark
-from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.resize import ResizeConfig
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
@@ -87,12 +87,14 @@ def test_its_images_are_prepared_anew_and_judged(store: Store, smaller: Artefact
 def test_the_parent_teaches_of_its_own_images(store: Store, parent: Artefact) -> None:
     options = {"image_size": 32, "recover": RECOVER}
     taught = compress_model(store, parent, "resize", options)
-    lessons = store.parent(taught, "lessons")
-    asked = open_images(store.parent(lessons, "images"))
+    soft_targets = store.parent(taught, "soft_targets")
+    asked = open_images(store.parent(soft_targets, "images"))
     assert asked.pixels.shape[1:] == (48, 48, 3)
     rows = asked.indices("train")[:8]
     said = load_model(engine_file(parent))(asked.pixels[rows].astype(np.float32))
-    np.testing.assert_allclose(np.load(lessons.file(LESSONS))[rows], said, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        np.load(soft_targets.file(SOFT_TARGETS))[rows], said, rtol=1e-3, atol=1e-4
+    )
     before, after = (load_model(engine_file(model)).get_weights() for model in (parent, taught))
     assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -110,7 +112,7 @@ def test_what_follows_takes_the_new_size(store: Store, pruned: Artefact) -> None
 def test_what_follows_an_untrained_step_is_taught_by_the_network_before(
     store: Store, parent: Artefact, pruned: Artefact
 ) -> None:
-    assert store.parent(store.parent(pruned, "lessons"), "model").content == parent.content
+    assert store.parent(store.parent(pruned, "soft_targets"), "model").content == parent.content
 
 
 def test_a_recipe_leads_to_the_same_models(store: Store, pruned: Artefact) -> None:
@@ -189,9 +191,9 @@ def test_each_size_is_smaller_than_the_last() -> None:
 
 
 def test_lessons_without_training_are_refused() -> None:
-    assert ResizeConfig(image_size=32, recover=None).distil is None
-    with pytest.raises(ValidationError, match="distil belongs to recover, which is null"):
-        ResizeConfig.model_validate({"image_size": 32, "recover": None, "distil": {}})
+    assert ResizeConfig(image_size=32, recover=None).distill is None
+    with pytest.raises(ValidationError, match="distill belongs to recover, which is null"):
+        ResizeConfig.model_validate({"image_size": 32, "recover": None, "distill": {}})
 
 
 def describe_network(*layers: Any) -> Any:

@@ -10,7 +10,7 @@ from lesiontk.store.machine_paths import PREFIX, MachinePaths
 DOCUMENT = {
     "name": "probe",
     "data": {"path": "/home/somebody/images", "task": None, "n": 3},
-    "compress": [{"distil": {"teacher": "/home/somebody/t.keras"}}, {"other": "C:\\Users\\x\\y"}],
+    "compress": [{"distill": {"teacher": "/home/somebody/t.keras"}}, {"other": "C:\\Users\\x\\y"}],
     "relative": "images/here",
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact
 from lesiontk.store import Store
@@ -70,7 +70,7 @@ def test_the_environment_names_neither_machine_nor_folder(
     recipe = {
         "name": "probe",
         "data": {"path": "/home/somebody/images", "source": "auto"},
-        "compress": [{"distil": {"teacher": "/home/somebody/teacher.keras"}}],
+        "compress": [{"distill": {"teacher": "/home/somebody/teacher.keras"}}],
     }
     config = TextConfig(path="/home/somebody/images")
     text = store.build(TextStage(), config, {}, recipe=recipe)
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there_is_named_with_those_that_are(store: Store) -> 
 
 def test_a_workspace_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EnvironmentLacksError, match=r"file cannot be written .*--workspace"):
+    with pytest.raises(MissingRequirementError, match=r"file cannot be written .*--workspace"):
         Store(tmp_path / "file").build(TextStage(), TextConfig(), {})
 
 
@@ -180,7 +180,7 @@ def age_manifest(artefact: Artefact) -> None:
         (edit_fact, "its manifest was edited (its facts or files are others)"),
         (edit_config, "its manifest was edited"),
         (edit_file_and_its_hash, "its manifest was edited (its facts or files are others)"),
-        (age_manifest, "its manifest has format 0, of another lesiontk; this one reads 2"),
+        (age_manifest, "its manifest has format 0, of another lesiontk; this one reads 3"),
     ],
 )
 def test_what_was_damaged_is_rebuilt_and_the_reason_told(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lesiontk.data.images import create_array
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 from lesiontk.stage import Context
 from lesiontk.store import Store
 from lesiontk.system.disk import explain_lack
@@ -22,13 +22,13 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from lesiontk.data.images import create_array
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 array = create_array(Path(sys.argv[1]) / "small.npy", (10, 16, 16, 3))
 array[:] = 7
 try:
     create_array(Path(sys.argv[1]) / "images.npy", (1000, 64, 64, 3))[:] = 7
-except EnvironmentLacksError as error:
+except MissingRequirementError as error:
     print(error)
 """
 
@@ -66,7 +66,9 @@ def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> Non
     if subprocess.run(call, capture_output=True, check=False).returncode:
         pytest.skip("no tmpfs may be mounted here")
     try:
-        with pytest.raises(EnvironmentLacksError, match=r"needs 12\.3 MB .* is full: 2\.1 MB are"):
+        with pytest.raises(
+            MissingRequirementError, match=r"needs 12\.3 MB .* is full: 2\.1 MB are"
+        ):
             create_array(tmp_path / "images.npy", (1000, 64, 64, 3))
         (tmp_path / "images.npy").unlink()
 
@@ -74,13 +76,15 @@ def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> Non
             (context.directory / "large").write_bytes(bytes(3_000_000))
 
         store = Store(tmp_path / "workspace")
-        with pytest.raises(EnvironmentLacksError, match=r"the disk of .* is full: .* MB are free"):
+        with pytest.raises(
+            MissingRequirementError, match=r"the disk of .* is full: .* MB are free"
+        ):
             store.build(TextStage(fill), TextConfig(), {})
 
         def reserve(context: Context) -> None:
             create_array(context.directory / "images.npy", (1000, 64, 64, 3))
 
-        with pytest.raises(EnvironmentLacksError, match=r"needs 12\.3 MB"):
+        with pytest.raises(MissingRequirementError, match=r"needs 12\.3 MB"):
             store.build(TextStage(reserve), TextConfig(), {})
         assert store.failures() == []  # nothing is left that takes space
         assert store.build(TextStage(), TextConfig(), {}).path.is_dir()
@@ -123,6 +127,6 @@ def test_a_workspace_that_is_removed_meanwhile_is_told(store: Store) -> None:
                 (Path(folder) / name).unlink()
             Path(folder).rmdir()
 
-    with pytest.raises(EnvironmentLacksError, match="was removed or moved while it was in use"):
+    with pytest.raises(MissingRequirementError, match="was removed or moved while it was in use"):
         store.build(TextStage(remove), TextConfig(), {})
     assert store.build(TextStage(), TextConfig(), {}).facts["letters"] == 9

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.errors import EnvironmentLacksError, UsageError
+from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.recipe import Recipe, TrainSection
 from lesiontk.store import Store
 from lesiontk.train import distribution
@@ -250,7 +250,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mirrored_needs_a_gpu(gpus: list[str]) -> None:
-    with pytest.raises(EnvironmentLacksError, match="mirrored, but TensorFlow finds no GPU"):
+    with pytest.raises(MissingRequirementError, match="mirrored, but TensorFlow finds no GPU"):
         check_distribution(TrainSection(distribute="mirrored"))
 
 
@@ -280,7 +280,7 @@ def test_a_batch_is_shared_equally_by_the_workers(
 
 
 def test_several_workers_need_a_cluster(gpus: list[str]) -> None:
-    with pytest.raises(EnvironmentLacksError, match="TF_CONFIG is not set"):
+    with pytest.raises(MissingRequirementError, match="TF_CONFIG is not set"):
         check_distribution(TrainSection(distribute="multi_worker"))
 
 
@@ -303,7 +303,7 @@ def shared_recipe(**train: Any) -> Recipe:
 
 
 def test_what_is_missing_is_said_before_any_work(gpus: list[str], store: Store) -> None:
-    with pytest.raises(EnvironmentLacksError, match="TF_CONFIG is not set"):
+    with pytest.raises(MissingRequirementError, match="TF_CONFIG is not set"):
         train_recipe(store, shared_recipe())
     assert not store.workspace.exists()
 

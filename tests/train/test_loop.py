@@ -20,7 +20,7 @@ from lesiontk.train import loop
 from lesiontk.train.checkpoints import TrainingState, read_state, restore_checkpoint
 from lesiontk.train.imbalance import IMBALANCE
 from lesiontk.train.loop import predict_probabilities, train_model
-from lesiontk.train.training_set import make_feed
+from lesiontk.train.training_set import make_training_set
 from tests.train.colours import (
     SIZE,
     KilledError,
@@ -124,12 +124,12 @@ def test_training_stops_when_patience_is_used_up(tmp_path: Path) -> None:
 
 def test_a_split_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
     images = make_images()
-    sides = tuple(
-        "test" if label == 1 and side == "train" else side
-        for label, side in zip(images.targets, images.sides, strict=True)
+    subsets = tuple(
+        "test" if label == 1 and subset == "train" else subset
+        for label, subset in zip(images.targets, images.subsets, strict=True)
     )
     with pytest.raises(DataError, match="training split has no image of mel"):
-        train(tmp_path, replace(images, sides=sides))
+        train(tmp_path, replace(images, subsets=subsets))
 
 
 def test_a_training_that_diverges_says_what_to_change(tmp_path: Path) -> None:
@@ -339,11 +339,11 @@ def test_a_kill_in_either_phase_changes_nothing(tmp_path: Path, steps: int) -> N
 
 
 def test_images_grow_in_equal_parts_of_the_epochs() -> None:
-    feed = make_feed(make_images(), make_section(epochs=7, grow=(4, 8)))
-    assert [feed.image_size(epoch) for epoch in range(7)] == [4, 4, 4, 8, 8, 12, 12]
+    training_set = make_training_set(make_images(), make_section(epochs=7, grow=(4, 8)))
+    assert [training_set.image_size(epoch) for epoch in range(7)] == [4, 4, 4, 8, 8, 12, 12]
     for epoch in (0, 3, 6):
-        pictures, _ = next(feed.make_batches(epoch).as_numpy_iterator())
-        assert pictures.shape == (16, *[feed.image_size(epoch)] * 2, 3)
+        pictures, _ = next(training_set.make_batches(epoch).as_numpy_iterator())
+        assert pictures.shape == (16, *[training_set.image_size(epoch)] * 2, 3)
 
 
 def test_a_network_that_grew_takes_the_full_size_and_has_learned(tmp_path: Path) -> None:

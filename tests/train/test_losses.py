@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesiontk.data.images import ImageSet
 from lesiontk.progress import NoProgress
 from lesiontk.system.frameworks import import_tensorflow
-from lesiontk.train.distillation import Lessons, soften
+from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
 from lesiontk.train.loop import train_model
 from tests.train.colours import COLOURS, build, make_images, make_section, score
@@ -124,7 +124,9 @@ def test_softening_is_a_softmax_at_another_temperature() -> None:
 def test_a_student_pays_for_the_truth_and_for_the_lessons() -> None:
     """Hinton et al.: (1 - w) hard + w T**2 CE(lessons, softmax(logits / T))."""
     taught = soften(np.exp(log_softmax(LOGITS[::-1].astype(np.float64))).astype(np.float32), 2.0)
-    loss = Lessons(taught, 2.0, 0.25).make_loss(make_loss([], COUNTS), *weigh_and_shift([], COUNTS))
+    loss = SoftTargets(taught, 2.0, 0.25).make_loss(
+        make_loss([], COUNTS), *weigh_and_shift([], COUNTS)
+    )
     received = np.asarray(loss(np.hstack([ONE_HOT, taught]), LOGITS), np.float64)
     soft = -(taught * log_softmax(LOGITS.astype(np.float64) / 2)).sum(axis=1)
     np.testing.assert_allclose(received, 0.75 * PLAIN + 0.25 * 4 * soft, rtol=1e-5)
@@ -138,8 +140,8 @@ def test_rare_classes_are_weighed_in_the_lessons_as_in_the_hard_loss() -> None:
     weighed = [choose_imbalance("sqrt_class_weight")]
     hard = make_loss(weighed, COUNTS)
     for temperature in (1.0, 3.0):
-        lessons = Lessons(ONE_HOT, temperature, 1.0)
-        loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(weighed, COUNTS))
+        soft_targets = SoftTargets(ONE_HOT, temperature, 1.0)
+        loss = soft_targets.make_loss(make_loss([], COUNTS), *weigh_and_shift(weighed, COUNTS))
         received = loss(np.hstack([ONE_HOT, ONE_HOT]), LOGITS * temperature)
         expected = temperature**2 * hard(ONE_HOT, LOGITS)
         np.testing.assert_allclose(received, expected, rtol=1e-5)
@@ -152,7 +154,7 @@ def test_lessons_pull_a_student_to_common_classes_only_where_nothing_is_done_for
     tf = import_tensorflow()
     chosen = [choose_imbalance(name) for name in choices]
     labels = np.eye(3, dtype=np.float32)[np.repeat(np.arange(3), COUNTS)]
-    loss = Lessons(labels, 2.0, 1.0).make_loss(
+    loss = SoftTargets(labels, 2.0, 1.0).make_loss(
         make_loss([], COUNTS), *weigh_and_shift(chosen, COUNTS)
     )
     logits = tf.Variable(np.zeros(3, np.float32))
@@ -168,8 +170,8 @@ def test_lessons_pull_a_student_to_common_classes_only_where_nothing_is_done_for
 def test_a_student_that_answers_as_its_teacher_has_nothing_to_gain() -> None:
     tf = import_tensorflow()
     said = soften(np.exp(log_softmax(LOGITS.astype(np.float64))).astype(np.float32), 2.0)
-    lessons = Lessons(said, 2.0, 1.0)
-    loss = lessons.make_loss(make_loss([], COUNTS), *weigh_and_shift(BALANCING, COUNTS))
+    soft_targets = SoftTargets(said, 2.0, 1.0)
+    loss = soft_targets.make_loss(make_loss([], COUNTS), *weigh_and_shift(BALANCING, COUNTS))
     logits = tf.Variable(LOGITS)
     with tf.GradientTape() as tape:
         value = loss(np.hstack([ONE_HOT, said]), logits)
@@ -180,10 +182,10 @@ def test_a_student_learns_from_its_teacher_what_the_labels_do_not_say(tmp_path: 
     """The labels are shuffled; the teacher knows the colours."""
     shuffled, honest = make_images(separable=False), make_images()
     shown = np.eye(3, dtype=np.float32)[true_colours(shuffled)]
-    lessons = Lessons(soften(0.9 * shown + 0.1 / 3, 1.0), 1.0, 1.0)
+    soft_targets = SoftTargets(soften(0.9 * shown + 0.1 / 3, 1.0), 1.0, 1.0)
     section = make_section(epochs=10)
     taught, _ = train_model(build, shuffled, section, make_folder(tmp_path, "a"), NoProgress(),
-                            lessons=lessons)  # fmt: skip
+                            soft_targets=soft_targets)  # fmt: skip
     alone, _ = train_model(build, shuffled, section, make_folder(tmp_path, "b"), NoProgress())
     assert score(taught, honest) > 0.7 > score(alone, honest)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesiontk.recipe import TrainSection
 from lesiontk.system.frameworks import import_keras
-from lesiontk.train.gradient_accumulation import make_trainee
+from lesiontk.train.gradient_accumulation import accumulate_gradients
 from lesiontk.train.optimizer import layer_rates, make_optimizer
 
 
@@ -99,12 +99,14 @@ def test_a_batch_in_parts_gives_the_same_step(parts: int) -> None:
     losses, weights = [], []
     for micro_batches in (1, parts):
         model = make_model()
-        trainee = make_trainee(model, micro_batches)
+        accumulating = accumulate_gradients(model, micro_batches)
         keras = import_keras()
-        trainee.compile(
+        accumulating.compile(
             keras.optimizers.SGD(0.5), keras.losses.CategoricalCrossentropy(from_logits=True)
         )
-        history = trainee.fit(images, targets, batch_size=8, epochs=3, verbose=0, shuffle=False)
+        history = accumulating.fit(
+            images, targets, batch_size=8, epochs=3, verbose=0, shuffle=False
+        )
         losses.append(history.history["loss"])
         weights.append(model.get_weights())
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)

@@ -10,7 +10,7 @@ import pytest
 
 from lesiontk.system.frameworks import import_keras
 from lesiontk.train.recall_constraint import (
-    find_shifts,
+    fit_logit_bias,
     has_bias,
     measure_recalls,
     raise_biases,
@@ -31,7 +31,7 @@ def draw(n: int = 200) -> tuple[Any, Any]:
 @pytest.mark.parametrize("wanted", [0.3, 0.5, 0.77, 1.0])
 def test_the_critical_recall_is_kept_by_the_least_shift_that_does(wanted: float) -> None:
     targets, said = draw()
-    shifts = find_shifts(targets, said, LABELS, "c", {"c": wanted})
+    shifts = fit_logit_bias(targets, said, LABELS, "c", {"c": wanted})
     assert shifts[2] > 0
     assert not shifts[[0, 1, 3]].any()
     recall = measure_recalls(targets, shift_probabilities(said, shifts))[2]
@@ -44,13 +44,13 @@ def test_the_critical_recall_is_kept_by_the_least_shift_that_does(wanted: float)
 def test_recalls_that_are_kept_need_no_shift() -> None:
     targets, said = draw()
     recalls = dict(zip(LABELS, measure_recalls(targets, said), strict=True))
-    assert not find_shifts(targets, said, LABELS, "b", recalls).any()
-    assert not find_shifts(targets, said, LABELS, "b", {}).any()
+    assert not fit_logit_bias(targets, said, LABELS, "b", recalls).any()
+    assert not fit_logit_bias(targets, said, LABELS, "b", {}).any()
 
 
 def test_without_an_image_of_the_class_nothing_is_shifted() -> None:
     targets, said = draw()
-    assert not find_shifts(np.zeros_like(targets), said, LABELS, "b", {"b": 0.9}).any()
+    assert not fit_logit_bias(np.zeros_like(targets), said, LABELS, "b", {"b": 0.9}).any()
 
 
 def test_a_class_that_was_given_away_comes_back() -> None:
@@ -61,7 +61,7 @@ def test_a_class_that_was_given_away_comes_back() -> None:
     before = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
     recalls = dict(zip(LABELS, measure_recalls(targets, before), strict=True))
     after = shift_probabilities(before, np.array([0, 0, 0, -2.0]))
-    shifts = find_shifts(targets, after, LABELS, "b", recalls)
+    shifts = fit_logit_bias(targets, after, LABELS, "b", recalls)
     kept = measure_recalls(targets, shift_probabilities(after, shifts))
     assert measure_recalls(targets, after)[3] < recalls["d"] <= kept[3]
     assert kept[1] >= recalls["b"]
@@ -71,8 +71,8 @@ def test_a_class_that_was_given_away_comes_back() -> None:
 def test_no_other_class_is_raised_at_the_cost_of_balance_or_of_the_critical_one() -> None:
     for _ in range(20):
         targets, said = draw()
-        alone = find_shifts(targets, said, LABELS, "c", {"c": 0.5})
-        all_of_them = find_shifts(targets, said, LABELS, "c", dict.fromkeys(LABELS, 0.5))
+        alone = fit_logit_bias(targets, said, LABELS, "c", {"c": 0.5})
+        all_of_them = fit_logit_bias(targets, said, LABELS, "c", dict.fromkeys(LABELS, 0.5))
         before, after = (
             measure_recalls(targets, shift_probabilities(said, shifts))
             for shifts in (alone, all_of_them)

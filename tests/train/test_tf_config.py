@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lesiontk.errors import EnvironmentLacksError, UsageError
+from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.train.tf_config import EXAMPLE, Cluster, read_cluster
 
 WORKERS = ["10.0.0.1:2222", "10.0.0.2:2222"]
@@ -37,7 +37,7 @@ def test_a_chief_comes_before_the_workers() -> None:
 
 @pytest.mark.parametrize("environment", [{}, {"TF_CONFIG": ""}])
 def test_a_missing_variable_is_shown_how_to_set(environment: dict[str, str]) -> None:
-    with pytest.raises(EnvironmentLacksError, match="TF_CONFIG is not set; expected") as caught:
+    with pytest.raises(MissingRequirementError, match="TF_CONFIG is not set; expected") as caught:
         read_cluster(environment)
     assert EXAMPLE in str(caught.value)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.errors import LesionTKError
-from lesiontk.models.architecture import Architecture, Normalisation, build_model
+from lesiontk.models.architecture import Architecture, Normalization, build_model
 from lesiontk.progress import Progress
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.loop import train_model
@@ -50,7 +50,7 @@ def make_build(*, normalised: bool = False, dropout: float = 0.0) -> Callable[[i
             x = layers.BatchNormalization(momentum=0.8, name="bn")(x)
         return layers.ReLU(name="relu")(x)
 
-    architecture = Architecture("tiny", SIZE, Normalisation(1 / 128, (-1.0,) * 3), body)
+    architecture = Architecture("tiny", SIZE, Normalization(1 / 128, (-1.0,) * 3), body)
     return lambda size: build_model(architecture, image_size=size, classes=3, dropout=dropout)
 
 

@@ -167,7 +167,7 @@ def test_a_recipe_asks_for_no_more_calibration_images_than_training_has_patients
     (folder / "table.csv").write_text(table)
     recipe, _ = write_recipe(store, tmp_path / "few.yaml", folder)
     split = read_split(build_data(store, recipe, "split"))
-    patients = {row["group"] for row in split if row["side"] == "train"}
+    patients = {row["group"] for row in split if row["subset"] == "train"}
     assert recipe.calibration.images == len(patients) < 24
 
 

@@ -9,7 +9,7 @@ import pytest
 from lesiontk.errors import UsageError
 from lesiontk.recipe import parse_recipe
 from lesiontk.stages import STAGES
-from lesiontk.workflow.order import LOST, explain_order
+from lesiontk.workflow.order import ORDER_REASONS, explain_order
 from lesiontk.workflow.plan import plan_recipe
 
 TECHNIQUES = [name for name in STAGES if STAGES.get(name).info.may_follow]
@@ -22,8 +22,8 @@ REFUSED = [
 OPTIONS = {
     "resize": {"image_size": 32},
     "prune": {"keep_macs": 0.5},
-    "distil": {"teacher": "teacher.keras"},
-    "adopt": {"file": "weights.keras"},
+    "distill": {"teacher": "teacher.keras"},
+    "load_weights": {"file": "weights.keras"},
 }
 
 
@@ -35,7 +35,7 @@ def test_every_order_that_is_refused_is_refused_with_the_reason(
     data = {"source": "synthetic", "image_size": 48}
     with pytest.raises(UsageError, match=f"^{technique} cannot follow {before}:") as error:
         plan_recipe(parse_recipe({"name": "tiny", "data": data, "compress": steps}))
-    assert LOST[before] in str(error.value)
+    assert ORDER_REASONS[before] in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_every_order_that_is_refused_is_refused_with_the_reason(
         ("prune", "qat", "learned ranges and roundings belong to .*; put prune before qat."),
         ("prune", "sparsify", "zeros are chosen for the kernels .*; put prune before sparsify."),
         ("sparsify", "cluster", "values that weights share .*; put sparsify before cluster."),
-        ("distil", "equalize", "normalisation is folded in .*; put distil before equalize."),
+        ("distill", "equalize", "normalisation is folded in .*; put distil before equalize."),
         ("equalize", "cluster", "one of the two, for cluster cannot follow equalize either."),
         ("qat", "qat", "expected qat once."),
     ],

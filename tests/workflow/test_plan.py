@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
+from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import Recipe, list_recipes, override_recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact, Availability
@@ -84,7 +84,7 @@ SMALLER = "[{resize: {image_size: 40, recover: null}}, {prune: {keep_macs: 0.5}}
 def test_every_shipped_recipe_can_be_planned(name: str, tmp_path: Path) -> None:
     recipe = read_recipe(name, ["data.source=synthetic"])
     if ARCHITECTURES.get(recipe.model.architecture).wanted_file:
-        with pytest.raises(EnvironmentLacksError, match="--weights FILE"):
+        with pytest.raises(MissingRequirementError, match="--weights FILE"):
             plan_recipe(recipe)
         (tmp_path / "weights.npz").touch()
         weights = f"model.weights={tmp_path / 'weights.npz'}"
@@ -257,7 +257,7 @@ def test_a_back_end_that_cannot_run_here_is_refused_with_its_reason(
 ) -> None:
     absent = Availability(False, "the package tf2onnx is not installed")
     monkeypatch.setattr(BACKENDS.get("onnx"), "available", lambda self: absent)
-    with pytest.raises(EnvironmentLacksError, match="onnx:int8: the package tf2onnx is not"):
+    with pytest.raises(MissingRequirementError, match="onnx:int8: the package tf2onnx is not"):
         plan("convert=[onnx:int8]")
     assert engines(plan("convert=[tflite:int8]")) == ["tflite:float32", "tflite:int8"]
 
@@ -360,8 +360,8 @@ def test_a_compressed_model_is_judged_against_the_one_that_was_trained() -> None
 def test_what_a_teacher_taught_is_trained_not_compressed(tmp_path: Path) -> None:
     teacher = tmp_path / "teacher.keras"
     teacher.touch()
-    made = plan(f"compress=[{{distil: {{teacher: {teacher}}}}}]")
-    assert made.trained == made.model == "model:1:distil"
+    made = plan(f"compress=[{{distill: {{teacher: {teacher}}}}}]")
+    assert made.trained == made.model == "model:1:distill"
     assert not [name for name in names(made) if "@trained" in name]
 
 

@@ -40,7 +40,7 @@ class DataError(LesionTKError):
 
 
 class LeakageError(DataError):
-    """A lesion, group or image stands on two sides of a split."""
+    """A lesion, group or image is in two subsets of a split."""
 
 
 class GateFailedError(LesionTKError):
@@ -49,7 +49,7 @@ class GateFailedError(LesionTKError):
     exit_code = 1
 
 
-class EnvironmentLacksError(LesionTKError):
+class MissingRequirementError(LesionTKError):
     """A package, driver, device or permission is missing on this machine."""
 
     exit_code = 3

@@ -11,12 +11,12 @@ from lesiontk.errors import DataError
 
 MODEL_FILE = "model.keras"
 """The file of a model artefact."""
-SIDES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 MAY_HAVE_SEEN_TEST = "may_have_seen_test"
 """Of a model from elsewhere, in its facts and in `EngineSpec.extra`; of no other."""
 
 
-def tell_unknown(unknown: object) -> dict[str, bool]:
+def unknown_facts(unknown: object) -> dict[str, bool]:
     """Return the fact that a model may have seen the test images; none if it is known not to."""
     return {MAY_HAVE_SEEN_TEST: True} if unknown else {}
 
@@ -45,21 +45,26 @@ class ImageRecord:
 class Preprocessing:
     """How a picture of any size becomes an engine's input; travels with every model.
 
-    `fit` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up). `enhance`
-    names the filters that follow, in their order. What happens to the pixel values afterwards
-    (normalisation) is inside the graph.
+    `crop_mode` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up).
+    `enhance` names the filters that follow, in their order. What happens to the pixel values
+    afterwards (normalisation) is inside the graph.
     """
 
     image_size: int
-    fit: str = "crop"
+    crop_mode: str = "crop"
     interpolation: str = "bilinear"
     enhance: tuple[str, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Preprocessing:
+        """Return the record of a document; files before 0.2 name `crop_mode` ``fit``."""
+        return cls(**{"crop_mode" if k == "fit" else k: v for k, v in document.items()})
 
     def __post_init__(self) -> None:
         if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 2048:
             raise DataError(f"image_size is {self.image_size}; expected 8 to 2048 pixels.")
-        if self.fit not in ("crop", "stretch"):
-            raise DataError(f"fit is {self.fit!r}; expected 'crop' or 'stretch'.")
+        if self.crop_mode not in ("crop", "stretch"):
+            raise DataError(f"crop_mode is {self.crop_mode!r}; expected 'crop' or 'stretch'.")
         if self.interpolation != "bilinear":
             raise DataError(f"interpolation is {self.interpolation!r}; expected 'bilinear'.")
         listed = isinstance(self.enhance, tuple | list)

@@ -22,11 +22,11 @@ from lesiontk.backends.onnx.graph import (
     name_canonically,
     quantized_operators,
     set_byte_input,
-    strip_normalisation,
+    strip_normalization,
     weights_by_type,
 )
 from lesiontk.errors import DataError
-from tests.backends.conftest import NORMALISATIONS
+from tests.backends.conftest import NORMALIZATIONS
 from tests.conformance.fitted_models import FittedParent
 
 TinyParent = Callable[[str], FittedParent]
@@ -48,12 +48,12 @@ def run_graph(model: onnx.ModelProto, image: NDArray[np.generic]) -> NDArray[np.
 # --------------------------------------------------------------- normalisation
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_stripping_stops_where_no_whole_zero_point_is_left(
     name: str, tiny_parent: TinyParent
 ) -> None:
     model = float_model(tiny_parent, name)
-    stripped = strip_normalisation(model)
+    stripped = strip_normalization(model)
     whole = name in ("cnn", "lite")
     assert model.graph.node[0].op_type == ("Conv" if whole else "Add")
     assert stripped.quantization.zero_point == ZERO_POINT[name]
@@ -63,14 +63,14 @@ def test_stripping_stops_where_no_whole_zero_point_is_left(
     onnx.checker.check_model(model, full_check=True)
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_the_stripped_graph_answers_alike_to_the_real_values_of_the_bytes(
     name: str, tiny_parent: TinyParent
 ) -> None:
     image = tiny_parent(name).pictures[:1]
     expected = run_graph(float_model(tiny_parent, name), image)
     model = float_model(tiny_parent, name)
-    stripped = strip_normalisation(model)
+    stripped = strip_normalization(model)
     values = stripped.quantization.scale * (
         image.astype(np.float32) - stripped.quantization.zero_point
     )
@@ -81,7 +81,7 @@ def test_the_stripped_graph_answers_alike_to_the_real_values_of_the_bytes(
     assert np.abs(run_graph(model, shifted) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_the_int8_engine_agrees_with_the_float_one(name: str, tiny_parent: TinyParent) -> None:
     parent = tiny_parent(name)
     with open_engine(parent.convert("onnx:int8")) as engine:
@@ -93,14 +93,14 @@ def test_the_int8_engine_agrees_with_the_float_one(name: str, tiny_parent: TinyP
 
 def test_a_graph_that_does_not_begin_with_bytes_is_refused(tiny_parent: TinyParent) -> None:
     model = float_model(tiny_parent, "cnn")
-    strip_normalisation(model)
+    strip_normalization(model)
     with pytest.raises(DataError, match="does not begin with a Cast"):
-        strip_normalisation(model)
+        strip_normalization(model)
 
 
 def test_a_graph_whose_input_is_not_quantized_gets_no_byte_input(tiny_parent: TinyParent) -> None:
     model = float_model(tiny_parent, "cnn")
-    stripped = strip_normalisation(model)
+    stripped = strip_normalization(model)
     with pytest.raises(DataError, match=r"input feeds \['Conv'\]; expected one QuantizeLinear"):
         set_byte_input(model, stripped)
 
@@ -195,7 +195,7 @@ def test_a_float_graph_has_no_quantized_operator(tiny_parent: TinyParent) -> Non
     assert {"Conv", "Gemm", "Softmax"} <= {node.op_type for node in floating}
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_an_int8_graph_has_one_float_operator(name: str, tiny_parent: TinyParent) -> None:
     model = onnx.load(tiny_parent(name).convert("onnx:int8"))
     quantized, floating = quantized_operators(model)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from lesiontk.backends.onnx.constants import constants_of, normalised_tensors
+from lesiontk.backends.onnx.constants import constants_of, normalized_tensors
 from lesiontk.backends.tensorrt.graph import input_shape, prepare_graph
 from lesiontk.errors import DataError
 from tests.backends.tensorrt.graphs import find_node, pictures, run_model, set_constant
@@ -70,7 +70,7 @@ def test_the_source_is_left_as_it_was(source: onnx.ModelProto) -> None:
 
 def test_what_becomes_of_bytes_ends_at_the_first_layer(float32: onnx.ModelProto) -> None:
     expected = {"image", "real", "scaled", "normal", "planes"}
-    assert normalised_tensors(float32.graph) == expected
+    assert normalized_tensors(float32.graph) == expected
 
 
 def test_its_input_is_bytes_in_rgb(float32: onnx.ModelProto) -> None:

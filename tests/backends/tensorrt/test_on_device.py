@@ -202,7 +202,9 @@ def test_only_tensorrt_for_rtx_builds_for_another_gpu() -> None:
 @pytest.mark.skipif(not explain_no_gpu(), reason="there is a GPU that TensorRT can use")
 def test_without_a_gpu_it_builds_with_tensorrt_for_rtx_and_says_what_lacks(folder: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
-    with pytest.raises(on_device.LacksError, match=r"no GPU can be used \(pycuda: ") as caught:
+    with pytest.raises(
+        on_device.MissingRequirementError, match=r"no GPU can be used \(pycuda: "
+    ) as caught:
         open_engine(folder)
     assert caught.value.exit_code == 3
     assert (folder / "engine.plan").stat().st_size > 1000

@@ -16,7 +16,7 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import check_model, parse_model, require_model
 from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric, quantize_bias
 from tests.backends.tensorrt.graphs import find_node
 
@@ -223,10 +223,10 @@ def test_it_is_found_without_importing_it() -> None:
 @pytest.mark.skipif(not explain_no_gpu(), reason="there is a GPU that TensorRT can use")
 @pytest.mark.parametrize("precision", ["int8"])
 def test_an_engine_does_not_run_without_a_gpu_and_says_why(file: Path) -> None:
-    with pytest.raises(on_device.LacksError, match=r"no GPU can be used \(pycuda: .*cuda-python: "):
+    with pytest.raises(on_device.MissingRequirementError, match=r"no GPU can be used \(pycuda: .*cuda-python: "):
         on_device.open_cuda()
     plan = build_engine(file, "int8", AMPERE)
-    with pytest.raises((on_device.LacksError, on_device.BuildError)):
+    with pytest.raises((on_device.MissingRequirementError, on_device.BuildError)):
         on_device.Runner(trt, None, plan.content)
 
 
@@ -254,5 +254,5 @@ def test_without_any_tensorrt_the_way_to_one_is_told(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(EnvironmentLacksError, match=r"pip install lesiontk\[tensorrt-rtx\]"):
+    with pytest.raises(MissingRequirementError, match=r"pip install lesiontk\[tensorrt-rtx\]"):
         installation.import_tensorrt()

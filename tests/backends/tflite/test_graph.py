@@ -17,10 +17,10 @@ from lesiontk.backends.tflite.graph import (
     operator_name,
     read_model,
     set_byte_input,
-    strip_normalisation,
+    strip_normalization,
 )
 from lesiontk.errors import DataError
-from tests.backends.conftest import NORMALISATIONS
+from tests.backends.conftest import NORMALIZATIONS
 from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
 
 BYTE_INPUT = {  # what of each normalisation a scale and a whole zero point can say
@@ -40,12 +40,12 @@ def list_operators(content: bytes) -> list[str]:
 # --------------------------------------------------------------- normalisation
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_stripping_stops_where_no_whole_zero_point_is_left(
     name: str, tiny_parent: TinyParent
 ) -> None:
     before = list_operators(float_content(tiny_parent, name))
-    core, quantization = strip_normalisation(float_content(tiny_parent, name))
+    core, quantization = strip_normalization(float_content(tiny_parent, name))
     assert before[0] == "CAST"
     assert list_operators(core)[0] == LEFT[name]
     assert list_operators(core) == before[-len(list_operators(core)) :]
@@ -53,12 +53,12 @@ def test_stripping_stops_where_no_whole_zero_point_is_left(
     assert quantization.scale == pytest.approx(BYTE_INPUT[name].scale, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_the_stripped_graph_answers_alike_to_the_real_values_of_the_bytes(
     name: str, tiny_parent: TinyParent
 ) -> None:
     content = float_content(tiny_parent, name)
-    core, quantization = strip_normalisation(content)
+    core, quantization = strip_normalization(content)
     image = tiny_parent(name).pictures[:1]
     values = quantization.scale * (image.astype(np.float32) - quantization.zero_point)
     expected = run_graph(content, image)
@@ -67,7 +67,7 @@ def test_the_stripped_graph_answers_alike_to_the_real_values_of_the_bytes(
     assert np.abs(run_graph(core, shifted) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_the_int8_engine_agrees_with_the_float_one(name: str, tiny_parent: TinyParent) -> None:
     parent = tiny_parent(name)
     with open_engine(parent.convert("tflite:int8")) as engine:
@@ -77,7 +77,7 @@ def test_the_int8_engine_agrees_with_the_float_one(name: str, tiny_parent: TinyP
     assert not darker.passed
 
 
-@pytest.mark.parametrize("name", NORMALISATIONS)
+@pytest.mark.parametrize("name", NORMALIZATIONS)
 def test_no_byte_value_is_changed_on_its_way_to_int8(name: str, tiny_parent: TinyParent) -> None:
     content = tiny_parent(name).convert("tflite:int8").read_bytes()
     model = read_model(content)
@@ -92,13 +92,13 @@ def test_no_byte_value_is_changed_on_its_way_to_int8(name: str, tiny_parent: Tin
 
 
 def test_a_graph_that_does_not_begin_with_bytes_is_refused(tiny_parent: TinyParent) -> None:
-    core, _ = strip_normalisation(float_content(tiny_parent, "cnn"))
+    core, _ = strip_normalization(float_content(tiny_parent, "cnn"))
     with pytest.raises(DataError, match="does not begin with a CAST"):
-        strip_normalisation(core)
+        strip_normalization(core)
 
 
 def test_a_graph_whose_input_is_not_quantized_gets_no_byte_input(tiny_parent: TinyParent) -> None:
-    core, quantization = strip_normalisation(float_content(tiny_parent, "cnn"))
+    core, quantization = strip_normalization(float_content(tiny_parent, "cnn"))
     with pytest.raises(DataError, match=r"input feeds \['CONV_2D'\]; expected one QUANTIZE"):
         set_byte_input(core, quantization)
 
@@ -110,7 +110,7 @@ def test_only_float_constants_have_values(tiny_parent: TinyParent) -> None:
     activation, offset = add.inputs
     assert constant(model, graph, activation) is None
     np.testing.assert_allclose(
-        np.asarray(constant(model, graph, offset)), NORMALISATIONS["vgg"].offset, rtol=1e-6
+        np.asarray(constant(model, graph, offset)), NORMALIZATIONS["vgg"].offset, rtol=1e-6
     )
 
 
@@ -141,7 +141,7 @@ def test_a_description_changes_no_answer(tiny_parent: TinyParent) -> None:
 
 
 def test_a_graph_of_others_has_no_description(tiny_parent: TinyParent) -> None:
-    core, _ = strip_normalisation(float_content(tiny_parent, "cnn"))
+    core, _ = strip_normalization(float_content(tiny_parent, "cnn"))
     model = read_model(core)
     model.metadata = None
     assert extract_spec(dump_model(model)) is None

@@ -18,7 +18,7 @@ from lesiontk.data.fetch.archives import (
     unpack_file,
     unpack_folder,
 )
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 
 Member = tuple[str | zipfile.ZipInfo, bytes]
 IMAGES = [("top/ISIC_1.jpg", b"one"), ("top/ISIC_2.jpg", b"second")]
@@ -315,7 +315,7 @@ def test_another_archive_than_expected_is_refused(
 
 def test_a_full_disk_is_noticed_before_writing(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a.zip", IMAGES)
-    with pytest.raises(EnvironmentLacksError, match=r"needs 9 bytes and .* has 8 free"):
+    with pytest.raises(MissingRequirementError, match=r"needs 9 bytes and .* has 8 free"):
         unpack_folder(archive, tmp_path / "images", free_bytes=lambda folder: 8)
     assert_nothing_left(tmp_path)
     assert unpack_folder(archive, tmp_path / "images", free_bytes=lambda folder: 9).files == 2

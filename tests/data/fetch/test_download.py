@@ -14,7 +14,7 @@ from lesiontk.data.fetch import download
 from lesiontk.data.fetch.download import DownloadPolicy
 from lesiontk.data.fetch.fetch import fetch_source
 from lesiontk.data.fetch.sources import OfficialSource, RemoteFile
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from tests.data.local_server import BODY, OTHER, Page, Server, md5, names, sha256, source_of
 
 
@@ -80,7 +80,7 @@ def test_a_download_that_keeps_breaking_is_resumed_by_the_next_call(
     server: Server, one: OfficialSource, tmp_path: Path, policy: DownloadPolicy, slept: list[float]
 ) -> None:
     server.pages["/a.bin"].cuts = [10, 10, 10, 10]
-    with pytest.raises(EnvironmentLacksError, match=r"try 4 of 4: broke off after 40 of 10240"):
+    with pytest.raises(MissingRequirementError, match=r"try 4 of 4: broke off after 40 of 10240"):
         fetch_source(one, tmp_path, policy=policy)
     assert slept == [1.0, 2.0, 4.0]
     assert names(tmp_path) == ["a.bin.part", "a.bin.part.json"]
@@ -93,7 +93,7 @@ def test_a_part_of_an_older_version_is_given_up(
     server: Server, unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(unpublished, tmp_path, policy=replace(policy, tries=1))
     server.pages["/a.bin"] = Page(OTHER, etag='"second"')
     assert fetch_source(unpublished, tmp_path, policy=policy).files[0].path.read_bytes() == OTHER
@@ -105,7 +105,7 @@ def test_a_part_from_another_address_is_given_up(
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
     server.pages["/moved.bin"] = Page(OTHER)
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(unpublished, tmp_path, policy=replace(policy, tries=1))
     moved = source_of(RemoteFile("a.bin", f"{server.url}/moved.bin"))
     assert fetch_source(moved, tmp_path, policy=policy).files[0].path.read_bytes() == OTHER
@@ -130,7 +130,7 @@ def test_a_part_that_cannot_be_continued_is_started_anew(
     changes: dict[str, Any],
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(one, tmp_path, policy=replace(policy, tries=1))
     server.pages["/a.bin"] = replace(Page(), **changes)
     assert fetch_source(one, tmp_path, policy=policy).files[0].path.read_bytes() == BODY
@@ -140,7 +140,7 @@ def test_a_server_that_ignores_if_range_cannot_mix_two_versions(
     server: Server, unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(unpublished, tmp_path, policy=replace(policy, tries=1))
     # Its own If-Range check is passed by `modified`, which equals the old validator.
     server.pages["/a.bin"] = Page(OTHER, etag='"second"', modified='"first"')
@@ -182,7 +182,7 @@ def test_a_part_that_is_whole_needs_no_request(
     server: Server, one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(one, tmp_path, policy=replace(policy, tries=1))
     (tmp_path / "a.bin.part").write_bytes(BODY)
     fetch_source(one, tmp_path, policy=policy)
@@ -193,7 +193,7 @@ def test_a_part_longer_than_the_file_is_started_anew(
     server: Server, one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].cuts = [5000]
-    with pytest.raises(EnvironmentLacksError):
+    with pytest.raises(MissingRequirementError):
         fetch_source(one, tmp_path, policy=replace(policy, tries=1))
     (tmp_path / "a.bin.part").write_bytes(BODY + b"more")
     assert fetch_source(one, tmp_path, policy=policy).files[0].path.read_bytes() == BODY
@@ -238,7 +238,7 @@ def test_a_full_disk_is_noticed_before_the_body(
 ) -> None:
     small = replace(policy, free_bytes=lambda folder: 10_239)
     with pytest.raises(
-        EnvironmentLacksError, match=r"needs 10240 bytes more and .* has 10239 free"
+        MissingRequirementError, match=r"needs 10240 bytes more and .* has 10239 free"
     ):
         fetch_source(one, tmp_path, policy=small)
     assert names(tmp_path) == []
@@ -296,7 +296,7 @@ def test_no_network_names_the_host_and_a_file_placed_by_hand_is_picked_up(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"http://127.0.0.1:{listener.getsockname()[1]}/a.bin"
     source = source_of(RemoteFile("a.bin", closed, md5=md5(BODY)))
-    with pytest.raises(EnvironmentLacksError) as caught:
+    with pytest.raises(MissingRequirementError) as caught:
         fetch_source(source, tmp_path, policy=policy)
     assert "127.0.0.1 cannot be reached" in str(caught.value)
     assert f"save {closed} as {tmp_path / 'a.bin'}" in str(caught.value)
@@ -319,7 +319,7 @@ def test_an_unknown_host_is_not_tried_again(
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     source = source_of(RemoteFile("a.bin", "https://no-such-host.example/a.bin"))
-    with pytest.raises(EnvironmentLacksError, match=r"no-such-host\.example cannot be reached"):
+    with pytest.raises(MissingRequirementError, match=r"no-such-host\.example cannot be reached"):
         fetch_source(source, tmp_path, policy=policy)
     assert slept == []
 
@@ -330,7 +330,7 @@ def test_a_server_that_does_not_answer_is_given_up(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.bin"
         source = source_of(RemoteFile("a.bin", url))
-        with pytest.raises(EnvironmentLacksError, match="timed out"):
+        with pytest.raises(MissingRequirementError, match="timed out"):
             fetch_source(source, tmp_path, policy=replace(policy, tries=2, timeout=0.05))
     assert slept == [1.0]
 

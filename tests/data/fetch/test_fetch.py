@@ -14,7 +14,7 @@ import pytest
 from lesiontk.data.fetch.download import DownloadPolicy
 from lesiontk.data.fetch.fetch import FetchResult, fetch_source
 from lesiontk.data.fetch.sources import OfficialSource, Placement, RemoteFile
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
 from tests.data.local_server import BODY, OTHER, Page, Server, md5, names, sha256, source_of, zip_of
 
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_made_is_said(
     one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(EnvironmentLacksError, match="cannot write below"):
+    with pytest.raises(MissingRequirementError, match="cannot write below"):
         fetch_source(one, tmp_path / "file", policy=policy)
 
 

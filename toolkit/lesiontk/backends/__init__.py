@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lesiontk.backends.backend import Backend, Engine
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, suggest
+from lesiontk.errors import DataError, MissingRequirementError, UsageError, suggest
 from lesiontk.files.regular_file import check_regular
 from lesiontk.registry import Registry
 
@@ -48,14 +48,14 @@ def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = No
     runs.
 
     Raises `DataError` for a file that is missing, no regular file, damaged, or of an unknown
-    suffix, `EnvironmentLacksError` if the back end cannot run here.
+    suffix, `MissingRequirementError` if the back end cannot run here.
     """
     path = Path(path)
     check_regular(path, "engine file")
     backend = find_backend(path)()
     availability = backend.available()
     if not availability.available:
-        raise EnvironmentLacksError(f"{path.name}: {availability.reason}")
+        raise MissingRequirementError(f"{path.name}: {availability.reason}")
     assessment = backend.read_assessment(path)
     engine = (
         backend.open(path, threads=threads)

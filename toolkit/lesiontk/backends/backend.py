@@ -55,8 +55,8 @@ class PrecisionInfo:
 class BackendInfo:
     """A back end's name, precisions, file suffix, and the distributions it needs.
 
-    `reads_tensors` says that it can tell what each tensor of a float engine is, so that ranges are
-    measured once for everything that is derived from that engine. `named_only` says that its
+    `exposes_activations` says that it can tell what each tensor of a float engine is, so that
+    ranges are measured once for everything that is derived from that engine. `opt_in` says that its
     engines are for other machines: they are made where they are named, not with all the others.
     """
 
@@ -64,8 +64,8 @@ class BackendInfo:
     precisions: Mapping[str, PrecisionInfo]
     suffix: str
     tools: tuple[str, ...]
-    reads_tensors: bool = False
-    named_only: bool = False
+    exposes_activations: bool = False
+    opt_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +369,7 @@ class Backend(ABC):
     def read_tensors(self, path: Path) -> TensorReader:
         """Return what gives every float tensor of a float engine for one image.
 
-        Only where `BackendInfo.reads_tensors` says so.
+        Only where `BackendInfo.exposes_activations` says so.
         """
         raise NotImplementedError(f"{self.info.name} does not read tensors of {path.name}")
 
@@ -383,7 +383,8 @@ class Backend(ABC):
     def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
         """Return readers of a float engine and of one derived from it, with names that agree.
 
-        Only where `BackendInfo.reads_tensors` says so. Quantized activations come as real values.
+        Only where `BackendInfo.exposes_activations` says so. Quantized activations come as real
+        values.
         """
         return self.read_tensors(parent), self.read_tensors(child)
 
@@ -416,7 +417,7 @@ def parse_spec(text: str | bytes | None, path: Path) -> EngineSpec:
         if not isinstance(document["labels"], list):
             raise TypeError("the labels are no list")
         document["labels"] = tuple(document["labels"])
-        document["preprocessing"] = Preprocessing(**document["preprocessing"])
+        document["preprocessing"] = Preprocessing.from_document(document["preprocessing"])
         check_enhancements(document["preprocessing"].enhance)
         return EngineSpec(**document)
     except UsageError as error:

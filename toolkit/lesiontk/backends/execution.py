@@ -32,7 +32,7 @@ class Execution:
         return {**asdict(self), "fell_back": self.fell_back}
 
 
-def find_stand_in(executions: Iterable[Execution]) -> Execution | None:
+def find_fallback(executions: Iterable[Execution]) -> Execution | None:
     """Return the runtime that answers in the place of the one asked for, if another does."""
     return next((each for each in executions if each.kind == "runtime" and each.fell_back), None)
 

@@ -14,12 +14,12 @@ from lesiontk.data.images import open_images
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.records import MODEL_FILE, Artefact, EngineSpec
 
-ANSWERS = "answers.npz"
+REFERENCE_OUTPUTS = "reference_outputs.npz"
 """The rows of the images that an engine was asked, its answers, its description."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ReferenceOutputs:
     """An engine's description, its probabilities [N, C] of images and of the golden pictures."""
 
     spec: EngineSpec
@@ -32,41 +32,43 @@ def engine_file(artefact: Artefact) -> Path:
     return artefact.file(MODEL_FILE if artefact.kind == "model" else artefact.facts["file"])
 
 
-def ask_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Answers:
+def run_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> ReferenceOutputs:
     """Return what a model or engine answers to `pixels` and to the golden pictures.
 
     The outputs are not checked: verification judges them and says what is wrong.
     """
     with open_engine(path, threads=threads) as engine:
         pictures = golden_images(engine.spec.preprocessing.image_size)
-        return Answers(engine.spec, engine.infer(pixels), engine.infer(pictures))
+        return ReferenceOutputs(engine.spec, engine.infer(pixels), engine.infer(pictures))
 
 
-def write_answers(answers: Answers, rows: NDArray[np.int64], folder: Path) -> None:
+def write_reference_outputs(
+    outputs: ReferenceOutputs, rows: NDArray[np.int64], folder: Path
+) -> None:
     """Keep the answers to these rows of the images beside the engine."""
     np.savez(
-        folder / ANSWERS,
+        folder / REFERENCE_OUTPUTS,
         rows=rows,
-        outputs=answers.outputs,
-        golden=answers.golden,
-        spec=np.array(dump_spec(answers.spec)),
+        outputs=outputs.outputs,
+        golden=outputs.golden,
+        spec=np.array(dump_spec(outputs.spec)),
     )
 
 
-def recall_answers(
+def load_or_run(
     source: Artefact, images: Artefact, rows: NDArray[np.int64], threads: int
-) -> Answers:
+) -> ReferenceOutputs:
     """Return what the source answers to these rows: as it was asked when it was made, or asked now.
 
     A large network takes minutes to answer, and has several children.
     """
     path = engine_file(source)
     same = source.manifest["parents"]["images"]["content"] == images.content
-    if same and ANSWERS in source.manifest["files"]:
-        with np.load(source.file(ANSWERS)) as kept:
+    if same and REFERENCE_OUTPUTS in source.manifest["files"]:
+        with np.load(source.file(REFERENCE_OUTPUTS)) as kept:
             if "spec" in kept and np.isin(rows, kept["rows"]).all():
                 order = np.argsort(kept["rows"])
                 found = order[np.searchsorted(kept["rows"], rows, sorter=order)]
                 spec = parse_spec(str(kept["spec"]), path)
-                return Answers(spec, kept["outputs"][found], kept["golden"])
-    return ask_engine(path, open_images(images).pixels[rows], threads)
+                return ReferenceOutputs(spec, kept["outputs"][found], kept["golden"])
+    return run_engine(path, open_images(images).pixels[rows], threads)

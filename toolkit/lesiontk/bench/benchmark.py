@@ -59,7 +59,7 @@ def has_own_parent(row: Mapping[str, Any]) -> bool:
     return versus is not None and str(versus["parent"]).partition(":")[0] == row["backend"]
 
 
-def tell_sizes(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def size_facts(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return target -> `` at 96 px`` where the rows' images differ in size, else nothing."""
     sizes = {name_target(row): row.get("image_size") for row in rows}
     differ = len(set(sizes.values())) > 1

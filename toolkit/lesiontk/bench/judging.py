@@ -54,7 +54,7 @@ def _advise(blocking: Sequence[GateVerdict], otherwise: str) -> str:
     if any(verdict.engine.endswith(f":{FULL_PRECISION}") for verdict in failed):
         return (
             "The compressed network lost it before it was quantized: keep more of it, let it "
-            "recover longer, or let a stronger model teach it (lesiontk distil); the report shows "
+            "recover longer, or let a stronger model teach it (lesiontk distill); the report shows "
             "which lesions changed class"
         )
     return (

@@ -39,7 +39,7 @@ def time_engines(
     starting with another engine each time.
     """
     from lesiontk.backends import open_any
-    from lesiontk.data.fit import fit_image
+    from lesiontk.data.crop import crop_and_resize
 
     def open_engine(path: str) -> Engine:
         return open_any(Path(path), foreign, threads=threads, provider=provider)
@@ -49,7 +49,7 @@ def time_engines(
         opened = [(name, stack.enter_context(open_engine(path))) for name, path in engines.items()]
         sizes = {name: engine.spec.preprocessing.image_size for name, engine in opened}
         fitted = {
-            size: np.stack([fit_image(image, size, "stretch") for image in images])
+            size: np.stack([crop_and_resize(image, size, "stretch") for image in images])
             for size in set(sizes.values())
         }
         for name, engine in opened:

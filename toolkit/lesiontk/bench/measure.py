@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import emulated_by
 from lesiontk.bench.speed import estimate_speedup
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
@@ -171,7 +171,7 @@ def _run_module(module: str, *arguments: str) -> str:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         if done.returncode == DataError.exit_code:
             raise DataError(last)
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"the measuring process {module} ended with exit code {done.returncode}: {last}"
         )
     return done.stdout

@@ -19,19 +19,21 @@ class SplitTable:
     image_ids: tuple[str, ...]
     groups: tuple[str, ...]
     hashes: tuple[str, ...]
-    sides: tuple[str, ...]
+    subsets: tuple[str, ...]
 
-    def indices(self, side: str) -> NDArray[np.int64]:
-        """Return the rows of one side; an empty side is an error."""
-        rows = np.array([i for i, name in enumerate(self.sides) if name == side], dtype=np.int64)
+    def indices(self, subset: str) -> NDArray[np.int64]:
+        """Return the rows of one subset; an empty subset is an error."""
+        rows = np.array(
+            [i for i, name in enumerate(self.subsets) if name == subset], dtype=np.int64
+        )
         if len(rows) == 0:
-            raise DataError(f"the {side} side of the split has no image.")
+            raise DataError(f"the {subset} subset of the split has no image.")
         return rows
 
 
 @dataclass(frozen=True, slots=True)
 class ListProof:
-    """What was compared: images of the list, of the other sides, pixel hashes on both."""
+    """What was compared: images of the list, of the other subsets, pixel hashes on both."""
 
     images: int
     disjoint_from: Mapping[str, int]
@@ -40,14 +42,14 @@ class ListProof:
 
 
 def table_from_rows(rows: Sequence[Mapping[str, str]]) -> SplitTable:
-    """Return the table of a ``split.csv``; `DataError` for one without image ids or sides."""
-    if not rows or not {"image_id", "side"} <= set(rows[0]):
-        raise DataError("the split has no row, or no columns image_id and side.")
+    """Return the table of a ``split.csv``; `DataError` for one without image ids or subsets."""
+    if not rows or not {"image_id", "subset"} <= set(rows[0]):
+        raise DataError("the split has no row, or no columns image_id and subset.")
     return SplitTable(
         image_ids=tuple(row["image_id"] for row in rows),
         groups=tuple(r.get("group") or r.get("lesion_id") or r["image_id"] for r in rows),
         hashes=tuple(row.get("pixel_sha256") or "" for row in rows),
-        sides=tuple(row["side"] for row in rows),
+        subsets=tuple(row["subset"] for row in rows),
     )
 
 
@@ -55,15 +57,16 @@ def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListPr
     """Return the proof that a list is of training images alone.
 
     Raises `LeakageError` or `DataError` naming the first offender: an image that the split does not
-    have or that the list has twice, one of another side, one that shares its lesion or its pixels
+    have or that the list has twice, one of another subset, one that shares its lesion or its pixels
     with one, one whose pixels are not those that the list was drawn with.
     """
     rows = select_listed(split, [row["image_id"] for row in listed])
     compared = prove_disjoint(split, rows)
     for row in rows:
-        if split.sides[row] != "train":
+        if split.subsets[row] != "train":
             raise LeakageError(
-                f"{split.image_ids[row]} of the list is on the side {split.sides[row]!r} of the "
+                f"{split.image_ids[row]} of the list is in the subset {split.subsets[row]!r} of "
+                f"the "
                 "split; calibrate on training images only."
             )
     hashes = dict(zip(split.image_ids, split.hashes, strict=True))

@@ -19,7 +19,7 @@ from lesiontk.errors import DataError, LeakageError, UsageError, suggest
 
 
 class SplitImages(Protocol):
-    """What a list is compared with: every image of a split, with its lesion, pixels and side."""
+    """What a list is compared with: every image of a split, with its lesion, pixels and subset."""
 
     @property
     def image_ids(self) -> tuple[str, ...]: ...
@@ -28,8 +28,8 @@ class SplitImages(Protocol):
     @property
     def hashes(self) -> tuple[str, ...]: ...
 
-    def indices(self, side: str) -> NDArray[np.int64]:
-        """Return the rows of one side."""
+    def indices(self, subset: str) -> NDArray[np.int64]:
+        """Return the rows of one subset."""
 
 
 def draw_calibration(
@@ -175,14 +175,14 @@ def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
 
 
 def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, int]:
-    """Return side -> number of images compared; `LeakageError` if a calibration image is of one.
+    """Return subset -> number of images compared; `LeakageError` if a calibration image is of one.
 
     Compared are image ids, lesions and pixel hashes (where known), against validation and test.
     """
     compared = {}
-    for side in ("validation", "test"):
-        others = images.indices(side)
-        compared[side] = len(others)
+    for subset in ("validation", "test"):
+        others = images.indices(subset)
+        compared[subset] = len(others)
         for what, names in (
             ("image", images.image_ids),
             ("lesion", images.groups),
@@ -193,8 +193,10 @@ def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, in
             if shared:
                 name, image_id = min(shared.items())
                 raise LeakageError(
-                    f"{len(shared)} calibration image(s) share their {what} with the {side} split "
-                    f"({image_id} of the list and {theirs[name]} of {side}: {name}); calibrate on "
+                    f"{len(shared)} calibration image(s) share their {what} with the {subset} "
+                    f"split "
+                    f"({image_id} of the list and {theirs[name]} of {subset}: {name}); calibrate "
+                    f"on "
                     "training images only."
                 )
     return compared

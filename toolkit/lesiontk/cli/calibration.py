@@ -91,7 +91,7 @@ def show_command(session: Session, list_: str) -> None:
 def check_command(session: Session, list_: str, split: str | None, data: Path | None) -> None:
     """Prove that LIST holds training images alone: by id, by lesion and by pixels.
 
-    Exit 1 names the first image that is unknown, of another side, or shared with one, or whose
+    Exit 1 names the first image that is unknown, of another subset, or shared with one, or whose
     pixels are no longer those that LIST was drawn with.
     """
     from lesiontk.workflow.calibration_lists import check_list
@@ -146,7 +146,7 @@ def stability_command(
 
 
 def _show_proof(document: Mapping[str, Any]) -> None:
-    others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
+    others = " and ".join(f"{n} {subset}" for subset, n in document["disjoint_from"].items())
     by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
     say(f"{document['images']} training images of {document['split']}; none is shared "
                f"with {others} images, by {by}")  # fmt: skip
@@ -158,7 +158,7 @@ def _show_proof(document: Mapping[str, Any]) -> None:
 
 
 def _show_drawn(document: Mapping[str, Any]) -> None:
-    others = " and ".join(f"{n} {side}" for side, n in document["disjoint_from"].items())
+    others = " and ".join(f"{n} {subset}" for subset, n in document["disjoint_from"].items())
     labels, sites, bands = (
         ", ".join(f"{level} {n}" for level, n in document[f"images_by_{axis}"].items())
         for axis in ("label", "site", "brightness")

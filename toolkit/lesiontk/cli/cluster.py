@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.compression import compress, describe_effect, describe_validation
+from lesiontk.cli.compression import compress, describe_footprint, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
 
 
@@ -28,5 +28,5 @@ def cluster(session: Session, model: str, clusters: int | None, overrides: tuple
 def _describe(facts: Mapping[str, Any]) -> str:
     return (
         f"{facts['clustered']['clusters']} values a kernel; "
-        f"{describe_effect(facts['effect'])}; {describe_validation(facts)}"
+        f"{describe_footprint(facts['effect'])}; {describe_validation(facts)}"
     )

@@ -38,11 +38,11 @@ def describe_validation(facts: Mapping[str, Any]) -> str:
     return f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
 
 
-def describe_effect(effect: Mapping[str, Any]) -> str:
+def describe_footprint(footprint: Mapping[str, Any]) -> str:
     """Return what a compression changed on a device, beside the model it was made of."""
-    before, after = effect["before"], effect["after"]
+    before, after = footprint["before"], footprint["after"]
     return (
-        f"as {effect['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
+        f"as {footprint['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
         f"{format_bytes(before['deflated_bytes'])}), {after['median_ms']:.2f} ms (before "
-        f"{before['median_ms']:.2f} ms, n = {effect['n']})"
+        f"{before['median_ms']:.2f} ms, n = {footprint['n']})"
     )

@@ -87,9 +87,9 @@ def split_command(
 
     def show() -> None:
         rows = [
-            [side, *(f"{facts['images'][side][n]} ({facts['lesions'][side][n]})"
+            [subset, *(f"{facts['images'][subset][n]} ({facts['lesions'][subset][n]})"
                      for n in facts["labels"])]
-            for side in facts["images"]
+            for subset in facts["images"]
         ]  # fmt: skip
         unit = "groups" if facts["patients"] else "lesions"
         print_table([f"images ({unit})", *facts["labels"]], rows)
@@ -113,7 +113,7 @@ def _show_inspection(document: Mapping[str, Any]) -> None:
         say(
             "warning: lesion ids are not known for every image; one without counts as a lesion of "
             "its own unless it looks like another one, and pictures of one lesion may stand on two "
-            "sides of a split"
+            "subsets of a split"
         )
     if document["patients"]:
         say(f"patients: {document['patients']}; a split keeps the images of each together")

@@ -74,7 +74,7 @@ def list_notes(document: Mapping[str, Any]) -> list[str]:
 
     notes = describe_evaluation(document)
     if seen := document.get("seen_images"):
-        counts = ", ".join(f"{n} {side}" for side, n in seen.items())
+        counts = ", ".join(f"{n} {subset}" for subset, n in seen.items())
         verb = "count" if document["seen_included"] else "are left out"
         notes.append(f"images of the engine's own split {verb}: {counts}")
     if document.get("split_known") is False:

@@ -22,38 +22,40 @@ from lesiontk.system.disk import explain_lack
 from lesiontk.system.malloc_tuning import keep_freed_memory
 
 COMMANDS = {
-    "doctor": ("doctor:doctor", "What this machine can run, and why not the rest."),
+    "doctor": ("doctor:doctor", "Show the back ends that run here and why others do not."),
     "data": ("data:data", "Fetch, check and split images."),
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
-    "import": ("import_model:import_model", "Take a Keras model trained elsewhere."),
-    "resize": ("resize:resize", "Give a trained model smaller images, and let it recover."),
-    "prune": ("prune:prune", "Remove channels of a trained model, and let it recover."),
-    "sparsify": ("sparsify:sparsify", "Zero the smallest weights of a trained model."),
-    "cluster": ("cluster:cluster", "Let each kernel of a trained model take a few values."),
-    "distil": ("distil:distil", "Train a model further with a stronger one's answers."),
-    "adopt": ("adopt:adopt", "Take weights for a model that were trained elsewhere."),
-    "equalize": ("equalize:equalize", "Spread weights evenly over channels before int8."),
-    "qat": ("qat:qat", "Train a model on with int8's rounding in the loop."),
-    "sensitivity": ("sensitivity:sensitivity", "What int8 does to each layer alone."),
-    "quantize": ("quantize:quantize", "Make int8 engines of a trained model."),
-    "convert": ("convert:convert", "Convert a trained model to BACKEND:PRECISION."),
-    "build": ("build:build", "The TensorRT plan of an ONNX engine, ahead of time."),
-    "evaluate": ("evaluate:evaluate", "Accuracy of an engine, with confidence intervals."),
-    "bench": ("bench:bench", "Latency and accuracy beside the full-precision parent."),
-    "gate": ("gate:gate", "Show the smallest loss that a recipe's test split can resolve."),
-    "report": ("report:report", "One HTML file with everything a run found out."),
-    "bundle": ("bundle:bundle", "A folder that runs on a device and tests itself there."),
-    "check": ("check:check", "Would TensorRT take an ONNX file? Each node that it would not."),
-    "predict": ("predict:predict", "Class probabilities of images."),
-    "run": ("run:run", "A whole recipe, from images to report; resumable."),
-    "demo": ("demo:demo", "The whole chain on synthetic images, in minutes."),
+    "import": ("import_model:import_model", "Import a Keras model trained elsewhere."),
+    "resize": ("resize:resize", "Retrain a model for smaller images."),
+    "prune": ("prune:prune", "Remove channels of a model and fine-tune it."),
+    "sparsify": ("sparsify:sparsify", "Set the smallest weights to zero and fine-tune."),
+    "cluster": ("cluster:cluster", "Cluster the weights of each kernel."),
+    "distill": ("distill:distill", "Train a model on a teacher's soft targets."),
+    "load-weights": ("load_weights:load_weights", "Load weights trained elsewhere into a model."),
+    "equalize": ("equalize:equalize", "Equalize weight ranges across layers (CLE) before int8."),
+    "qat": ("qat:qat", "Quantization-aware training."),
+    "sensitivity": ("sensitivity:sensitivity", "Measure what int8 costs in each layer."),
+    "quantize": ("quantize:quantize", "Quantize a model to int8."),
+    "convert": ("convert:convert", "Convert a model to BACKEND:PRECISION."),
+    "build": ("build:build", "Build a TensorRT engine of an ONNX file ahead of time."),
+    "evaluate": ("evaluate:evaluate", "Measure accuracy with confidence intervals."),
+    "bench": ("bench:bench", "Measure latency and accuracy against the full-precision parent."),
+    "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
+    "report": ("report:report", "Write one HTML file with all results."),
+    "bundle": ("bundle:bundle", "Write a folder that runs on a device and tests itself there."),
+    "check": ("check:check", "Check whether TensorRT accepts an ONNX file."),
+    "predict": ("predict:predict", "Print class probabilities of images."),
+    "run": ("run:run", "Run a whole recipe, from images to report; resumable."),
+    "demo": ("demo:demo", "Run the whole chain on synthetic images, in minutes."),
     "verify": ("verify:verify", "Check an artefact's files, and an engine against its parent."),
-    "lineage": ("lineage:lineage", "What an artefact was made from."),
-    "ls": ("ls:ls", "The artefacts of the workspace."),
+    "lineage": ("lineage:lineage", "Show what an artefact was made from."),
+    "ls": ("ls:ls", "List the artefacts of the workspace."),
     "recipe": ("recipe:recipe", "List, show and write recipes."),
     "task": ("task:task", "List and write tasks: the classes to tell apart."),
 }
+RENAMED = {"distil": "distill", "adopt": "load-weights"}
+"""Commands of the last release, which this one still takes."""
 
 
 class LazyGroup(click.Group):
@@ -84,6 +86,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] in RENAMED:
+            current = RENAMED[args[0]]
+            click.echo(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
+            args = [current, *args[1:]]
         if args and args[0] not in COMMANDS:
             ctx.fail(f"unknown command {args[0]!r}.{suggest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)

@@ -50,7 +50,7 @@ def quantize(
     if reduce_range:
         overrides = (*overrides, "quantize.reduce_range=true")
     store = session.open_store()
-    elsewhere = {name for name, backend in BACKENDS.items() if backend.info.named_only}
+    elsewhere = {name for name, backend in BACKENDS.items() if backend.info.opt_in}
     targets = [
         target
         for target in list_targets()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.compression import compress, describe_effect, describe_validation
+from lesiontk.cli.compression import compress, describe_footprint, describe_validation
 from lesiontk.cli.session import Session, command_options, set_option
 
 
@@ -40,5 +40,5 @@ def _describe(facts: Mapping[str, Any]) -> str:
     return (
         f"{sparse['sparsity']:.1%} of the weights are zero ({sparse['pattern']})"
         f"{list_dense(sparse['dense'])}; "
-        f"{describe_effect(facts['effect'])}; {describe_validation(facts)}"
+        f"{describe_footprint(facts['effect'])}; {describe_validation(facts)}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends.execution import describe_fallbacks
-from lesiontk.bench.benchmark import emulated_by, list_fallbacks, name_target, tell_sizes
+from lesiontk.bench.benchmark import emulated_by, list_fallbacks, name_target, size_facts
 from lesiontk.cli.session import say
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
@@ -102,7 +102,7 @@ def print_evaluation(document: Mapping[str, Any]) -> None:
 def print_benchmark(document: Mapping[str, Any]) -> None:
     """Print a benchmark: one row an engine, and below the table what must be known with it."""
     critical = f"recall[{document['critical']}]" if "critical" in document else "recall"
-    rows, sizes = [], tell_sizes(document["rows"])
+    rows, sizes = [], size_facts(document["rows"])
     for row in document["rows"]:
         metrics, versus = row["metrics"] or {}, row["versus_parent"]
         mark = " (fell back)" if describe_fallbacks(row) else ""

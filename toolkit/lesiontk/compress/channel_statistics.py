@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.importance import Evidence
+from lesiontk.compress.importance import ChannelStatistics
 from lesiontk.compress.layers import ACTIVATIONS, PRODUCING, Layer, find_readers
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.system.frameworks import import_keras, import_tensorflow
@@ -17,13 +17,13 @@ SHAPING = ("BatchNormalization", *ACTIVATIONS)
 BATCH = 16
 
 
-def collect_evidence(
+def collect_channel_statistics(
     model: Any,
     layers: Sequence[Layer],
     images: NDArray[np.uint8] | None = None,
     targets: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Evidence]:
+) -> dict[str, ChannelStatistics]:
     """Return what the criteria may look at, by layer whose channels can be removed.
 
     With `images` [N, S, S, 3] and their `targets` [N], the first-order Taylor terms of the
@@ -42,7 +42,9 @@ def collect_evidence(
         norms = [other for other in chain if kinds[other] == "BatchNormalization"]
         scaled = [n for n in norms if model.get_layer(n).scale]
         scale = model.get_layer(scaled[0]).get_weights()[0] if scaled else None
-        found[name] = Evidence(name, layer.get_weights()[pointwise], scale, terms.get(name))
+        found[name] = ChannelStatistics(
+            name, layer.get_weights()[pointwise], scale, terms.get(name)
+        )
     return found
 
 

@@ -48,7 +48,9 @@ def time_files(engines: Mapping[str, Path], images: ImageSet, context: Context) 
     return {name: float(np.median(timing.samples_ms)) for name, timing in timed.items()}
 
 
-def measure_effect(before: Path, after: Path, images: ImageSet, context: Context) -> dict[str, Any]:
+def measure_footprint(
+    before: Path, after: Path, images: ImageSet, context: Context
+) -> dict[str, Any]:
     """Return size, deflated size and latency of two ``.keras`` files as float32 TFLite engines.
 
     Latency is that of one image on one thread, in turns; the median of ``n`` rounds, in ms.

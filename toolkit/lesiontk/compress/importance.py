@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ChannelStatistics:
     """What a criterion may look at, for one layer with C output channels.
 
     `kernel` is [..., C]; `scale` [C] the factor of the normalisation that follows, or None where
@@ -35,7 +35,7 @@ class Evidence:
     taylor: NDArray[np.float32] | None = None
 
 
-Criterion = Callable[[Evidence], Floats | None]
+Criterion = Callable[[ChannelStatistics], Floats | None]
 """Scores [C]; None for a layer that has nothing of what the criterion looks at."""
 CRITERIA: Registry[Criterion] = Registry("pruning criterion")
 CRITERIA.register("l1", "lesiontk.compress.importance:score_l1")
@@ -45,52 +45,52 @@ CRITERIA.register("batchnorm_scale", "lesiontk.compress.importance:score_batchno
 CRITERIA.register("taylor", "lesiontk.compress.importance:score_taylor")
 
 
-def score_l1(evidence: Evidence) -> Floats:
+def score_l1(channel_statistics: ChannelStatistics) -> Floats:
     """Return the sum of magnitudes of each filter, [C] (Li et al., arXiv:1608.08710)."""
-    return np.asarray(np.abs(_filters(evidence)).sum(axis=1))
+    return np.asarray(np.abs(_filters(channel_statistics)).sum(axis=1))
 
 
-def score_l2(evidence: Evidence) -> Floats:
+def score_l2(channel_statistics: ChannelStatistics) -> Floats:
     """Return the Euclidean length of each filter, [C]."""
-    return np.asarray(np.sqrt((_filters(evidence) ** 2).sum(axis=1)))
+    return np.asarray(np.sqrt((_filters(channel_statistics) ** 2).sum(axis=1)))
 
 
-def score_geometric_median(evidence: Evidence) -> Floats:
+def score_geometric_median(channel_statistics: ChannelStatistics) -> Floats:
     """Return each filter's summed distance to the others, [C] (He et al., arXiv:1811.00250).
 
     Filters near the geometric median can be replaced by the others.
     """
-    filters = _filters(evidence)
+    filters = _filters(channel_statistics)
     squares = (filters**2).sum(axis=1)
     distances = squares[:, np.newaxis] + squares - 2 * filters @ filters.T
     return np.asarray(np.sqrt(np.maximum(distances, 0)).sum(axis=1))
 
 
-def score_batchnorm_scale(evidence: Evidence) -> Floats | None:
+def score_batchnorm_scale(channel_statistics: ChannelStatistics) -> Floats | None:
     """Return the magnitude of the normalisation's factor, [C] (Liu et al., arXiv:1708.06519).
 
     None for a layer without a normalisation behind it, which keeps all its channels there.
     """
-    if evidence.scale is None:
+    if channel_statistics.scale is None:
         return None
-    return np.abs(evidence.scale).astype(np.float64)
+    return np.abs(channel_statistics.scale).astype(np.float64)
 
 
-def score_taylor(evidence: Evidence) -> Floats:
+def score_taylor(channel_statistics: ChannelStatistics) -> Floats:
     """Return how much the loss would change, to first order, [C] (arXiv:1611.06440, eq. 8)."""
-    if evidence.taylor is None:
+    if channel_statistics.taylor is None:
         raise DataError("the criterion taylor needs calibration images; got none.")
-    return np.abs(evidence.taylor).astype(np.float64)
+    return np.abs(channel_statistics.taylor).astype(np.float64)
 
 
-def _filters(evidence: Evidence) -> Floats:
+def _filters(channel_statistics: ChannelStatistics) -> Floats:
     """Return float64 [C, weights of a filter]."""
-    kernel = np.asarray(evidence.kernel, np.float64)
+    kernel = np.asarray(channel_statistics.kernel, np.float64)
     return kernel.reshape(-1, kernel.shape[-1]).T
 
 
 def score_channels(
-    graph: ChannelGraph, evidence: Mapping[str, Evidence], criterion: str
+    graph: ChannelGraph, channel_statistics: Mapping[str, ChannelStatistics], criterion: str
 ) -> dict[int, float]:
     """Return removable channel -> score; the higher, the more it matters.
 
@@ -99,7 +99,7 @@ def score_channels(
     """
     score, producers = CRITERIA.get(criterion), graph.producers()
     makers = dict.fromkeys(layer for pairs in producers.values() for layer, _ in pairs)
-    raw = {layer: score(evidence[layer]) for layer in makers}
+    raw = {layer: score(channel_statistics[layer]) for layer in makers}
     scores = {
         layer: values / max(float(np.sqrt((values**2).mean())), 1e-30)
         for layer, values in raw.items()

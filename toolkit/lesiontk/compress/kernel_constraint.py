@@ -74,7 +74,7 @@ def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
     return KernelStructure(kept=kernel != 0, ties=ties.reshape(kernel.shape))
 
 
-def make_holder(tf: Any, structure: KernelStructure) -> Callable[[Any], Any]:
+def make_kernel_constraint(tf: Any, structure: KernelStructure) -> Callable[[Any], Any]:
     """Return `KernelStructure.apply` of a TensorFlow tensor; gradients pass through it."""
     kept = None if structure.kept is None else tf.constant(structure.kept.astype(np.float32))
     ties = counts = None

@@ -7,11 +7,11 @@ from itertools import takewhile
 from typing import Any
 
 from lesiontk.compress.kernel_constraint import structure_facts
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, tell_unknown
+from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, unknown_facts
 
-TRAININGS = ("train", "import", "distil", "adopt")
+TRAININGS = ("train", "import", "distill", "load_weights")
 """The stages whose model is no smaller or rounder version of another."""
-TOLD = (
+REMEMBERED = (
     "parameters",
     "validation",
     "recalls",
@@ -36,7 +36,7 @@ def find_trained(stages: Iterable[str]) -> int:
     return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
 
 
-def tell_line(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
+def derivation_facts(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
     """Return what is told of each model of a line; the last has `facts`, and `stage` made it."""
     return [*facts.get("history", []), {"stage": stage, **facts}]
 
@@ -47,7 +47,7 @@ def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
     They are those of the network as it was trained; none for a `stage` that trains what is whole.
     An early lesiontk told the critical class's alone.
     """
-    line = tell_line(parent.facts, parent.stage)
+    line = derivation_facts(parent.facts, parent.stage)
     stages = [str(step["stage"]) for step in line]
     first = find_trained(stages)
     if find_trained([*stages, stage]) > first:
@@ -64,10 +64,10 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
     test images, all that is made of it says so.
     """
     facts = model.facts
-    own = {name: facts[name] for name in TOLD if name in facts}
+    own = {name: facts[name] for name in REMEMBERED if name in facts}
     return {
         "architecture": str(facts["architecture"]),
-        **tell_unknown(facts.get(MAY_HAVE_SEEN_TEST)),
+        **unknown_facts(facts.get(MAY_HAVE_SEEN_TEST)),
         **structure_facts(facts),
         "history": [*facts.get("history", []), {"stage": model.stage, **own}],
     }

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends.backend import Backend
-from lesiontk.backends.execution import find_stand_in
+from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.keras.backend import read_spec
 from lesiontk.compress.channel_budget import COSTS, find_next_cost
 from lesiontk.compress.channel_graph import ChannelGraph
 from lesiontk.compress.footprint import make_engine, time_files
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.recipe import BenchRule
 from lesiontk.stage import Context
 
@@ -69,13 +69,13 @@ class CountBudget(PruneBudget):
 
 
 def check_latency(target: str, backend: Backend) -> None:
-    """Raise `EnvironmentLacksError` if engines of a back end do not run here, or are emulated."""
+    """Raise `MissingRequirementError` if engines of a back end do not run here, or are emulated."""
     state = backend.available()
-    stand_in = find_stand_in(backend.examine_runtime()) if state.available else None
-    if state.available and stand_in is None:
+    fallback = find_fallback(backend.examine_runtime()) if state.available else None
+    if state.available and fallback is None:
         return
-    lacking = f"{stand_in.detail} ({stand_in.used} would answer)" if stand_in else state.reason
-    raise EnvironmentLacksError(
+    lacking = f"{fallback.detail} ({fallback.used} would answer)" if fallback else state.reason
+    raise MissingRequirementError(
         f"the latency of {target} cannot be measured on this machine: {lacking}; expected an "
         "engine that runs here as latency_on, or keep_macs."
     )

@@ -1,4 +1,4 @@
-"""Opening prepared images: one array on disk, its table, and the sides of the split."""
+"""Opening prepared images: one array on disk, its table, and the subsets of the split."""
 
 from __future__ import annotations
 
@@ -32,23 +32,25 @@ class ImageSet:
     image_ids: tuple[str, ...]
     groups: tuple[str, ...]
     hashes: tuple[str, ...]
-    sides: tuple[str, ...]
+    subsets: tuple[str, ...]
     labels: tuple[str, ...]
     task: str
     critical: str
     preprocessing: Preprocessing
     split_hash: str
 
-    def indices(self, side: str) -> NDArray[np.int64]:
-        """Return the rows of one side; an empty side is an error."""
-        rows = np.array([i for i, name in enumerate(self.sides) if name == side], dtype=np.int64)
+    def indices(self, subset: str) -> NDArray[np.int64]:
+        """Return the rows of one subset; an empty subset is an error."""
+        rows = np.array(
+            [i for i, name in enumerate(self.subsets) if name == subset], dtype=np.int64
+        )
         if len(rows) == 0:
-            raise DataError(f"the {side} side of the split has no image.")
+            raise DataError(f"the {subset} subset of the split has no image.")
         return rows
 
-    def draw_stratified(self, side: str, count: int, seed: int) -> NDArray[np.int64]:
-        """Return up to `count` rows of a side, every class with as equal a share as it has."""
-        rows = self.indices(side)
+    def draw_stratified(self, subset: str, count: int, seed: int) -> NDArray[np.int64]:
+        """Return up to `count` rows of a subset, every class with as equal a share as it has."""
+        rows = self.indices(subset)
         order = np.random.default_rng(seed).permutation(rows)
         queues = [list(order[self.targets[order] == label]) for label in range(len(self.labels))]
         chosen: list[int] = []
@@ -74,11 +76,11 @@ def open_images(artefact: Artefact) -> ImageSet:
         image_ids=tuple(row["image_id"] for row in rows),
         groups=tuple(row["group"] for row in rows),
         hashes=tuple(row["pixel_sha256"] for row in rows),
-        sides=tuple(row["side"] for row in rows),
+        subsets=tuple(row["subset"] for row in rows),
         labels=labels,
         task=str(facts["task"]),
         critical=str(facts["critical"]),
-        preprocessing=Preprocessing(**facts["preprocessing"]),
+        preprocessing=Preprocessing.from_document(facts["preprocessing"]),
         split_hash=str(facts["split_hash"]),
     )
 
@@ -86,7 +88,7 @@ def open_images(artefact: Artefact) -> ImageSet:
 def create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """Return a new uint8 array of zeros, mapped to a file whose space on the disk is reserved.
 
-    Raises `EnvironmentLacksError` where the disk has not enough.
+    Raises `MissingRequirementError` where the disk has not enough.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with path.open("wb") as stream:

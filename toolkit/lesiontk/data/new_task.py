@@ -14,7 +14,7 @@ import yaml
 from lesiontk.data.split import SplitItem, group_images
 from lesiontk.data.tasks import canonical_diagnosis, load_task, normalise_diagnosis
 from lesiontk.errors import DataError, UsageError, suggest
-from lesiontk.records import SIDES
+from lesiontk.records import SUBSETS
 
 OTHER = "other"
 
@@ -57,7 +57,7 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
         named[canonical_diagnosis(diagnosis)].append(diagnosis)
     together: dict[str, list[str]] = defaultdict(list)
     for diagnoses in named.values():
-        enough = len(set().union(*(lesions[name] for name in diagnoses))) >= len(SIDES)
+        enough = len(set().union(*(lesions[name] for name in diagnoses))) >= len(SUBSETS)
         together[name_label(diagnoses[0]) if enough else OTHER] += diagnoses
     classes = [
         FoundClass(
@@ -69,10 +69,10 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
         for label, diagnoses in sorted(together.items())
     ]
     for found in classes:
-        if found.lesions < len(SIDES):
+        if found.lesions < len(SUBSETS):
             raise DataError(
                 f"{' and '.join(found.diagnoses)}: {found.lesions} lesions in all; a split needs "
-                f"at least {len(SIDES)} of a class, one for each side. Add images, or take these "
+                f"at least {len(SUBSETS)} of a class, one for each side. Add images, or take these "
                 "out of the folder."
             )
     if len(classes) < 2:

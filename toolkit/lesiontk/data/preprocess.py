@@ -1,6 +1,6 @@
 """The one function that turns a picture of any size into an engine's input.
 
-A bundle for a device carries the files it is made of, `fit.py` and the filters of `enhance`;
+A bundle for a device carries the files it is made of, `crop.py` and the filters of `enhance`;
 `tests/golden/preprocess.json` and `enhance.json` hold the bytes. Values are not normalised here:
 that is inside every engine's graph.
 """
@@ -10,19 +10,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.enhance import enhance_image
-from lesiontk.data.fit import fit_image
 from lesiontk.records import Preprocessing
 
 
 def preprocess_image(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3] from uint8 [H, W, 3] RGB, with S = `preprocessing.image_size`.
 
-    Crop and resize as `fit_image` does, then the filters of `preprocessing.enhance`, one after the
-    other.
+    Crop and resize as `crop_and_resize` does, then the filters of `preprocessing.enhance`, one
+    after the other.
 
     Raises `ValueError` for another dtype or shape, which is a caller's bug, and `UsageError` for a
     filter that is unknown.
     """
-    fitted = fit_image(image, preprocessing.image_size, preprocessing.fit)
+    fitted = crop_and_resize(image, preprocessing.image_size, preprocessing.crop_mode)
     return enhance_image(fitted, preprocessing.enhance)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from lesiontk.errors import DataError, LeakageError
-from lesiontk.records import SIDES
+from lesiontk.records import SUBSETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +85,21 @@ def split_by_group(
     validation: float,
     seed: int,
 ) -> dict[str, str]:
-    """Return image id -> side, stratified by diagnosis; no group of `groups` is ever cut.
+    """Return image id -> subset, stratified by diagnosis; no group of `groups` is ever cut.
 
-    It goes by diagnosis, not by label, so that two tasks over the same images have the same sides.
-    In each diagnosis the groups come in an order drawn from `seed`, and each goes to the side that
+    It goes by diagnosis, not by label, so that two tasks over the same images have the same
+    subsets.
+    In each diagnosis the groups come in an order drawn from `seed`, and each goes to the subset
+    that
     is furthest below its share of the diagnosis's images. Raises `DataError` if a label has fewer
-    than three groups, for then a side would lack it.
+    than three groups, for then a subset would lack it.
     """
     members: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
         members[groups[item.image_id]].append(item)
     strata = _stratify(members)
     shares = {"train": 1.0 - test - validation, "validation": validation, "test": test}
-    side_of: dict[str, str] = {}
+    subset_of: dict[str, str] = {}
     for stratum in sorted(strata):
         weights = strata[stratum]
         names = sorted(weights)
@@ -105,19 +107,19 @@ def split_by_group(
         order.shuffle(names)
         total = sum(weights.values())
         filled: Counter[str] = Counter()
-        # Every side gets one group before any gets a second; a rest has too few for that.
-        waiting = list(SIDES) if len(names) >= len(SIDES) else []
+        # Every subset gets one group before any gets a second; a rest has too few for that.
+        waiting = list(SUBSETS) if len(names) >= len(SUBSETS) else []
         for name in names:
-            side = (
+            subset = (
                 waiting.pop(0)
                 if waiting
-                else max(SIDES, key=lambda side: shares[side] * total - filled[side])
+                else max(SUBSETS, key=lambda subset: shares[subset] * total - filled[subset])
             )
-            side_of[name] = side
-            filled[side] += weights[name]
-    sides = {item.image_id: side_of[groups[item.image_id]] for item in items}
-    _check_sides(items, sides)
-    return sides
+            subset_of[name] = subset
+            filled[subset] += weights[name]
+    subsets = {item.image_id: subset_of[groups[item.image_id]] for item in items}
+    _check_subsets(items, subsets)
+    return subsets
 
 
 def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str, int]]:
@@ -126,7 +128,7 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
     A group counts for the rarest of its diagnoses: a patient with a melanoma and many naevi is
     dealt among the melanomas. There is a stratum for each diagnosis; what has too few groups for
     one joins others of its label. Raises `DataError` for a label that has not a group for each
-    side.
+    subset.
     """
     items = [item for images in members.values() for item in images]
     number = Counter((item.label, item.diagnosis or item.label) for item in items)
@@ -138,17 +140,17 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
         by_label[label][diagnosis][group] = counted[rarest]
         groups_of.update({item.label for item in images})
     for label, count in sorted(groups_of.items()):
-        if count < len(SIDES):
+        if count < len(SUBSETS):
             images_of = sum(item.label == label for item in items)
             raise DataError(
-                f"class {label!r} has {count} lesions; a split needs at least {len(SIDES)}, one "
-                f"for each side. Its {images_of} images count once for a lesion, patient or "
+                f"class {label!r} has {count} lesions; a split needs at least {len(SUBSETS)}, one "
+                f"for each subset. Its {images_of} images count once for a lesion, patient or "
                 "look. Add images, or join the class to another one in a task file, as `lesiontk "
                 "task new` does."
             )
     strata: dict[str, dict[str, int]] = {}
     for label, diagnoses in by_label.items():
-        rare = [name for name, groups in diagnoses.items() if len(groups) < len(SIDES)]
+        rare = [name for name, groups in diagnoses.items() if len(groups) < len(SUBSETS)]
         strata |= {name: groups for name, groups in diagnoses.items() if name not in rare}
         if rare:
             strata[f"other {label}"] = {
@@ -157,33 +159,34 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
     return strata
 
 
-def _check_sides(items: Sequence[SplitItem], sides: Mapping[str, str]) -> None:
-    """Raise `DataError` if a side lacks a label, which only groups of several labels can cause."""
+def _check_subsets(items: Sequence[SplitItem], subsets: Mapping[str, str]) -> None:
+    """Raise `DataError` if a subset lacks a label, as groups of several labels can cause."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in items:
-        found[item.label].add(sides[item.image_id])
+        found[item.label].add(subsets[item.image_id])
     for label in sorted(found):
-        if lacking := [side for side in SIDES if side not in found[label]]:
+        if lacking := [subset for subset in SUBSETS if subset not in found[label]]:
             raise DataError(
-                f"class {label!r} has no image on the side {', '.join(lacking)}: its images belong "
+                f"class {label!r} has no image in the subset {', '.join(lacking)}: its images "
+                f"belong "
                 "to too few lesions or patients that also have other classes. Add images, or try "
                 "another seed with --set data.split.seed=N."
             )
 
 
 def count_leaks(
-    items: Iterable[SplitItem], sides: Mapping[str, str], key: _Key = lambda item: item.lesion_id
+    items: Iterable[SplitItem], subsets: Mapping[str, str], key: _Key = lambda item: item.lesion_id
 ) -> int:
-    """Return how many lesions, or values of another `key`, stand on more than one side."""
+    """Return how many lesions, or values of another `key`, stand in more than one subset."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in items:
         if name := key(item):
-            found[name].add(sides[item.image_id])
+            found[name].add(subsets[item.image_id])
     return sum(len(where) > 1 for where in found.values())
 
 
-def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
-    """Raise `LeakageError` if a lesion, a patient, or the same pixels, stand on two sides."""
+def check_leakage(items: Iterable[SplitItem], subsets: Mapping[str, str]) -> None:
+    """Raise `LeakageError` if a lesion, a patient, or the same pixels, are in two subsets."""
     keys: tuple[tuple[str, _Key], ...] = (
         ("lesion", lambda item: item.lesion_id),
         ("patient", lambda item: item.patient_id),
@@ -197,24 +200,24 @@ def check_leakage(items: Iterable[SplitItem], sides: Mapping[str, str]) -> None:
             name = key(item)
             if not name:
                 continue
-            side = sides[item.image_id]
-            other, first = seen.setdefault(name, (side, item.image_id))
-            if other != side:
-                leaks.append(f"{name[:16]} ({first} in {other}, {item.image_id} in {side})")
+            subset = subsets[item.image_id]
+            other, first = seen.setdefault(name, (subset, item.image_id))
+            if other != subset:
+                leaks.append(f"{name[:16]} ({first} in {other}, {item.image_id} in {subset})")
         if leaks:
             raise LeakageError(
-                f"{len(leaks)} image(s) share their {what} with another side of the split: "
-                f"{'; '.join(leaks[:3])}. A lesion may stand on one side only: make the split "
+                f"{len(leaks)} image(s) share their {what} with another subset of the split: "
+                f"{'; '.join(leaks[:3])}. A lesion may are in one subset only: make the split "
                 "with `lesiontk data split`."
             )
 
 
-def hash_split(sides: Mapping[str, str], diagnoses: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a split: every image with its diagnosis and side, in order of its id.
+def hash_split(subsets: Mapping[str, str], diagnoses: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a split: every image with its diagnosis and subset, in order of its id.
 
-    Tasks over the same images and sides have the same hash.
+    Tasks over the same images and subsets have the same hash.
     """
-    lines = "".join(f"{image},{diagnoses[image]},{sides[image]}\n" for image in sorted(sides))
+    lines = "".join(f"{image},{diagnoses[image]},{subsets[image]}\n" for image in sorted(subsets))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

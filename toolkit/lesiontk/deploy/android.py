@@ -42,7 +42,7 @@ class Android(BundleTarget):
             '(`androidResources { noCompress += "tflite" }`). The engine takes one direct '
             f"ByteBuffer of {size} x {size} x 3 bytes, RGB, rows from above; it gives "
             f"{classes} floats in the order of `{LABELS}`. Nothing else is to be normalised.\n\n"
-            "Crop and resize as `fit.py` does: largest centred square, then an antialiased "
+            "Crop and resize as `crop.py` does: largest centred square, then an antialiased "
             "bilinear reduction. `Bitmap.createScaledBitmap` does not antialias and gives other "
             "answers. To be sure of it, let a test of the app prepare the pictures in `golden/` "
             "and compare with the hashes in `bundle.json`; and answer "

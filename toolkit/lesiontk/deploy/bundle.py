@@ -36,7 +36,7 @@ from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 
 RUNNER = "lesiontk.deploy.runner"
-CARRIED = ("fit.py", "picture_decoder.py", "image_container.py")
+CARRIED = ("crop.py", "picture_decoder.py", "image_container.py")
 """The toolkit's own way from a file to pixels, and from pixels to the engine's input."""
 GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
 CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
@@ -47,7 +47,7 @@ VIEWS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class EngineAssessment:
     """What is known of an engine beyond its file: its recipe's words and its evaluation.
 
     Without an `assessment` the one counts that the file carries. `threshold` takes the place of the
@@ -66,7 +66,7 @@ def write_bundle(
     folder: Path,
     engine_path: Path,
     target: BundleTarget,
-    worth: Worth,
+    worth: EngineAssessment,
     *,
     min_agreement: float,
     max_mean_drift: float,
@@ -120,7 +120,7 @@ def write_bundle(
         "temperature": assessment and assessment.temperature,
         "preprocessing": {
             "image_size": spec.preprocessing.image_size,
-            "fit": spec.preprocessing.fit,
+            "crop_mode": spec.preprocessing.crop_mode,
             "interpolation": spec.preprocessing.interpolation,
             "filters": filters,
         },

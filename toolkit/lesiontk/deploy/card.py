@@ -26,7 +26,7 @@ def render_bundle_card(
     It is of the engine `file` with the SHA-256 `digest`; `assessment` is what that carries of its
     evaluation, if it carries any.
     """
-    steps = [spec.preprocessing.fit, "resize", *spec.preprocessing.enhance]
+    steps = [spec.preprocessing.crop_mode, "resize", *spec.preprocessing.enhance]
     sections = [
         f"# {spec.recipe}, {spec.backend} {spec.precision}\n\n{description}".rstrip(),
         f"**{spec.notice}** It must not be used to diagnose or to decide on treatment. Its "

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.system.frameworks import import_keras
 
 
 @dataclass(frozen=True, slots=True)
-class Normalisation:
+class Normalization:
     """Pixel values 0..255 (RGB) become ``pixel * scale + offset``, one offset a channel."""
 
     scale: float
@@ -34,14 +34,14 @@ class Architecture:
 
     name: str
     min_image_size: int
-    normalisation: Normalisation
+    normalization: Normalization
     body: Callable[[Any], Any]
     load: Callable[[Any, str], None] | None = None
     wanted_file: str = ""
     start: Callable[[Any], None] | None = None
 
     def check_weights(self, weights: str) -> None:
-        """Raise `UsageError`, `DataError` or `EnvironmentLacksError` if the network cannot start
+        """Raise `UsageError`, `DataError` or `MissingRequirementError` if the network cannot start
         from `weights`."""
         if weights == "none":
             return
@@ -51,7 +51,7 @@ class Architecture:
                 "use 'none'."
             )
         if weights == "imagenet" and self.wanted_file:
-            raise EnvironmentLacksError(
+            raise MissingRequirementError(
                 f"model.weights is 'imagenet', and there is no download of {self.name} for Keras; "
                 f"expected {self.wanted_file} (--weights FILE), or 'none'."
             )
@@ -77,9 +77,9 @@ def build_model(
     """
     keras = import_keras()
     image = keras.Input((image_size, image_size, 3), name="image")
-    normalisation = architecture.normalisation
+    normalization = architecture.normalization
     x = keras.layers.Rescaling(
-        normalisation.scale, list(normalisation.offset), name="normalisation"
+        normalization.scale, list(normalization.offset), name="normalisation"
     )(image)
     x = architecture.body(x)
     if len(x.shape) == 4:
@@ -101,15 +101,15 @@ def load_keras_weights(
 ) -> Any:
     """Copy the weights of a ``tf_keras.applications`` network into the layers of the same name.
 
-    Returns the source network. Raises `EnvironmentLacksError` if ``imagenet`` cannot be fetched and
-    `DataError` if the file does not fit.
+    Returns the source network. Raises `MissingRequirementError` if ``imagenet`` cannot be fetched
+    and `DataError` if the file does not fit.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras prints its download's progress
             source = application(include_top=False, weights=weights, input_shape=(224, 224, 3))
     except Exception as error:
         if weights == "imagenet":
-            raise EnvironmentLacksError(
+            raise MissingRequirementError(
                 f"the ImageNet weights of {model.name} could not be downloaded ({error}); fetch "
                 f"{file_hint} elsewhere and give its path as model.weights."
             ) from error

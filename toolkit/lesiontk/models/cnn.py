@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 
 WIDTHS = (32, 64, 96, 128, 160, 192)
@@ -27,6 +27,6 @@ def cnn_body(x: Any) -> Any:
 CNN = Architecture(
     name="cnn",
     min_image_size=32,
-    normalisation=Normalisation(1 / 128, (-1.0, -1.0, -1.0)),
+    normalization=Normalization(1 / 128, (-1.0, -1.0, -1.0)),
     body=cnn_body,
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.errors import DataError
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 
 # expansion, output channels, blocks, stride, kernel size
@@ -92,7 +92,7 @@ def load_efficientnet_lite0(model: Any, weights: str) -> None:
 EFFICIENTNET_LITE0 = Architecture(
     name="efficientnet_lite0",
     min_image_size=32,
-    normalisation=Normalisation(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
+    normalization=Normalization(1 / 128, (-127 / 128, -127 / 128, -127 / 128)),
     body=efficientnet_lite0_body,
     load=load_efficientnet_lite0,
     wanted_file=(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lesiontk.models.architecture import Architecture, Normalisation
+from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 
 # The statistics average 33 steps: from a random start the first values (0 and 1) are forgotten
@@ -104,6 +104,6 @@ def _convolve(x: Any, width: int, kernel: int, stride: int = 1, *, name: str) ->
 INCEPTIONV2 = Architecture(
     name="inceptionv2",
     min_image_size=32,
-    normalisation=Normalisation(1 / 128, (-1.0, -1.0, -1.0)),
+    normalization=Normalization(1 / 128, (-1.0, -1.0, -1.0)),
     body=inceptionv2_body,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.models.architecture import Architecture, Normalisation, load_keras_weights
+from lesiontk.models.architecture import Architecture, Normalization, load_keras_weights
 from lesiontk.system.frameworks import import_keras
 
 
@@ -42,7 +42,7 @@ def silence_residuals(model: Any) -> None:
 RESNET152V2 = Architecture(
     name="resnet152v2",
     min_image_size=32,
-    normalisation=Normalisation(1 / 127.5, (-1.0, -1.0, -1.0)),
+    normalization=Normalization(1 / 127.5, (-1.0, -1.0, -1.0)),
     body=resnet152v2_body,
     load=load_resnet152v2,
     start=silence_residuals,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.models.architecture import Architecture, Normalisation, load_keras_weights
+from lesiontk.models.architecture import Architecture, Normalization, load_keras_weights
 from lesiontk.system.frameworks import import_keras
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -38,7 +38,7 @@ def load_vgg16(model: Any, weights: str) -> None:
 VGG16 = Architecture(
     name="vgg16",
     min_image_size=32,
-    normalisation=Normalisation(1.0, (-123.68, -116.779, -103.939)),
+    normalization=Normalization(1.0, (-123.68, -116.779, -103.939)),
     body=vgg16_body,
     load=load_vgg16,
 )

@@ -18,6 +18,7 @@ from lesiontk.recipe.gate_grammar import (
     parse_gates,
     translate_mapping,
 )
+from lesiontk.recipe.renamed import rename_keys
 from lesiontk.stage import StageConfig
 
 THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
@@ -33,7 +34,7 @@ class SynthesizeConfig(StageConfig):
 
 
 class SplitRule(StageConfig):
-    """How lesions are dealt to the sides; `group` exists to be read: only `leaky` breaks it.
+    """How lesions are dealt to the subsets; `group` exists to be read: only `leaky` breaks it.
 
     Where the data has patient ids, a patient's lesions stay together, too.
     """
@@ -58,7 +59,7 @@ class DataSection(StageConfig):
     path: str | None = Field(None, description="the folder of the images")
     task: str = Field("seven_class", description="seven_class, malignancy, or a path to a YAML")
     image_size: int = Field(96, ge=16, le=1024)
-    fit: Literal["crop", "stretch"] = "crop"
+    crop_mode: Literal["crop", "stretch"] = "crop"
     enhance: tuple[str, ...] = Field(
         (), description="registered enhancements after crop and resize, in their order"
     )
@@ -304,6 +305,11 @@ class Recipe(StageConfig):
         "warn", description="what becomes of a gate that too few lesions leave open"
     )
     bundle: tuple[str, ...] = Field((), description="devices, as linux-arm64 or android")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, value: Any) -> Any:
+        return rename_keys(value) if isinstance(value, dict) else value
 
     @field_validator("gate", mode="before")
     @classmethod

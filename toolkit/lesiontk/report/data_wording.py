@@ -29,14 +29,14 @@ def describe_near_duplicates(
 def _describe_sides(split: Mapping[str, Any]) -> str:
     apart = split["near_duplicates_on_several_sides"]
     if not apart:
-        return "none stands on two sides of the split"
+        return "none is in two subsets of the split"
     if split["leaky"]:
         why = "the split goes by image"
     elif split["near_duplicates"] == "accept":
         why = "they were accepted with --accept-near-duplicates"
     else:
         why = "they have lesion ids, which differ"
-    return f"{count_things(apart, 'set')} of them on several sides of the split: {why}"
+    return f"{count_things(apart, 'set')} of them in several subsets of the split: {why}"
 
 
 def describe_sites(calibration: Mapping[str, Any]) -> str:

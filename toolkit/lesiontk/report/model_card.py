@@ -46,8 +46,8 @@ def render_model_card(
     documents of `evaluate_external`.
     """
     labels = model["labels"]
-    counts = {side: sum(values.values()) for side, values in split["images"].items()}
-    lesions = {side: sum(values.values()) for side, values in split["lesions"].items()}
+    counts = {subset: sum(values.values()) for subset, values in split["images"].items()}
+    lesions = {subset: sum(values.values()) for subset, values in split["lesions"].items()}
     emulated = list_emulated(benchmark["rows"])
     sections = [
         f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
@@ -146,7 +146,7 @@ def _describe_steps(model: Mapping[str, Any], stage: str) -> str:
 
 
 def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
-    steps = [preprocessing["fit"], "resize", *preprocessing.get("enhance", ())]
+    steps = [preprocessing["crop_mode"], "resize", *preprocessing.get("enhance", ())]
     return ", ".join(str(step).replace("_", " ") for step in steps)
 
 
@@ -163,7 +163,7 @@ def _describe_calibration(
         f"ranges ({calibration['observer']}) from "
         f"{calibration['images']} training images, drawn {calibration['draw']} with seed "
         f"{calibration['seed']}. None shares its id, lesion or pixels with an image of "
-        + ", ".join(f"{side} ({n} compared)" for side, n in compared.items())
+        + ", ".join(f"{subset} ({n} compared)" for subset, n in compared.items())
         + ". Softmax stays in float."
         + _describe_overflow(engines)
     )

@@ -109,7 +109,7 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
     first = next(iter(replaced.values()))
     size, validation = first["row"]["image_size"], first["validation"]
     made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
-    raised = ((first.get("kept_recalls") or {}).get("bias_raised") or {}).items()
+    raised = ((first.get("recall_constraint") or {}).get("bias_raised") or {}).items()
     biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
     kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
     files = [f"`{entry['file']}`" for entry in replaced.values()]

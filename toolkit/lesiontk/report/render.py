@@ -20,7 +20,7 @@ from lesiontk.bench.benchmark import (
     list_fallbacks,
     name_row,
     name_target,
-    tell_sizes,
+    size_facts,
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
@@ -169,7 +169,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             verdicts=read_verdicts(benchmark),
             front=tables.list_front(benchmark),
             fallbacks=list_fallbacks(benchmark["rows"]),
-            sizes=tell_sizes(benchmark["rows"]),
+            sizes=size_facts(benchmark["rows"]),
             changed_lesions={
                 target: tables.count_changed_lesions(row["versus_parent"]["changed"], data.images)
                 for target, row in rows.items()

@@ -12,7 +12,7 @@ from lesiontk.bench.benchmark import (
     list_fallbacks,
     name_row,
     name_target,
-    tell_sizes,
+    size_facts,
 )
 from lesiontk.evaluate.operating_point import DEFAULT_THRESHOLD, PARENT_SENSITIVITY
 from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
@@ -90,7 +90,7 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
         f"| macro AUC | {critical} | against | faster | smaller | balanced-accuracy difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    sizes = tell_sizes(benchmark["rows"])
+    sizes = size_facts(benchmark["rows"])
     for row in benchmark["rows"]:
         metrics, versus, latency = row["metrics"], row["versus_parent"], row["latency_ms"]
         cells = [

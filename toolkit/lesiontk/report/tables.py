@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.bench.benchmark import emulated_by, is_reduced, name_target
-from lesiontk.compress.model_history import tell_line
+from lesiontk.compress.model_history import derivation_facts
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
 from lesiontk.report.wording import describe_compression
@@ -241,7 +241,7 @@ def describe_labels(
 ) -> dict[str, str]:
     """Return for each label how many images, and lesions if known, were judged."""
     totals = dict(zip(evaluation["labels"], map(sum, evaluation["confusion"]), strict=True))
-    lesions = split["lesions"].get(evaluation.get("side", "test"), {}) if split else {}
+    lesions = split["lesions"].get(evaluation.get("subset", "test"), {}) if split else {}
     return {
         label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
         for label in labels
@@ -253,7 +253,7 @@ def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
 
     `model` are its facts, `stage` is what made it.
     """
-    return tell_line(model, stage) if model.get("history") else []
+    return derivation_facts(model, stage) if model.get("history") else []
 
 
 def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]:

@@ -130,7 +130,7 @@ def describe_best(model: Mapping[str, Any]) -> str:
 
 def describe_kept_recalls(model: Mapping[str, Any]) -> str:
     """Return which recalls a compressed model is held to, and how; nothing for others."""
-    kept = model.get("kept_recalls")
+    kept = model.get("recall_constraint")
     if not kept:
         return ""
     critical = str(model["critical"])
@@ -186,7 +186,7 @@ def list_dense(layers: Sequence[str]) -> str:
     return f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
 
 
-def _describe_adoption(step: Mapping[str, Any]) -> str:
+def _describe_loaded_weights(step: Mapping[str, Any]) -> str:
     adopted = step["adopted"]
     orders = [
         f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
@@ -207,8 +207,8 @@ def _describe_qat(step: Mapping[str, Any]) -> str:
 _COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "train": lambda step: "trained from its starting weights",
     "import": lambda step: "trained elsewhere",
-    "distil": lambda step: f"taught by {step['teacher']['file']}",
-    "adopt": _describe_adoption,
+    "distill": lambda step: f"taught by {step['teacher']['file']}",
+    "load_weights": _describe_loaded_weights,
     "resize": lambda step: (
         f"{step['resized']['image_size'][1]} px instead of {step['resized']['image_size'][0]}: "
         f"{format_percent(step['resized']['macs'][1] / step['resized']['macs'][0])} of the "

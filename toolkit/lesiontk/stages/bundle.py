@@ -14,7 +14,7 @@ from pydantic import Field
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.judging import ACCEPT, require_gates
 from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle import Worth, check_destination, write_bundle
+from lesiontk.deploy.bundle import EngineAssessment, check_destination, write_bundle
 from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
@@ -66,7 +66,7 @@ class BundleStage(Stage):
         verdicts = read_own_verdicts(parents["benchmark"], engine) if "benchmark" in parents else ()
         policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
         require_gates(verdicts, policy, ACCEPT)
-        worth = Worth(
+        worth = EngineAssessment(
             description=str(engine.manifest["recipe"].get("description", "")),
             rule=VerifyRule(**engine.manifest["config"]["verify"]),
             assessment=read_assessment(evaluation) if evaluation else None,
@@ -114,7 +114,7 @@ def write_bundle_of_file(
     """
     check_destination(out)
     limits = list_limits(BundleConfig(target=target.name))
-    worth = Worth(assessment=assessment, threshold=threshold)
+    worth = EngineAssessment(assessment=assessment, threshold=threshold)
     with folder_when_whole(out) as folder:
         return write_bundle(folder, engine, target, worth, **limits)
 

@@ -13,14 +13,14 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import HeldTraining, check_recovery, keep_arrays
-from lesiontk.stages.parent_predictions import DistilRule
+from lesiontk.stages.parent_predictions import DistillRule
 
 
 class ClusterConfig(StageConfig):
     """How many values each kernel has, and how the network recovers."""
 
     clusters: int = Field(32, ge=2, le=256, description="different values of a kernel")
-    distil: DistilRule | None = DistilRule()
+    distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=3, learning_rate=2e-4, ema=0.99)
 
     @model_validator(mode="after")
@@ -38,17 +38,17 @@ class ClusterStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="cluster",
         version=7,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
         config=ClusterConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune", "sparsify"),
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune", "sparsify"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "scikit-learn", "numpy"),
     )
 
     def run(
         self, parents: Mapping[str, Artefact], config: ClusterConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(self.info.name, parents, config.distil, context)
+        held = HeldTraining(self.info.name, parents, config.distill, context)
         kernels = held.kernels
         ties = keep_arrays(
             context.scratch / "ties.npz",

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.keras.backend import load_model
-from lesiontk.compress.footprint import measure_effect
+from lesiontk.compress.footprint import measure_footprint
 from lesiontk.compress.keras_layers import config_today, copy_model, read_layers
 from lesiontk.compress.kernel_constraint import (
     KernelStructure,
     count_structure,
     list_held,
-    make_holder,
+    make_kernel_constraint,
 )
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images, write_rows
@@ -26,7 +26,7 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
-from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.loop import train_model
@@ -71,7 +71,7 @@ class HeldTraining:
         self,
         stage: str,
         parents: Mapping[str, Artefact],
-        distil: DistilRule | None,
+        distill: DistillRule | None,
         context: Context,
     ) -> None:
         self._started, self._stage = time.perf_counter(), stage
@@ -79,7 +79,7 @@ class HeldTraining:
         self._images = open_images(parents["images"])
         self.model = load_model(parents["model"].file(MODEL_FILE))
         self.names = list_held(read_layers(self.model))
-        self._lessons = read_lessons(parents, distil)
+        self._lessons = read_soft_targets(parents, distill)
         self._state: TrainingState | None = None
 
     @property
@@ -95,7 +95,7 @@ class HeldTraining:
             section,
             scratch,
             self._context.progress,
-            lessons=self._lessons,
+            soft_targets=self._lessons,
             keep_recalls=recalls_to_keep(self._parents["model"], self._stage),
         )
         for layer in self.model.layers:
@@ -122,8 +122,8 @@ class HeldTraining:
             facts={**inherit_facts(parent), **facts},
         )
         before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
-        effect = measure_effect(before, after, self._images, context)
-        return replace(outcome, measured={"effect": effect})
+        footprint = measure_footprint(before, after, self._images, context)
+        return replace(outcome, measured={"footprint": footprint})
 
 
 def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
@@ -136,7 +136,7 @@ def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
     def clone(layer: Any) -> Any:
         ours = type(layer).from_config(config_today(layer))
         if layer.name in structures:
-            ours.kernel_constraint = make_holder(tf, structures[layer.name])
+            ours.kernel_constraint = make_kernel_constraint(tf, structures[layer.name])
         return ours
 
     held = copy_model(model, size, clone)

@@ -16,12 +16,12 @@ from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.reference_outputs import (
-    ANSWERS,
-    Answers,
-    ask_engine,
+    REFERENCE_OUTPUTS,
+    ReferenceOutputs,
     engine_file,
-    recall_answers,
-    write_answers,
+    load_or_run,
+    run_engine,
+    write_reference_outputs,
 )
 from lesiontk.calibration.ranges import TensorRange
 from lesiontk.data.images import ImageSet, open_images, write_rows
@@ -39,10 +39,10 @@ from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.calibrate import calibration_rows
 from lesiontk.stages.fake_quant_outputs import (
-    OTHERWISE,
-    Both,
-    ask_rounded,
+    REQUANTIZED_REASON,
+    OutputPair,
     explain_other_rounding,
+    run_fake_quantized,
 )
 from lesiontk.stages.ranges import read_measured
 
@@ -106,23 +106,23 @@ class ConvertStage(Stage):
             plan = plan_quantization(parents, images, measured, rule, info)
         rows = verification_rows(images, config.verify, precision)
         said_by = parents.get("model", parents["source"])
-        expected = recall_answers(said_by, parents["images"], rows, context.threads)
+        expected = load_or_run(said_by, parents["images"], rows, context.threads)
         spec = replace(expected.spec, backend=name, precision=precision)
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
-        received = ask_engine(path, images.pixels[rows], context.threads)
+        received = run_engine(path, images.pixels[rows], context.threads)
         quantization = dict(record.quantization)
         rounded = None
         if plan is not None and precision == "int8" and "qat" in said_by.facts:
             reason = explain_other_rounding(said_by.facts["qat"]["scheme"], name, plan)
             if reason is None:
-                rounded = ask_rounded(said_by, path, images, context.threads)
+                rounded = run_fake_quantized(said_by, path, images, context.threads)
             else:
-                quantization[OTHERWISE] = reason
+                quantization[REQUANTIZED_REASON] = reason
         verification = compare_answers(expected, received, path, config.verify, rounded)
-        write_answers(received, rows, context.directory)
-        evidence = {
+        write_reference_outputs(received, rows, context.directory)
+        document = {
             "target": config.target,
             "float_operators": list(record.float_operators),
             "quantization": quantization,
@@ -139,10 +139,10 @@ class ConvertStage(Stage):
             signal = measure_signal(
                 *backend.read_both(source, path), (x[np.newaxis] for x in shown)
             )
-            evidence["signal"] = signal.to_json()
+            document["signal"] = signal.to_json()
             layers = [asdict(layer) for layer in signal.layers]
             write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
-        (context.directory / "verification.json").write_text(json.dumps(evidence, indent=1) + "\n")
+        (context.directory / "verification.json").write_text(json.dumps(document, indent=1) + "\n")
         if not verification.passed:
             raise GateFailedError(_explain_failure(config.target, verification))
         return StageOutput(
@@ -153,9 +153,9 @@ class ConvertStage(Stage):
                 "size_bytes": path.stat().st_size,
                 "labels": list(spec.labels),
                 "split_hash": spec.split_hash,
-                **evidence,
+                **document,
             },
-            auxiliary=(ANSWERS,),
+            auxiliary=(REFERENCE_OUTPUTS,),
         )
 
 
@@ -227,15 +227,15 @@ def _is_comparable(source: Artefact, target: str) -> bool:
     """Whether an engine was derived from one of its own back end, layer by layer."""
     name = target.partition(":")[0]
     same = source.kind == "engine" and source.facts["backend"] == name
-    return same and BACKENDS.get(name).info.reads_tensors
+    return same and BACKENDS.get(name).info.exposes_activations
 
 
 def compare_answers(
-    expected: Answers,
-    received: Answers,
+    expected: ReferenceOutputs,
+    received: ReferenceOutputs,
     child: Path,
     rule: VerifyRule,
-    rounded: Both | None = None,
+    rounded: OutputPair | None = None,
 ) -> Verification:
     """Compare an engine's answers with its parent's, and `rounded` as `verify_outputs` says."""
     spec = received.spec

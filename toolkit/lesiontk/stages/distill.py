@@ -18,18 +18,18 @@ from lesiontk.data.images import open_images
 from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, tell_unknown
+from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, unknown_facts
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
-from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import sum_labels
-from lesiontk.train.distillation import Lessons, soften
+from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.loop import train_model
 
 logger = logging.getLogger(__name__)
 
 
-class DistilConfig(StageConfig):
+class DistillConfig(StageConfig):
     """Who teaches, how much the student listens, and how it is trained meanwhile."""
 
     teacher: str = Field(
@@ -42,7 +42,7 @@ class DistilConfig(StageConfig):
     train: TrainSection = TrainSection()
 
 
-class DistilStage(Stage):
+class DistillStage(Stage):
     """Produces ``model.keras``, as training does.
 
     The student of a teacher who may have seen the test images is said to be one: it learns from the
@@ -50,31 +50,33 @@ class DistilStage(Stage):
     """
 
     info: ClassVar[StageInfo] = StageInfo(
-        name="distil",
+        name="distill",
         version=8,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
-        config=DistilConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        config=DistillConfig,
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
-    def check_model(self, model: Artefact, config: DistilConfig) -> None:
+    def check_model(self, model: Artefact, config: DistillConfig) -> None:
         """Raise `UsageError` for a student that is to grow and cannot."""
         if config.train.grow:
             check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
 
     def run(
-        self, parents: Mapping[str, Artefact], config: DistilConfig, context: Context
+        self, parents: Mapping[str, Artefact], config: DistillConfig, context: Context
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
         self.check_model(parents["model"], config)
         path = parents["model"].file(MODEL_FILE)
-        lessons = parents["lessons"]
+        soft_targets = parents["soft_targets"]
         task = task_from_definition(definition_of(parents["images"].facts))
-        said = np.load(lessons.file(LESSONS)) @ sum_labels(tuple(lessons.facts["labels"]), task)
-        unknown = tell_unknown(lessons.facts.get(MAY_HAVE_SEEN_TEST))
+        said = np.load(soft_targets.file(SOFT_TARGETS)) @ sum_labels(
+            tuple(soft_targets.facts["labels"]), task
+        )
+        unknown = unknown_facts(soft_targets.facts.get(MAY_HAVE_SEEN_TEST))
         if unknown:
             logger.warning(
                 "the teacher comes from elsewhere; it may have learned the student's test images, "
@@ -86,7 +88,9 @@ class DistilStage(Stage):
             config.train,
             context.scratch,
             context.progress,
-            lessons=Lessons(soften(said, config.temperature), config.temperature, config.weight),
+            soft_targets=SoftTargets(
+                soften(said, config.temperature), config.temperature, config.weight
+            ),
             keep_recalls=recalls_to_keep(parents["model"], self.info.name),
         )
         rows = images.indices("train")
@@ -110,10 +114,10 @@ def check_growth(model: Any, train: TrainSection, name: str) -> None:
     """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
     size = int(model.input_shape[1])
     for smaller in train.grow:
-        otherwise = f"distil.train.grow is {list(train.grow)}; expected none for {name}"
+        otherwise = f"distill.train.grow is {list(train.grow)}; expected none for {name}"
         fit_size(model, smaller, otherwise)
     if not train.grows_to(size):
         raise UsageError(
-            f"distil.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
+            f"distill.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
             "epoch for each."
         )

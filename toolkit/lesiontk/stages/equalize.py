@@ -37,7 +37,7 @@ class EqualizeStage(Stage):
         accepts={"model": "model", "images": "images"},
         produces="model",
         config=EqualizeConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune", "sparsify"),
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune", "sparsify"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.execution import find_stand_in
+from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import Task, task_of_engine
@@ -33,7 +33,7 @@ from lesiontk.evaluate.operating_point import (
 )
 from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
 from lesiontk.recipe import EvaluateRule
-from lesiontk.records import Artefact, tell_unknown
+from lesiontk.records import Artefact, unknown_facts
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
@@ -88,10 +88,10 @@ class EvaluateStage(Stage):
             emulated = emulator_of(engine)
         document = {
             "target": target,
-            "side": "test",
+            "subset": "test",
             "split_hash": images.split_hash,
             **emulated,
-            **tell_unknown(unknown),
+            **unknown_facts(unknown),
             **document_from_predictions(
                 task,
                 point,
@@ -110,7 +110,7 @@ class EvaluateStage(Stage):
         return StageOutput(
             {
                 "target": target,
-                "side": "test",
+                "subset": "test",
                 "split_hash": images.split_hash,
                 "n": document["n"],
                 "lesions": document["lesions"],
@@ -160,8 +160,8 @@ def document_from_predictions(
 
 def emulator_of(engine: Engine) -> dict[str, str]:
     """Return ``emulated_by``: what answers in the place of an engine's runtime; else nothing."""
-    stand_in = find_stand_in(engine.describe_execution())
-    return {"emulated_by": stand_in.used} if stand_in else {}
+    fallback = find_fallback(engine.describe_execution())
+    return {"emulated_by": fallback.used} if fallback else {}
 
 
 def read_metrics(artefact: Artefact) -> dict[str, Any]:
@@ -190,7 +190,8 @@ def read_assessment(artefact: Artefact) -> Assessment:
 def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions:
     """Return targets [N], probabilities [N, C], groups, image ids and labels of an evaluation.
 
-    They are of the test side; with `file` `VALIDATION_PREDICTIONS` those of the validation side.
+    They are of the test subset; with `file` `VALIDATION_PREDICTIONS` those of the validation
+    subset.
     """
     with artefact.file(file).open(newline="") as stream:
         rows = list(csv.DictReader(stream))

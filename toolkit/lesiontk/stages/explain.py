@@ -129,7 +129,8 @@ def _read_probabilities(evaluation: Artefact, images: ImageSet, rows: IntArray) 
     expected = [images.image_ids[row] for row in rows]
     if image_ids != expected or tuple(labels) != images.labels:
         raise DataError(
-            f"{evaluation.name} judges other images or labels than the {SIDE} side of the images; "
+            f"{evaluation.name} judges other images or labels than the {SIDE} subset of the "
+            f"images; "
             "expected the evaluation of keras:float32 on it."
         )
     return probabilities

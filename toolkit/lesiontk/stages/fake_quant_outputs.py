@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.reference_outputs import ask_engine
+from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.data.images import ImageSet
 from lesiontk.records import Artefact
 
@@ -17,10 +17,10 @@ ROUNDED = "rounded_answers.npz"
 
 BACKENDS_OF = {"tflite": ("tflite", "onnx"), "tensorrt": ("tensorrt",)}
 """Scheme of quantization-aware training -> the back ends that round so."""
-OTHERWISE = "otherwise_than_trained"
+REQUANTIZED_REASON = "otherwise_than_trained"
 """The fact of an engine that says why it does not round as its model has learned."""
 
-Both = tuple[NDArray[np.float32], NDArray[np.float32]]
+OutputPair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def write_rounded(rows: NDArray[np.int64], outputs: NDArray[np.float32], folder: Path) -> None:
@@ -38,8 +38,8 @@ def explain_other_rounding(scheme: str, backend: str, plan: QuantizationPlan) ->
     return "trained for weights of 8 bits, not of 7" if plan.reduce_range else None
 
 
-def ask_rounded(model: Artefact, engine: Path, images: ImageSet, threads: int) -> Both:
+def run_fake_quantized(model: Artefact, engine: Path, images: ImageSet, threads: int) -> OutputPair:
     """Return what the rounded model said of its images, and what the engine says of them."""
     with np.load(model.file(ROUNDED)) as kept:
         rows, outputs = kept["rows"], kept["outputs"]
-    return outputs, ask_engine(engine, images.pixels[rows], threads).outputs
+    return outputs, run_engine(engine, images.pixels[rows], threads).outputs

@@ -13,7 +13,7 @@ from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.models.imported_model import import_model, match_labels
 from lesiontk.recipe import ImportedSection
-from lesiontk.records import Artefact, tell_unknown
+from lesiontk.records import Artefact, unknown_facts
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
 
@@ -68,7 +68,7 @@ class ImportStage(Stage):
             context,
             facts={
                 "architecture": "imported",
-                **tell_unknown(unknown),
+                **unknown_facts(unknown),
                 "imported": {
                     "file": Path(config.file).name,
                     "labels": list(labels),

@@ -14,14 +14,14 @@ from lesiontk.stages.split import TABLE
 
 @dataclass(frozen=True, slots=True)
 class KnownSplit:
-    """The side of every image, of every lesion and of every patient of a split."""
+    """The subset of every image, of every lesion and of every patient of a split."""
 
     images: Mapping[str, str]
     lesions: Mapping[str, str]
     patients: Mapping[str, str] = field(default_factory=dict)
 
-    def side_of(self, record: ImageRecord) -> str | None:
-        """Return the side on which an image, or another one of its lesion or patient, stands."""
+    def subset_of(self, record: ImageRecord) -> str | None:
+        """Return the subset on which an image, or another one of its lesion or patient, stands."""
         known = (
             self.images.get(record.image_id),
             self.lesions.get(record.lesion_id or ""),
@@ -50,7 +50,7 @@ def locate_shipped(split_hash: str) -> Traversable:
 def _read_sides(text: str) -> KnownSplit:
     rows = list(csv.DictReader(text.splitlines()))
     return KnownSplit(
-        images={row["image_id"]: row["side"] for row in rows},
-        lesions={row["lesion_id"]: row["side"] for row in rows if row["lesion_id"]},
-        patients={row["patient_id"]: row["side"] for row in rows if row.get("patient_id")},
+        images={row["image_id"]: row["subset"] for row in rows},
+        lesions={row["lesion_id"]: row["subset"] for row in rows if row["lesion_id"]},
+        patients={row["patient_id"]: row["subset"] for row in rows if row.get("patient_id")},
     )

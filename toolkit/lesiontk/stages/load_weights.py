@@ -19,19 +19,19 @@ from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import MODEL_FILE, Artefact, tell_unknown
+from lesiontk.records import MODEL_FILE, Artefact, unknown_facts
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.import_model import check_split
-from lesiontk.stages.model_artefact import tell_kept_recalls, write_untrained
+from lesiontk.stages.model_artefact import recall_constraint_facts, write_untrained
 from lesiontk.train.loop import predict_probabilities
-from lesiontk.train.recall_constraint import NO_BIAS, find_shifts, has_bias, raise_biases
+from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, raise_biases
 
 logger = logging.getLogger(__name__)
 TRAINED_BY = "trained_by"
 """In a file's description: how its weights were trained, as the trainer tells it."""
 
 
-class AdoptConfig(StageConfig):
+class LoadWeightsConfig(StageConfig):
     """Where the weights are."""
 
     file: str = Field(exclude=True, description=".keras, the model itself with other weights")
@@ -42,7 +42,7 @@ class AdoptConfig(StageConfig):
         return str(Path(file).resolve())
 
 
-class AdoptStage(Stage):
+class LoadWeightsStage(Stage):
     """Produces ``model.keras``: its parent's layers with the weights of a file.
 
     Recalls are kept as by a training (`train_model`). Weights of which it
@@ -50,31 +50,31 @@ class AdoptStage(Stage):
     """
 
     info: ClassVar[StageInfo] = StageInfo(
-        name="adopt",
+        name="load_weights",
         version=1,
         accepts={"model": "model", "images": "images"},
         produces="model",
-        config=AdoptConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        config=LoadWeightsConfig,
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
-    def check(self, config: AdoptConfig) -> None:
+    def check(self, config: LoadWeightsConfig) -> None:
         """Raise `DataError` if the file is not there."""
         if not Path(config.file).is_file():
-            raise DataError(f"adopt.file {config.file} does not exist.")
+            raise DataError(f"load_weights.file {config.file} does not exist.")
 
-    def external_inputs(self, config: AdoptConfig) -> dict[str, str]:
+    def external_inputs(self, config: LoadWeightsConfig) -> dict[str, str]:
         """The hash of the file."""
         path = Path(config.file)
         return {"weights": hash_file(path)} if path.is_file() else {}
 
-    def check_model(self, model: Artefact, config: AdoptConfig) -> None:
+    def check_model(self, model: Artefact, config: LoadWeightsConfig) -> None:
         """Raise `DataError` if the file is of another network."""
         take_weights(load_model(model.file(MODEL_FILE)), Path(config.file), model.name)
 
     def run(
-        self, parents: Mapping[str, Artefact], config: AdoptConfig, context: Context
+        self, parents: Mapping[str, Artefact], config: LoadWeightsConfig, context: Context
     ) -> StageOutput:
         images, file, parent = open_images(parents["images"]), Path(config.file), parents["model"]
         unknown = check_split(file, images)
@@ -92,9 +92,9 @@ class AdoptStage(Stage):
             context,
             facts={
                 **inherit_facts(parent),
-                **tell_unknown(unknown),
+                **unknown_facts(unknown),
                 "adopted": {"file": file.name, **read_orders(file)},
-                **tell_kept_recalls(images.labels, wanted, shifts),
+                **recall_constraint_facts(images.labels, wanted, shifts),
             },
         )
 
@@ -144,7 +144,7 @@ def keep_recalls(model: Any, images: ImageSet, wanted: Mapping[str, float]) -> l
     """Raise the biases that keep these recalls on validation; returns by how much, [C]."""
     rows = images.indices("validation")
     said = predict_probabilities(model, images.pixels, rows, 32)
-    shifts = find_shifts(images.targets[rows], said, images.labels, images.critical, wanted)
+    shifts = fit_logit_bias(images.targets[rows], said, images.labels, images.critical, wanted)
     if shifts.any():
         raise_biases(model, shifts)
     return [float(shift) for shift in shifts]

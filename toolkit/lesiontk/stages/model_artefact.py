@@ -10,7 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from lesiontk.backends.keras.backend import save_model
-from lesiontk.backends.reference_outputs import ANSWERS, Answers, ask_engine, write_answers
+from lesiontk.backends.reference_outputs import (
+    REFERENCE_OUTPUTS,
+    ReferenceOutputs,
+    run_engine,
+    write_reference_outputs,
+)
 from lesiontk.data.images import ImageSet
 from lesiontk.data.tasks import definition_of
 from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, EngineSpec
@@ -58,16 +63,16 @@ def write_outcome(
                 "n": len(images.indices("validation")),
                 **{name: value for name, value in best.items() if name != "epoch"},
             },
-            "recalls": tell_recalls(answers, images),
-            **tell_kept_recalls(images.labels, state.keep_recalls, state.shifts),
+            "recalls": recall_facts(answers, images),
+            **recall_constraint_facts(images.labels, state.keep_recalls, state.shifts),
             **facts,
         },
-        auxiliary=("tensorboard", "curves.png", ANSWERS),
+        auxiliary=("tensorboard", "curves.png", REFERENCE_OUTPUTS),
         earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
     )
 
 
-def tell_recalls(answers: Answers, images: ImageSet) -> dict[str, float]:
+def recall_facts(answers: ReferenceOutputs, images: ImageSet) -> dict[str, float]:
     """Return label -> recall on validation, for the smaller networks that are held to it."""
     recalls = measure_recalls(images.targets[images.indices("validation")], answers.outputs)
     return {
@@ -77,14 +82,14 @@ def tell_recalls(answers: Answers, images: ImageSet) -> dict[str, float]:
     }
 
 
-def tell_kept_recalls(
+def recall_constraint_facts(
     labels: Sequence[str], wanted: Mapping[str, float], shifts: Sequence[float]
 ) -> dict[str, Any]:
     """Return the recalls that were to be kept, and by how much biases were raised for it."""
     if not wanted:
         return {}
     raised = {label: shift for label, shift in zip(labels, shifts, strict=True) if shift}
-    return {"kept_recalls": {"wanted": dict(wanted), "bias_raised": raised}}
+    return {"recall_constraint": {"wanted": dict(wanted), "bias_raised": raised}}
 
 
 def write_untrained(
@@ -106,19 +111,19 @@ def write_untrained(
             "epochs": 0,
             "best_epoch": 0,
             "validation": {"n": len(images.indices("validation")), **scores},
-            "recalls": tell_recalls(answers, images),
+            "recalls": recall_facts(answers, images),
             **facts,
         },
-        auxiliary=(ANSWERS,),
+        auxiliary=(REFERENCE_OUTPUTS,),
     )
 
 
-def _ask_model(images: ImageSet, context: Context) -> Answers:
+def _ask_model(images: ImageSet, context: Context) -> ReferenceOutputs:
     """Ask the model that was written about validation, for the engines that come of it."""
     rows = images.indices("validation")
     with context.progress.task("asking the model about validation", None):
-        answers = ask_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)
-    write_answers(answers, rows, context.directory)
+        answers = run_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)
+    write_reference_outputs(answers, rows, context.directory)
     return answers
 
 

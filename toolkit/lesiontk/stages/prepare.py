@@ -28,7 +28,7 @@ class PrepareConfig(StageConfig):
 
     path: str | None = Field(None, exclude=True)
     image_size: int = Field(ge=16, le=1024)
-    fit: Literal["crop", "stretch"] = "crop"
+    crop_mode: Literal["crop", "stretch"] = "crop"
     enhance: tuple[str, ...] = ()
     max_failures: float = Field(0.01, ge=0, le=1)
 
@@ -57,7 +57,7 @@ class PrepareStage(Stage):
         rows = read_split(parents["split"])
         if not parents["split"].facts["leaky"]:
             _refuse_leaks(rows)
-        preprocessing = Preprocessing(config.image_size, config.fit, enhance=config.enhance)
+        preprocessing = Preprocessing(config.image_size, config.crop_mode, enhance=config.enhance)
         records = list_records(rows)
         size = config.image_size
         array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
@@ -141,4 +141,4 @@ def _refuse_leaks(rows: list[dict[str, str]]) -> None:
         )
         for r in rows
     ]
-    check_leakage(items, {r["image_id"]: r["side"] for r in rows})
+    check_leakage(items, {r["image_id"]: r["subset"] for r in rows})

@@ -21,7 +21,7 @@ from lesiontk.compress.channel_budget import (
     parameters_of,
 )
 from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
-from lesiontk.compress.channel_statistics import collect_evidence
+from lesiontk.compress.channel_statistics import collect_channel_statistics
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, count_macs
@@ -39,7 +39,7 @@ from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.model_artefact import write_outcome
-from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.train.loop import score_model, train_model
 
 SHARES = ("keep_macs", "keep_parameters", "keep_latency")
@@ -61,7 +61,7 @@ class PruneConfig(StageConfig):
     least_share: float = Field(0.1, gt=0, le=1, description="of each layer's width that stays")
     iterations: int = Field(1, ge=1, description="rounds of removing and recovering")
     images: int = Field(256, ge=8, description="training images for the criterion taylor")
-    distil: DistilRule | None = DistilRule()
+    distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
 
     @model_validator(mode="after")
@@ -87,17 +87,17 @@ class PruneStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="prune",
         version=7,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
         config=PruneConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
     def check(self, config: PruneConfig) -> None:
         """Raise `UsageError` for an unknown criterion or engine.
 
-        Raises `EnvironmentLacksError` for an engine whose latency cannot be measured here.
+        Raises `MissingRequirementError` for an engine whose latency cannot be measured here.
         """
         CRITERIA.get(config.criterion)
         name, precision = parse_target(config.latency_on)
@@ -117,7 +117,7 @@ class PruneStage(Stage):
         path = parents["model"].file(MODEL_FILE)
         model = load_model(path)
         original = read_layers(model)
-        lessons = read_lessons(parents, config.distil)
+        soft_targets = read_soft_targets(parents, config.distill)
         budget: PruneBudget
         if config.keep_latency is not None:
             budget = LatencyBudget(
@@ -138,7 +138,7 @@ class PruneStage(Stage):
                 config.recover,
                 scratch,
                 context.progress,
-                lessons=lessons,
+                soft_targets=soft_targets,
                 keep_recalls=recalls_to_keep(parents["model"], self.info.name),
             )
             rounds.append(
@@ -179,7 +179,7 @@ class PruneStage(Stage):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class PrunedModel:
     """A model on disk, and the channels that it is to lose."""
 
     source: Path
@@ -200,7 +200,7 @@ def cut_channels(
     images: ImageSet,
     scratch: Path,
     context: Context,
-) -> Cut:
+) -> PrunedModel:
     """Choose what the model, which lies at `path`, is to lose.
 
     The choice is kept in `scratch`, for a resumed run to build the same.
@@ -208,13 +208,15 @@ def cut_channels(
     graph = derive_channels(read_layers(model))
     kept = scratch / "removed.json"
     if kept.is_file():
-        return Cut(path, graph, frozenset(json.loads(kept.read_text())))
+        return PrunedModel(path, graph, frozenset(json.loads(kept.read_text())))
     pixels = targets = None
     if config.criterion == "taylor":
         rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
         pixels, targets = images.pixels[rows], images.targets[rows]
-    evidence = collect_evidence(model, graph.layers, pixels, targets, context.progress)
-    scores = score_channels(graph, evidence, config.criterion)
+    channel_statistics = collect_channel_statistics(
+        model, graph.layers, pixels, targets, context.progress
+    )
+    scores = score_channels(graph, channel_statistics, config.criterion)
 
     def choose(counted: str, limit: float) -> frozenset[int]:
         return choose_channels(
@@ -227,9 +229,9 @@ def cut_channels(
             least_share=config.least_share,
         )
 
-    removed = budget.choose(share, choose, lambda gone: Cut(path, graph, gone).build(None))
+    removed = budget.choose(share, choose, lambda gone: PrunedModel(path, graph, gone).build(None))
     kept.write_text(json.dumps(sorted(removed)))
-    return Cut(path, graph, removed)
+    return PrunedModel(path, graph, removed)
 
 
 def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[dict[str, object]]:

@@ -42,7 +42,7 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import read_kernels
 from lesiontk.stages.fake_quant_outputs import write_rounded
 from lesiontk.stages.model_artefact import write_outcome
-from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.system.frameworks import import_keras
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 
@@ -57,7 +57,7 @@ class QatConfig(StageConfig):
         description="training images on which ranges begin, and engines must say what the model "
         "with its rounding says",
     )
-    distil: DistilRule | None = DistilRule()
+    distill: DistillRule | None = DistillRule()
     train: TrainSection = TrainSection(
         epochs=2, learning_rate=5e-5, warmup_epochs=0.1, weight_decay=0.0
     )
@@ -82,14 +82,14 @@ class QatStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="qat",
         version=9,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
         config=QatConfig,
         may_follow=(
             "train",
             "import",
-            "distil",
-            "adopt",
+            "distill",
+            "load_weights",
             "resize",
             "prune",
             "sparsify",
@@ -104,7 +104,7 @@ class QatStage(Stage):
     ) -> StageOutput:
         started = time.perf_counter()
         images = open_images(parents["images"])
-        lessons = read_lessons(parents, config.distil)
+        soft_targets = read_soft_targets(parents, config.distill)
         kept = structure_facts(parents["model"].facts)
         parent = load_model(parents["model"].file(MODEL_FILE))
         if "clustered" in kept:
@@ -127,7 +127,7 @@ class QatStage(Stage):
             config.train,
             context.scratch,
             context.progress,
-            lessons=lessons,
+            soft_targets=soft_targets,
             keep_recalls=recalls_to_keep(parents["model"], self.info.name),
         )
         said = predict_probabilities(aware, images.pixels, rows, 32)
@@ -159,9 +159,9 @@ def check_ties(layers: tuple[Layer, ...]) -> None:
 
     A normalisation before it scales each of its inputs by itself.
     """
-    for dense, normalisation in find_folds_ahead(layers, find_folds(layers)).items():
+    for dense, normalization in find_folds_ahead(layers, find_folds(layers)).items():
         raise DataError(
-            f"layer {dense!r} is clustered, and {normalisation!r} (BatchNormalization) before it "
+            f"layer {dense!r} is clustered, and {normalization!r} (BatchNormalization) before it "
             "would be folded into it: weights that are equal would be no more. Leave cluster out "
             "for this model."
         )

@@ -18,7 +18,7 @@ from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.model_artefact import write_outcome, write_untrained
-from lesiontk.stages.parent_predictions import DistilRule, read_lessons
+from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.train.loop import train_model
 
 
@@ -26,7 +26,7 @@ class ResizeConfig(StageConfig):
     """The new size of the images, and how the network recovers, if it does at once."""
 
     image_size: int = Field(ge=16, le=1024)
-    distil: DistilRule | None = DistilRule()
+    distill: DistillRule | None = DistillRule()
     recover: TrainSection | None = Field(
         TrainSection(epochs=4, learning_rate=5e-4, ema=0.99),
         description="null leaves it to what follows, such as prune",
@@ -36,15 +36,15 @@ class ResizeConfig(StageConfig):
     @classmethod
     def _ask_nobody_without_training(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("recover", True) is None:
-            return {"distil": None, **values}
+            return {"distill": None, **values}
         return values
 
     @model_validator(mode="after")
     def _check(self) -> ResizeConfig:
         if self.recover is not None:
             check_recovery(self.recover)
-        elif self.distil is not None:
-            raise ValueError("distil belongs to recover, which is null: drop it")
+        elif self.distill is not None:
+            raise ValueError("distill belongs to recover, which is null: drop it")
         return self
 
 
@@ -57,10 +57,10 @@ class ResizeStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="resize",
         version=3,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
         config=ResizeConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
@@ -91,7 +91,7 @@ class ResizeStage(Stage):
             config.recover,
             context.scratch,
             context.progress,
-            lessons=read_lessons(parents, config.distil),
+            soft_targets=read_soft_targets(parents, config.distill),
             keep_recalls=recalls_to_keep(parent, self.info.name),
         )
         return write_outcome(trained, state, images, source, context, started=started, facts=facts)

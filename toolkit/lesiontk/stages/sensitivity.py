@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend, QuantizationPlan
-from lesiontk.backends.reference_outputs import ask_engine, engine_file
+from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.compress.mixed_precision import Found, find_fewest
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import definition_of, task_from_definition
@@ -107,7 +107,7 @@ class SensitivityStage(Stage):
             )
         layers = backend.list_layers(source)
         asked = images.indices("validation")
-        parent = ask_engine(source, images.pixels[asked], context.threads)
+        parent = run_engine(source, images.pixels[asked], context.threads)
         bench = Workbench(backend, source, parent.spec, plan, context)
         trials = TrialLog(context.scratch / TRIALS)
 
@@ -219,7 +219,7 @@ class Workbench:
             self.source, PRECISION, spec, plan, self.context.scratch, examine=False
         )
         path = self.context.scratch / record.file
-        answers = ask_engine(path, pixels, self.context.threads).outputs
+        answers = run_engine(path, pixels, self.context.threads).outputs
         path.unlink()
         return answers
 

@@ -21,7 +21,7 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import Arrays, HeldTraining, check_recovery, keep_arrays
-from lesiontk.stages.parent_predictions import DistilRule
+from lesiontk.stages.parent_predictions import DistillRule
 
 
 class SparsifyConfig(StageConfig):
@@ -32,7 +32,7 @@ class SparsifyConfig(StageConfig):
     block: tuple[int, int] = Field((1, 4), description="inputs and outputs of a block")
     rounds: int = Field(3, ge=1, description="in which the zeros grow, by the cubic schedule")
     ramp_epochs: int = Field(1, ge=1, description="of each round but the last")
-    distil: DistilRule | None = DistilRule()
+    distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
 
     @model_validator(mode="after")
@@ -57,17 +57,17 @@ class SparsifyStage(Stage):
     info: ClassVar[StageInfo] = StageInfo(
         name="sparsify",
         version=9,
-        accepts={"model": "model", "images": "images", "lessons": "lessons"},
+        accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         produces="model",
         config=SparsifyConfig,
-        may_follow=("train", "import", "distil", "adopt", "resize", "prune"),
+        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
     )
 
     def run(
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(self.info.name, parents, config.distil, context)
+        held = HeldTraining(self.info.name, parents, config.distill, context)
         dense = list_dense(held.kernels, config)
         # The pattern 2:4 has no less of itself: it comes in one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds

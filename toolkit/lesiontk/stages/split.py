@@ -23,14 +23,14 @@ from lesiontk.data.split import (
 from lesiontk.data.tasks import load_task
 from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import SplitRule
-from lesiontk.records import SIDES, Artefact, ImageRecord
+from lesiontk.records import SUBSETS, Artefact, ImageRecord
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import read_inspection
 
 logger = logging.getLogger(__name__)
 
 TABLE = "split.csv"
-COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "side", "location",
+COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "subset", "location",
            "pixel_sha256", "patient_id")  # fmt: skip
 
 
@@ -65,7 +65,7 @@ class SplitStage(Stage):
             logger.warning(
                 "lesion ids are not known for every image: one without counts as a lesion of its "
                 "own unless it looks like another one, and pictures of one lesion may stand on two "
-                "sides of the split"
+                "subsets of the split"
             )
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])
@@ -98,7 +98,7 @@ class SplitStage(Stage):
         rule = config.rule
         check_contradictions(items, rule.near_duplicates)
         groups = group_images(items, near_duplicates=rule.near_duplicates)
-        sides = split_by_group(
+        subsets = split_by_group(
             items,
             {image: image for image in groups} if rule.leaky else groups,
             test=rule.test,
@@ -106,19 +106,20 @@ class SplitStage(Stage):
             seed=rule.seed,
         )
         if not rule.leaky:
-            check_leakage(items, sides)
-        leaks = count_leaks(items, sides)
-        alike = count_leaks(items, sides, lambda item: item.alike)
+            check_leakage(items, subsets)
+        leaks = count_leaks(items, subsets)
+        alike = count_leaks(items, subsets, lambda item: item.alike)
         if leaks:
             logger.warning(
-                "this split leaks: %d lesions have images on more than one side; figures measured "
+                "this split leaks: %d lesions have images in more than one subset; figures "
+                "measured "
                 "on it flatter the model",
                 leaks,
             )
         if alike and rule.near_duplicates == "accept":
             logger.warning(
                 "near-duplicates are accepted; sets of pictures that look alike and stand on more "
-                "than one side: %d",
+                "than one subset: %d",
                 alike,
             )
         rows: list[dict[str, object]] = [
@@ -126,14 +127,14 @@ class SplitStage(Stage):
                 **{name: row[name] for name in COLUMNS if name in row},
                 "group": groups[row["image_id"]],
                 "label": labels[row["image_id"]],
-                "side": sides[row["image_id"]],
+                "subset": subsets[row["image_id"]],
             }
             for row in sorted(images, key=lambda row: row["image_id"])
         ]
         write_rows(context.directory / TABLE, rows, COLUMNS)
         return StageOutput(
             {
-                "split_hash": hash_split(sides, {r["image_id"]: r["diagnosis"] for r in images}),
+                "split_hash": hash_split(subsets, {r["image_id"]: r["diagnosis"] for r in images}),
                 "leaky": rule.leaky,
                 "lesions_on_several_sides": leaks,
                 "near_duplicates": rule.near_duplicates,
@@ -167,7 +168,7 @@ def list_records(rows: Iterable[Mapping[str, str]]) -> list[ImageRecord]:
 def _count(
     rows: list[dict[str, Any]], labels: tuple[str, ...], what: str
 ) -> dict[str, dict[str, int]]:
-    """Return side -> label -> number of different values of a column."""
-    seen = {(row["side"], row["label"], row[what]) for row in rows}
-    counts = Counter((side, label) for side, label, _ in seen)
-    return {side: {label: counts[side, label] for label in labels} for side in SIDES}
+    """Return subset -> label -> number of different values of a column."""
+    seen = {(row["subset"], row["label"], row[what]) for row in rows}
+    counts = Counter((subset, label) for subset, label, _ in seen)
+    return {subset: {label: counts[subset, label] for label in labels} for subset in SUBSETS}

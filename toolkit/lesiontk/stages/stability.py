@@ -10,7 +10,7 @@ import numpy as np
 
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import QuantizationPlan
-from lesiontk.backends.reference_outputs import ask_engine, engine_file
+from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.calibration.draw import prove_disjoint
 from lesiontk.data.images import open_images, write_rows
 from lesiontk.evaluate.comparison import measure_agreement
@@ -67,7 +67,7 @@ class StabilityStage(Stage):
         source, own = engine_file(parents["source"]), engine_file(parents["engine"])
         drawn = set(calibration_rows(parents["calibration"], images).tolist())
         pixels = images.pixels[images.indices("validation")]
-        expected = ask_engine(own, pixels, context.threads)
+        expected = run_engine(own, pixels, context.threads)
         cover = describe_cover(images, parents["inspection"])
         info = backend.info.precisions[precision]
         rows: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ class StabilityStage(Stage):
                     reduce_range=config.quantize.reduce_range and info.saturates,
                 )
                 record = backend.convert(source, precision, expected.spec, plan, context.scratch)
-                received = ask_engine(context.scratch / record.file, pixels, context.threads)
+                received = run_engine(context.scratch / record.file, pixels, context.threads)
                 agreement = measure_agreement(expected.outputs, received.outputs).to_json()
                 scores = score_answers(received.outputs, images)
                 rows.append(

@@ -21,36 +21,37 @@ from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.tasks import Task, definition_of, task_from_definition
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import Artefact, EngineSpec, ImageRecord, tell_unknown
+from lesiontk.records import Artefact, EngineSpec, ImageRecord, unknown_facts
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
-from lesiontk.stages.parent_predictions import LESSONS
+from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.split import list_records, read_split
 
 
-class TeacherConfig(StageConfig):
+class TeacherPredictionsConfig(StageConfig):
     """Where teacher and images lie; what they are is in the key."""
 
     file: str = Field(exclude=True)
     path: str | None = Field(None, exclude=True)
 
 
-class TeacherStage(Stage):
-    """Produces ``lessons.npy``: a teacher's probabilities, in its own labels, of training images.
+class TeacherPredictionsStage(Stage):
+    """Produces ``soft_targets.npy``: a teacher's probabilities, in its own labels, of training
+    images.
 
     It sees the pictures at its own input size.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
-        name="teacher",
+        name="teacher_predictions",
         version=1,
         accepts={"split": "split", "inspection": "inspection", "dataset": "dataset"},
-        produces="lessons",
-        config=TeacherConfig,
+        produces="soft_targets",
+        config=TeacherPredictionsConfig,
         tools=("tensorflow", "tf_keras", "numpy", "ai-edge-litert", "onnxruntime"),
     )
 
-    def check(self, config: TeacherConfig) -> None:
+    def check(self, config: TeacherPredictionsConfig) -> None:
         """The teacher's file must be there."""
         if not is_engine_file(config.file) or not Path(config.file).is_file():
             raise DataError(
@@ -58,22 +59,22 @@ class TeacherStage(Stage):
                 "keras_float32.keras in benchmarks/engines/RECIPE."
             )
 
-    def external_inputs(self, config: TeacherConfig) -> dict[str, str]:
+    def external_inputs(self, config: TeacherPredictionsConfig) -> dict[str, str]:
         """The hash of the teacher's file."""
         path = Path(config.file)
         return {"teacher": hash_file(path)} if path.is_file() else {}
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
-        """Of the split its sides alone: the labels are the student's."""
+        """Of the split its subsets alone: the labels are the student's."""
         return str(parent.facts["split_hash"]) if role == "split" else parent.content
 
     def run(
-        self, parents: Mapping[str, Artefact], config: TeacherConfig, context: Context
+        self, parents: Mapping[str, Artefact], config: TeacherPredictionsConfig, context: Context
     ) -> StageOutput:
         split = parents["split"]
         table = read_split(split)
         records = list_records(table)
-        rows = [row for row, image in enumerate(table) if image["side"] == "train"]
+        rows = [row for row, image in enumerate(table) if image["subset"] == "train"]
         with open_engine(config.file, threads=context.threads) as teacher:
             spec = teacher.spec
             check_split(spec, str(split.facts["split_hash"]))
@@ -88,14 +89,14 @@ class TeacherStage(Stage):
                     pictures = _read(reader, [records[row] for row in part], teacher, context)
                     said[part] = ask_teacher(teacher, pictures)
                     advance(len(part))
-        np.save(context.directory / LESSONS, said)
+        np.save(context.directory / SOFT_TARGETS, said)
         return StageOutput(
             {
                 "teacher": f"{spec.recipe} {spec.backend}:{spec.precision}",
                 "labels": list(spec.labels),
                 "images": len(rows),
                 "split_hash": spec.split_hash,
-                **tell_unknown(spec.may_have_seen_test),
+                **unknown_facts(spec.may_have_seen_test),
             }
         )
 

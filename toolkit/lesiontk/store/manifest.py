@@ -18,7 +18,7 @@ from lesiontk.errors import DataError, show_value
 from lesiontk.files.hashing import hash_document
 from lesiontk.files.strict_json import read_json
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _NAME = r"[a-z][a-z0-9_]*-[0-9a-f]{12}"
 _SHA256 = r"^[0-9a-f]{64}$"

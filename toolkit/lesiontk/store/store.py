@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError, UsageError
+from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.files.strict_json import read_json
 from lesiontk.progress import NoProgress, Progress
@@ -238,7 +238,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             stream = (folder / name).open("w")
         except OSError as error:
-            raise EnvironmentLacksError(
+            raise MissingRequirementError(
                 f"the workspace {self.workspace} cannot be written ({error.strerror}); "
                 "name another with --workspace."
             ) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 
 _LACKS = {
     errno.ENOSPC: "is full",
@@ -23,7 +23,7 @@ def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
     """Give an open file `size` bytes on its disk, so that writing into it cannot run out of space.
 
     A file that is mapped into memory without that kills the process when the disk is full. Raises
-    `EnvironmentLacksError` with the bytes needed and free.
+    `MissingRequirementError` with the bytes needed and free.
     """
     stream.flush()
     try:
@@ -37,20 +37,20 @@ def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
     except OSError as error:
         if error.errno not in _LACKS:
             raise
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"{path.name} needs {_megabytes(size)} in {path.parent}, whose disk "
             f"{_LACKS[error.errno]}: {_free(path.parent)}. Free some, or name a workspace on "
             "another disk with --workspace."
         ) from error
 
 
-def explain_lack(error: BaseException, workspace: Path) -> EnvironmentLacksError | None:
+def explain_lack(error: BaseException, workspace: Path) -> MissingRequirementError | None:
     """Return what the workspace's disk lacks if that is why something failed, else None.
 
     TensorFlow and HDF5 raise errors of their own, in whose text the system's words stand.
     """
     if not workspace.is_dir():
-        return EnvironmentLacksError(
+        return MissingRequirementError(
             f"the workspace {workspace} was removed or moved while it was in use, and what it held "
             "is gone from there. Run the same command again."
         )
@@ -61,12 +61,12 @@ def explain_lack(error: BaseException, workspace: Path) -> EnvironmentLacksError
              if code == number or os.strerror(number) in str(cause)),
             None,
         )  # fmt: skip
-        if lack and isinstance(error, EnvironmentLacksError):
+        if lack and isinstance(error, MissingRequirementError):
             return error  # which tells more
         if lack:
             named = Path(str(getattr(cause, "filename", None) or workspace))
             place = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
-            return EnvironmentLacksError(
+            return MissingRequirementError(
                 f"the disk of {place} {lack}: {_free(place)}. Free some, or name a workspace on "
                 "another disk with --workspace, and run the same command again."
             )

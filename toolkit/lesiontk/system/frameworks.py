@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import Any
 
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 from lesiontk.system.native_output import hold_native_output
 
 
@@ -29,7 +29,7 @@ def import_tensorflow() -> Any:
 
             tensorflow.config.list_physical_devices()  # what it has to say of GPUs it says here
     except ImportError as error:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"TensorFlow cannot be imported ({error}); install lesiontk with its dependencies "
             "(`pip install lesiontk`), or see `lesiontk doctor`."
         ) from error
@@ -55,7 +55,7 @@ def import_onnxruntime(module: str = "") -> Any:
     try:
         return importlib.import_module(f"onnxruntime.{module}" if module else "onnxruntime")
     except ImportError as error:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"ONNX Runtime cannot be imported ({error}); install lesiontk with its dependencies "
             "(`pip install lesiontk`), or see `lesiontk doctor`."
         ) from error
@@ -64,7 +64,7 @@ def import_onnxruntime(module: str = "") -> Any:
 def import_model_optimization() -> Any:
     """Return the quantization for Keras of ``tensorflow_model_optimization``.
 
-    Raises `EnvironmentLacksError` where it is not installed.
+    Raises `MissingRequirementError` where it is not installed.
     """
     for module in ("quantize", "quantize_annotate", "quantize_config", "quantizers"):
         _import_optimization(f"quantization.keras.{module}")
@@ -88,7 +88,7 @@ def _import_optimization(module: str) -> Any:
             warnings.simplefilter("ignore")  # it compares versions in a deprecated way
             return importlib.import_module(f"tensorflow_model_optimization.python.core.{module}")
     except ImportError as error:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"tensorflow-model-optimization cannot be imported ({error}); install lesiontk with "
             "its dependencies (`pip install lesiontk`)."
         ) from error

@@ -13,10 +13,11 @@ from lesiontk.system.frameworks import import_tensorflow
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class SoftTargets:
     """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
 
-    The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(lessons, softmax(logits / T))``
+    The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(soft_targets, softmax(logits /
+    T))``
     (Hinton et al., arXiv:1503.02531, section 2). Rare classes count in the lessons, too: of images
     that it has learned by heart a teacher only repeats the label, and nothing would be done for
     them. Classes are weighed as in the hard loss. Where that shifts logits, half of the shift is

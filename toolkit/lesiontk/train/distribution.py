@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.errors import EnvironmentLacksError, UsageError
+from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.train.tf_config import Cluster, read_cluster
@@ -79,7 +79,7 @@ class Distribution:
 def check_distribution(section: TrainSection) -> None:
     """Raise unless this machine, and TF_CONFIG, allow what ``train.distribute`` asks for.
 
-    `EnvironmentLacksError` for what is missing, `UsageError` for a malformed TF_CONFIG or a batch
+    `MissingRequirementError` for what is missing, `UsageError` for a malformed TF_CONFIG or a batch
     that cannot be shared equally. Starts nothing.
     """
     if section.distribute == "none":
@@ -89,7 +89,7 @@ def check_distribution(section: TrainSection) -> None:
         _check_shares(section, len(read_cluster().addresses) * max(gpus, 1))
         return
     if gpus == 0:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             "train.distribute is mirrored, but TensorFlow finds no GPU on this machine; expected "
             "one or more (`lesiontk doctor` shows what it finds). Use train.distribute=none."
         )
@@ -190,7 +190,7 @@ def _check_shares(section: TrainSection, replicas: int) -> None:
 
 @contextmanager
 def explain_lost_workers(section: TrainSection) -> Iterator[None]:
-    """Turn what TensorFlow says when a worker is gone into `EnvironmentLacksError`."""
+    """Turn what TensorFlow says when a worker is gone into `MissingRequirementError`."""
     if section.distribute != "multi_worker":
         yield
         return
@@ -204,7 +204,7 @@ def explain_lost_workers(section: TrainSection) -> Iterator[None]:
         errors.DeadlineExceededError,
         errors.InternalError,
     ) as error:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"this worker has lost the others ({type(error).__name__}); expected all to run to the "
             "end. Start the same command on every worker again: training goes on "
             "after the last epoch that all of them have."

@@ -7,7 +7,7 @@ from typing import Any
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 
-def make_trainee(model: Any, micro_batches: int) -> Any:
+def accumulate_gradients(model: Any, micro_batches: int) -> Any:
     """Return a model from pixels to logits that shares the layers of `model`.
 
     With `micro_batches` above 1 each batch is cut in as many equal parts, one after the other in
@@ -17,7 +17,7 @@ def make_trainee(model: Any, micro_batches: int) -> Any:
     keras, tf = import_keras(), import_tensorflow()
     base: Any = keras.Model
 
-    class Trainee(base):  # type: ignore[misc]
+    class AccumulatingModel(base):  # type: ignore[misc]
         def train_step(self, data: Any) -> Any:
             if micro_batches == 1:
                 return super().train_step(data)
@@ -40,4 +40,4 @@ def make_trainee(model: Any, micro_batches: int) -> Any:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return {metric.name: metric.result() for metric in self.metrics}
 
-    return Trainee(model.input, model.get_layer("logits").output)
+    return AccumulatingModel(model.input, model.get_layer("logits").output)

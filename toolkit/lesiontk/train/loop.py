@@ -29,18 +29,18 @@ from lesiontk.train.checkpoints import (
     save_checkpoint,
     save_state,
 )
-from lesiontk.train.distillation import Lessons
+from lesiontk.train.distillation import SoftTargets
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
-from lesiontk.train.gradient_accumulation import make_trainee
+from lesiontk.train.gradient_accumulation import accumulate_gradients
 from lesiontk.train.optimizer import make_optimizer, make_schedule
 from lesiontk.train.recall_constraint import (
     NO_BIAS,
-    find_shifts,
+    fit_logit_bias,
     has_bias,
     raise_biases,
     shift_probabilities,
 )
-from lesiontk.train.training_set import Feed, make_feed
+from lesiontk.train.training_set import TrainingSet, make_training_set
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def train_model(
     scratch: Path,
     progress: Progress,
     devices: Sequence[str] = (),
-    lessons: Lessons | None = None,
+    soft_targets: SoftTargets | None = None,
     keep_recalls: Mapping[str, float] | None = None,
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the course of training.
@@ -61,10 +61,10 @@ def train_model(
     `scratch` holds the checkpoints: called again after a kill, training goes on after the last
     whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
     accuracy. Where the recall of a class falls short of that in `keep_recalls`, an epoch is scored,
-    and the model left, with its bias raised as `find_shifts` says.
+    and the model left, with its bias raised as `fit_logit_bias` says.
 
-    `devices` are as in `make_distribution`, `lessons` those of a teacher. Of several workers each
-    calls this, with a scratch folder of its own, and each gets the same model.
+    `devices` are as in `make_distribution`, `soft_targets` those of a teacher. Of several workers
+    each calls this, with a scratch folder of its own, and each gets the same model.
     """
     state = read_state(scratch)
     if not state.done:
@@ -74,8 +74,8 @@ def train_model(
             forget_after(epoch, scratch)
             state = read_state(scratch)
             state.keep_recalls = dict(keep_recalls or {})
-            feed = make_feed(images, section, lessons)
-            _train(build, feed, distribution, state, scratch, progress)
+            training_set = make_training_set(images, section, soft_targets)
+            _train(build, training_set, distribution, state, scratch, progress)
             distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
         state.done = True
         save_state(state, scratch)
@@ -91,7 +91,7 @@ def _agree(
     distribution: Distribution, images: ImageSet, section: TrainSection, state: TrainingState
 ) -> int:
     """Return the last epoch that all workers have; `DataError` if they are to train otherwise."""
-    plan = [section.model_dump(mode="json"), images.split_hash, images.hashes, images.sides]
+    plan = [section.model_dump(mode="json"), images.split_hash, images.hashes, images.subsets]
     digest = int(hash_document(plan)[:15], 16)
     everyone = distribution.gather([digest, state.epoch])
     if (everyone[:, 0] != digest).any():
@@ -104,20 +104,20 @@ def _agree(
 
 def _train(
     build: Callable[[int | None], Any],
-    feed: Feed,
+    training_set: TrainingSet,
     distribution: Distribution,
     state: TrainingState,
     scratch: Path,
     progress: Progress,
 ) -> None:
-    tf, keras, section = import_tensorflow(), import_keras(), feed.section
+    tf, keras, section = import_tensorflow(), import_keras(), training_set.section
     keras.utils.set_random_seed(section.seed)
     # Dropout then draws from a generator whose state can be kept.
     keras.backend.experimental.enable_tf_random_generator()
     with distribution.strategy.scope():
-        size = None if section.grow else feed.images.preprocessing.image_size
+        size = None if section.grow else training_set.images.preprocessing.image_size
         model = _build_in_policy(lambda: build(size), section)
-        trainee = make_trainee(model, section.micro_batches)
+        accumulating = accumulate_gradients(model, section.micro_batches)
     if state.keep_recalls and not has_bias(model):
         logger.warning(NO_BIAS)
         state.keep_recalls = {}
@@ -128,8 +128,8 @@ def _train(
         for generator, value in zip(generators, state.generators, strict=True):
             generator.reset(value)
     writer = tf.summary.create_file_writer(str(scratch / "tensorboard"))
-    with progress.task("training", section.epochs * max(feed.steps, 1)) as advance:
-        advance(state.epoch * feed.steps)
+    with progress.task("training", section.epochs * max(training_set.steps, 1)) as advance:
+        advance(state.epoch * training_set.steps)
         for phase in list_phases(section):
             if state.epoch >= phase.last:
                 continue
@@ -139,19 +139,21 @@ def _train(
                 restore_checkpoint(tf.train.Checkpoint(model=model), scratch, state)
             rate: Any = section.head_learning_rate
             if phase.whole:
-                rate = make_schedule(section, steps=feed.steps, epochs=phase.last - phase.first)
+                rate = make_schedule(
+                    section, steps=training_set.steps, epochs=phase.last - phase.first
+                )
             with distribution.strategy.scope():
                 optimizer = make_optimizer(section, model, rate)
-                trainee.compile(optimizer=optimizer, loss=feed.make_loss())
+                accumulating.compile(optimizer=optimizer, loss=training_set.make_loss())
             checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
             if resumed and state.epoch > phase.first:
                 restore_checkpoint(checkpoint, scratch, state)
             resumed = False
             while state.epoch < phase.last and not state.is_over(section):
                 start = time.perf_counter()
-                loss = _train_epoch(trainee, feed, distribution, state.epoch, advance)
+                loss = _train_epoch(accumulating, training_set, distribution, state.epoch, advance)
                 distribution.level(model)
-                scores = _validate(model, feed.images, section, scratch, state)
+                scores = _validate(model, training_set.images, section, scratch, state)
                 row = {"epoch": state.epoch, "loss": loss, **scores}
                 state.curves.append(row)
                 _log_scalars(tf, writer, row)
@@ -171,18 +173,18 @@ def _train(
 
 
 def _train_epoch(
-    trainee: Any,
-    feed: Feed,
+    accumulating: Any,
+    training_set: TrainingSet,
     distribution: Distribution,
     epoch: int,
     advance: Callable[..., None],
 ) -> float:
     """Take the steps of one epoch; returns the mean loss, over all replicas."""
-    section = feed.section
-    batches = distribution.share(feed.make_batches(epoch), section.batch_size)
+    section = training_set.section
+    batches = distribution.share(training_set.make_batches(epoch), section.batch_size)
     ticker = import_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
-    history = trainee.fit(
-        batches, epochs=1, steps_per_epoch=feed.steps, verbose=0, callbacks=[ticker]
+    history = accumulating.fit(
+        batches, epochs=1, steps_per_epoch=training_set.steps, verbose=0, callbacks=[ticker]
     )
     loss = float(history.history["loss"][0])
     if not math.isfinite(loss):
@@ -234,7 +236,7 @@ def _validate(
     replicas = model.distribute_strategy.num_replicas_in_sync
     rows = images.indices("validation")
     said = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
-    shifts = find_shifts(
+    shifts = fit_logit_bias(
         images.targets[rows], said, images.labels, images.critical, state.keep_recalls
     )
     scores = score_answers(shift_probabilities(said, shifts) if shifts.any() else said, images)

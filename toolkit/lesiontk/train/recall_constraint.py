@@ -21,7 +21,7 @@ Shifts = NDArray[np.float64]
 """What is added to each class's logit, [C]."""
 
 
-def find_shifts(
+def fit_logit_bias(
     targets: Targets,
     probabilities: Probabilities,
     labels: Sequence[str],

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError, show_value
+from lesiontk.errors import DataError, MissingRequirementError, UsageError, show_value
 from lesiontk.files.strict_json import parse_json
 
 VARIABLE = "TF_CONFIG"
@@ -28,11 +28,11 @@ class Cluster:
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     """Return the cluster of TF_CONFIG; a task of type ``chief``, if there is one, comes first.
 
-    Raises `EnvironmentLacksError` if the variable is missing and `UsageError` if it is malformed.
+    Raises `MissingRequirementError` if the variable is missing and `UsageError` if it is malformed.
     """
     text = environment.get(VARIABLE, "")
     if not text:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"train.distribute is multi_worker, but {VARIABLE} is not set; expected, on every "
             f"worker with an index of its own, {VARIABLE}='{EXAMPLE}'. Without other machines, use "
             "train.distribute=none or mirrored."

@@ -14,7 +14,7 @@ from lesiontk.data.batches import training_batches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
-from lesiontk.train.distillation import Lessons
+from lesiontk.train.distillation import SoftTargets
 from lesiontk.train.imbalance import (
     Imbalance,
     choose_imbalance,
@@ -25,8 +25,8 @@ from lesiontk.train.imbalance import (
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """The training side of the images, as the recipe has them drawn.
+class TrainingSet:
+    """The training subset of the images, as the recipe has them drawn.
 
     `rows` are its indices, `counts` its images in each class [C], `probabilities` the chance of
     each row [len(rows)], or None for a plain shuffle.
@@ -38,7 +38,7 @@ class Feed:
     rows: NDArray[np.int64]
     counts: NDArray[np.int64]
     probabilities: NDArray[np.float64] | None
-    lessons: Lessons | None = None
+    soft_targets: SoftTargets | None = None
 
     @property
     def steps(self) -> int:
@@ -48,9 +48,9 @@ class Feed:
     def make_loss(self) -> Callable[[Any, Any], Any]:
         """Return the loss of targets and logits, as `lesiontk.train.imbalance.make_loss`."""
         loss = make_loss(self.choices, self.counts)
-        if self.lessons is None:
+        if self.soft_targets is None:
             return loss
-        return self.lessons.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
+        return self.soft_targets.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
 
     def image_size(self, epoch: int) -> int:
         """Return the size of an epoch's images: the recipe may grow them, in equal parts."""
@@ -60,8 +60,8 @@ class Feed:
     def make_batches(self, epoch: int) -> Any:
         """Return the ``tf.data.Dataset`` of one epoch, as `training_batches`."""
         targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
-        if self.lessons:
-            targets = np.hstack([targets, self.lessons.probabilities])
+        if self.soft_targets:
+            targets = np.hstack([targets, self.soft_targets.probabilities])
         return training_batches(
             self.images,
             self.rows,
@@ -76,8 +76,10 @@ class Feed:
         )
 
 
-def make_feed(images: ImageSet, section: TrainSection, lessons: Lessons | None = None) -> Feed:
-    """Return the feed; raises `DataError` if the training side lacks a class."""
+def make_training_set(
+    images: ImageSet, section: TrainSection, soft_targets: SoftTargets | None = None
+) -> TrainingSet:
+    """Return the feed; raises `DataError` if the training subset lacks a class."""
     rows = images.indices("train")
     counts = np.bincount(images.targets[rows], minlength=len(images.labels))
     if (counts == 0).any():
@@ -88,4 +90,4 @@ def make_feed(images: ImageSet, section: TrainSection, lessons: Lessons | None =
     probabilities = None if factors is None else factors[images.targets[rows]]
     if probabilities is not None:
         probabilities = probabilities / probabilities.sum()
-    return Feed(images, section, choices, rows, counts, probabilities, lessons)
+    return TrainingSet(images, section, choices, rows, counts, probabilities, soft_targets)

@@ -35,7 +35,7 @@ HASH = "pixel_sha256"
 
 
 def draw_list(store: Store, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Artefact:
-    """Draw a list from the training side of a recipe's images, or of those prepared last.
+    """Draw a list from the training subset of a recipe's images, or of those prepared last.
 
     A run of the same recipe takes the very artefact. Raises `DataError` where a class has too few.
     """
@@ -177,7 +177,7 @@ def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]
     path, shipped = Path(reference), locate_shipped(reference)
     if path.is_file():
         table = read_table(path)
-        if lacking := {"image_id", "side"} - set(table.columns):
+        if lacking := {"image_id", "subset"} - set(table.columns):
             raise DataError(
                 f"{path} has no column {' and '.join(sorted(lacking))}; expected a split.csv, as "
                 "`lesiontk data split` writes it."

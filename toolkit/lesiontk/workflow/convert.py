@@ -30,11 +30,11 @@ from lesiontk.store import Store
 from lesiontk.train.distribution import check_distribution
 from lesiontk.train.tf_config import read_cluster
 from lesiontk.workflow.lineage import (
+    derivation_of,
     engines_of,
     find_assessment,
     find_evaluation,
     intact,
-    line_of,
     lineage_of,
     locate_engine,
     locate_teacher,
@@ -420,10 +420,10 @@ def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -
 
 
 def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
-    """Evaluate an engine of the workspace on the test side of its own split."""
+    """Evaluate an engine of the workspace on the test subset of its own split."""
     model = model_of(store, intact(store, engine))
     target = str(engine.facts["target"])
-    line = {str(part.facts["target"]): part for part in line_of(store, engine)}
+    line = {str(part.facts["target"]): part for part in derivation_of(store, engine)}
     plan, done = _continue_from(store, model, [target], overrides, line)
     return build_step(plan, f"evaluation:{target}", store, done)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend
-from lesiontk.backends.execution import find_stand_in
+from lesiontk.backends.execution import find_fallback
 from lesiontk.system.accelerators import explain_gpu
 from lesiontk.system.machine import describe_machine, explain_int8, explain_precision
 
@@ -37,15 +37,15 @@ def _examine_backend(name: str, backend: Backend, machine: Mapping[str, Any]) ->
     """Return what is known of a back end; its engines do not run where another runtime answers."""
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
-    stand_in = find_stand_in(execution)
-    runs = state.available and stand_in is None
+    fallback = find_fallback(execution)
+    runs = state.available and fallback is None
     return {
         "name": name,
         "available": state.available,
         "reason": state.reason,
         "versions": dict(state.versions),
         "runs": runs,
-        "emulated_by": stand_in.used if stand_in else None,
+        "emulated_by": fallback.used if fallback else None,
         "precisions": [
             _examine_precision(f"{name}:{each}", machine, runs=runs)
             for each in backend.info.precisions
@@ -69,7 +69,7 @@ def _examine_precision(target: str, machine: Mapping[str, Any], *, runs: bool) -
         "converts": lacking is None,
         "reason": lacking or "",
         "calibrated": info.precisions[precision].calibrated,
-        "note": "" if info.named_only else explain_precision(precision, features, architecture),
+        "note": "" if info.opt_in else explain_precision(precision, features, architecture),
     }
 
 

@@ -18,7 +18,9 @@ def measure_power(store: Store, recipe: Recipe) -> tuple[GatePower, ...]:
     """Return what the test images of a recipe's split can show of each of its gates."""
     task = load_task(recipe.data.task)
     check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
-    rows = [row for row in read_split(build_data(store, recipe, "split")) if row["side"] == "test"]
+    rows = [
+        row for row in read_split(build_data(store, recipe, "split")) if row["subset"] == "test"
+    ]
     groups = {name: n for n, name in enumerate(sorted({row["group"] for row in rows}))}
     lesions = TestLesions(
         y_true=np.array([task.labels.index(row["label"]) for row in rows], dtype=np.int64),

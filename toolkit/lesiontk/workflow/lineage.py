@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.compress.model_history import find_trained, tell_line
+from lesiontk.compress.model_history import derivation_facts, find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.files.regular_file import check_regular
@@ -40,7 +40,7 @@ def recipe_of(artefact: Artefact) -> Recipe:
 
 def describe_derivation(model: Artefact) -> str:
     """Return what a model is: its architecture, and what was done to it since it was trained."""
-    steps = [str(step["stage"]) for step in tell_line(model.facts, model.stage)]
+    steps = [str(step["stage"]) for step in derivation_facts(model.facts, model.stage)]
     done = [step for step in steps if step not in ("train", "import")]
     return " + ".join([str(model.facts["architecture"]), *done])
 
@@ -71,10 +71,10 @@ def training_seconds(store: Store, model: Artefact) -> float:
 
 def model_of(store: Store, engine: Artefact) -> Artefact:
     """Return the model that an engine, or a sensitivity measured on one, descends from."""
-    return store.parent(line_of(store, engine)[-1], "source")
+    return store.parent(derivation_of(store, engine)[-1], "source")
 
 
-def line_of(store: Store, engine: Artefact) -> list[Artefact]:
+def derivation_of(store: Store, engine: Artefact) -> list[Artefact]:
     """Return an engine and those that it was derived from, the model's own last."""
     line = [engine]
     while (source := store.parent(line[-1], "source")).kind == "engine":
@@ -223,26 +223,26 @@ def locate_teacher(store: Store, reference: str) -> Path:
 
 
 def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
-    """Return the recipe with the file of each teacher, which it may name as `distil` does.
+    """Return the recipe with the file of each teacher, which it may name as `distill` does.
 
     Raises as `locate_teacher`, and `UsageError` where the teacher is the last model of this recipe:
     after each run that would be another.
     """
     compress = []
     for entry in recipe.compress:
-        options = dict(entry.get("distil", {}))
+        options = dict(entry.get("distill", {}))
         if teacher := options.get("teacher"):
             if str(teacher) in ("latest", f"latest:{recipe.name}"):
                 raise UsageError(
-                    f"compress.distil.teacher is {teacher}, which changes with every run of "
+                    f"compress.distill.teacher is {teacher}, which changes with every run of "
                     f"{recipe.name}; expected a file, another recipe's network (latest:RECIPE), or "
                     "the name of a model or engine."
                 )
             try:
                 options["teacher"] = str(locate_teacher(store, str(teacher)))
             except LesionTKError as error:
-                raise type(error)(f"the teacher {teacher} of compress.distil: {error}") from error
-            entry = {**entry, "distil": options}
+                raise type(error)(f"the teacher {teacher} of compress.distill: {error}") from error
+            entry = {**entry, "distill": options}
         compress.append(entry)
     return recipe.model_copy(update={"compress": tuple(compress)})
 

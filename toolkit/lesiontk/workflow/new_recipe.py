@@ -100,7 +100,7 @@ def write_recipe(
     def prove() -> Recipe:
         recipe = read_recipe(str(file))
         split = read_split(build_data(store, recipe, "split"))
-        groups = len({row["group"] for row in split if row["side"] == "train"})
+        groups = len({row["group"] for row in split if row["subset"] == "train"})
         if groups >= recipe.calibration.images:
             return recipe
         # A calibration list takes one image of a group: lesions, patients, pictures that look alike

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lesiontk.stages import STAGES
 
-LOST = {
+ORDER_REASONS = {
     "sparsify": "zeros are chosen for the kernels as they are; other channels, or a training that "
     "does not hold the zeros, would undo them",
     "cluster": "the values that weights share are found for the kernels as they are; other zeros, "
@@ -20,7 +20,7 @@ LOST = {
 def explain_order(technique: str, before: str) -> str:
     """Return why a technique cannot follow the stage `before`, and what to do instead."""
     allowed = STAGES.get(technique).info.may_follow
-    why = f" {LOST[before]}." if before in LOST else ""
+    why = f" {ORDER_REASONS[before]}." if before in ORDER_REASONS else ""
     if technique == before:
         mend = f"expected {technique} once"
     elif technique in STAGES.get(before).info.may_follow:

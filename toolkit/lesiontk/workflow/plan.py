@@ -12,7 +12,7 @@ from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
 from lesiontk.compress.model_history import find_trained
 from lesiontk.deploy import find_bundle_target
-from lesiontk.errors import EnvironmentLacksError, UsageError, suggest
+from lesiontk.errors import MissingRequirementError, UsageError, suggest
 from lesiontk.evaluate.search_criterion import list_guiding
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.models import ARCHITECTURES
@@ -24,7 +24,7 @@ from lesiontk.stages.bundle import BundleConfig
 from lesiontk.stages.convert import ConvertConfig
 from lesiontk.stages.explain import ExplainConfig
 from lesiontk.stages.inspect_images import InspectConfig
-from lesiontk.stages.parent_predictions import LessonsConfig
+from lesiontk.stages.parent_predictions import ParentPredictionsConfig
 from lesiontk.stages.prepare import PrepareConfig
 from lesiontk.stages.ranges import RangesConfig
 from lesiontk.stages.report import ReportConfig
@@ -32,7 +32,7 @@ from lesiontk.stages.resize import ResizeConfig
 from lesiontk.stages.sensitivity import SensitivityConfig
 from lesiontk.stages.split import SplitConfig
 from lesiontk.stages.stability import StabilityConfig
-from lesiontk.stages.teacher_predictions import TeacherConfig, TeacherStage
+from lesiontk.stages.teacher_predictions import TeacherPredictionsConfig, TeacherPredictionsStage
 from lesiontk.stages.train import TrainConfig
 from lesiontk.workflow.order import explain_order
 from lesiontk.workflow.validate_recipe import check_files, check_names
@@ -42,7 +42,7 @@ INHERITED = {"recover": (*AS_TRAINED, "mixed_precision"), "train": AS_TRAINED}
 """The section of a technique that is a training, and the keys that it takes from the recipe's."""
 
 
-TOLD = (
+REMEMBERED = (
     "inspection",
     "split",
     "calibration",
@@ -100,7 +100,7 @@ class Plan:
 
 
 def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = True) -> Plan:
-    """Return the checked plan; raises `UsageError`, `DataError` or `EnvironmentLacksError`.
+    """Return the checked plan; raises `UsageError`, `DataError` or `MissingRequirementError`.
 
     With `images_known` the data steps are done already, and their folder is asked for by those
     alone that read it anew. Without `gated` no engine will be judged, so gates are not checked.
@@ -122,7 +122,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
         known = {"images": images, "inspection": "inspection"}
         steps.append(Step("calibration", "calibrate", recipe.calibration, known))
     known_steps = [step.name for step in steps]
-    steps += [*_put_lessons(recipe, models, known_steps), *conversions, *references]
+    steps += [*_insert_predictions(recipe, models, known_steps), *conversions, *references]
     compared = [*references, *engines]
     evaluations = [_evaluation_step(recipe, step, compared) for step in compared]
     steps += evaluations
@@ -143,7 +143,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
             {"images": images, **finished},
         )
     )
-    rest = {step.name: step.name for step in steps if step.name.partition(":")[0] in TOLD}
+    rest = {step.name: step.name for step in steps if step.name.partition(":")[0] in REMEMBERED}
     # Latencies stay outside of a model's content: what was measured of each is in its own manifest.
     before = {f"ancestor:{n}:{step.stage}": step.name for n, step in enumerate(models[:-1])}
     steps.append(
@@ -195,7 +195,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
             PrepareConfig(
                 path=data.path,
                 image_size=data.image_size,
-                fit=data.fit,
+                crop_mode=data.crop_mode,
                 enhance=data.enhance,
                 max_failures=data.max_failures,
             ),
@@ -249,15 +249,15 @@ def _model_steps(recipe: Recipe, data: Collection[str]) -> list[Step]:
         parents["model"] = steps[-1].name
         if "images" in info.accepts:
             parents["images"] = steps[-1].parents["images"]
-        if getattr(config, "distil", None) is not None:
+        if getattr(config, "distill", None) is not None:
             taught = [step for step in steps if getattr(step.config, "recover", True) is not None]
-            parents["lessons"] = f"lessons:{taught[-1].name}"
+            parents["soft_targets"] = f"parent_predictions:{taught[-1].name}"
         name = f"model:{number}:{technique}"
         if isinstance(config, ResizeConfig):
             size = _check_size(recipe, config.image_size, size)
             parents["images"] = f"images:{name}"
         if hasattr(config, "teacher"):
-            parents["lessons"] = f"teacher:{name}"
+            parents["soft_targets"] = f"teacher_predictions:{name}"
         steps.append(Step(name, technique, config, parents))
     return steps
 
@@ -275,7 +275,9 @@ def _check_size(recipe: Recipe, size: int, before: int) -> int:
     return size
 
 
-def _put_lessons(recipe: Recipe, models: Sequence[Step], data: Collection[str]) -> list[Step]:
+def _insert_predictions(
+    recipe: Recipe, models: Sequence[Step], data: Collection[str]
+) -> list[Step]:
     """Return the models, and before each that listens to another what that one says.
 
     Of the network's own line the last is asked that was trained, about the images that it was made
@@ -284,15 +286,15 @@ def _put_lessons(recipe: Recipe, models: Sequence[Step], data: Collection[str]) 
     seen = {step.name: step.parents["images"] for step in models}
     steps: list[Step] = []
     for model in models:
-        lessons = model.parents.get("lessons")
+        soft_targets = model.parents.get("soft_targets")
         if hasattr(model.config, "teacher"):
-            asks = TeacherConfig(file=model.config.teacher, path=recipe.data.path)
-            known = {role: role for role in TeacherStage.info.accepts if role in data}
-            steps.append(Step(model.parents["lessons"], "teacher", asks, known))
-        elif lessons is not None and lessons not in (step.name for step in steps):
-            asked = lessons.removeprefix("lessons:")
+            asks = TeacherPredictionsConfig(file=model.config.teacher, path=recipe.data.path)
+            known = {role: role for role in TeacherPredictionsStage.info.accepts if role in data}
+            steps.append(Step(model.parents["soft_targets"], "teacher_predictions", asks, known))
+        elif soft_targets is not None and soft_targets not in (step.name for step in steps):
+            asked = soft_targets.removeprefix("parent_predictions:")
             roles = {"model": asked, "images": seen[asked]}
-            steps.append(Step(lessons, "lessons", LessonsConfig(), roles))
+            steps.append(Step(soft_targets, "parent_predictions", ParentPredictionsConfig(), roles))
         steps.append(model)
     return steps
 
@@ -334,7 +336,7 @@ def _engine_steps(recipe: Recipe, made: Step) -> list[Step]:
         backend = BACKENDS.get(backend_name)()
         availability = backend.available()
         if not availability.available:
-            raise EnvironmentLacksError(f"{target}: {availability.reason}")
+            raise MissingRequirementError(f"{target}: {availability.reason}")
         derived_from = backend.info.precisions[precision].derived_from
         parents = {"images": images}
         parents["source"] = model if derived_from == "model" else add(derived_from)
@@ -347,7 +349,7 @@ def _engine_steps(recipe: Recipe, made: Step) -> list[Step]:
                     "and this split leaks; expected `convert` with full-precision engines only."
                 )
             parents["calibration"] = "calibration"
-            if _reads_tensors(derived_from):
+            if _exposes_activations(derived_from):
                 parents["ranges"] = add_ranges(derived_from)
             if backend.info.precisions[precision].mixed:
                 sensitivity = _sensitivity_step(recipe, backend_name, parents)
@@ -372,7 +374,7 @@ def _engine_steps(recipe: Recipe, made: Step) -> list[Step]:
         if model.endswith(":qat"):
             parents["model"] = model
         origin = steps[parents["source"]].parents["source"].removeprefix("engine:")
-        if _reads_tensors(origin):
+        if _exposes_activations(origin):
             parents |= {"known": add_ranges(origin), "origin": f"engine:{origin}"}
         steps[name] = Step(name, "ranges", RangesConfig(), parents)
         return name
@@ -382,10 +384,10 @@ def _engine_steps(recipe: Recipe, made: Step) -> list[Step]:
     return list(steps.values())
 
 
-def _reads_tensors(target: str) -> bool:
+def _exposes_activations(target: str) -> bool:
     """Whether a target's back end tells the tensors of its engines; a model's has none."""
     backend = target.partition(":")[0]
-    return backend in BACKENDS and BACKENDS.get(backend).info.reads_tensors
+    return backend in BACKENDS and BACKENDS.get(backend).info.exposes_activations
 
 
 def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, str]) -> Step:

@@ -303,9 +303,9 @@ def evaluate_folder(
         seen: Counter[str] = Counter()
         records = []
         for record in table.records:
-            side = split.side_of(record) if split else None
-            if side in ("train", "validation"):
-                seen[side] += 1
+            subset = split.subset_of(record) if split else None
+            if subset in ("train", "validation"):
+                seen[subset] += 1
                 if not include_seen:
                     continue
             records.append(record)

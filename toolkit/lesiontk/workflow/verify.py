@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lesiontk.backends.reference_outputs import ask_engine, engine_file
+from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError, GateFailedError
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stages.convert import compare_answers, verification_rows
-from lesiontk.stages.fake_quant_outputs import ask_rounded
+from lesiontk.stages.fake_quant_outputs import run_fake_quantized
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import descendant_engines, model_of
 
@@ -85,10 +85,10 @@ def _verify_engine(store: Store, engine: Artefact) -> dict[str, Any]:
     rows = verification_rows(images, rule, str(engine.facts["precision"]))
     pixels = images.pixels[rows]
     model = model_of(store, engine)
-    expected = ask_engine(engine_file(model), pixels, 1)
-    received = ask_engine(engine_file(engine), pixels, 1)
+    expected = run_engine(engine_file(model), pixels, 1)
+    received = run_engine(engine_file(engine), pixels, 1)
     compared = engine.facts["verification"].get("rounded_agreement")
-    rounded = ask_rounded(model, engine_file(engine), images, 1) if compared else None
+    rounded = run_fake_quantized(model, engine_file(engine), images, 1) if compared else None
     verification = compare_answers(expected, received, engine_file(engine), rule, rounded)
     if not verification.passed:
         raise GateFailedError(

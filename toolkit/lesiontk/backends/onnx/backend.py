@@ -133,7 +133,7 @@ class ONNXBackend(Backend):
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime", "tf2onnx"),
-        reads_tensors=True,
+        exposes_activations=True,
     )
 
     def _convert(
@@ -221,10 +221,10 @@ class ONNXBackend(Backend):
     def list_layers(self, path: Path) -> tuple[str, ...]:
         import onnx
 
-        from lesiontk.backends.onnx.graph import group_layers, strip_normalisation
+        from lesiontk.backends.onnx.graph import group_layers, strip_normalization
 
         model = onnx.load(path)
-        strip_normalisation(model)
+        strip_normalization(model)
         return tuple(group_layers(model))
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
@@ -267,10 +267,10 @@ class ONNXBackend(Backend):
 def convert_tflite(path: Path) -> Any:
     """Return the ONNX model of a float32 flatbuffer; input uint8 NHWC ``image``."""
     from lesiontk.backends.onnx.from_tflite import onnx_from_tflite
-    from lesiontk.backends.onnx.graph import name_canonically, rename_border
+    from lesiontk.backends.onnx.graph import name_canonically, rename_graph_io
 
     model = onnx_from_tflite(path)
-    rename_border(model)
+    rename_graph_io(model)
     name_canonically(model)
     return model
 
@@ -304,7 +304,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
         separate_weights,
         set_byte_input,
     )
-    from lesiontk.backends.onnx.graph import strip_normalisation as strip
+    from lesiontk.backends.onnx.graph import strip_normalization as strip
 
     kinds = import_onnxruntime("quantization").QuantType
     calibrate = import_onnxruntime("quantization.calibrate")

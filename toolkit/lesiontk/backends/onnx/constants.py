@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from lesiontk.backends.onnx.graph import INPUT
 
-NORMALISING: Final = ("Cast", "Mul", "Add", "Sub", "Div", "Transpose", "Pad")
+NORMALIZING: Final = ("Cast", "Mul", "Add", "Sub", "Div", "Transpose", "Pad")
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
@@ -19,7 +19,7 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     return {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
 
 
-def normalised_tensors(graph: onnx.GraphProto) -> set[str]:
+def normalized_tensors(graph: onnx.GraphProto) -> set[str]:
     """Return the tensors that the input's bytes become before the first layer.
 
     They are made of the input and constants alone: casts, scales, offsets, a change of layout.
@@ -28,7 +28,7 @@ def normalised_tensors(graph: onnx.GraphProto) -> set[str]:
     found = {INPUT}
     for node in graph.node:
         varying = [name for name in node.input if name and name not in constants]
-        if node.op_type in NORMALISING and varying and set(varying) <= found:
+        if node.op_type in NORMALIZING and varying and set(varying) <= found:
             found.update(node.output)
     return found
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from lesiontk.backends.onnx.constants import (
     constants_of,
     drop_unused_constants,
-    normalised_tensors,
+    normalized_tensors,
     replace_constant,
 )
 from lesiontk.errors import DataError
@@ -30,7 +30,7 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
     Raises `DataError` if a weight lies beyond what float16 can hold.
     """
     graph = model.graph
-    border = normalised_tensors(graph)
+    border = normalized_tensors(graph)
     constants = constants_of(graph)
     results = {entry.name for entry in graph.output}
     halved: dict[str, str] = {}

@@ -37,7 +37,7 @@ class StrippedInput:
     permutation: tuple[int, ...] | None
 
 
-def rename_border(model: onnx.ModelProto) -> None:
+def rename_graph_io(model: onnx.ModelProto) -> None:
     """Call the graph's input ``image`` and its output ``probabilities``, in place."""
     graph = model.graph
     names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
@@ -142,7 +142,7 @@ def separate_weights(model: onnx.ModelProto) -> None:
                 taken.add(name)
 
 
-def strip_normalisation(model: onnx.ModelProto) -> StrippedInput:
+def strip_normalization(model: onnx.ModelProto) -> StrippedInput:
     """Take Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] off the front, in place.
 
     An operator is taken only while the real value of byte q stays ``scale * (q - zero_point)`` with

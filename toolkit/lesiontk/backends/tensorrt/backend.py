@@ -55,7 +55,7 @@ class TensorRTBackend(Backend):
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime"),
-        named_only=True,
+        opt_in=True,
     )
 
     def available(self) -> Availability:
@@ -208,13 +208,13 @@ def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Range
     Normalisation is monotone in each channel, so that the darkest and the brightest image give its
     limits.
     """
-    from lesiontk.backends.onnx.constants import normalised_tensors
+    from lesiontk.backends.onnx.constants import normalized_tensors
     from lesiontk.backends.tensorrt.graph import input_shape
 
     ranges = plan.find_ranges(lambda: read)
     dark = np.zeros((1, *input_shape(model)), np.uint8)
     extremes = [read(image) for image in (dark, dark + np.uint8(255))]
-    for name in normalised_tensors(model.graph) & set(extremes[0]):
+    for name in normalized_tensors(model.graph) & set(extremes[0]):
         values = np.concatenate([values[name].ravel() for values in extremes])
         ranges[name] = (min(float(values.min()), 0.0), max(float(values.max()), 0.0))
     return ranges

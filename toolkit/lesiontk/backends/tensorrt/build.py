@@ -10,7 +10,7 @@ from typing import Any
 
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import import_tensorrt
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def build_engine(path: Path, precision: str, settings: BuildSettings | None = No
     numbers some kernels anew each time.
 
     Raises `DataError` with TensorRT's reasons where it refuses the graph or a setting,
-    `EnvironmentLacksError` where there is no TensorRT, or it needs a driver that is not there.
+    `MissingRequirementError` where there is no TensorRT, or it needs a driver that is not there.
     """
     if precision not in on_device.FLAGS:
         known = ", ".join(on_device.FLAGS)
@@ -111,8 +111,8 @@ def build_engine(path: Path, precision: str, settings: BuildSettings | None = No
             workspace=settings.workspace,
             capabilities=settings.capabilities,
         )
-    except on_device.LacksError as error:
-        raise EnvironmentLacksError(f"{path.name}: {error}") from error
+    except on_device.MissingRequirementError as error:
+        raise MissingRequirementError(f"{path.name}: {error}") from error
     except on_device.BuildError as error:
         raise DataError(f"{path.name}: {str(error).rstrip('.')}.") from error
     return BuiltPlan(content, on_device.version_of(trt), settings)

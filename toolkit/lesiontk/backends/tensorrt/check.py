@@ -15,7 +15,7 @@ from lesiontk.backends.tensorrt.graph import input_shape
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.backends.tensorrt.lint import lint_graph
 from lesiontk.backends.tensorrt.operators import check_operators
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 
 VERSIONS = ("8.5", "8.6", "10.3", "10.15")
 """The versions that a graph is checked for where none is named: JetPack 5, 6.0, 6.1, and now."""
@@ -64,7 +64,7 @@ def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
         trt = import_tensorrt()
         found += parse_model(trt, path.read_bytes())
         parser = on_device.version_of(trt)
-    except EnvironmentLacksError as error:
+    except MissingRequirementError as error:
         no_parser = str(error)
     return CheckReport(tuple(versions), tuple(dict.fromkeys(found)), parser, no_parser)
 
@@ -82,8 +82,8 @@ def load_model(path: Path) -> onnx.ModelProto:
 def parse_model(trt: Any, content: bytes) -> tuple[Finding, ...]:
     """Return what the parser of TensorRT refuses, in its own words; none if it takes the graph.
 
-    Raises `EnvironmentLacksError` where there is no parser: without a driver, TensorRT proper makes
-    no builder, which the parser needs.
+    Raises `MissingRequirementError` where there is no parser: without a driver, TensorRT proper
+    makes no builder, which the parser needs.
     """
     name = on_device.version_of(trt)
     logger = on_device.make_logger(trt)
@@ -92,8 +92,8 @@ def parse_model(trt: Any, content: bytes) -> tuple[Finding, ...]:
         on_device.parse_graph(trt, builder, logger, content)
     except on_device.RefusedGraphError as error:
         return tuple(Finding(name, n["node"], n["operator"], n["reason"]) for n in error.nodes)
-    except on_device.LacksError as error:
-        raise EnvironmentLacksError(f"{name}: {error}") from error
+    except on_device.MissingRequirementError as error:
+        raise MissingRequirementError(f"{name}: {error}") from error
     return ()
 
 

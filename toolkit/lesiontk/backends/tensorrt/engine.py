@@ -14,7 +14,7 @@ from lesiontk.backends.onnx.backend import ONNXEngine
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.build import build_engine
 from lesiontk.backends.tensorrt.installation import import_tensorrt
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 from lesiontk.records import EngineSpec
 
 EMULATOR = "ONNX Runtime on the CPU"
@@ -44,8 +44,8 @@ class GPUEngine(Engine):
         plan = build_engine(path, spec.precision)
         try:
             self._runner: Any = on_device.Runner(trt, on_device.open_cuda(), plan.content)
-        except (on_device.LacksError, on_device.BuildError) as error:
-            raise EnvironmentLacksError(f"{path.name}: {error}") from error
+        except (on_device.MissingRequirementError, on_device.BuildError) as error:
+            raise MissingRequirementError(f"{path.name}: {error}") from error
         self._name = on_device.version_of(trt)
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:

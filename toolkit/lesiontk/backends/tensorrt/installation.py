@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from lesiontk.backends.tensorrt import on_device
-from lesiontk.errors import EnvironmentLacksError
+from lesiontk.errors import MissingRequirementError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 """Module -> distribution; the first that is there is used."""
@@ -47,11 +47,11 @@ def find_installation() -> Installation | None:
 
 
 def import_tensorrt() -> Any:
-    """Return the module; `EnvironmentLacksError` says how to get it."""
+    """Return the module; `MissingRequirementError` says how to get it."""
     try:
         return on_device.import_tensorrt()
-    except on_device.LacksError as error:
-        raise EnvironmentLacksError(
+    except on_device.MissingRequirementError as error:
+        raise MissingRequirementError(
             f"{error} `pip install lesiontk[tensorrt-rtx]` brings one that parses and builds "
             "without a GPU."
         ) from error

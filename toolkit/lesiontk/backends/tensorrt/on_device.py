@@ -19,7 +19,7 @@ FLAGS = {"float32": (), "float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8
 """Precision -> the builder's flags that permit it, before TensorRT takes types from the graph."""
 
 
-class LacksError(Exception):
+class MissingRequirementError(Exception):
     """This machine lacks a package, a driver or a GPU."""
 
     exit_code = 3
@@ -42,7 +42,7 @@ def import_tensorrt() -> Any:
             return __import__(name)
         except (ImportError, OSError, RuntimeError) as error:
             reasons.append(f"{name}: {error}")
-    raise LacksError(
+    raise MissingRequirementError(
         "no TensorRT can be imported ({}). JetPack has it as python3-libnvinfer.".format(
             "; ".join(reasons)
         )
@@ -107,12 +107,12 @@ class RefusedGraphError(BuildError):
 
 
 def make_builder(trt: Any, logger: Any) -> Any:
-    """Return a builder; `LacksError` where TensorRT gives none."""
+    """Return a builder; `MissingRequirementError` where TensorRT gives none."""
     try:
         return trt.Builder(logger)
     except TypeError as error:  # the binding's way of saying that there is no driver
         what = "TensorRT gives no builder without an NVIDIA driver and GPU"
-        raise LacksError(_reasons(what, logger)) from error
+        raise MissingRequirementError(_reasons(what, logger)) from error
 
 
 def keeps_timings(trt: Any) -> bool:
@@ -262,7 +262,7 @@ class PyCuda:
         self._cuda = driver
         driver.init()
         if driver.Device.count() == 0:
-            raise LacksError("CUDA finds no GPU.")
+            raise MissingRequirementError("CUDA finds no GPU.")
         self._context = driver.Device(0).make_context()
         self.stream = driver.Stream()
         self.handle = self.stream.handle
@@ -322,7 +322,7 @@ class CudaPython:
         self._cuda = runtime
         count = self._call(runtime.cudaGetDeviceCount())
         if not count:
-            raise LacksError("CUDA finds no GPU.")
+            raise MissingRequirementError("CUDA finds no GPU.")
         self._call(runtime.cudaSetDevice(0))
         self.stream = self._call(runtime.cudaStreamCreate())
         self.handle = int(self.stream)
@@ -330,10 +330,10 @@ class CudaPython:
         self._pinned: list[int] = []
 
     def _call(self, result: Any) -> Any:
-        """Return what a call gave; `LacksError` names what went wrong."""
+        """Return what a call gave; `MissingRequirementError` names what went wrong."""
         code, values = result[0], result[1:]
         if int(code) != 0:
-            raise LacksError(f"CUDA error {int(code)} ({code}).")
+            raise MissingRequirementError(f"CUDA error {int(code)} ({code}).")
         return values[0] if len(values) == 1 else values
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -388,14 +388,17 @@ class CudaPython:
 
 
 def open_cuda() -> Any:
-    """Return `PyCuda`, or `CudaPython`; `LacksError` with the reason of each if neither works."""
+    """Return `PyCuda`, or `CudaPython`.
+
+    Raises `MissingRequirementError` with the reason of each if neither works.
+    """
     reasons = []
     for name, binding in (("pycuda", PyCuda), ("cuda-python", CudaPython)):
         try:
             return binding()
         except Exception as error:  # noqa: BLE001 - each binding has its own, of no common base
             reasons.append(f"{name}: {str(error) or type(error).__name__}")
-    raise LacksError("no GPU can be used ({}).".format("; ".join(reasons)))
+    raise MissingRequirementError("no GPU can be used ({}).".format("; ".join(reasons)))
 
 
 # ----------------------------------------------------------------------- run
@@ -412,7 +415,7 @@ class Runner:
             self._runtime = trt.Runtime(self._logger)
         except TypeError as error:  # the binding's way of saying that there is no driver
             what = "TensorRT gives no runtime without an NVIDIA driver and GPU"
-            raise LacksError(_reasons(what, self._logger)) from error
+            raise MissingRequirementError(_reasons(what, self._logger)) from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BuildError(
@@ -430,7 +433,9 @@ class Runner:
         classes = int(tuple(self._engine.get_tensor_shape(self._output))[-1])
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise LacksError("no room to run the engine: " + "; ".join(self._logger.errors))
+            raise MissingRequirementError(
+                "no room to run the engine: " + "; ".join(self._logger.errors)
+            )
         self._images = cuda.pinned(tuple(greatest), np.uint8)
         self._answers = cuda.pinned((self.images_at_once, classes), np.float32)
         self._addresses = (

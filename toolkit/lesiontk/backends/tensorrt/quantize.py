@@ -20,7 +20,7 @@ from onnx import helper
 from lesiontk.backends.onnx.constants import (
     constants_of,
     drop_unused_constants,
-    normalised_tensors,
+    normalized_tensors,
     replace_constant,
 )
 from lesiontk.calibration.bias_range import least_scales
@@ -178,7 +178,7 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
     behind them; what only moves or selects values takes the type of what it reads, if all that
     read it quantize it. Q/DQ nodes, casts and the normalisation of the input are in neither list.
     """
-    border = normalised_tensors(graph)
+    border = normalized_tensors(graph)
     makers = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[str]] = {}
     for node in graph.node:

@@ -103,7 +103,7 @@ class TFLiteBackend(Backend):
         },
         suffix=".tflite",
         tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),
-        reads_tensors=True,
+        exposes_activations=True,
     )
 
     def _convert(
@@ -189,9 +189,9 @@ class TFLiteBackend(Backend):
         return tensor_reader(path.read_bytes())
 
     def list_layers(self, path: Path) -> tuple[str, ...]:
-        from lesiontk.backends.tflite.graph import group_layers, strip_normalisation
+        from lesiontk.backends.tflite.graph import group_layers, strip_normalization
 
-        return tuple(group_layers(strip_normalisation(path.read_bytes())[0]))
+        return tuple(group_layers(strip_normalization(path.read_bytes())[0]))
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         from lesiontk.backends.tflite.graph import quantized_activations

@@ -102,7 +102,7 @@ def group_layers(content: bytes) -> Mapping[str, tuple[str, ...]]:
     return group_operators(operators, MOVING, ignored=("SOFTMAX",))
 
 
-def strip_normalisation(content: bytes) -> tuple[bytes, InputQuantization]:
+def strip_normalization(content: bytes) -> tuple[bytes, InputQuantization]:
     """Return the graph from the first tensor that no byte scale can express, and that scale.
 
     The float graph begins uint8 -> CAST -> [MUL by a scalar] -> [ADD of a constant]. As long as

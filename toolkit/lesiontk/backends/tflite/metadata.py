@@ -103,7 +103,8 @@ def build_metadata(spec: EngineSpec, byte: InputQuantization) -> bytes:
         offsets={
             "name": writer.text("image"),
             "description": writer.text(
-                f"uint8 RGB [1, {size}, {size}, 3]; fit: {spec.preprocessing.fit}, interpolation: "
+                f"uint8 RGB [1, {size}, {size}, 3]; crop mode: {spec.preprocessing.crop_mode}, "
+                f"interpolation: "
                 f"{spec.preprocessing.interpolation}, enhancement: "
                 f"{', '.join(spec.preprocessing.enhance) or 'none'}"
             ),

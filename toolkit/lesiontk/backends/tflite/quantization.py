@@ -32,7 +32,7 @@ from lesiontk.backends.tflite.graph import (
     operator_name,
     read_model,
     set_byte_input,
-    strip_normalisation,
+    strip_normalization,
 )
 from lesiontk.backends.tflite.tensors import tensor_reader
 from lesiontk.calibration.ranges import Ranges
@@ -61,7 +61,7 @@ def quantize_static(
         read = tensor_reader(content)
         images = plan.images_for_means()
         content, corrected = correct_biases(content, read, images, plan.float_layers)
-    core, byte_input = strip_normalisation(content)
+    core, byte_input = strip_normalization(content)
     graph = read_model(core).subgraphs[0]
     # The range of all 256 byte values, so that none is changed on its way.
     ranges[graph.tensors[graph.inputs[0]].name.decode()] = byte_input.range()

@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path, PurePosixPath
 
-from lesiontk.errors import DataError, EnvironmentLacksError
+from lesiontk.errors import DataError, MissingRequirementError
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def unpack_folder(
     Raises:
         DataError: the archive is missing, corrupt, encrypted, over a limit or has a member that
             is unsafe; not `count` members match; `folder` exists and holds something else.
-        EnvironmentLacksError: the disk is too small.
+        MissingRequirementError: the disk is too small.
     """
     with _open_zip(archive) as opened:
         chosen, left_out = _select(opened, archive, members, count, limits)
@@ -304,7 +304,7 @@ def _write(
     """Write the members, counting what really comes out: headers can lie."""
     total, done = sum(info.file_size for info in chosen.values()), 0
     if total > (free := free_bytes(staging)):
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"unpacking {archive.name} needs {total} bytes and {staging.parent} has {free} free; "
             f"make room or choose another folder."
         )

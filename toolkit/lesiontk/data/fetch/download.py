@@ -23,7 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from lesiontk.data.fetch.archives import ProgressCallback, free_disk_bytes
 from lesiontk.data.fetch.sources import LOOPBACK, RemoteFile, check_url
-from lesiontk.errors import DataError, EnvironmentLacksError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def download_file(
     Raises:
         DataError: the server does not have the file, or one of another size, or redirects to an
             address that is not HTTPS.
-        EnvironmentLacksError: no connection, no whole file in `policy.tries`, or a full disk.
+        MissingRequirementError: no connection, no whole file in `policy.tries`, or a full disk.
     """
     size = next((int(s.value) for s in statements if s.kind == "bytes"), None)
     verifiable = any(s.kind != "bytes" for s in statements)
@@ -117,7 +117,7 @@ def _retry(url: str, policy: DownloadPolicy, action: Callable[[], T]) -> T:
             wait = 2.0 ** (attempt - 1) if error.wait is None else error.wait
             if wait and attempt < policy.tries:
                 policy.sleep(min(wait, _MAX_WAIT))
-    raise EnvironmentLacksError(
+    raise MissingRequirementError(
         f"{urlsplit(url).hostname} did not deliver {url} (try {attempt} of {policy.tries}: "
         f"{reason}); expected a network that reaches it. What arrived is kept; a later run goes on."
     )
@@ -151,7 +151,7 @@ def _transfer(
         if size is not None and total != size:
             raise DataError(f"{url} announces {total} bytes; expected {size}. Not downloaded.")
         if total is not None and total - offset > (free := policy.free_bytes(path.parent)):
-            raise EnvironmentLacksError(
+            raise MissingRequirementError(
                 f"{path.name} needs {total - offset} bytes more and {path.parent} has {free} "
                 f"free; make room or choose another folder."
             )

@@ -42,7 +42,7 @@ from lesiontk.data.fetch.sources import (
     list_official_sources,
     read_official_sources,
 )
-from lesiontk.errors import DataError, EnvironmentLacksError, LesionTKError
+from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
 
 __all__ = [
@@ -110,7 +110,7 @@ def fetch_source(
     Raises:
         DataError: a file is not what was published or pinned (it is kept as ``NAME.bad``), the
             server does not have it, an archive is unsafe, or other files stand in the way.
-        EnvironmentLacksError: no network, no answer after `policy.tries`, or a full disk; the
+        MissingRequirementError: no network, no answer after `policy.tries`, or a full disk; the
             message says where to download by hand and which folder to put the file in.
     """
     try:
@@ -119,7 +119,7 @@ def fetch_source(
             fetch = _Fetch(source, directory, unpack, progress, policy, limits)
             files = tuple(fetch.fetch_file(file) for file in source.files)
     except OSError as error:
-        raise EnvironmentLacksError(
+        raise MissingRequirementError(
             f"cannot write below {directory} ({error}); expected a folder with room that you may "
             f"write to."
         ) from error

@@ -24,7 +24,8 @@ from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_document
 
 LESIONS_TABLE = "lesions.csv"
-# Folders so called hold a side of a split or all images, not a class: train, val_dir, test_images.
+# Folders so called hold a subset of a split or all images, not a class: train, val_dir,
+# test_images.
 _SIDE = r"(train(ing)?|val(id(ation)?)?|test(ing)?|eval(uation)?)"
 _WORD = r"(dir|set|data|dataset|images?|imgs?|pictures?|photos?|folder|split|base|all|raw)"
 _NO_CLASS = re.compile(
@@ -36,8 +37,8 @@ _MAX_DEPTH = 4
 class FolderSource(Source):
     """The class of an image is the name of the folder it lies in, directly or deeper.
 
-    Folders for the sides of a split (``train_dir``, ``val_dir``) may lie above those of the
-    classes. Which side an image was on counts for nothing: lesiontk splits by lesion.
+    Folders for the subsets of a split (``train_dir``, ``val_dir``) may lie above those of the
+    classes. Which subset an image was on counts for nothing: lesiontk splits by lesion.
     """
 
     info: ClassVar[SourceInfo] = SourceInfo(

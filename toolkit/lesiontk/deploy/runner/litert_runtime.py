@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-class LacksError(Exception):
+class MissingRequirementError(Exception):
     """This machine lacks LiteRT."""
 
     exit_code = 3
@@ -22,7 +22,9 @@ class Engine:
             import ai_edge_litert
             from ai_edge_litert.interpreter import Interpreter
         except (ImportError, OSError) as error:
-            raise LacksError(f"LiteRT ({error}): pip install ai-edge-litert") from error
+            raise MissingRequirementError(
+                f"LiteRT ({error}): pip install ai-edge-litert"
+            ) from error
         self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-class LacksError(Exception):
+class MissingRequirementError(Exception):
     """This machine lacks ONNX Runtime."""
 
     exit_code = 3
@@ -24,7 +24,9 @@ class Engine:
         try:
             import onnxruntime
         except (ImportError, OSError) as error:
-            raise LacksError(f"ONNX Runtime ({error}): pip install onnxruntime") from error
+            raise MissingRequirementError(
+                f"ONNX Runtime ({error}): pip install onnxruntime"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fit import fit_image
+from crop import crop_and_resize
 from picture_decoder import MAX_BYTES, PictureError, decode_picture
 
 
@@ -33,7 +33,7 @@ def prepare_picture(image: Any, preprocessing: dict[str, Any]) -> Any:
 
     The filters lie in the folder ``enhance`` where the engine needs any; they need OpenCV.
     """
-    fitted = fit_image(image, preprocessing["image_size"], preprocessing["fit"])
+    fitted = crop_and_resize(image, preprocessing["image_size"], preprocessing["crop_mode"])
     for module, function in preprocessing["filters"]:
         enhance = getattr(importlib.import_module("enhance." + module), function)
         fitted = enhance(np.ascontiguousarray(fitted))

@@ -45,7 +45,7 @@ except ImportError as lacking:
 COPY = "Nothing is answered with changed files: copy the bundle again"
 
 
-class LacksError(Exception):
+class MissingRequirementError(Exception):
     """This machine lacks Pillow, or has too old a one."""
 
     exit_code = 3
@@ -109,7 +109,7 @@ def import_picture() -> Any:
         import picture
         from PIL.Image import Resampling  # noqa: F401 - older Pillows lack it
     except ImportError as error:
-        raise LacksError(
+        raise MissingRequirementError(
             f"Pillow 9.1 or later, to read pictures ({error}): pip install 'Pillow>=9.1'"
         ) from error
     return picture
@@ -197,7 +197,7 @@ def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
     differ = []
     try:
         picture = import_picture()
-    except LacksError as error:
+    except MissingRequirementError as error:
         return {"n": 0, "differ": [], "lacks": str(error), "as_expected": None}
     for name, expected in sorted(bundle["golden"]["pictures"].items()):
         pixels = picture.prepare_picture(

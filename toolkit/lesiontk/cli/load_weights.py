@@ -1,4 +1,4 @@
-"""``lesiontk adopt``."""
+"""``lesiontk load_weights``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lesiontk.cli.session import Session, command_options
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--model", default="latest", show_default=True, help="Whose weights they are.")
 @command_options
-def adopt(session: Session, file: Path, model: str) -> None:
+def load_weights(session: Session, file: Path, model: str) -> None:
     """Take into MODEL the weights of FILE: MODEL's own .keras file, trained further elsewhere.
 
     What MODEL is stays known, so that its engines are compared with the network that it was made
     of. `lesiontk convert MODEL --to keras:float32` writes the file that is to be trained.
     """
     options = {"file": str(file.resolve())}
-    compress(session, model, "adopt", options, describe_validation)
+    compress(session, model, "load_weights", options, describe_validation)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 
-def fit_image(image: Any, image_size: int, fit: str) -> Any:
+def crop_and_resize(image: Any, image_size: int, crop_mode: str) -> Any:
     """Return uint8 [S, S, 3] from uint8 [H, W, 3] RGB, with S = `image_size`.
 
     ``crop`` takes the largest centred square; where the margin is odd, the smaller part is left or
@@ -20,18 +20,18 @@ def fit_image(image: Any, image_size: int, fit: str) -> Any:
     bytes on every machine. At the square's edge the filter reads the pixels just outside it where
     the picture has them.
 
-    Raises `ValueError` for another dtype, shape or `fit`.
+    Raises `ValueError` for another dtype, shape or `crop_mode`.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 [H, W, 3]")
     height, width = image.shape[:2]
     box = (0, 0, width, height)
-    if fit == "crop":
+    if crop_mode == "crop":
         side = min(height, width)
         left, top = (width - side) // 2, (height - side) // 2
         box = (left, top, left + side, top + side)
-    elif fit != "stretch":
-        raise ValueError(f"fit is {fit!r}; expected 'crop' or 'stretch'")
+    elif crop_mode != "stretch":
+        raise ValueError(f"crop_mode is {crop_mode!r}; expected 'crop' or 'stretch'")
     picture = Image.fromarray(np.ascontiguousarray(image))
     size = (image_size, image_size)
     return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=box))

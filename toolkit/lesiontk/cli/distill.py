@@ -1,4 +1,4 @@
-"""``lesiontk distil``."""
+"""``lesiontk distill``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.option("--weight", type=float, help="Of the lessons beside the truth.")
 @set_option
 @command_options
-def distil(
+def distill(
     session: Session,
     model: str,
     teacher: str,
@@ -34,4 +34,4 @@ def distil(
     --set takes the technique's own keys, as train.epochs=8.
     """
     options = {"teacher": teacher, "temperature": temperature, "weight": weight}
-    compress(session, model, "distil", options, describe_validation, overrides)
+    compress(session, model, "distill", options, describe_validation, overrides)

@@ -223,7 +223,9 @@ def test_it_is_found_without_importing_it() -> None:
 @pytest.mark.skipif(not explain_no_gpu(), reason="there is a GPU that TensorRT can use")
 @pytest.mark.parametrize("precision", ["int8"])
 def test_an_engine_does_not_run_without_a_gpu_and_says_why(file: Path) -> None:
-    with pytest.raises(on_device.MissingRequirementError, match=r"no GPU can be used \(pycuda: .*cuda-python: "):
+    with pytest.raises(
+        on_device.MissingRequirementError, match=r"no GPU can be used \(pycuda: .*cuda-python: "
+    ):
         on_device.open_cuda()
     plan = build_engine(file, "int8", AMPERE)
     with pytest.raises((on_device.MissingRequirementError, on_device.BuildError)):

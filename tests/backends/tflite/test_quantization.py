@@ -14,7 +14,7 @@ from lesiontk.backends.tflite.conversion import convert_keras
 from lesiontk.backends.tflite.graph import operator_name, read_model
 from lesiontk.backends.tflite.quantization import quantize_static
 from lesiontk.system.frameworks import import_keras
-from tests.backends.tflite.test_graph import run_graph
+from tests.backends.tflite.tiny_graphs import run_graph
 
 SIZE = 16
 

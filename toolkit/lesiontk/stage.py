@@ -37,7 +37,8 @@ class StageInfo:
     `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
     that several parents have is written ``role:which``. `may_follow` names the
     stages whose model this one may be given; it is empty for stages outside the model chain.
-    `tools` are the distributions whose version is part of the key.
+    `tools` are the distributions whose version is part of every key; `Stage.list_tools` adds those
+    that depend on config and parents.
     """
 
     name: str
@@ -97,6 +98,10 @@ class Stage(ABC):
     def external_inputs(self, config: Any) -> dict[str, str]:
         """Hashes of what the stage reads from outside the workspace; part of the key."""
         return {}
+
+    def list_tools(self, config: Any, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        """Return the distributions whose versions are part of the key of this artefact."""
+        return self.info.tools
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
         """What of a parent is part of the key: all of its content, unless less of it is read."""

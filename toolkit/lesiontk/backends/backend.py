@@ -55,6 +55,7 @@ class PrecisionInfo:
 class BackendInfo:
     """A back end's name, precisions, file suffix, and the distributions it needs.
 
+    Of these `tools` the `runtime` opens and runs an engine; all of them do where it is empty.
     `exposes_activations` says that it can tell what each tensor of a float engine is, so that
     ranges are measured once for everything that is derived from that engine. `opt_in` says that its
     engines are for other machines: they are made where they are named, not with all the others.
@@ -66,6 +67,7 @@ class BackendInfo:
     tools: tuple[str, ...]
     exposes_activations: bool = False
     opt_in: bool = False
+    runtime: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,14 @@ class Backend(ABC):
     def available(self) -> Availability:
         """Whether it can run here, without importing what is heavy: are its tools installed?"""
         return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
+
+    def list_conversion_tools(self) -> tuple[str, ...]:
+        """Return the distributions that an engine and its examination depend on."""
+        return self.info.tools
+
+    def list_runtime_tools(self) -> tuple[str, ...]:
+        """Return the distributions that the outputs of an engine depend on here."""
+        return self.info.runtime or self.info.tools
 
     def convert(
         self,

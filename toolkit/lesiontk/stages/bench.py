@@ -21,6 +21,7 @@ from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import (
     FloatArray,
     IntArray,
@@ -57,12 +58,16 @@ class BenchStage(Stage):
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
-        tools=("ai-edge-litert", "onnxruntime", "tensorflow"),
+        tools=("numpy", "scipy"),
     )
 
     def external_inputs(self, config: BenchConfig) -> dict[str, str]:
         """The machine: a workspace that moves to another one is measured anew."""
         return {"machine": hash_document(describe_machine())}
+
+    def list_tools(self, config: BenchConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        engines = [parent for role, parent in parents.items() if role.partition(":")[0] == "engine"]
+        return (*self.info.tools, *tools_of_runtime(engines))
 
     def run(
         self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context

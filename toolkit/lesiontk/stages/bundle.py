@@ -23,6 +23,7 @@ from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import read_assessment
 
 
@@ -52,12 +53,15 @@ class BundleStage(Stage):
         accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
         produces="bundle",
         config=BundleConfig,
-        tools=("ai-edge-litert", "numpy", "onnxruntime", "Pillow", "scipy"),
+        tools=("numpy", "Pillow"),
     )
 
     def check(self, config: BundleConfig) -> None:
         """Raise `UsageError` for an unknown target."""
         find_bundle_target(config.target)
+
+    def list_tools(self, config: BundleConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        return (*self.info.tools, *tools_of_runtime([parents["engine"]]))
 
     def run(
         self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
+from lesiontk.backends.keras.backend import KerasBackend
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.reference_outputs import (
@@ -38,6 +39,7 @@ from lesiontk.recipe import QuantizeRule, VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.calibrate import calibration_rows
+from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.fake_quant_outputs import (
     REQUANTIZED_REASON,
     OutputPair,
@@ -81,15 +83,14 @@ class ConvertStage(Stage):
         },
         produces="engine",
         config=ConvertConfig,
-        tools=(
-            "ai-edge-litert",
-            "ai-edge-quantizer",
-            "onnx",
-            "onnxruntime",
-            "tensorflow",
-            "tf2onnx",
-        ),
+        tools=("numpy",),
     )
+
+    def list_tools(self, config: ConvertConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        model = parents.get("model", parents["source"])
+        fake_quantized = config.target.endswith(":int8") and "qat" in model.facts
+        keras = KerasBackend().list_runtime_tools() if fake_quantized else ()
+        return (*self.info.tools, *tools_of_conversion(config.target), *keras)
 
     def run(
         self, parents: Mapping[str, Artefact], config: ConvertConfig, context: Context

@@ -35,6 +35,7 @@ from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact, unknown_facts
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.stages.engine_tools import tools_of_runtime
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 VALIDATION_PREDICTIONS = "predictions_validation.csv"
@@ -54,8 +55,11 @@ class EvaluateStage(Stage):
         accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,
-        tools=("numpy", "ai-edge-litert", "onnxruntime", "tensorflow"),
+        tools=("numpy", "scipy"),
     )
+
+    def list_tools(self, config: EvaluateRule, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        return (*self.info.tools, *tools_of_runtime([parents["engine"]]))
 
     def run(
         self, parents: Mapping[str, Artefact], config: EvaluateRule, context: Context

@@ -53,7 +53,7 @@ class ExplainStage(Stage):
         accepts={"model": "model", "images": "images", "evaluation": "evaluation"},
         produces="explanation",
         config=ExplainConfig,
-        tools=("tensorflow", "tf_keras", "numpy", "matplotlib", "pillow"),
+        tools=("tensorflow", "tf_keras", "numpy", "matplotlib", "Pillow"),
     )
 
     def run(

@@ -49,7 +49,7 @@ class InspectStage(Stage):
         accepts={"dataset": "dataset"},
         produces="inspection",
         config=InspectConfig,
-        tools=("Pillow", "numpy"),
+        tools=("Pillow", "numpy", "scipy"),
     )
 
     def external_inputs(self, config: InspectConfig) -> dict[str, str]:

@@ -38,6 +38,7 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
+from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.train.loop import score_model, train_model
@@ -108,6 +109,10 @@ class PruneStage(Stage):
                 f"latency_on is {config.latency_on}, whose layers in float are not known before it "
                 "is pruned; expected another precision."
             )
+
+    def list_tools(self, config: PruneConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        timed = () if config.keep_latency is None else tools_of_conversion(config.latency_on)
+        return (*self.info.tools, *timed)
 
     def run(
         self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context

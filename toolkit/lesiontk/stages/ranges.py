@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.keras.backend import layer_values
+from lesiontk.backends.keras.backend import KerasBackend, layer_values
 from lesiontk.backends.learned_ranges import (
     LEARNED,
     apply_learned,
@@ -31,6 +31,7 @@ from lesiontk.data.images import open_images
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.calibrate import calibration_rows
+from lesiontk.stages.engine_tools import tools_of_runtime
 
 FILE = "ranges.csv"
 COMPARED = 4
@@ -68,8 +69,13 @@ class RangesStage(Stage):
         },
         produces="ranges",
         config=RangesConfig,
-        tools=("ai-edge-litert", "numpy", "onnxruntime"),
+        tools=("numpy",),
     )
+
+    def list_tools(self, config: RangesConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
+        engines = [parents[role] for role in ("source", "origin") if role in parents]
+        learned = KerasBackend().list_runtime_tools() if "model" in parents else ()
+        return (*self.info.tools, *tools_of_runtime(engines), *learned)
 
     def run(
         self, parents: Mapping[str, Artefact], config: RangesConfig, context: Context

@@ -32,6 +32,7 @@ from lesiontk.recipe import QuantizeRule, SensitivityRule
 from lesiontk.records import Artefact, EngineSpec
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.convert import plan_quantization
+from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.ranges import read_measured
 
 PRECISION = "mixed"
@@ -71,7 +72,7 @@ class SensitivityStage(Stage):
         },
         produces="sensitivity",
         config=SensitivityConfig,
-        tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
+        tools=("numpy", "scipy"),
     )
 
     def check(self, config: SensitivityConfig) -> None:
@@ -81,6 +82,11 @@ class SensitivityStage(Stage):
                 f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
                 "as `macro_auc >= parent - 0.01 @ 0.95`, or default, in the recipe."
             )
+
+    def list_tools(
+        self, config: SensitivityConfig, parents: Mapping[str, Artefact]
+    ) -> tuple[str, ...]:
+        return (*self.info.tools, *tools_of_conversion(f"{config.backend}:{PRECISION}"))
 
     def without_budget(self, config: SensitivityConfig) -> SensitivityConfig:
         rule = config.rule.model_copy(update={"trials": 1})

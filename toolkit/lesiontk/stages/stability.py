@@ -22,6 +22,7 @@ from lesiontk.stages.calibrate import (
     describe_cover,
     draw_covering,
 )
+from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.train.loop import score_answers
 
 TABLE = "draws.csv"
@@ -55,8 +56,13 @@ class StabilityStage(Stage):
         },
         produces="stability",
         config=StabilityConfig,
-        tools=("ai-edge-litert", "ai-edge-quantizer", "numpy", "onnx", "onnxruntime"),
+        tools=("numpy",),
     )
+
+    def list_tools(
+        self, config: StabilityConfig, parents: Mapping[str, Artefact]
+    ) -> tuple[str, ...]:
+        return (*self.info.tools, *tools_of_conversion(config.target))
 
     def run(
         self, parents: Mapping[str, Artefact], config: StabilityConfig, context: Context

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lesiontk.backends import is_engine_file, open_engine
+from lesiontk.backends import find_backend, is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
 from lesiontk.data.decode import ImageError
 from lesiontk.data.preprocess import preprocess_image
@@ -48,7 +48,7 @@ class TeacherPredictionsStage(Stage):
         accepts={"split": "split", "inspection": "inspection", "dataset": "dataset"},
         produces="soft_targets",
         config=TeacherPredictionsConfig,
-        tools=("tensorflow", "tf_keras", "numpy", "ai-edge-litert", "onnxruntime"),
+        tools=("numpy", "opencv-python-headless", "Pillow"),
     )
 
     def check(self, config: TeacherPredictionsConfig) -> None:
@@ -63,6 +63,13 @@ class TeacherPredictionsStage(Stage):
         """The hash of the teacher's file."""
         path = Path(config.file)
         return {"teacher": hash_file(path)} if path.is_file() else {}
+
+    def list_tools(
+        self, config: TeacherPredictionsConfig, parents: Mapping[str, Artefact]
+    ) -> tuple[str, ...]:
+        path = Path(config.file)
+        runtime = find_backend(path)().list_runtime_tools() if path.is_file() else ()
+        return (*self.info.tools, *runtime)
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
         """Of the split its subsets alone: the labels are the student's."""

@@ -119,7 +119,9 @@ class Store:
                 for role, parent in sorted(parents.items())
             },
             "external_inputs": stage.external_inputs(config),
-            "tools": {name: version_of(name) for name in info.tools},
+            "tools": {
+                name: version_of(name) for name in sorted({*stage.list_tools(config, parents)})
+            },
         }
 
     def _reuse(

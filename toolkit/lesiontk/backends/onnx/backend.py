@@ -133,6 +133,7 @@ class ONNXBackend(Backend):
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime", "tf2onnx"),
+        runtime=("onnx", "onnxruntime"),
         exposes_activations=True,
     )
 

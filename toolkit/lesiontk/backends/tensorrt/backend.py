@@ -27,6 +27,7 @@ from lesiontk.backends.execution import NOTHING, Execution
 from lesiontk.backends.file_records import add_to_onnx, split_onnx
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.backends.tensorrt.installation import (
+    MODULES,
     explain_no_builder,
     explain_no_gpu,
     find_installation,
@@ -69,6 +70,14 @@ class TensorRTBackend(Backend):
             return state
         name, _, version = str(installed).partition(" ")
         return Availability(True, versions={**state.versions, name: version})
+
+    def list_conversion_tools(self) -> tuple[str, ...]:
+        """Return what makes and emulates the graph, and TensorRT, which examines it."""
+        return (*self.info.tools, *MODULES.values())
+
+    def list_runtime_tools(self) -> tuple[str, ...]:
+        """Return TensorRT where there is a GPU; elsewhere what emulates it."""
+        return self.info.tools if explain_no_gpu() else tuple(MODULES.values())
 
     def _convert(
         self,

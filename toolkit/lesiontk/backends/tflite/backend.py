@@ -102,7 +102,8 @@ class TFLiteBackend(Backend):
             "mixed": PrecisionInfo(derived_from="tflite:float32", calibrated=True, mixed="float32"),
         },
         suffix=".tflite",
-        tools=("ai-edge-litert", "ai-edge-quantizer", "tensorflow"),
+        tools=("ai-edge-litert", "ai-edge-quantizer", "flatbuffers", "tensorflow", "tf_keras"),
+        runtime=("ai-edge-litert",),
         exposes_activations=True,
     )
 

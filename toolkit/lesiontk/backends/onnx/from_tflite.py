@@ -66,6 +66,7 @@ def main(source: Path, out: Path) -> None:
     import tf2onnx
 
     _leave_constants_alone(tf2onnx.graph.Node)
+    _keep_biases()
     tf2onnx.convert.from_tflite(str(source), opset=OPSET, output_path=str(out))
 
 
@@ -83,6 +84,32 @@ def _leave_constants_alone(node: Any) -> None:
             update(self, *storage, **named)
 
     node.update_proto = update_proto
+
+
+def _keep_biases() -> None:
+    """Flatten what a fully connected layer reads before tf2onnx does, which drops its bias then.
+
+    TFLite leaves out a Flatten behind pooling that keeps its dimensions, as in MobileNetV3.
+    """
+    import numpy as np
+    from tf2onnx.handler import tf_op
+    from tf2onnx.tflite_handlers.tfl_math import TflFullyConnectedOp
+    from tf2onnx.utils import make_name
+
+    def to_tf(graph: Any, node: Any, **named: Any) -> None:
+        values = node.input[0]
+        if node.attr["keep_num_dims"].i == 0 and graph.get_rank(values) != 2:
+            width = graph.get_shape(node.input[1])[1]
+            shape = graph.make_const(make_name("flat"), np.array([-1, width], np.int64))
+            flat = graph.make_node(
+                "Reshape", [values, shape.output[0]], shapes=[[-1, width]],
+                dtypes=[graph.get_dtype(values)],
+            )  # fmt: skip
+            flat.skip_conversion = True
+            graph.replace_input(node, values, flat.output[0], 0)
+        TflFullyConnectedOp.to_tf(graph, node, **named)
+
+    tf_op.register_handler(to_tf, 0, ["TFL_FULLY_CONNECTED"], "com.google.tensorflow", {})
 
 
 if __name__ == "__main__":

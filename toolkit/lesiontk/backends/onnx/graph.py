@@ -193,7 +193,12 @@ def set_byte_input(
         _dequantize_input(model, stripped)
         return
     if kinds != ["QuantizeLinear"]:
-        raise DataError(f"the quantized graph's input feeds {kinds}; expected one QuantizeLinear.")
+        first = ", ".join(dict.fromkeys(kind for kind in kinds if kind != "QuantizeLinear"))
+        raise DataError(
+            f"the images go to {first or 'several operators'}, which ONNX Runtime does not compute "
+            "in int8; expected a layer with weights first. A Resizing is left out of a model that "
+            "gets its images in that size (--set data.image_size=…); or take tflite:int8."
+        )
     (quantize,) = users
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     scale, zero_point = constants[quantize.input[1]], constants[quantize.input[2]]

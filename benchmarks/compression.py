@@ -25,7 +25,7 @@ from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
-from lesiontk.workflow.convert import benchmark_model
+from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.lineage import recipe_of, trained_of, training_seconds
 
 RESULTS = Path(__file__).parent / "results"

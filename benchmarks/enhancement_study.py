@@ -26,7 +26,10 @@ from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.evaluate import read_predictions
 from lesiontk.store import Store
-from lesiontk.workflow.convert import PARENT, convert_model, evaluate_artefact, train_recipe
+from lesiontk.workflow.benchmark import PARENT
+from lesiontk.workflow.convert import convert_model
+from lesiontk.workflow.evaluate import evaluate_artefact
+from lesiontk.workflow.train import train_recipe
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN, ENHANCED = "inceptionv2_binary", "inceptionv2_binary_enhanced"

@@ -19,7 +19,7 @@ import click
 from lesiontk.cli.progress import make_progress
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.store import Store
-from lesiontk.workflow.convert import train_recipe
+from lesiontk.workflow.train import train_recipe
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = "efficientnet_lite0_7class"

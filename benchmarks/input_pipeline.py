@@ -54,7 +54,7 @@ from lesiontk.system.machine import describe_machine
 from lesiontk.train.gradient_accumulation import accumulate_gradients
 from lesiontk.train.optimizer import make_optimizer
 from lesiontk.train.training_set import TrainingSet, make_training_set
-from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.train import build_data
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = ("tensorflow", "tf_keras", "numpy", "Pillow", "opencv-python-headless")

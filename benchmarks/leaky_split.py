@@ -21,8 +21,10 @@ from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.report.result_table import format_estimate
 from lesiontk.stages.evaluate import read_metrics
 from lesiontk.store import Store
-from lesiontk.workflow.convert import PARENT, convert_model, evaluate_artefact, train_recipe
-from lesiontk.workflow.predict import evaluate_external
+from lesiontk.workflow.benchmark import PARENT
+from lesiontk.workflow.convert import convert_model
+from lesiontk.workflow.evaluate import evaluate_artefact, evaluate_external
+from lesiontk.workflow.train import train_recipe
 
 RESULTS = Path(__file__).parent / "results"
 RECIPE = "cnn_7class"

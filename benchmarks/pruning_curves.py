@@ -23,7 +23,7 @@ from lesiontk.cli.progress import make_progress
 from lesiontk.records import Artefact
 from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_picture
 from lesiontk.store import Store
-from lesiontk.workflow.convert import compress_model
+from lesiontk.workflow.compress import compress_model
 
 FILE = Path(__file__).parent / "results" / "pruning_curves.json"
 LEVELS = (0.1, 0.15, 0.25, 0.35, 0.5)

@@ -42,6 +42,7 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
 from lesiontk.workflow.calibration_lists import write_list
+from lesiontk.workflow.evaluate import evaluate_external
 from lesiontk.workflow.lineage import (
     engines_of,
     find_evaluation,
@@ -50,7 +51,6 @@ from lesiontk.workflow.lineage import (
     trained_of,
     training_seconds,
 )
-from lesiontk.workflow.predict import evaluate_external
 
 HERE = Path(__file__).parent
 MAX_BYTES = 20_000_000

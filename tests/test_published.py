@@ -36,7 +36,7 @@ from lesiontk.report.published_card import (
     update_files_section,
 )
 from lesiontk.stages.known_splits import find_split
-from lesiontk.workflow.predict import evaluate_folder
+from lesiontk.workflow.evaluate import evaluate_folder
 from tests.loose_modules import load_module
 
 ROOT = Path(__file__).parents[1]

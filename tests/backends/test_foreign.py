@@ -19,7 +19,7 @@ from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
-from lesiontk.workflow.predict import evaluate_folder
+from lesiontk.workflow.evaluate import evaluate_folder
 from tests.deploy.bundles import ENGINES
 
 LABELS = "akiec,bcc,bkl,df,mel,nv,vasc"

@@ -38,7 +38,7 @@ def quantize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             )
 
         monkeypatch.setattr(workflow, "build_step", build_step)
-        monkeypatch.setattr(workflow, "_continue_from", lambda *given: (None, {}))
+        monkeypatch.setattr(workflow, "continue_from", lambda *given: (None, {}))
         monkeypatch.setattr(workflow, "choose_aside", lambda *given: ())
         monkeypatch.setattr(Store, "resolve", lambda self, reference, kind=None: None)
         environment = {"LESIONTK_WORKSPACE": str(tmp_path / "workspace"), "COLUMNS": "200"}

@@ -19,8 +19,8 @@ from lesiontk.records import MODEL_FILE
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
-from lesiontk.workflow.convert import train_recipe
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from tests.compress.equal_outputs import assert_equal_outputs
 from tests.tiny.recipe import TINY
 

@@ -22,8 +22,10 @@ from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.report.formatting import format_bytes, format_latency
 from lesiontk.stages.constrained_training import KERNELS
 from lesiontk.store import Store
-from lesiontk.workflow.convert import convert_model, report_model, train_recipe
+from lesiontk.workflow.benchmark import report_model
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from tests.report.page import Page
 from tests.tiny.recipe import TINY
 

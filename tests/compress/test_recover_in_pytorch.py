@@ -21,7 +21,8 @@ from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.imbalance import choose_imbalance, make_loss, weigh_and_shift
-from lesiontk.workflow.convert import compress_model, train_recipe
+from lesiontk.workflow.compress import compress_model
+from lesiontk.workflow.train import train_recipe
 from tests.loose_modules import load_module
 
 torch = pytest.importorskip("torch", reason="PyTorch is no dependency: pip install torch")

@@ -17,7 +17,7 @@ from lesiontk.errors import DataError
 from lesiontk.models.imported_model import scope_name
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
-from lesiontk.workflow.convert import import_file
+from lesiontk.workflow.train import import_file
 from tests.models.foreign_models import SIZE, answers, bring_in, keras3, save
 from tests.models.foreign_models import settle as settle_all
 

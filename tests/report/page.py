@@ -20,7 +20,7 @@ class Page(HTMLParser):
         self.pieces: list[str] = []
         self.tables: dict[str, list[list[str]]] = {}
         self._region = ""
-        self.training_set(html)
+        self.feed(html)
         self.close()
         assert self.open == []
 

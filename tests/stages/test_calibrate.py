@@ -19,7 +19,7 @@ from lesiontk.stages.calibrate import (
 )
 from lesiontk.stages.inspect_images import read_inspection
 from lesiontk.store import Store
-from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.train import build_data
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,11 @@ from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import sum_labels
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
-from lesiontk.workflow.convert import PARENT, convert_model, train_recipe
+from lesiontk.workflow.benchmark import PARENT
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import engines_of, locate_teacher
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from tests.tiny.recipe import TINY, TRAIN
 
 

@@ -25,7 +25,7 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.explain import ExplainConfig, ExplainStage
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
-from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.train import build_data
 
 
 class ModelConfig(StageConfig):

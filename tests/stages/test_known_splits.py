@@ -13,8 +13,8 @@ from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import EngineSpec, ImageRecord
 from lesiontk.stages.known_splits import KnownSplit, find_split
-from lesiontk.workflow import predict
-from lesiontk.workflow.predict import evaluate_folder
+from lesiontk.workflow import evaluate as evaluation
+from lesiontk.workflow.evaluate import evaluate_folder
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "benchmarks" / "engines" / "cnn_7class" / "onnx_int8.onnx"
@@ -36,7 +36,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, share: float) -> int:
     ids = sorted(path.stem for path in folder.glob("*/*.jpg"))
     seen = ids[: round(share * len(ids))]
     subsets = {image: "train" if image in seen else "test" for image in ids}
-    monkeypatch.setattr(predict, "find_split", lambda split_hash, splits: KnownSplit(subsets, {}))
+    monkeypatch.setattr(
+        evaluation, "find_split", lambda split_hash, splits: KnownSplit(subsets, {})
+    )
     return len(ids)
 
 

@@ -21,8 +21,9 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stages import load_weights as adopt_stage
 from lesiontk.stages.load_weights import TRAINED_BY
 from lesiontk.store import Store
-from lesiontk.workflow.convert import compress_model, train_recipe
+from lesiontk.workflow.compress import compress_model
 from lesiontk.workflow.lineage import trained_of
+from lesiontk.workflow.train import train_recipe
 
 RECOVER = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
 TINY: dict[str, Any] = {

@@ -27,14 +27,11 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.store import Store
-from lesiontk.workflow.convert import (
-    benchmark_model,
-    compress_model,
-    convert_model,
-    report_model,
-    train_recipe,
-)
+from lesiontk.workflow.benchmark import benchmark_model, report_model
+from lesiontk.workflow.compress import compress_model
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from tests.tiny.recipe import TINY
 
 RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]

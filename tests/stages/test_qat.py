@@ -25,8 +25,9 @@ from lesiontk.stages import convert as convert_stage
 from lesiontk.stages.fake_quant_outputs import OutputPair, run_fake_quantized
 from lesiontk.stages.qat import check_ties
 from lesiontk.store import Store
-from lesiontk.workflow.convert import convert_model, train_recipe
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from lesiontk.workflow.verify import verify_artefact
 from tests.tiny.recipe import TINY
 

@@ -26,10 +26,13 @@ from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.resize import ResizeConfig
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
+from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.calibration_lists import draw_list
-from lesiontk.workflow.convert import benchmark_model, compress_model, convert_model, train_recipe
+from lesiontk.workflow.compress import compress_model
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import lineage_of, trained_of
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 
 RECOVER = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
 TINY: dict[str, Any] = {

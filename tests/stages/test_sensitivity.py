@@ -23,14 +23,10 @@ from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stages import sensitivity as sensitivity_stage
 from lesiontk.stages.sensitivity import TrialLog, Workbench, describe_search, rank_layers
 from lesiontk.store import Store
-from lesiontk.workflow.convert import (
-    convert_model,
-    import_file,
-    measure_sensitivity,
-    report_model,
-    train_recipe,
-)
+from lesiontk.workflow.benchmark import report_model
+from lesiontk.workflow.convert import convert_model, measure_sensitivity
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import import_file, train_recipe
 from tests.tiny.recipe import TINY
 
 SETTINGS = (

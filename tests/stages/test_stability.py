@@ -14,8 +14,9 @@ from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store
-from lesiontk.workflow.convert import measure_stability, train_recipe
+from lesiontk.workflow.convert import measure_stability
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 from tests.tiny.recipe import LEARNED
 
 

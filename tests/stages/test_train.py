@@ -13,7 +13,9 @@ from lesiontk.records import EngineSpec
 from lesiontk.stages import train as train_stage
 from lesiontk.store import Store
 from lesiontk.train.checkpoints import TrainingState, save_state
-from lesiontk.workflow.convert import PARENT, convert_model, train_recipe
+from lesiontk.workflow.benchmark import PARENT
+from lesiontk.workflow.convert import convert_model
+from lesiontk.workflow.train import train_recipe
 
 
 def tiny(*, leaky: bool = False) -> Recipe:

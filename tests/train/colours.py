@@ -11,7 +11,7 @@ import numpy as np
 
 from lesiontk.data.images import ImageSet
 from lesiontk.evaluate.metrics import compute_metrics
-from lesiontk.models.architecture import Architecture, Normalisation, build_model
+from lesiontk.models.architecture import Architecture, Normalization, build_model
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Preprocessing
@@ -38,7 +38,7 @@ def make_images(*, separable: bool = True, count: int = 96) -> ImageSet:
         image_ids=ids,
         groups=ids,
         hashes=ids,
-        sides=tuple("train" if i < count * 2 / 3 else "validation" for i in range(count)),
+        subsets=tuple("train" if i < count * 2 / 3 else "validation" for i in range(count)),
         labels=("bkl", "mel", "nv"),
         task="test",
         critical="mel",
@@ -55,7 +55,7 @@ def tiny_body(x: Any) -> Any:
 
 
 def build(size: int | None = SIZE) -> Any:
-    architecture = Architecture("tiny", SIZE, Normalisation(1 / 128, (-1.0,) * 3), tiny_body)
+    architecture = Architecture("tiny", SIZE, Normalization(1 / 128, (-1.0,) * 3), tiny_body)
     return build_model(architecture, image_size=size, classes=3, dropout=0.2)
 
 

@@ -27,7 +27,7 @@ from lesiontk.store import Store
 from lesiontk.train import distribution
 from lesiontk.train.checkpoints import read_state
 from lesiontk.train.distribution import check_distribution
-from lesiontk.workflow.convert import run_recipe, train_recipe
+from lesiontk.workflow.train import run_recipe, train_recipe
 from tests.train.train_process import train_here
 
 ROOT = Path(__file__).parents[2]
@@ -323,7 +323,7 @@ def test_each_worker_has_a_workspace_of_its_own(
     def note_workspace(plan: Any, step: str, mine: Store, *_: Any, **__: Any) -> None:
         used.append(mine.workspace)
 
-    monkeypatch.setattr("lesiontk.workflow.convert.build_step", note_workspace)
+    monkeypatch.setattr("lesiontk.workflow.train.build_step", note_workspace)
     train_recipe(store, shared_recipe())
     monkeypatch.setenv("TF_CONFIG", os.environ["TF_CONFIG"].replace('"index": 1', '"index": 0'))
     train_recipe(store, shared_recipe())

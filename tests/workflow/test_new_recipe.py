@@ -24,8 +24,8 @@ from lesiontk.recipe import read_recipe
 from lesiontk.recipe.gate_grammar import DEFAULT_GATES
 from lesiontk.stages.split import read_split
 from lesiontk.store import Store
-from lesiontk.workflow.convert import build_data
 from lesiontk.workflow.new_recipe import write_recipe, write_task
+from lesiontk.workflow.train import build_data
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import pytest
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow import parallel_conversion as side_process
-from lesiontk.workflow.convert import convert_model, train_recipe
+from lesiontk.workflow import parallel_conversion
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.parallel_conversion import choose_aside, shared_engines
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.train import train_recipe
 
 TARGETS = ("tflite:int8", "onnx:int8")
 CHANGES = (
@@ -50,8 +51,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
             super().__init__(command, **options)
             started.append(self)
 
-    monkeypatch.setattr(side_process, "LARGE", 0)
-    monkeypatch.setattr(side_process, "count_cores", lambda: 2)
+    monkeypatch.setattr(parallel_conversion, "LARGE", 0)
+    monkeypatch.setattr(parallel_conversion, "count_cores", lambda: 2)
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     return started
 
@@ -70,8 +71,8 @@ def test_the_other_back_ends_go_aside(
 
 
 def test_one_core_does_one_thing(model: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_process, "LARGE", 0)
-    monkeypatch.setattr(side_process, "count_cores", lambda: 1)
+    monkeypatch.setattr(parallel_conversion, "LARGE", 0)
+    monkeypatch.setattr(parallel_conversion, "count_cores", lambda: 1)
     assert choose_aside(model, TARGETS) == ()
 
 

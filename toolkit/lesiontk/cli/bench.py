@@ -45,8 +45,7 @@ def bench(
     from lesiontk.backends.foreign import ForeignDescription
     from lesiontk.bench.judging import check_gates
     from lesiontk.cli.tables import print_benchmark
-    from lesiontk.workflow.convert import benchmark_references
-    from lesiontk.workflow.predict import benchmark_engine_files
+    from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
 
     store = session.open_store()
     overrides = add_gates(overrides, gates)

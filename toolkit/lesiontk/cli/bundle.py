@@ -43,7 +43,7 @@ def bundle(
     (default: the latest model).
     """
     from lesiontk.cli.tables import format_bytes
-    from lesiontk.workflow.convert import bundle_reference
+    from lesiontk.workflow.bundle import bundle_reference
 
     folder, facts = bundle_reference(
         session.open_store(),

@@ -20,7 +20,7 @@ def compress(
     data: Path | None = None,
 ) -> None:
     """Apply a compression to the model of this name and say, by its facts, what came of it."""
-    from lesiontk.workflow.convert import compress_model
+    from lesiontk.workflow.compress import compress_model
 
     store = session.open_store()
     made = compress_model(

@@ -37,7 +37,8 @@ def convert(
 ) -> None:
     """Convert MODEL (default: the latest) and verify each engine against its parent."""
     from lesiontk.deploy import find_bundle_target
-    from lesiontk.workflow.convert import bundle_engines, convert_model
+    from lesiontk.workflow.bundle import bundle_engines
+    from lesiontk.workflow.convert import convert_model
 
     for device in devices:
         find_bundle_target(device).choose(targets)  # before any work

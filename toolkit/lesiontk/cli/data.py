@@ -55,7 +55,7 @@ def check_command(
     options: RecipeOptions,
 ) -> None:
     """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
-    from lesiontk.workflow.convert import build_data
+    from lesiontk.workflow.train import build_data
 
     chosen = load_recipe(recipe, options)
     inspection = build_data(session.open_store(), chosen, "inspection")
@@ -78,7 +78,7 @@ def split_command(
     """Deal the images to training, validation and test, by lesion, as RECIPE says."""
     from lesiontk.cli.tables import print_table
     from lesiontk.report.data_wording import describe_near_duplicates
-    from lesiontk.workflow.convert import build_data
+    from lesiontk.workflow.train import build_data
 
     chosen = load_recipe(recipe, options)
     store = session.open_store()

@@ -18,6 +18,6 @@ def demo(session: Session, overrides: tuple[str, ...]) -> None:
     """
     from lesiontk.cli.run_summary import finish_run
     from lesiontk.recipe import read_recipe
-    from lesiontk.workflow.convert import run_recipe
+    from lesiontk.workflow.train import run_recipe
 
     finish_run(session, run_recipe(session.open_store(), read_recipe("demo", overrides)))

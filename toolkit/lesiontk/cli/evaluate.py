@@ -43,8 +43,12 @@ def evaluate(
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
     from lesiontk.bench.judging import check_gates
     from lesiontk.cli.tables import print_evaluation
-    from lesiontk.workflow.convert import rules_from
-    from lesiontk.workflow.predict import check_export, evaluate_reference, export_engine
+    from lesiontk.workflow.evaluate import (
+        check_export,
+        evaluate_reference,
+        export_engine,
+        rules_from,
+    )
 
     store = session.open_store()
     if out is not None:

@@ -54,7 +54,7 @@ def import_model(
 
     Its layers are built anew and its outputs compared; then quantize, bench and bundle it.
     """
-    from lesiontk.workflow.convert import import_file
+    from lesiontk.workflow.train import import_file
 
     order = [label.strip() for label in labels.split(",") if label.strip()]
     made = import_file(

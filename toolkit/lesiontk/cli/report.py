@@ -16,7 +16,7 @@ def report(
     session: Session, model: str, overrides: tuple[str, ...], gates: tuple[str, ...]
 ) -> None:
     """Write one HTML file about MODEL (default: the latest) and its engines."""
-    from lesiontk.workflow.convert import report_model
+    from lesiontk.workflow.benchmark import report_model
 
     store = session.open_store()
     artefact = report_model(store, store.resolve(model, "model"), add_gates(overrides, gates))

@@ -32,7 +32,7 @@ def train(
     With --set train.distribute=multi_worker, run it on every worker that TF_CONFIG lists; all but
     the first work in WORKSPACE/workers/INDEX, and all get the same model.
     """
-    from lesiontk.workflow.convert import train_recipe
+    from lesiontk.workflow.train import train_recipe
 
     chosen = load_recipe(recipe, options)
     model = train_recipe(session.open_store(), chosen, restart=not resume)

@@ -27,9 +27,9 @@ from lesiontk.stages.inspect_images import read_inspection
 from lesiontk.stages.known_splits import locate_shipped
 from lesiontk.stages.split import read_split
 from lesiontk.store import Store
-from lesiontk.workflow.convert import build_data
 from lesiontk.workflow.lineage import recipe_of
 from lesiontk.workflow.runner import known_ancestors
+from lesiontk.workflow.train import build_data
 
 HASH = "pixel_sha256"
 

@@ -11,7 +11,7 @@ from lesiontk.evaluate.gate_power import GatePower, TestLesions, compute_power
 from lesiontk.recipe import Recipe
 from lesiontk.stages.split import read_split
 from lesiontk.store import Store
-from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.train import build_data
 
 
 def measure_power(store: Store, recipe: Recipe) -> tuple[GatePower, ...]:

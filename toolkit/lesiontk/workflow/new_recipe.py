@@ -30,7 +30,7 @@ from lesiontk.recipe.gate_grammar import DEFAULT_GATES
 from lesiontk.stages.inspect_images import read_inspection
 from lesiontk.stages.split import read_split
 from lesiontk.store import Store
-from lesiontk.workflow.convert import build_data
+from lesiontk.workflow.train import build_data
 
 PACKAGED_TASKS = ("seven_class", "malignancy")
 _WHY = {

@@ -4,7 +4,7 @@ Converting a large network is mostly the work of one core, in Python and in nati
 be shared out among threads. Two back ends need little of each other; what both need, the locks of
 the workspace let only one of them make.
 
-Run as ``python -m lesiontk.workflow.parallel_conversion`` with the call as JSON on standard input.
+The process runs `lesiontk.workflow.conversion_worker`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.system.cores import count_cores
-from lesiontk.system.malloc_tuning import keep_freed_memory
 from lesiontk.workflow.plan import Plan
 
+WORKER = "lesiontk.workflow.conversion_worker"
 LARGE = 64 * 2**20
 """Bytes of a model's file below which a second process takes longer to start than it saves."""
 
@@ -72,7 +71,7 @@ def converting_aside(
         "overrides": list(overrides),
     }
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", __name__],
+        [sys.executable, "-W", "ignore", "-m", WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -90,18 +89,3 @@ def converting_aside(
                 process.wait()
         finally:
             process.terminate()
-
-
-def main() -> None:
-    """Do what standard input says, once it says it."""
-    from lesiontk.workflow.convert import convert_model
-
-    keep_freed_memory()
-    call = json.load(sys.stdin)
-    store = Store(Path(call["workspace"]))
-    model = store.resolve(call["model"], "model")
-    convert_model(store, model, call["targets"], call["overrides"], aside=False)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,16 +25,16 @@ from lesiontk.report.result_table import table_from_external
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.evaluate import METRICS, read_assessment
 from lesiontk.store import Store
-from lesiontk.workflow import predict
-from lesiontk.workflow.lineage import find_assessment, locate_engine
-from lesiontk.workflow.predict import (
+from lesiontk.workflow import evaluate
+from lesiontk.workflow.evaluate import (
     check_export,
     evaluate_external,
     evaluate_folder,
     evaluate_reference,
     export_engine,
-    predict_reference,
 )
+from lesiontk.workflow.lineage import find_assessment, locate_engine
+from lesiontk.workflow.predict import predict_reference
 from tests.deploy.bundles import ENGINES
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +173,7 @@ def test_without_a_threshold_a_half_stands_in_and_says_so(folder: Path) -> None:
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch, evaluation: Artefact) -> None:
     """The evaluation of an engine of the workspace is there."""
-    monkeypatch.setattr(predict, "evaluate_artefact", lambda *arguments: evaluation)
+    monkeypatch.setattr(evaluate, "evaluate_artefact", lambda *arguments: evaluation)
 
 
 @pytest.mark.usefixtures("frozen")

@@ -12,14 +12,10 @@ from lesiontk.recipe import parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.sensitivity import rank_layers
 from lesiontk.store import Store
-from lesiontk.workflow.convert import (
-    convert_model,
-    measure_sensitivity,
-    measure_stability,
-    report_model,
-    train_recipe,
-)
+from lesiontk.workflow.benchmark import report_model
+from lesiontk.workflow.convert import convert_model, measure_sensitivity, measure_stability
 from lesiontk.workflow.lineage import engines_of, sensitivities_of, stabilities_of
+from lesiontk.workflow.train import train_recipe
 from tests.report.page import Page
 from tests.tiny.recipe import LEARNED
 

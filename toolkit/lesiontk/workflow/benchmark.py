@@ -1,0 +1,120 @@
+"""Engines beside their full-precision parent: benchmark and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.bench.files import benchmark_files
+from lesiontk.errors import UsageError
+from lesiontk.records import Artefact
+from lesiontk.stages.bench import read_benchmark
+from lesiontk.store import Store
+from lesiontk.workflow.evaluate import evaluate_folder, rules_from
+from lesiontk.workflow.lineage import (
+    engines_of,
+    locate_engine,
+    model_of,
+    sensitivities_of,
+    stabilities_of,
+)
+from lesiontk.workflow.resume import continue_from
+from lesiontk.workflow.runner import build_step
+
+PARENT = "keras:float32"
+"""The trained model itself, beside which every other engine is shown."""
+
+
+def benchmark_model(
+    store: Store,
+    model: Artefact,
+    targets: Sequence[str] = (),
+    overrides: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+    engines: Mapping[str, Artefact] | None = None,
+) -> Artefact:
+    """Evaluate and time the model's engines beside their full-precision parents.
+
+    Without `targets`, those that the workspace holds for this model; the engines themselves are
+    taken, not made again. `engines` names others for their target. With `fresh`, latency is
+    measured again although an equal benchmark exists.
+    """
+    found = {**engines_of(store, model), **(engines or {})}
+    chosen = list(targets or found)
+    if not chosen:
+        raise UsageError(
+            f"{model.name} has no engine yet; make one with `lesiontk quantize --int8` or "
+            "`lesiontk convert --to BACKEND:PRECISION`."
+        )
+    plan, done = continue_from(store, model, [PARENT, *chosen], overrides, found, fresh=fresh)
+    return build_step(plan, "benchmark", store, done)
+
+
+def benchmark_references(
+    store: Store,
+    references: Sequence[str],
+    model: str = "latest",
+    overrides: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+) -> tuple[dict[str, Any], Artefact | None]:
+    """Benchmark engines by reference; returns the document, and its artefact if it has one.
+
+    Engines of the workspace are compared with their parent on its test split. For files see
+    `benchmark_engine_files`.
+    """
+    engines = [store.resolve(reference, "engine") for reference in references]
+    parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
+    strangers = [e.name for e in engines if model_of(store, e).content != parent.content]
+    if strangers:
+        raise UsageError(
+            f"{', '.join(strangers)} descend(s) from another model than {engines[0].name}; compare "
+            "engines of one model."
+        )
+    named = {str(engine.facts["target"]): engine for engine in engines}
+    if len(named) < len({engine.name for engine in engines}):
+        raise UsageError(
+            "two of the engines have the same target; bench them one after the other, each beside "
+            "its parent."
+        )
+    artefact = benchmark_model(store, parent, list(named), overrides, fresh=fresh, engines=named)
+    return read_benchmark(artefact), artefact
+
+
+def benchmark_engine_files(
+    store: Store,
+    references: Sequence[str],
+    overrides: Iterable[str],
+    foreign: ForeignDescription,
+    images: Path | None = None,
+) -> dict[str, Any]:
+    """Time and weigh engine files, also those of other tools; judge them on `images` if given."""
+    files = {reference: locate_engine(store, reference) for reference in references}
+    recipe = rules_from(overrides)
+    scores = None
+    if images is not None:
+        scores = {
+            name: evaluate_folder(
+                path,
+                images,
+                None,
+                recipe.evaluate,
+                store.progress,
+                splits=store.list_artefacts("split"),
+                foreign=foreign,
+            )
+            for name, path in files.items()
+        }
+    return benchmark_files(files, recipe, store.progress, foreign, scores)
+
+
+def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
+    """Build the report over the model's engines, and over what was measured of them before."""
+    found = engines_of(store, model)
+    plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
+    known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
+    told = {name: artefact for name, artefact in known.items() if name not in plan}
+    return build_step(plan.tell(told), "report", store, {**told, **done})

@@ -1,0 +1,122 @@
+"""Bundles of engines for devices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lesiontk.backends import is_engine_file
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import check_destination
+from lesiontk.errors import UsageError
+from lesiontk.records import Artefact
+from lesiontk.stages import STAGES
+from lesiontk.stages.bundle import BundleConfig, copy_bundle, write_bundle_of_file
+from lesiontk.store import Store
+from lesiontk.workflow.benchmark import benchmark_model
+from lesiontk.workflow.evaluate import evaluate_artefact
+from lesiontk.workflow.lineage import (
+    engines_of,
+    find_assessment,
+    find_evaluation,
+    intact,
+    locate_engine,
+    model_of,
+    recipe_of,
+    resolve_network,
+)
+
+
+def bundle_engines(
+    store: Store,
+    engines: Mapping[str, Artefact],
+    devices: Sequence[str],
+    threshold: float | None = None,
+    *,
+    accept_unresolved: bool = False,
+) -> dict[str, Artefact]:
+    """Return device -> bundle of the engine that fits it best, of target -> engine.
+
+    A bundle carries the threshold and figures of the engine's evaluation where the workspace has
+    it, or decides at `threshold`. Raises `UsageError` for an unknown device, or if none of the
+    engines runs there, and `GateFailedError` for an engine whose gates are not passed; with
+    `accept_unresolved` gates that are not shown are let through, and the bundle says so.
+    """
+    chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
+    bundles = {}
+    for name, engine in chosen.items():
+        parents = {"engine": engine}
+        if recipe_of(engine).gate:
+            parents["benchmark"] = judged_benchmark(store, engine)
+        evaluation = find_evaluation(store, engine)
+        if evaluation is not None:
+            parents["evaluation"] = evaluation
+        bundles[name] = store.build(
+            STAGES.get("bundle")(),
+            BundleConfig(target=name, threshold=threshold, accept_unresolved=accept_unresolved),
+            parents,
+            recipe=engine.manifest["recipe"],
+        )
+    return bundles
+
+
+def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
+    """Return a benchmark that judged this very engine by its recipe's gates, made if need be."""
+    target, gates = str(engine.facts["target"]), list(recipe_of(engine).gate)
+    for benchmark in store.list_artefacts("benchmark"):
+        manifest = benchmark.manifest
+        parent = manifest["parents"].get(f"engine:{target}")
+        if (
+            parent is not None
+            and parent["content"] == engine.content
+            and manifest["stage"]["version"] == STAGES.get("bench").info.version
+            and manifest["config"]["gate"] == gates
+        ):
+            return benchmark
+    asked = [f"gate={json.dumps(gates)}"]
+    return benchmark_model(
+        store, model_of(store, engine), [target], asked, engines={target: engine}
+    )
+
+
+def bundle_reference(
+    store: Store,
+    reference: str,
+    device: str,
+    out: Path | None = None,
+    threshold: float | None = None,
+    *,
+    accept_unresolved: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
+
+    An engine of the workspace is evaluated first, unless it was: a bundle says what its engine is
+    worth. `out` gets a copy; an engine file from outside the workspace needs it. The bundle decides
+    at `threshold`, or at the one that was frozen.
+    """
+    target = find_bundle_target(device)
+    if out is not None:
+        check_destination(out)
+    if is_engine_file(reference):
+        if out is None:
+            raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
+        path = locate_engine(store, reference)
+        known = find_assessment(store, reference)
+        return out, write_bundle_of_file(out, path, target, assessment=known, threshold=threshold)
+    artefact = resolve_network(store, reference)
+    engines = (
+        {str(artefact.facts["target"]): artefact}
+        if artefact.kind == "engine"
+        else engines_of(store, artefact)
+    )
+    engine = intact(store, engines[target.choose(engines)])
+    evaluate_artefact(store, engine)
+    chosen = {str(engine.facts["target"]): engine}
+    made = bundle_engines(store, chosen, [device], threshold, accept_unresolved=accept_unresolved)[
+        device
+    ]
+    if out is not None:
+        copy_bundle(made, out)
+    return out or made.path, dict(made.facts)

@@ -1,0 +1,49 @@
+"""One compression of a model that is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lesiontk.recipe import override_document, override_recipe
+from lesiontk.records import Artefact
+from lesiontk.stages import STAGES
+from lesiontk.store import Store
+from lesiontk.workflow.lineage import lineage_of, locate_teacher, recipe_of
+from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.resume import known_models
+from lesiontk.workflow.runner import build_step
+
+
+def compress_model(
+    store: Store,
+    model: Artefact,
+    technique: str,
+    options: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    *,
+    data: Path | None = None,
+) -> Artefact:
+    """Apply one compression to a model: what the recipe key of the same name does in a run.
+
+    `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``. `data` is
+    the folder of the images, if it is not where it was.
+    """
+    recipe = recipe_of(model)
+    if data is not None:
+        recipe = override_recipe(recipe, [f"data.path={json.dumps(str(data.resolve()))}"])
+    line = lineage_of(store, model)
+    # A model of the middle carries the whole recipe: what came after it is left out.
+    so_far = recipe.compress[: len(line) - 1]
+    entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
+    if "teacher" in entry:
+        entry["teacher"] = str(locate_teacher(store, str(entry["teacher"])))
+    longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
+    plan = plan_recipe(longer, images_known=True)
+    done = known_models(store, plan, line)
+    stage, config = STAGES.get(technique)(), plan[plan.model].config
+    stage.check(config)
+    stage.check_model(model, config)
+    return build_step(plan, plan.model, store, done)

@@ -1,0 +1,297 @@
+"""Evaluation of an engine: on the test split of its model, or on a folder with labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesiontk.backends import is_engine_file, open_any
+from lesiontk.backends.foreign import RECIPE, ForeignDescription
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.backends.stamp import stamp
+from lesiontk.data.decode import ImageError
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.sources import SOURCES, detect_source
+from lesiontk.data.sources.labelled import read_labelled_folder
+from lesiontk.data.tasks import Task, list_tasks, load_task, task_of_engine
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
+from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN, OperatingPoint
+from lesiontk.progress import Progress
+from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
+from lesiontk.records import Artefact
+from lesiontk.stages.evaluate import (
+    document_from_predictions,
+    emulator_of,
+    read_metrics,
+    read_operating_point,
+)
+from lesiontk.stages.known_splits import find_split
+from lesiontk.store import Store
+from lesiontk.workflow.evaluation_gates import judge_evaluation, judge_file
+from lesiontk.workflow.lineage import (
+    derivation_of,
+    find_artefact,
+    find_assessment,
+    intact,
+    locate_engine,
+    model_of,
+)
+from lesiontk.workflow.resume import continue_from
+from lesiontk.workflow.runner import build_step
+
+
+def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
+    """Evaluate an engine of the workspace on the test subset of its own split."""
+    model = model_of(store, intact(store, engine))
+    target = str(engine.facts["target"])
+    line = {str(part.facts["target"]): part for part in derivation_of(store, engine)}
+    plan, done = continue_from(store, model, [target], overrides, line)
+    return build_step(plan, f"evaluation:{target}", store, done)
+
+
+def evaluate_reference(
+    store: Store,
+    reference: str,
+    images: Path | None,
+    labels: Path | None,
+    overrides: Iterable[str] = (),
+    *,
+    include_seen: bool = False,
+    threshold: float | None = None,
+    gates: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluate an engine on its own test split, or on the images and labels that are given.
+
+    `gates` are judged as far as they can be: against the parent on the own test split alone.
+
+    Of the given images those are left out, and counted, that the engine was trained or validated
+    on, where its split is known; with `include_seen` they stay in. An engine of the workspace is
+    judged at the threshold that its evaluation froze on validation, unless `threshold` is given; a
+    file at the one that it carries, or at 0.5 without one.
+    """
+    if is_engine_file(reference):
+        engine = find_artefact(Path(reference))
+        if engine is not None and engine.path.parent == store.workspace.resolve():
+            reference = engine.name
+    if images is None:
+        if labels is not None:
+            raise UsageError("--labels was given without --images; expected both.")
+        if threshold is not None:
+            raise UsageError(
+                "--threshold was given without --images; expected both, for the test split is "
+                "judged at the threshold frozen on validation (--set evaluate.threshold=RULE)."
+            )
+        if is_engine_file(reference):
+            raise UsageError(
+                f"{reference} is a file outside the workspace: its test split is not known. Give "
+                "--images DIR --labels CSV."
+            )
+        engine = store.resolve(reference, "engine")
+        evaluation = evaluate_artefact(store, engine, overrides)
+        judged = judge_evaluation(store, engine, evaluation, gates)
+        return {**read_metrics(evaluation), **judged}
+    if threshold is None and not is_engine_file(reference):
+        engine = store.resolve(reference, "engine")
+        evaluation = evaluate_artefact(store, engine, overrides)
+        return evaluate_external(
+            store, engine, evaluation, images, labels, include_seen=include_seen, gates=gates
+        )
+    return evaluate_folder(
+        locate_engine(store, reference),
+        images,
+        labels,
+        rules_from(overrides).evaluate,
+        store.progress,
+        splits=store.list_artefacts("split"),
+        include_seen=include_seen,
+        point=threshold,
+        gates=gates,
+    )
+
+
+def evaluate_external(
+    store: Store,
+    engine: Artefact,
+    evaluation: Artefact,
+    images: Path,
+    labels: Path | None = None,
+    *,
+    include_seen: bool = False,
+    gates: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluate an engine on images from elsewhere at the threshold that `evaluation` froze.
+
+    `evaluation` is that of this engine; its bootstrap settings hold here too. Nothing is chosen on
+    the images. Raises `DataError` if the evaluation is of another engine or froze no threshold.
+    """
+    judged = evaluation.manifest["parents"]["engine"]["content"]
+    if judged != engine.content:
+        raise DataError(
+            f"{evaluation.name} is of another engine than {engine.name}; expected its own."
+        )
+    return evaluate_folder(
+        engine_file(intact(store, engine)),
+        images,
+        labels,
+        EvaluateRule(**evaluation.manifest["config"]),
+        store.progress,
+        splits=store.list_artefacts("split"),
+        include_seen=include_seen,
+        point=read_operating_point(evaluation),
+        temperature=evaluation.facts.get("temperature"),
+        gates=gates,
+    )
+
+
+def evaluate_folder(
+    engine_path: Path,
+    images: Path,
+    labels: Path | None,
+    rule: EvaluateRule,
+    progress: Progress,
+    *,
+    splits: Iterable[Artefact] = (),
+    include_seen: bool = False,
+    max_failures: float = 0.01,
+    point: OperatingPoint | float | None = None,
+    temperature: float | None = None,
+    gates: Sequence[str] = (),
+    foreign: ForeignDescription | None = None,
+) -> dict[str, Any]:
+    """Evaluate an engine file on a folder of images; intervals resample lesions where known.
+
+    `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
+    operating point that was frozen on validation, or a threshold; without either, the one that the
+    file carries, or 0.5. `temperature` is the one that was fitted there, or the file's.
+
+    Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
+    """
+    with open_any(engine_path, foreign) as engine, ImageReader(images) as reader:
+        spec = engine.spec
+        task = task_of_labels(spec.labels) if spec.recipe == RECIPE else task_of_engine(spec)
+        check_gates_of_task(gates, task.name, task.labels, task.positive)
+        carried = engine.assessment or Assessment()
+        point = carried.operating_point if point is None else point
+        temperature = carried.temperature if temperature is None else temperature
+        if not isinstance(point, OperatingPoint):
+            rule_of_point = DEFAULT if point is None else GIVEN
+            value = DEFAULT_THRESHOLD if point is None else point
+            point = OperatingPoint(rule_of_point, value, task.positive)
+        emulated = emulator_of(engine)
+        table = (
+            read_labelled_folder(images, labels)
+            if labels is not None
+            else SOURCES.get(detect_source(images))().read(images)
+        )
+        split = find_split(spec.split_hash, splits)
+        seen: Counter[str] = Counter()
+        records = []
+        for record in table.records:
+            subset = split.subset_of(record) if split else None
+            if subset in ("train", "validation"):
+                seen[subset] += 1
+                if not include_seen:
+                    continue
+            records.append(record)
+        if not records:
+            raise DataError(
+                f"all {len(table.records)} images were used to train or validate "
+                f"{engine_path.name}; expected others, for on these it would look better than it "
+                "is. --include-seen evaluates it on them all the same."
+            )
+        truth, outputs, groups, failures = [], [], [], []
+        with progress.task("evaluating", len(records)) as advance:
+            for index, result in decode_many(
+                reader,
+                records,
+                workers=2,
+                transform=lambda image: preprocess_image(image, spec.preprocessing),
+                advance=advance,
+                max_failures=max_failures,
+            ):
+                record = records[index]
+                if isinstance(result, ImageError):
+                    failures.append({"image_id": record.image_id, "reason": result.reason})
+                    continue
+                truth.append(task.label_index(record.diagnosis, record.coarser))
+                outputs.append(engine.predict(result[np.newaxis])[0])
+                groups.append(record.patient_id or record.lesion_id or record.image_id)
+    y_true, probabilities = np.array(truth, dtype=np.int64), np.stack(outputs)
+    answers = Answers(
+        y_true, probabilities, task.labels, groups, task.positive, points=Points(child=point)
+    )
+    return {
+        "target": f"{spec.backend}:{spec.precision}",
+        **judge_file(engine_path, answers, expand_gates(gates, task.positive), rule),
+        **emulated,
+        "recipe": spec.recipe,
+        "lesion_ids_known": table.lesion_ids_known,
+        "split_known": split is not None and not spec.may_have_seen_test,
+        "seen_images": dict(seen),
+        "seen_included": include_seen,
+        "failures": failures,
+        "missing_files": list(table.missing),
+        "licence": table.licence,
+        "citation": table.citation,
+        **document_from_predictions(
+            task,
+            point,
+            y_true,
+            probabilities,
+            groups,
+            rule,
+            temperature,
+        ),
+    }
+
+
+def rules_from(overrides: Iterable[str]) -> Recipe:
+    """Return the defaults with overrides, for engines that have no recipe here.
+
+    They have no gates but those that the overrides name.
+    """
+    return override_recipe(Recipe(name="engine_files", gate=()), overrides)
+
+
+def task_of_labels(labels: Sequence[str]) -> Task:
+    """Return the task whose labels these are, in their order; `UsageError` names the known ones."""
+    tasks = [load_task(name) for name in list_tasks()]
+    for task in tasks:
+        if task.labels == tuple(labels):
+            return task
+    known = "; ".join(f"{task.name}: {','.join(task.labels)}" for task in tasks)
+    raise UsageError(
+        f"the outputs are named {','.join(labels)}; expected the labels of a task, in the order of "
+        f"the outputs, with --labels: {known}."
+    )
+
+
+def check_export(store: Store, reference: str, images: Path | None, out: Path) -> None:
+    """Raise `UsageError` unless an evaluation on the own test split can be written as `out`."""
+    if images is not None:
+        raise UsageError(
+            "--out was given with --images; an engine file carries the figures of its own test "
+            "split."
+        )
+    suffix = locate_engine(store, reference).suffix
+    if out.suffix != suffix:
+        raise UsageError(f"--out is {out}; expected a name that ends in {suffix}.")
+    if out.exists():
+        raise UsageError(f"{out} is there already; expected a new file.")
+
+
+def export_engine(store: Store, reference: str, out: Path) -> Assessment:
+    """Write an evaluated engine of the workspace as a file that carries its assessment."""
+    assessment = find_assessment(store, reference)
+    if assessment is None:
+        raise UsageError(f"{reference} was not evaluated; run `lesiontk evaluate {reference}`.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return stamp(locate_engine(store, reference), assessment, out)

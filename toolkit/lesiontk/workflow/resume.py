@@ -1,0 +1,86 @@
+"""What of a model's recipe is done, and the plan from there on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from lesiontk.bench.benchmark import TRAINED
+from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.default_gates import check_gates_of_task
+from lesiontk.recipe import override_recipe
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow.lineage import engines_of, lineage_of, recipe_of
+from lesiontk.workflow.plan import Plan, plan_recipe
+from lesiontk.workflow.runner import known_ancestors
+
+
+def continue_from(
+    store: Store,
+    model: Artefact,
+    targets: Sequence[str],
+    overrides: Iterable[str],
+    engines: Mapping[str, Artefact] | None = None,
+    *,
+    fresh: bool = False,
+) -> tuple[Plan, dict[str, Artefact]]:
+    """Return the plan from `model` on, and the artefacts that are there already.
+
+    `engines` are taken for the targets they are called by, and not made again.
+    """
+    overrides = list(overrides)
+    late = [
+        o
+        for o in overrides
+        if o.partition(".")[0] in ("data", "model", "imported", "train", "compress")
+    ]
+    if late:
+        raise UsageError(
+            f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
+            "calibration, quantize, sensitivity, stability, verify, evaluate, explain, bench or "
+            "gate. `lesiontk train` takes the others."
+        )
+    recipe = override_recipe(recipe_of(model), overrides)
+    line = lineage_of(store, model)
+    chosen = {
+        "convert": tuple(dict.fromkeys(targets)),
+        "bundle": (),
+        # A model of the middle carries the whole recipe: what came after it is left out.
+        "compress": recipe.compress[: len(line) - 1],
+    }
+    recipe = recipe.model_copy(update=chosen)
+    if fresh:
+        taken = [
+            int(artefact.manifest["config"]["rule"]["repetition"])
+            for artefact in store.list_artefacts("benchmark")
+        ]
+        rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
+        recipe = recipe.model_copy(update={"bench": rule})
+    plan = plan_recipe(recipe, images_known=True)
+    models = known_models(store, plan, line)
+    task = task_from_definition(definition_of(models["images"].facts))
+    check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
+    given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
+    if engines is not None and plan.trained != plan.model:
+        known = engines_of(store, models[plan.trained])
+        given |= {f"engine:{target}{TRAINED}": engine for target, engine in known.items()}
+    given = {name: engine for name, engine in given.items() if name in plan}
+    # What the engines were made with is told of them, whatever the recipe would do today.
+    tools = {
+        plan[name].parents[role]: store.parent(engine, role)
+        for name, engine in given.items()
+        for role in ("calibration", "ranges", "sensitivity")
+        if role in plan[name].parents and role in engine.manifest["parents"]
+    }
+    return plan, {**models, **tools, **given}
+
+
+def known_models(store: Store, plan: Plan, line: Sequence[Artefact]) -> dict[str, Artefact]:
+    """Return the models of a line, and the data that each was made with, by the plan's steps."""
+    if [step.stage for step in plan.models][: len(line)] != [made.stage for made in line]:
+        raise DataError(f"{line[-1].name} was made in other steps than its recipe has.")
+    done = known_ancestors(line[0], store)
+    for step, made in zip(plan.models, line, strict=False):  # the plan may go on
+        done |= {step.name: made, step.parents["images"]: store.parent(made, "images")}
+    return done

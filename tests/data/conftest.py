@@ -47,11 +47,13 @@ def policy(slept: list[float]) -> DownloadPolicy:
 def one(server: Server) -> OfficialSource:
     """A source of one file, whose checksum is published."""
     server.pages["/a.bin"] = Page()
-    return source_of(RemoteFile("a.bin", f"{server.url}/a.bin", bytes=len(BODY), md5=md5(BODY)))
+    return source_of(
+        RemoteFile(name="a.bin", url=f"{server.url}/a.bin", bytes=len(BODY), md5=md5(BODY))
+    )
 
 
 @pytest.fixture
 def unpublished(server: Server) -> OfficialSource:
     """A source of one file of which the publisher states nothing."""
     server.pages["/a.bin"] = Page()
-    return source_of(RemoteFile("a.bin", f"{server.url}/a.bin"))
+    return source_of(RemoteFile(name="a.bin", url=f"{server.url}/a.bin"))

@@ -117,9 +117,14 @@ def zip_of(contents: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def source_of(*files: RemoteFile, api: str | None = None) -> OfficialSource:
+def source_of(*files: RemoteFile) -> OfficialSource:
     return OfficialSource(
-        "s", "Title", "CC BY-NC", "Someone 2018", "https://home.example", files, api
+        name="s",
+        title="Title",
+        licence="CC BY-NC",
+        citation="Someone 2018",
+        homepage="https://home.example",
+        files=files,
     )
 
 

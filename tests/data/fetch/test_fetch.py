@@ -1,14 +1,16 @@
-"""Whole sources: pins, what Dataverse states, and the layout that results."""
+"""Whole sources: checksums, pins, and the layout that results."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pooch
 import pytest
 
 from lesiontk.data.fetch.download import DownloadPolicy
@@ -49,7 +51,7 @@ def test_a_login_page_in_place_of_an_archive_is_not_pinned(
     server: Server, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.zip"] = Page(b"<html>Please log in</html>")
-    source = source_of(RemoteFile("a.zip", f"{server.url}/a.zip"))
+    source = source_of(RemoteFile(name="a.zip", url=f"{server.url}/a.zip"))
     with pytest.raises(DataError, match="expected a sound zip archive"):
         fetch_source(source, tmp_path, policy=policy)
     assert names(tmp_path) == ["a.zip.bad"]
@@ -77,121 +79,87 @@ PART = zip_of({"ISIC_1.jpg": b"first image", "ISIC_2.jpg": b"second"})
 
 
 @pytest.fixture
-def dataverse(server: Server) -> OfficialSource:
-    """HAM10000 in small: an ingested table and an archive, whose MD5 the API alone states."""
+def ham10000(server: Server) -> OfficialSource:
+    """HAM10000 in small: a table and an archive, whose MD5 are known."""
     server.pages["/api/access/datafile/1"] = Page(TABLE)
     server.pages["/api/access/datafile/2"] = Page(PART)
-    table = {
-        "id": 1,
-        "filesize": 999,
-        "originalFileFormat": "text/csv",
-        "originalFileSize": len(TABLE),
-        "md5": md5(TABLE).upper(),
-    }
-    part = {"id": 2, "filesize": len(PART), "md5": md5(PART)}
-    publish(server, [table, part])
     base = f"{server.url}/api/access/datafile"
     return source_of(
-        RemoteFile("table.csv", f"{base}/1?format=original", dataverse_id=1),
         RemoteFile(
-            "part.zip", f"{base}/2", dataverse_id=2, unpack=Placement("ISIC_*.jpg", 2, "part")
+            name="table.csv",
+            url=f"{base}/1?format=original",
+            bytes=len(TABLE),
+            md5=md5(TABLE),
         ),
-        api=f"{server.url}/api/datasets/:persistentId/?persistentId=doi:10.7910/X",
+        RemoteFile(
+            name="part.zip",
+            url=f"{base}/2",
+            bytes=len(PART),
+            md5=md5(PART),
+            unpack=Placement(members="ISIC_*.jpg", count=2, into="part"),
+        ),
     )
 
 
-def publish(server: Server, files: list[dict[str, Any]]) -> None:
-    listed = [{"label": "x", "restricted": False, "dataFile": file} for file in files]
-    document = {"status": "OK", "data": {"id": 5, "latestVersion": {"files": listed}}}
-    server.pages["/api/datasets/:persistentId/"] = Page(json.dumps(document).encode())
-
-
-def test_dataverse_states_size_and_md5_and_the_usual_layout_results(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+def test_known_checksums_are_verified_and_the_usual_layout_results(
+    server: Server, ham10000: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
-    result = fetch_source(dataverse, tmp_path, policy=policy)
-    assert [file.verified_by for file in result.files] == [("md5 from 127.0.0.1",)] * 2
+    result = fetch_source(ham10000, tmp_path, policy=policy)
+    assert [file.verified_by for file in result.files] == [("md5 from the list of sources",)] * 2
     assert (tmp_path / "table.csv").read_bytes() == TABLE
     assert names(tmp_path / "part") == ["ISIC_1.jpg", "ISIC_2.jpg"]
     assert result.files[1].path == tmp_path / "part"
     assert names(tmp_path) == ["checksums.json", "part", "part.zip", "table.csv"]
-    api = [path for path in server.paths() if path.startswith("/api/datasets")]
-    assert api == ["/api/datasets/:persistentId/?persistentId=doi:10.7910/X"]
-    fetch_source(dataverse, tmp_path, policy=policy)
-    assert len(server.requests) == 3
+    assert server.paths() == ["/api/access/datafile/1?format=original", "/api/access/datafile/2"]
+    again = fetch_source(ham10000, tmp_path, policy=policy)
+    both = ("sha256 from checksums.json", "md5 from the list of sources")
+    assert [file.verified_by for file in again.files] == [both] * 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
-def test_content_that_dataverse_does_not_state_is_refused(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, wrong: int
+def test_content_of_another_checksum_is_refused(
+    server: Server, ham10000: OfficialSource, tmp_path: Path, policy: DownloadPolicy, wrong: int
 ) -> None:
     page = server.pages[f"/api/access/datafile/{wrong + 1}"]
     page.body = bytes(len(page.body))
-    with pytest.raises(DataError, match=r"md5 is .*, expected .* \(127\.0\.0\.1\)"):
-        fetch_source(dataverse, tmp_path, policy=policy)
+    with pytest.raises(DataError, match=r"md5 is .*, expected .* \(the list of sources\)"):
+        fetch_source(ham10000, tmp_path, policy=policy)
+    assert f"{ham10000.files[wrong].name}.bad" in names(tmp_path)
 
 
-def test_a_file_put_there_by_hand_is_held_to_what_dataverse_states(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+def test_a_file_put_there_by_hand_is_held_to_its_checksum(
+    ham10000: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     (tmp_path / "table.csv").write_bytes(TABLE.replace(b",", b"\t"))
     with pytest.raises(DataError, match=r"table\.csv is not the file it should be"):
-        fetch_source(dataverse, tmp_path, policy=policy)
+        fetch_source(ham10000, tmp_path, policy=policy)
     assert names(tmp_path) == ["table.csv.bad"]
 
 
-def test_the_list_of_sources_and_dataverse_must_agree(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+def test_a_run_killed_while_a_whole_file_is_verified_is_finished_without_a_request(
+    server: Server,
+    ham10000: OfficialSource,
+    tmp_path: Path,
+    policy: DownloadPolicy,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files = (replace(dataverse.files[0], md5=md5(OTHER)), *dataverse.files[1:])
-    with pytest.raises(DataError, match=r"in the list of sources and .* in 127\.0\.0\.1"):
-        fetch_source(replace(dataverse, files=files), tmp_path, policy=policy)
-    assert names(tmp_path) == []
+    real = pooch.core.hash_matches
 
+    def killed(*args: Any, **options: Any) -> bool:
+        shutil.copytree(tmp_path, left, copy_function=os.link)
+        return bool(real(*args, **options))
 
-@pytest.mark.parametrize(
-    "answer", [b"<html>", b"[]", b"{}", b'{"data": {"latestVersion": {"files": [{}]}}}', b"404"]
-)
-def test_without_dataverse_a_file_is_fetched_where_its_md5_is_known_otherwise(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, answer: bytes
-) -> None:
-    server.pages["/api/datasets/:persistentId/"] = Page(
-        answer, statuses=[404] * 2 if answer == b"404" else []
-    )
-    with pytest.raises(DataError, match=r"expected (JSON|a Dataverse data set|the file)"):
-        fetch_source(dataverse, tmp_path, policy=policy)
-    known = (replace(dataverse.files[0], md5=md5(TABLE)),)
-    (file,) = fetch_source(replace(dataverse, files=known), tmp_path, policy=policy).files
-    assert file.verified_by == ("md5 from the list of sources",)
-
-
-def test_a_file_that_dataverse_no_longer_lists_is_said(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
-) -> None:
-    publish(server, [])
-    with pytest.raises(DataError, match="does not list file 1"):
-        fetch_source(dataverse, tmp_path, policy=policy)
-
-
-def test_nothing_is_stated_of_the_copy_that_dataverse_makes_of_a_table(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy
-) -> None:
-    plain = (
-        replace(dataverse.files[0], url=dataverse.files[0].url.removesuffix("?format=original")),
-    )
-    (file,) = fetch_source(replace(dataverse, files=plain), tmp_path, policy=policy).files
-    assert file.verified_by == ("pinned now in checksums.json",)
-
-
-@pytest.mark.parametrize("shape", ["version", "list"])
-def test_other_answers_of_the_dataverse_api_are_read_too(
-    server: Server, dataverse: OfficialSource, tmp_path: Path, policy: DownloadPolicy, shape: str
-) -> None:
-    page = server.pages["/api/datasets/:persistentId/"]
-    version = json.loads(page.body)["data"]["latestVersion"]
-    page.body = json.dumps({"data": version if shape == "version" else version["files"]}).encode()
-    result = fetch_source(dataverse, tmp_path, policy=policy)
-    assert result.files[1].verified_by == ("md5 from 127.0.0.1",)
+    left = tmp_path.with_name("left")
+    one = ham10000.model_copy(update={"files": ham10000.files[:1]})
+    with monkeypatch.context() as patch:
+        patch.setattr("pooch.core.hash_matches", killed)
+        fetch_source(one, tmp_path, policy=policy)
+    assert names(left) == [".pooch", "table.csv.part", "table.csv.part.json"]
+    requests = len(server.requests)
+    assert fetch_source(one, left, policy=policy).files[0].path.read_bytes() == TABLE
+    assert len(server.requests) == requests
+    assert names(left) == ["checksums.json", "table.csv"]
 
 
 @pytest.fixture
@@ -200,9 +168,15 @@ def challenge(server: Server) -> OfficialSource:
     server.pages["/truth.zip"] = Page(zip_of({"d/truth.csv": b"image,MEL\n", "d/LICENSE": b"free"}))
     server.pages["/input.zip"] = Page(zip_of({"d/ISIC_3.jpg": b"3", "d/ATTRIBUTION.txt": b"x"}))
     return source_of(
-        RemoteFile("truth.zip", f"{server.url}/truth.zip", unpack=Placement("truth.csv", 1, ".")),
         RemoteFile(
-            "input.zip", f"{server.url}/input.zip", unpack=Placement("ISIC_*.jpg", 1, "images")
+            name="truth.zip",
+            url=f"{server.url}/truth.zip",
+            unpack=Placement(members="truth.csv", count=1, into="."),
+        ),
+        RemoteFile(
+            name="input.zip",
+            url=f"{server.url}/input.zip",
+            unpack=Placement(members="ISIC_*.jpg", count=1, into="images"),
         ),
     )
 

@@ -37,7 +37,7 @@ def test_ham10000_is_laid_out_as_usual_and_fully_pinned() -> None:
         "HAM10000_images_part_2.zip": "HAM10000_images_part_2",
     }
     assert sum(file.unpack.count for file in source.files if file.unpack) == 10_015
-    assert all(file.md5 and file.bytes and file.dataverse_id for file in source.files)
+    assert all(file.md5 and file.bytes for file in source.files)
     assert source.files[0].url.endswith("?format=original")
 
 
@@ -66,27 +66,32 @@ def with_file(**changes: Any) -> dict[str, Any]:
     [
         (
             {"sources": [{**GOOD, "license": "MIT"}]},
-            "unknown key 'license'. Did you mean 'licence'",
+            "unknown key 'sources.0.license'. Did you mean 'licence'",
         ),
-        ({"sources": [{**GOOD, "title": 3}]}, "title is 3; expected str"),
-        ({"sources": [{k: v for k, v in GOOD.items() if k != "licence"}]}, "licence missing"),
-        ({"sources": [GOOD, GOOD]}, "expected different names"),
-        ({"sources": ["ham10000"]}, "expected a mapping"),
+        ({"sources": [{**GOOD, "title": 3}]}, "title: Input should be a valid string .received 3"),
+        (
+            {"sources": [{k: v for k, v in GOOD.items() if k != "licence"}]},
+            "sources.0.licence: Field required",
+        ),
+        ({"sources": [GOOD, GOOD]}, "expected one or more of different names"),
+        ({"sources": ["ham10000"]}, "sources.0: Input should be a valid dictionary"),
         ({"source": []}, "unknown key 'source'. Did you mean 'sources'"),
-        ({"sources": [{**GOOD, "files": []}]}, "expected different names"),
-        ({"sources": [{**GOOD, "dataverse_api": "http://x.example"}]}, "expected https"),
+        ({"sources": [{**GOOD, "files": []}]}, "expected one or more"),
         ({"sources": [with_file(url="http://x.example/a")]}, "expected https"),
         ({"sources": [with_file(url="file:///etc/passwd")]}, "expected https"),
         ({"sources": [with_file(url="https://[")]}, "expected https"),
         ({"sources": [with_file(md5="abc")]}, "expected 32 lower-case"),
-        ({"sources": [with_file(md5=12)]}, "md5 is 12; expected str"),
+        ({"sources": [with_file(md5=12)]}, "md5: Input should be a valid string .received 12"),
         ({"sources": [with_file(sha256="A" * 64)]}, "expected 64 lower-case"),
         ({"sources": [with_file(name="../a.zip")]}, "file name is '../a.zip'"),
         ({"sources": [with_file(name="checksums.json")]}, "file name is 'checksums.json'"),
         ({"sources": [with_file(unpack={"members": "*", "count": 1, "into": ".."})]}, "one folder"),
         ({"sources": [with_file(unpack={"members": "*", "count": 2, "into": "."})]}, "one file"),
-        ({"sources": [with_file(unpack={"members": "*", "count": 0, "into": "i"})]}, "below 1"),
-        ({"sources": [with_file(unpack={"members": "*", "count": 1})]}, "into missing"),
+        (
+            {"sources": [with_file(unpack={"members": "*", "count": 0, "into": "i"})]},
+            "count: Input should be greater than or equal to 1",
+        ),
+        ({"sources": [with_file(unpack={"members": "*", "count": 1})]}, "into: Field required"),
     ],
 )
 def test_a_wrong_list_of_sources_is_refused(

@@ -13,7 +13,8 @@ from lesiontk.progress import Advance
 
 def fetch_with_progress(source: str, folder: Path, unpack: bool) -> dict[str, Any]:
     """Fetch an official source; returns its notice and files."""
-    from lesiontk.data.fetch.fetch import fetch_source, find_official_source
+    from lesiontk.data.fetch.fetch import fetch_source
+    from lesiontk.data.fetch.sources import find_official_source
 
     official = find_official_source(source)
     progress = make_progress()

@@ -1,6 +1,6 @@
-"""Download one file over HTTP: resumed where it broke off, from the address meant and no other.
+"""A downloader for pooch that resumes: over HTTP, from the address meant and no other.
 
-A download grows in ``NAME.part``; ``NAME.part.json`` says of which version it is a part.
+A download grows in ``NAME.part``; ``NAME.part.json`` states of which version it is a part.
 """
 
 from __future__ import annotations
@@ -8,30 +8,34 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import socket
 import ssl
-import string
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any, TypeVar, cast
-from urllib.error import URLError
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.exceptions import InvalidURL, RequestException
+from urllib3.exceptions import HTTPError
 
 from lesiontk.data.fetch.archives import ProgressCallback, free_disk_bytes
-from lesiontk.data.fetch.sources import LOOPBACK, RemoteFile, check_url
+from lesiontk.data.fetch.sources import LOOPBACK, check_url
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
-USER_AGENT = "Mozilla/5.0 (compatible; lesiontk data fetch)"  # Dataverse refuses urllib's own
+HEADERS = {
+    # Dataverse refuses the names of scripting tools.
+    "User-Agent": "Mozilla/5.0 (compatible; lesiontk data fetch)",
+    "Accept-Encoding": "identity",  # ranges and sizes count the bytes of the file itself
+}
 _CHUNK_BYTES = 1 << 20
 _MAX_FILE_BYTES = 64 << 30
-_MAX_JSON_BYTES = 32 << 20
 _MAX_REDIRECTS = 10
 _MAX_WAIT = 120.0  # seconds
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -39,7 +43,7 @@ _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class DownloadPolicy:
-    """How patient a download is: tries per file, seconds without an answer, the wait between."""
+    """How patient a download is: tries per file, seconds without data, the wait between."""
 
     tries: int = 5
     timeout: float = 60.0
@@ -56,46 +60,6 @@ class DownloadPolicy:
 DEFAULT_POLICY = DownloadPolicy()
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Somebody's word on a file: `kind` is ``bytes``, ``md5`` or ``sha256``."""
-
-    kind: str
-    value: str
-    origin: str
-
-
-def part_of(path: Path) -> Path:
-    """Where the file grows until it is verified."""
-    return path.with_name(f"{path.name}.part")
-
-
-def state_of(path: Path) -> Path:
-    """Where it stands of which version (ETag or date) of which URL the part is a part."""
-    return path.with_name(f"{path.name}.part.json")
-
-
-def download_file(
-    file: RemoteFile,
-    path: Path,
-    statements: tuple[Statement, ...],
-    policy: DownloadPolicy,
-    progress: ProgressCallback,
-) -> None:
-    """Bring the whole of `file` into ``NAME.part``, from where an earlier try stopped.
-
-    `statements` decide whether a part may be continued without a validator; the caller verifies.
-
-    Raises:
-        DataError: the server does not have the file, or one of another size, or redirects to an
-            address that is not HTTPS.
-        MissingRequirementError: no connection, no whole file in `policy.tries`, or a full disk.
-    """
-    size = next((int(s.value) for s in statements if s.kind == "bytes"), None)
-    verifiable = any(s.kind != "bytes" for s in statements)
-    _retry(file.url, policy, lambda: _transfer(file.url, path, size, verifiable, policy, progress))
-
-
 class TransferError(Exception):
     """A try failed in a way that may pass; `wait` is in seconds, `final` when it will not pass."""
 
@@ -104,171 +68,199 @@ class TransferError(Exception):
         self.wait, self.final = wait, final
 
 
-def _retry(url: str, policy: DownloadPolicy, action: Callable[[], T]) -> T:
-    reason = ""
-    for attempt in range(1, policy.tries + 1):
-        try:
-            return action()
-        except TransferError as error:
-            reason = str(error)
-            logger.warning("%s: %s (try %d of %d)", url, reason, attempt, policy.tries)
-            if error.final:
-                break
-            wait = 2.0 ** (attempt - 1) if error.wait is None else error.wait
-            if wait and attempt < policy.tries:
-                policy.sleep(min(wait, _MAX_WAIT))
-    raise MissingRequirementError(
-        f"{urlsplit(url).hostname} did not deliver {url} (try {attempt} of {policy.tries}: "
-        f"{reason}); expected a network that reaches it. What arrived is kept; a later run goes on."
-    )
+class _Session(requests.Session):
+    """Follows redirects to HTTPS, and from this machine to this machine."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.headers.update(HEADERS)
+        self.max_redirects = _MAX_REDIRECTS
+        self.trust_env = urlsplit(url).hostname not in LOOPBACK  # proxies are for other machines
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        location = super().get_redirect_target(resp)
+        if location is not None:
+            try:
+                local = urlsplit(resp.url).hostname in LOOPBACK
+                check_url(urljoin(resp.url, location), may_be_plain=local)
+            except ValueError as error:
+                raise DataError(
+                    f"{resp.url} redirects to {location!r}, which is refused: {error}."
+                ) from error
+        return location
 
 
-def _transfer(
-    url: str,
-    path: Path,
-    size: int | None,
-    verifiable: bool,
-    policy: DownloadPolicy,
-    progress: ProgressCallback,
-) -> None:
-    offset, total, headers = _resume(path, url, verifiable)
-    if offset and offset == total:
-        return
-    with _request(url, headers, policy) as response:
-        validator, length = _validator(response), response.headers.get("Content-Length", "")
-        if response.status == 200:
-            offset = 0  # nothing was at hand, the server ignores ranges, or the file has changed
-            total = int(length) if length.isdecimal() else size
-        elif offset and response.status in (206, 416):
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            changed = validator not in ("", headers.get("If-Range", validator))
-            if span is None or int(span[1]) != offset or changed:
-                part_of(path).unlink()
-                raise TransferError(f"{part_of(path).name} is no part of what is there now", 0)
-            total = int(span[2])
-        else:
-            _refuse_status(response, url)
-        if size is not None and total != size:
-            raise DataError(f"{url} announces {total} bytes; expected {size}. Not downloaded.")
-        if total is not None and total - offset > (free := policy.free_bytes(path.parent)):
-            raise MissingRequirementError(
-                f"{path.name} needs {total - offset} bytes more and {path.parent} has {free} "
-                f"free; make room or choose another folder."
-            )
-        state = {"url": url, "validator": validator, "total": total}
-        state_of(path).write_text(json.dumps(state), encoding="utf-8")
-        _receive(response, path, offset, total, progress)
+@dataclass(frozen=True, slots=True)
+class ResumingDownloader:
+    """Brings the whole of one file into ``NAME.part``, and from there to where pooch verifies it.
 
+    `path` is the place of the file. `bytes` is its size as published. A part that has no validator
+    is continued only where the file is `verifiable` by a checksum.
 
-def _resume(path: Path, url: str, verifiable: bool) -> tuple[int, int | None, dict[str, str]]:
-    """Return the bytes at hand, of how many, and the headers that ask for the rest.
-
-    Without a validator (RFC 9110, 13.1.5) two versions of a file could be mixed: then a part
-    counts only where a checksum would reveal it.
+    A call raises:
+        DataError: the server does not have the file, or one of another size, or redirects to an
+            address that is not HTTPS.
+        MissingRequirementError: no connection, no whole file in `policy.tries`, or a full disk.
     """
-    part, state = part_of(path), state_of(path)
-    try:
-        offset, left = part.stat().st_size, json.loads(state.read_text(encoding="utf-8"))
-        validator, total = str(left["validator"]), left["total"]
-        usable = left["url"] == url and (validator or verifiable)
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, None, {}
-    if not offset or not usable:
-        return 0, None, {}
-    conditional = {"If-Range": validator} if validator else {}
-    return offset, total, {"Range": f"bytes={offset}-", **conditional}
+
+    path: Path
+    bytes: int | None
+    verifiable: bool
+    policy: DownloadPolicy
+    progress: ProgressCallback
+
+    @property
+    def part(self) -> Path:
+        """Where the file grows until it is verified."""
+        return self.path.with_name(f"{self.path.name}.part")
+
+    @property
+    def state(self) -> Path:
+        """States of which version (ETag or date) of which URL the part is a part."""
+        return self.path.with_name(f"{self.path.name}.part.json")
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        for attempt in range(1, self.policy.tries + 1):
+            try:
+                self._transfer(url)
+                break
+            except TransferError as error:
+                logger.warning("%s: %s (try %d of %d)", url, error, attempt, self.policy.tries)
+                if error.final or attempt == self.policy.tries:
+                    raise MissingRequirementError(
+                        f"{urlsplit(url).hostname} did not deliver {url} (try {attempt} of "
+                        f"{self.policy.tries}: {error}); expected a network that reaches it. What "
+                        f"arrived is kept; a later run goes on."
+                    ) from error
+                wait = 2.0 ** (attempt - 1) if error.wait is None else error.wait
+                if wait:
+                    self.policy.sleep(min(wait, _MAX_WAIT))
+        Path(output_file).unlink()
+        try:
+            Path(output_file).hardlink_to(self.part)  # killed now, the part is still here
+        except OSError:  # a file system without links
+            shutil.copyfile(self.part, output_file)
+
+    def clear(self) -> None:
+        """Remove the part of a file that is in its place, or that was refused."""
+        self.part.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+    def _transfer(self, url: str) -> None:
+        offset, total, headers = self._resume(url)
+        if offset and offset == total:
+            return
+        with _Session(url) as session, _open(session, url, headers, self.policy) as response:
+            validator, length = _validator(response), response.headers.get("Content-Length", "")
+            if response.status_code == 200:
+                offset = 0  # nothing was at hand, the server ignores ranges, or the file changed
+                total = int(length) if length.isdecimal() else self.bytes
+            elif offset and response.status_code in (206, 416):
+                span = re.fullmatch(
+                    r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", "")
+                )
+                changed = validator not in ("", headers.get("If-Range", validator))
+                if span is None or int(span[1]) != offset or changed:
+                    self.part.unlink()
+                    raise TransferError(f"{self.part.name} is no part of what is there now", 0)
+                total = int(span[2])
+            else:
+                _refuse_status(response, url)
+            if self.bytes is not None and total != self.bytes:
+                raise DataError(
+                    f"{url} announces {total} bytes; expected {self.bytes}. Not downloaded."
+                )
+            folder = self.path.parent
+            if total is not None and total - offset > (free := self.policy.free_bytes(folder)):
+                raise MissingRequirementError(
+                    f"{self.path.name} needs {total - offset} bytes more and {folder} has {free} "
+                    f"free; make room or choose another folder."
+                )
+            state = {"url": url, "validator": validator, "total": total}
+            self.state.write_text(json.dumps(state), encoding="utf-8")
+            self._receive(response, offset, total)
+
+    def _resume(self, url: str) -> tuple[int, int | None, dict[str, str]]:
+        """Return the bytes at hand, of how many, and the headers that ask for the rest.
+
+        Without a validator (RFC 9110, 13.1.5) two versions of a file could be mixed: then a part
+        counts only where a checksum would reveal it.
+        """
+        try:
+            offset = self.part.stat().st_size
+            left = json.loads(self.state.read_text(encoding="utf-8"))
+            validator, total = str(left["validator"]), left["total"]
+            usable = left["url"] == url and (validator or self.verifiable)
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0, None, {}
+        if not offset or not usable:
+            return 0, None, {}
+        conditional = {"If-Range": validator} if validator else {}
+        return offset, total, {"Range": f"bytes={offset}-", **conditional}
+
+    def _receive(self, response: requests.Response, offset: int, total: int | None) -> None:
+        done = shown = offset
+        limit = _MAX_FILE_BYTES if total is None else total
+        self.progress(f"download {self.path.name}", done, total)
+        with self.part.open("ab" if offset else "wb") as out:
+            while done < limit:
+                try:
+                    chunk = response.raw.read1(min(_CHUNK_BYTES, limit - done))
+                except (OSError, HTTPError) as error:
+                    of = "" if total is None else f" of {total}"
+                    raise TransferError(f"broke off after {done}{of} bytes ({error})") from error
+                if not chunk:
+                    break
+                out.write(chunk)
+                done += len(chunk)
+                if done == total or done - shown >= _CHUNK_BYTES:
+                    shown = done
+                    self.progress(f"download {self.path.name}", done, total)
+        if total is not None and done < total:
+            raise TransferError(f"broke off after {done} of {total} bytes")
 
 
-def _validator(response: HTTPResponse) -> str:
+def _validator(response: requests.Response) -> str:
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
-def _receive(
-    response: HTTPResponse, path: Path, offset: int, total: int | None, progress: ProgressCallback
-) -> None:
-    done = told = offset
-    limit = _MAX_FILE_BYTES if total is None else total
-    progress(f"download {path.name}", done, total)
-    with part_of(path).open("ab" if offset else "wb") as out:
-        while done < limit:
-            try:
-                chunk = response.read1(min(_CHUNK_BYTES, limit - done))
-            except (OSError, HTTPException) as error:
-                raise TransferError(f"broke off after {done} bytes ({error})") from error
-            if not chunk:
-                break
-            out.write(chunk)
-            done += len(chunk)
-            if done == total or done - told >= _CHUNK_BYTES:
-                told = done
-                progress(f"download {path.name}", done, total)
-    if total is not None and done < total:
-        raise TransferError(f"broke off after {done} of {total} bytes")
-
-
-def _request(url: str, headers: Mapping[str, str], policy: DownloadPolicy) -> HTTPResponse:
-    """Open `url` and return the answer, whatever its status, after permitted redirects."""
-    for _ in range(_MAX_REDIRECTS):
-        response = _open(url, headers, policy.timeout)
-        if response.status not in (301, 302, 303, 307, 308):
-            return response
-        with response:
-            location = response.headers.get("Location", "")
-        try:
-            target = urljoin(url, quote(location, safe=string.punctuation))
-            check_url(target, may_be_plain=urlsplit(url).hostname in LOOPBACK)
-        except (DataError, ValueError) as error:
-            raise DataError(
-                f"{url} redirects to {location!r}, which is refused. {error}"
-            ) from error
-        url = target
-    raise DataError(f"{url} is redirect number {_MAX_REDIRECTS}; expected a file sooner.")
-
-
-def _open(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse:
-    # An opener without handlers for file://, ftp:// and data:, and without automatic redirects.
-    opener = urllib.request.OpenerDirector()
-    if urlsplit(url).hostname not in LOOPBACK:
-        opener.add_handler(urllib.request.ProxyHandler())
-    opener.add_handler(urllib.request.HTTPHandler())
-    opener.add_handler(urllib.request.HTTPSHandler())
-    request = urllib.request.Request(url, headers={"User-Agent": USER_AGENT, **headers})
+@contextmanager
+def _open(
+    session: _Session, url: str, headers: dict[str, str], policy: DownloadPolicy
+) -> Iterator[requests.Response]:
+    """Give the response, whatever its status, after permitted redirects."""
     try:
-        return cast(HTTPResponse, opener.open(request, timeout=timeout))
-    except (OSError, HTTPException, UnicodeError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
+        response = session.get(url, headers=headers, timeout=policy.timeout, stream=True)
+    except requests.TooManyRedirects as error:
+        raise DataError(
+            f"{url} has more than {_MAX_REDIRECTS} redirects; expected a file sooner."
+        ) from error
+    except InvalidURL as error:
+        raise DataError(f"{url} is no URL ({error}); expected https:// and a host.") from error
+    except (RequestException, OSError, HTTPError) as error:
+        reason = _innermost(error)
         final = isinstance(reason, socket.gaierror | ssl.SSLCertVerificationError)
-        host = urlsplit(url).hostname
-        text = " ".join(str(reason).split())
-        raise TransferError(f"{host} cannot be reached ({text})", final=final) from error
+        text = f"{urlsplit(url).hostname} cannot be reached ({' '.join(str(reason).split())})"
+        raise TransferError(text, final=final) from error
+    with response:
+        yield response
 
 
-def _refuse_status(response: HTTPResponse, url: str) -> None:
-    """Raise for an answer that is not the file."""
-    if response.status in _TRANSIENT:
+def _innermost(error: BaseException) -> BaseException:
+    """Return the first cause: requests and urllib3 wrap it several times."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def _refuse_status(response: requests.Response, url: str) -> Any:
+    """Raise for a response that is not the file."""
+    if response.status_code in _TRANSIENT:
         wait = response.headers.get("Retry-After", "")
-        raise TransferError(f"HTTP {response.status}", float(wait) if wait.isdecimal() else None)
+        seconds = float(wait) if wait.isdecimal() else None
+        raise TransferError(f"HTTP {response.status_code}", seconds)
     raise DataError(
-        f"received HTTP {response.status} {response.reason} from {url}; expected the file. It may "
-        f"have moved, or the server wants a browser."
+        f"received HTTP {response.status_code} {response.reason} from {url}; expected the file. It "
+        f"may have moved, or the server wants a browser."
     )
-
-
-def read_json(url: str, policy: DownloadPolicy) -> Any:
-    """Return the JSON document at `url`; raises the errors of `download_file`."""
-
-    def read() -> bytes:
-        with _request(url, {"Accept": "application/json"}, policy) as response:
-            if response.status != 200:
-                _refuse_status(response, url)
-            try:
-                return response.read(_MAX_JSON_BYTES)
-            except (OSError, HTTPException) as error:
-                raise TransferError(f"the connection broke ({error})") from error
-
-    text = _retry(url, policy, read)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{url} answered {text[:60]!r}; expected JSON.") from error

@@ -1,20 +1,18 @@
-"""Fetch the official data sources: resumable downloads, verified, unpacked into the usual layout.
+"""Fetch the official data sources: verified, resumable, unpacked into the usual layout.
 
-Every file is checked against all that is known of it: what `sources.yaml` states, what
-the publisher's API states, and the SHA-256 that the first download left in ``checksums.json``.
-A download grows in ``NAME.part`` and is renamed once verified; a wrong one is kept as ``NAME.bad``.
+pooch downloads and verifies a file. Its checksum is what `sources.yaml` states, or the SHA-256 that
+the first download left in ``checksums.json``. A wrong file is kept as ``NAME.bad``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+
+import pooch
 
 from lesiontk.data.fetch.archives import (
     DEFAULT_LIMITS,
@@ -24,45 +22,14 @@ from lesiontk.data.fetch.archives import (
     unpack_file,
     unpack_folder,
 )
-from lesiontk.data.fetch.download import (
-    DEFAULT_POLICY,
-    DownloadPolicy,
-    Statement,
-    download_file,
-    part_of,
-    read_json,
-    state_of,
-)
-from lesiontk.data.fetch.sources import (
-    PINS_NAME,
-    OfficialSource,
-    Placement,
-    RemoteFile,
-    find_official_source,
-    list_official_sources,
-    read_official_sources,
-)
+from lesiontk.data.fetch.download import DEFAULT_POLICY, DownloadPolicy, ResumingDownloader
+from lesiontk.data.fetch.sources import PINS_NAME, OfficialSource, RemoteFile
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
 
-__all__ = [
-    "DEFAULT_POLICY",
-    "DownloadPolicy",
-    "FetchResult",
-    "FetchedFile",
-    "OfficialSource",
-    "Placement",
-    "RemoteFile",
-    "fetch_source",
-    "find_official_source",
-    "list_official_sources",
-    "read_official_sources",
-    "statements_from_dataverse",
-]
-
 logger = logging.getLogger(__name__)
 WAITING = "%s: another process fetches into it; waiting"
-_CHUNK_BYTES = 1 << 20
+LISTED = "the list of sources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +108,21 @@ class _Pin:
     unpacked: _Measure | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What is known of a file: `kind` is ``bytes``, ``md5`` or ``sha256``."""
+
+    kind: str
+    value: str
+    origin: str
+
+    @property
+    def is_checksum(self) -> bool:
+        return self.kind != "bytes"
+
+
 class _Fetch:
-    """One call of `fetch_source`; it reads the pins once and asks the publisher's API once."""
+    """One call of `fetch_source`; it reads the pins once."""
 
     def __init__(
         self,
@@ -157,7 +137,6 @@ class _Fetch:
         self.policy, self.limits = policy, limits
         self.progress: ProgressCallback = progress or (lambda description, done, total: None)
         self.pins = _read_pins(directory / PINS_NAME)
-        self._published: dict[int, tuple[Statement, ...]] | None = None
 
     def fetch_file(self, file: RemoteFile) -> FetchedFile:
         path, pin = self.directory / file.name, self.pins.get(file.name)
@@ -165,71 +144,54 @@ class _Fetch:
         if pin and not present and self.unpack and self._is_unpacked(file):
             target = self._target(file)
             return FetchedFile(file.name, target, pin.bytes, pin.sha256, "unpacked", ())
-        try:
-            statements = self._statements(file, download=not present)
-            if not present:
-                download_file(file, path, statements, self.policy, self.progress)
-        except LesionTKError as error:
-            if present:
-                raise
-            raise type(error)(f"{error} {self._by_hand()}") from error
-        arrived = path if present else part_of(path)
-        size, sha256 = _verify(arrived, path, statements, self.progress)
+        statements = self._statements(file)
         if not present:
-            arrived.replace(path)
-            state_of(path).unlink(missing_ok=True)
+            self._download(file, path, statements)
+        self.progress(f"verify {path.name}", 0, size := path.stat().st_size)
+        sha256 = _verify(path, path, statements)
+        self.progress(f"verify {path.name}", size, size)
         placed, unpacked = self._unpack(file, path)
         self._pin(file.name, _Pin(size, sha256, unpacked))  # last: a wrong archive is not pinned
-        checks = [f"{s.kind} from {s.origin}" for s in statements if s.kind != "bytes"]
+        checks = [f"{s.kind} from {s.origin}" for s in statements if s.is_checksum]
         if not checks:
             logger.warning("%s has no published checksum; SHA-256 pinned in %s", path, PINS_NAME)
             checks = [f"pinned now in {PINS_NAME}"]
         origin = "present" if present else "downloaded"
         return FetchedFile(file.name, placed, size, sha256, origin, tuple(checks))
 
-    def _statements(self, file: RemoteFile, *, download: bool) -> tuple[Statement, ...]:
-        """Collect all that is known of a file; two that contradict each other are an error."""
+    def _statements(self, file: RemoteFile) -> tuple[_Statement, ...]:
+        """Return all that is known of a file, the strongest checksum first."""
         pin = self.pins.get(file.name)
         stated = [
-            ("bytes", file.bytes, "the list of sources"),
-            ("md5", file.md5, "the list of sources"),
-            ("sha256", file.sha256, "the list of sources"),
-            ("bytes", pin and pin.bytes, PINS_NAME),
             ("sha256", pin and pin.sha256, PINS_NAME),
+            ("sha256", file.sha256, LISTED),
+            ("md5", file.md5, LISTED),
+            ("bytes", file.bytes, LISTED),
+            ("bytes", pin and pin.bytes, PINS_NAME),
         ]
-        known = [Statement(kind, str(v), origin) for kind, v, origin in stated if v is not None]
-        unverifiable = all(statement.kind == "bytes" for statement in known)
-        if file.dataverse_id is not None and (download or unverifiable):
-            try:
-                known.extend(self._published_statements(file))
-            except DataError as error:
-                if unverifiable:
-                    raise
-                logger.warning("%s: %s Verified by %s alone.", file.name, error, known[-1].origin)
-        by_kind: dict[str, Statement] = {}
-        for statement in known:
-            other = by_kind.setdefault(statement.kind, statement)
-            if other.value != statement.value:
-                raise DataError(
-                    f"{statement.kind} of {file.name} is {other.value} in {other.origin} and "
-                    f"{statement.value} in {statement.origin}; expected one answer. If the "
-                    f"publisher replaced the file, bring the outdated one up to date."
-                )
-        return tuple(known)
+        return tuple(
+            _Statement(kind, str(v), origin) for kind, v, origin in stated if v is not None
+        )
 
-    def _published_statements(self, file: RemoteFile) -> tuple[Statement, ...]:
-        if self.source.dataverse_api is None:
-            raise DataError(f"{file.name} has a dataverse_id; expected the source's dataverse_api.")
-        if self._published is None:
-            document = read_json(self.source.dataverse_api, self.policy)
-            self._published = statements_from_dataverse(document, self.source)
-        assert file.dataverse_id is not None
-        if file.dataverse_id not in self._published:
-            raise DataError(
-                f"{self.source.dataverse_api} does not list file {file.dataverse_id}; expected "
-                f"{file.name}, perhaps of an older version of the data set."
-            )
-        return self._published[file.dataverse_id]
+    def _download(self, file: RemoteFile, path: Path, statements: tuple[_Statement, ...]) -> None:
+        size = next((int(s.value) for s in statements if s.kind == "bytes"), None)
+        known = next((f"{s.kind}:{s.value}" for s in statements if s.is_checksum), None)
+        download = ResumingDownloader(path, size, known is not None, self.policy, self.progress)
+        scratch = self.directory / ".pooch"
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed run leaves temporary files
+        pooch.get_logger().setLevel(logging.WARNING)  # it announces every download
+        try:
+            arrived = pooch.retrieve(file.url, known, path.name, scratch, downloader=download)
+            Path(arrived).replace(path)
+        except LesionTKError as error:
+            raise type(error)(f"{error} {self._by_hand()}") from error
+        except ValueError:  # pooch's word on a wrong checksum
+            download.state.unlink(missing_ok=True)
+            _verify(download.part, path, statements)
+            raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        download.clear()
 
     def _by_hand(self) -> str:
         lacking = [f for f in self.source.files if not (self.directory / f.name).exists()]
@@ -309,19 +271,11 @@ def _read_pins(path: Path) -> dict[str, _Pin]:
     return pins
 
 
-def _verify(
-    file: Path, path: Path, statements: Iterable[Statement], progress: ProgressCallback
-) -> tuple[int, str]:
-    """Return bytes and SHA-256 of `file`; what differs from a statement becomes NAME.bad."""
-    size, done = file.stat().st_size, 0
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            md5.update(chunk)
-            sha256.update(chunk)
-            done += len(chunk)
-            progress(f"verify {path.name}", done, size)
-    found = {"bytes": str(size), "md5": md5.hexdigest(), "sha256": sha256.hexdigest()}
+def _verify(file: Path, path: Path, statements: tuple[_Statement, ...]) -> str:
+    """Return the SHA-256 of `file`; what differs from a statement becomes NAME.bad."""
+    found = {"bytes": str(file.stat().st_size)}
+    for kind in {"sha256", *(s.kind for s in statements if s.is_checksum)}:
+        found[kind] = pooch.file_hash(str(file), alg=kind)
     wrong = [
         f"{s.kind} is {found[s.kind]}, expected {s.value} ({s.origin})"
         for s in statements
@@ -337,47 +291,9 @@ def _verify(
         while bad.exists():
             bad, number = path.with_name(f"{path.name}.bad-{number}"), number + 1
         file.replace(bad)
-        state_of(path).unlink(missing_ok=True)
         raise DataError(
             f"{path.name} is not the file it should be: {'; '.join(wrong)}. Kept as {bad}; run "
             f"again to download it anew. Should the publisher have replaced the file, remove its "
             f"entry from {PINS_NAME} first."
         )
-    return size, found["sha256"]
-
-
-def statements_from_dataverse(
-    document: Any, source: OfficialSource
-) -> dict[int, tuple[Statement, ...]]:
-    """Return size and MD5 by file id from a Dataverse data set's JSON (native API).
-
-    Of a table that Dataverse ingested, ``filesize`` is that of its own tab-separated copy but
-    ``md5`` that of the original, whose size is ``originalFileSize`` (IQSS/dataverse issue 5321).
-    So nothing is stated of such a file unless its URL asks for ``format=original``.
-
-    Raises:
-        DataError: the document has another form.
-    """
-    origin = str(urlsplit(source.dataverse_api or "").hostname)
-    originals = {file.dataverse_id for file in source.files if "format=original" in file.url}
-    try:
-        data = document["data"]
-        files = data if isinstance(data, list) else data.get("latestVersion", data)["files"]
-        published = {}
-        for entry in files:
-            file = entry["dataFile"]
-            size, md5 = file["filesize"], file.get("md5")
-            if "originalFileFormat" in file or "originalFileSize" in file:
-                original = file["id"] in originals
-                size, md5 = (file.get("originalFileSize"), md5) if original else (None, None)
-            published[int(file["id"])] = tuple(
-                Statement(kind, str(value).lower(), origin)
-                for kind, value in (("bytes", size), ("md5", md5))
-                if value is not None
-            )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{source.dataverse_api} answered something else ({error!r}); expected a Dataverse "
-            f"data set with data.latestVersion.files."
-        ) from error
-    return published
+    return found["sha256"]

@@ -1,9 +1,11 @@
 # Two commands: `make demo` and `make test`. Both set up .venv from requirements.lock first.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
+# The newest supported Python that starts here: a name on the path may be no more than a shim.
+PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
+  python$$v -c "import ensurepip" 2> /dev/null && echo python$$v; done) python3)
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-arm64 test-arm64-short setup lock lint typecheck pytest wheel clean
+.PHONY: demo test test-arm64 test-arm64-short setup lock check-lock lint typecheck pytest wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
@@ -39,10 +41,24 @@ test-arm64-short: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64 --or-skip
 	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64 -m "not slow"
 
-# Needed only when setup.cfg changes its dependencies.
-lock:
-	$(BIN)/pip-compile --quiet --extra dev --allow-unsafe --generate-hashes --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --output-file requirements.lock setup.cfg
+# Needed only when setup.cfg changes its dependencies: one lock for all platforms and Pythons.
+lock: setup
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet setup.cfg --extra dev --extra docs \
+	  --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
+	  --output-file requirements.lock
+	$(MAKE) check-lock
+
+# Each platform that docs/install.md names gets a wheel of each package, by its hash; none is installed.
+# tensorrt-rtx is published as source; onnxruntime's wheels need macOS 14.
+check-lock: setup
+	set -e; for python in 3.11 3.12 3.13; do \
+	  for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
+	    echo "Python $$python, $$platform"; \
+	    MACOSX_DEPLOYMENT_TARGET=14.0 $(BIN)/uv pip install --quiet --dry-run --target build/lock \
+	      --no-deps --require-hashes --only-binary :all: \
+	      --no-binary tensorrt-rtx --no-binary tensorrt-rtx-cu13 \
+	      --python-version $$python --python-platform $$platform -r requirements.lock; \
+	  done; done
 
 wheel: setup
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .

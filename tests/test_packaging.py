@@ -1,14 +1,20 @@
-"""The wheel holds everything a user needs outside the repository."""
+"""The wheel holds everything a user needs; the lock has it for each platform and Python."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,3 +89,70 @@ def test_a_wheel_holds_its_data_files(installed: dict[str, object]) -> None:
     assert "ham10000" in installed["sources"]
     assert installed["typed"]
     assert installed["template"]
+
+
+PLATFORMS = {
+    "Linux x86-64": {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"},
+    "Linux ARM64": {"sys_platform": "linux", "os_name": "posix", "platform_machine": "aarch64"},
+    "macOS ARM64": {"sys_platform": "darwin", "os_name": "posix", "platform_machine": "arm64"},
+}
+PYTHONS = ("3.11", "3.12", "3.13")
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def locked_for(platform: str, python: str) -> dict[str, Version]:
+    """Return what `make setup` installs on a platform: name -> version."""
+    environment = {
+        **PLATFORMS[platform],
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
+    found = {}
+    for line in re.findall(r"^[a-z0-9].*?(?= \\$)", LOCK, flags=re.MULTILINE):
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            assert requirement.name not in found, f"{requirement.name} is locked twice"
+            (pin,) = requirement.specifier
+            found[canonicalize_name(requirement.name)] = Version(pin.version)
+    return found
+
+
+def requirements_of_setup() -> list[Requirement]:
+    extras = SETUP["options.extras_require"]
+    lines = (SETUP["options"]["install_requires"], extras["dev"], extras["docs"])
+    return [Requirement(line) for text in lines for line in text.split("\n") if line]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_lock_has_what_setup_needs_on_each_platform(platform: str, python: str) -> None:
+    locked = locked_for(platform, python)
+    environment = {**PLATFORMS[platform], "python_version": python}
+    for requirement in requirements_of_setup():
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            version = locked.get(canonicalize_name(requirement.name))
+            assert version is not None, f"{requirement.name} is not in the lock: run `make lock`"
+            assert version in requirement.specifier, requirement
+    tensorrt = [name for name in locked if name.startswith("tensorrt")]
+    assert bool(tensorrt) == (platform == "Linux x86-64")
+
+
+def test_every_locked_package_has_hashes_and_no_host_is_named() -> None:
+    entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
+    assert len(entries) > 50
+    for entry in entries:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.partition(" ")[0]
+    assert "://" not in LOCK
+    assert "index-url" not in LOCK
+
+
+def test_one_list_of_pythons() -> None:
+    classifiers = re.findall(r":: Python :: (3\.\d+)", SETUP["metadata"]["classifiers"])
+    assert tuple(classifiers) == PYTHONS
+    supported = SpecifierSet(SETUP["options"]["python_requires"])
+    assert [f"3.{minor}" for minor in range(9, 20) if f"3.{minor}" in supported] == list(PYTHONS)
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"for v in {' '.join(reversed(PYTHONS))}; do" in makefile  # the newest first
+    assert f"for python in {' '.join(PYTHONS)}; do" in makefile

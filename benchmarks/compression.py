@@ -19,12 +19,13 @@ import click
 
 from lesiontk.bench.benchmark import TRAINED, name_target
 from lesiontk.cli.progress import make_progress
-from lesiontk.compress.model_history import TRAININGS, find_trained
+from lesiontk.compress.model_history import find_trained
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
+from lesiontk.technique import trains_network
 from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.lineage import recipe_of, trained_of, training_seconds
 
@@ -97,7 +98,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     rows = {name_target(row): row for row in document["rows"]}
     before, after = rows[FLOAT], rows[INT8]
     steps = describe_steps(model.facts, model.stage)
-    if not steps or steps[0]["step"] not in TRAININGS:
+    if not steps or not trains_network(steps[0]["step"]):
         raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
     first = find_trained(step["step"] for step in steps)
     return {

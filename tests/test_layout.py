@@ -26,6 +26,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("store", "recipe"),
+    ("technique",),
     ("stage",),
     ("records",),
     ("system", "files"),

@@ -9,7 +9,8 @@ import pytest
 
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
-from lesiontk.report.wording import describe_best, describe_compression
+from lesiontk.report.wording import describe_best
+from lesiontk.technique import describe_step
 from tests.report.page import read, read_with_figures
 from tests.report.sample_report import make_report_data
 
@@ -99,18 +100,18 @@ def test_each_step_is_a_row_with_what_it_changed() -> None:
 def test_a_latency_that_was_asked_for_is_told_with_the_one_measured() -> None:
     pruned = {**PRUNED, "latency": {"engine": "tflite:int8", "wanted": 0.5}}
     step = {"stage": "prune", "pruned": pruned}
-    asked = describe_compression(step).replace("\N{NO-BREAK SPACE}", " ")
+    asked = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
     assert asked.endswith("in 2 rounds; 50.0 % of the latency on int8 TFLite were asked for")
     measured = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
-    told = describe_compression({**step, "latency": measured}).replace("\N{NO-BREAK SPACE}", " ")
+    told = describe_step({**step, "latency": measured}).replace("\N{NO-BREAK SPACE}", " ")
     assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in told
     measured["after_ms"] = 1.9
-    assert "missed" not in describe_compression({**step, "latency": measured})
+    assert "missed" not in describe_step({**step, "latency": measured})
 
 
 def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
     sparsified = {"pattern": "2:4", "sparsity": 0.4, "dense": ["conv2", "conv3"]}
-    told = describe_compression({"stage": "sparsify", "sparsified": sparsified})
+    told = describe_step({"stage": "sparsify", "sparsified": sparsified})
     assert told.endswith("left dense, their inputs no multiple of the pattern's: conv2, conv3")
 
 
@@ -185,14 +186,14 @@ def test_without_stability_the_report_says_how_to_have_it() -> None:
 
 def test_smaller_images_are_told_with_what_they_save() -> None:
     step = {"stage": "resize", "resized": {"image_size": [112, 80], "macs": [100, 51]}}
-    told = describe_compression(step).replace("\N{NO-BREAK SPACE}", " ")
+    told = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
     assert told == "80 px instead of 112: 51.0 % of the operations are left"
 
 
 def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
     trained = {"script": "mine.py", "teachers": ["a", "b"], "epochs": 9}
     step = {"stage": "load_weights", "adopted": {"file": "better.keras", "trained_by": trained}}
-    told = describe_compression(step)
+    told = describe_step(step)
     assert told == (
         "trained further elsewhere (better.keras; script mine.py; teachers a, b; epochs 9)"
     )

@@ -76,7 +76,7 @@ def file(pruned: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adopted(store: Store, pruned: Artefact, file: Path) -> Artefact:
     arguments = [str(file), "--model", pruned.name, "--workspace", str(store.workspace), "--json"]
-    result = CliRunner().invoke(cli, ["load_weights", *arguments], catch_exceptions=False)
+    result = CliRunner().invoke(cli, ["load-weights", *arguments], catch_exceptions=False)
     return store.resolve(json.loads(result.stdout)["model"], "model")
 
 

@@ -17,7 +17,6 @@ from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.backends.tensorrt.backend import TensorRTBackend
 from lesiontk.bench.benchmark import name_target
 from lesiontk.cli.main import cli
-from lesiontk.cli.prune import describe_pruning
 from lesiontk.data.images import open_images
 from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
@@ -25,7 +24,7 @@ from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import MODEL_FILE, Artefact, Availability
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
-from lesiontk.stages.prune import WIDTHS
+from lesiontk.stages.prune import WIDTHS, PruneStage
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model, report_model
 from lesiontk.workflow.compress import compress_model
@@ -191,6 +190,8 @@ def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(
 def test_the_command_tells_the_latency_and_whether_it_is_what_was_asked_for() -> None:
     facts = {
         "pruned": {
+            "criterion": "taylor",
+            "rounds": [{}],
             "macs": [4e6, 2e6],
             "parameters": [100, 40],
             "latency": {"engine": "tflite:int8", "wanted": 0.5},
@@ -198,10 +199,12 @@ def test_the_command_tells_the_latency_and_whether_it_is_what_was_asked_for() ->
         "latency": {"before_ms": 4.0, "after_ms": 1.9, "n": 100},
         "validation": {"balanced_accuracy": 0.7, "n": 20},
     }
-    told = describe_pruning(facts)
-    assert "as tflite:int8 1.90 ms (before 4.00 ms, n = 100), 47.5% of the latency, at most" in told
+    told = PruneStage().describe(facts).replace("\N{NO-BREAK SPACE}", " ")
+    assert "50.0 % of the latency on int8 TFLite were asked for, and 47.5 % measured: 1.90" in told
+    assert told.endswith("before 4.00 ms (n = 100)")
     facts["latency"] = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
-    assert "55.0% of the latency, which misses the 50.0% asked for" in describe_pruning(facts)
+    missed = PruneStage().describe(facts).replace("\N{NO-BREAK SPACE}", " ")
+    assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in missed
 
 
 @pytest.mark.parametrize(

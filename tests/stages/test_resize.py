@@ -177,8 +177,8 @@ def test_the_command_says_what_is_left(store: Store, parent: Artefact) -> None:
     order = ["resize", parent.name, "--image-size", "40", "--set", "recover=null"]
     result = CliRunner().invoke(cli, [*order, "--workspace", str(store.workspace)])
     assert result.exit_code == 0, result.output
-    assert "40 px instead of 48, " in result.output
-    assert "million MACs are left; validation balanced accuracy" in result.output
+    assert "40 px instead of 48: " in result.output
+    assert "of the operations are left; validation balanced accuracy" in result.output
 
 
 @pytest.mark.parametrize("size", [15, 48, 64])

@@ -14,9 +14,11 @@ from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, U
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import Recipe, list_recipes, override_recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact, Availability
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages import STAGES
-from lesiontk.workflow.plan import Plan, describe_plan, plan_recipe
+from lesiontk.technique import TECHNIQUES, Technique, TechniqueInfo
+from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.steps import Plan, describe_plan
 
 PROBE = parse_recipe({"name": "probe", "data": {"source": "synthetic"}})
 
@@ -37,41 +39,45 @@ class ShrinkConfig(StageConfig):
     share: float = 0.5
 
 
-class FakeShrink(Stage):
+class FakeShrink(Technique):
     """A compression that may follow training and itself."""
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="fake_shrink",
         version=1,
         accepts={"model": "model", "images": "images"},
-        produces="model",
         config=ShrinkConfig,
-        may_follow=("train", "fake_shrink"),
+        holds=frozenset({"a shape"}),
+        leaves=frozenset({"a shape"}),
+        why_last="it is as small as it may be",
     )
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        raise NotImplementedError
 
     def run(self, parents: Mapping[str, Artefact], config: Any, context: Context) -> StageOutput:
         raise NotImplementedError
 
 
 class FakeTune(FakeShrink):
-    """A compression that may follow training alone."""
+    """A compression that may follow what leaves nothing."""
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="fake_tune",
         version=1,
         accepts={"model": "model", "images": "images"},
-        produces="model",
         config=ShrinkConfig,
-        may_follow=("train",),
+        leaves=frozenset({"a tune"}),
+        why_last="it is tuned",
     )
 
 
 @pytest.fixture
 def compressions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two stages above, registered for one test."""
-    monkeypatch.setattr(STAGES, "_targets", dict(STAGES._targets))
-    STAGES.register("fake_shrink", f"{__name__}:FakeShrink")
-    STAGES.register("fake_tune", f"{__name__}:FakeTune")
+    monkeypatch.setattr(TECHNIQUES, "_targets", dict(TECHNIQUES._targets))
+    TECHNIQUES.register("fake_shrink", f"{__name__}:FakeShrink")
+    TECHNIQUES.register("fake_tune", f"{__name__}:FakeTune")
 
 
 SMALLER = "[{resize: {image_size: 40, recover: null}}, {prune: {keep_macs: 0.5}}]"
@@ -400,7 +406,8 @@ def test_an_order_that_is_not_allowed_is_refused() -> None:
     tune, shrink = "{fake_tune: {}}", "{fake_shrink: {}}"
     assert plan(f"compress=[{tune}]")
     with pytest.raises(
-        UsageError, match=r"fake_tune cannot follow fake_shrink: .* may follow train; .* either"
+        UsageError,
+        match=r"fake_tune cannot follow fake_shrink: it is as .* may follow train, .* either",
     ):
         plan(f"compress=[{shrink}, {tune}]")
     with pytest.raises(UsageError, match="fake_shrink cannot follow fake_tune"):

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact
 from lesiontk.system.cores import count_cores
+
+T = TypeVar("T")
 
 
 class StageConfig(BaseModel):
@@ -30,15 +32,51 @@ class StageConfig(BaseModel):
                 raise ValueError(f"{name} belongs to {belongs_to} and would do nothing: drop it")
 
 
+class StepId(str):
+    """The name of a step: the kind of what it makes, of which target, in which variant.
+
+    It is a text where names are written, ``engine:tflite:int8@trained``, and also the role of what
+    the step makes for a stage that takes several of a kind. Its parts are fields: nothing parses
+    it. `of` is the target with its variant, ``tflite:int8@trained``.
+    """
+
+    kind: str
+    target: str
+    variant: str
+    of: str
+
+    def __new__(cls, kind: str, target: str = "", variant: str = "") -> StepId:
+        """Return the name of these parts; `target` and `variant` may be empty."""
+        of = f"{target}@{variant}" if variant else target
+        name = super().__new__(cls, f"{kind}:{of}" if of else kind)
+        name.kind, name.target, name.variant, name.of = kind, target, variant, of
+        return name
+
+    def of_kind(self, kind: str) -> StepId:
+        """Return the name of another kind, of the same target and variant."""
+        return StepId(kind, self.target, self.variant)
+
+
+REFERENCE = "trained"
+"""The variant of an engine of the network as it was trained, beside which others are judged."""
+
+
+def collect_roles(parents: Mapping[str, T], kind: str) -> dict[str, T]:
+    """Return `StepId.of` -> parent, of those whose role is of this kind."""
+    return {
+        role.of: parent
+        for role, parent in parents.items()
+        if isinstance(role, StepId) and role.kind == kind
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class StageInfo:
     """What the plan check, the store and the command line need to know of a stage.
 
     `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
-    that several parents have is written ``role:which``. `may_follow` names the
-    stages whose model this one may be given; it is empty for stages outside the model chain.
-    `tools` are the distributions whose version is part of every key; `Stage.list_tools` adds those
-    that depend on config and parents.
+    that several parents have is written ``role:which``. `tools` are the distributions whose version
+    is part of every key; `Stage.list_tools` adds those that depend on config and parents.
     """
 
     name: str
@@ -46,7 +84,6 @@ class StageInfo:
     accepts: Mapping[str, str]
     produces: str
     config: type[StageConfig]
-    may_follow: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
 
 

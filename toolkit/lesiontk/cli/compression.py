@@ -1,48 +1,135 @@
-"""What the commands of single compressions share."""
+"""The commands of single compressions: each is made of what its technique says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
-from lesiontk.cli.session import Session, say
+import click
+from pydantic import BaseModel
+
+from lesiontk.cli.session import Session, command_options, locate_file, say, set_option
 from lesiontk.cli.tables import format_bytes
+from lesiontk.technique import Technique, TechniqueInfo, find_technique
 
 
-def compress(
+def name_command(technique: str) -> str:
+    """Return ``load-weights`` for ``load_weights``."""
+    return technique.replace("_", "-")
+
+
+def make_command(name: str) -> click.Command:
+    """Return the command that applies a technique to a model and says what came of it."""
+    technique = find_technique(name)
+    info = technique.info
+    keys = {key.replace(".", "_"): key for key in (info.argument, *info.options) if key}
+
+    @set_option
+    @command_options
+    def apply(session: Session, model: str, overrides: tuple[str, ...], **given: Any) -> None:
+        data = given.pop("data", None)
+        options = _nest({keys[name]: locate_file(value) for name, value in given.items()})
+        _compress(session, model, technique, options, overrides, data)
+
+    text = f"{inspect.cleandoc(info.help)}\n\nMODEL is a reference; default: the latest."
+    command = click.command(name_command(name), help=text)(apply)
+    command.params[:0] = [*_name_model(info), *_list_options(info)]
+    return command
+
+
+def _name_model(info: TechniqueInfo) -> list[click.Parameter]:
+    if not info.argument:
+        return [click.Argument(["model"], default="latest")]
+    help_ = "Whose child the new model is."
+    return [
+        click.Argument([info.argument]),
+        click.Option(["--model"], default="latest", show_default=True, help=help_),
+    ]
+
+
+def _list_options(info: TechniqueInfo) -> list[click.Parameter]:
+    options = [_make_option(info.config, key, text) for key, text in info.options.items()]
+    if info.reads_images:
+        folder = click.Path(path_type=Path)
+        options.append(click.Option(["--data"], type=folder, help="Where the images are now."))
+    return [*options]
+
+
+def _make_option(config: type[BaseModel], key: str, text: str) -> click.Option:
+    """Return the option of a config's key, ``train.epochs`` say, with the type of its field.
+
+    A key in a section is an option by its last name.
+    """
+    *sections, last = key.split(".")
+    for section in sections:
+        config = _type_of(config, section)
+    kind = _type_of(config, last)
+    return click.Option(
+        [f"--{last.replace('_', '-')}", key.replace(".", "_")],
+        type=click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind,
+        required=config.model_fields[last].is_required(),
+        help=text,
+    )
+
+
+def _type_of(config: type[BaseModel], key: str) -> Any:
+    """Return the type of a field; of an optional one what it is if it is given."""
+    kind = config.model_fields[key].annotation
+    given = [part for part in get_args(kind) if part is not NoneType]
+    return given[0] if NoneType in get_args(kind) else kind
+
+
+def _nest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given as a document: ``train.epochs`` in its section."""
+    document: dict[str, Any] = {}
+    for key, value in options.items():
+        if value is not None:
+            *sections, last = key.split(".")
+            node = document
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[last] = value
+    return document
+
+
+def _compress(
     session: Session,
     model: str,
-    technique: str,
+    technique: Technique,
     options: Mapping[str, Any],
-    describe: Callable[[Mapping[str, Any]], str],
-    overrides: Iterable[str] = (),
-    data: Path | None = None,
+    overrides: Iterable[str],
+    data: Path | None,
 ) -> None:
-    """Apply a compression to the model of this name and say, by its facts, what came of it."""
+    """Apply a technique to the model of this name and say, by its facts, what came of it."""
     from lesiontk.workflow.compress import compress_model
 
     store = session.open_store()
     made = compress_model(
-        store, store.resolve(model, "model"), technique, options, overrides, data=data
+        store, store.resolve(model, "model"), technique.info.name, options, overrides, data=data
+    )
+    facts = made.facts
+    told = [technique.describe(facts), technique.advise(facts), *_describe_footprint(facts)]
+    scores = facts["validation"]
+    told.append(
+        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
     )
     session.emit(
-        {"model": made.name, "path": str(made.path), **made.facts},
-        lambda: say(f"{made.name}: {describe(made.facts)}"),
+        {"model": made.name, "path": str(made.path), **facts},
+        lambda: say(f"{made.name}: {'; '.join(filter(None, told))}"),
     )
 
 
-def describe_validation(facts: Mapping[str, Any]) -> str:
-    """Return how good the model is on validation."""
-    scores = facts["validation"]
-    return f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
-
-
-def describe_footprint(footprint: Mapping[str, Any]) -> str:
-    """Return what a compression changed on a device, beside the model it was made of."""
+def _describe_footprint(facts: Mapping[str, Any]) -> list[str]:
+    """Return what a compression changed on a device beside its parent, if it was measured."""
+    if "footprint" not in facts:
+        return []
+    footprint = facts["footprint"]
     before, after = footprint["before"], footprint["after"]
-    return (
+    return [
         f"as {footprint['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
         f"{format_bytes(before['deflated_bytes'])}), {after['median_ms']:.2f} ms (before "
         f"{before['median_ms']:.2f} ms, n = {footprint['n']})"
-    )
+    ]

@@ -15,32 +15,28 @@ from typing import Any
 import click
 
 from lesiontk import __version__
+from lesiontk.cli.compression import make_command, name_command
 from lesiontk.cli.run_folder import own_temporary_folder
 from lesiontk.cli.session import say
 from lesiontk.errors import MESSAGE, LesionTKError, escape_controls, shorten, show_value, suggest
 from lesiontk.system.disk import explain_lack
 from lesiontk.system.malloc_tuning import keep_freed_memory
+from lesiontk.technique import TECHNIQUES
 
+AFTER = "import"
+"""The command behind which the techniques' are listed."""
 COMMANDS = {
     "doctor": ("doctor:doctor", "Show the back ends that run here and why others do not."),
     "data": ("data:data", "Fetch, check and split images."),
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
     "import": ("import_model:import_model", "Import a Keras model trained elsewhere."),
-    "resize": ("resize:resize", "Retrain a model for smaller images."),
-    "prune": ("prune:prune", "Remove channels of a model and fine-tune it."),
-    "sparsify": ("sparsify:sparsify", "Set the smallest weights to zero and fine-tune."),
-    "cluster": ("cluster:cluster", "Cluster the weights of each kernel."),
-    "distill": ("distill:distill", "Train a model on a teacher's soft targets."),
-    "load-weights": ("load_weights:load_weights", "Load weights trained elsewhere into a model."),
-    "equalize": ("equalize:equalize", "Equalize weight ranges across layers (CLE) before int8."),
-    "qat": ("qat:qat", "Quantization-aware training."),
     "sensitivity": ("sensitivity:sensitivity", "Measure what int8 costs in each layer."),
     "quantize": ("quantize:quantize", "Quantize a model to int8."),
     "convert": ("convert:convert", "Convert a model to BACKEND:PRECISION."),
     "build": ("build:build", "Build a TensorRT engine of an ONNX file ahead of time."),
     "evaluate": ("evaluate:evaluate", "Measure accuracy with confidence intervals."),
-    "bench": ("bench:bench", "Measure latency and accuracy against the full-precision parent."),
+    "bench": ("bench:bench", "Measure latency and accuracy against the float32 parent."),
     "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
     "report": ("report:report", "Write one HTML file with all results."),
     "bundle": ("bundle:bundle", "Write a folder that runs on a device and tests itself there."),
@@ -54,17 +50,28 @@ COMMANDS = {
     "recipe": ("recipe:recipe", "List, show and write recipes."),
     "task": ("task:task", "List and write tasks: the classes to tell apart."),
 }
-RENAMED = {"distil": "distill", "adopt": "load-weights"}
-"""Commands of the last release, which this one still takes."""
+
+
+def list_summaries() -> dict[str, str]:
+    """Return every command with what it does, those of the techniques included."""
+    summaries = {}
+    for name, (_, summary) in COMMANDS.items():
+        summaries[name] = summary
+        if name == AFTER:
+            summaries |= {name_command(n): text for n, text in TECHNIQUES.summarize().items()}
+    return summaries
 
 
 class LazyGroup(click.Group):
     """Lists commands without importing them, so that ``--help`` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(list_summaries())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        for technique in TECHNIQUES:
+            if name == name_command(technique):
+                return make_command(technique)
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name][0].split(":")
@@ -86,17 +93,18 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] in RENAMED:
-            current = RENAMED[args[0]]
+        known = list_summaries()
+        if args and args[0] in TECHNIQUES.renamed:
+            current = name_command(TECHNIQUES.renamed[args[0]])
             click.echo(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
             args = [current, *args[1:]]
-        if args and args[0] not in COMMANDS:
-            ctx.fail(f"unknown command {args[0]!r}.{suggest(args[0], COMMANDS)}")
+        if args and args[0] not in known:
+            ctx.fail(f"unknown command {args[0]!r}.{suggest(args[0], known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([*list_summaries().items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -38,7 +38,7 @@ def quantize(
     end that has no int8 form of one of the model's operators is told, and the others' engines are
     made.
     """
-    from lesiontk.backends import BACKENDS, list_targets
+    from lesiontk.backends import BACKENDS, list_targets, parse_target
     from lesiontk.errors import GateFailedError, LesionTKError, UsageError
     from lesiontk.workflow.convert import convert_model
 
@@ -54,7 +54,7 @@ def quantize(
     targets = [
         target
         for target in list_targets()
-        if target.partition(":")[2] in precisions and target.partition(":")[0] not in elsewhere
+        if (parts := parse_target(target))[1] in precisions and parts[0] not in elsewhere
     ]
     refused: dict[str, LesionTKError] = {}
     engines = convert_model(

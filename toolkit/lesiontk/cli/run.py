@@ -36,7 +36,7 @@ def run(
     What is finished is reused; after an interruption the same command goes on.
     """
     from lesiontk.cli.run_summary import finish_run
-    from lesiontk.workflow.plan import describe_plan
+    from lesiontk.workflow.steps import describe_plan
     from lesiontk.workflow.train import plan_run, run_recipe
 
     chosen = load_recipe(recipe, replace(options, overrides=add_gates(options.overrides, gates)))

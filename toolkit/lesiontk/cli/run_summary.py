@@ -15,17 +15,18 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
     """Print what a run found out; raises `GateFailedError` as its gates say."""
     from lesiontk.bench.judging import check_gates
     from lesiontk.cli.tables import print_benchmark
+    from lesiontk.stage import collect_roles
     from lesiontk.stages.bench import read_benchmark
 
     benchmark = read_benchmark(done["benchmark"])
     report = done["report"].file("report.html")
-    bundles = {step: a.path for step, a in done.items() if step.startswith("bundle:")}
+    bundles = collect_roles(done, "bundle")
 
     def show() -> None:
         print_benchmark(benchmark)
         say(f"report: {report}")
-        for step, path in bundles.items():
-            say(f"{step.replace(':', ' for ')}: {path}")
+        for device, bundle in bundles.items():
+            say(f"bundle for {device}: {bundle.path}")
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)

@@ -184,14 +184,14 @@ def load_recipe(name: str, options: RecipeOptions) -> Recipe:
         "calibration.list": chosen.calibration.list,
     }
     steps = [
-        {technique: {key: _locate(value) for key, value in options.items()}
+        {technique: {key: locate_file(value) for key, value in options.items()}
          for technique, options in entry.items()}
         for entry in chosen.compress
     ]  # fmt: skip
-    located = [f"{key}={json.dumps(_locate(value))}" for key, value in files.items() if value]
+    located = [f"{key}={json.dumps(locate_file(value))}" for key, value in files.items() if value]
     return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
 
 
-def _locate(value: Any) -> Any:
+def locate_file(value: Any) -> Any:
     """Return the full path of what is a file here, anything else as it is."""
     return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

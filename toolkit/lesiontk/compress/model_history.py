@@ -8,24 +8,13 @@ from typing import Any
 
 from lesiontk.compress.kernel_constraint import structure_facts
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, unknown_facts
+from lesiontk.technique import TECHNIQUES, trains_network
 
-TRAININGS = ("train", "import", "distill", "load_weights")
-"""The stages whose model is no smaller or rounder version of another."""
-REMEMBERED = (
-    "parameters",
-    "validation",
-    "recalls",
-    "epochs",
-    "teacher",
-    "adopted",
-    "resized",
-    "pruned",
-    "sparsified",
-    "clustered",
-    "equalized",
-    "qat",
-)
-"""What of a model's facts its children remember: what equal runs give again, so no latency."""
+OF_EVERY_MODEL = ("parameters", "validation", "recalls", "epochs")
+"""Facts that children remember of each model: what equal runs give again, so no latency.
+
+What they remember besides is its technique's `TechniqueInfo.remembers`.
+"""
 
 
 def find_trained(stages: Iterable[str]) -> int:
@@ -33,7 +22,7 @@ def find_trained(stages: Iterable[str]) -> int:
 
     It is the last that was trained to be as it is.
     """
-    return sum(1 for _ in takewhile(lambda stage: stage in TRAININGS, stages)) - 1
+    return sum(1 for _ in takewhile(trains_network, stages)) - 1
 
 
 def derivation_facts(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
@@ -64,7 +53,8 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
     test images, all that is made of it says so.
     """
     facts = model.facts
-    own = {name: facts[name] for name in REMEMBERED if name in facts}
+    technique = TECHNIQUES.get(model.stage).info.remembers if model.stage in TECHNIQUES else ()
+    own = {name: facts[name] for name in (*OF_EVERY_MODEL, *technique) if name in facts}
     return {
         "architecture": str(facts["architecture"]),
         **unknown_facts(facts.get(MAY_HAVE_SEEN_TEST)),

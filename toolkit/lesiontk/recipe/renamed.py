@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lesiontk.technique import TECHNIQUES
+
 SECTIONS: Final = {"data": {"fit": "crop_mode"}}
-TECHNIQUES: Final = {"distil": "distill", "adopt": "load_weights"}
 OPTIONS: Final = {"distil": "distill"}
 """Of any technique."""
 
@@ -27,7 +28,7 @@ def rename_keys(document: Mapping[str, Any]) -> dict[str, Any]:
                 name: _rename(options, OPTIONS, f"compress.{name}")
                 if isinstance(options, Mapping)
                 else options
-                for name, options in _rename(entry, TECHNIQUES, "compress").items()
+                for name, options in _rename(entry, TECHNIQUES.renamed, "compress").items()
             }
             if isinstance(entry, Mapping)
             else entry

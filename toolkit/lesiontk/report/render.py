@@ -32,6 +32,7 @@ from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
 from lesiontk.report.tables import JudgedImage
 from lesiontk.system.machine import explain_int8
+from lesiontk.technique import describe_step
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,7 +62,7 @@ FILTERS = {
     "points_estimate": formatting.points_estimate,
     "share_estimate": formatting.share_estimate,
     "backend_name": wording.name_backend,
-    "compression_words": wording.describe_compression,
+    "compression_words": describe_step,
     "best_words": wording.describe_best,
     "kept_words": wording.describe_kept_recalls,
     "near_duplicate_words": data_wording.describe_near_duplicates,

@@ -11,7 +11,7 @@ from lesiontk.bench.benchmark import emulated_by, is_reduced, name_target
 from lesiontk.compress.model_history import derivation_facts
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
-from lesiontk.report.wording import describe_compression
+from lesiontk.technique import describe_step
 
 MAX_CHANGED = 40
 
@@ -259,7 +259,7 @@ def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
 def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
     """Return ``step`` and ``what`` it changed, in words, of each of `list_steps`."""
     return [
-        {"step": str(step["stage"]), "what": describe_compression(step)}
+        {"step": str(step["stage"]), "what": describe_step(step)}
         for step in list_steps(model, stage)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lesiontk.backends import BACKENDS, parse_target
@@ -26,7 +26,6 @@ from lesiontk.report.formatting import (
     format_latency,
     format_level,
     format_number,
-    format_percent,
     format_ratio,
     points_estimate,
     share_estimate,
@@ -142,90 +141,6 @@ def describe_kept_recalls(model: Mapping[str, Any]) -> str:
         f"network as it was trained{others if len(kept['wanted']) > 1 else ''}"
         f"{how if raised else ''}"
     )
-
-
-def describe_compression(step: Mapping[str, Any]) -> str:
-    """Return what a step of a model's history changed, of an entry of ``history``."""
-    describe = _COMPRESSIONS.get(str(step["stage"]))
-    return describe(step) if describe else ""
-
-
-def _describe_pruning(step: Mapping[str, Any]) -> str:
-    pruned = step["pruned"]
-    macs, parameters = (pruned[name][1] / pruned[name][0] for name in ("macs", "parameters"))
-    rounds = len(pruned["rounds"])
-    return (
-        f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
-        f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
-        f"{rounds} round{'s' if rounds != 1 else ''}{_describe_latency_budget(step)}"
-    )
-
-
-def _describe_latency_budget(step: Mapping[str, Any]) -> str:
-    """Return the latency that was asked for, and the one measured, which a ``history`` lacks."""
-    budget = step["pruned"].get("latency")
-    if budget is None:
-        return ""
-    asked = (
-        f"; {format_percent(budget['wanted'])} of the latency on {name_engine(budget['engine'])} "
-        "were asked for"
-    )
-    if "latency" not in step:
-        return asked
-    before, after = (step["latency"][f"{when}_ms"] for when in ("before", "after"))
-    missed = ", which is missed" if after > budget["wanted"] * before else ""
-    return (
-        f"{asked}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
-        f"{format_latency(before)} (n = {step['latency']['n']}){missed}"
-    )
-
-
-def list_dense(layers: Sequence[str]) -> str:
-    """Return which layers the pattern left alone; nothing where it left none."""
-    named = ", ".join(layers)
-    return f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
-
-
-def _describe_loaded_weights(step: Mapping[str, Any]) -> str:
-    adopted = step["adopted"]
-    orders = [
-        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in adopted.get("trained_by", {}).items()
-    ]
-    return f"trained further elsewhere ({'; '.join([adopted['file'], *orders])})"
-
-
-def _describe_qat(step: Mapping[str, Any]) -> str:
-    qat = step["qat"]
-    keeps = f"; what is {' and '.join(qat['keeps'])} stays so" if qat["keeps"] else ""
-    return (
-        f"trained with the rounding of {name_backend(qat['scheme'])} in {qat['rounded_tensors']} "
-        f"tensors{keeps}"
-    )
-
-
-_COMPRESSIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "train": lambda step: "trained from its starting weights",
-    "import": lambda step: "trained elsewhere",
-    "distill": lambda step: f"taught by {step['teacher']['file']}",
-    "load_weights": _describe_loaded_weights,
-    "resize": lambda step: (
-        f"{step['resized']['image_size'][1]} px instead of {step['resized']['image_size'][0]}: "
-        f"{format_percent(step['resized']['macs'][1] / step['resized']['macs'][0])} of the "
-        "operations are left"
-    ),
-    "prune": _describe_pruning,
-    "sparsify": lambda step: (
-        f"{format_percent(step['sparsified']['sparsity'])} of the weights of "
-        f"the compressed kernels are zero ({step['sparsified']['pattern']})"
-        f"{list_dense(step['sparsified'].get('dense', ()))}"
-    ),
-    "cluster": lambda step: f"{step['clustered']['clusters']} different weights a kernel",
-    "equalize": lambda step: (
-        f"{step['equalized']['pairs']} pairs of layers equalized, normalisation folded in"
-    ),
-    "qat": _describe_qat,
-}
 
 
 def shorten_name(name: str, characters: int = 44) -> str:

@@ -1,11 +1,15 @@
-"""The stages: the one place that reads and writes artefacts, one file each, registered here."""
+"""The stages: the one place that reads and writes artefacts, one file each.
+
+They are registered here, and those that compress a model in `lesiontk.technique`.
+"""
 
 from __future__ import annotations
 
 from lesiontk.registry import Registry
 from lesiontk.stage import Stage
+from lesiontk.technique import TECHNIQUES
 
-STAGES: Registry[type[Stage]] = Registry("stage")
+STAGES: Registry[type[Stage]] = Registry("stage", (TECHNIQUES,))
 STAGES.register("synthesize", "lesiontk.stages.synthesize:SynthesizeStage")
 STAGES.register("inspect", "lesiontk.stages.inspect_images:InspectStage")
 STAGES.register("split", "lesiontk.stages.split:SplitStage")
@@ -15,15 +19,7 @@ STAGES.register("import", "lesiontk.stages.import_model:ImportStage")
 STAGES.register(
     "teacher_predictions", "lesiontk.stages.teacher_predictions:TeacherPredictionsStage"
 )
-STAGES.register("distill", "lesiontk.stages.distill:DistillStage")
 STAGES.register("parent_predictions", "lesiontk.stages.parent_predictions:ParentPredictionsStage")
-STAGES.register("load_weights", "lesiontk.stages.load_weights:LoadWeightsStage")
-STAGES.register("resize", "lesiontk.stages.resize:ResizeStage")
-STAGES.register("prune", "lesiontk.stages.prune:PruneStage")
-STAGES.register("sparsify", "lesiontk.stages.sparsify:SparsifyStage")
-STAGES.register("cluster", "lesiontk.stages.cluster:ClusterStage")
-STAGES.register("equalize", "lesiontk.stages.equalize:EqualizeStage")
-STAGES.register("qat", "lesiontk.stages.qat:QatStage")
 STAGES.register("calibrate", "lesiontk.stages.calibrate:CalibrateStage")
 STAGES.register("ranges", "lesiontk.stages.ranges:RangesStage")
 STAGES.register("sensitivity", "lesiontk.stages.sensitivity:SensitivityStage")

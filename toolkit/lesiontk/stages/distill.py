@@ -19,10 +19,11 @@ from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, unknown_facts
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import sum_labels
+from lesiontk.technique import AS_TRAINED, Teacher, Technique, TechniqueInfo
 from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.loop import train_model
 
@@ -42,27 +43,46 @@ class DistillConfig(StageConfig):
     train: TrainSection = TrainSection()
 
 
-class DistillStage(Stage):
+class DistillStage(Technique):
     """Produces ``model.keras``, as training does.
 
     The student of a teacher who may have seen the test images is said to be one: it learns from the
     teacher's answers to training images alone, and they may tell what else it has seen.
     """
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="distill",
         version=8,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
-        produces="model",
         config=DistillConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
+        trains=True,
+        remembers=("teacher",),
+        inherits={"train": AS_TRAINED},
+        help="""Train MODEL on the soft targets of a teacher.
+
+        --set takes the technique's own keys, as train.epochs=8.""",
+        options={
+            "teacher": "An engine file, or a model or engine of the workspace, as "
+            "latest:vgg16_7class; of the same split, of any architecture and size.",
+            "temperature": "Of the softmax; default 2.",
+            "weight": "Of the soft targets beside the true labels; default 0.7.",
+        },
+        networks=("teacher",),
     )
 
     def check_model(self, model: Artefact, config: DistillConfig) -> None:
         """Raise `UsageError` for a student that is to grow and cannot."""
         if config.train.grow:
             check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
+
+    def teacher(self, config: DistillConfig) -> Teacher:
+        """The file's."""
+        return Teacher(config.teacher)
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """Whose soft targets it learned."""
+        return f"taught by {facts['teacher']['file']}"
 
     def run(
         self, parents: Mapping[str, Artefact], config: DistillConfig, context: Context

@@ -15,8 +15,9 @@ from lesiontk.compress.model_history import inherit_facts
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.records import MODEL_FILE, Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
+from lesiontk.technique import EVEN_RANGES, ZEROS, Technique, TechniqueInfo
 from lesiontk.train.loop import predict_probabilities
 
 HOMOGENEOUS = ("linear", "relu")
@@ -28,17 +29,24 @@ class EqualizeConfig(StageConfig):
     """Nothing is to be chosen."""
 
 
-class EqualizeStage(Stage):
+class EqualizeStage(Technique):
     """Produces a float ``model.keras`` without BatchNormalization that answers as its parent."""
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="equalize",
         version=3,
         accepts={"model": "model", "images": "images"},
-        produces="model",
         config=EqualizeConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune", "sparsify"),
         tools=("tensorflow", "tf_keras", "numpy"),
+        holds=frozenset({ZEROS}),
+        leaves=frozenset({EVEN_RANGES}),
+        why_last="normalisation is folded in and the ranges are even for the weights as they are; "
+        "another training or other channels would make them uneven again",
+        remembers=("equalized",),
+        help="""Equalize the weight ranges of MODEL across layers (CLE) before int8.
+
+        Its outputs stay the same; its int8 engines may lose less. Only layers with ReLU, pooling
+        or padding between them can be equalized (cross-layer equalization).""",
     )
 
     def run(
@@ -68,6 +76,14 @@ class EqualizeStage(Stage):
                 "equalized": {"pairs": len(pairs), "greatest_difference": difference},
             },
         )
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """How many pairs of layers were equalized."""
+        return f"{facts['equalized']['pairs']} pairs of layers equalized, normalisation folded in"
+
+    def advise(self, facts: Mapping[str, Any]) -> str:
+        """By how much its outputs differ from the parent's."""
+        return f"its outputs differ by at most {facts['equalized']['greatest_difference']:.1e}"
 
 
 def equalize_model(model: Any) -> list[tuple[str, str]]:

@@ -20,9 +20,10 @@ from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import MODEL_FILE, Artefact, unknown_facts
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.import_model import check_split
 from lesiontk.stages.model_artefact import recall_constraint_facts, write_untrained
+from lesiontk.technique import Technique, TechniqueInfo
 from lesiontk.train.loop import predict_probabilities
 from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, raise_biases
 
@@ -42,21 +43,26 @@ class LoadWeightsConfig(StageConfig):
         return str(Path(file).resolve())
 
 
-class LoadWeightsStage(Stage):
+class LoadWeightsStage(Technique):
     """Produces ``model.keras``: its parent's layers with the weights of a file.
 
     Recalls are kept as by a training (`train_model`). Weights of which it
     is not known what they were trained on are said to have seen the test images, maybe.
     """
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="load_weights",
         version=1,
         accepts={"model": "model", "images": "images"},
-        produces="model",
         config=LoadWeightsConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
+        trains=True,
+        remembers=("adopted",),
+        help="""Load into MODEL the weights of FILE: MODEL's own .keras file, trained elsewhere.
+
+        What MODEL is stays known, so that its engines are compared with the network that it was
+        made of. `lesiontk convert MODEL --to keras:float32` writes the file to be trained.""",
+        argument="file",
     )
 
     def check(self, config: LoadWeightsConfig) -> None:
@@ -72,6 +78,15 @@ class LoadWeightsStage(Stage):
     def check_model(self, model: Artefact, config: LoadWeightsConfig) -> None:
         """Raise `DataError` if the file is of another network."""
         take_weights(load_model(model.file(MODEL_FILE)), Path(config.file), model.name)
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """Which file, and how its trainer says that it was trained."""
+        adopted = facts["adopted"]
+        orders = [
+            f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+            for name, value in adopted.get(TRAINED_BY, {}).items()
+        ]
+        return f"trained further elsewhere ({'; '.join([adopted['file'], *orders])})"
 
     def run(
         self, parents: Mapping[str, Artefact], config: LoadWeightsConfig, context: Context

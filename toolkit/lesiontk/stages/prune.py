@@ -36,11 +36,14 @@ from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.report.formatting import format_latency, format_percent
+from lesiontk.report.wording import name_engine
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
+from lesiontk.technique import RECOVERY, Technique, TechniqueInfo
 from lesiontk.train.loop import score_model, train_model
 
 SHARES = ("keep_macs", "keep_parameters", "keep_latency")
@@ -82,17 +85,28 @@ class PruneConfig(StageConfig):
         return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
 
-class PruneStage(Stage):
+class PruneStage(Technique):
     """Produces a physically smaller ``model.keras``, its curves, and the widths of its layers."""
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="prune",
         version=7,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
-        produces="model",
         config=PruneConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
+        remembers=("pruned",),
+        inherits=RECOVERY,
+        help="""Remove the least important channels of MODEL and fine-tune it.
+
+        What is left is a smaller network, faster on any device. --set takes the technique's own
+        keys, as recover.epochs=8 or multiple=16.""",
+        options={
+            "keep_macs": "Share of the operations to keep.",
+            "keep_parameters": "Share of the parameters to keep.",
+            "keep_latency": "Share of the measured latency to keep.",
+            "criterion": "taylor (default), l1, l2, geometric_median, …",
+            "iterations": "Rounds of removing and recovering; default 1.",
+        },
     )
 
     def check(self, config: PruneConfig) -> None:
@@ -181,6 +195,49 @@ class PruneStage(Stage):
             },
         )
         return replace(outcome, measured=budget.measure(model))
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """What is left, by which criterion; of a latency budget what was asked for and measured."""
+        pruned = facts["pruned"]
+        macs, parameters = (pruned[name][1] / pruned[name][0] for name in ("macs", "parameters"))
+        rounds = len(pruned["rounds"])
+        return (
+            f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
+            f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
+            f"{rounds} round{'s' if rounds != 1 else ''}{_describe_latency_budget(facts)}"
+        )
+
+    def advise(self, facts: Mapping[str, Any]) -> str:
+        """What was asked for, and why less is left; nothing where latency was the budget."""
+        pruned = facts["pruned"]
+        if "latency" in pruned or "next" not in (last := pruned["rounds"][-1]):
+            return ""
+        multiple = pruned["multiple"]
+        finer = f" (--set multiple={multiple // 2} comes nearer)" if multiple > 1 else ""
+        return (
+            f"asked for at most {format_percent(last['wanted'])}, kept "
+            f"{format_percent(last['kept'])}: with the next group of channels it would be "
+            f"{format_percent(last['next'])}{finer}"
+        )
+
+
+def _describe_latency_budget(facts: Mapping[str, Any]) -> str:
+    """Return the latency that was asked for, and the one measured, which a ``history`` lacks."""
+    budget = facts["pruned"].get("latency")
+    if budget is None:
+        return ""
+    asked = (
+        f"; {format_percent(budget['wanted'])} of the latency on {name_engine(budget['engine'])} "
+        "were asked for"
+    )
+    if "latency" not in facts:
+        return asked
+    before, after = (facts["latency"][f"{when}_ms"] for when in ("before", "after"))
+    missed = ", which is missed" if after > budget["wanted"] * before else ""
+    return (
+        f"{asked}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
+        f"{format_latency(before)} (n = {facts['latency']['n']}){missed}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,22 @@ from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.report.wording import name_backend
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import read_kernels
 from lesiontk.stages.fake_quant_outputs import write_rounded
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.system.frameworks import import_keras
+from lesiontk.technique import (
+    AS_TRAINED,
+    EVEN_RANGES,
+    LEARNED_RANGES,
+    SHARED_VALUES,
+    ZEROS,
+    Technique,
+    TechniqueInfo,
+)
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 
 
@@ -72,31 +82,31 @@ class QatConfig(StageConfig):
         return self
 
 
-class QatStage(Stage):
+class QatStage(Technique):
     """Produces a float ``model.keras`` without BatchNormalization, and the ranges it has learned.
 
     Any back end then quantizes it as it does others, with these ranges in the place of measured
     ones.
     """
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="qat",
         version=9,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
-        produces="model",
         config=QatConfig,
-        may_follow=(
-            "train",
-            "import",
-            "distill",
-            "load_weights",
-            "resize",
-            "prune",
-            "sparsify",
-            "cluster",
-            "equalize",
-        ),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+        holds=frozenset({ZEROS, SHARED_VALUES, EVEN_RANGES}),
+        leaves=frozenset({LEARNED_RANGES}),
+        why_last="the learned ranges and roundings belong to the weights and channels as they are; "
+        "what changes these makes them wrong",
+        remembers=("qat",),
+        inherits={"train": AS_TRAINED},
+        help="""Train MODEL with the rounding of int8 in the loop (quantization-aware training).
+
+        `lesiontk quantize --int8` then makes its engines with the ranges it has learned. The
+        scheme tflite rounds as TFLite and ONNX Runtime do, tensorrt as TensorRT does. --set takes
+        the technique's own keys, as train.learning_rate=0.0001.""",
+        options={"scheme": "Whose rounding; default: tflite.", "train.epochs": "Default 2."},
     )
 
     def run(
@@ -152,6 +162,20 @@ class QatStage(Stage):
                 },
             },
         )
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """Whose rounding it was trained with, in how many tensors, and what it kept."""
+        qat = facts["qat"]
+        keeps = f"; what is {' and '.join(qat['keeps'])} stays so" if qat["keeps"] else ""
+        return (
+            f"trained with the rounding of {name_backend(qat['scheme'])} in "
+            f"{qat['rounded_tensors']} tensors{keeps}"
+        )
+
+    def advise(self, facts: Mapping[str, Any]) -> str:
+        """How good the model with its rounding was before."""
+        before = facts["qat"]["validation_before"]["balanced_accuracy"]
+        return f"rounded without this training, its validation balanced accuracy was {before:.3f}"
 
 
 def check_ties(layers: tuple[Layer, ...]) -> None:

@@ -15,10 +15,12 @@ from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.report.formatting import format_percent
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.model_artefact import write_outcome, write_untrained
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
+from lesiontk.technique import RECOVERY, Technique, TechniqueInfo
 from lesiontk.train.loop import train_model
 
 
@@ -48,25 +50,47 @@ class ResizeConfig(StageConfig):
         return self
 
 
-class ResizeStage(Stage):
+class ResizeStage(Technique):
     """Produces ``model.keras`` with its parent's layers and widths, for smaller images.
 
     `images` are those of the new size; lessons are what the parent says of its own.
     """
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="resize",
         version=3,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
-        produces="model",
         config=ResizeConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "numpy"),
+        remembers=("resized",),
+        inherits=RECOVERY,
+        help="""Retrain MODEL for smaller images.
+
+        They are read anew from the folder that the model was trained on, or from --data. Its
+        operations shrink with their square, its file does not: `lesiontk prune` may follow. --set
+        takes the technique's own keys, as recover.epochs=5; recover=null leaves recovering to what
+        follows.""",
+        options={"image_size": "Pixels of each side."},
+        reads_images=True,
     )
 
     def check_model(self, model: Artefact, config: ResizeConfig) -> None:
         """Raise `UsageError` for a model that does not take images of that size."""
         make_smaller(load_model(model.file(MODEL_FILE)), config)
+
+    def image_size(self, config: ResizeConfig) -> int:
+        """The smaller one."""
+        return config.image_size
+
+    def can_teach(self, config: ResizeConfig) -> bool:
+        """Whether it recovers at once."""
+        return config.recover is not None
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """The sizes, and the operations that are left."""
+        (size, smaller), (before, after) = facts["resized"]["image_size"], facts["resized"]["macs"]
+        left = format_percent(after / before)
+        return f"{smaller} px instead of {size}: {left} of the operations are left"
 
     def run(
         self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context

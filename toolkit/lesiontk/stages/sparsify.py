@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,11 @@ from lesiontk.compress.magnitude import (
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.report.formatting import format_percent
+from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import Arrays, HeldTraining, check_recovery, keep_arrays
 from lesiontk.stages.parent_predictions import DistillRule
+from lesiontk.technique import RECOVERY, ZEROS, Technique, TechniqueInfo
 
 
 class SparsifyConfig(StageConfig):
@@ -51,17 +53,26 @@ class SparsifyConfig(StageConfig):
         return self
 
 
-class SparsifyStage(Stage):
+class SparsifyStage(Technique):
     """Produces ``model.keras`` with zeros in its kernels, and what that changes on a device."""
 
-    info: ClassVar[StageInfo] = StageInfo(
+    info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="sparsify",
         version=9,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
-        produces="model",
         config=SparsifyConfig,
-        may_follow=("train", "import", "distill", "load_weights", "resize", "prune"),
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+        leaves=frozenset({ZEROS}),
+        why_last="zeros are chosen for the kernels as they are; other channels, or a training that "
+        "does not hold the zeros, would undo them",
+        remembers=("sparsified",),
+        inherits=RECOVERY,
+        help="""Set the smallest weights of MODEL to zero and fine-tune it.
+
+        The network keeps its shape: its file compresses better, and dense kernels are as fast as
+        before. `lesiontk prune` removes work. --set takes the technique's own keys, as
+        rounds=5.""",
+        options={"sparsity": "Share of zeros; default 0.75.", "pattern": "Where zeros may be."},
     )
 
     def run(
@@ -86,6 +97,16 @@ class SparsifyStage(Stage):
         sparsity = zeros / sum(kernel.size for kernel in kernels)
         told = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
         return held.write({"sparsified": told})
+
+    def describe(self, facts: Mapping[str, Any]) -> str:
+        """How many weights are zero, in which pattern, and which layers it does not fit."""
+        sparse = facts["sparsified"]
+        named = ", ".join(sparse.get("dense", ()))
+        left = f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
+        return (
+            f"{format_percent(sparse['sparsity'])} of the weights of the compressed kernels are "
+            f"zero ({sparse['pattern']}){left}"
+        )
 
 
 def list_dense(kernels: Arrays, config: SparsifyConfig) -> list[str]:

@@ -116,5 +116,6 @@ def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -
     found = engines_of(store, model)
     plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
     known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
-    told = {name: artefact for name, artefact in known.items() if name not in plan}
-    return build_step(plan.tell(told), "report", store, {**told, **done})
+    told = [name for name in known if name not in plan]
+    shown: dict[str, Artefact] = {name: known[name] for name in told}
+    return build_step(plan.tell(told), "report", store, {**shown, **done})

@@ -9,8 +9,8 @@ from typing import Any
 
 from lesiontk.recipe import override_document, override_recipe
 from lesiontk.records import Artefact
-from lesiontk.stages import STAGES
 from lesiontk.store import Store
+from lesiontk.technique import find_technique
 from lesiontk.workflow.lineage import lineage_of, locate_teacher, recipe_of
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.resume import known_models
@@ -38,12 +38,14 @@ def compress_model(
     # A model of the middle carries the whole recipe: what came after it is left out.
     so_far = recipe.compress[: len(line) - 1]
     entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
-    if "teacher" in entry:
-        entry["teacher"] = str(locate_teacher(store, str(entry["teacher"])))
+    stage = find_technique(technique)
+    for name in stage.info.networks:
+        if name in entry:
+            entry[name] = str(locate_teacher(store, str(entry[name])))
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     plan = plan_recipe(longer, images_known=True)
     done = known_models(store, plan, line)
-    stage, config = STAGES.get(technique)(), plan[plan.model].config
+    config = plan[plan.model].config
     stage.check(config)
     stage.check_model(model, config)
     return build_step(plan, plan.model, store, done)

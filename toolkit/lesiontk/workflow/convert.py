@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from lesiontk.backends import parse_target
 from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageError
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.store import Store
 from lesiontk.workflow.parallel_conversion import choose_aside, converting_aside, shared_engines
 from lesiontk.workflow.resume import continue_from
@@ -35,7 +37,7 @@ def convert_model(
         made = {}
         for target in chosen:
             try:
-                made[target] = build_step(plan, f"engine:{target}", store, done)
+                made[target] = build_step(plan, StepId("engine", target), store, done)
             except (DataError, GateFailedError) as error:
                 if refused is None:
                     raise
@@ -57,15 +59,15 @@ def measure_sensitivity(
 ) -> Artefact:
     """Measure what int8 does to each layer, and find those that stay in float to meet the gate."""
     plan, done = continue_from(store, model, [f"{backend}:mixed"], overrides)
-    return build_step(plan, f"sensitivity:{backend}", store, done)
+    return build_step(plan, StepId("sensitivity", backend), store, done)
 
 
 def measure_stability(
     store: Store, model: Artefact, target: str, draws: int, overrides: Iterable[str] = ()
 ) -> Artefact:
     """Make an int8 engine from further calibration draws, and compare each with the recipe's."""
-    if not target.endswith(":int8"):
+    if parse_target(target)[1] != "int8":
         raise UsageError(f"{target} is not calibrated to int8; expected tflite:int8, say.")
     changes = [*overrides, f"stability.draws={draws}"]
     plan, done = continue_from(store, model, [target], changes)
-    return build_step(plan, f"stability:{target}", store, done)
+    return build_step(plan, StepId("stability", target), store, done)

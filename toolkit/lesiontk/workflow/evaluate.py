@@ -27,6 +27,7 @@ from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN,
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.stages.evaluate import (
     document_from_predictions,
     emulator_of,
@@ -54,7 +55,7 @@ def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] =
     target = str(engine.facts["target"])
     line = {str(part.facts["target"]): part for part in derivation_of(store, engine)}
     plan, done = continue_from(store, model, [target], overrides, line)
-    return build_step(plan, f"evaluation:{target}", store, done)
+    return build_step(plan, StepId("evaluation", target), store, done)
 
 
 def evaluate_reference(

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.reference_outputs import engine_file
@@ -15,10 +16,12 @@ from lesiontk.evaluate.assessment import Assessment
 from lesiontk.files.regular_file import check_regular
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
 from lesiontk.store.machine_paths import PREFIX, MachinePaths
 from lesiontk.store.manifest import MANIFEST
+from lesiontk.technique import ORIGINS, TECHNIQUES
 
 ARTEFACT = re.compile(r"[a-z]+-[0-9a-f]{12}")
 """The name of an artefact's folder."""
@@ -41,7 +44,7 @@ def recipe_of(artefact: Artefact) -> Recipe:
 def describe_derivation(model: Artefact) -> str:
     """Return what a model is: its architecture, and what was done to it since it was trained."""
     steps = [str(step["stage"]) for step in derivation_facts(model.facts, model.stage)]
-    done = [step for step in steps if step not in ("train", "import")]
+    done = [step for step in steps if step not in ORIGINS]
     return " + ".join([str(model.facts["architecture"]), *done])
 
 
@@ -88,13 +91,13 @@ def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
     return {target: found[target] for target in list_targets() if target in found}
 
 
-def sensitivities_of(store: Store, model: Artefact) -> dict[str, Artefact]:
+def sensitivities_of(store: Store, model: Artefact) -> dict[StepId, Artefact]:
     """Return ``sensitivity:BACKEND`` -> the last used one of the model's layers there."""
     found = _last_used(store, "sensitivity", "backend", lambda made: _is_of(store, made, model))
-    return {f"sensitivity:{backend}": made for backend, made in found.items()}
+    return {StepId("sensitivity", backend): made for backend, made in found.items()}
 
 
-def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[str, Artefact]:
+def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId, Artefact]:
     """Return ``stability:TARGET`` -> the last used one of that very engine of `engines`."""
 
     def is_own(made: Artefact) -> bool:
@@ -104,7 +107,7 @@ def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[str, A
         )
 
     found = _last_used(store, "stability", "target", is_own)
-    return {f"stability:{target}": made for target, made in found.items()}
+    return {StepId("stability", target): made for target, made in found.items()}
 
 
 def _last_used(
@@ -228,23 +231,37 @@ def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
     Raises as `locate_teacher`, and `UsageError` where the teacher is the last model of this recipe:
     after each run that would be another.
     """
-    compress = []
-    for entry in recipe.compress:
-        options = dict(entry.get("distill", {}))
-        if teacher := options.get("teacher"):
-            if str(teacher) in ("latest", f"latest:{recipe.name}"):
+    compress = [
+        {
+            technique: {**options, **_locate_networks(store, recipe, technique, options)}
+            for technique, options in entry.items()
+        }
+        for entry in recipe.compress
+    ]
+    return recipe.model_copy(update={"compress": tuple(compress)})
+
+
+def _locate_networks(
+    store: Store, recipe: Recipe, technique: str, options: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the file of each network that a technique's options name."""
+    files: dict[str, str] = {}
+    networks = TECHNIQUES.get(technique).info.networks if technique in TECHNIQUES else ()
+    for name in networks:
+        if network := options.get(name):
+            if str(network) in ("latest", f"latest:{recipe.name}"):
                 raise UsageError(
-                    f"compress.distill.teacher is {teacher}, which changes with every run of "
+                    f"compress.{technique}.{name} is {network}, which changes with every run of "
                     f"{recipe.name}; expected a file, another recipe's network (latest:RECIPE), or "
                     "the name of a model or engine."
                 )
             try:
-                options["teacher"] = str(locate_teacher(store, str(teacher)))
+                files[name] = str(locate_teacher(store, str(network)))
             except LesionTKError as error:
-                raise type(error)(f"the teacher {teacher} of compress.distill: {error}") from error
-            entry = {**entry, "distill": options}
-        compress.append(entry)
-    return recipe.model_copy(update={"compress": tuple(compress)})
+                raise type(error)(
+                    f"the {name} {network} of compress.{technique}: {error}"
+                ) from error
+    return files
 
 
 def resolve_network(store: Store, reference: str) -> Artefact:

@@ -15,11 +15,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from lesiontk.backends import parse_target
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.store import Store
 from lesiontk.system.cores import count_cores
-from lesiontk.workflow.plan import Plan
+from lesiontk.workflow.steps import Plan
 
 WORKER = "lesiontk.workflow.conversion_worker"
 LARGE = 64 * 2**20
@@ -33,7 +35,7 @@ def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
     """
     if count_cores() < 2 or engine_file(model).stat().st_size < LARGE:
         return ()
-    back_ends = [target.partition(":")[0] for target in targets]
+    back_ends = [parse_target(target)[0] for target in targets]
     return tuple(t for t, name in zip(targets, back_ends, strict=True) if name != back_ends[0])
 
 
@@ -42,7 +44,7 @@ def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> 
 
     def needed(chosen: Sequence[str]) -> set[str]:
         found: set[str] = set()
-        waiting = [f"engine:{target}" for target in chosen]
+        waiting = [StepId("engine", target) for target in chosen]
         while waiting:
             name = waiting.pop()
             found.add(name)

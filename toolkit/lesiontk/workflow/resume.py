@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lesiontk.bench.benchmark import TRAINED
 from lesiontk.data.tasks import definition_of, task_from_definition
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.default_gates import check_gates_of_task
 from lesiontk.recipe import override_recipe
 from lesiontk.records import Artefact
+from lesiontk.stage import REFERENCE, StepId
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import engines_of, lineage_of, recipe_of
-from lesiontk.workflow.plan import Plan, plan_recipe
+from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import known_ancestors
+from lesiontk.workflow.steps import Plan
 
 
 def continue_from(
@@ -61,13 +62,15 @@ def continue_from(
     models = known_models(store, plan, line)
     task = task_from_definition(definition_of(models["images"].facts))
     check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
-    given = {f"engine:{target}": engine for target, engine in (engines or {}).items()}
+    given: dict[str, Artefact] = {
+        StepId("engine", target): engine for target, engine in (engines or {}).items()
+    }
     if engines is not None and plan.trained != plan.model:
         known = engines_of(store, models[plan.trained])
-        given |= {f"engine:{target}{TRAINED}": engine for target, engine in known.items()}
+        given |= {StepId("engine", target, REFERENCE): made for target, made in known.items()}
     given = {name: engine for name, engine in given.items() if name in plan}
     # What the engines were made with is told of them, whatever the recipe would do today.
-    tools = {
+    tools: dict[str, Artefact] = {
         plan[name].parents[role]: store.parent(engine, role)
         for name, engine in given.items()
         for role in ("calibration", "ranges", "sensitivity")

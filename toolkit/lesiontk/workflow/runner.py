@@ -9,7 +9,7 @@ from lesiontk.errors import DataError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.store import Store
-from lesiontk.workflow.plan import Plan
+from lesiontk.workflow.steps import Plan
 
 
 def build_step(

@@ -15,8 +15,9 @@ from lesiontk.store import Store
 from lesiontk.train.distribution import check_distribution
 from lesiontk.train.tf_config import read_cluster
 from lesiontk.workflow.lineage import locate_teachers
-from lesiontk.workflow.plan import Plan, plan_recipe
+from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import build_step, run_plan
+from lesiontk.workflow.steps import Plan
 
 
 def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:

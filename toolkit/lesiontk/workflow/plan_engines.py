@@ -1,0 +1,176 @@
+"""The steps that make, evaluate and examine engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.bench.benchmark import FULL_PRECISION
+from lesiontk.errors import MissingRequirementError, UsageError
+from lesiontk.evaluate.search_criterion import list_guiding
+from lesiontk.recipe import Recipe
+from lesiontk.stage import REFERENCE, StepId
+from lesiontk.stages.convert import ConvertConfig
+from lesiontk.stages.ranges import RangesConfig
+from lesiontk.stages.sensitivity import SensitivityConfig
+from lesiontk.stages.stability import StabilityConfig
+from lesiontk.technique import LEARNED_RANGES, TECHNIQUES
+from lesiontk.workflow.steps import Step
+
+CALIBRATION = StepId("calibration")
+
+
+def plan_engines(recipe: Recipe, model: Step) -> list[Step]:
+    """Return one step per target, with what it is derived from put before it.
+
+    That is another target, and for a calibrated one the ranges of that target's tensors.
+    """
+    planned = _EnginePlan(recipe, model)
+    for target in recipe.convert:
+        planned.add(target)
+    return list(planned.steps.values())
+
+
+class _EnginePlan:
+    """The steps so far; a target that another needs is added once."""
+
+    def __init__(self, recipe: Recipe, model: Step) -> None:
+        self.steps: dict[StepId, Step] = {}
+        self._recipe, self._model = recipe, model
+        self._images = model.parents["images"]
+
+    def add(self, target: str) -> StepId:
+        """Add a target's engine with all that it needs; returns its step."""
+        name = StepId("engine", target)
+        if name in self.steps:
+            return name
+        backend_name, precision = parse_target(target)
+        backend = BACKENDS.get(backend_name)()
+        availability = backend.available()
+        if not availability.available:
+            raise MissingRequirementError(f"{target}: {availability.reason}")
+        info = backend.info.precisions[precision]
+        parents = {"images": self._images}
+        if info.derived_from == "model":
+            parents["source"] = self._model.name
+        else:
+            parents |= {"source": self.add(info.derived_from), "model": self._model.name}
+        if info.calibrated:
+            if self._recipe.data.split.leaky:
+                raise UsageError(
+                    f"{target} needs calibration images that share no lesion with the test split, "
+                    "and this split leaks; expected `convert` with full-precision engines only."
+                )
+            parents["calibration"] = CALIBRATION
+            if _exposes_activations(parents["source"]):
+                parents["ranges"] = self._add_ranges(parents["source"])
+            if info.mixed:
+                sensitivity = _sensitivity_step(self._recipe, backend_name, parents)
+                self.steps[sensitivity.name] = sensitivity
+                parents["sensitivity"] = sensitivity.name
+        config = ConvertConfig(
+            target=target,
+            quantize=self._recipe.quantize if info.calibrated else None,
+            verify=self._recipe.verify,
+        )
+        self.steps[name] = Step(name, "convert", config, parents)
+        return name
+
+    def _add_ranges(self, engine: StepId) -> StepId:
+        name = engine.of_kind("ranges")
+        parents = {"source": engine, "images": self._images, "calibration": CALIBRATION}
+        if has_learned_ranges(self._model):
+            parents["model"] = self._model.name
+        origin = self.steps[engine].parents["source"]
+        if _exposes_activations(origin):
+            parents |= {"known": self._add_ranges(origin), "origin": origin}
+        self.steps[name] = Step(name, "ranges", RangesConfig(), parents)
+        return name
+
+
+def has_learned_ranges(model: Step) -> bool:
+    """Whether the ranges of a model's tensors were learned in training."""
+    return model.stage in TECHNIQUES and LEARNED_RANGES in TECHNIQUES.get(model.stage).info.leaves
+
+
+def _exposes_activations(source: StepId) -> bool:
+    """Whether a step makes an engine whose back end tells its tensors; a model's has none."""
+    if source.kind != "engine":
+        return False
+    backend, _ = parse_target(source.target)
+    return BACKENDS.get(backend).info.exposes_activations
+
+
+def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, StepId]) -> Step:
+    """Return the step that finds the layers which stay in float, of the engine's own parents."""
+    config = SensitivityConfig(
+        backend=backend,
+        quantize=recipe.quantize,
+        rule=recipe.sensitivity,
+        gate=list_guiding(recipe.gate),
+    )
+    roles = ("source", "images", "calibration", "ranges")
+    measured = {role: parents[role] for role in roles if role in parents}
+    return Step(StepId("sensitivity", backend), "sensitivity", config, measured)
+
+
+def plan_stability(recipe: Recipe, engines: Sequence[Step], model: Step) -> list[Step]:
+    """Return a step for each engine that is calibrated to int8 throughout, if any are wanted."""
+    if not recipe.stability.draws:
+        return []
+    int8 = [e for e in engines if "calibration" in e.parents and "sensitivity" not in e.parents]
+    return [_stability_step(recipe, engine, model) for engine in int8]
+
+
+def _stability_step(recipe: Recipe, engine: Step, model: Step) -> Step:
+    target = engine.name.target
+    if has_learned_ranges(model):
+        raise UsageError(
+            f"the ranges of {target} were learned ({model.stage}): no draw of calibration images "
+            "changes it; expected stability.draws 0."
+        )
+    config = StabilityConfig(
+        target=target,
+        draws=recipe.stability.draws,
+        calibration=recipe.calibration,
+        quantize=recipe.quantize,
+    )
+    roles = {role: engine.parents[role] for role in ("source", "images", "calibration")}
+    parents = {**roles, "engine": engine.name, "inspection": StepId("inspection")}
+    return Step(engine.name.of_kind("stability"), "stability", config, parents)
+
+
+def plan_references(engines: Sequence[Step], model: Step, trained: Step) -> list[Step]:
+    """Return the full-precision engines of the trained model, for those of the compressed one."""
+    first = {model.name: trained.name, model.parents["images"]: trained.parents["images"]}
+
+    def rename(parent: StepId) -> StepId:
+        if parent.kind == "engine":
+            return StepId("engine", parent.target, REFERENCE)
+        return first.get(parent, parent)
+
+    return [
+        Step(
+            rename(step.name),
+            step.stage,
+            step.config,
+            {role: rename(parent) for role, parent in step.parents.items()},
+        )
+        for step in engines
+        if parse_target(step.name.target)[1] == FULL_PRECISION
+    ]
+
+
+def plan_evaluation(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> Step:
+    """Return the step that judges an engine, after that of the engine that it is derived from.
+
+    An engine that comes straight from a compressed model is judged after that of the trained one,
+    whose sensitivity its threshold keeps.
+    """
+    parents = {"engine": engine.name, "images": engine.parents["images"]}
+    before = engine.parents["source"]
+    if before.kind != "engine":
+        before = StepId("engine", engine.name.target, REFERENCE)
+    if before != engine.name and any(step.name == before for step in compared):
+        parents["parent"] = before.of_kind("evaluation")
+    return Step(engine.name.of_kind("evaluation"), "evaluate", recipe.evaluate, parents)

@@ -1,0 +1,78 @@
+"""The steps of a run: each a stage with its config and the steps that its parents come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lesiontk.compress.model_history import find_trained
+from lesiontk.recipe import Recipe
+from lesiontk.stage import StageConfig, StepId
+
+Roles = dict[str, StepId]
+"""What a stage calls each parent -> the step that makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage with its config; `parents` maps each role to the step that fills it."""
+
+    name: StepId
+    stage: str
+    config: StageConfig
+    parents: Mapping[str, StepId] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of a recipe in an order in which they can run."""
+
+    recipe: Recipe
+    steps: tuple[Step, ...]
+
+    def __contains__(self, name: object) -> bool:
+        return any(step.name == name for step in self.steps)
+
+    def __getitem__(self, name: str) -> Step:
+        return next(step for step in self.steps if step.name == name)
+
+    def tell(self, known: Iterable[StepId]) -> Plan:
+        """Return the plan whose report tells of artefacts too that no step of it makes."""
+        roles: Roles = {**self["report"].parents, **{name: name for name in known}}
+        report = replace(self["report"], parents=roles)
+        steps = (report if step.name == "report" else step for step in self.steps)
+        return replace(self, steps=tuple(steps))
+
+    @property
+    def models(self) -> tuple[Step, ...]:
+        """Training and each compression, in their order."""
+        return tuple(step for step in self.steps if step.name.kind == "model")
+
+    @property
+    def model(self) -> StepId:
+        """The step whose model is converted: the last of training and compression."""
+        return self.models[-1].name
+
+    @property
+    def trained(self) -> StepId:
+        """The step whose model compression began with."""
+        return find_trained_step(self.models).name
+
+
+def find_trained_step(models: Sequence[Step]) -> Step:
+    """Return the step whose model compression began with, of the steps of a line."""
+    return models[find_trained(step.stage for step in models)]
+
+
+def describe_plan(plan: Plan) -> list[dict[str, Any]]:
+    """Return the plan as plain documents, for ``run --dry-run``."""
+    return [
+        {
+            "step": step.name,
+            "stage": step.stage,
+            "parents": dict(step.parents),
+            "config": step.config.model_dump(mode="json"),
+        }
+        for step in plan.steps
+    ]

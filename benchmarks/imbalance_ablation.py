@@ -68,7 +68,7 @@ def ablate(
             model = train_recipe(store, override_recipe(read_recipe(RECIPE), overrides))
             scores.append(model.facts["validation"])
         rows.append({"treatment": list(treatment), "seeds": scores})
-        click.echo(f"{' + '.join(treatment)}: {summarise(scores, 'balanced_accuracy')}")
+        click.echo(f"{' + '.join(treatment)}: {summarize(scores, 'balanced_accuracy')}")
     rows.sort(key=lambda row: -mean(s["balanced_accuracy"] for s in row["seeds"]))
     document = {
         "recipe": RECIPE,
@@ -83,7 +83,7 @@ def ablate(
     (RESULTS / "imbalance_ablation.md").write_text(render(document))
 
 
-def summarise(scores: list[dict[str, float]], metric: str) -> str:
+def summarize(scores: list[dict[str, float]], metric: str) -> str:
     """Return ``0.612 ± 0.011``: mean and standard deviation over seeds."""
     values = [float(score[metric]) for score in scores]
     return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"
@@ -108,7 +108,7 @@ def render(document: dict[str, Any]) -> str:
         "| --- |" + " --- |" * len(METRICS),
     ]
     for row in document["rows"]:
-        cells = [summarise(row["seeds"], metric) for metric in METRICS]
+        cells = [summarize(row["seeds"], metric) for metric in METRICS]
         lines.append(f"| {' + '.join(row['treatment'])} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -173,7 +173,7 @@ def convolve(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: W
     return activate(value, config["activation"])
 
 
-def normalise(
+def normalize(
     net: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights
 ) -> Tensor:
     momentum = 1 - config["momentum"] if net.momentum is None else net.momentum
@@ -204,7 +204,7 @@ LAYERS: dict[str, Layer] = {
     "Rescaling": rescale,
     "Conv2D": convolve,
     "DepthwiseConv2D": convolve,
-    "BatchNormalization": normalise,
+    "BatchNormalization": normalize,
     "Activation": lambda net, config, inputs, w: activate(inputs[0], config["activation"]),
     "ReLU": lambda net, config, inputs, w: (
         functional.relu(inputs[0])

@@ -105,7 +105,7 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
-def summarise(published: Mapping[str, Mapping[str, Any]]) -> str:
+def summarize(published: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the front page's table: each recipe in float32, and what int8 changes."""
     rows = []
     for name, document in published.items():

@@ -1,4 +1,4 @@
-"""Tiny networks, one for each kind of input normalisation."""
+"""Tiny networks, one for each kind of input normalization."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny_body(x: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FittedParent]:
-    """Return a function from a normalisation's name to a fitted network that begins with it."""
+    """Return a function from a normalization's name to a fitted network that begins with it."""
     made: dict[str, FittedParent] = {}
 
     def make(name: str) -> FittedParent:

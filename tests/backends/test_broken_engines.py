@@ -92,7 +92,7 @@ SPEC = json.loads(extract_spec(TFLITE.read_bytes()) or b"")
 SEVEN = [f"l{number}" for number in range(7)]
 TEXTS: dict[str, tuple[bytes, str]] = {
     "no UTF-8": (b"\xff\xfe{}", "UTF-8|utf-8"),
-    "no JSON": (b"{'labels'", "is no valid JSON"),
+    "no JSON": (b"{'labels'", "is not valid JSON"),
     "deep": (b"[" * 100_000, "is nested too deeply"),
     "a number": (b"5", "cannot read"),
     "NaN": (b'{"labels": NaN}', "NaN is not a finite number"),
@@ -112,10 +112,10 @@ TEXTS: dict[str, tuple[bytes, str]] = {
             (
                 "a notice that names the window",
                 {"notice": "\x1b]0;title\x07"},
-                "expected a text without control characters",
+                "expected text without control characters",
             ),
-            ("no task", {"task": None}, "task is None; expected a text"),
-            ("a list for a recipe", {"recipe": ["a"]}, "expected a text"),
+            ("no task", {"task": None}, "task is None; expected text"),
+            ("a list for a recipe", {"recipe": ["a"]}, "expected text"),
             ("extra", {"extra": 5}, "extra is 5; expected a mapping"),
             ("an unknown key", {"colour": "BGR"}, "cannot read"),
             (

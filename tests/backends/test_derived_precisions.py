@@ -72,7 +72,7 @@ def test_int16x8_is_nearer_to_its_parent_than_int8(tiny_parent: TinyParent) -> N
 
 @pytest.mark.parametrize("name", ["cnn", "lite", "resnet", "vgg"])
 @pytest.mark.parametrize("precision", ["float16", "dynamic_int8", "int16x8"])
-def test_every_normalisation_survives(name: str, precision: str, tiny_parent: TinyParent) -> None:
+def test_every_normalization_survives(name: str, precision: str, tiny_parent: TinyParent) -> None:
     parent = tiny_parent(name)
     with BACKENDS.get("tflite")().open(parent.convert(f"tflite:{precision}")) as engine:
         right = parent.verify(f"tflite:{precision}", engine.predict(parent.pictures))

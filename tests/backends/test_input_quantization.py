@@ -1,4 +1,4 @@
-"""What of a normalisation a uint8 input's scale and zero point can say."""
+"""What of a normalization a uint8 input's scale and zero point can say."""
 
 from __future__ import annotations
 

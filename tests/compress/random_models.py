@@ -14,7 +14,7 @@ def build_random_model(
 ) -> Any:
     """Return a model with branches, skips, gates, concatenations, and a random head.
 
-    An `unusual` one normalises anything, strides without padding and pools by the maximum, too.
+    An `unusual` one normalizes anything, strides without padding and pools by the maximum, too.
     """
     keras = import_keras()
     generator = np.random.default_rng(seed)
@@ -98,7 +98,7 @@ def _pool(layers: Any, x: Any, generator: Any) -> Any:
 
 
 def _preactivation(layers: Any, x: Any, generator: Any) -> Any:
-    """Normalisation of what a block before has joined, or of a depthwise layer's output."""
+    """Normalization of what a block before has joined, or of a depthwise layer's output."""
     x = (
         _branches(layers, x, generator)
         if generator.random() < 0.5
@@ -109,7 +109,7 @@ def _preactivation(layers: Any, x: Any, generator: Any) -> Any:
     return layers.Conv2D(int(generator.integers(2, 7)), 1)(x)
 
 
-def _normalised_depthwise(layers: Any, x: Any, generator: Any) -> Any:
+def _normalized_depthwise(layers: Any, x: Any, generator: Any) -> Any:
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
     return layers.ReLU()(layers.BatchNormalization()(x))
 
@@ -121,4 +121,4 @@ def _stride(layers: Any, x: Any, generator: Any) -> Any:
 
 
 BLOCKS = (_conv, _depthwise, _separable, _skip, _branches, _gate, _pool)
-UNUSUAL = (_preactivation, _normalised_depthwise, _stride)
+UNUSUAL = (_preactivation, _normalized_depthwise, _stride)

@@ -10,7 +10,7 @@ from lesiontk.system.frameworks import import_keras
 
 
 def build_model() -> Any:
-    """Convolution, normalisation, ReLU; the logits read channel 0 alone."""
+    """Convolution, normalization, ReLU; the logits read channel 0 alone."""
     keras = import_keras()
     layers = keras.layers
     keras.utils.set_random_seed(1)

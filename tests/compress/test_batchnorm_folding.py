@@ -28,7 +28,7 @@ def test_the_outputs_stay(seed: int, unusual: bool) -> None:
     assert_equal_outputs(model, folded)
 
 
-def test_a_normalisation_alone_becomes_a_convolution() -> None:
+def test_a_normalization_alone_becomes_a_convolution() -> None:
     keras = import_keras()
     image = keras.Input((8, 8, 3), name="image")
     x = keras.layers.BatchNormalization(name="alone")(image)
@@ -48,7 +48,7 @@ def test_no_output_is_lost() -> None:
         fold_batchnorm(keras.Model(image, [keras.layers.ReLU(name="relu")(x), x]))
 
 
-def draw_normalisations(model: Any) -> None:
+def draw_normalizations(model: Any) -> None:
     generator = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, import_keras().layers.BatchNormalization):
@@ -68,7 +68,7 @@ def test_one_of_flat_features_goes_into_the_dense_layer_that_reads_it(
     x = keras.layers.Dense(4, name="logits", use_bias=bias)(x)
     x = keras.layers.BatchNormalization()(x) if behind else x
     model = keras.Model(image, keras.layers.Softmax()(x))
-    draw_normalisations(model)
+    draw_normalizations(model)
     folded = fold_batchnorm(model)
     assert kinds(folded) == [kind for kind in kinds(model) if kind != "BatchNormalization"]
     assert_equal_outputs(model, folded, atol=1e-6)
@@ -82,7 +82,7 @@ def test_what_does_nothing_once_trained_may_stand_between(kind: str) -> None:
     x = keras.layers.BatchNormalization()(idle(0.4)(keras.layers.Conv2D(5, 3)(image)))
     x = keras.layers.BatchNormalization()(keras.layers.Flatten()(keras.layers.ReLU()(x)))
     model = keras.Model(image, keras.layers.Dense(4)(idle(0.4)(idle(0.1)(x))))
-    draw_normalisations(model)
+    draw_normalizations(model)
     folded = fold_batchnorm(model)
     assert kinds(folded) == [kind for kind in kinds(model) if kind != "BatchNormalization"]
     assert_equal_outputs(model, folded, atol=1e-3)  # of outputs in the hundreds
@@ -101,7 +101,7 @@ def test_one_of_features_that_no_dense_layer_takes_becomes_a_convolution(behind:
         "Dense of a sequence": lambda: keras.layers.Dense(4)(x),
     }[behind]()
     model = keras.Model(image, y)
-    draw_normalisations(model)
+    draw_normalizations(model)
     folded = fold_batchnorm(model)
     assert kinds(folded)[2:5] == ["Reshape", "DepthwiseConv2D", "Reshape"]
     assert_equal_outputs(model, folded, atol=1e-3)

@@ -103,19 +103,19 @@ def test_tied_channels_are_worth_the_sum_of_their_parts() -> None:
     np.testing.assert_allclose(ordered, expected)
 
 
-def build_mixed(*, normalised: bool) -> Any:
-    """A convolution with normalisation, if wanted, and a dense layer without."""
+def build_mixed(*, normalized: bool) -> Any:
+    """A convolution with normalization, if wanted, and a dense layer without."""
     keras = import_keras()
     layers = keras.layers
     image = keras.Input((4, 4, 3))
     x = layers.Conv2D(16, 1, name="conv")(image)
-    x = layers.BatchNormalization()(x) if normalised else x
+    x = layers.BatchNormalization()(x) if normalized else x
     x = layers.Dense(16, name="dense")(layers.GlobalAveragePooling2D()(x))
     return keras.Model(image, layers.Softmax()(layers.Dense(2, name="logits")(x)))
 
 
 def test_what_has_no_scale_keeps_its_channels() -> None:
-    model = build_mixed(normalised=True)
+    model = build_mixed(normalized=True)
     graph = derive_channels(read_layers(model))
     scores = score_channels(
         graph, collect_channel_statistics(model, graph.layers), "batchnorm_scale"
@@ -128,7 +128,7 @@ def test_what_has_no_scale_keeps_its_channels() -> None:
 
 
 def test_a_model_without_any_scale_is_refused_with_the_reason() -> None:
-    model = build_mixed(normalised=False)
+    model = build_mixed(normalized=False)
     graph = derive_channels(read_layers(model))
     with pytest.raises(DataError, match=r"none of the layers conv, dense .*BatchNormalization"):
         score_channels(graph, collect_channel_statistics(model, graph.layers), "batchnorm_scale")

@@ -63,7 +63,7 @@ def test_tensorflow_holds_as_numpy_applies_and_lets_gradients_through() -> None:
 
 
 def test_what_is_equal_stays_found_after_each_channel_was_scaled() -> None:
-    """As folding a normalisation does; zeros are found, too."""
+    """As folding a normalization does; zeros are found, too."""
     kernel = make_kernel(2)
     kernel *= choose_kept(kernel, 0.6, "unstructured")
     clustered = KernelStructure(kernel != 0, cluster_weights(kernel, 6)).apply(kernel)

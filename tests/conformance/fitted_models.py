@@ -1,6 +1,6 @@
 """Models that tell made-up pictures apart, made in a second: random features, a fitted last layer.
 
-A network fresh from its initialiser answers every picture alike; then any damage would go unseen.
+A network fresh from its initializer answers every picture alike; then any damage would go unseen.
 """
 
 from __future__ import annotations
@@ -83,27 +83,27 @@ def build_fitted_model(
     return model
 
 
-def _list_normalisations(model: Any) -> list[Any]:
+def _list_normalizations(model: Any) -> list[Any]:
     kind = import_keras().layers.BatchNormalization
     return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
 def _draw_scales(model: Any) -> None:
-    """Give every normalisation layer scales and shifts like those of a trained one.
+    """Give every normalization layer scales and shifts like those of a trained one.
 
     The large offset keeps most units open: a deep random network that clips half of its units blows
     any small difference up until its answers say nothing, which no trained network does.
     """
     generator = np.random.default_rng(3)
-    for layer in _list_normalisations(model):
+    for layer in _list_normalizations(model):
         width = layer.gamma.shape[0]
         layer.gamma.assign(generator.uniform(0.8, 1.2, width))
         layer.beta.assign(generator.normal(1.5, 0.1, width))
 
 
 def settle_statistics(model: Any, pictures: NDArray[np.float32]) -> None:
-    """Give every normalisation layer the statistics of these pictures, [N, S, S, 3]."""
-    layers = _list_normalisations(model)
+    """Give every normalization layer the statistics of these pictures, [N, S, S, 3]."""
+    layers = _list_normalizations(model)
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0  # the statistics of this one batch

@@ -40,7 +40,7 @@ NO_WEIGHTS = {
 }
 
 
-def normalise_rgb(scale: float, shift: float) -> Callable[[Pixels], Pixels]:
+def normalize_rgb(scale: float, shift: float) -> Callable[[Pixels], Pixels]:
     return lambda pixels: pixels / np.float32(scale) - np.float32(shift)
 
 
@@ -49,12 +49,12 @@ def subtract_imagenet_mean(pixels: Pixels) -> Pixels:
     return pixels - np.array([103.939, 116.779, 123.68], np.float32)[::-1]
 
 
-PUBLISHED_NORMALISATION: dict[str, Callable[[Pixels], Pixels]] = {
-    "cnn": normalise_rgb(128, 1),
-    "inceptionv2": normalise_rgb(128, 1),
-    "resnet152v2": normalise_rgb(127.5, 1),
+PUBLISHED_NORMALIZATION: dict[str, Callable[[Pixels], Pixels]] = {
+    "cnn": normalize_rgb(128, 1),
+    "inceptionv2": normalize_rgb(128, 1),
+    "resnet152v2": normalize_rgb(127.5, 1),
     "vgg16": subtract_imagenet_mean,
-    "efficientnet_lite0": normalise_rgb(128, 127 / 128),
+    "efficientnet_lite0": normalize_rgb(128, 127 / 128),
 }
 
 
@@ -113,14 +113,14 @@ def test_its_entry_and_its_model_bear_its_name(
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_its_first_layer_is_the_published_normalisation(
+def test_its_first_layer_is_the_published_normalization(
     name: str, smallest_model: Callable[[str], Any]
 ) -> None:
     model = smallest_model(name)
     size = model.input_shape[1]
     pixels = np.random.default_rng(5).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
-    expected = PUBLISHED_NORMALISATION[name](pixels)
+    expected = PUBLISHED_NORMALIZATION[name](pixels)
     received = run(model, "normalisation", pixels)
     np.testing.assert_allclose(received, expected, atol=2e-5)
     exchanged = run(model, "normalisation", pixels[..., ::-1])

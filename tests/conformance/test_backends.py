@@ -342,7 +342,7 @@ READ_INPUT = {
 
 
 @pytest.mark.parametrize("target", INT8)
-def test_the_scale_of_its_input_bytes_is_the_normalisation(target: str, file: Path) -> None:
+def test_the_scale_of_its_input_bytes_is_the_normalization(target: str, file: Path) -> None:
     scale, zero_point = READ_INPUT[target.partition(":")[0]](file)
     assert scale == pytest.approx(1 / 128, rel=1e-6)
     assert zero_point == 128

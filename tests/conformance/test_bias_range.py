@@ -33,7 +33,7 @@ from tests.conformance.fitted_models import FittedParent
 OFF = 4
 """So many channels of every layer have next to no weights, and a bias."""
 TARGETS = ("tflite:int8", "tflite:int16x8", "onnx:int8", "tensorrt:int8")
-NORMALISATION = Normalization(1 / 128, (-1.0, -1.0, -1.0))
+NORMALIZATION = Normalization(1 / 128, (-1.0, -1.0, -1.0))
 
 
 def convolutions(x: Any) -> Any:
@@ -83,19 +83,19 @@ def switch_off(model: Any) -> None:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> FittedParent:
-    architecture = Architecture("off", 32, NORMALISATION, convolutions)
+    architecture = Architecture("off", 32, NORMALIZATION, convolutions)
     return FittedParent(architecture, tmp_path_factory.mktemp("off"), switch_off)
 
 
 @pytest.fixture(scope="module")
 def repeating(tmp_path_factory: pytest.TempPathFactory) -> FittedParent:
-    architecture = Architecture("repeated", 32, NORMALISATION, repeated)
+    architecture = Architecture("repeated", 32, NORMALIZATION, repeated)
     return FittedParent(architecture, tmp_path_factory.mktemp("repeated"), switch_off)
 
 
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> FittedParent:
-    architecture = Architecture("turned", 32, NORMALISATION, transposed)
+    architecture = Architecture("turned", 32, NORMALIZATION, transposed)
     return FittedParent(architecture, tmp_path_factory.mktemp("turned"), switch_off)
 
 

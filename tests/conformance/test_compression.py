@@ -111,12 +111,12 @@ def test_smaller_images_are_taken_with_the_same_weights(network: Network) -> Non
         np.testing.assert_array_equal(network.logits(back), network.logits(network.model))
 
 
-def test_normalisation_is_folded(network: Network) -> None:
+def test_normalization_is_folded(network: Network) -> None:
     folded, expected = fold_batchnorm(network.model), network.logits(network.model)
     kinds, before = ([layer.kind for layer in read_layers(m)] for m in (folded, network.model))
     assert "BatchNormalization" not in kinds
     replaced = kinds.count("DepthwiseConv2D") - before.count("DepthwiseConv2D")
-    assert (replaced > 0) == (network.name == "resnet152v2")  # its normalisations stand before
+    assert (replaced > 0) == (network.name == "resnet152v2")  # its normalizations stand before
     assert distance(network.logits(folded), expected) < TOLERANCE
     if "BatchNormalization" in before:
         forget_a_shift(folded, network.model)
@@ -124,7 +124,7 @@ def test_normalisation_is_folded(network: Network) -> None:
 
 
 def forget_a_shift(folded: Any, model: Any) -> None:
-    """The twin of a fold: one layer in the middle without what its normalisation adds."""
+    """The twin of a fold: one layer in the middle without what its normalization adds."""
     biased = [
         layer
         for layer in folded.layers

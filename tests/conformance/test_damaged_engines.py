@@ -1,7 +1,7 @@
 """Engines damaged on purpose, in their files: verification must refuse each of them.
 
 The damage is what conversions get wrong: one answer for all, labels in another order, red and blue
-exchanged, another normalisation, other pictures, weights that are int8 in the file alone.
+exchanged, another normalization, other pictures, weights that are int8 in the file alone.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def test_red_and_blue_exchanged_are_refused(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_another_normalisation_is_refused(
+def test_another_normalization_is_refused(
     target: str, parent: FittedParent, answers: ReferenceOutputs, tmp_path: Path
 ) -> None:
     """The first layer sees values half as large, as if scaled by 1/256 instead of 1/128."""

@@ -103,7 +103,7 @@ def test_it_says_what_it_is(name: str) -> None:
 
 
 @each_source
-def test_it_alone_recognises_its_layout(name: str, folder: Path) -> None:
+def test_it_alone_recognizes_its_layout(name: str, folder: Path) -> None:
     found = [other for other, source in SOURCES.items() if source().detect(folder)]
     assert found == [name]
     assert detect_source(folder) == name

@@ -153,7 +153,7 @@ def test_dermoscopy_gains_stay_within_what_cameras_differ_by(
         assert red / 100 == pytest.approx(expected, abs=0.01)
 
 
-def test_dermoscopy_keeps_the_colour_of_skin_recognisable() -> None:
+def test_dermoscopy_keeps_the_colour_of_skin_recognizable() -> None:
     flat = np.broadcast_to(np.array(SKIN, np.float32), (256, SIZE, SIZE, 3)).copy()
     means = apply(augment_dermoscopy, flat, (1, 1)).mean(axis=(1, 2))
     assert np.abs(means / np.array(SKIN) - 1).max() < 0.35

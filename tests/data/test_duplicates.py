@@ -97,7 +97,7 @@ def test_accepted_near_duplicates_are_told(
     assert apart > 0
     assert made.facts["near_duplicates"] == "accept"
     assert made.facts["near_duplicates_on_several_sides"] == apart
-    assert f"look alike and stand in more than one subset: {apart}" in caplog.text
+    assert f"look alike and are in more than one subset: {apart}" in caplog.text
 
 
 def test_a_copy_under_another_lesion_id_is_one_lesion_with_its_original() -> None:
@@ -141,11 +141,11 @@ def test_one_picture_under_two_diagnoses_is_refused_with_both_ids(
         other.write_bytes(original.read_bytes())
     else:
         Image.open(original).save(other.with_suffix(".jpg"), quality=quality)
-    with pytest.raises(DataError, match=r"picture stands under several .*odd \(benign\) and"):
+    with pytest.raises(DataError, match=r"picture has several .*odd \(benign\) and"):
         split(store, copies)
     code, _, error = check()
     assert code == 2
-    assert "1 picture stands under several diagnoses: mel_3 (mel) and odd (nv)" in error
+    assert "1 picture has several diagnoses: mel_3 (mel) and odd (nv)" in error
 
 
 def test_a_copy_under_another_diagnosis_can_be_accepted_and_the_same_pixels_cannot() -> None:

@@ -33,7 +33,7 @@ def test_the_rows_of_a_side() -> None:
 
 
 def test_a_side_without_images_is_an_error() -> None:
-    with pytest.raises(DataError, match="the test subset of the split has no image"):
+    with pytest.raises(DataError, match="the test subset of the split has no images"):
         IMAGES.indices("test")
 
 

@@ -197,7 +197,7 @@ def test_a_set_in_the_folder_that_it_was_unpacked_into_is_the_set(tmp_path: Path
 def test_ham10000_in_a_folder_is_no_nameless_table(tmp_path: Path) -> None:
     write_table(tmp_path / "x", f"{HAM}\nH1,ISIC_1,nv,histo,45,male,back\n")
     write_images(tmp_path / "x", "ISIC_1.jpg")
-    with pytest.raises(DataError, match="x has the layout of ham10000: give that folder"):
+    with pytest.raises(DataError, match="x has the layout of ham10000: specify that folder"):
         detect_source(tmp_path)
 
 
@@ -220,13 +220,13 @@ def test_folders_of_images_beside_a_table_of_diagnoses_are_no_classes(
         detect_source(tmp_path)
     named = tmp_path / Path(inner).parts[0]
     named = named if inner == "a/PAD-UFES-20" else tmp_path / inner
-    assert f"{named} has the layout of csv: give that folder." in str(caught.value)
+    assert f"{named} has the layout of csv: specify that folder." in str(caught.value)
 
 
 def test_folders_of_images_in_parts_are_no_classes(tmp_path: Path) -> None:
     write_pad(tmp_path)
     (tmp_path / "metadata.csv").unlink()
-    with pytest.raises(DataError, match="no known data set"):
+    with pytest.raises(DataError, match="not a known data set"):
         detect_source(tmp_path)
 
 
@@ -244,7 +244,9 @@ def test_a_set_that_holds_its_copy_is_asked_which(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         detect_source(tmp_path)
     for name in ("data", "train", "test"):
-        assert f"{tmp_path / name} has the layout of folder: give that folder" in str(caught.value)
+        assert f"{tmp_path / name} has the layout of folder: specify that folder" in str(
+            caught.value
+        )
 
 
 def test_isic_cli_gives_the_finest_diagnosis_that_the_task_has(tmp_path: Path) -> None:
@@ -301,7 +303,7 @@ def test_an_archive_alone_is_read_in_place(tmp_path: Path, copies: list[str]) ->
 def test_an_archive_with_a_folder_for_each_class_is_asked_to_be_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         archive.writestr("data/mel/1.jpg", encode_rgb("JPEG"))
-    with pytest.raises(DataError, match="no known data set"):
+    with pytest.raises(DataError, match="not a known data set"):
         detect_source(tmp_path)
 
 
@@ -326,9 +328,9 @@ def test_folders_of_sides_are_no_classes(tmp_path: Path, subsets: tuple[str, str
 @pytest.mark.parametrize("name", ["train_dir", "mel/../val", "test"])
 def test_a_class_beside_a_side_is_refused(tmp_path: Path, name: str) -> None:
     write_images(tmp_path, "mel/1.jpg", f"{Path(name).name}/nv/2.jpg")
-    with pytest.raises(DataError, match="no known data set"):
+    with pytest.raises(DataError, match="not a known data set"):
         detect_source(tmp_path)
-    with pytest.raises(DataError, match="named after no diagnosis"):
+    with pytest.raises(DataError, match="not named after a diagnosis"):
         SOURCES.get("folder")().read(tmp_path)
 
 
@@ -390,7 +392,7 @@ def test_what_is_called_as_an_image_and_is_none_is_listed_and_does_not_block(
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: bytes) -> None:
     write_images(tmp_path, "mel/1.jpg", "nv/2.jpg")
     write_images(tmp_path, os.fsdecode(name))
-    with pytest.raises(DataError, match=r"xff.* is the name of an image and no text in UTF-8"):
+    with pytest.raises(DataError, match=r"xff.* is the name of an image but not UTF-8"):
         read("folder", tmp_path)
 
 
@@ -420,20 +422,18 @@ def test_a_pipe_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
         ("hmnist_28_28_RGB.csv", "pixel0000,pixel0001,label\n1,2,3\n", "lists no image files"),
         ("numbers.csv", "pixel_1,pixel_2,label\n1,2,3\n", "numbers.csv lists no image files"),
         ("t.csv", "image_id dx\nISIC_1 nv\n", "t.csv has one column, 'image_id dx'; expected"),
-        ("t.csv", "image_id,kind\nISIC_1,nv\n", "image_id, kind, none of which is known to hold "
-                                                "the diagnosis: rename"),
-        ("t.csv", "number,dx\nISIC_1,nv\n", "none of which is known to hold the image: rename the "
-                                            "one that does to image_id"),
+        ("t.csv", "image_id,kind\nISIC_1,nv\n", "image_id, kind, none of them known as the "
+                                                "diagnosis column: rename"),
+        ("t.csv", "number,dx\nISIC_1,nv\n", "none of them known as the image column: rename "
+                                            "it to image_id"),
     ],
 )  # fmt: skip
-def test_a_table_that_is_not_enough_is_told_why(
-    tmp_path: Path, name: str, text: str, words: str
-) -> None:
+def test_an_unsuitable_table_is_explained(tmp_path: Path, name: str, text: str, words: str) -> None:
     write_table(tmp_path, text, name)
     with pytest.raises(DataError) as caught:
         detect_source(tmp_path)
     assert words in str(caught.value)
-    assert str(caught.value).endswith("There is no image below it.")
+    assert str(caught.value).endswith("It contains no image.")
 
 
 def test_a_spreadsheet_in_the_place_of_the_table_is_named(tmp_path: Path) -> None:
@@ -449,7 +449,11 @@ def test_a_spreadsheet_in_the_place_of_the_table_is_named(tmp_path: Path) -> Non
 
 def test_a_table_in_the_code_page_of_windows_is_asked_for_as_utf8(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes("Läsion;dx\n".encode("cp1252"))
-    with pytest.raises(DataError, match=r"table.csv is no table .*: save it as 'CSV UTF-8'\."):
+    with pytest.raises(
+        DataError,
+        match=r"table.csv is not a readable table .*: save it as 'CSV "
+        r"UTF-8'\.",
+    ):
         detect_source(tmp_path)
 
 
@@ -468,7 +472,11 @@ def test_a_table_of_excel_may_name_its_separator_and_write_commas_in_numbers(
 
 def test_a_table_without_its_images_says_so(tmp_path: Path) -> None:
     write_table(tmp_path, f"{HAM}\nH1,ISIC_1,nv,histo,45,male,back\n")
-    with pytest.raises(DataError, match=r"lists 1 image \(ISIC_1\) and no file .* found there;"):
+    with pytest.raises(
+        DataError,
+        match=r"lists 1 image \(ISIC_1\) and no matching file was "
+        "found there;",
+    ):
         read("ham10000", tmp_path)
 
 
@@ -491,7 +499,7 @@ def test_a_table_is_read_in_every_usual_encoding(
         (b"image_id,dx\nISIC_1,n\0v\n", "has null bytes, the first as character 20"),
         (b"image_id,dx\nISIC_1,\xff\n", "is not UTF-8 text"),
         (b"image_id,dx\nISIC_1,nv\nISIC_2," + b"x" * 200_000, "row 3: field larger than"),
-        (b'image_id,dx\nISIC_1,"' + b"n,v\n" * 50_000, "a quote that is not closed takes"),
+        (b'image_id,dx\nISIC_1,"' + b"n,v\n" * 50_000, "an unclosed quote extends"),
         (b"image_id,dx\nISIC_1," + b"x" * 201 + b"\n", "dx has 201 characters; expected a diag"),
         (b"\xff\xfei\0m\0a\0g\0e\0,\0d\0x\0\n\0\xd8", "is not UTF-8 text"),
     ],

@@ -76,7 +76,7 @@ def test_isic_lesions_must_not_contradict_each_other(tmp_path: Path) -> None:
 def test_isic_with_two_ground_truths_asks_for_one_folder(tmp_path: Path) -> None:
     write_isic(tmp_path / "train", ["ISIC_1,1,0,0,0,0,0,0"])
     write_isic(tmp_path / "test", ["ISIC_2,1,0,0,0,0,0,0"])
-    with pytest.raises(DataError, match=r"holds test/truth.csv, train/truth.csv; expected"):
+    with pytest.raises(DataError, match=r"contains test/truth.csv, train/truth.csv; expected"):
         read("isic", tmp_path)
 
 
@@ -95,15 +95,15 @@ def test_folders_name_the_classes(tmp_path: Path) -> None:
 
 def test_folders_that_name_no_class_are_refused(tmp_path: Path) -> None:
     write_images(tmp_path, "train/1.jpg", "test/2.jpg")
-    with pytest.raises(DataError, match="holds test, train, which is no known data set"):
+    with pytest.raises(DataError, match="contains test, train, which is not a known data set"):
         detect_source(tmp_path)
-    with pytest.raises(DataError, match=r"folder\(s\) test, train, which are named after no"):
+    with pytest.raises(DataError, match=r"folder\(s\) test, train, which are not named after"):
         SOURCES.get("folder")().read(tmp_path)
 
 
 def test_one_image_saved_twice_in_a_class_is_an_error(tmp_path: Path) -> None:
     write_images(tmp_path, "mel/1.jpg", "mel/1.png", "nv/2.jpg")
-    with pytest.raises(DataError, match=r"mel/1.png: image 'mel/1' stands already in mel/1.jpg"):
+    with pytest.raises(DataError, match=r"mel/1.png: duplicate image 'mel/1', first in mel/1.jpg"):
         read("folder", tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_csv_paths_stay_below_the_table(tmp_path: Path, name: str) -> None:
 def test_two_rows_for_one_file_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("image_id,path,label\na,1.jpg,nv\nb,1.jpg,mel\n")
     write_images(tmp_path, "1.jpg")
-    with pytest.raises(DataError, match=r"row 3: 1.jpg is the file of table.csv, row 2 too"):
+    with pytest.raises(DataError, match=r"row 3: 1.jpg is also the file of table.csv, row 2"):
         read("csv", tmp_path)
 
 
@@ -169,5 +169,5 @@ def test_detection_does_not_choose_between_two(tmp_path: Path) -> None:
     table = tmp_path / "HAM10000_metadata.csv"
     table.write_text("lesion_id,image_id,dx,dx_type\nHAM_1,ISIC_1,nv,histo\n")
     write_isic(tmp_path, ["ISIC_1,1,0,0,0,0,0,0"])
-    with pytest.raises(DataError, match=r"could be any of ham10000, isic; .* --source ham10000"):
+    with pytest.raises(DataError, match=r"the layouts ham10000, isic; .* --source ham10000"):
         detect_source(tmp_path)

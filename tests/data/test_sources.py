@@ -145,7 +145,11 @@ def test_a_table_as_people_save_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("HAM_3,ISIC_1,nv,histo,45,male,back", r"row 5: image 'ISIC_1' .* row 2; expected"),
+        (
+            "HAM_3,ISIC_1,nv,histo,45,male,back",
+            r"row 5: duplicate image 'ISIC_1' .* row 2; "
+            "expected",
+        ),
         ("HAM_3,ISIC_4,,histo,45,male,back", r"row 5: dx is ''; expected a value"),
         ("HAM_3,,nv,histo,45,male,back", r"row 5: image_id is ''"),
         (",ISIC_4,nv,histo,45,male,back", r"row 5: lesion_id is ''"),
@@ -168,7 +172,7 @@ def test_a_broken_row_is_named(tmp_path: Path, row: str, message: str) -> None:
     ("data", "message"),
     [
         (HAM_COLUMNS.encode(), "has no rows"),
-        (f"{HAM_COLUMNS},dx\n1,2,3,4,5,6,7,8".encode(), "names dx twice"),
+        (f"{HAM_COLUMNS},dx\n1,2,3,4,5,6,7,8".encode(), "duplicate column dx"),
         (HAM_COLUMNS.encode() + b"\nHAM_1,\xff\xfe", "is not UTF-8 text"),
     ],
 )
@@ -186,7 +190,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
 
 
 def test_detection_names_what_it_saw(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds nothing, which is no known data set"):
+    with pytest.raises(DataError, match="contains nothing, which is not a known data set"):
         detect_source(tmp_path)
     for number in range(10):
         (tmp_path / f"note{number}.md").write_text("x")
@@ -217,7 +221,7 @@ def test_what_the_generator_writes_is_a_synthetic_source(tmp_path: Path) -> None
     table = read("synthetic", tmp_path)
     assert (len(table.records), table.missing, table.unlisted) == (count, (), 0)
     assert table.licence == "synthetic, CC0"
-    with pytest.raises(DataError, match="expected photographs alone"):
+    with pytest.raises(DataError, match="expected only photographs"):
         SOURCES.get("ham10000")().read(tmp_path)
     metadata = tmp_path / "HAM10000_metadata.csv"
     metadata.write_text(metadata.read_text().replace("synthetic", "histo", 1))

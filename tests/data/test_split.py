@@ -223,7 +223,7 @@ def test_a_lesion_that_was_cut_is_caught() -> None:
     subsets[first.image_id], subsets[second.image_id] = "train", "test"
     with pytest.raises(LeakageError) as caught:
         check_leakage(BIG, subsets)
-    assert "1 image(s) share their lesion with another side" in str(caught.value)
+    assert "1 image(s) share their lesion with another subset" in str(caught.value)
     assert f"mel_1 ({first.image_id} in train, {second.image_id} in test)" in str(caught.value)
 
 
@@ -237,9 +237,9 @@ def test_pixels_on_two_sides_are_caught() -> None:
         else item
         for item in BIG
     ]
-    with pytest.raises(LeakageError, match="share their pixels with another side"):
+    with pytest.raises(LeakageError, match="share their pixels with another subset"):
         check_leakage(items, subsets)
-    with pytest.raises(LeakageError, match="share their pixels with another side"):
+    with pytest.raises(LeakageError, match="share their pixels with another subset"):
         check_leakage((item for item in items), subsets)
 
 
@@ -344,7 +344,7 @@ def test_a_patient_on_two_sides_is_caught() -> None:
     subsets = deal(items)
     check_leakage(items, subsets)
     subsets[items[0].image_id] = next(s for s in SUBSETS if s != subsets[items[1].image_id])
-    with pytest.raises(LeakageError, match="share their patient with another side"):
+    with pytest.raises(LeakageError, match="share their patient with another subset"):
         check_leakage(items, subsets)
 
 

@@ -15,7 +15,7 @@ from lesiontk.data.tasks import (
     definition_of,
     list_tasks,
     load_task,
-    normalise_diagnosis,
+    normalize_diagnosis,
     task_from_definition,
     task_of_engine,
 )
@@ -113,12 +113,12 @@ def test_a_task_of_ones_own_is_a_file(tmp_path: Path) -> None:
         ({"labels": ["melanoma"]}, r"labels are \['melanoma'\]; expected two or more"),
         ({"labels": ["other", "melanoma", "other"]}, r"expected two or more different"),
         ({"labels": "melanoma"}, r"expected labels as a list"),
-        ({"labels": ["other", "melanoma", 3]}, r"received 3; expected a text"),
+        ({"labels": ["other", "melanoma", 3]}, r"received 3; expected text"),
         ({"critical": "melanom"}, r"critical is 'melanom'; .*Did you mean 'melanoma'"),
         ({"mapping": {"mel": "melanoma", "nv": "othr"}}, r"mapping.nv is 'othr'; .*'other'"),
         ({"mapping": {"mel": "melanoma"}}, r"no diagnosis is mapped to other"),
-        ({"mapping": {"mel": "melanoma", "nv": False}}, r"received False; expected a text"),
-        ({"mapping": {**OWN["mapping"], "MEL": "other"}}, r"stands there twice, spelt diff"),
+        ({"mapping": {"mel": "melanoma", "nv": False}}, r"received False; expected text"),
+        ({"mapping": {**OWN["mapping"], "MEL": "other"}}, r"duplicate key .* in two spellings"),
         ({"mapping": ["mel"]}, r"mapping as diagnosis: label"),
         ({"aliases": ["mel"]}, r"expected aliases as diagnosis"),
         ({"aliases": {"mell": ["x"]}}, r"alias of 'mell', which the mapping lacks; .*'mel'"),
@@ -144,9 +144,9 @@ def test_a_task_file_must_be_complete(tmp_path: Path, key: str) -> None:
     ("text", "message"),
     [
         (b"title: [", "is not valid YAML"),
-        (b"- a\n- b\n", "holds list; expected keys"),
-        (b"", "holds NoneType"),
-        (b"\xff\xfe\x00", "is not text in UTF-8"),
+        (b"- a\n- b\n", "contains list; expected keys"),
+        (b"", "contains NoneType"),
+        (b"\xff\xfe\x00", "is not valid UTF-8"),
         (b"title: a\ntitle: b\n", "duplicate key title"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
@@ -168,9 +168,9 @@ def test_a_task_is_checked_where_it_is_made() -> None:
         Task("t", "T", ("a", "b"), "c", {"x": "a", "y": "b"})
 
 
-def test_normalising_twice_changes_nothing() -> None:
+def test_normalizing_twice_changes_nothing() -> None:
     for name in ("Basal-Cell  carcinoma", "a_b", " x "):
-        assert normalise_diagnosis(normalise_diagnosis(name)) == normalise_diagnosis(name)
+        assert normalize_diagnosis(normalize_diagnosis(name)) == normalize_diagnosis(name)
 
 
 # ------------------------------------------------------------------ positive labels

@@ -194,7 +194,7 @@ def test_a_broken_picture_does_not_stop_the_others(
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     done = call_runner(bundle, "predict", str(tmp_path / "broken.jpg"), str(picture))
     assert done.returncode == 2
-    assert "broken.jpg: received 10 bytes that begin with" in done.stdout
+    assert "broken.jpg: received 10 bytes beginning with" in done.stdout
     assert f"{picture}: " in done.stdout
     assert "not a medical device" in done.stdout
     done = call_runner(bundle, "predict", str(tmp_path / "nowhere.jpg"))

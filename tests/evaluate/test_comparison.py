@@ -26,7 +26,7 @@ LABELS = ("bcc", "mel", "nv")
 FloatArray = npt.NDArray[np.float64]
 
 
-def normalise(scores: FloatArray) -> FloatArray:
+def normalize(scores: FloatArray) -> FloatArray:
     rows: FloatArray = scores / scores.sum(axis=1, keepdims=True)
     return rows
 
@@ -36,12 +36,12 @@ def make_parent(seed: int = 0, images: int = 240) -> tuple[npt.NDArray[np.int64]
     y_true = generator.integers(3, size=images)
     scores = np.exp(generator.normal(size=(images, 3)))
     scores[np.arange(images), y_true] *= 4.0
-    return y_true, normalise(scores)
+    return y_true, normalize(scores)
 
 
 def perturb(parent: FloatArray, size: float) -> FloatArray:
     noise = np.random.default_rng(99).normal(size=parent.shape)
-    return normalise(parent * np.exp(size * noise))
+    return normalize(parent * np.exp(size * noise))
 
 
 GROUPS = [f"lesion-{i // 2}" for i in range(240)]

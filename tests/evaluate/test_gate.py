@@ -98,7 +98,7 @@ def test_a_loss_that_is_shown_fails() -> None:
 
 
 def test_a_point_estimate_alone_never_passes_a_difference() -> None:
-    with pytest.raises(UsageError, match="point estimate is a coin toss"):
+    with pytest.raises(UsageError, match="point estimate of a difference is unreliable"):
         judge("recall[mel] >= parent - 0.05", make_answers(60))
 
 

@@ -18,7 +18,7 @@ PROBABILITIES = np.array(
         (0.95, 0.03, 0.02),  # wrong, the surest of all
         (0.8, 0.1, 0.1),  # melanoma missed, surer than row 1
         (0.2, 0.5, 0.3),  # wrong
-        (0.05, 0.9, 0.05),  # melanoma recognised
+        (0.05, 0.9, 0.05),  # melanoma recognized
         (0.4, 0.15, 0.45),  # right, hardly
     ],
     np.float32,

@@ -1,4 +1,4 @@
-"""A picture that can still be recognised below its colours, small, and the same each time."""
+"""A picture that can still be recognized below its colours, small, and the same each time."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_a_file_that_claims_to_be_empty_is_bounded_too() -> None:
 
 def test_bytes_that_are_no_text_are_told_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"ab\xff")
-    with pytest.raises(DataError, match=r"is not text in UTF-8 \(byte 2\)"):
+    with pytest.raises(DataError, match=r"is not valid UTF-8 \(byte 2\)"):
         read_regular_text(tmp_path / "file", limit=9)
 
 

@@ -13,16 +13,16 @@ from lesiontk.files.strict_json import parse_json, read_json
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "is no valid JSON"),
-        ("{", "is no valid JSON"),
-        (b"\xff{}", "is no valid JSON"),
+        ("", "is not valid JSON"),
+        ("{", "is not valid JSON"),
+        (b"\xff{}", "is not valid JSON"),
         ("[" * 200_000, "is nested too deeply"),
         ('{"a":' * 200_000, "is nested too deeply"),
-        ("9" * 5000, "is no valid JSON"),
+        ("9" * 5000, "is not valid JSON"),
         ('{"threshold": NaN}', ".*NaN is not a finite number"),
         ("[-Infinity]", ".*-Infinity is not a finite number"),
-        (r'"\ud800"', "is no valid JSON: .*surrogates not allowed"),
-        (r'{"\udc00x": 1}', "is no valid JSON: .*surrogates not allowed"),
+        (r'"\ud800"', "is not valid JSON: .*surrogates not allowed"),
+        (r'{"\udc00x": 1}', "is not valid JSON: .*surrogates not allowed"),
     ],
 )
 def test_what_is_no_plain_json_is_an_error_that_names_it(text: str | bytes, reason: str) -> None:
@@ -44,7 +44,7 @@ def test_a_file_is_bounded_and_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the note .*note.json has 6 bytes; expected at most 5"):
         read_json(path, "the note", limit=5)
     path.write_text("[1, 2")
-    with pytest.raises(DataError, match=r"the note .*note.json is no valid JSON"):
+    with pytest.raises(DataError, match=r"the note .*note.json is not valid JSON"):
         read_json(path, "the note")
     with pytest.raises(DataError, match="is a folder"):
         read_json(tmp_path, "the note")

@@ -34,7 +34,7 @@ def keras3() -> Any:
 
 
 def settle(model: Any, seed: int = 5) -> Any:
-    """Give every weight a value that is not the initialiser's: scales and variances positive."""
+    """Give every weight a value that is not the initializer's: scales and variances positive."""
     generator = np.random.default_rng(seed)
     weights = model.get_weights()
     scales = [generator.uniform(0.5, 1.5, w.shape) for w in weights]

@@ -164,7 +164,7 @@ def test_every_registered_architecture_saved_by_keras_3_is_imported(
 
 
 def settle_gently(model: Any, keras: Any) -> Any:
-    """Small changes of the initialiser's weights, so that a deep network keeps its scale."""
+    """Small changes of the initializer's weights, so that a deep network keeps its scale."""
     generator = np.random.default_rng(7)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

@@ -30,7 +30,7 @@ OUTPUTS = {
     "pooling": (None, 1024),
 }
 
-# By hand from the figure: kernel weights, and channels that are normalised. For 3a, with 192
+# By hand from the figure: kernel weights, and channels that are normalized. For 3a, with 192
 # channels in: 1x1 192*64; 3x3 192*64 + 9*64*64; double 192*64 + 9*64*96 + 9*96*96; pool 192*32.
 WEIGHTS = {
     "stem": (49 * 3 * 64 + 64 * 64 + 9 * 64 * 192, 64 + 64 + 192),
@@ -80,14 +80,14 @@ def test_it_has_ten_million_parameters(model: Any) -> None:
     assert model.count_params() == body + 1024 * 7 + 7
 
 
-def test_every_convolution_is_without_bias_and_normalised(model: Any) -> None:
+def test_every_convolution_is_without_bias_and_normalized(model: Any) -> None:
     assert len(convolutions(model)) == 69
     for layer in convolutions(model):
         assert not layer.use_bias
-        (normalised,) = [node.outbound_layer for node in layer.outbound_nodes]
-        (activated,) = [node.outbound_layer for node in normalised.outbound_nodes]
+        (normalized,) = [node.outbound_layer for node in layer.outbound_nodes]
+        (activated,) = [node.outbound_layer for node in normalized.outbound_nodes]
         stem = layer.name.removesuffix("_conv")
-        assert (normalised.name, activated.name) == (f"{stem}_bn", f"{stem}_relu")
+        assert (normalized.name, activated.name) == (f"{stem}_bn", f"{stem}_relu")
 
 
 def test_pools_are_averages_but_where_the_figure_says_maximum(model: Any) -> None:

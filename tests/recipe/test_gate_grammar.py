@@ -97,15 +97,15 @@ def test_the_forms_of_a_gate(text: str, gate: Gate) -> None:
     [
         ("macro_acu >= 0.9", "Did you mean 'macro_auc'", "m"),
         ("recal[mel] >= 0.9", "Did you mean 'recall'", "r"),
-        ("recall >= 0.9", r"expected it in brackets, as recall\[mel\]", "r"),
-        ("macro_auc[mel] >= 0.9", "of no single class", "m"),
+        ("recall >= 0.9", r"expected the class in brackets, as in recall\[mel\]", "r"),
+        ("macro_auc[mel] >= 0.9", "not a metric of a single class", "m"),
         ("macro_auc <= 0.9", "higher is better; expected `>=`", "<"),
         ("log_loss >= parent - 0.1 @ 0.95", "lower is better; expected `<=`", ">"),
         ("p90_ms <= parent + 1 @ 0.95", "expected a number", "p"),
         ("macro_auc >= father - 0.1 @ 0.95", "expected `parent` or a number", "f"),
         ("macro_auc >= parent + 0.1 @ 0.95", "expected `-` and the margin", "+"),
         ("macro_auc >= parent - x @ 0.95", "expected the margin", "x"),
-        ("macro_auc >= parent - 1.5 @ 0.95", "lies in 0 to 1", "1"),
+        ("macro_auc >= parent - 1.5 @ 0.95", "ranges from 0 to 1", "1"),
         ("macro_auc >= parent - 0.1 @ 95", "a confidence above 0.5 and below 1", "9"),
         ("macro_auc >= parent - 0.1 @ 0.95 !", "expected the end", "!"),
         (f"{AT_PARENT_SPECIFICITY}[malignant] >= 0.8 @ 0.95", "expected `parent`", "0"),
@@ -120,13 +120,17 @@ def test_an_error_shows_where_and_what_is_meant(text: str, why: str, under: str)
 
 
 def test_a_point_estimate_of_a_difference_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match=r"point estimate is a coin toss .* as `@ 0\.95`"):
+    with pytest.raises(
+        UsageError,
+        match=r"point estimate of a difference is unreliable .* as `@ "
+        r"0\.95`",
+    ):
         parse_gate("balanced_accuracy >= parent - 0.01")
     assert parse_gate("balanced_accuracy >= parent - 0.01 @ 0.95").confidence == 0.95
 
 
 def test_two_gates_on_one_metric_are_refused() -> None:
-    with pytest.raises(UsageError, match="two gates bound p90_ms"):
+    with pytest.raises(UsageError, match="two gates limit p90_ms"):
         parse_gates(["p90_ms <= 20", "p90_ms <= 30"])
     assert len(parse_gates(["macro_auc >= 0.9", "macro_auc >= parent - 0.01 @ 0.95"])) == 2
 

@@ -168,8 +168,8 @@ def test_a_recipe_is_read_with_overrides() -> None:
     [
         ("train.epochs", "is not section.key=value"),
         ("=3", "is not section.key=value"),
-        ("name.first=3", "'name' is a value, not a section"),
-        ("train.epochs.first=3", "'epochs' is a value, not a section"),
+        ("name.first=3", "'name' is a value; expected a section"),
+        ("train.epochs.first=3", "'epochs' is a value; expected a section"),
         ("train.epochs=[1", "'train.epochs=\\[1': its value is not valid YAML"),
         ("train.imbalance={a: 1, a: 2}", "duplicate key a"),
     ],
@@ -215,7 +215,7 @@ def test_a_value_out_of_range_names_its_key_and_itself(override: str, received: 
 
 def test_gates_of_earlier_versions_are_refused_with_what_says_the_same_now() -> None:
     old = {"recall[mel]": {"max_drop": 0.01, "confidence": 0.95}}
-    said = r'expected a list of lines, as gate: \["recall\[mel\] >= parent - 0.01 @ 0.95"\]'
+    said = r'expected a list of lines, such as gate: \["recall\[mel\] >= parent - 0.01 @ 0.95"\]'
     with pytest.raises(UsageError, match=said):
         parse_recipe({"name": "probe", "gate": old})
 
@@ -255,7 +255,7 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
-    with pytest.raises(DataError, match=r"mine\.yaml is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"mine\.yaml is not valid UTF-8"):
         read_recipe(str(tmp_path / "mine.yaml"))
 
 

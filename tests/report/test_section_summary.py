@@ -125,9 +125,9 @@ def test_classes_that_no_image_shows_are_told() -> None:
 
 def test_a_parent_that_found_nothing_has_nothing_to_lose() -> None:
     blind = read(make_report_data(answers="blind")).text
-    assert "There was no image of melanoma to lose: the parent recognised none." in blind
+    assert "There was no image of melanoma to lose: the parent recognized none." in blind
     same = read(make_report_data(noise=0.05)).text
-    assert "None of the 19 images of melanoma that the parent recognised is lost." in same
+    assert "None of the 19 images of melanoma that the parent recognized is lost." in same
 
 
 def test_every_table_and_matrix_marks_what_was_emulated() -> None:

@@ -109,7 +109,7 @@ def test_changed_images_are_shown_with_their_names_and_confidences(
         "✓ right",
         "✗ wrongmel lost",
     ]
-    lost = f"{table.critical_losses} images of melanoma that the parent recognised are lost"
+    lost = f"{table.critical_losses} images of melanoma that the parent recognized are lost"
     assert lost in page.text
     assert f"{table.left_out} more are not listed" in page.text
 

@@ -11,8 +11,8 @@ from lesiontk.report.wording import (
     describe_quantization,
     describe_speed,
     order_by_importance,
-    summarise_engine,
-    summarise_run,
+    summarize_engine,
+    summarize_run,
 )
 from tests.report.sample_report import TARGETS, change_benchmark, make_report_data
 
@@ -20,7 +20,7 @@ NBSP = "\N{NO-BREAK SPACE}"
 
 
 def test_the_summary_is_computed_from_the_data() -> None:
-    sentences = summarise_run(make_report_data(noise=0.8).benchmark)
+    sentences = summarize_run(make_report_data(noise=0.8).benchmark)
     assert len(sentences) == 2
     assert re.fullmatch(
         rf"The int8 TFLite engine is 2\.78× faster \(95{NBSP}% interval 2\.73–2\.84\) and 3\.78× "
@@ -33,7 +33,7 @@ def test_the_summary_is_computed_from_the_data() -> None:
 
 
 def test_the_summary_says_when_nothing_changes() -> None:
-    sentence = summarise_run(make_report_data(noise=0.0).benchmark)[0]
+    sentence = summarize_run(make_report_data(noise=0.0).benchmark)[0]
     assert "none of the 160 test images of 80 lesions changes its most probable class" in sentence
     assert f"leaves melanoma recall −28.5 to +28.5 points (95{NBSP}% interval)" in sentence
 
@@ -42,7 +42,7 @@ def test_an_engine_that_failed_its_gate_is_not_the_headline() -> None:
     data = make_report_data()
     outcomes = {"tflite:int8": "failed", "onnx:int8": "passed"}
     results = [{**r, "outcome": outcomes[r["engine"]]} for r in data.benchmark["gate"]]
-    first, second = summarise_run(change_benchmark(data, gate=results))
+    first, second = summarize_run(change_benchmark(data, gate=results))
     assert first.startswith("The int8 ONNX engine")
     assert second.startswith("The int8 TFLite engine")
 
@@ -51,7 +51,7 @@ def test_a_slower_and_equally_large_engine_is_called_so() -> None:
     data = make_report_data()
     row = data.benchmark["rows"][2]
     versus = {**row["versus_parent"], "speedup": 0.5, "speedup_interval": None, "size_ratio": 1.0}
-    sentence = summarise_engine({**row, "versus_parent": versus}, "mel")
+    sentence = summarize_engine({**row, "versus_parent": versus}, "mel")
     assert "is 2.00× slower than, and practically as large as, its parent" in sentence
 
 
@@ -67,7 +67,7 @@ def test_layers_in_higher_precision_are_told_by_it() -> None:
 
 def test_an_emulated_engine_is_claimed_to_have_no_speed() -> None:
     benchmark = make_report_data(targets=("keras:float32", "tensorrt:int8")).benchmark
-    (sentence,) = summarise_run(benchmark)
+    (sentence,) = summarize_run(benchmark)
     assert sentence.startswith(
         "The int8 TensorRT engine was emulated by ONNX Runtime on the CPU, so its speed is not "
         "known; it is 3.78× smaller than its parent, float32 Keras, which is another runtime "
@@ -83,13 +83,13 @@ def test_an_emulated_engine_is_never_the_fastest() -> None:
     assert name_target(order_by_importance(emulated)[2]) == "tensorrt:int8"
     floats = [row for row in emulated["rows"] if row["precision"] == "float32"]
     stood_in = {**floats[0], "execution": emulated["rows"][-1]["execution"]}
-    (sentence,) = summarise_run({**emulated, "rows": [*floats[1:], stood_in]})
+    (sentence,) = summarize_run({**emulated, "rows": [*floats[1:], stood_in]})
     assert "the fastest that ran, float32 TFLite, answers in 0.526 ms" in sentence
 
 
 def test_a_speed_over_another_runtime_is_told_as_one() -> None:
     data = make_report_data(targets=("keras:float32", "tflite:int8"))
-    (sentence,) = summarise_run(data.benchmark)
+    (sentence,) = summarize_run(data.benchmark)
     assert "than its parent, float32 Keras, which is another runtime" in sentence
     assert "there is no float32 TFLite beside it" in sentence
 

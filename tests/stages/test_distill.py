@@ -211,7 +211,7 @@ def test_a_teacher_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> 
     for teacher, why in (
         (
             "latest:big",
-            r"teacher latest:big of compress\.distill: no model in .* fits 'latest:big'",
+            r"teacher latest:big of compress\.distill: no model in .* matches 'latest:big'",
         ),
         ("nobody.keras", r"teacher nobody\.keras of .*: engine file nobody\.keras does not exist"),
         ("latest:tiny", r"teacher is latest:tiny, which changes with every run of tiny"),

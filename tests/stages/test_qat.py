@@ -162,7 +162,7 @@ def test_they_hold_int8_weights_and_compute_in_int8(engines: dict[str, Artefact]
         assert all("softmax" in op.lower() for op in engine.facts["float_operators"])
 
 
-def test_the_model_has_no_normalisation_left(model: Artefact) -> None:
+def test_the_model_has_no_normalization_left(model: Artefact) -> None:
     from lesiontk.backends.keras.backend import load_model
     from lesiontk.records import MODEL_FILE
 
@@ -192,7 +192,7 @@ def test_the_command_leads_to_the_same_stage(store: Store, model: Artefact) -> N
     assert json.loads(done.stdout)["model"] == model.name
 
 
-def test_weights_that_are_tied_are_not_parted_by_a_normalisation_before_them() -> None:
+def test_weights_that_are_tied_are_not_parted_by_a_normalization_before_them() -> None:
     layers = (
         Layer("image", "InputLayer", (), (8, 8, 3)),
         Layer("pool", "GlobalAveragePooling2D", ("image",), (3,)),

@@ -100,7 +100,7 @@ def test_a_sealed_edit_of_a_parent_is_found_by_its_child(store: Store, joined: A
     (text,) = store.list_artefacts("text")
     reseal(text.path, lambda document: document["facts"].update(threshold=0.999))
     assert store.damage(text.path) is None
-    with pytest.raises(DataError, match="has another content since"):
+    with pytest.raises(DataError, match="was changed since"):
         store.parent(joined, "first")
 
 
@@ -109,7 +109,7 @@ def test_a_manifest_of_an_older_format_is_refused_with_the_mend(
 ) -> None:
     reseal(joined.path, lambda document: document.update(format=1))
     for reference in (joined.name, str(joined.path)):
-        with pytest.raises(DataError, match=r"format 1, of another lesiontk.* Run the command"):
+        with pytest.raises(DataError, match=r"format 1; this lesiontk reads .* Run the command"):
             store.resolve(reference)
     assert joined.name not in [a.name for a in store.list_artefacts()]
 

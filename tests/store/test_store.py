@@ -177,13 +177,13 @@ def age_manifest(artefact: Artefact) -> None:
         (remove_manifest, "it has no manifest"),
         (break_manifest, "its manifest cannot be read"),
         (empty_manifest, "its manifest cannot be read"),
-        (edit_fact, "its manifest was edited (its facts or files are others)"),
+        (edit_fact, "its manifest was edited (its facts or files differ)"),
         (edit_config, "its manifest was edited"),
-        (edit_file_and_its_hash, "its manifest was edited (its facts or files are others)"),
-        (age_manifest, "its manifest has format 0, of another lesiontk; this one reads 3"),
+        (edit_file_and_its_hash, "its manifest was edited (its facts or files differ)"),
+        (age_manifest, "its manifest has format 0; this lesiontk reads format 3"),
     ],
 )
-def test_what_was_damaged_is_rebuilt_and_the_reason_told(
+def test_what_was_damaged_is_rebuilt_with_the_reason_logged(
     store: Store,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Artefact], None],
@@ -370,9 +370,9 @@ def test_a_parent_that_has_another_content_since_is_told(store: Store) -> None:
     change(text)
     again = store.build(stage, TextConfig(), {})
     assert (again.name, again.content != text.content) == (text.name, True)
-    with pytest.raises(DataError, match=f"from {text.name}, which has another content since: run"):
+    with pytest.raises(DataError, match=f"from {text.name}, which was changed since: run"):
         store.parent(joined, "first")
-    assert "another content" in store.lineage(joined)["parents"]["first"]["changed"]
+    assert "was changed since" in store.lineage(joined)["parents"]["first"]["changed"]
     newer = store.build(JoinStage(), JoinConfig(), {"first": again})
     assert newer.key != joined.key
     assert store.parent(newer, "first") == again

@@ -82,8 +82,8 @@ def test_the_next_build_works(
     assert sorted(p.name for p in text.path.iterdir()) == ["log", "manifest.json", "text.txt"]
     assert store.damage(text.path) is None
     assert store.failures() == []
-    told = f"{text.name}: rebuilt, because an earlier try failed"
-    assert (told in caplog.text) == isinstance(error, Exception)
+    reason = f"{text.name}: rebuilt, because an earlier run failed"
+    assert (reason in caplog.text) == isinstance(error, Exception)
 
 
 def test_an_interrupt_leaves_nothing_but_scratch_and_locks(store: Store) -> None:
@@ -136,7 +136,7 @@ def test_what_a_killed_process_left_half_written_is_not_used(store: Store) -> No
     text = store.build(TextStage(), TextConfig(), {})
     half = store.workspace / f".{text.name}.tmp"
     text.path.rename(half)
-    (half / "stale.txt").write_text("of an earlier try")
+    (half / "stale.txt").write_text("of an earlier run")
     again = store.build(TextStage(), TextConfig(), {})
     assert "stale.txt" not in again.manifest["files"]
     assert not half.exists()

@@ -125,7 +125,7 @@ def test_a_beginning_that_fits_several_names_them(
     two = build_text(store, "two", "")
     with pytest.raises(UsageError) as caught:
         store.resolve("abcd")
-    assert str(caught.value) == f"'abcd' fits {two.name}, {one.name}; give more digits."
+    assert str(caught.value) == f"'abcd' matches {two.name}, {one.name}; give more digits."
     assert store.resolve(one.key[:12]) == one
 
 
@@ -133,17 +133,17 @@ def test_a_beginning_that_fits_several_names_them(
 def test_a_reference_that_fits_nothing_is_refused(
     store: Store, texts: list[Artefact], reference: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"no artefact in .* fits '{reference}'; `lesiontk ls`"):
+    with pytest.raises(UsageError, match=f"no artefact in .* matches '{reference}'; `lesiontk ls`"):
         store.resolve(reference)
 
 
 def test_fewer_than_four_digits_are_too_few(store: Store, texts: list[Artefact]) -> None:
-    with pytest.raises(UsageError, match="fits"):
+    with pytest.raises(UsageError, match="matches"):
         store.resolve(texts[0].key[:3])
 
 
 def test_a_kind_that_is_not_there_says_what_makes_it(store: Store, texts: list[Artefact]) -> None:
-    with pytest.raises(UsageError, match=r"no model in .* fits 'latest'; .*`lesiontk train` makes"):
+    with pytest.raises(UsageError, match=r"no model in .* matches 'latest'; .*`lesiontk train` m"):
         store.resolve("latest", "model")
 
 

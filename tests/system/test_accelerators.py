@@ -52,12 +52,12 @@ def test_gpus_are_described_by_what_a_figure_depends_on(
 def test_a_driver_without_a_gpu_is_told(no_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "", fails=True)
     assert list_accelerators() == []
-    assert "driver is installed, and it finds no GPU" in explain_gpu([])
+    assert "driver is installed but finds no GPU" in explain_gpu([])
 
 
 def test_a_machine_with_neither_is_told(no_gpu: Path) -> None:
     assert list_accelerators() == []
-    assert "no NVIDIA driver and no GPU" in explain_gpu([])
+    assert "No NVIDIA driver and no GPU" in explain_gpu([])
 
 
 def test_a_library_alone_is_told(no_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A disk that lacks space is told as such, with figures, and kills no process."""
+"""A full disk is reported with figures and kills no process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_disk_that_is_too_small_is_an_error_and_no_signal(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_bytes_needed_and_free(tmp_path: Path) -> None:
     call = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)]
     if subprocess.run(call, capture_output=True, check=False).returncode:
         pytest.skip("no tmpfs may be mounted here")
@@ -93,12 +93,12 @@ def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "your quota is used up"),
         (OSError(errno.EROFS, "Read-only file system", "/nowhere/x"), "the disk of / is read-only"),
-        (OSError(errno.EFBIG, "File too large"), "takes no file that large"),
+        (OSError(errno.EFBIG, "File too large"), "does not support files of this size"),
         (RuntimeError("Writing file failed: No space left on device; weights.index"), "is full"),
         (OSError("Can't write (errno = 28, error message = 'No space left on device')"), "is full"),
         (ZeroDivisionError("division by zero"), None),
@@ -106,12 +106,12 @@ def test_a_full_disk_is_told_with_what_is_needed_and_free(tmp_path: Path) -> Non
     ],
 )
 def test_what_the_disk_lacks_is_known_from_any_library(
-    tmp_path: Path, error: Exception, told: str | None
+    tmp_path: Path, error: Exception, reported: str | None
 ) -> None:
     for raised in (error, wrap(error)):
         lack = explain_lack(raised, tmp_path)
-        assert (lack is None) == (told is None)
-        assert told is None or told in str(lack)
+        assert (lack is None) == (reported is None)
+        assert reported is None or reported in str(lack)
 
 
 def wrap(cause: Exception) -> Exception:
@@ -120,7 +120,7 @@ def wrap(cause: Exception) -> Exception:
     return error
 
 
-def test_a_workspace_that_is_removed_meanwhile_is_told(store: Store) -> None:
+def test_a_workspace_removed_while_in_use_is_reported(store: Store) -> None:
     def remove(context: Context) -> None:
         for folder, _, names in os.walk(store.workspace, topdown=False):
             for name in names:

@@ -101,7 +101,7 @@ def test_an_arm_without_them_is_slower_and_right() -> None:
 @pytest.mark.parametrize(
     ("precision", "word"),
     [("int8", "directly"), ("dynamic_int8", "directly"), ("int16x8", "accuracy, not speed"),
-     ("float16", "no faster"), ("float32", "")],
+     ("float16", "not faster"), ("float32", "")],
 )  # fmt: skip
 def test_what_a_cpu_does_with_each_precision(precision: str, word: str) -> None:
     sentence = explain_precision(precision, ["avx_vnni"], "x86_64")

@@ -48,7 +48,7 @@ def make_images(*, separable: bool = True, count: int = 96) -> ImageSet:
 
 
 def tiny_body(x: Any) -> Any:
-    """One convolution, normalised: all that a resume must bring back."""
+    """One convolution, normalized: all that a resume must bring back."""
     layers = import_keras().layers
     x = layers.Conv2D(8, 3, 2, use_bias=False, name="conv")(x)
     return layers.ReLU(name="relu")(layers.BatchNormalization(momentum=0.8, name="bn")(x))

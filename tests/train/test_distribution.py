@@ -198,10 +198,10 @@ def test_workers_with_different_recipes_refuse_to_begin(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three runs in one process with two logical CPUs: the course; with dropout and batch
-    normalisation, in one go; and the same broken off in the second epoch and resumed."""
+    normalization, in one go; and the same broken off in the second epoch and resumed."""
     folder = tmp_path_factory.mktemp("mirrored")
     devices = {"distribute": "mirrored", "devices": 2}
-    noisy = {**devices, "epochs": 2, "normalised": True, "dropout": 0.3, "micro_batches": 2}
+    noisy = {**devices, "epochs": 2, "normalized": True, "dropout": 0.3, "micro_batches": 2}
     runs = {
         "plain": [{**COURSE, **devices}],
         "whole": [noisy],
@@ -227,7 +227,7 @@ def test_two_devices_take_the_course_of_one(alone: Path, mirrored: Path) -> None
 
 
 def test_what_each_replica_draws_and_counts_for_itself_is_resumed(mirrored: Path) -> None:
-    """The state of dropout's generators, and the averages of batch normalisation."""
+    """The state of dropout's generators, and the averages of batch normalization."""
     assert differ(mirrored / "whole", mirrored / "parts") < TOLERANCE
 
 

@@ -3,7 +3,7 @@
     python -m tests.train.train_process SCRATCH '{"epochs": 2}' [SCRATCH OPTIONS ...]
 
 The options are keys of the train section, and `images`, how many there are, `devices`, how many
-logical CPUs to mirror on, `steps`, after how many to break off, `dropout` and `normalised`, what
+logical CPUs to mirror on, `steps`, after how many to break off, `dropout` and `normalized`, what
 the network has. Says ``step`` on standard output after each step; leaves ``result.json`` and
 ``result.npz`` in the scratch folder.
 """
@@ -40,13 +40,13 @@ class TellingProgress:
         yield advance
 
 
-def make_build(*, normalised: bool = False, dropout: float = 0.0) -> Callable[[int | None], Any]:
+def make_build(*, normalized: bool = False, dropout: float = 0.0) -> Callable[[int | None], Any]:
     """Return a function that makes one convolution and a classifier."""
 
     def body(x: Any) -> Any:
         layers = import_keras().layers
         x = layers.Conv2D(8, 3, 2, name="conv")(x)
-        if normalised:
+        if normalized:
             x = layers.BatchNormalization(momentum=0.8, name="bn")(x)
         return layers.ReLU(name="relu")(x)
 
@@ -59,7 +59,7 @@ def train_here(scratch: Path, options: dict[str, Any]) -> None:
     scratch.mkdir(exist_ok=True)
     images = make_images(count=options.pop("images", 96))
     devices = [f"CPU:{number}" for number in range(options.pop("devices", 0))]
-    network = {name: options.pop(name) for name in ("normalised", "dropout") if name in options}
+    network = {name: options.pop(name) for name in ("normalized", "dropout") if name in options}
     steps = options.pop("steps", None)
     progress: Progress = TellingProgress() if steps is None else KillingProgress(steps)
     build, section = make_build(**network), make_section(**options)

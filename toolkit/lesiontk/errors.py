@@ -1,4 +1,4 @@
-"""What can go wrong for a user, and the exit code each means.
+"""Errors that a user can cause, each with its exit code.
 
 An error's message is one sentence or two: what was received, what was expected, how to mend it.
 Anything that is not a `LesionTKError` is a bug in lesiontk.
@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Iterable
 
 MESSAGE = 4000
-"""Characters that an error prints at most; what it repeats of an input may be of any length."""
+"""Maximum length of an error message; the input that it quotes may be of any length."""
 VALUE = 120
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = VALUE
@@ -21,8 +21,8 @@ _SHORT.maxlevel = 3
 class LesionTKError(Exception):
     """Base of every error that a user, an input or a machine can cause.
 
-    Its message is bounded, and what would steer a terminal is escaped: it repeats names and values
-    of files that others have written.
+    The message has a bounded length and control characters are escaped, because it quotes names
+    and values from files of unknown origin.
     """
 
     exit_code = 2
@@ -32,7 +32,7 @@ class LesionTKError(Exception):
 
 
 class UsageError(LesionTKError):
-    """A command, recipe or call that cannot be understood or is not allowed."""
+    """A command, recipe or call that is invalid or not allowed."""
 
 
 class DataError(LesionTKError):
@@ -44,7 +44,7 @@ class LeakageError(DataError):
 
 
 class GateFailedError(LesionTKError):
-    """Work was done and its result is not good enough (verification, acceptance gate)."""
+    """The work completed but its result failed a verification or an acceptance gate."""
 
     exit_code = 1
 
@@ -56,20 +56,20 @@ class MissingRequirementError(LesionTKError):
 
 
 def escape_controls(text: str) -> str:
-    """Return a text in which nothing but the end of a line steers the terminal it is shown in."""
+    """Return the text with every control character escaped except the line feed."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
 
 
 def shorten(text: str, limit: int = VALUE) -> str:
-    """Return a text of at most `limit` characters: without its middle if it has more."""
+    """Return the text, shortened in its middle to at most `limit` characters."""
     half = (limit - 3) // 2
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
 def show_value(value: object) -> str:
-    """Return the ``repr`` of a received value as an error repeats it: short, whatever it holds."""
+    """Return the ``repr`` of a received value, shortened for an error message."""
     return shorten(_SHORT.repr(value))
 
 

@@ -1,4 +1,4 @@
-"""How long work reports that it moves on; the command line shows it, others may ignore it."""
+"""Progress reporting of long tasks; the command line renders it, other callers may ignore it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[..., None]
-"""``advance(steps, note="")``: so many units of work are done; the note says how it goes."""
+"""``advance(steps, note="")`` reports completed units of work, with an optional note."""
 
 
 class Progress(Protocol):
     """Opens one bar per task."""
 
     def task(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Return a context whose value is called as the task moves on."""
+        """Return a context manager whose value is called as the task advances."""
         ...
 
 

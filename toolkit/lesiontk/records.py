@@ -13,11 +13,11 @@ MODEL_FILE = "model.keras"
 """The file of a model artefact."""
 SUBSETS = ("train", "validation", "test")
 MAY_HAVE_SEEN_TEST = "may_have_seen_test"
-"""Of a model from elsewhere, in its facts and in `EngineSpec.extra`; of no other."""
+"""Key in the facts and `EngineSpec.extra` of an imported model."""
 
 
 def unknown_facts(unknown: object) -> dict[str, bool]:
-    """Return the fact that a model may have seen the test images; none if it is known not to."""
+    """Return the fact that a model may have seen the test images, or nothing if it has not."""
     return {MAY_HAVE_SEEN_TEST: True} if unknown else {}
 
 
@@ -26,8 +26,8 @@ class ImageRecord:
     """One image of a data source.
 
     `location` is a path below the source's root, with ``archive.zip::member`` inside an archive.
-    `diagnosis` is the source's own code in lower case; a task maps it to a label. `coarser` are
-    wider names that the source has for it, down to "malignant".
+    `diagnosis` is the source's code in lower case; a task maps it to a label. `coarser` are broader
+    diagnoses that the source records for it, down to "malignant".
     """
 
     image_id: str
@@ -43,11 +43,11 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a picture of any size becomes an engine's input; travels with every model.
+    """The conversion of a picture of any size to an engine's input; stored with every model.
 
-    `crop_mode` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio given up).
-    `enhance` names the filters that follow, in their order. What happens to the pixel values
-    afterwards (normalisation) is inside the graph.
+    `crop_mode` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio not preserved).
+    `enhance` names the filters that follow, in order. Normalization of the pixel values is part of
+    the graph.
     """
 
     image_size: int
@@ -57,7 +57,7 @@ class Preprocessing:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Preprocessing:
-        """Return the record of a document; files before 0.2 name `crop_mode` ``fit``."""
+        """Return the record of a document; files before 0.2 call `crop_mode` ``fit``."""
         return cls(**{"crop_mode" if k == "fit" else k: v for k, v in document.items()})
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What an engine carries with it: input uint8 [N, size, size, 3] RGB, output float32 [N, C]."""
+    """The interface of an engine: input uint8 [N, size, size, 3] RGB, output float32 [N, C]."""
 
     labels: tuple[str, ...]
     preprocessing: Preprocessing
@@ -96,18 +96,18 @@ class EngineSpec:
             raise DataError(f"labels are {self.labels}; expected two or more different names.")
         for name in ("task", "backend", "precision", "recipe", "split_hash", "licence", "notice"):
             if not isinstance(getattr(self, name), str):
-                raise DataError(f"{name} is {getattr(self, name)!r}; expected a text.")
+                raise DataError(f"{name} is {getattr(self, name)!r}; expected text.")
             if not getattr(self, name).replace("\n", "").isprintable():
                 raise DataError(
-                    f"{name} is {getattr(self, name)!r}; expected a text without control "
-                    "characters, which would steer the terminal that it is shown in."
+                    f"{name} is {getattr(self, name)!r}; expected text without control "
+                    "characters, which a terminal would interpret."
                 )
         if not isinstance(self.extra, Mapping):
             raise DataError(f"extra is {self.extra!r}; expected a mapping.")
 
     @property
     def may_have_seen_test(self) -> bool:
-        """Whether it is unknown if it was trained on the test images of its split."""
+        """Whether the model may have been trained on the test images of its split."""
         return bool(self.extra.get(MAY_HAVE_SEEN_TEST))
 
     @property
@@ -118,7 +118,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether something can be used on this machine, and if not, why and how to mend it."""
+    """Whether something can be used on this machine, and if not, the reason and the mend."""
 
     available: bool
     reason: str = ""
@@ -167,16 +167,16 @@ class Artefact:
 
     @property
     def recipe_name(self) -> str:
-        """The recipe it was first made for, or an empty string."""
+        """The recipe for which it was first made, or an empty string."""
         return str(self.manifest["recipe"].get("name", ""))
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the stage recorded: labels, metrics with n, fallbacks, specs; what it measured."""
+        """What the stage recorded and measured: labels, metrics with n, fallbacks, specs."""
         return {**self.manifest["facts"], **self.manifest.get("measured", {})}
 
     def file(self, name: str) -> Path:
-        """Path of one file of the artefact; an unknown name is an error that lists the known."""
+        """Return the path of one file. Raises `DataError` with the known names for another."""
         if name not in self.manifest["files"]:
             known = ", ".join(sorted(self.manifest["files"]))
             raise DataError(f"{self.name} has no file {name!r}; it has {known}.")

@@ -1,4 +1,4 @@
-"""One class for every family of named, exchangeable things."""
+"""A registry of named, interchangeable objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names mapped to objects that are imported when first asked for.
+    """A mapping from names to objects that are imported on first use.
 
     An entry is ``"package.module:attribute"``: listing names and summaries imports nothing, so a
     command's choices are known without loading a framework. What is in one of the registries

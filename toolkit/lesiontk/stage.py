@@ -18,18 +18,20 @@ T = TypeVar("T")
 
 
 class StageConfig(BaseModel):
-    """Base of every config: unknown keys are errors, values never change after validation.
+    """Base of every config: unknown keys are errors, instances are frozen.
 
-    A field with ``exclude=True`` (a path on this machine, say) stays outside the artefact's key.
+    A field with ``exclude=True``, such as a path on this machine, is not part of the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def refuse_idle(self, *names: str, belongs_to: str) -> None:
-        """Raise `ValueError` if one of these keys, which do nothing here, was set all the same."""
+        """Raise `ValueError` if one of these keys, which have no effect here, was set."""
         for name in names:
             if name in self.model_fields_set:
-                raise ValueError(f"{name} belongs to {belongs_to} and would do nothing: drop it")
+                raise ValueError(
+                    f"{name} belongs to {belongs_to} and has no effect here: remove it"
+                )
 
 
 class StepId(str):
@@ -72,7 +74,7 @@ def collect_roles(parents: Mapping[str, T], kind: str) -> dict[str, T]:
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """What the plan check, the store and the command line need to know of a stage.
+    """What the plan check, the store and the command line need to know about a stage.
 
     `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
     that several parents have is written ``role:which``. `tools` are the distributions whose version
@@ -104,12 +106,12 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class StageOutput:
-    """What a stage says of the files it wrote.
+    """The description of the files that a stage wrote.
 
-    `facts` go to the manifest, and so does `measured`. Files named in `auxiliary` (logs with times
-    in them) are hashed but stay outside the content hash, for they differ between equal runs, and
-    so does what is `measured`: latencies, say. `earlier_seconds` is what processes that were killed
-    had worked on it before. `unfinished` work goes on with a larger budget: its scratch is kept.
+    `facts` and `measured` go to the manifest. The content hash excludes `measured` (latencies, for
+    example) and the files named in `auxiliary` (logs with times), because they differ between equal
+    runs. `earlier_seconds` is the time that killed processes spent on the same work before.
+    `unfinished` work can continue with a larger budget: its scratch folder is kept.
     """
 
     facts: Mapping[str, Any]
@@ -124,16 +126,16 @@ class Stage(ABC):
 
     info: ClassVar[StageInfo]
 
-    def check(self, config: Any) -> None:  # noqa: B027 - most stages need nothing from outside
-        """Raise if what the stage reads from outside the workspace is missing, before any work."""
+    def check(self, config: Any) -> None:  # noqa: B027 - most stages have no external input
+        """Raise before any work if an input from outside the workspace is missing."""
 
-    def check_model(  # noqa: B027 - most take any model
+    def check_model(  # noqa: B027 - most accept any model
         self, model: Artefact, config: Any
     ) -> None:
-        """Raise if the stage cannot take this model, before what else it needs is made."""
+        """Raise if the stage does not support this model, before its other parents are made."""
 
     def external_inputs(self, config: Any) -> dict[str, str]:
-        """Hashes of what the stage reads from outside the workspace; part of the key."""
+        """Return the hashes of inputs from outside the workspace; they are part of the key."""
         return {}
 
     def list_tools(self, config: Any, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
@@ -141,11 +143,11 @@ class Stage(ABC):
         return self.info.tools
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
-        """What of a parent is part of the key: all of its content, unless less of it is read."""
+        """Return the part of a parent that enters the key; by default its whole content."""
         return parent.content
 
     def without_budget(self, config: Any) -> Any:
-        """Return what all configs have in common that go on with each other's scratch."""
+        """Return the config without its budget; equal results can resume each other's scratch."""
         return config
 
     @abstractmethod

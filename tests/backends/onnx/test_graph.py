@@ -1,4 +1,4 @@
-"""Edits of ONNX graphs, on tiny networks of every normalisation and on a graph made by hand."""
+"""Edits of ONNX graphs, on tiny networks of every normalization and on a graph made by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_graph(model: onnx.ModelProto, image: NDArray[np.generic]) -> NDArray[np.
     return np.asarray(session.run([OUTPUT], {session.get_inputs()[0].name: image})[0])
 
 
-# --------------------------------------------------------------- normalisation
+# --------------------------------------------------------------- normalization
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)

@@ -19,7 +19,7 @@ def types_of(model: onnx.ModelProto) -> dict[str, int]:
     return {entry.name: entry.type.tensor_type.elem_type for entry in entries}
 
 
-def test_layers_compute_in_half_and_normalisation_and_softmax_in_single(
+def test_layers_compute_in_half_and_normalization_and_softmax_in_single(
     float16: onnx.ModelProto,
 ) -> None:
     onnx.checker.check_model(float16, full_check=True)

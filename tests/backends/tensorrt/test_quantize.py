@@ -35,7 +35,7 @@ def test_a_value_within_its_range_is_off_by_half_a_step_at_most(
     assert abs(stored * scale - value) <= scale / 2 * (1 + 1e-6)
 
 
-def test_bytes_that_are_normalised_to_minus_one_to_one_are_kept_exactly() -> None:
+def test_bytes_that_are_normalized_to_minus_one_to_one_are_kept_exactly() -> None:
     assert symmetric_scale(-1.0, 127 / 128) == 1 / 128
 
 

@@ -1,4 +1,4 @@
-"""Edits of TFLite flatbuffers, on tiny networks with every family's normalisation."""
+"""Edits of TFLite flatbuffers, on tiny networks with every family's normalization."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lesiontk.errors import DataError
 from tests.backends.conftest import NORMALIZATIONS
 from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
 
-BYTE_INPUT = {  # what of each normalisation a scale and a whole zero point can say
+BYTE_INPUT = {  # what of each normalization a scale and a whole zero point can say
     "cnn": InputQuantization(1 / 128, 128),
     "lite": InputQuantization(1 / 128, 127),
     "resnet": InputQuantization(1 / 127.5, 0),  # its zero point would be 127.5
@@ -37,7 +37,7 @@ def list_operators(content: bytes) -> list[str]:
     return [operator_name(model, operator) for operator in model.subgraphs[0].operators]
 
 
-# --------------------------------------------------------------- normalisation
+# --------------------------------------------------------------- normalization
 
 
 @pytest.mark.parametrize("name", NORMALIZATIONS)

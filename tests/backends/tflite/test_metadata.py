@@ -1,4 +1,4 @@
-"""Mobile tools find labels, normalisation and licence where TFLite Metadata puts them."""
+"""Mobile tools find labels, normalization and licence where TFLite Metadata puts them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_labels_are_packed_behind_the_model(target: str, tiny_parent: TinyPa
 
 @pytest.mark.parametrize("name", ["cnn", "lite", "resnet", "vgg"])
 @pytest.mark.parametrize("target", ["tflite:float32", "tflite:int8", "tflite:int16x8"])
-def test_normalising_and_quantizing_gives_back_the_byte(
+def test_normalizing_and_quantizing_gives_back_the_byte(
     name: str, target: str, tiny_parent: TinyParent
 ) -> None:
     """What mobile tools do with a picture: (x - mean) / std, then the input's own scale."""
@@ -124,7 +124,7 @@ def test_normalising_and_quantizing_gives_back_the_byte(
         assert (mean, deviation) == (128.0, 128.0)
 
 
-def test_another_input_has_another_normalisation() -> None:
+def test_another_input_has_another_normalization() -> None:
     one, other = (build_metadata(SPEC, InputQuantization(scale, 3)) for scale in (0.5, 0.25))
     assert one != other
 

@@ -224,7 +224,7 @@ def test_an_archive_deleted_after_unpacking_is_not_downloaded_again(
     assert server.paths() == ["/truth.zip", "/input.zip", "/input.zip"]
 
 
-def test_an_unpacking_that_was_not_noted_down_is_recognised(
+def test_an_unpacking_that_was_not_noted_down_is_recognized(
     challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     fetch_source(challenge, tmp_path, policy=policy)

@@ -72,7 +72,7 @@ class BackendInfo:
 
 @dataclass(frozen=True, slots=True)
 class QuantizationPlan:
-    """What is quantized how; a back end realises all of it or refuses it.
+    """What is quantized how; a back end realizes all of it or refuses it.
 
     Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric (symmetric where
     the runtime knows nothing else), per tensor, ranges measured by `observer` on `images` uint8

@@ -1,4 +1,4 @@
-"""Folding a graph's input normalisation into the scale and zero point of its uint8 input."""
+"""Folding a graph's input normalization into the scale and zero point of its uint8 input."""
 
 from __future__ import annotations
 

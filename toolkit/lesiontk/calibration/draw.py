@@ -75,7 +75,7 @@ def cover_levels(
 ) -> list[int]:
     """Return `count` rows of `queue`, each of the levels that were taken least often so far.
 
-    Minimisation over the marginals of all axes (Pocock and Simon, Biometrics 31, 1975): first
+    Minimization over the marginals of all axes (Pocock and Simon, Biometrics 31, 1975): first
     within this draw, then over what earlier draws have `taken`, which is added to; then in the
     queue's order.
     """

@@ -1,9 +1,9 @@
 """A model without BatchNormalization that answers alike: what an int8 graph is made of anyway.
 
-A normalisation behind a convolution or dense layer is folded into its weights (Jacob et al.,
+A normalization behind a convolution or dense layer is folded into its weights (Jacob et al.,
 arXiv:1712.05877, section 3.2); one of flat features, into the dense layer that reads them; a
 Dropout may stand between. So is a Rescaling behind such a layer, or one that only multiplies before
-it, as TFLite's converter does. A normalisation that stands elsewhere, as in ResNet V2, becomes an
+it, as TFLite's converter does. A normalization that stands elsewhere, as in ResNet V2, becomes an
 equal 1 x 1 depthwise convolution, which every back end quantizes.
 """
 
@@ -64,7 +64,7 @@ def fold_batchnorm(model: Any) -> Any:
 
 
 def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
-    """Return weighted layer -> the normalisation or Rescaling that is folded into it.
+    """Return weighted layer -> the normalization or Rescaling that is folded into it.
 
     The layer must be linear and read by the other alone.
     """
@@ -79,7 +79,7 @@ def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
 
 
 def find_folds_ahead(layers: tuple[Layer, ...], folded: Mapping[str, str]) -> dict[str, str]:
-    """Return dense layer -> the normalisation of flat features that is folded into it.
+    """Return dense layer -> the normalization of flat features that is folded into it.
 
     The layer must be its only reader, with nothing between; `folded` are those of `find_folds`.
     """
@@ -112,7 +112,7 @@ def _find_scalings(
 
 
 def affine_from_layer(layer: Any, channels: int) -> Affine:
-    """Return scale and shift [C] of a normalisation, or of a Rescaling of C `channels`."""
+    """Return scale and shift [C] of a normalization, or of a Rescaling of C `channels`."""
     if type(layer).__name__ == "BatchNormalization":
         return affine_from_batchnorm(layer)
     scale, shift = (
@@ -123,7 +123,7 @@ def affine_from_layer(layer: Any, channels: int) -> Affine:
 
 
 def affine_from_batchnorm(layer: Any) -> Affine:
-    """Return scale and shift [C] of a trained normalisation: it gives ``x * scale + shift``."""
+    """Return scale and shift [C] of a trained normalization: it gives ``x * scale + shift``."""
     mean, variance = (value.numpy() for value in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance.astype(np.float64) + layer.epsilon)
     if layer.scale:
@@ -137,7 +137,7 @@ def affine_from_batchnorm(layer: Any) -> Affine:
 def _copy(
     source: Any, layer: Layer, before: Affine | None, behind: Affine | None
 ) -> tuple[Any, Weights]:
-    """Return the layer and its weights, with the normalisations before and behind it in them."""
+    """Return the layer and its weights, with the normalizations before and behind it in them."""
     config = config_today(source)
     weights = source.get_weights()
     if before is None and behind is None:

@@ -1,7 +1,7 @@
 """Which channels of a network are tied, so that one cannot be removed without the others.
 
 Each output channel of a convolution or dense layer is a slot of its own. What passes channels on
-(normalisation, activation, pooling, padding) passes slots on; an addition ties the slots it joins;
+(normalization, activation, pooling, padding) passes slots on; an addition ties the slots it joins;
 a concatenation puts slots side by side; Flatten repeats each at every place. Tied slots make a
 channel of the network: it is removed whole or not at all. Plain Python and NumPy.
 """

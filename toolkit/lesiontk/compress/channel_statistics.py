@@ -1,4 +1,4 @@
-"""Keras access for the pruning criteria: kernels, normalisations behind them, gradients."""
+"""Keras access for the pruning criteria: kernels, normalizations behind them, gradients."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def collect_channel_statistics(
 
 
 def follow_chains(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
-    """Return producing layer -> itself and the normalisation and activation that it alone feeds.
+    """Return producing layer -> itself and the normalization and activation that it alone feeds.
 
     The last of them gives the values that other layers hear.
     """

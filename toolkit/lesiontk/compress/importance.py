@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 class ChannelStatistics:
     """What a criterion may look at, for one layer with C output channels.
 
-    `kernel` is [..., C]; `scale` [C] the factor of the normalisation that follows, or None where
+    `kernel` is [..., C]; `scale` [C] the factor of the normalization that follows, or None where
     there is none; `taylor` [C] the mean over images of |sum of activation * gradient|, or None
     where no images were asked.
     """
@@ -67,9 +67,9 @@ def score_geometric_median(channel_statistics: ChannelStatistics) -> Floats:
 
 
 def score_batchnorm_scale(channel_statistics: ChannelStatistics) -> Floats | None:
-    """Return the magnitude of the normalisation's factor, [C] (Liu et al., arXiv:1708.06519).
+    """Return the magnitude of the normalization's factor, [C] (Liu et al., arXiv:1708.06519).
 
-    None for a layer without a normalisation behind it, which keeps all its channels there.
+    None for a layer without a normalization behind it, which keeps all its channels there.
     """
     if channel_statistics.scale is None:
         return None

@@ -103,7 +103,7 @@ def find_next(layer: Layer, readers: Mapping[str, Sequence[Layer]]) -> Layer | N
 def count_macs(layers: Sequence[Layer]) -> dict[str, int]:
     """Return layer name -> multiply-accumulate operations for one image.
 
-    Of convolutions and dense layers; additions, normalisations and activations are not counted.
+    Of convolutions and dense layers; additions, normalizations and activations are not counted.
     """
     known = {layer.name: layer for layer in layers}
     counts = {}
@@ -126,7 +126,7 @@ def count_macs(layers: Sequence[Layer]) -> dict[str, int]:
 
 
 def count_weights(layers: Sequence[Layer]) -> dict[str, int]:
-    """Return layer name -> parameters of convolutions, dense layers and normalisations."""
+    """Return layer name -> parameters of convolutions, dense layers and normalizations."""
     known = {layer.name: layer for layer in layers}
     counts = {}
     for layer in layers:

@@ -3,7 +3,7 @@
 Weights are rounded per channel, symmetrically, to the whole numbers -127 to 127; activations per
 tensor to 256 steps between ends that follow the values, where the engine rounds them and nowhere
 else. Two schemes: ``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0, the
-inputs of weighted layers and average pools, normalised pixels among them, and of an addition the
+inputs of weighted layers and average pools, normalized pixels among them, and of an addition the
 skip alone, as NVIDIA advises). After training the fake quantization is taken off again: what is
 left is a float model whose weights and ranges any back end quantizes as it does others.
 """
@@ -41,7 +41,7 @@ WITH_RELU = (*WEIGHTS, "Add", "Subtract", "Multiply", "Average", "AveragePooling
 """Layers that TFLite computes in one operator with a ReLU or ReLU6 behind them."""
 BORDER = ("image", "probabilities")
 BORDER_KINDS = ("InputLayer", "Rescaling", "Softmax")
-NORMALISATION = "normalisation"
+NORMALIZATION = "normalisation"
 """The layer that bytes go through first; TFLite folds it into the scale of its input."""
 
 
@@ -94,7 +94,7 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
         )  # of a concatenation, the whole is rounded
         if scheme == "tensorrt":
             output = output and _is_quantized(layer.name, readers, weighted)
-        pixels = scheme == "tensorrt" and layer.name == NORMALISATION
+        pixels = scheme == "tensorrt" and layer.name == NORMALIZATION
         if weight or output or pixels:
             plan[layer.name] = Rounding(weight, output, pixels)
     return plan
@@ -179,8 +179,8 @@ def quantize_aware(
 
 
 def find_pixel_ends(model: Any) -> tuple[float, float]:
-    """Return the least and the greatest that a byte becomes; normalisation is monotone."""
-    values = model.get_layer(NORMALISATION)(np.array([0, 255], np.float32).reshape(2, 1, 1, 1))
+    """Return the least and the greatest that a byte becomes; normalization is monotone."""
+    values = model.get_layer(NORMALIZATION)(np.array([0, 255], np.float32).reshape(2, 1, 1, 1))
     return min(0.0, float(np.min(values))), max(0.0, float(np.max(values)))
 
 

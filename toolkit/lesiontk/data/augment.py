@@ -1,7 +1,7 @@
 """Augmentations: registered functions on a batch of images, stateless by seed.
 
-Each maps float32 [N, S, S, 3] in 0..255 and a seed int32 [2] to the same shape and range, so that
-the same step of the same epoch sees the same pixels after a resume.
+Each maps float32 [N, S, S, 3] in 0..255 and a seed int32 [2] to the same shape and range, so that a
+step of an epoch gets the same pixels after a resume.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def keep_images(images: Any, seed: Any) -> Any:
 
 
 def flip_images(images: Any, seed: Any) -> Any:
-    """Mirror half of the images left to right, and half upside down."""
+    """Return the images, half of them flipped horizontally and half vertically."""
     tf = import_tensorflow()
     uniform = tf.random.stateless_uniform([2, tf.shape(images)[0], 1, 1, 1], seed)
     images = tf.where(uniform[0] < 0.5, tf.reverse(images, [2]), images)
@@ -35,12 +35,12 @@ def flip_images(images: Any, seed: Any) -> Any:
 
 
 def augment_dermoscopy(images: Any, seed: Any) -> Any:
-    """What may differ between two pictures of one lesion, and nothing that changes its class.
+    """Return the images, varied as two pictures of one lesion may differ.
 
-    A lesion has no upright position: any rotation and mirroring. Distance and angle of the
-    dermatoscope: zoom 0.86 to 1.28, aspect 0.9 to 1.1, shift up to 6 %. Light and camera: gain,
-    a gain for each channel (white balance), contrast, saturation. Hue moves little, for colour
-    is a criterion.
+    A lesion has no upright position: any rotation and flip. Distance and angle of the dermatoscope:
+    zoom 0.86 to 1.28, aspect 0.9 to 1.1, shift up to 6 %. Light and camera: gain, a gain for each
+    channel (white balance), contrast, saturation. Hue changes little, because colour is a
+    criterion of the class.
     """
     tf = import_tensorflow()
     count, size = tf.shape(images)[0], images.shape[1]

@@ -14,7 +14,7 @@ from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_tensorflow
 
 Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""From images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
+"""Maps images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
 
 
 def training_batches(
@@ -33,13 +33,14 @@ def training_batches(
     """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, their
     `targets` float32 [B, T]).
 
-    `targets` [N, T] are those of all images, in their order. S is `size`, or the images' own. With
+    `targets` [N, T] are those of all images, in order. S is `size`, or the images' own. With
     `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
     """
     if len(rows) < batch_size:
         raise DataError(
-            f"{len(rows)} training images make no batch of {batch_size}; lower train.batch_size."
+            f"{len(rows)} training images are fewer than one batch of {batch_size}; reduce "
+            "train.batch_size."
         )
     tf = import_tensorflow()
     generator = np.random.default_rng([seed, epoch])

@@ -1,6 +1,6 @@
-"""The crop and resize of training, evaluation and devices: a bundle carries this very file.
+"""Crop and resize for training, evaluation and devices: bundles contain this file.
 
-So it needs NumPy and Pillow alone, and runs from Python 3.8 on.
+It needs only NumPy and Pillow and runs on Python 3.8 or later.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from PIL import Image
 def crop_and_resize(image: Any, image_size: int, crop_mode: str) -> Any:
     """Return uint8 [S, S, 3] from uint8 [H, W, 3] RGB, with S = `image_size`.
 
-    ``crop`` takes the largest centred square; where the margin is odd, the smaller part is left or
-    above. ``stretch`` takes the whole picture. The square is resized with Pillow's bilinear filter,
-    whose triangle widens with the reduction (antialiasing), in fixed-point arithmetic: the same
-    bytes on every machine. At the square's edge the filter reads the pixels just outside it where
-    the picture has them.
+    ``crop`` takes the largest centred square; the smaller part of an odd margin is left or above.
+    ``stretch`` takes the whole picture. The square is resized with Pillow's bilinear filter, which
+    is antialiased and uses fixed-point arithmetic: the same bytes on every machine. At the square's
+    edge the filter reads the picture's pixels just outside it, if any.
 
     Raises `ValueError` for another dtype, shape or `crop_mode`.
     """

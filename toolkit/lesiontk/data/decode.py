@@ -1,6 +1,6 @@
-"""From the bytes of an image file to RGB pixels, with the errors of the toolkit.
+"""Decoding of image files to RGB pixels, with the errors of the toolkit.
 
-What is decoded, and how, says `picture_decoder`, which bundles carry.
+The decoder itself is `picture_decoder`, which bundles contain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RgbImage = NDArray[np.uint8]
 
 
 class ImageError(DataError):
-    """An image that cannot be read. `name` is the image's, `reason` one word for programs.
+    """An image that cannot be read. `name` is its name, `reason` one word for programs.
 
     Reasons are those of `PictureError`; the reader adds missing, unreadable and refused.
     """
@@ -39,7 +39,7 @@ def decode_image(
 ) -> RgbImage:
     """Return the picture in `data` as uint8 [H, W, 3] RGB, upright, as `decode_picture` does.
 
-    Raises `ImageError` for what that refuses.
+    Raises `ImageError` where that raises `PictureError`.
     """
     try:
         pixels: RgbImage = decode_picture(

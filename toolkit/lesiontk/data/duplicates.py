@@ -1,4 +1,4 @@
-"""Pictures that a data set has more than once: the same pixels, copies, and what looks alike."""
+"""Repeated pictures of a data set: identical pixels, copies and near-duplicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.data.similarity import LISTED_CLUSTER, cluster_near, list_near_pai
 from lesiontk.data.tasks import canonical_diagnosis
 
 COPY_DISTANCE = 8
-"""Bits of 256 within which a picture is taken for another one saved again.
+"""Distance in bits of 256 up to which a picture counts as a re-encoded copy.
 
 300 images of HAM10000: all within 7 of their JPEG copies of quality 80 and 90, and 99 in 100 within
 8 when enlarged twice; no two lesions of HAM10000's 10,015 images are within 10.
@@ -31,7 +31,7 @@ class Duplicates:
     """`copies` and `alike` name each image's cluster after its first image.
 
     `copies` are pictures with the same pixels or within `COPY_DISTANCE`, `alike` those within the
-    distance that was asked for. `pairs` are rows of `PAIR_COLUMNS`.
+    requested distance. `pairs` are rows of `PAIR_COLUMNS`.
     """
 
     copies: list[str]
@@ -43,7 +43,10 @@ class Duplicates:
 def find_duplicates(
     rows: Sequence[Row], hashes: NDArray[np.uint64], max_distance: int
 ) -> Duplicates:
-    """Compare images with the difference hashes uint64 [N, 4]; `rows` are those of images.csv."""
+    """Return the duplicates among images with difference hashes uint64 [N, 4].
+
+    `rows` are those of images.csv.
+    """
     ids = [str(row["image_id"]) for row in rows]
     alike = cluster_near(hashes, max_distance)
     copies = cluster_near(hashes, min(COPY_DISTANCE, max_distance))
@@ -85,7 +88,7 @@ def find_duplicates(
 
 
 def _codes(values: Sequence[object]) -> NDArray[np.int64]:
-    """Return a number for each value: equal ones for equal values."""
+    """Return an integer code for each value; equal values have equal codes."""
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
@@ -98,9 +101,9 @@ def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> dict[str, Any]:
-    """Return how many of `pictures` stand under several diagnoses, and which.
+    """Return how many of `pictures` have several diagnoses, and which.
 
-    `pictures` numbers the picture of each row. An example has an image id for each diagnosis.
+    `pictures` is the picture number of each row. An example has an image id for each diagnosis.
     """
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for row, picture in zip(rows, pictures.tolist(), strict=True):

@@ -1,10 +1,11 @@
-"""Recognise an image file by its bytes and cut it down to what its pixels need.
+"""Recognize an image file by its bytes and reduce it to what its pixels need.
 
-Metadata (EXIF, XMP, colour profiles, previews, later frames) is where most broken image files are
-broken, and where Pillow warns. Warnings cannot be silenced in one thread alone on Python 3.11, so
-nothing that could raise one is handed to Pillow. The orientation is read before it is dropped.
+Metadata (EXIF, XMP, colour profiles, previews, later frames) is the part that is broken in most
+broken image files, and the part about which Pillow warns. Python 3.11 cannot silence warnings in a
+single thread, so Pillow receives nothing that could raise one. The orientation is read before it is
+dropped.
 
-A bundle carries this very file: it needs the standard library alone, and runs from Python 3.8 on.
+Bundles contain this file: it needs only the standard library and runs on Python 3.8 or later.
 
 Sources: JPEG ITU-T T.81 annex B; PNG third edition, section 5; TIFF 6.0, section 2; WebP container
 specification (RFC 9649); EXIF 2.32, tag 0x0112.
@@ -27,7 +28,7 @@ SUFFIXES = {
 FORMATS = tuple(SUFFIXES)
 FORMAT_FROM_SUFFIX = {suffix: name for name, known in SUFFIXES.items() for suffix in known}
 
-# Recognised only to say what the file is instead.
+# Recognized only for the error message.
 _FOREIGN = (
     (0, b"GIF8", "a GIF"),
     (0, b"%PDF", "a PDF document"),
@@ -48,7 +49,7 @@ EXIF = b"Exif\x00\x00"
 
 
 class ContainerError(ValueError):
-    """Bytes that are no whole image; `reason` is one word, the message says what was found."""
+    """Bytes that are not a complete image; `reason` is one word, the message states the finding."""
 
     def __init__(self, reason: str, found: str) -> None:
         super().__init__(found)
@@ -60,7 +61,7 @@ class Container:
     """One image file without its metadata.
 
     `size` is (width, height) where it must be known before Pillow opens the file. `transparent` is
-    the colour that a PNG declares see-through, in the range of the decoded samples.
+    the colour that a PNG declares transparent, in the range of the decoded samples.
     """
 
     format: str
@@ -71,7 +72,7 @@ class Container:
 
 
 def container_from_bytes(data: bytes) -> Container:
-    """Return the essential parts of `data`; raise `ContainerError` if they are not all there."""
+    """Return the essential parts of `data`. Raises `ContainerError` if any is missing."""
     for name, magic, read in _READERS:
         if data.startswith(magic) and (name != "WEBP" or data[8:12] == b"WEBP"):
             return read(data)
@@ -79,7 +80,8 @@ def container_from_bytes(data: bytes) -> Container:
         if data[offset : offset + len(magic)] == magic:
             raise ContainerError("unsupported", f"{found} ({len(data):,} bytes)")
     raise ContainerError(
-        "not_an_image", f"{len(data):,} bytes that begin with 0x{data[:8].hex()} and are no image"
+        "not_an_image",
+        f"{len(data):,} bytes beginning with 0x{data[:8].hex()}, which is not an image",
     )
 
 
@@ -102,7 +104,7 @@ def orientation_from_exif(block: bytes) -> int:
 
 
 def _read_jpeg(data: bytes) -> Container:
-    """Keep tables, frame and scans; of the application segments only JFIF and Adobe (colour)."""
+    """Keep tables, frame and scans, and of the application segments JFIF and Adobe (colour)."""
     parts = [data[:2]]
     orientation = 1
     at = 2
@@ -172,7 +174,7 @@ def _read_png(data: bytes) -> Container:
 
 
 def _transparent_from_trns(body: bytes, depth: int, colour: int) -> tuple[int, ...]:
-    """The see-through grey or RGB value, scaled as Pillow scales samples of that bit depth."""
+    """Return the transparent grey or RGB value, scaled as Pillow scales that bit depth."""
     if len(body) != (2 if colour == 0 else 6):
         raise ContainerError("corrupt", f"a PNG with a tRNS chunk of {len(body)} bytes")
     if colour == 2 and depth == 16:
@@ -211,9 +213,9 @@ def _read_tiff(data: bytes) -> Container:
 
 
 def _read_webp(data: bytes) -> Container:
-    """Find the canvas size, for the decoder allocates the canvas when the file is opened."""
+    """Find the canvas size, because the decoder allocates the canvas when it opens the file."""
     if len(data) < 30 or 8 + int.from_bytes(data[4:8], "little") > len(data) + 1:
-        raise ContainerError("truncated", "a WebP that is shorter than its header says")
+        raise ContainerError("truncated", "a WebP that is shorter than its header states")
     kind = data[12:16]
     if kind == b"VP8X":
         size = tuple(int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))

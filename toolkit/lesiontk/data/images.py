@@ -40,16 +40,16 @@ class ImageSet:
     split_hash: str
 
     def indices(self, subset: str) -> NDArray[np.int64]:
-        """Return the rows of one subset; an empty subset is an error."""
+        """Return the rows of one subset. Raises `DataError` if it is empty."""
         rows = np.array(
             [i for i, name in enumerate(self.subsets) if name == subset], dtype=np.int64
         )
         if len(rows) == 0:
-            raise DataError(f"the {subset} subset of the split has no image.")
+            raise DataError(f"the {subset} subset of the split has no images.")
         return rows
 
     def draw_stratified(self, subset: str, count: int, seed: int) -> NDArray[np.int64]:
-        """Return up to `count` rows of a subset, every class with as equal a share as it has."""
+        """Return up to `count` rows of a subset, balanced over the classes where possible."""
         rows = self.indices(subset)
         order = np.random.default_rng(seed).permutation(rows)
         queues = [list(order[self.targets[order] == label]) for label in range(len(self.labels))]
@@ -86,9 +86,9 @@ def open_images(artefact: Artefact) -> ImageSet:
 
 
 def create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """Return a new uint8 array of zeros, mapped to a file whose space on the disk is reserved.
+    """Return a new memory-mapped uint8 array of zeros whose disk space is reserved.
 
-    Raises `MissingRequirementError` where the disk has not enough.
+    Raises `MissingRequirementError` where the disk lacks space.
     """
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with path.open("wb") as stream:
@@ -98,7 +98,7 @@ def create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]], columns: tuple[str, ...]) -> None:
-    """Write a CSV with these columns, also where there is no row."""
+    """Write a CSV with these columns, even without rows."""
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""A task file for images that no packaged task fits: their classes, counted, with comments."""
+"""A commented task file for images that no packaged task matches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lesiontk.data.split import SplitItem, group_images
-from lesiontk.data.tasks import canonical_diagnosis, load_task, normalise_diagnosis
+from lesiontk.data.tasks import canonical_diagnosis, load_task, normalize_diagnosis
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.records import SUBSETS
 
@@ -21,7 +21,7 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class FoundClass:
-    """A label, the diagnoses that it is made of, and how many images and lesions these have."""
+    """A label, its diagnoses, and their numbers of images and lesions."""
 
     label: str
     diagnoses: tuple[str, ...]
@@ -30,10 +30,10 @@ class FoundClass:
 
 
 def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
-    """Return the classes of inspected images, by name; `rows` are those of images.csv.
+    """Return the classes of inspected images, sorted by name; `rows` are those of images.csv.
 
-    Other names of one diagnosis are one class. Diagnoses with too few lesions for a split are
-    joined to the class "other". Raises `DataError` where that has too few, too.
+    Synonyms of a diagnosis are one class. Diagnoses with too few lesions for a split are merged
+    into the class "other". Raises `DataError` if that has too few, too.
     """
     items = [
         SplitItem(
@@ -72,8 +72,8 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
         if found.lesions < len(SUBSETS):
             raise DataError(
                 f"{' and '.join(found.diagnoses)}: {found.lesions} lesions in all; a split needs "
-                f"at least {len(SUBSETS)} of a class, one for each side. Add images, or take these "
-                "out of the folder."
+                f"at least {len(SUBSETS)} of a class, one for each subset. Add images, or remove "
+                "these from the folder."
             )
     if len(classes) < 2:
         raise DataError(f"there is one class, {classes[0].label}; expected two or more.")
@@ -81,15 +81,15 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
 
 
 def choose_critical(classes: Sequence[FoundClass], asked: str | None) -> str:
-    """Return the label that must not be missed: the one asked for, else melanoma's.
+    """Return the critical label: the requested one, else melanoma's.
 
-    Raises `UsageError` for an unknown one, or where none was asked for and none is evident.
+    Raises `UsageError` for an unknown label, or if none was requested and none is melanoma's.
     """
     labels = [found.label for found in classes]
     if asked is not None:
         for found in classes:
-            if normalise_diagnosis(asked) in map(
-                normalise_diagnosis, (found.label, *found.diagnoses)
+            if normalize_diagnosis(asked) in map(
+                normalize_diagnosis, (found.label, *found.diagnoses)
             ):
                 return found.label
         raise UsageError(
@@ -100,13 +100,13 @@ def choose_critical(classes: Sequence[FoundClass], asked: str | None) -> str:
         if len(evident) == 1:
             return evident[0]
     raise UsageError(
-        f"the classes are {', '.join(labels)}; expected the one that must not be missed, as "
-        "--critical CLASS."
+        f"the classes are {', '.join(labels)}; expected the one that must not be missed; "
+        "specify --critical CLASS."
     )
 
 
 def task_text(classes: Sequence[FoundClass], critical: str, title: str, source: str) -> str:
-    """Return the YAML of a task with these classes; `source` says where the images lie."""
+    """Return the YAML of a task with these classes; `source` is the folder of the images."""
     malignancy = load_task("malignancy").mapping
     positive = [
         found.label
@@ -123,16 +123,16 @@ def task_text(classes: Sequence[FoundClass], critical: str, title: str, source: 
         "labels:",
         *(f"- {scalar(c.label)}  # {c.images} images of {c.lesions} lesions" for c in classes),
         "",
-        "# The class that must not be missed: its sensitivity is judged first.",
+        "# The class that must not be missed: its sensitivity has priority.",
         f"critical: {scalar(critical)}",
     ]
     if 1 < len(positive) < len(classes):
         lines += [
             "",
-            "# The classes that a threshold parts from the rest: what needs a doctor.",
+            "# The classes that a threshold separates from the rest: lesions that need a doctor.",
             f"positive: [{', '.join(map(scalar, positive))}]",
         ]
-    lines += ["", "# Diagnosis of the data: label. A diagnosis that is not here is an error."]
+    lines += ["", "# Diagnosis in the data: label. A diagnosis that is not listed is an error."]
     lines += ["mapping:"]
     lines += [
         f"  {scalar(name)}: {scalar(found.label)}" for found in classes for name in found.diagnoses
@@ -146,12 +146,12 @@ def name_label(diagnosis: str) -> str:
 
 
 def scalar(value: Any) -> str:
-    """Return one value as YAML writes it, on one line."""
+    """Return one value as a YAML scalar on one line."""
     text = yaml.safe_dump(value, allow_unicode=True, width=10_000, default_flow_style=True)
     text = text.removesuffix("\n").removesuffix("\n...")
     return json.dumps(value, ensure_ascii=False) if "\n" in text else text  # JSON is YAML
 
 
 def comment(text: str) -> str:
-    """Return a text that stays on the line of its comment."""
+    """Return a text that fits on one comment line."""
     return text if text.isprintable() else repr(text)

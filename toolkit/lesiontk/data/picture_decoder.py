@@ -1,13 +1,13 @@
-"""From the bytes of an image file to RGB pixels, bounded, safe in threads, and silent.
+"""Decoding of image files to RGB pixels: bounded, thread-safe and silent.
 
 Pillow's file classes are used directly: `Image.open` warns about large pictures, and warnings
 cannot be silenced in one thread alone. Limits are checked on the header, before anything the size
 of the picture is allocated. No state of Pillow is read or changed except that its own limit on
-pixels is respected where its TIFF and WebP readers enforce it. (libtiff writes a line of its own to
-standard error about a broken compressed TIFF; nothing in Python can stop that.)
+pixels is respected where its TIFF and WebP readers enforce it. (libtiff writes a line to standard
+error about a broken compressed TIFF; Python cannot prevent that.)
 
-A bundle carries this very file, so that toolkit and device accept the same pictures and see the
-same bytes: it needs NumPy and Pillow (9.1 or later) alone, and runs from Python 3.8 on.
+Bundles contain this file, so that toolkit and device accept the same pictures and get the same
+bytes. It needs only NumPy and Pillow (9.1 or later) and runs on Python 3.8 or later.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
 _MEND = {
     "empty": "Fetch the file again.",
     "truncated": "Fetch or copy the file again; it is incomplete.",
-    "corrupt": "Fetch the file again, or save it anew with an image editor.",
-    "not_an_image": "Check what the file holds, or take it out of the table.",
+    "corrupt": "Fetch the file again, or save it again with an image editor.",
+    "not_an_image": "Check the content of the file, or remove it from the table.",
     "unsupported": "Convert the file to 8-bit RGB PNG or JPEG.",
     "too_large": "Scale the picture down, or raise the limit if you trust its source.",
     "too_small": "Use the full-size picture, not its thumbnail.",
 }
-# What Pillow's readers raise on broken input, beside its own bomb error.
+# What Pillow's readers raise on broken input, besides its decompression bomb error.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -70,11 +70,11 @@ _BROKEN = (
     struct.error,
     zlib.error,
 )
-_WHOLE = f"a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
+_WHOLE = f"a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
 
 
 class PictureError(Exception):
-    """A picture that cannot be read. `name` is the picture's, `reason` one word for programs.
+    """A picture that cannot be read; `name` is its name, `reason` one word for programs.
 
     Reasons here: empty, too_large, too_small, not_an_image, unsupported, truncated, corrupt.
     """
@@ -105,10 +105,9 @@ def decode_picture(
     With `draft_size`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side
     falls below `draft_size` pixels: faster, but not the same pixels, so not for evaluation.
 
-    `name` is used in messages, and its suffix, if it is one of an image, must be that of the
-    content. Raises `PictureError` for anything but a whole picture of at least 8 x 8 and at most
-    `max_pixels` pixels in at most `max_bytes` bytes. Damage inside a JPEG's
-    scan that leaves it decodable is not reported by Pillow and passes.
+    `name` is used in messages; an image suffix in it must match the content. Raises `PictureError`
+    for anything but a complete picture of at least 8 x 8 and at most `max_pixels` pixels in at most
+    `max_bytes` bytes. Pillow does not report damage inside a JPEG's scan that leaves it decodable.
     """
     if not data:
         raise _image_error(name, "empty", "0 bytes", "an image")
@@ -130,7 +129,7 @@ def decode_picture(
 
 
 class _UnsupportedError(Exception):
-    """Pixels of a kind that has no defined way to 8-bit RGB."""
+    """Pixels of a kind without a defined conversion to 8-bit RGB."""
 
 
 def _image_error(name: str, reason: str, received: str, expected: str) -> PictureError:
@@ -141,7 +140,7 @@ def _image_error(name: str, reason: str, received: str, expected: str) -> Pictur
 def _load_picture(
     container: Container, name: str, max_pixels: int, draft_size: int | None
 ) -> Image.Image:
-    """Open, check the size that the header states, decode."""
+    """Return the picture, opened and decoded after a check of the size in its header."""
     if container.size is not None:
         _check_size(name, container, container.size, max_pixels)
     try:
@@ -187,7 +186,7 @@ def _rgb_from_picture(image: Image.Image, container: Container) -> Any:
     if image.mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
         return _rgb_from_deep_grey(image, container)
     if image.mode == "CMYK" and container.format == "JPEG" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow assumes Adobe's convention for all
+        image = ImageChops.invert(image)  # Pillow assumes Adobe's convention for every file
     if _is_transparent(image):
         image = image.convert("RGBA")
         page = Image.new("RGB", image.size, (255, 255, 255))
@@ -202,7 +201,7 @@ def _rgb_from_picture(image: Image.Image, container: Container) -> Any:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    """Whether any pixel may be see-through; Pillow 10.1 has a property for it."""
+    """Return whether any pixel may be transparent; Pillow 10.1 has a property for it."""
     palette = image.palette if image.mode == "P" else None
     return (
         image.mode in ("LA", "La", "RGBA", "RGBa", "PA")
@@ -225,7 +224,7 @@ def _rgb_from_deep_grey(image: Image.Image, container: Container) -> Any:
 
 
 def _check_tiff_samples(image: Image.Image) -> None:
-    """Refuse sample layouts that Pillow opens but whose brightness it does not scale."""
+    """Raise for sample layouts that Pillow opens without scaling their brightness."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
     bits = image.tag_v2.get(258, (1,))

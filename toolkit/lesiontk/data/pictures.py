@@ -17,7 +17,7 @@ from lesiontk.records import Preprocessing
 def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3] RGB, cropped, resized and enhanced as the engine was trained.
 
-    Raises `ImageError` (a `DataError`) for a file that is missing, broken or no image.
+    Raises `ImageError` (a `DataError`) for a missing, broken or invalid image.
     """
     path = resolve_path(path, "picture")  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:

@@ -1,8 +1,8 @@
 """The one function that turns a picture of any size into an engine's input.
 
-A bundle for a device carries the files it is made of, `crop.py` and the filters of `enhance`;
-`tests/golden/preprocess.json` and `enhance.json` hold the bytes. Values are not normalised here:
-that is inside every engine's graph.
+A bundle contains its files, `crop.py` and the filters of `enhance`; `tests/golden/preprocess.json`
+and `enhance.json` contain the expected bytes. Normalization of the values is part of every engine's
+graph.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def preprocess_image(image: NDArray[np.uint8], preprocessing: Preprocessing) -> 
     Crop and resize as `crop_and_resize` does, then the filters of `preprocessing.enhance`, one
     after the other.
 
-    Raises `ValueError` for another dtype or shape, which is a caller's bug, and `UsageError` for a
-    filter that is unknown.
+    Raises `ValueError` for another dtype or shape, which is a caller's bug, and `UsageError` for an
+    unknown filter.
     """
     fitted = crop_and_resize(image, preprocessing.image_size, preprocessing.crop_mode)
     return enhance_image(fitted, preprocessing.enhance)

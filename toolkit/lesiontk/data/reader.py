@@ -1,4 +1,4 @@
-"""Reading a source's image files, from folders and zip archives, one by one or many at once."""
+"""Reading of a source's image files from folders and zip archives, singly or in parallel."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _BROKEN_ZIP = (
 
 
 class ImageReader:
-    """Reads the bytes at a location below `root`; zip archives stay open until the reader closes.
+    """A reader of files below `root`; zip archives stay open until it is closed.
 
     A location is a path below `root`, or ``archive.zip::member``. One reader may serve many
-    threads: reading from archives is serialised, reading from folders is not.
+    threads: reading from archives is serialized, reading from folders is not.
     """
 
     def __init__(self, root: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -69,7 +69,7 @@ class ImageReader:
         self.close()
 
     def close(self) -> None:
-        """Close every archive; the reader opens them again if it is asked to read again."""
+        """Close every archive; a later read opens it again."""
         with self._lock:
             for archive in self._archives.values():
                 archive.close()
@@ -93,7 +93,7 @@ class ImageReader:
             raise _unreadable(location, error) from error
 
     def _resolve(self, location: str, outer: str) -> Path:
-        """The file that holds `location`, proved to lie below the root."""
+        """Return the file of `location`, verified to be below the root."""
         windows = PureWindowsPath(outer)
         parts = PurePosixPath(outer).parts
         if not parts or outer.startswith("/") or windows.drive or windows.root or "\0" in outer:
@@ -107,7 +107,7 @@ class ImageReader:
                 raise _refused(location)
             mode = path.stat().st_mode
         except FileNotFoundError as error:
-            message = f"{location}: there is no such file below {self.root}. Fetch the data again."
+            message = f"{location}: no such file below {self.root}. Fetch the data again."
             raise ImageError(message, location, "missing") from error
         except (OSError, RuntimeError) as error:
             raise _unreadable(location, error) from error
@@ -116,9 +116,9 @@ class ImageReader:
         return path
 
     def _is_linked(self, folder: Path, path: Path) -> bool:
-        """Whether a folder from outside is linked into the root: not one file, nor what is above.
+        """Return whether an outside folder is linked into the root, as a whole.
 
-        So data may lie on another disk, and no table reads what the user did not link.
+        Data may be on another disk, but a table cannot read what the user did not link.
         """
         return path.parent == folder.resolve() and not self.root.is_relative_to(path.parent)
 
@@ -132,13 +132,13 @@ class ImageReader:
                 with archive.open(entry) as stream:
                     return self._read_bounded(location, stream, entry.file_size)
         except KeyError as error:
-            message = f"{location}: the archive has no such member. Fetch the data again."
+            message = f"{location}: no such member in the archive. Fetch the data again."
             raise ImageError(message, location, "missing") from error
         except _BROKEN_ZIP as error:
             raise _unreadable(location, error) from error
 
     def _read_bounded(self, location: str, stream: IO[bytes], stated: int) -> bytes:
-        """Read to the end, trusting neither the stated size nor the end to come."""
+        """Return the content, at most `max_bytes`, whatever size is stated."""
         if stated <= self.max_bytes:
             data = stream.read(self.max_bytes + 1)
             if len(data) <= self.max_bytes:
@@ -153,7 +153,7 @@ class ImageReader:
 def _refused(location: str) -> ImageError:
     message = (
         f"{location!r} leaves the folder of the data; expected a relative path below it. "
-        "Correct the table, or copy the files there instead of linking to them."
+        "Correct the table, or copy the files there instead of linking them."
     )
     return ImageError(message, location, "refused")
 
@@ -173,15 +173,15 @@ def decode_many(
     max_failures: float = 0.01,
     draft_size: int | None = None,
 ) -> Generator[tuple[int, NDArray[Any] | ImageError], None, None]:
-    """Yield (index, pixels or the error) of every record, in order, decoded by `workers` threads.
+    """Yield (index, pixels or error) of every record in order, decoded by `workers` threads.
 
-    Pixels are uint8 [H, W, 3] RGB, or what `transform` makes of them in the worker's thread. No
+    Pixels are uint8 [H, W, 3] RGB, or the result of `transform` in the worker's thread. No
     more than ``2 * workers`` pictures are held at a time. `advance(1)` is called after each record.
 
-    A broken image is yielded as its `ImageError` and the run goes on, until more than
-    ``max(3, max_failures * len(records))`` are broken, or all: then `DataError` counts them and
-    names the first five. With ``max_failures=0`` the first one is too many. Any other error, a
-    `transform`'s included, ends the run. Closing the generator cancels what has not begun.
+    A broken image is yielded as its `ImageError`. If all images or more than ``max(3, max_failures
+    * len(records))`` are broken, `DataError` counts them and lists the first five. With
+    ``max_failures=0`` the first broken image raises. Any other error, also of `transform`, is
+    raised. Closing the generator cancels what has not begun.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
@@ -220,5 +220,5 @@ def _too_many(failures: Sequence[ImageError], seen: int, total: int) -> DataErro
     listed = "".join(f"\n  {error.reason}: {error}" for error in failures[:LISTED_FAILURES])
     return DataError(
         f"{len(failures)} of the first {seen} images (of {total}) cannot be read; expected almost "
-        f"all to be whole. Fetch the data again, or take the files out of the table:{listed}"
+        f"all to be intact. Fetch the data again, or remove the files from the table:{listed}"
     )

@@ -1,4 +1,4 @@
-"""Perceptual hashes and clusters of images that look alike. Plain NumPy and SciPy."""
+"""Perceptual hashes and clusters of near-duplicate images. Plain NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 HASH_SIDE = 16
 BITS = HASH_SIDE * HASH_SIDE
 LISTED_CLUSTER = 64
-"""Images of the largest cluster whose pairs are listed one by one."""
+"""Size of the largest cluster whose pairs are listed individually."""
 _SMALL, _BLOCK = 64, 256
 
 
@@ -24,8 +24,8 @@ def hash_pixels(image: NDArray[np.uint8]) -> str:
 def hash_difference(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Return the 256-bit difference hash of uint8 [H, W, 3] as uint64 [4].
 
-    Each bit says whether brightness falls from one cell of a 17 x 16 thumbnail to the next
-    (N. Krawetz, "Kind of like that", 2013). Small changes of size, light or compression flip few.
+    Each bit is set if brightness falls from one cell of a 17 x 16 thumbnail to the next (N.
+    Krawetz, "Kind of like that", 2013). Small changes of size, light or compression flip few bits.
     """
     grey = Image.fromarray(image).convert("L")
     cells = np.asarray(grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX))
@@ -36,11 +36,11 @@ def hash_difference(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def cluster_near(hashes: NDArray[np.uint64], max_distance: int) -> NDArray[np.int64]:
     """Return for each image the index of the first image of its cluster.
 
-    Images at most `max_distance` of 256 bits apart are in one cluster, and so are those that a
-    chain of such steps joins. `hashes` is uint64 [N, 4]. Exact: two hashes that near are equal in
-    at least one of ``max_distance + 1`` bands of bits (pigeonhole principle, as in Norouzi et al.,
-    "Fast exact search in Hamming space with multi-index hashing", 2014), so only images that share
-    a band are compared, and of those no two that are already in one cluster.
+    Images at most `max_distance` of 256 bits apart are in one cluster, transitively. `hashes` is
+    uint64 [N, 4]. The result is exact: two hashes this close are equal in at least
+    one of ``max_distance + 1`` bands of bits (pigeonhole principle, as in Norouzi et al., "Fast
+    exact search in Hamming space with multi-index hashing", 2014), so only images that share a band
+    and are not yet in one cluster are compared.
     """
     if len(hashes) == 0:
         return np.zeros(0, np.int64)
@@ -67,8 +67,8 @@ def list_near_pairs(
 ) -> NDArray[np.int64]:
     """Return int64 [P, 3], (i, j, bits that differ) for i < j, nearest first.
 
-    `clusters` is what `cluster_near` returned for the same arguments. Of clusters with more than
-    `LISTED_CLUSTER` images no pair is listed, so that P is at most ``LISTED_CLUSTER / 2 * N``.
+    `clusters` is what `cluster_near` returned for the same arguments. Clusters with more than
+    `LISTED_CLUSTER` images are left out, so P is at most ``LISTED_CLUSTER / 2 * N``.
     """
     order = np.argsort(clusters, kind="stable")
     starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
@@ -86,8 +86,8 @@ def list_near_pairs(
 def _bands(hashes: NDArray[np.uint64], number: int) -> Iterator[NDArray[np.int64]]:
     """Yield for each band a key [N]: equal keys are equal bits.
 
-    A band takes every `number`-th bit. Neighbouring bits are alike in most pictures, so a run of
-    them would put most images under a few keys.
+    A band takes every `number`-th bit. Neighbouring bits are correlated, so bands of adjacent bits
+    would put most images under a few keys.
     """
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8), axis=1)
     for band in range(number):
@@ -122,10 +122,10 @@ def _edges_of_bucket(
     bucket: NDArray[np.int64],
     max_distance: int,
 ) -> NDArray[np.int64]:
-    """Return [E, 2] near pairs that join what is near in a bucket of many images.
+    """Return [E, 2] near pairs that connect the near images of a large bucket.
 
-    A search from image to image: what was reached is not compared again, so that images that are
-    all alike cost one comparison each.
+    A breadth-first search: reached images are not compared again, so that a bucket of duplicates
+    costs one comparison for each image.
     """
     edges = [np.zeros((0, 2), np.int64)]
     waiting = bucket
@@ -145,8 +145,8 @@ def _edges_of_bucket(
 
 
 def _join(labels: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return labels in which the two ends of each edge have the same."""
-    from scipy.sparse import coo_matrix  # not at the top: every --help would load it
+    """Return labels in which both ends of each edge are equal."""
+    from scipy.sparse import coo_matrix  # not at the top, where every --help would load it
     from scipy.sparse.csgraph import connected_components
 
     size = len(labels)

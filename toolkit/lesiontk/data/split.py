@@ -1,4 +1,4 @@
-"""Dealing lesions to training, validation and test; plain Python, no framework."""
+"""Assignment of lesions to training, validation and test; plain Python, no framework."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lesiontk.records import SUBSETS
 
 @dataclass(frozen=True, slots=True)
 class SplitItem:
-    """One image to be dealt: `lesion_id` may be unknown, `pixels` is the hash of its pixels.
+    """One image to assign: `lesion_id` may be unknown, `pixels` is the hash of its pixels.
 
-    `diagnosis` is what the source says, which a task's `label` may sum up with others. `copy_of`
-    and `alike` name the clusters of `lesiontk.data.duplicates`.
+    `diagnosis` is that of the source; a task's `label` may combine several. `copy_of` and `alike`
+    are the clusters of `lesiontk.data.duplicates`.
     """
 
     image_id: str
@@ -41,10 +41,9 @@ def group_images(
 ) -> dict[str, str]:
     """Return image id -> group, named after its first image.
 
-    What shares a lesion, a patient or its pixels shares a group, and so on from image to image.
-    With `near_duplicates` "group" copies do, too, and pictures that look alike if there is one
-    among them whose lesion and patient are not known; else an image without them is a group of its
-    own.
+    Images that share a lesion, a patient or their pixels share a group, transitively. With
+    `near_duplicates` "group" this holds for copies, too, and for near-duplicates if one of them has
+    neither a known lesion nor a known patient; otherwise such an image is a group of its own.
     """
     unknown = {item.alike for item in items if not item.lesion_id and not item.patient_id}
     parent = {item.image_id: item.image_id for item in items}
@@ -85,14 +84,12 @@ def split_by_group(
     validation: float,
     seed: int,
 ) -> dict[str, str]:
-    """Return image id -> subset, stratified by diagnosis; no group of `groups` is ever cut.
+    """Return image id -> subset, stratified by diagnosis; no group of `groups` is divided.
 
-    It goes by diagnosis, not by label, so that two tasks over the same images have the same
-    subsets.
-    In each diagnosis the groups come in an order drawn from `seed`, and each goes to the subset
-    that
+    Stratification is by diagnosis, not by label, so that two tasks over the same images have the
+    same subsets. The groups of each diagnosis are shuffled by `seed`; each goes to the subset that
     is furthest below its share of the diagnosis's images. Raises `DataError` if a label has fewer
-    than three groups, for then a subset would lack it.
+    than three groups, because a subset would lack it.
     """
     members: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
@@ -107,7 +104,7 @@ def split_by_group(
         order.shuffle(names)
         total = sum(weights.values())
         filled: Counter[str] = Counter()
-        # Every subset gets one group before any gets a second; a rest has too few for that.
+        # Every subset gets one group before any gets a second, unless there are too few.
         waiting = list(SUBSETS) if len(names) >= len(SUBSETS) else []
         for name in names:
             subset = (
@@ -125,10 +122,9 @@ def split_by_group(
 def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str, int]]:
     """Return stratum -> group -> its images of that stratum.
 
-    A group counts for the rarest of its diagnoses: a patient with a melanoma and many naevi is
-    dealt among the melanomas. There is a stratum for each diagnosis; what has too few groups for
-    one joins others of its label. Raises `DataError` for a label that has not a group for each
-    subset.
+    A group belongs to the rarest of its diagnoses: a patient with a melanoma and many naevi belongs
+    to the melanomas. There is a stratum for each diagnosis; diagnoses with too few groups share one
+    with others of their label. Raises `DataError` for a label with fewer groups than subsets.
     """
     items = [item for images in members.values() for item in images]
     number = Counter((item.label, item.diagnosis or item.label) for item in items)
@@ -144,9 +140,9 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
             images_of = sum(item.label == label for item in items)
             raise DataError(
                 f"class {label!r} has {count} lesions; a split needs at least {len(SUBSETS)}, one "
-                f"for each subset. Its {images_of} images count once for a lesion, patient or "
-                "look. Add images, or join the class to another one in a task file, as `lesiontk "
-                "task new` does."
+                f"for each subset. Its {images_of} images count once per lesion, patient or "
+                "near-duplicate. Add images, or merge the class with another one in a task file, "
+                "as `lesiontk task new` does."
             )
     strata: dict[str, dict[str, int]] = {}
     for label, diagnoses in by_label.items():
@@ -168,16 +164,15 @@ def _check_subsets(items: Sequence[SplitItem], subsets: Mapping[str, str]) -> No
         if lacking := [subset for subset in SUBSETS if subset not in found[label]]:
             raise DataError(
                 f"class {label!r} has no image in the subset {', '.join(lacking)}: its images "
-                f"belong "
-                "to too few lesions or patients that also have other classes. Add images, or try "
-                "another seed with --set data.split.seed=N."
+                "belong to too few lesions or patients that also have other classes. Add images, "
+                "or try another seed with --set data.split.seed=N."
             )
 
 
 def count_leaks(
     items: Iterable[SplitItem], subsets: Mapping[str, str], key: _Key = lambda item: item.lesion_id
 ) -> int:
-    """Return how many lesions, or values of another `key`, stand in more than one subset."""
+    """Return how many lesions, or values of another `key`, are in more than one subset."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in items:
         if name := key(item):
@@ -192,7 +187,7 @@ def check_leakage(items: Iterable[SplitItem], subsets: Mapping[str, str]) -> Non
         ("patient", lambda item: item.patient_id),
         ("pixels", lambda item: item.pixels),
     )
-    items = list(items)  # it is walked several times
+    items = list(items)  # it is iterated several times
     for what, key in keys:
         seen: dict[str, tuple[str, str]] = {}
         leaks = []
@@ -207,13 +202,13 @@ def check_leakage(items: Iterable[SplitItem], subsets: Mapping[str, str]) -> Non
         if leaks:
             raise LeakageError(
                 f"{len(leaks)} image(s) share their {what} with another subset of the split: "
-                f"{'; '.join(leaks[:3])}. A lesion may are in one subset only: make the split "
+                f"{'; '.join(leaks[:3])}. A lesion may be in one subset only: make the split "
                 "with `lesiontk data split`."
             )
 
 
 def hash_split(subsets: Mapping[str, str], diagnoses: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a split: every image with its diagnosis and subset, in order of its id.
+    """Return the SHA-256 of a split: every image with its diagnosis and subset, sorted by id.
 
     Tasks over the same images and subsets have the same hash.
     """
@@ -226,11 +221,11 @@ def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplic
 
     The same pixels always count as one picture, copies unless near-duplicates are accepted.
     """
-    items = list(items)  # it is walked twice
-    mend = "Correct the diagnosis, or take these images out; `lesiontk data check` lists them."
+    items = list(items)  # it is iterated twice
+    mend = "Correct the diagnosis or remove these images; `lesiontk data check` lists them."
     _refuse_two_labels(items, lambda item: item.pixels, "picture", mend)
     if near_duplicates == "group":
-        mend += " --accept-near-duplicates takes them for different pictures."
+        mend += " --accept-near-duplicates treats them as different pictures."
         _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture", mend)
 
 
@@ -246,6 +241,6 @@ def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, mend: s
     ]
     if wrong:
         raise DataError(
-            f"{len(wrong)} {what}{' stands' if len(wrong) == 1 else 's stand'} under several "
+            f"{len(wrong)} {what}{' has' if len(wrong) == 1 else 's have'} several "
             f"diagnoses: {'; '.join(wrong[:3])}; expected one for each picture. {mend}"
         )

@@ -1,4 +1,4 @@
-"""What a model is asked to tell apart: labels, and which diagnosis has which. Tasks are data."""
+"""Classification tasks: labels and the mapping of diagnoses to them. Tasks are data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PACKAGED = "tasks.yaml"
 class Task:
     """Labels in the order of a model's outputs, and the label of every diagnosis.
 
-    `critical` is the label whose sensitivity matters first. `mapping` is diagnosis -> label and
-    `aliases` another name -> diagnosis; names in both are as `normalise_diagnosis` leaves them.
+    `critical` is the label whose sensitivity has priority. `mapping` is diagnosis -> label and
+    `aliases` synonym -> diagnosis; names in both are normalized by `normalize_diagnosis`.
     `positive` are the labels that a threshold separates from the rest (the malignant ones), in
-    the order of the labels; left out, the critical label alone.
+    the order of the labels; by default only the critical label.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Task:
         if unreached:
             raise DataError(
                 f"task {self.name}: no diagnosis is mapped to {', '.join(unreached)}; expected at "
-                "least one for each label. Add it to the mapping, or take the label out."
+                "least one for each label. Add it to the mapping, or remove the label."
             )
         chosen = self.positive or (self.critical,)
         for label in chosen:
@@ -72,10 +72,10 @@ class Task:
     def label_index(self, diagnosis: str, coarser: Iterable[str] = ()) -> int:
         """Return the index in `labels` of a diagnosis, by code, long name or alias.
 
-        Where the task does not have it, the first of the `coarser` names that the task has counts.
-        Raises `DataError` with the nearest known name if it has none of them.
+        If the task does not have it, the first of the `coarser` names that it has is used. Raises
+        `DataError` with the nearest known name if it has none.
         """
-        name = normalise_diagnosis(diagnosis)
+        name = normalize_diagnosis(diagnosis)
         label = next(filter(None, map(self._label_of, (name, *coarser))), None)
         if label is None:
             known = [
@@ -84,14 +84,14 @@ class Task:
             ]
             raise DataError(
                 f"diagnosis {diagnosis!r} has no label in the task {self.name}; expected one of "
-                f"{', '.join(self.mapping)}, or another name of theirs.{suggest(name, known)} "
-                "Leave its images out, or map it in a task file of your own: `lesiontk task new "
-                "FILE --data DIR` writes one."
+                f"{', '.join(self.mapping)}, or one of their synonyms.{suggest(name, known)} "
+                "Remove its images, or map it in your own task file: `lesiontk task new FILE "
+                "--data DIR` writes one."
             )
         return self.labels.index(label)
 
     def _label_of(self, diagnosis: str) -> str | None:
-        name = normalise_diagnosis(diagnosis)
+        name = normalize_diagnosis(diagnosis)
         return self.mapping.get(name) or self.mapping.get(self.aliases.get(name, ""))
 
     def _wrong_label(self, key: str, label: str) -> DataError:
@@ -102,10 +102,10 @@ class Task:
 
 
 def task_from_definition(definition: Mapping[str, Any]) -> Task:
-    """Return the task that an engine carries, as ``dataclasses.asdict`` wrote it.
+    """Return the task stored in an engine, as written by ``dataclasses.asdict``.
 
-    Definitions from before the key ``positive`` have that of lesiontk's own task where they are
-    that task, else the critical label.
+    Older definitions without ``positive`` get that of the packaged task if they equal it, else the
+    critical label.
     """
     task = Task(
         **{
@@ -124,13 +124,13 @@ def task_from_definition(definition: Mapping[str, Any]) -> Task:
 def definition_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the definition of a task from the facts of prepared images.
 
-    Images that an early lesiontk prepared have its name alone, which the packaged tasks know.
+    Images that an early lesiontk prepared have only the name of a packaged task.
     """
     return dict(facts.get("task_definition") or asdict(load_task(str(facts["task"]))))
 
 
 def task_of_engine(spec: EngineSpec) -> Task:
-    """Return the task that an engine carries; one from before they did is known by its name.
+    """Return the task stored in an engine; older engines store only its name.
 
     Raises `UsageError` for an unknown name, `DataError` if engine and task differ in their labels.
     """
@@ -144,8 +144,8 @@ def task_of_engine(spec: EngineSpec) -> Task:
     return task
 
 
-def normalise_diagnosis(name: str) -> str:
-    """Return a name in lower case, with one space for each run of spaces, hyphens, underscores."""
+def normalize_diagnosis(name: str) -> str:
+    """Return a name in lower case with single spaces for spaces, hyphens and underscores."""
     return (
         re.sub(r"[\s_-]+", " ", name.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
         .strip()
@@ -154,8 +154,8 @@ def normalise_diagnosis(name: str) -> str:
 
 
 def canonical_diagnosis(name: str) -> str:
-    """Return the code that lesiontk's own aliases give a diagnosis, else its normal spelling."""
-    normal = normalise_diagnosis(name)
+    """Return the code of a diagnosis in lesiontk's aliases, else its normalized spelling."""
+    normal = normalize_diagnosis(name)
     return _packaged_aliases().get(normal, normal)
 
 
@@ -170,12 +170,12 @@ def list_tasks() -> tuple[str, ...]:
 
 
 def load_task(name_or_path: str | Path) -> Task:
-    """Return a task by its name, or from a YAML file of your own.
+    """Return a packaged task by name, or a task from a YAML file.
 
-    What ends in ``.yaml`` or ``.yml`` is a file with the keys title, labels, critical, mapping and
-    optionally positive (list of labels) and aliases (diagnosis: list of other names), beside which
-    lesiontk's own aliases hold.
-    Raises `UsageError` for an unknown name and `DataError` for a file that is missing or wrong.
+    A path ending in ``.yaml`` or ``.yml`` is a file with the keys title, labels, critical, mapping
+    and optionally positive (list of labels) and aliases (diagnosis: list of synonyms), in addition
+    to lesiontk's own aliases. Raises `UsageError` for an unknown name and `DataError` for a file
+    that is missing or invalid.
     """
     path = Path(name_or_path)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -203,7 +203,7 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
     if not isinstance(document, dict):
         raise DataError(f"{where}: {name} is {document!r}; expected {', '.join(_TASK_KEYS)}.")
     for key in document:
-        if key not in (*_TASK_KEYS, "positive"):  # aliases are read before
+        if key not in (*_TASK_KEYS, "positive"):  # aliases were read before
             raise DataError(
                 f"{where}: unknown key {key!r}; expected "
                 f"{', '.join((*_TASK_KEYS, *_OPTIONAL_KEYS))}."
@@ -218,7 +218,7 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
         raise DataError(f"{where}: expected labels as a list and mapping as diagnosis: label.")
     if not isinstance(positive, list) or ("positive" in document and not positive):
         raise DataError(f"{where}: positive is {positive!r}; expected a list of labels.")
-    normal = _normalised({_text(key, where): _text(mapping[key], where) for key in mapping}, where)
+    normal = _normalized({_text(key, where): _text(mapping[key], where) for key in mapping}, where)
     for alias, diagnosis in own.items():
         if diagnosis not in normal:
             raise DataError(
@@ -237,9 +237,9 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
 
 
 def _aliases_from_document(document: Any, where: str) -> dict[str, str]:
-    """Other name -> diagnosis."""
+    """Return synonym -> diagnosis."""
     if not isinstance(document, dict) or not all(isinstance(v, list) for v in document.values()):
-        raise DataError(f"{where}: expected aliases as diagnosis: [another name, ...].")
+        raise DataError(f"{where}: expected aliases as diagnosis: [synonym, ...].")
     pairs: dict[str, str] = {}
     for diagnosis, names in document.items():
         for name in names:
@@ -248,16 +248,16 @@ def _aliases_from_document(document: Any, where: str) -> dict[str, str]:
                 raise DataError(
                     f"{where}: {name!r} is an alias of {known} and of {diagnosis}; expected one."
                 )
-    return {alias: normalise_diagnosis(code) for alias, code in _normalised(pairs, where).items()}
+    return {alias: normalize_diagnosis(code) for alias, code in _normalized(pairs, where).items()}
 
 
-def _normalised(pairs: dict[str, str], where: str) -> dict[str, str]:
+def _normalized(pairs: dict[str, str], where: str) -> dict[str, str]:
     normal: dict[str, str] = {}
     for name, value in pairs.items():
-        if normal.setdefault(normalise_diagnosis(name), value) != value:
+        if normal.setdefault(normalize_diagnosis(name), value) != value:
             raise DataError(
-                f"{where}: {name!r} stands there twice, spelt differently, for {value} and for "
-                f"{normal[normalise_diagnosis(name)]}; expected one."
+                f"{where}: duplicate key {name!r} in two spellings, for {value} and for "
+                f"{normal[normalize_diagnosis(name)]}; expected one."
             )
     return normal
 
@@ -265,8 +265,8 @@ def _normalised(pairs: dict[str, str], where: str) -> dict[str, str]:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(
-            f"{where}: received {value!r}; expected a text. YAML reads no, on and 0 as other "
-            "things: put them in quotes."
+            f"{where}: received {value!r}; expected text. YAML reads no, on and 0 as other "
+            "types: put them in quotes."
         )
     return value.strip()
 
@@ -277,5 +277,5 @@ def _document_from_yaml(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise DataError(f"{where} is not valid YAML: {error}. Correct it there.") from error
     if not isinstance(document, dict):
-        raise DataError(f"{where} holds {type(document).__name__}; expected keys and values.")
+        raise DataError(f"{where} contains {type(document).__name__}; expected keys and values.")
     return document

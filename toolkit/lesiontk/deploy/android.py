@@ -41,7 +41,7 @@ class Android(BundleTarget):
             f"and `{LABELS}` to `src/main/assets`, and keep the engine uncompressed "
             '(`androidResources { noCompress += "tflite" }`). The engine takes one direct '
             f"ByteBuffer of {size} x {size} x 3 bytes, RGB, rows from above; it gives "
-            f"{classes} floats in the order of `{LABELS}`. Nothing else is to be normalised.\n\n"
+            f"{classes} floats in the order of `{LABELS}`. Nothing else is to be normalized.\n\n"
             "Crop and resize as `crop.py` does: largest centred square, then an antialiased "
             "bilinear reduction. `Bitmap.createScaledBitmap` does not antialias and gives other "
             "answers. To be sure of it, let a test of the app prepare the pictures in `golden/` "

@@ -34,7 +34,7 @@ def render_bundle_card(
         f"This card is of `{file}`, SHA-256 `{digest}`.",
         "## Input and output\n\nOne dermoscopic picture with the lesion in its centred square: "
         f"{', '.join(step.replace('_', ' ') for step in steps)} to uint8 RGB "
-        f"{list(spec.input_shape)}; normalisation is inside the engine. Output: probabilities of "
+        f"{list(spec.input_shape)}; normalization is inside the engine. Output: probabilities of "
         f"{', '.join(spec.labels)}.",
         f"## Data and licence\n\n{spec.licence or 'Not stated.'}\n\nThe weights are derived from "
         f"these images. Split by lesion, hash `{spec.split_hash}`.",

@@ -1,6 +1,6 @@
 """One temperature, fitted on validation, that brings confidence nearer to accuracy.
 
-Guo et al. 2017 (arXiv:1706.04599), section 4.2: logits are divided by a T > 0 that minimises the
+Guo et al. 2017 (arXiv:1706.04599), section 4.2: logits are divided by a T > 0 that minimizes the
 log loss on validation. The arg-max stays; an engine gives probabilities, whose logarithms are its
 logits up to a constant for each image.
 """

@@ -1,4 +1,4 @@
-"""Open a path that a user gave only if it is a regular file, and read no more than a bound.
+"""Open a user's path only if it is a regular file, and read at most a bounded size.
 
 A named pipe without a writer blocks whoever opens it, a device may never end, and a symbolic link
 may lead to itself. Each is refused by name before anything is opened.
@@ -32,14 +32,14 @@ _REASONS = {
     errno.ENXIO: "is a socket or a named pipe; expected a regular file",
 }
 SHOWN = 200
-"""Characters of a path that an error repeats."""
+"""Characters of a path that an error shows."""
 
 
 def check_regular(path: Path | str, what: str = "file") -> int:
     """Return the size in bytes of a regular file, links followed, without opening it.
 
     For libraries that open a path themselves; `open_regular` is safe against a path that changes
-    meanwhile. Raises `DataError` if the path is missing or is no regular file.
+    meanwhile. Raises `DataError` if the path is missing or is not a regular file.
     """
     try:
         status = Path(path).stat()
@@ -49,13 +49,13 @@ def check_regular(path: Path | str, what: str = "file") -> int:
 
 
 def resolve_path(path: Path | str, what: str = "path") -> Path:
-    """Return the full path behind all links, whether something is there or not.
+    """Return the path with all symbolic links resolved; it need not exist.
 
-    Raises `DataError` for a link that leads back to itself, and for a name that no file can have.
+    Raises `DataError` for a symbolic link loop and for an invalid file name.
     """
     try:
         return Path(path).resolve()
-    except RuntimeError as error:  # Path.resolve's word for a loop, until Python 3.13
+    except RuntimeError as error:  # what Path.resolve raises for a loop before Python 3.13
         raise _unreadable(path, what, OSError(errno.ELOOP, "")) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, what, error) from error
@@ -65,7 +65,7 @@ def open_regular(path: Path | str, what: str = "file", *, limit: int | None = No
     """Return a regular file opened for reading in binary mode; a context manager.
 
     `what` names it in errors ("recipe", "picture"). Raises `DataError` if the path is missing, is
-    no regular file, may not be read, or is larger than `limit` bytes.
+    not a regular file, cannot be read, or is larger than `limit` bytes.
     """
     check_regular(path, what)
     try:
@@ -96,29 +96,29 @@ def read_regular(path: Path | str, what: str = "file", *, limit: int) -> bytes:
 
 
 def read_regular_text(path: Path | str, what: str = "file", *, limit: int) -> str:
-    """Return the text of a UTF-8 file, a byte order mark left out.
+    """Return the text of a UTF-8 file without its byte order mark.
 
-    Raises as `read_regular`, and `DataError` for other bytes.
+    Raises as `read_regular`, and `DataError` for invalid UTF-8.
     """
     try:
         return read_regular(path, what, limit=limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{what} {_shown(path)} is not text in UTF-8 (byte {error.start}); expected UTF-8."
+            f"{what} {_shown(path)} is not valid UTF-8 (byte {error.start}); expected UTF-8 text."
         ) from error
 
 
 def _size_of(path: Path | str, what: str, status: os.stat_result) -> int:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a file")
         raise DataError(f"{what} {_shown(path)} is {kind}; expected a regular file.")
     return status.st_size
 
 
 def _unreadable(path: Path | str, what: str, error: OSError | ValueError) -> Exception:
-    """Return the `DataError` of a bad path; any other error of the machine as it is."""
+    """Return the `DataError` for an invalid path, or any other error unchanged."""
     if isinstance(error, ValueError):  # a null byte
-        return DataError(f"{what} {_shown(path)} has a name that no file can have.")
+        return DataError(f"{what} {_shown(path)} is not a valid file name.")
     reason = _REASONS.get(error.errno or 0)
     return DataError(f"{what} {_shown(path)} {reason}.") if reason else error
 

@@ -1,4 +1,4 @@
-"""JSON that others may have written or edited: bounded, with an error that names its origin."""
+"""JSON of unknown origin: bounded in size and depth, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def parse_json(text: str | bytes, what: str, *, finite: bool = True) -> Any:
-    """Return the document of a JSON text, which `what` names in errors.
+    """Return the document of a JSON text; `what` names it in errors.
 
-    Raises `DataError` for what is no JSON, is nested too deeply to be read, or holds text that is
-    no Unicode (lone surrogates) or, unless `finite` is False, numbers that are not finite.
+    Raises `DataError` for invalid JSON, for too deep nesting, for text that is not valid Unicode
+    (lone surrogates) and, unless `finite` is False, for numbers that are not finite.
     """
     try:
         if isinstance(text, bytes):
@@ -27,16 +27,16 @@ def parse_json(text: str | bytes, what: str, *, finite: bool = True) -> Any:
         if _SURROGATE.search(text):
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError as error:
-        raise DataError(f"{what} is nested too deeply to be read.") from error
+        raise DataError(f"{what} is nested too deeply.") from error
     except (ValueError, TypeError) as error:  # broken JSON, broken UTF-8, numbers of any length
-        raise DataError(f"{what} is no valid JSON: {shorten(str(error))}.") from error
+        raise DataError(f"{what} is not valid JSON: {shorten(str(error))}.") from error
     return document
 
 
 def read_json(path: Path, what: str, *, limit: int = BYTES, finite: bool = True) -> Any:
     """Return the document of a JSON file of at most `limit` bytes.
 
-    Raises `DataError` as `parse_json`, and if the path is no regular file or is larger.
+    Raises `DataError` as `parse_json`, and if the path is not a regular file or is larger.
     """
     return parse_json(read_regular(path, what, limit=limit), f"{what} {path}", finite=finite)
 

@@ -1,4 +1,4 @@
-"""YAML of a bounded size, in which a repeated key is an error, not the last one's victory."""
+"""YAML of a bounded size, in which a duplicate key is an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.files.regular_file import read_regular_text
 
 BYTES = 1_000_000
 NODES = 10_000
-"""Keys and values of a document, those behind an alias counted wherever the alias stands."""
+"""Maximum number of keys and values; the target of an alias counts at each use."""
 DEPTH = 40
 
 
@@ -32,8 +32,8 @@ class _StrictLoader(yaml.SafeLoader):
 def load_yaml(text: str) -> Any:
     """Return the document of a YAML text.
 
-    Raises ``yaml.YAMLError``, with line and column where there is one: for what is not valid, for
-    repeated keys, and for more than `BYTES`, `NODES` or `DEPTH`.
+    Raises ``yaml.YAMLError``, with line and column where known, for invalid YAML, for duplicate
+    keys, and for documents beyond `BYTES`, `NODES` or `DEPTH`.
     """
     if len(text) > BYTES:
         raise yaml.YAMLError(f"it has {len(text):,} characters; expected at most {BYTES:,}")
@@ -43,22 +43,22 @@ def load_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         raise yaml.YAMLError(_describe(error)) from error
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        # PyYAML's own, for values that do not exist: 2026-13-45
+        # PyYAML raises it for impossible values such as 2026-13-45
         raise yaml.YAMLError(f"a value cannot be read: {shorten(str(error))}") from error
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """Return the document of a YAML file, which `what` names in errors.
+    """Return the document of a YAML file; `what` names it in errors.
 
-    Raises `DataError` if it cannot be opened or is no text, ``yaml.YAMLError`` as `load_yaml`.
+    Raises `DataError` if it cannot be opened or is not text, ``yaml.YAMLError`` as `load_yaml`.
     """
     return load_yaml(read_regular_text(path, what, limit=BYTES))
 
 
 def _check_size(events: Iterator[yaml.Event]) -> None:
-    """Count before anything is built: an alias of aliases is small as a text and endless as a tree.
+    """Count nodes before anything is built: aliases of aliases expand exponentially.
 
-    Not recursive, so a deep document cannot exhaust the stack either.
+    It is not recursive, so that a deep document cannot exhaust the stack.
     """
     complete: dict[str | None, int] = {}  # anchor -> nodes behind it
     counts = [0]
@@ -69,7 +69,7 @@ def _check_size(events: Iterator[yaml.Event]) -> None:
                 raise yaml.YAMLError(
                     f"the alias *{shorten(str(event.anchor))} is inside its own anchor"
                 )
-            counts[-1] += complete.get(event.anchor, 1)  # an unknown one is told by the composer
+            counts[-1] += complete.get(event.anchor, 1)  # the composer reports an unknown alias
         elif isinstance(event, yaml.ScalarEvent):
             counts[-1] += 1
             if event.anchor:
@@ -89,7 +89,7 @@ def _check_size(events: Iterator[yaml.Event]) -> None:
 
 
 def _describe(error: yaml.MarkedYAMLError) -> str:
-    """Return the problem and where it is, without the line itself, which may be of any length."""
+    """Return the problem and its position, without the line, which may be of any length."""
     mark = error.problem_mark or error.context_mark
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     what = ", ".join(part for part in (error.context, error.problem) if part)

@@ -1,4 +1,4 @@
-"""Files that a user named are written whole or not at all, and together where they belong so."""
+"""Atomic writing of one or several files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:
-    """Write each file beside its place, then put all into theirs; a failure leaves none behind."""
+    """Write each file to a temporary name, then rename all; a failure leaves none behind."""
     ready: dict[Path, Path] = {}
     try:
         for path, content in contents.items():

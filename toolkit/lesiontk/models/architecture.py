@@ -25,7 +25,7 @@ class Normalization:
 class Architecture:
     """A network's name, needs and the two functions that make it.
 
-    `body` maps a normalised image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
+    `body` maps a normalized image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
     [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
     no published weights. `wanted_file` says what file to give where ``imagenet`` cannot be
     downloaded; it is empty where it can. `start` changes random weights before training begins with
@@ -71,7 +71,7 @@ def build_model(
 ) -> Any:
     """Return a ``tf_keras.Model`` from pixels to probabilities.
 
-    Input: float32 [N, S, S, 3], RGB, 0..255, of any size for None; normalisation is the first
+    Input: float32 [N, S, S, 3], RGB, 0..255, of any size for None; normalization is the first
     layer. Output: float32
     [N, C], softmax. The layer before it is called ``logits`` and has no activation.
     """

@@ -31,11 +31,11 @@ def efficientnet_lite0_body(x: Any) -> Any:
     """Stem, sixteen inverted residual blocks, head convolution; layers named as the weights are."""
     layers = import_keras().layers
 
-    def normalise(x: Any, name: str) -> Any:
+    def normalize(x: Any, name: str) -> Any:
         return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
 
     x = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv_stem")(x)
-    x = layers.ReLU(6.0, name="relu0")(normalise(x, "bn0"))
+    x = layers.ReLU(6.0, name="relu0")(normalize(x, "bn0"))
     number = 0
     for expansion, width, repeats, stride, kernel in STAGES:
         for repeat in range(repeats):
@@ -44,19 +44,19 @@ def efficientnet_lite0_body(x: Any) -> Any:
             if expansion > 1:
                 channels = x.shape[-1] * expansion
                 x = layers.Conv2D(channels, 1, use_bias=False, name=f"{prefix}_expand_conv")(x)
-                x = layers.ReLU(6.0, name=f"{prefix}_relu0")(normalise(x, f"{prefix}_bn0"))
+                x = layers.ReLU(6.0, name=f"{prefix}_relu0")(normalize(x, f"{prefix}_bn0"))
             step = stride if repeat == 0 else 1
             x = layers.DepthwiseConv2D(
                 kernel, step, padding="same", use_bias=False, name=f"{prefix}_depthwise_conv"
             )(x)
-            x = layers.ReLU(6.0, name=f"{prefix}_relu1")(normalise(x, f"{prefix}_bn1"))
+            x = layers.ReLU(6.0, name=f"{prefix}_relu1")(normalize(x, f"{prefix}_bn1"))
             x = layers.Conv2D(width, 1, use_bias=False, name=f"{prefix}_project_conv")(x)
-            x = normalise(x, f"{prefix}_bn2")
+            x = normalize(x, f"{prefix}_bn2")
             if repeat > 0:
                 x = layers.Add(name=f"{prefix}_add")([x, shortcut])
             number += 1
     x = layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x)
-    return layers.ReLU(6.0, name="relu1")(normalise(x, "bn1"))
+    return layers.ReLU(6.0, name="relu1")(normalize(x, "bn1"))
 
 
 def load_efficientnet_lite0(model: Any, weights: str) -> None:

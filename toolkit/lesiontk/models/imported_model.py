@@ -34,7 +34,7 @@ from lesiontk.models.imported_pixels import PIXELS
 from lesiontk.system.frameworks import import_keras
 
 TOLERANCE = 1e-4
-NORMALISED = "normalisation"
+NORMALIZED = "normalisation"
 """The layer that the bytes of a picture go through first."""
 RESERVED = ("image", "logits", "probabilities", "features")
 
@@ -80,7 +80,7 @@ def import_model(
     keras = import_keras()
     image = keras.Input(pictures.shape[1:], name="image")
     build = _Build()
-    (made,) = build.follow(read_graph(source), [PIXELS[pixels].of(image, NORMALISED)])
+    (made,) = build.follow(read_graph(source), [PIXELS[pixels].of(image, NORMALIZED)])
     output = build.real(made)
     build.set_weights()
     head = find_head(output)
@@ -99,7 +99,7 @@ def import_model(
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, probabilities, name="imported")
     asked = pictures.astype(np.float32)
-    fed = PIXELS[pixels].of(asked, NORMALISED).apply(asked).astype(np.float32)
+    fed = PIXELS[pixels].of(asked, NORMALIZED).apply(asked).astype(np.float32)
     expected = head.probabilities(np.asarray(source(fed, training=False)))
     received = np.asarray(model(asked, training=False))
     difference = float(np.abs(received - expected[:, columns]).max())

@@ -9,13 +9,13 @@ from lesiontk.system.frameworks import import_keras
 
 
 def resnet152v2_body(x: Any) -> Any:
-    """Keras' own layers, called on the normalised image."""
+    """Keras' own layers, called on the normalized image."""
     keras = import_keras()
     return keras.applications.ResNet152V2(include_top=False, weights=None, input_tensor=x).output
 
 
 def load_resnet152v2(model: Any, weights: str) -> None:
-    """Load Keras' ResNet152V2, which expects RGB in -1..1 as our normalisation gives."""
+    """Load Keras' ResNet152V2, which expects RGB in -1..1 as our normalization gives."""
     keras = import_keras()
     load_keras_weights(
         model,

@@ -1,4 +1,4 @@
-"""What a recipe may say: every section, key and default; the grammar of its gates."""
+"""Recipes: every section, key and default, and the grammar of gates."""
 
 from lesiontk.recipe.reading import (
     dump_recipe,

@@ -19,14 +19,14 @@ from typing import NoReturn
 from lesiontk.errors import UsageError, suggest
 
 DEFAULT_GATES = "default"
-"""The entry of a recipe's list that stands for the gates of its task."""
+"""The entry of a recipe's list that expands to the gates of its task."""
 
 SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")
 LOWER_IS_BETTER = ("log_loss", "brier", "expected_calibration_error")
 PER_LABEL = ("recall", "precision", "f1", "specificity", "auc")
 AT_PARENT_SPECIFICITY = "sensitivity_at_parent_specificity"
 OF_POSITIVE = ("sensitivity", AT_PARENT_SPECIFICITY, "specificity", "auc")
-"""Of the task's positive labels together, by the summed probability of these."""
+"""Metrics of the task's positive labels together, by their summed probability."""
 DEVICE = {"p90_ms": "ms", "median_ms": "ms", "size_mb": "MB", "peak_memory_mb": "MB"}
 """Figure -> unit; a megabyte is 1,000,000 bytes."""
 
@@ -77,24 +77,24 @@ class Gate:
 
 
 def parse_gate(text: str) -> Gate:
-    """Return the gate of one line; `UsageError` shows the line with a caret, and what is meant."""
+    """Return the gate of one line. Raises `UsageError` with a caret under the fault."""
     return _Parser(text).parse()
 
 
 def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
-    """Return the gates of several lines; `UsageError` for two on the same metric of one kind."""
+    """Return the gates of several lines. Raises `UsageError` for two of one kind on a metric."""
     gates = tuple(map(parse_gate, texts))
     for number, gate in enumerate(gates):
         for earlier in gates[:number]:
             if (earlier.metric, earlier.relative) == (gate.metric, gate.relative):
                 raise UsageError(
-                    f"two gates bound {gate.metric}: `{earlier}` and `{gate}`; expected one."
+                    f"two gates limit {gate.metric}: `{earlier}` and `{gate}`; expected one."
                 )
     return gates
 
 
 def gate_metrics(labels: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
-    """Return each metric that a gate of a task with these labels can name, figures included."""
+    """Return each metric and figure that a gate of a task with these labels can name."""
     per_label = tuple(f"{kind}[{label}]" for kind in PER_LABEL for label in labels)
     groups = [f"{kind}[{name}]" for kind in OF_POSITIVE for name in name_group(positive)]
     known = (*SUMMARIES, *LOWER_IS_BETTER, *per_label, *groups, *DEVICE)
@@ -102,18 +102,18 @@ def gate_metrics(labels: Sequence[str], positive: Sequence[str]) -> tuple[str, .
 
 
 def name_group(positive: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a task's positive labels together, the one to be shown first."""
+    """Return the names for a task's positive labels together, the preferred one first."""
     names = [MALIGNANT] if set(positive) <= MALIGNANT_LABELS else []
     return tuple(dict.fromkeys([*names, *(positive if len(positive) == 1 else ()), POSITIVE]))
 
 
 def is_of_positive(gate: Gate, positive: Sequence[str]) -> bool:
-    """Whether a gate is on the positive labels together, judged at the frozen threshold."""
+    """Return whether a gate concerns the positive labels together, at the frozen threshold."""
     return gate.kind in OF_POSITIVE and gate.label in name_group(positive)
 
 
 def check_metric(gate: Gate, task: str, labels: Sequence[str], positive: Sequence[str]) -> None:
-    """Raise `UsageError`, naming the nearest, for a metric that the task does not have."""
+    """Raise `UsageError` with the nearest name for a metric that the task does not have."""
     known = gate_metrics(labels, positive)
     if gate.metric not in known:
         raise UsageError(
@@ -123,7 +123,7 @@ def check_metric(gate: Gate, task: str, labels: Sequence[str], positive: Sequenc
 
 
 def translate_mapping(gates: dict[object, object]) -> str:
-    """Return the lines that say what the mapping of earlier versions said, as far as possible."""
+    """Return the gate lines equivalent to the mapping of earlier versions, where possible."""
     lines = []
     for metric, rule in gates.items():
         rule = rule if isinstance(rule, dict) else {}
@@ -138,7 +138,7 @@ def _format_number(value: float) -> str:
 
 
 class _Parser:
-    """Reads one line from left to right; knows where it is, for the caret."""
+    """A left-to-right parser of one line that tracks its position for the caret."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -157,14 +157,14 @@ class _Parser:
         confidence = self._read_confidence()
         if relative and confidence is None:
             self._refuse(
-                "a difference judged by its point estimate is a coin toss on few lesions; expected "
-                "a confidence, as `@ 0.95`",
+                "the point estimate of a difference is unreliable on few lesions; expected a "
+                "confidence, such as `@ 0.95`",
                 len(self.text.rstrip()),
             )
         return Gate(metric, limit, relative, confidence)
 
     def _next(self) -> tuple[str, str]:
-        """Return the kind and text of the next token, and go behind it."""
+        """Return the kind and text of the next token and advance past it."""
         rest = self.text[self.at :]
         self.start = self.at + len(rest) - len(rest.lstrip())
         if not rest.strip():
@@ -184,10 +184,13 @@ class _Parser:
             known = ", ".join([*plain, *(f"{metric}[LABEL]" for metric in labelled)])
             self._refuse(f"expected a metric ({known}){suggest(bare, (*plain, *labelled))}")
         if bare in plain and bracket:
-            self._refuse(f"{bare} is of no single class; expected it without brackets")
+            self._refuse(f"{bare} is not a metric of a single class; expected it without brackets")
         if bare in labelled and not label.rstrip("]").strip():
             example = "malignant" if bare in OF_POSITIVE else "mel"
-            self._refuse(f"{bare} is of one class; expected it in brackets, as {bare}[{example}]")
+            self._refuse(
+                f"{bare} is a metric of one class; expected the class in brackets, as "
+                f"in {bare}[{example}]"
+            )
         return f"{bare}[{label.rstrip(']').strip()}]" if bracket else bare
 
     def _read_sign(self, gate: Gate) -> None:
@@ -195,7 +198,7 @@ class _Parser:
         _, sign = self._next()
         if sign in (">=", "<=") and sign != expected:
             better = "lower" if gate.lower_is_better else "higher"
-            self._refuse(f"of {gate.metric} {better} is better; expected `{expected}`")
+            self._refuse(f"for {gate.metric}, {better} is better; expected `{expected}`")
         if sign != expected:
             self._refuse(f"expected `{expected}`")
 
@@ -211,10 +214,10 @@ class _Parser:
         expected = "+" if gate.lower_is_better else "-"
         kind, sign = self._next()
         if sign != expected:
-            self._refuse(f"expected `{expected}` and the margin, as `parent {expected} 0.02`")
+            self._refuse(f"expected `{expected}` and the margin, as in `parent {expected} 0.02`")
         kind, word = self._next()
         if kind != "number":
-            self._refuse("expected the margin, a number that is 0 or more")
+            self._refuse("expected the margin, a number of at least 0")
         return True, self._check_number(word, gate)
 
     def _check_number(self, word: str, gate: Gate) -> float:
@@ -222,7 +225,7 @@ class _Parser:
         if not isfinite(value):
             self._refuse("expected a finite number")
         if not gate.of_device and gate.kind not in ("log_loss", "brier") and value > 1:
-            self._refuse(f"{gate.metric} lies in 0 to 1; expected a number in that range")
+            self._refuse(f"{gate.metric} ranges from 0 to 1; expected a number in that range")
         return value
 
     def _read_confidence(self) -> float | None:
@@ -234,7 +237,7 @@ class _Parser:
         kind, word = self._next()
         confidence = float(word) if kind == "number" else 0.0
         if not 0.5 < confidence < 1:
-            self._refuse("expected a confidence above 0.5 and below 1, as 0.95")
+            self._refuse("expected a confidence above 0.5 and below 1, such as 0.95")
         at = self.start
         kind, word = self._next()
         if kind != "end":

@@ -1,4 +1,4 @@
-"""Recipes from names, files and ``section.key=value``, and back to YAML."""
+"""Reading recipes from names, files and ``section.key=value``, and writing them as YAML."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lesiontk.files.strict_yaml import BYTES, load_yaml
 from lesiontk.recipe.recipe import Recipe
 
 SHOWN = 5
-"""Faults of a document that one error names; it counts the others."""
+"""Faults of a document that one error lists; it counts the others."""
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Return the names of the recipes that are shipped."""
+    """Return the names of the shipped recipes."""
     folder = resources.files("lesiontk.recipes")
     return tuple(
         sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
@@ -29,10 +29,10 @@ def list_recipes() -> tuple[str, ...]:
 
 
 def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Return the recipe of that name, or in that YAML file, with ``section.key=value`` overrides.
+    """Return the recipe of a name or YAML file, with ``section.key=value`` overrides applied.
 
-    A file that gives no name is named after itself. Raises `UsageError` for an unknown name, broken
-    YAML, an unknown key or a value out of range.
+    A recipe without a name is named after its file. Raises `UsageError` for an unknown name,
+    invalid YAML, an unknown key or a value out of range.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
@@ -60,7 +60,7 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def name_from_path(path: Path) -> str:
-    """Return the name of a recipe whose file gives it none."""
+    """Return the name of a recipe whose file does not contain one."""
     return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "recipe"
 
 
@@ -94,19 +94,20 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def dump_template(recipe: Recipe) -> str:
-    """Return the recipe as YAML to start another one from: what names it is a comment."""
+    """Return the recipe as YAML that another one can start from, its name in a comment."""
     document = recipe.model_dump(mode="json", exclude={"name", "description"})
-    told = f"{recipe.name}: {recipe.description}" if recipe.description else recipe.name
+    title = f"{recipe.name}: {recipe.description}" if recipe.description else recipe.name
     body = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return (
-        f"# {' '.join(told.split())}\n# A file with these keys is a recipe of its own name.\n{body}"
+        f"# {' '.join(title.split())}\n# A file with these keys is a recipe named after the "
+        f"file.\n{body}"
     )
 
 
 def _override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UsageError(f"override {override!r} is not section.key=value, as train.epochs=3.")
+        raise UsageError(f"override {override!r} is not section.key=value, such as train.epochs=3.")
     *sections, last = key.split(".")
     node = document
     for section in sections:
@@ -114,7 +115,7 @@ def _override(document: dict[str, Any], override: str) -> None:
             node[section] = {}
         node = node[section]
         if not isinstance(node, dict):
-            raise UsageError(f"override {override!r}: {section!r} is a value, not a section.")
+            raise UsageError(f"override {override!r}: {section!r} is a value; expected a section.")
     try:
         node[last] = load_yaml(text)
     except yaml.YAMLError as error:
@@ -122,7 +123,7 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 
 def explain_invalid(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return what is wrong with a document of `model`: each key, what was received, the nearest."""
+    """Return the faults of a document of `model`: key, received value, nearest known key."""
     entries = error.errors(include_url=False)
     messages = []
     for entry in entries[:SHOWN]:

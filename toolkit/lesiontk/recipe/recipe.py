@@ -1,4 +1,4 @@
-"""What a recipe may say: every section, every key, every default.
+"""The schema of a recipe: every section, key and default.
 
 A recipe is YAML, validated when it is read; an unknown key is an error that names the nearest
 known one. Any key can be overridden with ``section.key=value``.
@@ -22,11 +22,11 @@ from lesiontk.recipe.renamed import rename_keys
 from lesiontk.stage import StageConfig
 
 THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
-"""How a threshold may be chosen on validation; a sensitivity lies above 0 and at most at 1."""
+"""Rules that choose a threshold on validation; a sensitivity is above 0 and at most 1."""
 
 
 class SynthesizeConfig(StageConfig):
-    """The procedural data set that stands in where no data is given."""
+    """The procedural data set that is used where no data is given."""
 
     lesions: int = Field(420, ge=14)
     image_size: int = Field(96, ge=16, le=1024)
@@ -34,9 +34,9 @@ class SynthesizeConfig(StageConfig):
 
 
 class SplitRule(StageConfig):
-    """How lesions are dealt to the subsets; `group` exists to be read: only `leaky` breaks it.
+    """How lesions are assigned to the subsets; only `leaky` breaks the groups.
 
-    Where the data has patient ids, a patient's lesions stay together, too.
+    Where the data has patient ids, the lesions of a patient stay together, too.
     """
 
     group: Literal["lesion_id"] = "lesion_id"
@@ -45,23 +45,23 @@ class SplitRule(StageConfig):
     seed: int = 7
     near_duplicates: Literal["group", "accept"] = Field(
         "group",
-        description="group: copies, and what looks alike where no lesion is known, are one lesion",
+        description="group: copies, and near-duplicates without a lesion id, count as one lesion",
     )
     leaky: bool = Field(
-        False, description="deal single images: only to show how much that flatters a model"
+        False, description="assign single images: only to show how much that inflates the scores"
     )
 
 
 class DataSection(StageConfig):
     """Which images, for which task, at which size."""
 
-    source: str = Field("auto", description="auto, or one of the registered sources")
+    source: str = Field("auto", description="auto or a registered source")
     path: str | None = Field(None, description="the folder of the images")
     task: str = Field("seven_class", description="seven_class, malignancy, or a path to a YAML")
     image_size: int = Field(96, ge=16, le=1024)
     crop_mode: Literal["crop", "stretch"] = "crop"
     enhance: tuple[str, ...] = Field(
-        (), description="registered enhancements after crop and resize, in their order"
+        (), description="registered enhancements after crop and resize, in order"
     )
     max_failures: float = Field(0.01, ge=0, le=1, description="share of broken images tolerated")
     split: SplitRule = SplitRule()
@@ -74,7 +74,7 @@ class DataSection(StageConfig):
 
 
 class ModelSection(StageConfig):
-    """Which network, and where its weights start."""
+    """Architecture and initial weights."""
 
     architecture: str = "cnn"
     weights: str = Field("none", description="none, imagenet, or a path to a weights file")
@@ -82,14 +82,14 @@ class ModelSection(StageConfig):
 
 
 class ImportedSection(StageConfig):
-    """A model that was trained elsewhere and takes the place of training."""
+    """A model trained elsewhere, which replaces training."""
 
     file: str = Field(description="a .keras or .h5 file, or the folder of a SavedModel")
     pixels: Literal["0..255", "0..1", "-1..1", "caffe", "imagenet"] = Field(
-        "0..255", description="what the model was fed"
+        "0..255", description="the range of the model's input"
     )
     labels: tuple[str, ...] = Field(
-        (), description="in the order of the model's outputs; default: the task's order"
+        (), description="labels in the order of the model's outputs; default: the task's order"
     )
 
 
@@ -97,25 +97,32 @@ class TrainSection(StageConfig):
     """How the network is trained."""
 
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(32, ge=1, description="images a step, of all replicas together")
+    batch_size: int = Field(32, ge=1, description="images per step, over all replicas")
     micro_batches: int = Field(
-        1, ge=1, description="parts of a batch whose gradients are accumulated, to save memory"
+        1, ge=1, description="parts of a batch for gradient accumulation, to save memory"
     )
     grow: tuple[int, ...] = Field(
-        (), description="smaller image sizes for the first epochs, in equal parts"
+        (),
+        description="smaller image sizes for the first epochs (progressive resizing), in "
+        "equal parts",
     )
     learning_rate: float = Field(1e-3, gt=0)
     warmup_epochs: float = Field(1.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = Field(0.05, ge=0)
     head_epochs: int = Field(
-        0, ge=0, description="first epochs in which only the last layer learns, on fixed features"
+        0,
+        ge=0,
+        description="first epochs in which only the last layer is trained, on frozen features",
     )
     head_learning_rate: float = Field(
-        5e-3, gt=0, description="constant rate of the first epochs, if there are such"
+        5e-3, gt=0, description="constant learning rate of these first epochs"
     )
     lowest_rate: float = Field(
-        1.0, gt=0, le=1, description="share of the rate at which the first layer learns"
+        1.0,
+        gt=0,
+        le=1,
+        description="learning rate of the first layer, as a share of the last layer's",
     )
     imbalance: tuple[str, ...] = Field(
         ("sqrt_sampling", "sqrt_class_weight"),
@@ -126,22 +133,24 @@ class TrainSection(StageConfig):
         0.0,
         ge=0,
         lt=1,
-        description="momentum of averaged weights, which take the weights' place after each epoch",
+        description="momentum of the weight average that replaces the weights after each epoch",
     )
     mixed_precision: bool = False
     distribute: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
-        description="share each batch among this machine's GPUs, or the workers of TF_CONFIG",
+        description="split each batch over this machine's GPUs or the workers of TF_CONFIG",
     )
-    patience: int = Field(10, ge=1, description="epochs without a better validation score")
+    patience: int = Field(
+        10, ge=1, description="epochs without a better validation score before training stops"
+    )
     seed: int = 1
 
     def list_sizes(self, size: int) -> tuple[int, ...]:
-        """Return the image sizes that training goes through, the last of them `size`."""
+        """Return the successive image sizes of training; the last is `size`."""
         return (*self.grow, size)
 
     def grows_to(self, size: int, smallest: int = 1) -> bool:
-        """Whether these rise from `smallest` or more, and there is an epoch for each."""
+        """Return whether the sizes increase from at least `smallest` with an epoch for each."""
         sizes = self.list_sizes(size)
         rising = list(sizes) == sorted(set(sizes))
         return rising and sizes[0] >= smallest and len(sizes) <= self.epochs
@@ -162,15 +171,18 @@ class TrainSection(StageConfig):
 
 
 class CalibrateConfig(StageConfig):
-    """Which training images int8 ranges are measured on, and how."""
+    """The training images on which int8 ranges are measured, and how."""
 
     images: int = Field(210, ge=8)
     draw: Literal["balanced", "natural"] = "balanced"
     cover: tuple[Literal["site", "brightness"], ...] = Field(
-        ("site", "brightness"), description="what the images of each class are spread over"
+        ("site", "brightness"),
+        description="properties over which the images of each class are stratified",
     )
-    list: str | None = Field(None, description="a shipped list, or a CSV file, instead of a draw")
-    observer: str = Field("min_max", description="one of the registered observers")
+    list: str | None = Field(
+        None, description="a shipped list or a CSV file instead of a new sample"
+    )
+    observer: str = Field("min_max", description="a registered observer")
     seed: int = 7
 
     @field_validator("cover", mode="before")
@@ -183,7 +195,7 @@ class QuantizeRule(StageConfig):
     """How a calibrated engine is quantized, beyond the ranges."""
 
     correct_bias: bool = Field(
-        True, description="let biases take back what rounded weights shift on average"
+        True, description="correct biases for the mean shift caused by weight rounding"
     )
     reduce_range: bool = Field(
         False,
@@ -193,9 +205,9 @@ class QuantizeRule(StageConfig):
 
 
 class SensitivityRule(StageConfig):
-    """How the layers are found that stay in higher precision (precision ``mixed``).
+    """The search for layers that stay in higher precision (precision ``mixed``).
 
-    The budget counts trials, not minutes, so that the same layers are found on any machine.
+    The budget counts trials, not minutes, so that every machine finds the same layers.
     """
 
     images: int = Field(
@@ -207,20 +219,22 @@ class SensitivityRule(StageConfig):
 
 
 class StabilityRule(StageConfig):
-    """How much int8 engines depend on which images were drawn for calibration."""
+    """How much int8 engines depend on the choice of calibration images."""
 
-    draws: int = Field(0, ge=0, description="further draws to make each int8 engine from")
+    draws: int = Field(
+        0, ge=0, description="further calibration samples from which each int8 engine is built"
+    )
 
 
 class VerifyRule(StageConfig):
-    """How near an engine must be to its parent; measured on validation images.
+    """How close an engine must be to its parent, measured on validation images.
 
-    ``float`` is for float32, ``half`` for float16, ``int8`` for all with weights of 8 bits.
+    ``float`` applies to float32, ``half`` to float16, ``int8`` to every precision of 8-bit weights.
     """
 
     images: int = Field(128, ge=16)
     float_images: int = Field(
-        32, ge=16, description="for float32: the same sums in another order differ on all or none"
+        32, ge=16, description="images for float32, where a difference shows on all images or none"
     )
     min_agreement_float: float = Field(0.99, ge=0, le=1)
     max_mean_drift_float: float = Field(1e-3, gt=0)
@@ -229,15 +243,18 @@ class VerifyRule(StageConfig):
     min_agreement_int8: float = Field(0.90, ge=0, le=1)
     max_mean_drift_int8: float = Field(0.05, gt=0)
     min_agreement_qat: float = Field(
-        0.99, ge=0, le=1, description="of int8 with the rounded model that was trained (qat)"
+        0.99,
+        ge=0,
+        le=1,
+        description="top-1 agreement of int8 with the trained fake-quantized model (qat)",
     )
     signal_images: int = Field(
-        8, ge=0, description="images for the signal-to-noise ratio of each layer, 0 for none"
+        8, ge=0, description="images for the signal-to-noise ratio of each layer, or 0"
     )
 
 
 class EvaluateRule(StageConfig):
-    """How the test split is judged, and the rule that freezes a threshold on validation."""
+    """How the test split is evaluated, and the rule that freezes a threshold on validation."""
 
     threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
     resamples: int = Field(1000, ge=100)
@@ -255,32 +272,34 @@ class EvaluateRule(StageConfig):
 
 
 class ExplainRule(StageConfig):
-    """What the report shows of where the model finds its evidence."""
+    """Heatmaps of the image regions that determine a prediction."""
 
-    images: int = Field(12, ge=0, le=96, description="test images with heatmaps, 0 for none")
+    images: int = Field(12, ge=0, le=96, description="test images with heatmaps, or 0")
 
 
 class BenchRule(StageConfig):
-    """How latency is timed."""
+    """How latency is measured."""
 
     rounds: int = Field(100, ge=20)
     warmup: int = Field(10, ge=1)
     threads: int = Field(1, ge=1)
-    repetition: int = Field(0, ge=0, description="another number measures anew")
+    repetition: int = Field(0, ge=0, description="another number repeats the measurement")
     provider: str | None = Field(
-        None, description="what ONNX Runtime is asked for, as CUDAExecutionProvider; default: CPU"
+        None,
+        description="execution provider of ONNX Runtime, such as CUDAExecutionProvider; "
+        "default: CPU",
     )
 
 
 class Recipe(StageConfig):
-    """A whole system, from images to report."""
+    """A complete system, from images to report."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
     description: str = ""
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     imported: ImportedSection | None = Field(
-        None, description="a trained model, in the place of model and train"
+        None, description="a trained model that replaces model and train"
     )
     train: TrainSection = TrainSection()
     compress: tuple[dict[str, dict[str, Any]], ...] = ()
@@ -298,13 +317,13 @@ class Recipe(StageConfig):
     bench: BenchRule = BenchRule()
     gate: tuple[str, ...] = Field(
         (DEFAULT_GATES,),
-        description="what an engine must hold, as macro_auc >= parent - 0.01 @ 0.95; default "
-        "stands for the gates of the task",
+        description="acceptance gates, such as macro_auc >= parent - 0.01 @ 0.95; default "
+        "expands to the gates of the task",
     )
     unresolved: Literal["warn", "fail"] = Field(
-        "warn", description="what becomes of a gate that too few lesions leave open"
+        "warn", description="verdict where too few lesions leave a gate unresolved"
     )
-    bundle: tuple[str, ...] = Field((), description="devices, as linux-arm64 or android")
+    bundle: tuple[str, ...] = Field((), description="devices, such as linux-arm64 or android")
 
     @model_validator(mode="before")
     @classmethod
@@ -316,15 +335,15 @@ class Recipe(StageConfig):
     def _refuse_mapping(cls, value: Any) -> Any:
         if isinstance(value, dict):
             raise UsageError(
-                "the recipe's gate is a mapping, as earlier versions had it; expected a list of "
-                f"lines, as gate: {translate_mapping(value)}"
+                "the recipe's gate is a mapping, the form of earlier versions; expected a list "
+                f"of lines, such as gate: {translate_mapping(value)}"
             )
         return (value,) if isinstance(value, str) else value
 
     @field_validator("gate")
     @classmethod
     def _parse_gates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the gates in one spelling, so that equal ones make equal keys."""
+        """Return the gates in canonical spelling, so that equal gates give equal keys."""
         parsed = {entry: str(parse_gate(entry)) for entry in value if entry != DEFAULT_GATES}
         parse_gates(list(parsed))
         return tuple(dict.fromkeys(parsed.get(entry, entry) for entry in value))

@@ -1,4 +1,4 @@
-"""Keys that were renamed: the old ones are read for one release, with a warning."""
+"""Renamed keys: the old names are accepted for one release, with a warning."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lesiontk.technique import TECHNIQUES
 
 SECTIONS: Final = {"data": {"fit": "crop_mode"}}
 OPTIONS: Final = {"distil": "distill"}
-"""Of any technique."""
+"""Renamed keys of any technique."""
 
 logger = logging.getLogger(__name__)
 
 
 def rename_keys(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's document with the keys of today; warns of each old one."""
+    """Return a recipe's document with the current keys; logs a warning for each old one."""
     changed = dict(document)
     for section, names in SECTIONS.items():
         if isinstance(changed.get(section), Mapping):
@@ -40,7 +40,7 @@ def rename_keys(document: Mapping[str, Any]) -> dict[str, Any]:
 def _rename(section: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Any]:
     for old in names.keys() & section.keys():
         logger.warning(
-            "%s.%s is now called %s; the next release no longer reads the old name.",
+            "%s.%s is now called %s; the next release will not accept the old name.",
             where,
             old,
             names[old],

@@ -70,7 +70,7 @@ def plot_recalls(
         axes.set_ylim(-len(labels) * block, 0)
         axes.set_xlim(-0.02, 1.02)
         show_percent(axes.xaxis)
-        axes.set_xlabel("recall: share of the images of a class that are recognised")
+        axes.set_xlabel("recall: share of the images of a class that are recognized")
         axes.grid(True, axis="x")
         inches = figure.get_figheight()
         top = 1 - (0.1 + legend) / inches

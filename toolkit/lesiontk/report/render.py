@@ -154,7 +154,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             rows=rows,
             labels=tables.label_order(benchmark),
             critical=benchmark["critical"],
-            sentences=wording.summarise_run(benchmark),
+            sentences=wording.summarize_run(benchmark),
             headline=headline,
             names={target: name_row(row) for target, row in rows.items()},
             recalls=critical_recalls(benchmark),

@@ -149,7 +149,7 @@ def shorten_name(name: str, characters: int = 44) -> str:
     return name if len(name) <= characters else f"{name[:half]}…{name[-half:]}"
 
 
-def summarise_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+def summarize_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a sentence for each engine of reduced precision, in order of importance.
 
     Without such an engine there is one sentence, about the fastest.
@@ -158,8 +158,8 @@ def summarise_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
     critical = str(benchmark["critical"])
     reduced = [row for row in rows if is_reduced(row)]
     if reduced:
-        return tuple(summarise_engine(row, critical) for row in reduced)
-    return (_summarise_full_precision(rows, critical),)
+        return tuple(summarize_engine(row, critical) for row in reduced)
+    return (_summarize_full_precision(rows, critical),)
 
 
 def order_by_importance(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -186,7 +186,7 @@ def _rank_speed(row: Mapping[str, Any]) -> tuple[bool, float]:
     return emulated, 0.0 if emulated else row["latency_ms"]["median"]
 
 
-def summarise_engine(row: Mapping[str, Any], critical: str) -> str:
+def summarize_engine(row: Mapping[str, Any], critical: str) -> str:
     """Return one sentence on an engine against its parent, computed from its benchmark row."""
     engine, versus = name_engine(name_target(row)), row["versus_parent"]
     emulator = emulated_by(row)
@@ -328,7 +328,7 @@ def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
     return f"{text}; {count} of {judged} {'changes' if count == 1 else 'change'} class"
 
 
-def _summarise_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:
+def _summarize_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:
     timed = [row for row in rows if not emulated_by(row)]
     row = min(timed or rows, key=lambda row: row["latency_ms"]["median"])
     engine, size = name_engine(name_target(row)), format_bytes(row["size_bytes"])

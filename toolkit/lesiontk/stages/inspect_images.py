@@ -110,7 +110,7 @@ class InspectStage(Stage):
             context.directory / BROKEN, broken, ("image_id", "location", "reason", "message")
         )
         write_rows(context.directory / NEAR, duplicates.pairs, PAIR_COLUMNS)
-        return StageOutput(_summarise(name, table, rows, broken, duplicates))
+        return StageOutput(_summarize(name, table, rows, broken, duplicates))
 
 
 def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
@@ -154,7 +154,7 @@ def _broken_row(record: ImageRecord, error: ImageError) -> dict[str, object]:
     }
 
 
-def _summarise(
+def _summarize(
     name: str,
     table: SourceTable,
     rows: Sequence[Mapping[str, Any]],

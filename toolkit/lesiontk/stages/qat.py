@@ -181,7 +181,7 @@ class QatStage(Technique):
 def check_ties(layers: tuple[Layer, ...]) -> None:
     """Raise `DataError` for a clustered layer whose equal weights folding would part.
 
-    A normalisation before it scales each of its inputs by itself.
+    A normalization before it scales each of its inputs by itself.
     """
     for dense, normalization in find_folds_ahead(layers, find_folds(layers)).items():
         raise DataError(

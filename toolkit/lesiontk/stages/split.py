@@ -112,13 +112,12 @@ class SplitStage(Stage):
         if leaks:
             logger.warning(
                 "this split leaks: %d lesions have images in more than one subset; figures "
-                "measured "
-                "on it flatter the model",
+                "measured on it are too optimistic",
                 leaks,
             )
         if alike and rule.near_duplicates == "accept":
             logger.warning(
-                "near-duplicates are accepted; sets of pictures that look alike and stand on more "
+                "near-duplicates are accepted; sets of pictures that look alike and are in more "
                 "than one subset: %d",
                 alike,
             )

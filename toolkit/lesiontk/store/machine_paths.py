@@ -1,7 +1,7 @@
-"""Paths of this machine stay out of manifests: a recipe names them by an alias.
+"""Paths of this machine are replaced by aliases in the manifests of artefacts.
 
-An artefact may be passed on, and a path tells the name of a user, a project or a patient. The
-workspace keeps what each alias stands for, so that later commands find the images again.
+An artefact may be passed on, and a path may contain the name of a user, a project or a patient.
+The workspace maps each alias to its path, so that later commands find the images again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PREFIX = "machine-path:"
 
 
 class MachinePaths:
-    """The aliases of one workspace; whoever conceals a path holds a lock of the workspace."""
+    """The aliases of one workspace; `conceal` requires a lock of the workspace."""
 
     def __init__(self, workspace: Path) -> None:
         self._path = workspace / ".machine_paths.json"
 
     def conceal(self, document: Any) -> Any:
-        """Return a JSON document with an alias in the place of each absolute path."""
+        """Return a JSON document with each absolute path replaced by an alias."""
         known = self._read()
         before = len(known)
         concealed = _replace(document, lambda text: _alias(text, known))
@@ -35,7 +35,7 @@ class MachinePaths:
         return concealed
 
     def reveal(self, document: Any) -> Any:
-        """Return a document with the path behind each alias; one from elsewhere stays an alias."""
+        """Return a document with each alias replaced by its path; unknown aliases stay."""
         known = self._read()
         return _replace(document, lambda text: known.get(text, text))
 
@@ -45,7 +45,7 @@ class MachinePaths:
         try:
             document = read_json(self._path, "the workspace's file")
         except DataError as error:
-            raise DataError(f"{error} Remove it, and name the images with --data.") from error
+            raise DataError(f"{error} Remove it, and specify the images with --data.") from error
         pairs = document.items() if isinstance(document, dict) else ()
         return {alias: path for alias, path in pairs if isinstance(path, str)}
 

@@ -1,8 +1,8 @@
-"""The document that describes an artefact: what it must hold, and how an edited one is found.
+"""The manifest of an artefact: its required keys and the detection of edits.
 
-`content` is the SHA-256 over the content files' hashes and the facts, and stands in the manifests
-of the children. `seal` is the SHA-256 over everything else in the document. Both are recomputed
-whenever a manifest is read. That finds edits and mix-ups; it is no signature.
+`content` is the SHA-256 over the content files' hashes and the facts; the manifests of the children
+record it. `seal` is the SHA-256 over everything else in the document. Both are recomputed whenever
+a manifest is read. This detects edits and mix-ups; it is not a signature.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SHA256 = r"^[0-9a-f]{64}$"
 
 
 class ManifestError(DataError):
-    """A manifest that cannot be used; `reason` says why in a few words."""
+    """A manifest that cannot be used; `reason` is a short explanation."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(
-            f"{folder} is no artefact that can be used: {reason}. Run the command that made it "
+            f"{folder} is not a usable artefact: {reason}. Run the command that made it "
             "again; it will be rebuilt."
         )
         self.reason = reason
@@ -45,7 +45,7 @@ class _Stage(_Record):
 
 
 class _Parent(_Record):
-    """A parent lies beside its child, in a folder of its own name: no path leads elsewhere."""
+    """A parent is a folder beside its child, given by name, so that no path leads elsewhere."""
 
     name: str = Field(pattern=f"^{_NAME}$")
     key: str = Field(pattern=_SHA256)
@@ -60,7 +60,7 @@ class _File(_Record):
 def _check_inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or str(path) != name or name in ("", "."):
-        raise ValueError("is no path inside the artefact")
+        raise ValueError("is not a path inside the artefact")
     return name
 
 
@@ -99,9 +99,9 @@ def hash_content(manifest: Mapping[str, Any]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Seal a manifest and write it, whole or not at all; returns it as it will be read.
+    """Seal a manifest, write it atomically, and return it as it will be read.
 
-    Raises `ValueError` or `TypeError` for a document that JSON cannot hold.
+    Raises `ValueError` or `TypeError` for a document that JSON cannot represent.
     """
     document: dict[str, Any] = json.loads(json.dumps(manifest, allow_nan=False))
     document["content"] = hash_content(document)
@@ -115,8 +115,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a folder.
 
-    Raises `ManifestError` if there is none, if it is of another format, or if it is not what was
-    written.
+    Raises `ManifestError` if there is none, if it has another format, or if it was edited.
     """
     try:
         read = read_json(folder / MANIFEST, "manifest")
@@ -128,7 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if document.get("format") != FORMAT:
         found = show_value(document.get("format"))
         raise ManifestError(
-            folder, f"its manifest has format {found}, of another lesiontk; this one reads {FORMAT}"
+            folder, f"its manifest has format {found}; this lesiontk reads format {FORMAT}"
         )
     try:
         _Manifest.model_validate(document)
@@ -138,7 +137,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         reason = f"its manifest was edited ({where}: {fault['msg']})"
         raise ManifestError(folder, reason) from error
     if document["content"] != hash_content(document):
-        raise ManifestError(folder, "its manifest was edited (its facts or files are others)")
+        raise ManifestError(folder, "its manifest was edited (its facts or files differ)")
     if document["seal"] != _hash_rest(document):
         raise ManifestError(folder, "its manifest was edited")
     return document

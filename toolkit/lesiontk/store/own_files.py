@@ -1,8 +1,8 @@
-"""What a workspace keeps for itself must lie in it: a link there would let it write elsewhere.
+"""Check of a workspace's internal files: a link there would redirect its writes.
 
-A workspace may be passed on. Locks, scratch folders and temporary files are written without asking
-what stands in their place, so that a symbolic link would empty the file that it leads to, and a
-named pipe would never answer.
+A workspace may be passed on. Locks, scratch folders and temporary files are written without
+checking what exists there, so a symbolic link would truncate the file that it points to, and a
+named pipe would block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lesiontk.errors import DataError
 from lesiontk.store.manifest import MANIFEST
 
 WALKED = (".locks", ".scratch", "workers")
-"""Folders of a workspace whose content is its own, too."""
+"""Folders of a workspace whose content is internal, too."""
 
 
 def check_own_files(workspace: Path) -> None:
@@ -31,7 +31,7 @@ def check_own_files(workspace: Path) -> None:
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
                 raise DataError(
-                    f"{path} is {kind}; expected a file or folder of the workspace's own. Remove "
+                    f"{path} is {kind}; expected a regular file or folder. Remove "
                     "it, and use a workspace of others only if you trust them."
                 )
 

@@ -52,9 +52,9 @@ class Store:
         self._checked = False
 
     def for_worker(self, index: int) -> Store:
-        """Return the store that a worker of a shared training has to itself; 0 has this one.
+        """Return the store of one worker of a distributed training; worker 0 uses this store.
 
-        It lies in ``workers/<index>`` of this workspace, which does not list what is in there.
+        It is ``workers/<index>`` in this workspace, which does not list its artefacts.
         """
         if index == 0:
             return self
@@ -73,12 +73,12 @@ class Store:
     ) -> Artefact:
         """Return the artefact of `stage` for these inputs, made now or reused if intact.
 
-        With `restart` the checkpoints of an earlier, unfinished try are thrown away. Without it
-        they are gone on with, also those of a try that had another budget.
+        With `restart` the checkpoints of an earlier, unfinished run are deleted. Without it they
+        are resumed, also those of a run with another budget.
 
-        Raises `DataError` if a parent is no longer what its manifest says.
-        A failure leaves ``failed.json`` (and what the stage had written, as evidence) in place of
-        a manifest and is raised again.
+        Raises `DataError` if a parent no longer matches its manifest. A failure leaves
+        ``failed.json`` (and what the stage had written) instead of a manifest and is raised
+        again.
         """
         _check_parents(stage, parents)
         identity = self._identify(stage, config, parents)
@@ -101,7 +101,7 @@ class Store:
             return artefact
 
     def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the recipe as a manifest has it: without the paths of this machine."""
+        """Return the recipe as stored in a manifest, without the paths of this machine."""
         with self._lock("machine_paths"):
             concealed: dict[str, Any] = self._paths.conceal(dict(recipe or {}))
         return concealed
@@ -146,10 +146,10 @@ class Store:
     def _renew(
         self, artefact: Artefact, parents: Mapping[str, Artefact], recipe: Mapping[str, Any]
     ) -> Artefact:
-        """Return a reused artefact with the recipe of this use, outside key and content.
+        """Return a reused artefact with the current recipe, outside key and content.
 
-        A parent that is no longer beside it as it was is replaced by the one given now, which by
-        the key is the same to its stage.
+        A parent that is missing or changed is replaced by the given one, which is equivalent
+        because it has the same key.
         """
         recorded = artefact.manifest["parents"]
         lines = {
@@ -185,7 +185,7 @@ class Store:
         header = _header(stage, key, identity, parents, recipe)
         start = time.perf_counter()
         try:
-            shutil.rmtree(temporary, ignore_errors=True)  # ours: we hold the lock
+            shutil.rmtree(temporary, ignore_errors=True)  # safe: this process holds the lock
             temporary.mkdir(parents=True)
             scratch.mkdir(parents=True, exist_ok=True)
             name = str(recipe.get("name", ""))
@@ -217,7 +217,7 @@ class Store:
         return self._load(target)
 
     def _clear_dead(self) -> None:
-        """Remove what killed processes left half made: nobody holds its lock."""
+        """Remove the unfinished work of killed processes, whose locks are free."""
         for temporary in self.workspace.glob(".*.tmp"):
             if not temporary.is_dir():
                 continue
@@ -233,7 +233,7 @@ class Store:
 
     @contextmanager
     def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:
-        """Hold a lock of the workspace; it ends with the process, however that ends."""
+        """Hold a lock of the workspace; it is released when the process exits."""
         self._check_own_files()
         folder = self.workspace / ".locks"
         try:
@@ -242,7 +242,7 @@ class Store:
         except OSError as error:
             raise MissingRequirementError(
                 f"the workspace {self.workspace} cannot be written ({error.strerror}); "
-                "name another with --workspace."
+                "specify another with --workspace."
             ) from error
         with stream:
             try:
@@ -259,9 +259,9 @@ class Store:
         return Artefact(folder, read_manifest(folder))
 
     def damage(self, folder: Path) -> str | None:
-        """Return why the folder is no intact artefact, or None if it is one."""
+        """Return why the folder is not an intact artefact, or None if it is."""
         if not (folder / MANIFEST).is_file():
-            return "an earlier try failed" if (folder / FAILURE).is_file() else "it has no manifest"
+            return "an earlier run failed" if (folder / FAILURE).is_file() else "it has no manifest"
         try:
             files = self._load(folder).manifest["files"]
         except ManifestError as error:
@@ -275,9 +275,9 @@ class Store:
         return None
 
     def list_artefacts(self, kind: str | None = None) -> list[Artefact]:
-        """Return the artefacts that can be read, the last used first.
+        """Return the readable artefacts, most recently used first.
 
-        Those that the order of use does not name, because they were copied here, come last.
+        Artefacts without a recorded use, because they were copied here, come last.
         """
         self._check_own_files()
         artefacts = []
@@ -295,7 +295,7 @@ class Store:
         return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
 
     def list_names(self) -> list[str]:
-        """Return the names of the folders with a manifest, whatever is in it."""
+        """Return the names of the folders with a manifest, valid or not."""
         if not self.workspace.is_dir():
             return []
         return [
@@ -305,7 +305,7 @@ class Store:
         ]
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return the ``failed.json`` of every stage whose last try failed."""
+        """Return the ``failed.json`` of every stage whose last run failed."""
         found = []
         for path in sorted(self.workspace.glob(f"*/{FAILURE}")):
             if path.parent.name.startswith("."):
@@ -318,14 +318,14 @@ class Store:
             if isinstance(failure, dict) and {"kind", "error"} <= failure.keys():
                 found.append(failure)
             else:
-                logger.warning("left out: %s does not tell what failed", path)
+                logger.warning("left out: %s does not contain the error", path)
         return found
 
     def resolve(self, reference: str, kind: str | None = None) -> Artefact:
-        """Return the artefact that a user's reference means.
+        """Return the artefact that a user's reference identifies.
 
         `reference` is ``latest``, ``latest:RECIPE``, a folder's name, the beginning of a key (four
-        digits or more) or a path. Raises `UsageError` if none or several fit.
+        digits or more) or a path. Raises `UsageError` if none or several match.
         """
         if (folder := self._folder_of(reference)) is not None:
             artefact = self._load(folder)
@@ -349,19 +349,19 @@ class Store:
                 return fitting[0]
             if fitting:
                 names = ", ".join(a.name for a in fitting)
-                raise UsageError(f"{reference!r} fits {names}; give more digits.")
+                raise UsageError(f"{reference!r} matches {names}; give more digits.")
         raise UsageError(
-            f"no {what} in {self.workspace} fits {reference!r}; `lesiontk ls` shows what is there"
+            f"no {what} in {self.workspace} matches {reference!r}; `lesiontk ls` lists them all"
             + (f", `lesiontk {_MAKER[kind]}` makes one." if kind in _MAKER else ".")
             + (f" Left out: {', '.join(sorted(self._left_out)[:5])}." if self._left_out else "")
         )
 
     def _folder_of(self, reference: str) -> Path | None:
-        """Return the folder that a reference names by its path or its name, if there is one."""
+        """Return the folder whose path or name the reference is, if it exists."""
         places = [Path(reference)]
         if Path(reference).name == reference:
             places.append(self.workspace / reference)
-        with suppress(OSError, ValueError):  # no path at all
+        with suppress(OSError, ValueError):  # not a path
             return next((place for place in places if (place / MANIFEST).is_file()), None)
         return None
 
@@ -379,7 +379,7 @@ class Store:
     def parent_damage(self, artefact: Artefact, role: str) -> str | None:
         """Return why the parent beside an artefact is not the one it was made from, else None.
 
-        None too for a parent that was deleted.
+        Returns None for a deleted parent, too.
         """
         entry = artefact.manifest["parents"][role]
         folder = artefact.path.parent / entry["name"]
@@ -392,12 +392,12 @@ class Store:
         if found.content == entry["content"]:
             return None
         return (
-            "has another content since: run the command that made "
-            f"{artefact.name} again, which makes it from what is there now"
+            "was changed since: run the command that made "
+            f"{artefact.name} again to rebuild it from the current one"
         )
 
     def _find_parent(self, artefact: Artefact, entry: Mapping[str, str]) -> Artefact | None:
-        """Return a recorded parent if it lies beside the artefact and is what it was."""
+        """Return a recorded parent if it is beside the artefact and unchanged."""
         try:
             found = self._load(artefact.path.parent / entry["name"])
         except ManifestError:
@@ -469,7 +469,7 @@ def _describe_parent(parent: Artefact) -> dict[str, str]:
 def _record_failure(
     header: Mapping[str, Any], error: Exception, temporary: Path, target: Path
 ) -> None:
-    """Leave what went wrong, beside what the stage had written, in the artefact's place."""
+    """Record the error, beside what the stage had written, in the artefact's place."""
     failure = {
         **header,
         "error": str(error),
@@ -490,7 +490,7 @@ def _describe_files(folder: Path) -> dict[str, Any]:
 
 
 def _replace(target: Path, temporary: Path) -> None:
-    """Put `temporary` in the place of `target`; what stood there is kept under another name."""
+    """Move `temporary` to `target`; an existing folder there is kept under another name."""
     if target.exists():
         number = 1
         while (aside := target.with_name(f".{target.name}.old-{number}")).exists():

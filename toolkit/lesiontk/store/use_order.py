@@ -1,7 +1,7 @@
-"""In which order the artefacts of a workspace were last used, whatever its clocks say.
+"""The order in which the artefacts of a workspace were last used, independent of clocks.
 
-File times change when a workspace is copied, touched or carried to a machine with another clock.
-A file beside the artefacts names each of them once, the last used at the end.
+File times change when a workspace is copied, touched or moved to a machine with another clock. A
+file beside the artefacts lists each of them once, most recently used last.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 class UseOrder:
-    """The file of one workspace; whoever writes it holds a lock of the workspace."""
+    """The order file of one workspace; writing it requires a lock of the workspace."""
 
     def __init__(self, workspace: Path) -> None:
         self._path = workspace / ".use_order"
 
     def read(self) -> dict[str, int]:
-        """Return each artefact's name with its rank: the higher, the later it was used."""
+        """Return each artefact's name with its rank; a higher rank was used later."""
         try:
             lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
@@ -24,7 +24,7 @@ class UseOrder:
         return {name: rank for rank, name in enumerate(lines)}
 
     def put_last(self, name: str) -> None:
-        """Make this artefact the last used one; the file is replaced as a whole."""
+        """Make this artefact the most recently used; the file is replaced atomically."""
         names = [known for known in self.read() if known != name]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(f"{known}\n" for known in [*names, name]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which GPUs there are and which driver they have, asked without loading a framework."""
+"""The GPUs of this machine and their driver, found without loading a framework."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def list_accelerators() -> list[dict[str, str]]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
-        return []  # installed without a GPU or driver; `explain_gpu` says which
+        return []  # installed without a GPU or driver; `explain_gpu` states which
     found = []
     for line in done.stdout.strip().splitlines():
         values = [value.strip() for value in line.split(",")]
@@ -40,14 +40,14 @@ def explain_gpu(accelerators: list[dict[str, str]]) -> str:
             parts.append(", ".join([gpu["name"], *more]))
         return f"GPU: {'; '.join(parts)}."
     if shutil.which("nvidia-smi") is not None or DRIVER.exists():
-        return "An NVIDIA driver is installed, and it finds no GPU: only CPU back ends run here."
+        return "An NVIDIA driver is installed but finds no GPU: only CPU back ends run here."
     if has_cuda_library():
-        return "There is libcuda and no GPU that nvidia-smi could name: only CPU back ends run."
-    return "There is no NVIDIA driver and no GPU: only CPU back ends run here."
+        return "libcuda is installed but nvidia-smi lists no GPU: only CPU back ends run here."
+    return "No NVIDIA driver and no GPU was found: only CPU back ends run here."
 
 
 def has_cuda_library() -> bool:
-    """Whether the driver's library libcuda.so.1 can be loaded, which every CUDA program needs."""
+    """Return whether the driver's libcuda.so.1, which every CUDA program needs, can be loaded."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def count_cores() -> int:
-    """Return the cores that the system lets this process use, which may be fewer than it has.
+    """Return the number of cores available to this process; the machine may have more.
 
-    A container, a batch system or ``taskset`` restricts them. Runtimes whose threads outnumber them
-    wait for each other.
+    A container, a batch system or ``taskset`` may restrict them. Runtimes with more threads than
+    cores slow down.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What a disk lacks: told as such, before work where the need is known."""
+"""Errors of a full or read-only disk, raised before the work where the size is known."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lesiontk.errors import MissingRequirementError
 _LACKS = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is full: your quota is used up",
-    errno.EFBIG: "takes no file that large",
+    errno.EFBIG: "does not support files of this size",
     errno.EROFS: "is read-only",
 }
 
 
 def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
-    """Give an open file `size` bytes on its disk, so that writing into it cannot run out of space.
+    """Allocate `size` bytes on disk for an open file, so that writing to it cannot fail.
 
-    A file that is mapped into memory without that kills the process when the disk is full. Raises
+    Without this, a memory-mapped file kills the process when the disk is full. Raises
     `MissingRequirementError` with the bytes needed and free.
     """
     stream.flush()
@@ -39,20 +39,20 @@ def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
             raise
         raise MissingRequirementError(
             f"{path.name} needs {_megabytes(size)} in {path.parent}, whose disk "
-            f"{_LACKS[error.errno]}: {_free(path.parent)}. Free some, or name a workspace on "
-            "another disk with --workspace."
+            f"{_LACKS[error.errno]}: {_free(path.parent)}. Free some space, or specify "
+            "a workspace on another disk with --workspace."
         ) from error
 
 
 def explain_lack(error: BaseException, workspace: Path) -> MissingRequirementError | None:
-    """Return what the workspace's disk lacks if that is why something failed, else None.
+    """Return the error of the workspace's disk if it caused the failure, else None.
 
-    TensorFlow and HDF5 raise errors of their own, in whose text the system's words stand.
+    TensorFlow and HDF5 raise errors of their own, whose text contains the system's message.
     """
     if not workspace.is_dir():
         return MissingRequirementError(
-            f"the workspace {workspace} was removed or moved while it was in use, and what it held "
-            "is gone from there. Run the same command again."
+            f"the workspace {workspace} was removed or moved while it was in use. "
+            "Run the same command again."
         )
     for cause in _causes(error):
         code = getattr(cause, "errno", None)
@@ -62,13 +62,13 @@ def explain_lack(error: BaseException, workspace: Path) -> MissingRequirementErr
             None,
         )  # fmt: skip
         if lack and isinstance(error, MissingRequirementError):
-            return error  # which tells more
+            return error  # it is more specific
         if lack:
             named = Path(str(getattr(cause, "filename", None) or workspace))
             place = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
             return MissingRequirementError(
-                f"the disk of {place} {lack}: {_free(place)}. Free some, or name a workspace on "
-                "another disk with --workspace, and run the same command again."
+                f"the disk of {place} {lack}: {_free(place)}. Free some space, or specify a "
+                "workspace on another disk with --workspace, and run the same command again."
             )
     return None
 

@@ -1,4 +1,4 @@
-"""What of this machine and its packages a result may depend on."""
+"""The machine and package versions that a result may depend on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lesiontk.system.cores import count_cores
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return what of this machine a result may depend on; no host name, no path."""
+    """Return the environment that a result may depend on; no host name, no path."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),

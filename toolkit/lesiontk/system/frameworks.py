@@ -16,7 +16,7 @@ from lesiontk.system.native_output import hold_native_output
 def import_tensorflow() -> Any:
     """Return ``tensorflow``, quiet and set to Keras 2.
 
-    tensorflow-model-optimization needs Keras 2, so the variable must stand before the first import.
+    tensorflow-model-optimization needs Keras 2; the variable must be set before the first import.
     """
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
@@ -27,7 +27,7 @@ def import_tensorflow() -> Any:
         with hold_native_output(shown=talkative):
             import tensorflow
 
-            tensorflow.config.list_physical_devices()  # what it has to say of GPUs it says here
+            tensorflow.config.list_physical_devices()  # its messages about GPUs appear here
     except ImportError as error:
         raise MissingRequirementError(
             f"TensorFlow cannot be imported ({error}); install lesiontk with its dependencies "
@@ -38,7 +38,7 @@ def import_tensorflow() -> Any:
 
 
 def import_keras() -> Any:
-    """Return ``tf_keras``, the Keras 2 that every lesiontk model is made of."""
+    """Return ``tf_keras``, the Keras 2 in which every lesiontk model is built."""
     import_tensorflow()
     import tf_keras
 
@@ -48,8 +48,8 @@ def import_keras() -> Any:
 def import_onnxruntime(module: str = "") -> Any:
     """Return ``onnxruntime``, or a module of it such as ``quantization``, without telemetry.
 
-    Left to itself it resolves a host of its maker's during a session; the variable must stand
-    before the first import, and no call of its API does the same.
+    By default it contacts its vendor's host during a session. The variable must be set before the
+    first import; its API offers no equivalent.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
@@ -62,7 +62,7 @@ def import_onnxruntime(module: str = "") -> Any:
 
 
 def import_model_optimization() -> Any:
-    """Return the quantization for Keras of ``tensorflow_model_optimization``.
+    """Return the Keras quantization API of ``tensorflow_model_optimization``.
 
     Raises `MissingRequirementError` where it is not installed.
     """
@@ -72,12 +72,12 @@ def import_model_optimization() -> Any:
 
 
 def import_sparsity() -> Any:
-    """Return its magnitude pruning for Keras; errors as `import_model_optimization`."""
+    """Return tfmot's magnitude pruning for Keras; raises as `import_model_optimization`."""
     return _import_optimization("api.sparsity.keras")
 
 
 def import_clustering() -> Any:
-    """Return its weight clustering for Keras; errors as `import_model_optimization`."""
+    """Return tfmot's weight clustering for Keras; raises as `import_model_optimization`."""
     return _import_optimization("api.clustering.keras")
 
 

@@ -1,4 +1,4 @@
-"""What the machine is that a figure was measured on, without naming it."""
+"""A description of the machine that a figure was measured on, without its name."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def describe_machine() -> dict[str, Any]:
 
 
 def explain_int8(features: list[str], architecture: str) -> str:
-    """Return in one sentence what the CPU's features mean for int8 engines."""
+    """Return one sentence on what the CPU's features mean for int8 engines."""
     if any(name in features for name in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")):
         return "This CPU multiplies int8 directly (VNNI or dot product): int8 is fast and exact."
     if architecture in ("x86_64", "AMD64"):
         return (
             "This CPU lacks VNNI: int8 gains little speed. ONNX Runtime's fast int8 kernels would "
-            "saturate in 16 bits and lose accuracy here, so that slower, exact ones are taken; "
-            "`lesiontk quantize --int8 --reduce-range` gives the fast ones 7-bit weights, with "
-            "which they are exact."
+            "saturate in 16 bits and lose accuracy here, so slower, exact ones are used; "
+            "`lesiontk quantize --int8 --reduce-range` uses 7-bit weights, with which "
+            "the fast kernels are exact."
         )
-    return "This CPU lacks dot-product instructions: int8 gains less speed; its answers are exact."
+    return "This CPU lacks dot-product instructions: int8 gains less speed; its results are exact."
 
 
 def explain_precision(precision: str, features: list[str], architecture: str) -> str:
-    """Return in one sentence what this CPU does with a precision; empty where there is no more."""
+    """Return one sentence on how this CPU runs a precision, or an empty string."""
     if precision.endswith("int8"):
         return explain_int8(features, architecture)
     if precision.startswith("int16"):
         return "int16 activations run on few optimized CPU kernels: expect accuracy, not speed."
     if precision.startswith("float16"):
-        return "CPUs compute in float32: half the size on disk, no faster; GPUs gain speed."
+        return "CPUs compute in float32: half the size on disk, not faster; GPUs gain speed."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What the C library does with memory that arrays no longer need."""
+"""Tuning of the C library's malloc for large arrays."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 KEPT = 2**31 - 1
 LARGEST = 32 * 2**20
-"""The largest threshold that glibc takes; a layer's activations of one image are smaller."""
+"""The largest threshold that glibc accepts; a layer's activations for one image are smaller."""
 
 
 def keep_freed_memory() -> None:
-    """Let the process reuse the memory of freed arrays instead of giving it back each time.
+    """Let the process reuse the memory of freed arrays instead of returning it each time.
 
     By default each array above 128 kB is mapped anew, and the kernel zeroes its pages again.
     Reading all activations of a large network, image after image, spends half its time on that.

@@ -1,4 +1,4 @@
-"""Keeping what native libraries print away from people who cannot use it."""
+"""Suppression of what native libraries print."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def hold_native_output(*, shown: bool = False) -> Iterator[None]:
-    """Hold back what native libraries print on standard error, unless they fail.
+    """Suppress what native libraries print on standard error, unless they fail.
 
-    TensorFlow logs a page about CPUs and missing GPUs before its own log level counts, LiteRT a
-    line for every interpreter.
+    TensorFlow logs a page about CPUs and missing GPUs before its own log level applies; LiteRT
+    logs a line for every interpreter.
     """
     if shown:
         yield

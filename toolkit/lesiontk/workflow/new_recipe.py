@@ -16,7 +16,7 @@ from lesiontk.data.new_task import (
     scalar,
     task_text,
 )
-from lesiontk.data.tasks import load_task, normalise_diagnosis
+from lesiontk.data.tasks import load_task, normalize_diagnosis
 from lesiontk.errors import LesionTKError, UsageError
 from lesiontk.files.strict_yaml import load_yaml
 from lesiontk.recipe import (
@@ -165,7 +165,7 @@ def _inspect(store: Store, data: Path) -> list[dict[str, str]]:
 def _fits(name: str, classes: list[FoundClass]) -> bool:
     """Whether a packaged task has all diagnoses of these classes, and they all of its labels."""
     task = load_task(name)
-    names = [normalise_diagnosis(d) for found in classes for d in found.diagnoses]
+    names = [normalize_diagnosis(d) for found in classes for d in found.diagnoses]
     codes = [d if d in task.mapping else task.aliases.get(d, "") for d in names]
     return {task.mapping.get(code, "") for code in codes} == set(task.labels)
 

@@ -370,7 +370,7 @@ def _open_exposed(model: Any, names: list[str]) -> tuple[Any, list[str]]:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Optimisations would fuse away tensors whose range is asked for.
+    # Optimizations would fuse away tensors whose range is asked for.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     content = model.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), names

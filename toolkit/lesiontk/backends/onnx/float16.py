@@ -1,7 +1,7 @@
 """A float32 graph, or single layers of one, in half precision: weights and activations.
 
 TensorRT 11 knows no builder flag that would do it, and the older ones do not need it: a strongly
-typed network computes in the types that the graph says. The input's normalisation stays in float32
+typed network computes in the types that the graph says. The input's normalization stays in float32
 (half has steps of 1/16 at 128), and so does Softmax, whose output is the engine's.
 """
 

@@ -1,4 +1,4 @@
-"""Edits of ONNX graphs: the input's normalisation, extra outputs, the description in the file."""
+"""Edits of ONNX graphs: the input's normalization, extra outputs, the description in the file."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ MOVING = (*ACTIVATIONS, "MaxPool", "Transpose", "Squeeze", "Reshape", "Flatten",
 
 
 def group_layers(model: onnx.ModelProto) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of a float graph behind its input's normalisation, as `group_operators`."""
+    """Return the layers of a float graph behind its input's normalization, as `group_operators`."""
     operators = [GraphOperator(n.output[0], n.op_type, tuple(n.input)) for n in model.graph.node]
     return group_operators(operators, MOVING, ignored=("Softmax",))
 
@@ -182,7 +182,7 @@ def set_byte_input(
     """Feed uint8 images straight into the input's DequantizeLinear, in place.
 
     Quantization put QuantizeLinear -> DequantizeLinear behind the float input; with the scale and
-    zero point of the normalisation the bytes themselves are the quantized values. Where the first
+    zero point of the normalization the bytes themselves are the quantized values. Where the first
     layer stays in float, which `to_float` allows, it put nothing there, and a DequantizeLinear
     comes.
     """

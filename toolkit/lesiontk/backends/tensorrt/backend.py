@@ -214,7 +214,7 @@ class TensorRTBackend(Backend):
 def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Ranges:
     """Return the range of every tensor; those that are made of bytes alone have all 256 values.
 
-    Normalisation is monotone in each channel, so that the darkest and the brightest image give its
+    Normalization is monotone in each channel, so that the darkest and the brightest image give its
     limits.
     """
     from lesiontk.backends.onnx.constants import normalized_tensors

@@ -176,7 +176,7 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
 
     Weighted layers and pools with quantized inputs run in int8, with the activation or addition
     behind them; what only moves or selects values takes the type of what it reads, if all that
-    read it quantize it. Q/DQ nodes, casts and the normalisation of the input are in neither list.
+    read it quantize it. Q/DQ nodes, casts and the normalization of the input are in neither list.
     """
     border = normalized_tensors(graph)
     makers = {name: node for node in graph.node for name in node.output}

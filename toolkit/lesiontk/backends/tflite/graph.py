@@ -1,4 +1,4 @@
-"""Edits of TFLite flatbuffers: the input's normalisation, the description inside the file."""
+"""Edits of TFLite flatbuffers: the input's normalization, the description inside the file."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ MOVING = ("RESHAPE", "SQUEEZE", "TRANSPOSE", "MAX_POOL_2D", "PAD", "PADV2", "MIR
 
 
 def group_layers(content: bytes) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of a float graph behind its input's normalisation, as `group_operators`."""
+    """Return the layers of a float graph behind its input's normalization, as `group_operators`."""
     model = read_model(content)
     graph = model.subgraphs[0]
     operators = [

@@ -1,4 +1,4 @@
-"""Model metadata as mobile tools read it: labels, normalisation, licence, in a TFLite file.
+"""Model metadata as mobile tools read it: labels, normalization, licence, in a TFLite file.
 
 The schema is TFLite Metadata 1.0 (``metadata_schema.fbs`` of tflite-support, file identifier
 ``M001``): a flatbuffer under the name ``TFLITE_METADATA``, and the label file in a ZIP archive
@@ -69,7 +69,7 @@ def read_labels(content: bytes) -> tuple[str, ...] | None:
 
 
 def read_input(content: bytes) -> InputQuantization:
-    """Return what an input byte stands for; itself where the graph normalises."""
+    """Return what an input byte stands for; itself where the graph normalizes."""
     graph = read_model(content).subgraphs[0]
     parameters = graph.tensors[graph.inputs[0]].quantization
     if parameters is None or parameters.scale is None or len(parameters.scale) == 0:

@@ -52,7 +52,7 @@ def quantize_static(
 ) -> tuple[bytes, int]:
     """Return the integer flatbuffer derived from a float32 one, and how many biases it corrected.
 
-    The input's normalisation becomes the uint8 input's scale and zero point. Softmax stays in
+    The input's normalization becomes the uint8 input's scale and zero point. Softmax stays in
     float: on a few logits it costs nothing, and int8 probabilities come in steps of 1/256.
     """
     ranges = plan.find_ranges(lambda: tensor_reader(content))

@@ -1,13 +1,13 @@
-"""Enhancements: registered filters that a recipe may put behind crop and resize, one file each.
+"""Enhancements: registered filters after crop and resize, one file each.
 
-After Edizkan (2021), who enhanced HAM10000 before an Inception-v2 told benign from malignant, by
-colour sharpening, edge detection and noise reduction; hair removal and colour constancy are what
-dermoscopy adds. The parameters are not his: they were set here by eye, at 64 and 128 pixels.
+After Edizkan (2021), who enhanced HAM10000 by colour sharpening, edge detection and noise reduction
+before an Inception-v2 that classified benign and malignant; hair removal and colour constancy come
+from dermoscopy. The parameters are not his: they were set here by eye, at 64 and 128 pixels.
 
-A filter maps uint8 [S, S, 3] RGB to the same and has no option, so that its name says all of it.
-Lengths are shares of S, about 32 to 512 pixels. Pixels are computed in whole numbers (floating
-point makes tables and gradients alone), so that a device gets the bytes that the network was
-trained on; `tests/golden/enhance.json` says which these are.
+A filter maps uint8 [S, S, 3] RGB to the same and has no options, so its name defines it.
+Lengths are shares of S, about 32 to 512 pixels. Pixels are computed in integers (only tables and
+gradients use floating point), so that a device gets the bytes that the network was trained on;
+`tests/golden/enhance.json` contains them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENHANCEMENTS.register("edge_detection", "lesiontk.data.enhance.edge_detection:bl
 
 
 def check_enhancements(names: Iterable[str]) -> None:
-    """Raise `UsageError` with the nearest known name for one that is unknown; imports no OpenCV."""
+    """Raise `UsageError` with the nearest known name for an unknown one; imports no OpenCV."""
     for name in names:
         if name not in ENHANCEMENTS:
             raise UsageError(
@@ -46,7 +46,7 @@ def check_enhancements(names: Iterable[str]) -> None:
 
 
 def enhance_image(image: NDArray[np.uint8], names: Iterable[str]) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB after the filters `names`, in the order given.
+    """Return uint8 [S, S, 3] RGB after the filters `names`, in order.
 
     The input is not modified; without a name it is returned itself. Raises `ValueError` for another
     dtype or shape, which is a caller's bug, and `UsageError` for an unknown name.

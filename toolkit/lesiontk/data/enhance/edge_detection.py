@@ -14,8 +14,8 @@ def blend_edge_map(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3] RGB, the mean of the picture and of its edge map in white.
 
     The map is the Sobel gradient (Sobel and Feldman, 1968), the largest of the three channels'.
-    It does not replace the picture, for colour is a criterion of malignancy; and in a mean nothing
-    is clipped: dark pigment and bright edges are both still there, at half the contrast.
+    It does not replace the picture, because colour is a criterion of malignancy. A mean clips
+    nothing: dark pigment and bright edges remain, at half the contrast.
     """
     gradient = np.max([measure_gradient(image[..., c]) for c in range(3)], axis=0)
     edges = np.minimum(gradient * 255 // FULL_GRADIENT, 255)

@@ -1,4 +1,4 @@
-"""Edge enhancement: the lesion's border and its structures step out, plain skin stays."""
+"""Edge enhancement: sharpens the lesion's border and structures, not plain skin."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FULL_GRADIENT = 400
 
 
 def enhance_edges(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB with luminance made steeper where it changes already.
+    """Return uint8 [S, S, 3] RGB with sharpened luminance edges.
 
-    To all three channels alike, so that colour differences stay, is added the luminance's
-    difference of Gaussians (sigma S / 128, at least 0.6 pixels, less sigma S / 48; Marr and
-    Hildreth, Proc. R. Soc. B 207, 1980). It is weighted by the gradient, which masks the noise that
+    The luminance's difference of Gaussians (sigma S / 128, at least 0.6 pixels, minus sigma S / 48;
+    Marr and Hildreth, Proc. R. Soc. B 207, 1980) is added to all three channels, which preserves
+    colour differences. It is weighted by the gradient, which masks the noise that
     sharpening would raise on plain skin (Gonzalez and Woods, Digital Image Processing, 4th ed.,
     section 3.8); the weight is full from `FULL_GRADIENT` grey levels per picture width.
     """

@@ -1,4 +1,4 @@
-"""Luminance and its gradient in whole numbers, for the filters that look for edges."""
+"""Luminance and its gradient in integers, for the edge filters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def luminance_from_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def measure_gradient(channel: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return int64 [S, S], the length of the Sobel gradient in grey levels per picture width.
 
-    Smoothed before, with a sigma of S / 128, at least 0.6 pixels. Per width, not per pixel: then
-    one threshold does for all sizes.
+    The picture is smoothed with a sigma of S / 128, at least 0.6 pixels. The unit is per width, not
+    per pixel, so that one threshold fits all sizes.
     """
     size = len(channel)
     smooth = cv2.GaussianBlur(channel, (0, 0), max(0.6, size / 128))

@@ -1,4 +1,4 @@
-"""Hair removal: dark hairs are found by their shape and painted over with what lies beside them."""
+"""Hair removal: dark hairs are detected by shape and inpainted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from lesiontk.data.enhance.gradient import luminance_from_rgb
 
-DIRECTIONS = 16  # no sine or cosine of theirs is 1/2, which would leave rounding to the machine
+DIRECTIONS = 16  # none has a sine or cosine of 1/2, whose rounding depends on the machine
 WIDTH_SHARE = 1 / 24
 LENGTH_SHARE = 1 / 6
 THRESHOLD = 10
 
 
 def remove_hair(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB without dark hairs; no hair, no change.
+    """Return uint8 [S, S, 3] RGB without dark hairs; unchanged where there are none.
 
     After DullRazor (Lee, Ng, Gallagher, Coldman and McLean, Computers in Biology and Medicine
-    27(6), 1997): what is dark, thin and long is replaced by its surroundings. Light hairs stay, and
-    so do those that the resizing before has made fainter than `THRESHOLD`. A ruler goes, and so
-    may a streak of a lesion that is as straight as a hair.
+    27(6), 1997): dark, thin, long structures are replaced by their surroundings. Light hairs stay,
+    and so do hairs that resizing made fainter than `THRESHOLD`. Rulers are removed, and possibly
+    streaks of a lesion that are as straight as a hair.
     """
     return fill_mask(image, find_hair(luminance_from_rgb(image)))
 
@@ -28,8 +28,8 @@ def remove_hair(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def find_hair(luminance: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return bool [S, S], true on dark lines: thinner than S / 24 and longer than S / 6.
 
-    The black-hat (closing less picture) is what is dark and thin, `THRESHOLD` grey levels and
-    more; openings of it by lines in sixteen directions keep what is also long and straight.
+    The black-hat (closing minus picture) of at least `THRESHOLD` grey levels finds dark, thin
+    structures; openings by lines in sixteen directions keep those that are long and straight.
     """
     size = len(luminance)
     width = max(3, round(size * WIDTH_SHARE) | 1)
@@ -56,9 +56,9 @@ def draw_line(length: int, angle: float) -> NDArray[np.uint8]:
 def fill_mask(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3] with the pixels of `mask` bool [S, S] painted over from its rim.
 
-    Each round gives the masked pixels that touch known ones the mean of these, of the eight
-    around; after Oliveira, Bowen, McKenna and Chang, Fast Digital Image Inpainting (VIIP 2001).
-    In whole numbers, where OpenCV's own inpainting rounds as the processor does.
+    Each round sets the masked pixels beside known ones to the mean of their known eight
+    neighbours; after Oliveira, Bowen, McKenna and Chang, Fast Digital Image Inpainting (VIIP 2001).
+    It uses integers, because OpenCV's inpainting rounds differently on each processor.
     """
     known = ~mask
     if not known.any():
@@ -74,7 +74,7 @@ def fill_mask(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.u
 
 
 def sum_around(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the sum of the 3 x 3 values around each; outside the picture lie zeros."""
+    """Return the sum of the 3 x 3 values around each; zeros outside the picture."""
     padded = np.pad(values, [(1, 1), (1, 1), *[(0, 0)] * (values.ndim - 2)])
     height, width = values.shape[:2]
     total = np.zeros_like(values)

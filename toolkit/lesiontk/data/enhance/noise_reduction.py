@@ -1,4 +1,4 @@
-"""Noise reduction: sensor noise and JPEG grain go, edges and the pigment network stay."""
+"""Noise reduction: removes sensor noise and JPEG artefacts, keeps edges and pigment network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEARCH_SHARE = 1 / 16
 
 
 def reduce_noise(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB, each pixel the mean of those whose surroundings look alike.
+    """Return uint8 [S, S, 3] RGB, each pixel the mean of pixels with similar surroundings.
 
     Non-local means (Buades, Coll and Morel, CVPR 2005) on all three channels together: patches of
     3 x 3 pixels are compared in a window of S / 16, 5 to 21 pixels.

@@ -21,7 +21,7 @@ _SHOWN_ENTRIES = 8
 def detect_source(path: Path) -> str:
     """Return the name of the one source whose layout the folder `path` has.
 
-    Raises `DataError` if there is no such folder, or if none or several fit.
+    Raises `DataError` if there is no such folder, or if none or several layouts match.
     """
     if not path.is_dir():
         what = "is a file" if path.is_file() else "does not exist"
@@ -33,17 +33,17 @@ def detect_source(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}. Check its permissions.") from error
     if len(names) == 1:
         return names[0]
-    from lesiontk.data.sources.unknown_layout import explain_unknown  # it reads images' archives
+    from lesiontk.data.sources.unknown_layout import explain_unknown  # it opens archives
 
     if names:
         raise DataError(
-            f"{path} could be any of {', '.join(names)}; expected the layout of one. Say which "
-            f"with --source {names[0]}."
+            f"{path} matches the layouts {', '.join(names)}; expected one. Specify it with "
+            f"--source {names[0]}."
         )
     entries = ", ".join(seen[:_SHOWN_ENTRIES]) or "nothing"
     more = f" and {len(seen) - _SHOWN_ENTRIES} more" if len(seen) > _SHOWN_ENTRIES else ""
     layouts = "".join(f"\n  {name}: {source.info.layout}" for name, source in SOURCES.items())
     raise DataError(
-        f"{path} holds {entries}{more}, which is no known data set; expected one of these "
+        f"{path} contains {entries}{more}, which is not a known data set; expected one of these "
         f"layouts:{layouts}\n{' '.join(explain_unknown(path))}".rstrip()
     )

@@ -1,4 +1,4 @@
-"""What the columns of tables are called: ``table_columns.yaml``, one list for all data sets."""
+"""Known column names of tables, from ``table_columns.yaml``, for all data sets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLES = ("image", "file", "diagnosis", "lesion", "patient", "age", "sex", "site"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of one table by what they hold; None where it has none."""
+    """The columns of one table by role, or None for a role without a column."""
 
     image: str | None
     file: str | None
@@ -43,7 +43,7 @@ class Columns:
 
 
 def choose_columns(names: Iterable[str]) -> Columns:
-    """Return which of a table's columns hold what."""
+    """Return the roles of a table's columns."""
     present = set(names)
     known = column_names()
     single = {role: first_column(present, known[role]) for role in ROLES if role != "diagnosis"}
@@ -53,17 +53,17 @@ def choose_columns(names: Iterable[str]) -> Columns:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a table is known to describe no image, by its file's name."""
+    """Return whether a file name is that of a table known to describe no images."""
     return name.lower() in _document()["ignored"]
 
 
 def column_names() -> Mapping[str, list[str]]:
-    """Return for each of `ROLES` the names that its column may have."""
+    """Return the known column names of each of `ROLES`."""
     return {role: _document()[role] for role in ROLES}
 
 
 def read_diagnoses(table: Table, columns: Iterable[str]) -> dict[int, tuple[str, ...]]:
-    """Return for the line of each row what its columns say, from the finest to the coarsest.
+    """Return line number -> diagnoses of the row, from the finest to the coarsest.
 
     Empty cells are left out; "unknown" comes last, for tasks that have a label for it. Raises
     `DataError` for a row without any, and for one whose columns contradict each other.
@@ -83,7 +83,7 @@ def read_diagnoses(table: Table, columns: Iterable[str]) -> dict[int, tuple[str,
             if len(cell) > _LONGEST:
                 raise DataError(
                     f"{table.where(row)}: {column} has {len(cell):,} characters; expected a "
-                    f"diagnosis of at most {_LONGEST}. A quote before it may not be closed."
+                    f"diagnosis of at most {_LONGEST}. An earlier quote may be unclosed."
                 )
         _refuse_contradiction(table, row, cells)
         names = dict.fromkeys(cells.values())  # each once, in order
@@ -95,7 +95,7 @@ def read_diagnoses(table: Table, columns: Iterable[str]) -> dict[int, tuple[str,
 
 
 def _words_of(table: Table, column: str) -> Mapping[str, str]:
-    """Return value -> word for a column of numbers that stand for words, else nothing."""
+    """Return value -> word for a column of numeric codes, else an empty mapping."""
     words: Mapping[str, str] = _document()["values"].get(column, {})
     return words if all(row.cells[column] in words for row in table.rows) else {}
 
@@ -106,14 +106,14 @@ def _refuse_contradiction(table: Table, row: TableRow, cells: Mapping[str, str])
     said: dict[str, str] = {}
     for column, cell in cells.items():
         code = canonical_diagnosis(cell)
-        # Sets differ in whether actinic keratoses are malignant.
+        # Data sets differ in whether actinic keratoses are malignant.
         label = mapping.get(code) if code != "akiec" else None
         if label is not None and said.setdefault(label, column) and len(said) > 1:
             benign, malignant = said["benign"], said["malignant"]
             raise DataError(
                 f"{table.where(row)}: {benign} is {row.cells[benign]!r}, which is benign, and "
                 f"{malignant} is {row.cells[malignant]!r}, which is malignant; expected one of "
-                "them. Correct the row or take it out."
+                "them. Correct or remove the row."
             )
 
 

@@ -1,4 +1,4 @@
-"""Any table that names images and diagnoses, whatever it calls its columns."""
+"""Any table of images and diagnoses, with any of the known column names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CsvSource(Source):
         tables = described_tables(path)
         if len(tables) != 1:
             held = ", ".join(table.name for table in tables) or "no such table"
-            raise self._layout_error(path, f"holds {held}")
+            raise self._layout_error(path, f"contains {held}")
         table = read_table(tables[0])
         index = index_images(path)
         listed, names = table_listing(table)
@@ -63,8 +63,8 @@ class CsvSource(Source):
 def described_tables(path: Path) -> list[TableFile]:
     """Return the tables of the folder `path` with an image column and a diagnosis column.
 
-    Where `path` itself has none, those in a folder without images (derm7pt: ``meta/meta.csv``) or
-    in the one folder that has all images (the folder that an archive was unpacked into).
+    If `path` itself has none, returns those in a folder without images (derm7pt: ``meta/meta.csv``)
+    or in the one folder that has all images (an unpacked archive).
     """
     if found := list(filter(describes_images, list_tables(path))):
         return found
@@ -76,7 +76,7 @@ def described_tables(path: Path) -> list[TableFile]:
 
 
 def describes_images(file: TableFile) -> bool:
-    """Whether the table has a column for the image and one for its diagnosis."""
+    """Return whether the table has a column for the image and one for its diagnosis."""
     return not is_ignored(file.name) and choose_columns(read_columns(file)).describe_images
 
 
@@ -90,7 +90,7 @@ def table_listing(table: Table) -> tuple[list[ListedImage], dict[str, str]]:
         raise DataError(
             f"{table.path} has the columns {', '.join(table.columns)}; expected one of "
             f"{', '.join(known['image'] + known['file'])} and one of "
-            f"{', '.join(known['diagnosis'])}. Rename them."
+            f"{', '.join(known['diagnosis'])}. Rename the columns."
         )
     names = {
         table.where(row): table.required(row, file_column).replace("\\", "/") for row in table.rows

@@ -1,4 +1,4 @@
-"""Every file of a data folder, with the folders that are linked into it."""
+"""Listing of all files of a data folder, including linked folders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def list_files(root: Path) -> Iterator[Path]:
-    """Yield the regular files of `list_entries`: no pipes, sockets, devices, links to nowhere."""
+    """Yield the regular files of `list_entries`: no pipes, sockets, devices or broken links."""
     return (path for path in list_entries(root) if path.is_file())
 
 
 def list_entries(root: Path) -> Iterator[Path]:
-    """Yield all below `root` that is no folder, in no order; what is hidden is left out.
+    """Yield all entries below `root` but folders and hidden ones, in no particular order.
 
-    Links to folders outside are followed, each once, so that a loop ends; a link to a folder below
-    `root` leads to nothing new.
+    Links to folders outside are followed once each, so that a loop ends; links to folders below
+    `root` are not followed.
     """
     known = {root.resolve()}
     for folder, below, files in os.walk(root, followlinks=True):

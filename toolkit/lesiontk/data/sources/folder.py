@@ -1,4 +1,4 @@
-"""One folder for each class, as image tools and hand-made collections have it."""
+"""One folder for each class, as in image tools and hand-made collections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_document
 
 LESIONS_TABLE = "lesions.csv"
-# Folders so called hold a subset of a split or all images, not a class: train, val_dir,
+# Names of folders for a subset of a split or for all images, not for a class: train, val_dir,
 # test_images.
 _SIDE = r"(train(ing)?|val(id(ation)?)?|test(ing)?|eval(uation)?)"
 _WORD = r"(dir|set|data|dataset|images?|imgs?|pictures?|photos?|folder|split|base|all|raw)"
@@ -35,10 +35,10 @@ _MAX_DEPTH = 4
 
 
 class FolderSource(Source):
-    """The class of an image is the name of the folder it lies in, directly or deeper.
+    """A layout in which the class of an image is the name of a folder above it.
 
-    Folders for the subsets of a split (``train_dir``, ``val_dir``) may lie above those of the
-    classes. Which subset an image was on counts for nothing: lesiontk splits by lesion.
+    Folders for the subsets of a split (``train_dir``, ``val_dir``) may be above those of the
+    classes. They are ignored: lesiontk splits by lesion.
     """
 
     info: ClassVar[SourceInfo] = SourceInfo(
@@ -67,7 +67,7 @@ class FolderSource(Source):
             raise self._layout_error(path, f"has images in {len(classes)} folder(s){named}")
         if wrong := [name for name in classes if _NO_CLASS.fullmatch(name)]:
             raise self._layout_error(
-                path, f"has the folder(s) {', '.join(wrong)}, which are named after no diagnosis"
+                path, f"has the folder(s) {', '.join(wrong)}, which are not named after a diagnosis"
             )
         locations = [
             location
@@ -98,9 +98,9 @@ class FolderSource(Source):
 
 
 def _class_folders(index: ImageIndex) -> tuple[int, list[str]]:
-    """Return how deep the folders of the classes lie, and their names.
+    """Return the depth of the class folders and their names.
 
-    Passed over are folders that are named after no class, and one that holds all others.
+    Skips folders that are not named after a class, and a single folder that contains all others.
     """
     parts = [PurePosixPath(location).parts[:-1] for location in index.locations]
     for depth in range(_MAX_DEPTH):
@@ -113,7 +113,7 @@ def _class_folders(index: ImageIndex) -> tuple[int, list[str]]:
 
 
 def _has_table_beside(index: ImageIndex, depth: int) -> bool:
-    """Whether a table outside the folders of the classes gives diagnoses, which then count."""
+    """Return whether a table outside the class folders gives diagnoses; it has precedence."""
     classes = {PurePosixPath(location).parts[: depth + 1] for location in index.locations}
     return any(
         path.relative_to(index.root).parts[:-1][: depth + 1] not in classes
@@ -124,7 +124,7 @@ def _has_table_beside(index: ImageIndex, depth: int) -> bool:
 
 
 def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:
-    """Image id -> lesion id from the optional table; `place` is image id -> path."""
+    """Return image id -> lesion id from the optional table; `place` is image id -> path."""
     if not os.path.lexists(path / LESIONS_TABLE):
         return {}
     table = read_table(path / LESIONS_TABLE)
@@ -132,7 +132,7 @@ def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:
     if column is None or "lesion_id" not in table.columns:
         raise DataError(
             f"{table.path} has the columns {', '.join(table.columns)}; expected image_id and "
-            "lesion_id. Rename them."
+            "lesion_id. Rename the columns."
         )
     ids = {without_suffix(location): image_id for image_id, location in place.items()}
     lesions: dict[str, str] = {}
@@ -143,6 +143,6 @@ def _read_lesions(path: Path, place: dict[str, str]) -> dict[str, str]:
         if lesion is not None and lesions.setdefault(image_id, lesion) != lesion:
             raise DataError(
                 f"{table.where(row)}: {name} is of lesion {lesion!r} here and of "
-                f"{lesions[image_id]!r} before; expected one lesion. Take one of the rows out."
+                f"{lesions[image_id]!r} before; expected one lesion. Remove one of the rows."
             )
     return lesions

@@ -1,4 +1,4 @@
-"""HAM10000 as it is distributed, unpacked or not (Tschandl et al., Sci Data 5:180161, 2018)."""
+"""HAM10000 as distributed, unpacked or not (Tschandl et al., Sci Data 5:180161, 2018)."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ class Ham10000Source(Source):
         for row in table.rows:
             if row.cells["dx_type"] == SYNTHETIC_DX_TYPE:
                 raise DataError(
-                    f"{table.where(row)}: dx_type is {SYNTHETIC_DX_TYPE!r}; expected photographs "
-                    "alone. Keep synthetic pictures in a folder of their own."
+                    f"{table.where(row)}: dx_type is {SYNTHETIC_DX_TYPE!r}; expected only "
+                    "photographs. Keep synthetic pictures in a separate folder."
                 )
         return table_from_ham10000(path, table, licence=LICENCE, citation=CITATION)
 
 
 def ham10000_tables(path: Path) -> list[TableFile]:
-    """Return the tables with HAM10000's columns: those called so, else all."""
+    """Return the tables with HAM10000's columns: those with its name, else all."""
     tables = tables_with(path, COLUMNS)
     named = [table for table in tables if table.stem.lower() == "ham10000_metadata"]
     return named or tables
 
 
 def is_synthetic(file: TableFile) -> bool:
-    """Whether every row of a table in HAM10000's layout says that its picture is procedural."""
+    """Return whether every row of a table in HAM10000's layout marks its picture as synthetic."""
     return all(row.cells["dx_type"] == SYNTHETIC_DX_TYPE for row in read_table(file).rows)
 
 
@@ -69,7 +69,7 @@ def read_ham10000_table(path: Path, info: SourceInfo) -> Table:
     tables = ham10000_tables(path)
     if len(tables) != 1:
         names = ", ".join(table.name for table in tables) or "no table with these columns"
-        raise DataError(f"{path} holds {names}; expected one, as in: {info.layout}.")
+        raise DataError(f"{path} contains {names}; expected one, as in: {info.layout}.")
     return read_table(tables[0])
 
 
@@ -108,7 +108,7 @@ def ham10000_listing(table: Table) -> list[ListedImage]:
 
 
 def _rank(location: str) -> int:
-    """Prefer the folders as named by the publisher: copies under other names are common."""
+    """Return the rank of a location; the publisher's folder names are preferred to copies."""
     outer, _, member = location.partition(ARCHIVE_SEPARATOR)
     tops = {PurePosixPath(outer.removesuffix(".zip")).parts[0], *PurePosixPath(member).parts[:1]}
     if tops & {"HAM10000_images_part_1", "HAM10000_images_part_2"}:

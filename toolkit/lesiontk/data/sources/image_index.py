@@ -1,4 +1,4 @@
-"""Finding image files by name below a folder and inside the zip archives that lie there."""
+"""An index of image files by name below a folder and inside its zip archives."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class ImageIndex:
     def find(self, stem: str, rank: Callable[[str], int] = lambda location: 0) -> str | None:
         """Return the location of the image called `stem`, or None.
 
-        Of several the one of lowest `rank` is meant, and a plain file rather than the same name in
-        an archive. Several that remain must be byte for byte the same file, else `DataError`.
+        Among several, the lowest `rank` is preferred, then a plain file to a member of an archive.
+        Raises `DataError` if the remaining ones differ in their bytes.
         """
         candidates = self.by_stem.get(stem, ())
         if len(candidates) < 2:
@@ -42,12 +42,12 @@ class ImageIndex:
         if not all(self._is_same_file(tied[0], other) for other in tied[1:]):
             raise DataError(
                 f"{stem} is the name of {len(tied)} different images below {self.root}: "
-                f"{', '.join(tied[:3])}; expected one. Take the others out of the folder."
+                f"{', '.join(tied[:3])}; expected one. Remove the others from the folder."
             )
         return tied[0]
 
     def holds(self, location: str) -> bool:
-        """Whether there is an image at exactly this location."""
+        """Return whether there is an image at exactly this location."""
         return location in self.by_stem.get(stem_of(location), ())
 
     def count_others(self, covered: set[str]) -> int:
@@ -67,9 +67,8 @@ class ImageIndex:
 def index_images(root: Path, *, archives: bool = True) -> ImageIndex:
     """List the images below `root` by their suffix, as `list_entries` finds them.
 
-    What is called as an image and is a pipe or a device is listed, too: reading it is an error that
-    tells so. Raises `DataError` for a name that is no text, and for an archive that cannot be
-    opened.
+    A pipe or a device with the name of an image is listed, too, so that reading it raises an error.
+    Raises `DataError` for a name that is not text, and for an archive that cannot be opened.
     """
     locations = sorted(_locate_images(root, archives))
     by_stem: dict[str, list[str]] = defaultdict(list)
@@ -86,7 +85,7 @@ def stem_of(name: str) -> str:
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
-    """Return an id for each path: its stem, or where stems coincide the path without its suffix."""
+    """Return an id for each path: its stem, or for equal stems the path without suffix."""
     stems = [stem_of(name) for name in names]
     counts = Counter(stems)
     return [
@@ -101,7 +100,7 @@ def without_suffix(name: str) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends as an image's does."""
+    """Return whether a file name has an image suffix."""
     return bool(_image_suffix(name)) and not PurePosixPath(name).name.startswith(".")
 
 
@@ -124,8 +123,8 @@ def _locate_images(root: Path, archives: bool) -> Iterator[str]:
         if is_image_name(path.name):
             if not _is_text(location):
                 raise DataError(
-                    f"{os.fsencode(location)!r} is the name of an image and no text in UTF-8; "
-                    "expected a name that is. Rename the file or its folder."
+                    f"{os.fsencode(location)!r} is the name of an image but not UTF-8; "
+                    "expected a name in UTF-8. Rename the file or its folder."
                 )
             yield location
         elif archives and path.name.lower().endswith(".zip") and path.is_file():

@@ -1,4 +1,4 @@
-"""Images with one-hot ground truth, as the ISIC challenges of 2018 and 2019 distribute them."""
+"""Images with one-hot ground truth, as distributed by the ISIC challenges of 2018 and 2019."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CITATION = (
 
 
 class IsicSource(Source):
-    """A one-hot table, the images anywhere below, and lesion ids where a second table has them."""
+    """A one-hot table, the images in any folder below, and optionally a table of lesion ids."""
 
     info: ClassVar[SourceInfo] = SourceInfo(
         name="isic",
@@ -57,8 +57,8 @@ class IsicSource(Source):
                 f"{file.path.relative_to(path)}{'::' * bool(file.member)}{file.member}"
                 for file in truths
             )
-            mend = "Give the folder of one part, or put the others elsewhere." if truths else ""
-            raise self._layout_error(path, f"holds {names or 'no ground-truth CSV'}", mend)
+            mend = "Specify the folder of one part, or move the others elsewhere." if truths else ""
+            raise self._layout_error(path, f"contains {names or 'no ground-truth CSV'}", mend)
         truth = read_table(truths[0])
         listed, hashes = isic_listing(truth, path)
         index = index_images(path)
@@ -79,7 +79,7 @@ def isic_listing(truth: Table, folder: Path) -> tuple[list[ListedImage], list[st
 
 
 def _truth_tables(path: Path) -> list[TableFile]:
-    """The tables that have an image and at least two diagnoses as columns."""
+    """Return the tables with an image column and at least two diagnosis columns."""
     return [
         file
         for file in list_tables(path, deep=True)
@@ -88,7 +88,7 @@ def _truth_tables(path: Path) -> list[TableFile]:
 
 
 def _read_details(path: Path, truth: Path) -> tuple[dict[str, tuple[Table, TableRow]], list[str]]:
-    """Image -> the row that has its lesion id, from every other table with these two columns."""
+    """Return image -> row with its lesion id, from every other table with these two columns."""
     details: dict[str, tuple[Table, TableRow]] = {}
     hashes: list[str] = []
     for found in tables_with(path, ("image", "lesion_id"), deep=True):
@@ -144,6 +144,6 @@ def _diagnosis_from_one_hot(table: Table, row: TableRow) -> str:
         received = ", ".join(f"{name.upper()}={value}" for name, value in values.items())
         raise DataError(
             f"{table.where(row)}: {row.cells['image']} has {received}; expected exactly one 1 and "
-            "zeros otherwise. Correct the row or take it out."
+            "zeros otherwise. Correct or remove the row."
         )
     return marked[0]

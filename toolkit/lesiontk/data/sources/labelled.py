@@ -1,4 +1,4 @@
-"""Images in one folder, their table anywhere: what ``evaluate --images DIR --labels CSV`` reads."""
+"""Images in one folder with a table anywhere, for ``evaluate --images DIR --labels CSV``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lesiontk.data.sources.table import read_table
 def read_labelled_folder(images: Path, labels: Path) -> SourceTable:
     """Return the images below `images` that the table `labels` describes.
 
-    The table is HAM10000's metadata, an ISIC one-hot ground truth (lesion ids come from a table
-    beside it, if there is one) or any table that the source ``csv`` reads. Images that it lists
-    and that are not in the folder are counted as missing.
+    The table is HAM10000's metadata, an ISIC one-hot ground truth (with lesion ids from a table
+    beside it, if any) or any table that the source ``csv`` reads. Listed images that are not in the
+    folder count as missing.
     """
     table = read_table(labels)
     names: dict[str, str] = {}

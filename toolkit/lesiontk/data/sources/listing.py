@@ -1,4 +1,4 @@
-"""From the images that a table lists to the images that are there."""
+"""Matching of the images that a table lists with the files that exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source_table_from_listing(
     citation: str,
     metadata_sha256: str,
 ) -> SourceTable:
-    """Pair every listed image with its file, which `locate` finds.
+    """Return the listed images with their files, which `locate` finds.
 
     Raises `DataError` if an id is listed twice, two ids share a file, or no file is found at all.
     """
@@ -47,8 +47,9 @@ def source_table_from_listing(
     for image in listed:
         if image.image_id in rows:
             raise DataError(
-                f"{image.row}: image {image.image_id!r} stands already in {rows[image.image_id]}; "
-                "expected each image once. Take one of the rows out."
+                f"{image.row}: duplicate image {image.image_id!r}, first in "
+                f"{rows[image.image_id]}; "
+                "expected each image once. Remove one of the rows."
             )
         rows[image.image_id] = image.row
         location = locate(image)
@@ -57,8 +58,8 @@ def source_table_from_listing(
             continue
         if location in owners:
             raise DataError(
-                f"{image.row}: {location} is the file of {owners[location]} too; expected one row "
-                "for each file. Take one of the rows out."
+                f"{image.row}: {location} is also the file of {owners[location]}; expected one row "
+                "for each file. Remove one of the rows."
             )
         owners[location] = image.row
         covered.add(location)

@@ -1,4 +1,4 @@
-"""What a data source must say and do, and the table that it returns."""
+"""The interface of a data source and the table that it returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """A source's name, what it is, and the files that it expects in its folder."""
+    """A source's name, description and expected folder layout."""
 
     name: str
     description: str
@@ -25,11 +25,11 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """What a source knows about its images.
+    """A source's images and their metadata.
 
     `records` are the images that were found, `missing` the ids that the table lists without a file,
-    `unlisted` the number of image files that the table does not list. `lesion_ids_known` says
-    whether every record has one, or a patient id, which keeps a lesion's pictures together as well.
+    `unlisted` the number of image files that the table does not list. `lesion_ids_known` is True
+    if every record has a lesion id or a patient id, which also keeps a lesion's pictures together.
     `metadata_sha256` changes whenever the source's tables do.
     """
 
@@ -47,23 +47,23 @@ class SourceTable:
             others = f"among the {self.unlisted} images there" if self.unlisted else "there"
             raise DataError(
                 f"the table lists {len(self.missing)} image{'s' * (len(self.missing) != 1)} "
-                f"({listed}) and no file of theirs was found {others}; expected each id to be the "
+                f"({listed}) and no matching file was found {others}; expected each id to be the "
                 "name of an image file. Put the images beside the table."
             )
         counts = Counter([record.image_id for record in self.records] + list(self.missing))
         image_id, count = counts.most_common(1)[0]
         if count > 1:
-            raise DataError(f"image id {image_id!r} stands for {count} images; expected one.")
+            raise DataError(f"image id {image_id!r} is used for {count} images; expected one.")
 
 
 class Source(ABC):
-    """Reads the images' table of one kind of folder. The public methods check, the hooks vary."""
+    """A reader of one folder layout. The public methods check, the hooks vary."""
 
     info: ClassVar[SourceInfo]
 
     @final
     def detect(self, path: Path) -> bool:
-        """Whether the folder `path` has this source's layout."""
+        """Return whether the folder `path` has this source's layout."""
         return path.is_dir() and self._detect(path)
 
     @final

@@ -20,10 +20,10 @@ class SyntheticSource(Source):
 
     info: ClassVar[SourceInfo] = SourceInfo(
         name="synthetic",
-        description="Procedural pictures for demonstrations and tests; they say nothing about skin",
+        description="Procedural pictures for demonstrations and tests, without medical value",
         layout=(
             "HAM10000_metadata.csv with dx_type 'synthetic' in every row, and the images below, as "
-            "write_synthetic_dataset makes them"
+            "written by write_synthetic_dataset"
         ),
     )
 

@@ -1,8 +1,8 @@
-"""Reading the tables of data sources: CSV as people and programs really write it.
+"""Reading of data sources' tables: CSV in the variants found in practice.
 
 Comma, tab, semicolon or bar, also after Excel's line ``sep=;``; UTF-8 with or without byte-order
-mark, UTF-16 with one; any line ending; stray spaces; a file, or a member of a zip archive. What is
-ambiguous or broken is an error that names the row, by its line number in the file.
+mark, UTF-16 with one; any line ending; stray spaces; a file, or a member of a zip archive.
+Ambiguous or broken content is an error with its line number.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NOT_KNOWN = _EMPTY | {"na", "n/a", "unknown"}
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """Where a table lies: a file, or a member of the zip archive `path`."""
+    """The location of a table: a file, or a member of the zip archive `path`."""
 
     path: Path
     member: str = ""
 
     @property
     def name(self) -> str:
-        """The name that a message gives."""
+        """The name used in messages."""
         return f"{self.path.name}::{self.member}" if self.member else self.path.name
 
     @property
@@ -50,7 +50,7 @@ class TableFile:
         return PurePosixPath(self.member or self.path.name).suffix
 
     def read(self) -> bytes:
-        """Return the bytes; raises `DataError` for what is no regular file or too large."""
+        """Return the bytes. Raises `DataError` if it is too large or not a regular file."""
         if self.member:
             return read_member(self.path, self.member, limit=MAX_TABLE_BYTES)
         return read_regular(self.path, "table", limit=MAX_TABLE_BYTES)
@@ -81,26 +81,26 @@ class Table:
     sha256: str
 
     def where(self, row: TableRow) -> str:
-        """Name a row in a message."""
+        """Return the position of a row for a message."""
         return f"{self.path.name}, row {row.line}"
 
     def required(self, row: TableRow, column: str) -> str:
-        """Return a cell that must not be empty."""
+        """Return a cell. Raises `DataError` if it is empty."""
         value = row.cells[column]
         if value.lower() in _EMPTY:
             raise DataError(
-                f"{self.where(row)}: {column} is {value!r}; expected a value. Complete the row or "
-                "take it out."
+                f"{self.where(row)}: {column} is {value!r}; expected a value. Complete or "
+                "remove the row."
             )
         return value
 
     def optional(self, row: TableRow, column: str | None) -> str | None:
-        """Return a cell, or None where there is no such column or it says that nothing is known."""
+        """Return a cell, or None for a missing column or an unknown value."""
         value = row.cells.get(column, "") if column is not None else ""
         return None if value.lower() in _NOT_KNOWN else value
 
     def age(self, row: TableRow, column: str | None) -> float | None:
-        """Return an age in years, or None where it is not known."""
+        """Return an age in years, or None if unknown."""
         value = self.optional(row, column)
         if value is None:
             return None
@@ -117,7 +117,7 @@ class Table:
 
 
 def read_table(file: TableFile | Path) -> Table:
-    """Return a table's rows; blank lines are passed over.
+    """Return a table's rows without blank lines.
 
     Raises `DataError` for an empty file, another encoding than UTF-8 or UTF-16, repeated column
     names, cells of more than 128 KiB, or a row with another number of cells than the header.
@@ -160,7 +160,7 @@ def read_table(file: TableFile | Path) -> Table:
     except csv.Error as error:
         raise DataError(
             f"{path.name}, row {reader.line_num}: {error}; expected a CSV table. Correct the row; "
-            "a quote that is not closed takes the rest of the file into its cell."
+            "an unclosed quote extends its cell to the end of the file."
         ) from error
     if not rows:
         raise DataError(f"{path} has no rows; expected a header and one row for each image.")
@@ -168,7 +168,7 @@ def read_table(file: TableFile | Path) -> Table:
 
 
 def read_columns(file: TableFile) -> tuple[str, ...]:
-    """Return the column names of what may be a table, or nothing where it is none.
+    """Return the column names of a file, or nothing if it is not a table.
 
     Reads no more than 64 KiB.
     """
@@ -194,7 +194,7 @@ def tables_with(folder: Path, columns: Iterable[str], *, deep: bool = False) -> 
 def list_tables(folder: Path, *, deep: bool = False) -> list[TableFile]:
     """Return the files in `folder` that may be tables, by name, in order.
 
-    Where there is none, those in the zip archives of the folder: a data set as it was downloaded.
+    If there is none, returns those in the zip archives of the folder (a data set as downloaded).
     """
     patterns = ("*", "*/*") if deep else ("*",)
     files = sorted(
@@ -218,7 +218,7 @@ def _list_archived(archives: Iterable[Path]) -> Iterator[TableFile]:
 
 
 def may_be_table(name: str) -> bool:
-    """Whether a file of this name may be a table."""
+    """Return whether a file of this name may be a table."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in ("", *TABLE_SUFFIXES) and not name.startswith(".")
 
@@ -229,12 +229,12 @@ def _encoding(data: bytes) -> str:
 
 
 def is_empty(cell: str) -> bool:
-    """Whether a cell says nothing."""
+    """Return whether a cell is empty."""
     return cell.lower() in _EMPTY
 
 
 def is_unknown(cell: str) -> bool:
-    """Whether a cell says nothing, or that nothing is known."""
+    """Return whether a cell is empty or marks an unknown value."""
     return cell.lower() in _NOT_KNOWN
 
 
@@ -245,7 +245,7 @@ def first_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
 
 
 def _without_separator_line(text: str) -> str:
-    """Return the text with an empty line for Excel's ``sep=;``, so that lines keep their number."""
+    """Return the text with Excel's ``sep=;`` blanked, so that lines keep their numbers."""
     return _SEPARATOR_LINE.sub("", text, count=1)
 
 
@@ -262,7 +262,7 @@ def _columns_from_header(path: Path, cells: list[str]) -> tuple[str, ...]:
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise DataError(
-            f"{path.name}: the header names {', '.join(sorted(repeated))} twice; expected each "
-            "column once. Rename one."
+            f"{path.name}: duplicate column {', '.join(sorted(repeated))}; expected each column "
+            "once. Rename one."
         )
     return tuple(names)

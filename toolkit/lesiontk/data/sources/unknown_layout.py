@@ -1,4 +1,4 @@
-"""Why a folder is no data set that a source reads: said in words, for the error."""
+"""Explanations of why no source can read a folder, for the error message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_DEPTH = 3
 
 
 def explain_unknown(path: Path) -> list[str]:
-    """Return sentences on the tables and images of the folder `path`, none where it has neither."""
+    """Return sentences on the tables and images of the folder `path`, if it has any."""
     reasons = []
     for entry in sorted(path.iterdir()):
         if may_be_table(entry.name) and not (entry.is_file() or entry.is_dir()):
@@ -30,14 +30,14 @@ def explain_unknown(path: Path) -> list[str]:
         columns = choose_columns(names)
         if not names:
             reasons.append(
-                f"{file.name} is no table that can be read (CSV as UTF-8 text): save it as "
-                "'CSV UTF-8'."
+                f"{file.name} is not a readable table (CSV as UTF-8 text): save it as 'CSV UTF-8'."
             )
         elif is_ignored(file.name) or len(names) > _MANY or names[0].startswith("pixel"):
             reasons.append(f"{file.name} lists no image files: lesiontk needs the pictures.")
         elif len(names) == 1:
             reasons.append(
-                f"{file.name} has one column, {shorten(names[0])!r}; expected several, parted by "
+                f"{file.name} has one column, {shorten(names[0])!r}; expected several, separated "
+                "by "
                 "comma, tab, semicolon or bar."
             )
         elif not columns.describe_images:
@@ -45,8 +45,8 @@ def explain_unknown(path: Path) -> list[str]:
             shown = ", ".join(map(shorten, names[:_SHOWN_COLUMNS]))
             shown += ", …" * (len(names) > _SHOWN_COLUMNS)
             reasons.append(
-                f"{file.name} has the columns {shown}, none of which is known to hold the {lacks}: "
-                f"rename the one that does to {'image_id' if lacks == 'image' else lacks}."
+                f"{file.name} has the columns {shown}, none of them known as the {lacks} column: "
+                f"rename it to {'image_id' if lacks == 'image' else lacks}."
             )
     reasons += [
         f"{entry.name} is a spreadsheet, which lesiontk does not read: save it as 'CSV UTF-8'."
@@ -54,11 +54,11 @@ def explain_unknown(path: Path) -> list[str]:
         if entry.suffix.lower() in _SPREADSHEETS and not entry.name.startswith((".", "~"))
     ]
     reasons += [
-        f"{folder} has the layout of {name}: give that folder."
+        f"{folder} has the layout of {name}: specify that folder."
         for folder, name in _known_below(path)[:_SHOWN_FOLDERS]
     ]
     if not index_images(path).locations:
-        reasons.append("There is no image below it.")
+        reasons.append("It contains no image.")
     return reasons
 
 

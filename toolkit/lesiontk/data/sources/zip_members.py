@@ -1,4 +1,4 @@
-"""What a data source needs of the zip archives that lie in its folder."""
+"""Access to the zip archives in a data source's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BROKEN = (
 
 
 def list_members(path: Path) -> list[str]:
-    """Return the names in an archive; raises `DataError` for one that cannot be opened."""
+    """Return the names in an archive. Raises `DataError` if it cannot be opened."""
     check_regular(path, "archive")
     try:
         with zipfile.ZipFile(path) as archive:
@@ -63,6 +63,6 @@ def checksums(path: Path) -> dict[str, tuple[int, int]]:
 
 def _broken(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path} cannot be opened as a zip archive ({error}); expected a whole archive. Fetch it "
-        "again, or take it out of the folder."
+        f"{path} cannot be opened as a zip archive ({error}); expected an intact archive. Fetch it "
+        "again, or remove it from the folder."
     )

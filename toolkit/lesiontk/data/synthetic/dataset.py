@@ -1,9 +1,9 @@
-"""A procedural stand-in for HAM10000, for demonstrations and tests where no data is given.
+"""A procedural replacement of HAM10000, for demonstrations and tests without data.
 
-A lesion is fixed by its seed: its patient's skin, its outline and where every structure lies. A
-view of it differs by what a second photograph would change: rotation, zoom, shift, light, hair,
-focus and sensor noise. The pictures are caricatures; a figure measured on them says that the
-machinery works and nothing about skin.
+The seed of a lesion determines its patient's skin, its outline and the place of every structure.
+Views of it differ as photographs do: rotation, zoom, shift, light, hair, focus and sensor noise.
+The pictures are caricatures; a figure measured on them shows that the software works and nothing
+about skin.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localizatio
 _MEAN_AGES = {"nv": 45, "df": 50, "vasc": 50, "mel": 60, "bkl": 63, "bcc": 66, "akiec": 66}
 _SITES = ("back", "trunk", "lower extremity", "upper extremity", "abdomen", "face", "chest", "neck")
 
-# Fair pink, fair yellow, olive and brown skin under a polarised dermatoscope, RGB.
+# Fair pink, fair yellow, olive and brown skin under a polarized dermatoscope, RGB.
 _TONES = np.array([[232, 192, 182], [236, 204, 178], [212, 168, 142], [176, 128, 104]], float)
 _TONE_SHARES = (0.4, 0.3, 0.2, 0.1)
 
 
 def render_view(diagnosis: str, lesion_seed: int, view: int, size: int) -> NDArray[np.uint8]:
-    """Photograph one lesion: uint8 RGB [size, size, 3], the same for the same arguments.
+    """Return a picture of one lesion, uint8 RGB [size, size, 3], determined by the arguments.
 
-    `lesion_seed` and `diagnosis` fix the lesion, `view` (0, 1, 2, ...) the photograph of it. The
+    `lesion_seed` and `diagnosis` determine the lesion, `view` (0, 1, 2, ...) its photograph. The
     square is the centre of the picture of 4 : 3 that `write_synthetic_dataset` stores. Raises
     `DataError` for an unknown diagnosis, a negative seed or view, or a size below 16 pixels.
     """
@@ -65,7 +65,7 @@ def write_synthetic_dataset(
     seed: int,
     advance: Callable[[int], None] | None = None,
 ) -> int:
-    """Write `lesions` lesions in HAM10000's layout below `directory`; return how many images.
+    """Write `lesions` lesions in HAM10000's layout below `directory`; return the image count.
 
     Pictures are `image_size` pixels high and a third wider. A lesion depends on `seed` and its
     number alone, so a larger set begins with the smaller one, and writing again changes no byte.
@@ -75,7 +75,7 @@ def write_synthetic_dataset(
     if lesions < len(DIAGNOSES):
         raise DataError(
             f"lesions is {lesions}; expected at least {len(DIAGNOSES)}, one of each diagnosis. "
-            f"Ask for {len(DIAGNOSES)} or more."
+            f"Request {len(DIAGNOSES)} or more."
         )
     _check_not_negative("seed", seed)
     _check_size("image_size", image_size)
@@ -83,7 +83,7 @@ def write_synthetic_dataset(
     _check_nothing_else(directory, shots)
     for part in _PARTS:
         (directory / part).mkdir(parents=True, exist_ok=True)
-    # The table goes first and comes last: a set that was cut off has none.
+    # The table is removed first and written last: an incomplete set has none.
     metadata = directory / "HAM10000_metadata.csv"
     metadata.unlink(missing_ok=True)
     for shot in shots:
@@ -100,7 +100,7 @@ def write_synthetic_dataset(
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """One picture to take, where it goes and its row of the metadata."""
+    """One picture to render, its path and its row of the metadata."""
 
     diagnosis: str
     lesion_seed: int
@@ -133,7 +133,7 @@ def _plan_shots(lesions: int, seed: int) -> Iterator[_Shot]:
 
 
 def _plan_diagnoses(lesions: int) -> list[str]:
-    """One of each, then always the diagnosis furthest below its share: any prefix is balanced."""
+    """Return diagnoses of which every prefix is as balanced as possible."""
     planned = list(DIAGNOSES)
     counts = dict.fromkeys(DIAGNOSES, 1)
     while len(planned) < lesions:
@@ -144,7 +144,7 @@ def _plan_diagnoses(lesions: int) -> list[str]:
 
 
 def _check_nothing_else(directory: Path, shots: list[_Shot]) -> None:
-    """Refuse a directory with pictures that the new metadata would not name."""
+    """Raise `DataError` for a directory with pictures that the new metadata would not list."""
     expected = {directory / shot.location for shot in shots}
     for part in _PARTS:
         for found in sorted((directory / part).glob("*.jpg")):
@@ -162,11 +162,11 @@ def _check_not_negative(name: str, value: int) -> None:
 
 def _check_size(name: str, size: int) -> None:
     if size < 16:
-        raise DataError(f"{name} is {size}; expected at least 16 pixels. Ask for 16 or more.")
+        raise DataError(f"{name} is {size}; expected at least 16 pixels. Specify 16 or more.")
 
 
 def _photograph(diagnosis: str, lesion_seed: int, view: int, height: int) -> NDArray[np.uint8]:
-    """One picture, uint8 RGB [height, 4/3 height, 3]."""
+    """Return one picture, uint8 RGB [height, 4/3 height, 3]."""
     if diagnosis not in PAINTERS:
         raise DataError(
             f"diagnosis is {diagnosis!r}; expected one of {', '.join(DIAGNOSES)}."
@@ -187,7 +187,7 @@ def _photograph(diagnosis: str, lesion_seed: int, view: int, height: int) -> NDA
 
 
 def _frame(rng: Generator, height: int, width: int) -> Skin:
-    """Point the camera: any rotation, zoomed by up to a fifth and a little off the middle."""
+    """Return a camera view: any rotation, a zoom of up to a fifth and a small shift."""
     angle, zoom = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.2)
     shift = rng.uniform(-0.1, 0.1, 2)
     scale = 0.5 * height * zoom
@@ -205,7 +205,7 @@ def _frame(rng: Generator, height: int, width: int) -> Skin:
 
 
 def _bare_skin(skin: Skin, rng: Generator) -> Field:
-    """The patient's skin [H, W, 3]: a mix of two tones with reddish blotches and grain."""
+    """Return the patient's skin [H, W, 3]: two mixed tones with reddish blotches and grain."""
     first, second = rng.choice(len(_TONES), 2, p=_TONE_SHARES)
     share = rng.uniform(0, 1)
     tone = share * _TONES[first] + (1 - share) * _TONES[second] + rng.normal(0, 4, 3)
@@ -217,7 +217,7 @@ def _bare_skin(skin: Skin, rng: Generator) -> Field:
 
 
 def _add_hair(colour: Field, skin: Skin, rng: Generator) -> Field:
-    """Dark curved hairs over about half of the views."""
+    """Return the picture with dark curved hairs in about half of the views."""
     count = int(rng.integers(1, 14)) if rng.random() < 0.45 else 0
     shade = rng.uniform(25, 95)
     along = np.linspace(0, 1, 12)
@@ -233,7 +233,7 @@ def _add_hair(colour: Field, skin: Skin, rng: Generator) -> Field:
 
 
 def _light(colour: Field, rng: Generator) -> Field:
-    """Brightness, white balance, uneven light, and in some views the dermatoscope's dark rim."""
+    """Apply brightness, white balance, uneven light and sometimes the dermatoscope's dark rim."""
     height, width = colour.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     balance = rng.uniform(0.82, 1.1) * rng.normal(1, 0.02, 3).astype(np.float32)
@@ -247,7 +247,7 @@ def _light(colour: Field, rng: Generator) -> Field:
 
 
 def _expose(colour: Field, rng: Generator) -> NDArray[np.uint8]:
-    """Focus and sensor: a slight blur, noise, and 8 bits."""
+    """Return the picture after focus and sensor: slight blur, noise, 8 bits."""
     blur = rng.uniform(0.0, 0.012) * colour.shape[0] / 2
     blurred: Field = ndimage.gaussian_filter(colour, (blur, blur, 0))
     blurred += rng.uniform(1, 4) * rng.standard_normal(colour.shape, dtype=np.float32)

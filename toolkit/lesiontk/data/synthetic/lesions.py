@@ -1,8 +1,8 @@
-"""Seven kinds of lesion, each painted from the structures that dermoscopy knows it by.
+"""Seven kinds of lesion, each rendered from its dermoscopic structures.
 
 A painter takes a `Skin` and a lesion's own random generator and returns its `Tissue`. The criteria
 are those of the third consensus on dermoscopic terms (Kittler et al., J Am Acad Dermatol 2016,
-74(6):1093-1106), as caricatures: they teach a network and a demonstration, not medicine.
+74(6):1093-1106), as caricatures for demonstrations and tests, without medical value.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _CLOT: Colour = (44.0, 26.0, 52.0)
 
 
 def _clarity(rng: Generator) -> float:
-    """How clearly a lesion shows its hallmarks, 0 to 1; one in six hardly does.
+    """Return how clearly a lesion shows its hallmarks, 0 to 1; one in six hardly does.
 
-    Without such lesions every class could be told at a glance and a model would be perfect, and
-    then nothing that compares models (quantisation, pruning, a gate) would have anything to show.
+    Without such lesions every model would be perfect, and comparisons of models (quantization,
+    pruning, gates) would show no difference.
     """
     return rng.uniform(0.0, 0.4) if rng.random() < 0.17 else rng.uniform(0.6, 1.0)
 
@@ -102,7 +102,7 @@ def _paint_benign_keratosis(skin: Skin, rng: Generator) -> Tissue:
     cysts = body * dots(skin, rng, pick(0.13, 0.2), 0.26, pick(0.15, 0.5)) * pick(0.5, 0.95)
     melanin = body * pick(0.35, 1.4) * (1 + 0.2 * noise(skin, rng, 0.35))
     melanin += body * (0.25 + 0.75 * clarity) * furrows * pick(0.2, 0.9)
-    # A lentigo has no horn but often a faint net, which makes it the naevus's double.
+    # A lentigo has no horn but often a faint net, which makes it similar to a naevus.
     is_lentigo = rng.random() < 0.25
     horn = 0.0 if is_lentigo else clarity
     faint_net = body * net(skin, rng, pick(0.06, 0.09), 0.8) * pick(0.2, 0.6) * is_lentigo

@@ -1,10 +1,10 @@
-"""Structures that dermoscopy names, drawn as functions of a place on the skin.
+"""Dermoscopic structures as functions of a position on the skin.
 
 Everything is a field over a `Skin`, the coordinates that one camera sees. A structure draws as many
 random numbers for one pixel as for a million, so the same generator gives the same structure under
 any rotation, zoom or picture size. `Tissue` turns fields into colour: melanin and blood absorb
 light (Beer-Lambert), so they multiply; keratin, scar and the blue veil of deep melanin scatter
-it, so they cover what lies below.
+it, so they cover what is below.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class Skin:
 
     @property
     def pixels_per_unit(self) -> float:
-        """How many pixels one skin unit covers."""
+        """Pixels per skin unit."""
         return float(np.hypot(*self.pixels_from_skin[:, 0]))
 
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """What a lesion does to light: absorbing melanin and blood [H, W], and coats that scatter.
+    """The optical effect of a lesion: absorbing melanin and blood [H, W], and scattering coats.
 
-    A coat is its opacity [H, W] in 0 to 1 with its colour in 0 to 255; later coats lie on top.
+    A coat is its opacity [H, W] in 0 to 1 with its colour in 0 to 255; later coats are on top.
     """
 
     melanin: Field
@@ -65,7 +65,7 @@ class Tissue:
     coats: tuple[Coat, ...] = ()
 
     def colour_over(self, tone: Field) -> Field:
-        """Colour [H, W, 3] in 0 to 255 of this tissue in skin of colour `tone` [H, W, 3]."""
+        """Return the colour [H, W, 3], 0 to 255, of this tissue in skin of colour `tone`."""
         density = self.melanin[..., None] * _MELANIN + self.blood[..., None] * _BLOOD
         colour: Field = tone * np.exp(-np.maximum(density, 0.0))
         for opacity, coat in self.coats:
@@ -74,26 +74,26 @@ class Tissue:
 
 
 def cover(colour: Field, opacity: Field, coat: Colour) -> Field:
-    """Lay a coat of `opacity` [H, W] in 0 to 1 over a picture [H, W, 3]."""
+    """Return a picture [H, W, 3] under a coat of `opacity` [H, W] in 0 to 1."""
     return colour + opacity[..., None] * (np.array(coat, np.float32) - colour)
 
 
 def ramp(values: Field, low: float, high: float) -> Field:
-    """Smooth step from 0 at `low` to 1 at `high`."""
+    """Return a smooth step from 0 at `low` to 1 at `high`."""
     t = np.clip((values - low) / (high - low), 0.0, 1.0)
     step: Field = t * t * (3.0 - 2.0 * t)
     return step
 
 
 def _lattice(skin: Skin, spacing: float) -> tuple[_Index, _Index, Field, Field]:
-    """Column and row of the lattice cell under every pixel, and the place in it from 0 to 1."""
+    """Return column and row of each pixel's lattice cell, and the position in it, 0 to 1."""
     u, v = skin.u / np.float32(spacing), skin.v / np.float32(spacing)
     left, top = np.floor(u), np.floor(v)
     return left.astype(np.int32), top.astype(np.int32), u - left, v - top
 
 
 def noise(skin: Skin, rng: Generator, spacing: float) -> Field:
-    """Smooth random field [H, W] of mean 0 and deviation about 1; grains of `spacing` units."""
+    """Return a smooth random field [H, W], mean 0, deviation about 1, grain size `spacing`."""
     knots = rng.standard_normal(_TILE * _TILE, dtype=np.float32)
     column, row, u, v = _lattice(skin, spacing)
     columns = [(column + step) & _WRAP for step in range(3)]
@@ -107,12 +107,12 @@ def noise(skin: Skin, rng: Generator, spacing: float) -> Field:
 
 
 def _spline(t: Field) -> tuple[Field, Field, Field]:
-    """Weights of three neighbouring knots in a quadratic B-spline, which has no visible seams."""
+    """Return the weights of three neighbouring knots in a quadratic B-spline, without seams."""
     return 0.5 * (1 - t) ** 2, 0.5 + t * (1 - t), 0.5 * t * t
 
 
 def warp(skin: Skin, rng: Generator, amount: float, spacing: float) -> Skin:
-    """The same skin with its coordinates bent by `amount` units, so that patterns look grown."""
+    """Return the skin with coordinates warped by `amount` units, so that patterns look natural."""
     return replace(
         skin,
         u=skin.u + amount * noise(skin, rng, spacing),
@@ -134,7 +134,7 @@ class Cells:
 
 
 def cells(skin: Skin, rng: Generator, spacing: float, jitter: float = 0.7) -> Cells:
-    """Worley's cellular texture (SIGGRAPH 1996): the two nearest of a jittered grid of points."""
+    """Return Worley's cellular texture (SIGGRAPH 1996) over a jittered grid of points."""
     places = (0.5 + jitter * (rng.random((2, _TILE * _TILE)) - 0.5)).astype(np.float32)
     tints = rng.random(_TILE * _TILE).astype(np.float32)
     column, row, u, v = _lattice(skin, spacing)
@@ -154,7 +154,7 @@ def cells(skin: Skin, rng: Generator, spacing: float, jitter: float = 0.7) -> Ce
 
 
 def strokes(skin: Skin, lines: list[Polyline]) -> Field:
-    """Coverage [H, W] in 0 to 1 of polylines, each points [N, 2] and a width in skin units."""
+    """Return the coverage [H, W], 0 to 1, of polylines: points [N, 2] and a width in units."""
     height, width = skin.u.shape
     canvas = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     pen = ImageDraw.Draw(canvas)
@@ -176,7 +176,7 @@ def strokes(skin: Skin, lines: list[Polyline]) -> Field:
 def depth_inside(
     skin: Skin, rng: Generator, radius: float, elongation: float, irregularity: float
 ) -> Field:
-    """How far inside a lesion's outline every pixel lies, in skin units; negative is outside.
+    """Return each pixel's depth inside a lesion's outline in skin units; negative is outside.
 
     The outline is an ellipse whose radius varies with the angle by harmonics 2 to 8 of falling
     size, `irregularity` being the deviation relative to the radius.
@@ -196,20 +196,20 @@ def depth_inside(
 
 
 def net(skin: Skin, rng: Generator, spacing: float, boldness: float) -> Field:
-    """Pigment network: dark lines around pale holes; `boldness` about 1 is a typical net."""
+    """Return a pigment network: dark lines around pale holes; a typical `boldness` is 1."""
     edge = cells(warp(skin, rng, 0.25 * spacing, 2 * spacing), rng, spacing).edge
     return (1.0 - ramp(edge, 0.0, 0.5 * boldness)) * (0.85 + 0.25 * noise(skin, rng, 0.3))
 
 
 def dots(skin: Skin, rng: Generator, spacing: float, size: float, share: float) -> Field:
-    """Round spots of `size` (in spacings) in a `share` of the cells of a jittered grid."""
+    """Return round spots of `size` (in spacings) in a `share` of the cells of a jittered grid."""
     grid = cells(skin, rng, spacing, jitter=0.9)
     reach = size * (0.6 + 0.4 * grid.tint / max(share, 1e-6))
     return (grid.tint < share) * (1 - ramp(grid.centre / reach, 0.65, 1.15))
 
 
 def ovoids(skin: Skin, rng: Generator, count: int, size: float, spread: float) -> Field:
-    """`count` soft-edged ovals of about `size` units within `spread` of the centre."""
+    """Return `count` soft-edged ovals of about `size` units within `spread` of the centre."""
     painted = np.zeros_like(skin.u)
     for _ in range(count):
         angle, distance = rng.uniform(0, 2 * np.pi), spread * math.sqrt(rng.uniform(0, 1))
@@ -224,14 +224,14 @@ def ovoids(skin: Skin, rng: Generator, count: int, size: float, spread: float) -
 
 
 def sector(skin: Skin, rng: Generator, softness: float = 0.4) -> Field:
-    """Asymmetry: 1 on one side of a line near the centre and 0 on the other."""
+    """Return an asymmetry mask: 1 on one side of a line near the centre, 0 on the other."""
     angle, shift = rng.uniform(0, 2 * np.pi), rng.uniform(-0.15, 0.25)
     side = skin.u * math.cos(angle) + skin.v * math.sin(angle)
     return ramp(side, shift - softness, shift + softness)
 
 
 def vessel_trees(rng: Generator, trees: int, radius: float) -> list[Polyline]:
-    """Arborizing vessels: stems that enter from the border, wander, taper and fork."""
+    """Return arborizing vessels: stems that enter from the border, bend, taper and fork."""
     lines: list[Polyline] = []
 
     def grow(start: NDArray[np.float64], heading: float, width: float, order: int) -> None:

@@ -147,7 +147,7 @@ def test_a_table_as_people_save_it_is_read(tmp_path: Path) -> None:
     [
         (
             "HAM_3,ISIC_1,nv,histo,45,male,back",
-            r"row 5: duplicate image 'ISIC_1' .* row 2; "
+            r"row 5: duplicate image 'ISIC_1', first in .* row 2; "
             "expected",
         ),
         ("HAM_3,ISIC_4,,histo,45,male,back", r"row 5: dx is ''; expected a value"),

@@ -160,7 +160,7 @@ def _describe_contradictions(found: Mapping[str, Any]) -> str:
     ]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return (
-        f"{number} {'picture stands' if number == 1 else 'pictures stand'} under several "
+        f"{number} {'picture has' if number == 1 else 'pictures have'} several "
         f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each picture. Correct "
         "it, or take these images out."
     )

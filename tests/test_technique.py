@@ -67,7 +67,7 @@ def test_what_an_earlier_technique_left_counts_too() -> None:
         ("prune", "qat", "learned ranges and roundings belong to .*; put prune before qat."),
         ("prune", "sparsify", "zeros are chosen for the kernels .*; put prune before sparsify."),
         ("sparsify", "cluster", "values that weights share .*; put sparsify before cluster."),
-        ("distill", "equalize", "normalisation is folded in .*; put distill before equalize."),
+        ("distill", "equalize", "normalization is folded in .*; put distill before equalize."),
         ("equalize", "cluster", "one of the two, because cluster cannot follow equalize either."),
         ("qat", "qat", "expected qat once."),
     ],

@@ -40,7 +40,7 @@ class EqualizeStage(Technique):
         tools=("tensorflow", "tf_keras", "numpy"),
         holds=frozenset({ZEROS}),
         leaves=frozenset({EVEN_RANGES}),
-        why_last="normalisation is folded in and the ranges are even for the weights as they are; "
+        why_last="normalization is folded in and the ranges are even for the weights as they are; "
         "another training or other channels would make them uneven again",
         remembers=("equalized",),
         help="""Equalize the weight ranges of MODEL across layers (CLE) before int8.
@@ -79,7 +79,7 @@ class EqualizeStage(Technique):
 
     def describe(self, facts: Mapping[str, Any]) -> str:
         """How many pairs of layers were equalized."""
-        return f"{facts['equalized']['pairs']} pairs of layers equalized, normalisation folded in"
+        return f"{facts['equalized']['pairs']} pairs of layers equalized, normalization folded in"
 
     def advise(self, facts: Mapping[str, Any]) -> str:
         """By how much its outputs differ from the parent's."""

@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-arm64 test-arm64-short setup lock check-lock lint typecheck pytest wheel clean
+.PHONY: demo test test-arm64 test-arm64-short setup docs lock check-lock lint typecheck pytest wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
@@ -40,6 +40,10 @@ test-arm64: setup
 test-arm64-short: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64 --or-skip
 	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64 -m "not slow"
+
+docs: setup
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict --site-dir build/docs
 
 # Needed only when setup.cfg changes its dependencies: one lock for all platforms and Pythons.
 lock: setup

@@ -58,6 +58,8 @@ AIMS = (
 """Recipe, metric on test, what was aimed at, and what was tried."""
 
 PARENT, SMALL = "keras:float32", "tflite:int8"
+FRONT = ("cnn_7class", "efficientnet_lite0_7class", "vgg16_binary")
+"""The recipes on the front page."""
 
 
 def write_tables() -> None:
@@ -84,6 +86,10 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         "malignant (akiec, bcc, mel) against the rest, at the threshold frozen on validation. "
         "External: the 193 images of ISIC 2018 task 3 validation. One file a recipe has all "
         "figures; the model cards are in `../engines/`.",
+        "## In short\n\nThe network in float32, and what TFLite int8 changes against its float32 "
+        "TFLite engine in the same run. The gates are the [default ones](../../docs/gates.md), of "
+        "the int8 engine beside the network as it was trained.\n\n"
+        + summarize(published, "../engines"),
         "## As in the published study\n\n"
         + "\n\n".join(
             f"{title}:\n\n"
@@ -105,15 +111,15 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
     return "\n\n".join(parts) + "\n"
 
 
-def summarize(published: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the front page's table: each recipe in float32, and what int8 changes."""
+def summarize(published: Mapping[str, Mapping[str, Any]], engines: str) -> str:
+    """Return a table of each recipe in float32 and what int8 changes; `engines` is the folder."""
     rows = []
     for name, document in published.items():
         whole, small = find_trained(document), find_row(document, SMALL)
         versus = small["versus_parent"]
         rows.append(
             [
-                f"[{name}](benchmarks/engines/{name}/README.md)",
+                f"[{name}]({engines}/{name}/README.md)",
                 describe_size(document),
                 format_estimate(whole["metrics"]["balanced_accuracy"]),
                 *(format_estimate(whole["operating_point"][m]) for m in ("auc", "sensitivity")),

@@ -327,7 +327,8 @@ def test_the_published_figures_come_out_again() -> None:
 def test_the_page_of_all_results_is_what_the_results_say() -> None:
     tables = load_module(ROOT / "benchmarks" / "tables.py")
     published = {path.stem: json.loads(path.read_text()) for path in RESULTS}
-    assert tables.summarize(published) in (ROOT / "README.md").read_text()
+    front = {name: published[name] for name in tables.FRONT}
+    assert tables.summarize(front, "benchmarks/engines") in (ROOT / "README.md").read_text()
     page = (ROOT / "benchmarks" / "results" / "README.md").read_text()
     assert page == tables.render(published, tables.list_studies())
 

@@ -1,4 +1,4 @@
-"""The README's commands and code run as they stand, on small data."""
+"""The commands and the code of README and docs run as they are written, on small data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,9 @@ from PIL import Image
 from lesiontk.backends.keras.backend import MEMBER
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
+from tests.documentation import PAGES, README, ROOT, blocks_of
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-LINES = [
-    line.partition("  #")[0].strip()
-    for language, block in BLOCKS
-    if language == "console"
-    for line in block.splitlines()
-    if line.strip()
-]
-INLINE = re.findall(r"`(lesiontk [a-z][^`]*)`", README)
-# So small that a run takes seconds; the commands themselves are the README's.
+# So small that a run takes seconds; the commands themselves are those of the pages.
 SMALL = [
     "train.epochs=1", "train.batch_size=16", "train.mixed_precision=false", "data.image_size=32",
     "data.synthetic.lesions=70", "data.synthetic.image_size=40", "calibration.images=16",
@@ -38,9 +28,14 @@ SMALL = [
 ]  # fmt: skip
 
 
+def lines_of(page: Path) -> list[str]:
+    """Return the commands of a page's console blocks, in their order."""
+    return [line for block in blocks_of(page, "console") for line in block if line]
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the README's reader has it: HAM10000, a picture, the published engines."""
+    """A folder as the reader has it: HAM10000, an image, a folder of images, published engines."""
     folder = tmp_path_factory.mktemp("desk")
     write_synthetic_dataset(folder / "HAM10000", lesions=70, image_size=40, seed=3)
     picture = next((folder / "HAM10000").glob("*/*.jpg"))
@@ -53,6 +48,27 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             view = Image.fromarray(render_view(code, lesion, 0, 40))
             view.save(own / f"{code}_{lesion}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def workspace(desk: Path) -> Path:
+    """The workspace of a reader who ran the README's first commands: a model and its engines."""
+    folder = desk / "lesiontk-workspace"
+    for words in (_shrink(["train"]), ["quantize", "--int8"], ["bench"]):
+        result = CliRunner().invoke(cli, words, env={"LESIONTK_WORKSPACE": str(folder)})
+        assert result.exit_code == 0, f"{result.output} {result.exception!r}"
+    return folder
+
+
+@pytest.fixture
+def folder(desk: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for a page, with what is on the desk."""
+    for entry in desk.iterdir():
+        if entry != workspace:
+            (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LESIONTK_WORKSPACE", str(workspace))
+    return tmp_path
 
 
 def _forget_split(words: list[str]) -> list[str]:
@@ -75,26 +91,42 @@ def _shrink(words: list[str]) -> list[str]:
 
 
 def test_the_readme_shows_the_commands_that_matter() -> None:
-    text = "\n".join(LINES)
+    text = "\n".join(lines_of(README))
     for command in ("make demo", "make test", "lesiontk train", "lesiontk quantize --int8"):
         assert command in text
 
 
+def test_the_pages_show_most_commands() -> None:
+    """What runs here; reference pages list the rest."""
+    shown = {tuple(line.split()[1:3]) for page in PAGES for line in lines_of(page)}
+    for command in (
+        "train", "quantize", "bench", "run", "predict", "evaluate", "bundle", "doctor", "convert",
+        "report", "ls", "lineage", "verify", "sensitivity", "prune", "resize", "qat", "import",
+    ):  # fmt: skip
+        assert any(words[0] == command for words in shown), command
+    for pair in (
+        ("data", "check"), ("calibration", "draw"), ("calibration", "show"),
+        ("calibration", "check"), ("calibration", "stability"), ("gate", "power"),
+        ("recipe", "new"), ("recipe", "show"),
+    ):  # fmt: skip
+        assert pair in shown
+
+
 def test_make_knows_the_targets() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for line in LINES:
-        if line.startswith("make "):
-            assert re.search(rf"^{line.split()[1]}:", makefile, flags=re.MULTILINE), line
+    text = "\n".join(page.read_text() for page in PAGES)
+    targets = set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, flags=re.MULTILINE))
+    assert {"demo", "test", "docs", "setup"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_the_order_they_stand(
-    desk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(desk)
-    monkeypatch.delenv("LESIONTK_WORKSPACE", raising=False)
-    ran = []
-    for line in [*LINES, *INLINE]:
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "\nlesiontk" in page.read_text()], ids=lambda page: page.stem
+)
+def test_the_commands_of_a_page_run_in_their_order(page: Path, folder: Path) -> None:
+    for line in lines_of(page):
         words = shlex.split(line)
         if words[0] == "python":
             subprocess.run([sys.executable, *words[1:]], check=True)
@@ -102,27 +134,20 @@ def test_the_commands_run_in_the_order_they_stand(
             continue
         if words[1:3] == ["data", "fetch"]:
             words = [*words, "--help"]  # what it does is tested against a local server
-        if words[1:] == ["run"] or "DIR" in words:
-            continue  # prose about an option, not a command
         # What follows goes on with the model of the packaged recipes.
-        apart = {"LESIONTK_WORKSPACE": "own"} if "clinic.yaml" in words else {}
+        apart = {"LESIONTK_WORKSPACE": str(folder / "own")} if "clinic.yaml" in words else {}
         result = CliRunner().invoke(cli, _shrink(_forget_split(words[1:])), env=apart)
         assert result.exit_code == 0, f"{line}: {result.output} {result.exception!r}"
-        ran.append(words[1])
-    shown = {"train", "quantize", "bench", "run", "predict", "evaluate", "bundle", "doctor"}
-    assert shown <= set(ran)
 
 
 @pytest.mark.slow
-def test_the_python_code_runs(
-    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (code,) = [block for language, block in BLOCKS if language == "python"]
+def test_the_python_code_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lines,) = blocks_of(README, "python")
+    code = "\n".join(lines)
     small = ", ".join(f'"{item}"' for item in SMALL)
     assert '["train.epochs=2"]' in code
-    script = desk / "example.py"
+    script = folder / "example.py"
     script.write_text(code.replace('["train.epochs=2"]', f"[{small}]"))
-    monkeypatch.chdir(desk)
     runpy.run_path(str(script))
     printed = capsys.readouterr().out.split()
     assert printed[0] in ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")

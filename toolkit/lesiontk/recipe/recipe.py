@@ -28,9 +28,9 @@ THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)
 class SynthesizeConfig(StageConfig):
     """The procedural data set that is used where no data is given."""
 
-    lesions: int = Field(420, ge=14)
-    image_size: int = Field(96, ge=16, le=1024)
-    seed: int = 7
+    lesions: int = Field(420, ge=14, description="lesions to draw, one to three images each")
+    image_size: int = Field(96, ge=16, le=1024, description="pixels a side of the drawn images")
+    seed: int = Field(7, description="seed of the drawing")
 
 
 class SplitRule(StageConfig):
@@ -39,10 +39,12 @@ class SplitRule(StageConfig):
     Where the data has patient ids, the lesions of a patient stay together, too.
     """
 
-    group: Literal["lesion_id"] = "lesion_id"
-    test: float = Field(0.15, gt=0, lt=0.5)
-    validation: float = Field(0.15, gt=0, lt=0.5)
-    seed: int = 7
+    group: Literal["lesion_id"] = Field("lesion_id", description="what stays in one subset")
+    test: float = Field(0.15, gt=0, lt=0.5, description="share of the lesions for the test split")
+    validation: float = Field(
+        0.15, gt=0, lt=0.5, description="share of the lesions for the validation split"
+    )
+    seed: int = Field(7, description="seed of the draw")
     near_duplicates: Literal["group", "accept"] = Field(
         "group",
         description="group: copies, and near-duplicates without a lesion id, count as one lesion",
@@ -58,8 +60,12 @@ class DataSection(StageConfig):
     source: str = Field("auto", description="auto or a registered source")
     path: str | None = Field(None, description="the folder of the images")
     task: str = Field("seven_class", description="seven_class, malignancy, or a path to a YAML")
-    image_size: int = Field(96, ge=16, le=1024)
-    crop_mode: Literal["crop", "stretch"] = "crop"
+    image_size: int = Field(
+        96, ge=16, le=1024, description="pixels a side of the network's square input"
+    )
+    crop_mode: Literal["crop", "stretch"] = Field(
+        "crop", description="crop: the largest centered square; stretch: the whole image"
+    )
     enhance: tuple[str, ...] = Field(
         (), description="registered enhancements after crop and resize, in order"
     )
@@ -76,9 +82,9 @@ class DataSection(StageConfig):
 class ModelSection(StageConfig):
     """Architecture and initial weights."""
 
-    architecture: str = "cnn"
+    architecture: str = Field("cnn", description="one of the registered architectures")
     weights: str = Field("none", description="none, imagenet, or a path to a weights file")
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1, description="rate before the last layer")
 
 
 class ImportedSection(StageConfig):
@@ -96,7 +102,7 @@ class ImportedSection(StageConfig):
 class TrainSection(StageConfig):
     """How the network is trained."""
 
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(30, ge=1, description="passes over the training images, at most")
     batch_size: int = Field(32, ge=1, description="images per step, over all replicas")
     micro_batches: int = Field(
         1, ge=1, description="parts of a batch for gradient accumulation, to save memory"
@@ -106,10 +112,14 @@ class TrainSection(StageConfig):
         description="smaller image sizes for the first epochs (progressive resizing), in "
         "equal parts",
     )
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.05, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, description="highest rate of AdamW")
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="epochs over which the rate rises from zero"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="learning rate after the warm-up"
+    )
+    weight_decay: float = Field(0.05, ge=0, description="decoupled weight decay of kernels")
     head_epochs: int = Field(
         0,
         ge=0,
@@ -128,14 +138,14 @@ class TrainSection(StageConfig):
         ("sqrt_sampling", "sqrt_class_weight"),
         description="registered choices, as name or name:strength",
     )
-    augment: str = "dermoscopy"
+    augment: str = Field("dermoscopy", description="one of the registered augmentations")
     ema: float = Field(
         0.0,
         ge=0,
         lt=1,
         description="momentum of the weight average that replaces the weights after each epoch",
     )
-    mixed_precision: bool = False
+    mixed_precision: bool = Field(False, description="compute in bfloat16, keep weights in float32")
     distribute: Literal["none", "mirrored", "multi_worker"] = Field(
         "none",
         description="split each batch over this machine's GPUs or the workers of TF_CONFIG",
@@ -143,7 +153,7 @@ class TrainSection(StageConfig):
     patience: int = Field(
         10, ge=1, description="epochs without a better validation score before training stops"
     )
-    seed: int = 1
+    seed: int = Field(1, description="seed of initial weights, order and augmentation")
 
     def list_sizes(self, size: int) -> tuple[int, ...]:
         """Return the successive image sizes of training; the last is `size`."""
@@ -173,8 +183,10 @@ class TrainSection(StageConfig):
 class CalibrateConfig(StageConfig):
     """The training images on which int8 ranges are measured, and how."""
 
-    images: int = Field(210, ge=8)
-    draw: Literal["balanced", "natural"] = "balanced"
+    images: int = Field(210, ge=8, description="training images to measure ranges on")
+    draw: Literal["balanced", "natural"] = Field(
+        "balanced", description="the same number of each class, or classes as frequent as they are"
+    )
     cover: tuple[Literal["site", "brightness"], ...] = Field(
         ("site", "brightness"),
         description="properties over which the images of each class are stratified",
@@ -183,7 +195,7 @@ class CalibrateConfig(StageConfig):
         None, description="a shipped list or a CSV file instead of a new sample"
     )
     observer: str = Field("min_max", description="a registered observer")
-    seed: int = 7
+    seed: int = Field(7, description="seed of the draw")
 
     @field_validator("cover", mode="before")
     @classmethod
@@ -232,16 +244,28 @@ class VerifyRule(StageConfig):
     ``float`` applies to float32, ``half`` to float16, ``int8`` to every precision of 8-bit weights.
     """
 
-    images: int = Field(128, ge=16)
+    images: int = Field(128, ge=16, description="validation images to compare outputs on")
     float_images: int = Field(
         32, ge=16, description="images for float32, where a difference shows on all images or none"
     )
-    min_agreement_float: float = Field(0.99, ge=0, le=1)
-    max_mean_drift_float: float = Field(1e-3, gt=0)
-    min_agreement_half: float = Field(0.98, ge=0, le=1)
-    max_mean_drift_half: float = Field(5e-3, gt=0)
-    min_agreement_int8: float = Field(0.90, ge=0, le=1)
-    max_mean_drift_int8: float = Field(0.05, gt=0)
+    min_agreement_float: float = Field(
+        0.99, ge=0, le=1, description="share of images with the parent's predicted class"
+    )
+    max_mean_drift_float: float = Field(
+        1e-3, gt=0, description="mean absolute difference of probabilities"
+    )
+    min_agreement_half: float = Field(
+        0.98, ge=0, le=1, description="share of images with the parent's predicted class"
+    )
+    max_mean_drift_half: float = Field(
+        5e-3, gt=0, description="mean absolute difference of probabilities"
+    )
+    min_agreement_int8: float = Field(
+        0.90, ge=0, le=1, description="share of images with the parent's predicted class"
+    )
+    max_mean_drift_int8: float = Field(
+        0.05, gt=0, description="mean absolute difference of probabilities"
+    )
     min_agreement_qat: float = Field(
         0.99,
         ge=0,
@@ -257,9 +281,9 @@ class EvaluateRule(StageConfig):
     """How the test split is evaluated, and the rule that freezes a threshold on validation."""
 
     threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
-    resamples: int = Field(1000, ge=100)
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    seed: int = 0
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples of lesions")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    seed: int = Field(0, description="seed of the resampling")
 
     @field_validator("threshold")
     @classmethod
@@ -280,9 +304,9 @@ class ExplainRule(StageConfig):
 class BenchRule(StageConfig):
     """How latency is measured."""
 
-    rounds: int = Field(100, ge=20)
-    warmup: int = Field(10, ge=1)
-    threads: int = Field(1, ge=1)
+    rounds: int = Field(100, ge=20, description="timed predictions of one image an engine")
+    warmup: int = Field(10, ge=1, description="predictions before, which do not count")
+    threads: int = Field(1, ge=1, description="threads of each engine")
     repetition: int = Field(0, ge=0, description="another number repeats the measurement")
     provider: str | None = Field(
         None,
@@ -294,19 +318,22 @@ class BenchRule(StageConfig):
 class Recipe(StageConfig):
     """A complete system, from images to report."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
-    description: str = ""
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="name in lists and results")
+    description: str = Field("", description="one line for `lesiontk recipe list`")
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     imported: ImportedSection | None = Field(
         None, description="a trained model that replaces model and train"
     )
     train: TrainSection = TrainSection()
-    compress: tuple[dict[str, dict[str, Any]], ...] = ()
+    compress: tuple[dict[str, dict[str, Any]], ...] = Field(
+        (), description="compression techniques in order, each as `- name: {options}`"
+    )
     calibration: CalibrateConfig = CalibrateConfig()
     convert: tuple[str, ...] = Field(
         ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"),
         min_length=1,
+        description="engines to make, as BACKEND:PRECISION",
     )
     quantize: QuantizeRule = QuantizeRule()
     sensitivity: SensitivityRule = SensitivityRule()

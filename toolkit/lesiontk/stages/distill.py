@@ -38,7 +38,7 @@ class DistillConfig(StageConfig):
         description="an engine of the student's own split, of its labels or finer ones: a file, or "
         "a model or engine of the workspace, as latest:vgg16_7class",
     )
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(2.0, gt=0, description="softens probabilities before comparison")
     weight: float = Field(0.7, gt=0, le=1, description="of the lessons beside the truth")
     train: TrainSection = TrainSection()
 

@@ -25,7 +25,7 @@ SOFT_TARGETS = "soft_targets.npy"
 class DistillRule(StageConfig):
     """How much a compressed model listens to the model it comes from."""
 
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(2.0, gt=0, description="softens probabilities before comparison")
     weight: float = Field(0.5, gt=0, le=1, description="of the parent's answers beside the truth")
 
 

@@ -54,11 +54,11 @@ WIDTHS = "widths.csv"
 class PruneConfig(StageConfig):
     """How much is kept, by which criterion, and how the rest recovers."""
 
-    kind: Literal["channels"] = "channels"
+    kind: Literal["channels"] = Field("channels", description="what is removed")
     criterion: str = Field("taylor", description="one of the registered criteria")
     scope: Scope = Field("global", description="rank all channels together, or in each layer")
     keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
-    keep_parameters: float | None = Field(None, gt=0, lt=1)
+    keep_parameters: float | None = Field(None, gt=0, lt=1, description="share that may stay")
     keep_latency: float | None = Field(None, gt=0, lt=1, description="measured on `latency_on`")
     latency_on: str = Field("tflite:int8", description="the engine whose latency counts")
     multiple: int = Field(8, ge=1, description="of which widths are, as kernels like")

@@ -27,7 +27,7 @@ from lesiontk.train.loop import train_model
 class ResizeConfig(StageConfig):
     """The new size of the images, and how the network recovers, if it does at once."""
 
-    image_size: int = Field(ge=16, le=1024)
+    image_size: int = Field(ge=16, le=1024, description="pixels a side, fewer than now")
     distill: DistillRule | None = DistillRule()
     recover: TrainSection | None = Field(
         TrainSection(epochs=4, learning_rate=5e-4, ema=0.99),

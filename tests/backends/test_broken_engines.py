@@ -19,6 +19,7 @@ from onnx import helper
 from lesiontk.backends import open_any, open_engine
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.onnx.graph import check_closed
 from lesiontk.backends.tflite.graph import (
     check_no_loop,
     dump_model,
@@ -27,11 +28,13 @@ from lesiontk.backends.tflite.graph import (
     set_metadata,
 )
 from lesiontk.backends.tflite.metadata import embed_metadata
+from lesiontk.backends.tflite.tensor_sizes import check_tensor_sizes
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, LesionTKError
 from tests.deploy.bundles import ENGINES
 
 SEED, MUTATIONS = 7, 60
+FLOAT = onnx.TensorProto.FLOAT
 TFLITE, ONNX = ENGINES / "tflite_int8.tflite", ENGINES / "onnx_int8.onnx"
 
 
@@ -182,12 +185,17 @@ def test_weights_in_another_file_are_not_read(command: str, tmp_path: Path) -> N
     assert "keeps weights in weights.bin; expected all in one file" in str(done.exception)
 
 
-def save_onnx(path: Path, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> Path:
+def save_onnx(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    constants: list[onnx.TensorProto],
+    kind: int = onnx.TensorProto.UINT8,
+) -> Path:
     graph = helper.make_graph(
         nodes,
         "graph",
         [helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 8, 8, 3])],
-        [helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, None)],
+        [helper.make_tensor_value_info("out", kind, None)],
         constants,
     )
     opset = [helper.make_opsetid("", 17)]
@@ -235,6 +243,104 @@ def test_a_tflite_graph_with_a_loop_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has the operator WHILE, .* expected a graph without"):
         check_no_loop(path.read_bytes(), path)
     check_no_loop(TFLITE.read_bytes(), TFLITE)  # the twin
+
+
+def constants(**values: object) -> list[onnx.TensorProto]:
+    return [
+        onnx.numpy_helper.from_array(np.asarray(value, np.int64), name)
+        for name, value in values.items()
+    ]
+
+
+LARGE: dict[str, Callable[[int], tuple[list[onnx.NodeProto], list[onnx.TensorProto]]]] = {
+    "ConstantOfShape": lambda n: (
+        [helper.make_node("ConstantOfShape", ["n"], ["out"])], constants(n=[n, n])
+    ),
+    "Expand": lambda n: (
+        [helper.make_node("Expand", ["one", "n"], ["out"])], constants(one=[[1]], n=[n, n])
+    ),
+    "Tile": lambda n: (
+        [helper.make_node("Tile", ["one", "n"], ["out"])], constants(one=[[1]], n=[n, n])
+    ),
+    "Range": lambda n: (
+        [helper.make_node("Range", ["zero", "n", "one"], ["out"])],
+        constants(zero=0, n=n * n, one=1),
+    ),
+    "a sum that is broadcast": lambda n: (
+        [
+            helper.make_node("ConstantOfShape", ["across"], ["a"]),
+            helper.make_node("ConstantOfShape", ["down"], ["b"]),
+            helper.make_node("Add", ["a", "b"], ["out"]),
+        ],
+        constants(across=[1, n], down=[n, 1]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_an_onnx_graph_that_makes_a_tensor_beyond_memory_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
+    value = onnx.TensorProto.INT64 if kind in ("Expand", "Tile", "Range") else FLOAT
+    path = save_onnx(tmp_path / "large.onnx", *LARGE[kind](40_000), value)
+    with pytest.raises(DataError, match=r"large\.onnx makes a tensor of 1\.6e\+09 values, out"):
+        check_closed(path)
+    check_closed(save_onnx(tmp_path / "small.onnx", *LARGE[kind](100), value))  # the twin
+
+
+def add_fill(kind: int, values: list[list[int]]) -> bytes:
+    """Return a flatbuffer with one more operator, whose inputs are these constants."""
+    model = read_model(TFLITE.read_bytes())
+    graph = model.subgraphs[0]
+    code = schema.OperatorCodeT()
+    code.builtinCode, code.deprecatedBuiltinCode = kind, min(kind, 127)
+    code.version = 2 if kind == schema.BuiltinOperator.BROADCAST_TO else 1
+    model.operatorCodes.append(code)
+    places = []
+    for value in [*values, []]:
+        buffer, tensor = schema.BufferT(), schema.TensorT()
+        buffer.data = np.frombuffer(np.array(value, np.int32).tobytes(), np.uint8)
+        tensor.buffer, tensor.type = len(model.buffers), schema.TensorType.INT32
+        tensor.shape, tensor.name = [len(value)] if value else [], b"filled"
+        model.buffers.append(buffer)
+        places.append(len(graph.tensors))
+        graph.tensors.append(tensor)
+    graph.tensors[places[-1]].buffer = 0  # an output has none
+    operator = schema.OperatorT()
+    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.inputs, operator.outputs = places[:-1], places[-1:]
+    graph.operators.append(operator)
+    return dump_model(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        (schema.BuiltinOperator.FILL, lambda n: [[n, n], [1]]),
+        (schema.BuiltinOperator.BROADCAST_TO, lambda n: [[1], [n, n]]),
+        (schema.BuiltinOperator.TILE, lambda n: [[1], [n, n]]),
+        (schema.BuiltinOperator.RANGE, lambda n: [[0], [n * n], [1]]),
+    ],
+    ids=["FILL", "BROADCAST_TO", "TILE", "RANGE"],
+)
+def test_a_tflite_graph_that_makes_a_tensor_beyond_memory_is_refused(
+    kind: int, inputs: Callable[[int], list[list[int]]], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.tflite"
+    path.write_bytes(add_fill(kind, inputs(40_000)))
+    with pytest.raises(
+        DataError, match=r"large\.tflite makes a tensor of 1\.6e\+09 values, filled"
+    ):
+        open_engine(path)
+    check_tensor_sizes(add_fill(kind, inputs(100)), path)  # the twin
+
+
+def test_a_tflite_graph_that_describes_a_tensor_beyond_memory_is_refused(tmp_path: Path) -> None:
+    model = read_model(TFLITE.read_bytes())
+    graph = model.subgraphs[0]
+    graph.tensors[graph.operators[0].outputs[0]].shape = [1, 1 << 15, 1 << 15, 3]
+    with pytest.raises(DataError, match=r"makes a tensor of 3\.22e\+09 values"):
+        check_tensor_sizes(dump_model(model), TFLITE)
 
 
 # ---------------------------------------------------------------------- fuzz

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.input_quantization import InputQuantization
+from lesiontk.backends.onnx.tensor_sizes import check_tensor_sizes
 from lesiontk.backends.operator_groups import GraphOperator, group_operators
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.errors import DataError
@@ -289,7 +290,8 @@ def embed_spec(model: onnx.ModelProto, text: str) -> None:
 
 
 def check_closed(path: Path) -> None:
-    """Raise `DataError` for an ONNX file that needs further files, or that may compute for ever.
+    """Raise `DataError` for an ONNX file that needs further files, that may compute for ever,
+    or that makes a tensor larger than memory.
 
     A loop's end is no part of the file, and no classifier of images needs one.
     """
@@ -310,6 +312,7 @@ def check_closed(path: Path) -> None:
                 f"{path.name} keeps weights in {', '.join(others) or 'another file'}; expected all "
                 "in one file: load it with onnx.load and save it with onnx.save."
             )
+    check_tensor_sizes(model, path)
 
 
 def _list_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

@@ -74,6 +74,7 @@ def open_interpreter(path: Path, threads: int) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     from lesiontk.backends.tflite.graph import check_no_loop
+    from lesiontk.backends.tflite.tensor_sizes import check_tensor_sizes
 
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
@@ -82,6 +83,7 @@ def open_interpreter(path: Path, threads: int) -> Any:
         with hold_native_output():
             interpreter = Interpreter(model_content=content, num_threads=threads)
             check_no_loop(content, path)  # of a structure that the interpreter has checked
+            check_tensor_sizes(content, path)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error

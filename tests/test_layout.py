@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,14 @@ LIBRARIES = (
     "deploy", "report", "compress", "bench", "backends", "train", "evaluate", "calibration",
     "explain", "models", "data",
 )  # fmt: skip
+
+KERAS_ADAPTERS = (
+    "compress.activation_splitting", "compress.batchnorm_folding", "compress.channel_statistics",
+    "compress.keras_layers", "compress.quantization_aware",
+)  # fmt: skip
+"""The modules of the mathematics that hold a Keras model in their hands."""
+MATHEMATICS = ("compress", "calibration", "evaluate")
+FRAMEWORKS = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization", "onnxruntime"}
 
 
 def modules() -> dict[str, Path]:
@@ -162,3 +172,39 @@ def test_no_module_imports_a_test_module() -> None:
             for part in [*str(node.module).split("."), *(alias.name for alias in node.names)]
         }
         assert not {name for name in imported if name.startswith("test_")}, path.name
+
+
+def packages_of(name: str) -> set[str]:
+    """Return the packages and the modules of our own that a module imports, also in functions."""
+    found = set(imports_of(name))
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_mathematics_imports_no_framework() -> None:
+    forbidden = {*FRAMEWORKS, "system.frameworks"}
+    assert not {
+        f"{name} -> {other}"
+        for name in MODULES
+        if room_of(name) in MATHEMATICS and name not in KERAS_ADAPTERS
+        for other in packages_of(name) & forbidden
+    }
+
+
+@pytest.mark.parametrize("adapter", KERAS_ADAPTERS)
+def test_every_adapter_uses_keras(adapter: str) -> None:
+    assert "system.frameworks" in packages_of(adapter)
+
+
+def test_mathematics_is_imported_without_a_framework() -> None:
+    names = [n for n in MODULES if room_of(n) in MATHEMATICS and n not in KERAS_ADAPTERS]
+    code = "\n".join(
+        [f"import lesiontk.{name}" for name in names if name]
+        + [f"import sys; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"]
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lesiontk.compress.keras_layers import make_kernel_constraint
 from lesiontk.compress.kernel_constraint import (
     KernelStructure,
     count_structure,
     find_ties,
     find_zeros,
-    make_kernel_constraint,
 )
-from lesiontk.compress.magnitude import choose_kept, plan_sparsity
+from lesiontk.compress.magnitude import Pattern, choose_kept, plan_sparsity
 from lesiontk.compress.weight_clusters import cluster_weights
 from lesiontk.errors import DataError
 from lesiontk.stages.sparsify import SparsifyConfig, choose_zeros, list_dense
-from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.system.frameworks import import_keras, import_tensorflow
+from tests.model_optimization import import_sparsity
 
 
 def make_kernel(seed: int, shape: tuple[int, ...] = (3, 3, 8, 16)) -> np.ndarray:
@@ -53,7 +56,7 @@ def test_tensorflow_holds_as_numpy_applies_and_lets_gradients_through() -> None:
     structure = KernelStructure(kept=sparse != 0, ties=ties)
     variable = tf.Variable(kernel)
     with tf.GradientTape() as tape:
-        held = make_kernel_constraint(tf, structure)(variable)
+        held = make_kernel_constraint(structure)(variable)
         loss = tf.reduce_sum(held * tf.constant(make_kernel(1)))
     np.testing.assert_allclose(held.numpy(), structure.apply(kernel), atol=1e-6)
     gradient = tape.gradient(loss, variable).numpy()
@@ -130,12 +133,57 @@ def test_blocks_are_kept_or_zeroed_whole() -> None:
     assert kept.mean() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 8, 16), (64, 12)], ids=["convolution", "dense"])
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4", "block"])
+def test_masks_are_those_of_model_optimization(
+    pattern: Pattern, sparsity: float, shape: tuple[int, ...]
+) -> None:
+    kernel, block = make_kernel(9, shape), (2, 4)
+    options: dict[str, Any] = {"2:4": {"sparsity_m_by_n": (2, 4)}, "block": {"block_size": block}}
+    tools, dense = import_sparsity(), import_keras().layers.Dense(shape[-1], use_bias=False)
+    schedule = tools.ConstantSparsity(sparsity, begin_step=0, frequency=1)
+    wrapper = tools.prune_low_magnitude(
+        dense, pruning_schedule=schedule, **options.get(pattern, {})
+    )
+    flat = kernel.reshape(-1, shape[-1])
+    wrapper.build((None, len(flat)))
+    dense.set_weights([flat])
+    wrapper.pruning_step.assign(1)
+    wrapper.pruning_obj.conditional_mask_update()
+    ((_, mask, _),) = wrapper.pruning_vars
+    expected = mask.numpy().reshape(shape) != 0
+    np.testing.assert_array_equal(choose_kept(kernel, sparsity, pattern, block), expected)
+
+
+def test_the_last_block_of_a_row_may_be_narrower() -> None:
+    kernel = make_kernel(9, (8, 10))
+    kept = choose_kept(kernel, 0.5, "block", (2, 4))
+    magnitude = np.abs(kernel).reshape(4, 2, 10)
+    means = [magnitude[..., first : first + 4].mean(axis=(1, 2)) for first in (0, 4, 8)]
+    largest = np.argsort(np.stack(means, axis=1).ravel())[6:]
+    expected = np.isin(np.arange(12), largest).reshape(4, 3)
+    expected = expected.repeat(2, axis=0).repeat(4, axis=1)[:, :10]
+    np.testing.assert_array_equal(kept, expected)
+
+
+@given(st.integers(1, 40), st.floats(0.01, 0.99))
+def test_equal_magnitudes_are_zeroed_in_the_share_that_was_asked(
+    width: int, sparsity: float
+) -> None:
+    kept = choose_kept(np.ones((4, width), np.float32), sparsity, "unstructured")
+    assert kept.sum() == max(round(4 * width * (1 - sparsity)), 1)
+
+
 def test_the_zeros_grow_fast_at_first_and_end_where_they_should() -> None:
     rounds = plan_sparsity(0.8, 4)
     assert rounds[-1] == pytest.approx(0.8)
     assert rounds[0] == pytest.approx(0.8 * (1 - 0.75**3))
     steps = np.diff([0.0, *rounds])
     assert (np.diff(steps) < 0).all()
+    schedule = import_sparsity().PolynomialDecay(0.0, 0.8, begin_step=0, end_step=4, power=3)
+    theirs = [float(schedule(number)[1]) for number in range(1, 5)]
+    assert rounds == pytest.approx(theirs, abs=1e-6)
 
 
 # ------------------------------------------------------------------- clusters

@@ -18,6 +18,7 @@ from lesiontk.models.imported_model import scope_name
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.train import import_file
+from tests.model_optimization import import_sparsity
 from tests.models.foreign_models import SIZE, answers, bring_in, keras3, save
 from tests.models.foreign_models import settle as settle_all
 
@@ -299,7 +300,7 @@ def test_weights_that_are_no_numbers_are_refused_before_images_are_prepared(
 def test_what_model_optimization_wraps_is_refused_with_the_mend(
     suffix: str, tmp_path: Path
 ) -> None:
-    from lesiontk.system.frameworks import import_model_optimization, import_sparsity
+    from lesiontk.system.frameworks import import_model_optimization
 
     keras = import_keras()
     pruned = import_sparsity().prune_low_magnitude(logits_and_softmax(keras))

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.channel_graph import ChannelGraph
+from lesiontk.compress.kernel_constraint import KernelStructure
 from lesiontk.compress.layers import ELEMENTWISE, KNOWN, MIXING, Layer
 from lesiontk.errors import DataError, UsageError
-from lesiontk.system.frameworks import import_keras
+from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 HEAD = ("logits", "probabilities")
 """Layers that compute in float32 whatever the others do."""
@@ -200,6 +201,27 @@ def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) ->
             kept = SLICES[layer.kind](layer, weights, inputs[0], outputs)
             smaller.get_layer(layer.name).set_weights(kept)
     return smaller
+
+
+def make_kernel_constraint(structure: KernelStructure) -> Callable[[Any], Any]:
+    """Return `KernelStructure.apply` of a TensorFlow tensor; gradients pass through it."""
+    tf = import_tensorflow()
+    kept = None if structure.kept is None else tf.constant(structure.kept.astype(np.float32))
+    ties = counts = None
+    if structure.ties is not None:
+        flat = structure.ties.ravel()
+        ties = tf.constant(flat)
+        counts = tf.constant(np.maximum(np.bincount(flat), 1).astype(np.float32))
+
+    def hold(kernel: Any) -> Any:
+        if kept is not None:
+            kernel = kernel * kept
+        if ties is not None and counts is not None:
+            sums = tf.math.unsorted_segment_sum(tf.reshape(kernel, [-1]), ties, len(counts))
+            kernel = tf.reshape(tf.gather(sums / counts, ties), kernel.shape)
+        return kernel
+
+    return hold
 
 
 def _slice_conv(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,26 +72,6 @@ def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
         ties[:, channel] = numbers.ravel() + first
         first += len(distinct)
     return KernelStructure(kept=kernel != 0, ties=ties.reshape(kernel.shape))
-
-
-def make_kernel_constraint(tf: Any, structure: KernelStructure) -> Callable[[Any], Any]:
-    """Return `KernelStructure.apply` of a TensorFlow tensor; gradients pass through it."""
-    kept = None if structure.kept is None else tf.constant(structure.kept.astype(np.float32))
-    ties = counts = None
-    if structure.ties is not None:
-        flat = structure.ties.ravel()
-        ties = tf.constant(flat)
-        counts = tf.constant(np.maximum(np.bincount(flat), 1).astype(np.float32))
-
-    def hold(kernel: Any) -> Any:
-        if kept is not None:
-            kernel = kernel * kept
-        if ties is not None and counts is not None:
-            sums = tf.math.unsorted_segment_sum(tf.reshape(kernel, [-1]), ties, len(counts))
-            kernel = tf.reshape(tf.gather(sums / counts, ties), kernel.shape)
-        return kernel
-
-    return hold
 
 
 def count_structure(kernels: Mapping[str, NDArray[np.float32]]) -> list[dict[str, object]]:

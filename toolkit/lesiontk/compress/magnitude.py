@@ -1,4 +1,4 @@
-"""Which weights of a kernel are zeroed, by magnitude, through tensorflow-model-optimization.
+"""Which weights of a kernel are zeroed, by magnitude.
 
 Patterns: ``unstructured`` (any weight), ``2:4`` (two of four neighbouring input channels of one
 place, as NVIDIA's sparse tensor cores read them, arXiv:2104.08378), ``block`` (neighbours are kept
@@ -8,13 +8,12 @@ compresses away.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.errors import DataError
-from lesiontk.system.frameworks import import_keras, import_sparsity
 
 Pattern = Literal["unstructured", "2:4", "block"]
 
@@ -33,22 +32,22 @@ def choose_kept(
             f"a kernel of shape {list(kernel.shape)} has {kernel.shape[-2]} inputs; expected a "
             f"multiple of {inputs_of(pattern, block)} for the pattern {pattern}."
         )
-    sparsity_tools, keras = import_sparsity(), import_keras()
-    flat = kernel.reshape(-1, kernel.shape[-1])
-    options: dict[str, Any] = {}
+    magnitude = np.abs(kernel.reshape(-1, kernel.shape[-1]))  # [places * in, out]
+    inputs, outputs = magnitude.shape
     if pattern == "2:4":
-        options["sparsity_m_by_n"] = (2, 4)
-    if pattern == "block":
-        options["block_size"] = block
-    dense = keras.layers.Dense(flat.shape[1], use_bias=False)
-    schedule = sparsity_tools.ConstantSparsity(sparsity, begin_step=0, frequency=1)
-    wrapper = sparsity_tools.prune_low_magnitude(dense, pruning_schedule=schedule, **options)
-    wrapper.build((None, flat.shape[0]))
-    dense.set_weights([flat])
-    wrapper.pruning_step.assign(1)
-    wrapper.pruning_obj.conditional_mask_update()
-    ((_, mask, _),) = wrapper.pruning_vars
-    return np.asarray(mask.numpy() != 0).reshape(kernel.shape)
+        fours = magnitude.reshape(-1, 4, outputs)
+        rank = np.argsort(np.argsort(-fours, axis=1, kind="stable"), axis=1)
+        return np.asarray(rank < 2).reshape(kernel.shape)
+    high, wide = block if pattern == "block" else (1, 1)
+    missing = -outputs % wide  # the last block of a row may be narrower
+    padded = np.pad(magnitude, ((0, 0), (0, missing)), constant_values=np.nan)
+    blocks = padded.reshape(inputs // high, high, -1, wide)
+    means = np.nanmean(blocks, axis=(1, 3))
+    keep = max(round(means.size * (1 - sparsity)), 1)
+    kept = np.zeros(means.size, bool)
+    kept[np.argsort(-means, axis=None, kind="stable")[:keep]] = True
+    spread = kept.reshape(means.shape).repeat(high, axis=0).repeat(wide, axis=1)
+    return spread[:, :outputs].reshape(kernel.shape)
 
 
 def inputs_of(pattern: Pattern, block: tuple[int, int]) -> int:
@@ -66,7 +65,4 @@ def fits_pattern(kernel: NDArray[np.float32], pattern: Pattern, block: tuple[int
 
 def plan_sparsity(final: float, rounds: int) -> tuple[float, ...]:
     """Return the sparsity of each round: ``s * (1 - (1 - r / R)**3)`` (Zhu & Gupta, equation 1)."""
-    schedule = import_sparsity().PolynomialDecay(
-        initial_sparsity=0.0, final_sparsity=final, begin_step=0, end_step=rounds, power=3
-    )
-    return tuple(float(schedule(number)[1]) for number in range(1, rounds + 1))
+    return tuple(final * (1 - (1 - number / rounds) ** 3) for number in range(1, rounds + 1))

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.hard_swish import find_hard_swish
-from lesiontk.compress.kernel_constraint import KernelStructure, make_kernel_constraint
+from lesiontk.compress.keras_layers import make_kernel_constraint
+from lesiontk.compress.kernel_constraint import KernelStructure
 from lesiontk.compress.layers import ACTIVATIONS, JOINING, Layer, find_next, find_readers
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import (
@@ -258,9 +259,7 @@ class _Kit:
 
 def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -> _Kit:
     tf, tools = import_tensorflow(), import_model_optimization()
-    holders = {
-        name: make_kernel_constraint(tf, structure) for name, structure in structures.items()
-    }
+    holders = {name: make_kernel_constraint(structure) for name, structure in structures.items()}
     base_quantizer: Any = tools.quantizers.Quantizer
     base_follower: Any = tools.quantizers.MovingAverageQuantizer
     base_config: Any = tools.quantize_config.QuantizeConfig

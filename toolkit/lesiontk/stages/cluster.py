@@ -38,10 +38,10 @@ class ClusterStage(Technique):
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="cluster",
-        version=7,
+        version=8,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         config=ClusterConfig,
-        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "scikit-learn", "numpy"),
+        tools=("tensorflow", "tf_keras", "scikit-learn", "numpy"),
         holds=frozenset({ZEROS}),
         leaves=frozenset({SHARED_VALUES}),
         why_last="the values that weights share are found for the kernels as they are; other "

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.footprint import measure_footprint
-from lesiontk.compress.keras_layers import config_today, copy_model, read_layers
+from lesiontk.compress.keras_layers import (
+    config_today,
+    copy_model,
+    make_kernel_constraint,
+    read_layers,
+)
 from lesiontk.compress.kernel_constraint import (
     KernelStructure,
     count_structure,
     list_held,
-    make_kernel_constraint,
 )
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images, write_rows
@@ -27,7 +31,6 @@ from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
-from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.loop import train_model
 
@@ -131,12 +134,11 @@ def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
 
     It takes images of `size` pixels, or of any if it is None.
     """
-    tf = import_tensorflow()
 
     def clone(layer: Any) -> Any:
         ours = type(layer).from_config(config_today(layer))
         if layer.name in structures:
-            ours.kernel_constraint = make_kernel_constraint(tf, structures[layer.name])
+            ours.kernel_constraint = make_kernel_constraint(structures[layer.name])
         return ours
 
     held = copy_model(model, size, clone)

@@ -58,10 +58,10 @@ class SparsifyStage(Technique):
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="sparsify",
-        version=9,
+        version=10,
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         config=SparsifyConfig,
-        tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
+        tools=("tensorflow", "tf_keras", "numpy"),
         leaves=frozenset({ZEROS}),
         why_last="zeros are chosen for the kernels as they are; other channels, or a training that "
         "does not hold the zeros, would undo them",

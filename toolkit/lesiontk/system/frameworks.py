@@ -71,16 +71,6 @@ def import_model_optimization() -> Any:
     return _import_optimization("quantization.keras")
 
 
-def import_sparsity() -> Any:
-    """Return tfmot's magnitude pruning for Keras; raises as `import_model_optimization`."""
-    return _import_optimization("api.sparsity.keras")
-
-
-def import_clustering() -> Any:
-    """Return tfmot's weight clustering for Keras; raises as `import_model_optimization`."""
-    return _import_optimization("api.clustering.keras")
-
-
 def _import_optimization(module: str) -> Any:
     import_tensorflow()
     try:

@@ -35,7 +35,7 @@ def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) ->
         (inspection(3), split(0), "3 pairs; none is in two subsets of the split"),
         (inspection(0, crowd=150), None, "150 images look alike, ISIC_1 and others, whose "
                                          "pairs are not listed"),
-        (inspection(9, 9), split(1), "9 pairs, 9 of different lesions; 1 set of them on several "
+        (inspection(9, 9), split(1), "9 pairs, 9 of different lesions; 1 set of them in several "
                                      "subsets of the split: they have lesion ids, which differ"),
         (inspection(9), split(2, "accept"), "9 pairs; 2 sets of them in several subsets of the "
                                             "split: they were accepted with "

@@ -173,6 +173,6 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}
     arguments["model"] = {**model, **taught}
     assert (
-        "It was made in 2 steps: train (trained from its starting weights), then distil "
+        "It was made in 2 steps: train (trained from its starting weights), then distill "
         "(taught by tflite_int8.tflite). "
     ) in render_model_card(**arguments, stage="distill")

@@ -153,7 +153,7 @@ def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
     data = make_report_data()
     leaky = {**(data.split or {}), "leaky": True, "lesions_on_several_sides": 7}
     text = read(make_report_data(split=leaky)).text
-    assert "Single images were dealt to the sides: 7 lesions have images on more than one" in text
+    assert "Single images were dealt to the subsets: 7 lesions have images on more than one" in text
     assert "Whole lesions were dealt" not in text
     assert "Each group stays in one subset" not in text
 

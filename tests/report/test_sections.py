@@ -144,7 +144,7 @@ def test_data_facts_are_all_there(page: Page) -> None:
         "2 lesions have images of different diagnoses",
     ):
         assert fact in page.text
-    rows = page.tables["Images and lesions of each class and side"]
+    rows = page.tables["Images and lesions of each class and subset"]
     assert rows[1][0].startswith("mel")
     assert rows[1][2:] == ["110 (55)", "22 (11)", "22 (11)", "154 (77)"]
     assert rows[-1][-1] == "1\N{NARROW NO-BREAK SPACE}120 (560)"

@@ -17,9 +17,10 @@ from typing import Any
 
 import click
 
-from lesiontk.bench.benchmark import TRAINED, name_target
+from lesiontk.bench.benchmark import TRAINED
 from lesiontk.cli.progress import make_progress
 from lesiontk.compress.model_history import find_trained
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.records import Artefact
 from lesiontk.report.result_table import format_estimate, format_sizes
 from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
@@ -94,9 +95,11 @@ def cli(models: tuple[str, ...], workspace: Path, rounds: int) -> None:
 def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     """Return what the int8 engine of a compressed model is beside the first model's in float32."""
     benchmark = benchmark_model(store, model, [INT8], [f"bench.rounds={rounds}"])
-    document = read_benchmark(benchmark)
-    rows = {name_target(row): row for row in document["rows"]}
-    before, after = rows[FLOAT], rows[INT8]
+    found = read_benchmark(benchmark)
+    before, after = found.by_target[FLOAT], found.by_target[INT8]
+    versus = after.versus_parent
+    if versus is None:
+        raise click.ClickException(f"{INT8} of {model.name} was compared with no parent.")
     steps = describe_steps(model.facts, model.stage)
     if not steps or not trains_network(steps[0]["step"]):
         raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
@@ -105,23 +108,26 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
         "model": model.name,
         "recipe": model.manifest["recipe"]["name"],
         "architecture": model.manifest["recipe"]["model"]["architecture"],
-        "image_size": document["image_size"],
+        "image_size": found.image_size,
         "trained_size": trained_of(store, model).facts["preprocessing"]["image_size"],
-        "split_hash": document["split_hash"],
-        "critical": document["critical"],
+        "split_hash": found.split_hash,
+        "critical": found.critical,
         "steps": steps[first + 1 :],
         "compress": shorten_orders(list(recipe_of(model).compress), RESULTS.parents[1]),
         "seconds": training_seconds(store, model),
         "macs_share": macs_share(model),
         "validation": [trained_of(store, model).facts["validation"], model.facts["validation"]],
-        "latency_ms": {"before": before["latency_ms"], "after": after["latency_ms"]},
-        "faster": after["versus_parent"]["speedup"],
-        "size_bytes": {"before": before["size_bytes"], "after": after["size_bytes"]},
-        "deflated_bytes": {"before": before["deflated_bytes"], "after": after["deflated_bytes"]},
-        "smaller": after["versus_parent"]["size_ratio"],
-        "test": after["versus_parent"],
-        "gate": [result for result in document["gate"] if result["engine"] == INT8],
-        "machine": document["machine"],
+        "latency_ms": {
+            "before": before.latency.to_document(),
+            "after": after.latency.to_document(),
+        },
+        "faster": versus.speedup,
+        "size_bytes": {"before": before.size_bytes, "after": after.size_bytes},
+        "deflated_bytes": {"before": before.deflated_bytes, "after": after.deflated_bytes},
+        "smaller": versus.size_ratio,
+        "test": versus.to_document(),
+        "gate": [v.to_document() for v in found.gate if v.engine == INT8],
+        "machine": found.machine.to_document(),
     }
 
 
@@ -177,7 +183,10 @@ def render(rows: list[dict[str, Any]]) -> str:
         "|" + " --- |" * 14,
     ]
     for row in rows:
-        differences = row["test"]["differences"]
+        differences = {
+            name: Estimate.from_document(known)
+            for name, known in row["test"]["differences"].items()
+        }
         sizes = row["deflated_bytes"]
         lines.append(
             f"| {row['recipe']} | {format_sizes(row['trained_size'], row['image_size'])} | "

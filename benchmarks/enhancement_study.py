@@ -79,7 +79,7 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
         "resamples": RESAMPLES,
         "differences": compare(scorers[PLAIN], scorers[ENHANCED], groups),
         "mcnemar": [
-            apply_mcnemar_test(a.top1 == a.y_true, b.top1 == b.y_true).to_json()
+            apply_mcnemar_test(a.top1 == a.y_true, b.top1 == b.y_true).to_document()
             for a, b in zip(scorers[PLAIN], scorers[ENHANCED], strict=True)
         ],
     }
@@ -120,7 +120,7 @@ def compare(
     seeds = {name: [float(x) for x in values[:, 0]] for name, values in differences(None).items()}
     return {
         name: {
-            **estimate.to_json(),
+            **estimate.to_document(),
             "deviation_over_seeds": stdev(seeds[name]) if len(plain) > 1 else 0.0,
         }
         for name, estimate in estimates.items()

@@ -101,7 +101,7 @@ def measure_pipeline(
     fed, cached = time_steps(training_set, chosen, rounds, steps)
     samples["step, fed"] = (steps * batch, fed)
     samples["step, one batch"] = (steps * batch, cached)
-    machine = describe_machine()
+    machine = describe_machine().to_document()
     devices = [device.device_type for device in list_devices()]
     document = {
         "recipe": chosen.model_dump(mode="json", exclude={"data": {"path"}, "model": {"weights"}}),

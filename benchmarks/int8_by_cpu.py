@@ -23,6 +23,7 @@ from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.measure import measure_engines
 from lesiontk.cli.progress import make_progress
 from lesiontk.data.images import open_images
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.recipe import BenchRule
@@ -55,7 +56,7 @@ LOOSE = ["verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1"]
 def cli(models: tuple[str, ...], workspace: Path, rounds: int, resamples: int) -> None:
     """Measure each model on this machine and write the table."""
     store = Store(workspace, make_progress())
-    machine = describe_machine()
+    machine = describe_machine().to_document()
     rows: list[dict[str, Any]] = json.loads(FILE.read_text()) if FILE.exists() else []
     for name in models:
         row = measure(store, store.resolve(name, "model"), rounds, resamples)
@@ -99,16 +100,16 @@ def measure(store: Store, model: Artefact, rounds: int, resamples: int) -> dict[
         comparison = compare_predictions(
             truth, outputs[parent], outputs[name], images.labels, groups, resamples=resamples
         )
-        timed = measured[name].latency_json() if name in measured else None
+        timed = measured[name].latency if name in measured else None
         found.append(
             {
                 "engine": name,
                 "parent": None if name == parent else parent,
-                "latency_ms": timed,
-                "faster": timed and measured[parent].latency_json()["median"] / timed["median"],
+                "latency_ms": timed and timed.to_document(),
+                "faster": timed and measured[parent].latency.median / timed.median,
                 "balanced_accuracy": float(scores["balanced_accuracy"][0]),
-                "difference": comparison.differences["balanced_accuracy"].to_json(),
-                "agreement": comparison.agreement.to_json(),
+                "difference": comparison.differences["balanced_accuracy"].to_document(),
+                "agreement": comparison.agreement.to_document(),
             }
         )
     return {
@@ -120,6 +121,11 @@ def measure(store: Store, model: Artefact, rounds: int, resamples: int) -> dict[
         "rounds": rounds,
         "engines": found,
     }
+
+
+def format_difference(document: dict[str, Any]) -> str:
+    """Return a difference and its interval."""
+    return format_estimate(Estimate.from_document(document), 3)
 
 
 def render(rows: Sequence[dict[str, Any]]) -> str:
@@ -156,7 +162,9 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
                     f"{engine['faster']:.2f}×" if derived and timed else "–",
                     f"{engine['agreement']['top1_agreement']:.3f}" if derived else "–",
                     f"{engine['balanced_accuracy']:.3f}",
-                    format_estimate(engine["difference"], 3) if derived else "–",
+                    format_estimate(Estimate.from_document(engine["difference"]), 3)
+                    if derived
+                    else "–",
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))

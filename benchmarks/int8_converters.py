@@ -39,6 +39,7 @@ from lesiontk.cli.progress import make_progress
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.evaluate.signal_to_noise import measure_signal
@@ -187,12 +188,12 @@ def compare_ways(
                 "way": way,
                 "seconds": round(seconds[way], 1),
                 "size_bytes": measured[way].size_bytes,
-                "latency_ms": measured[way].latency_json(),
+                "latency_ms": measured[way].latency.to_document(),
                 "samples_ms": [round(sample, 4) for sample in measured[way].samples_ms],
                 "balanced_accuracy": float(scores["balanced_accuracy"][0]),
                 "accuracy": float(scores["accuracy"][0]),
-                "difference": comparison.differences["balanced_accuracy"].to_json(),
-                "agreement": comparison.agreement.to_json(),
+                "difference": comparison.differences["balanced_accuracy"].to_document(),
+                "agreement": comparison.agreement.to_document(),
                 "signal": signals.get(way),
             }
         )
@@ -228,10 +229,15 @@ def compare(models: tuple[str, ...], workspace: Path, rounds: int, resamples: in
         model = store.resolve(reference, "model")
         images = open_images(store.parent(model, "images"))
         found.append(compare_ways(model, images, model.recipe_name, rounds, resamples))
-    document = {"machine": describe_machine(), "rounds": rounds, "models": found}
+    document = {"machine": describe_machine().to_document(), "rounds": rounds, "models": found}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "int8_converters.json").write_text(json.dumps(document, indent=1) + "\n")
     (RESULTS / "int8_converters.md").write_text(render(document))
+
+
+def format_difference(document: dict[str, Any]) -> str:
+    """Return a difference and its interval."""
+    return format_estimate(Estimate.from_document(document), 4)
 
 
 def render(document: dict[str, Any]) -> str:
@@ -265,7 +271,9 @@ def render(document: dict[str, Any]) -> str:
             cells = [
                 f"**{way['way']}**" if way["way"] == DEFAULT else way["way"],
                 f"{way['balanced_accuracy']:.4f}",
-                "–" if way["way"] == FLOAT else format_estimate(way["difference"], 4),
+                "–"
+                if way["way"] == FLOAT
+                else format_estimate(Estimate.from_document(way["difference"]), 4),
                 f"{way['accuracy']:.4f}",
                 f"{agreement['top1_agreement']:.4f}",
                 f"{agreement['mean_absolute_drift']:.5f}",

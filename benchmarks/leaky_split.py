@@ -17,9 +17,10 @@ from typing import Any
 import click
 
 from lesiontk.cli.progress import make_progress
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.report.result_table import format_estimate
-from lesiontk.stages.evaluate import read_metrics
+from lesiontk.stages.evaluate import read_evaluation
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import PARENT
 from lesiontk.workflow.convert import convert_model
@@ -59,17 +60,18 @@ def measure(
             model = train_recipe(store, override_recipe(read_recipe(RECIPE), overrides))
             engine = convert_model(store, model, [PARENT])[PARENT]
             evaluation = evaluate_artefact(store, engine)
-            document = read_metrics(evaluation)
+            judged = read_evaluation(evaluation)
+            elsewhere = evaluate_external(store, engine, evaluation, external)
             split = store.parent(store.parent(model, "images"), "split").facts
             runs.append(
                 {
                     "split": kind,
                     "seed": seed,
-                    "n": document["n"],
+                    "n": judged.n,
                     "split_hash": split["split_hash"],
                     "lesions_on_several_sides": split["lesions_on_several_sides"],
-                    "test": {name: document["metrics"][name] for name in METRICS},
-                    "external": evaluate_external(store, engine, evaluation, external),
+                    "test": {name: judged.metrics[name].to_document() for name in METRICS},
+                    "external": elsewhere.to_document(),
                 }
             )
     document = {"recipe": RECIPE, "image_size": image_size, "epochs": epochs, "runs": runs}
@@ -112,7 +114,7 @@ def render(document: dict[str, Any]) -> str:
             ("its test split", run["n"], run["test"]),
             ("external", run["external"]["n"], run["external"]["metrics"]),
         ):
-            cells = [format_estimate(metrics[name]) for name in METRICS]
+            cells = [format_estimate(Estimate.from_document(metrics[name])) for name in METRICS]
             lines.append(
                 f"| {run['split']} | {run['seed']} | {where} | {n} | {' | '.join(cells)} |"
             )

@@ -24,11 +24,12 @@ from typing import Any
 import click
 
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.benchmark import is_trained, name_target
+from lesiontk.bench.benchmark import is_trained
+from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
 from lesiontk.report.drawing import look_of_engines
-from lesiontk.report.model_card import render_model_card
+from lesiontk.report.model_card import ExternalCheck, render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
 from lesiontk.report.published_card import update_files_section
 from lesiontk.report.result_table import (
@@ -86,10 +87,10 @@ def publish(
     split = store.parent(images, "split")
     sizes = dict(store.parent(split, "inspection").facts["sizes"])
     document = read_benchmark(benchmark)
-    checked = None
+    checked: ExternalCheck | None = None
     if external is not None:
         engines = check_external(store, benchmark, external)
-        checked = {"name": external_name or external.resolve().name, "engines": engines}
+        checked = ExternalCheck(external_name or external.resolve().name, engines)
     course = read_course(store, trained, recipe)
     seconds = training_seconds(store, model) - training_seconds(store, trained) + course.seconds
     stage = model.stage
@@ -155,20 +156,24 @@ def publish(
         "compression_seconds": seconds - course.seconds,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
         "command": command,
-        "benchmark": document,
-        "external": checked,
+        "benchmark": document.to_document(),
+        "external": checked and checked.to_document(),
     }
     (results / f"{recipe}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    counted = document["rows"][0]
+    counted = document.rows[0]
     (results / f"{recipe}.md").write_text(
-        f"# {recipe}\n\nTest split by lesion, n = {counted['n']} images, split "
-        f"`{document['split_hash'][:12]}`; 95 % intervals by lesion. Latency: one image, "
-        f"{document['threads']} thread, n = {counted['latency_ms']['n']}, in turns, on "
-        f"{document['machine']['processor']}. All figures: `{recipe}.json`; model card: "
+        f"# {recipe}\n\nTest split by lesion, n = {counted.n} images, split "
+        f"`{document.split_hash[:12]}`; 95 % intervals by lesion. Latency: one image, "
+        f"{document.threads} thread, n = {counted.latency.n}, in turns, on "
+        f"{document.machine.processor}. All figures: `{recipe}.json`; model card: "
         f"`../engines/{recipe}/README.md`.\n\n{table_from_benchmark(document)}\n"
         f"## At the frozen threshold\n\n{operating_points_from_benchmark(document)}\n"
         f"## Recall of each class\n\n{recalls_from_benchmark(document)}"
-        + ("" if checked is None else f"\n## External check\n\n{table_from_external(checked)}")
+        + (
+            ""
+            if checked is None
+            else f"\n## External check\n\n{table_from_external(checked.name, checked.engines)}"
+        )
     )
     click.echo(f"wrote {folder} and {results / recipe}.*")
 
@@ -224,9 +229,11 @@ def list_keys(recipe: Recipe) -> dict[str, Any]:
     return {**keys, "compress": recipe.model_dump(mode="json")["compress"]}
 
 
-def check_external(store: Store, benchmark: Artefact, folder: Path) -> dict[str, dict[str, Any]]:
+def check_external(
+    store: Store, benchmark: Artefact, folder: Path
+) -> dict[str, ExternalEvaluation]:
     """Return target -> its evaluation on the folder, at the threshold frozen for its row."""
-    targets = [name_target(row) for row in read_benchmark(benchmark)["rows"]]
+    targets = read_benchmark(benchmark).by_target
     return {
         target: evaluate_external(
             store,

@@ -18,10 +18,9 @@ import click
 
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.benchmark import name_target
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.calibration.draw import read_list
 from lesiontk.compress.model_history import find_trained
-from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.records import Artefact
 from lesiontk.report.published_card import update_card
 from lesiontk.report.tables import describe_steps, shorten_orders
@@ -42,7 +41,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     """Publish the engines of TARGETS of a benchmark, if they passed their recipe's gate."""
     store = Store(workspace)
     benchmark = store.resolve(reference, "benchmark")
-    recipe, document = benchmark.recipe_name, read_benchmark(benchmark)
+    recipe, found = benchmark.recipe_name, read_benchmark(benchmark)
     engines = {target: store.parent(benchmark, f"engine:{target}") for target in targets}
     model = model_of(store, engines[targets[0]])
     trained = trained_of(store, model)
@@ -65,12 +64,12 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
             check_calibration(store, engine, recipe)
         replaced[target] = {
             "file": engine_file(engine).name,
-            "row": next(row for row in document["rows"] if name_target(row) == target),
-            "gate": passed_gate(document, target),
+            "row": found.by_target[target].to_document(),
+            "gate": passed_gate(found, target),
             "benchmark": benchmark.name,
             **made,
-            "critical": document["critical"],
-            "machine": document["machine"],
+            "critical": found.critical,
+            "machine": found.machine.to_document(),
         }
     if {entry.get("benchmark") for entry in replaced.values()} != {benchmark.name}:
         raise click.ClickException("engines of another benchmark stand there: replace all at once.")
@@ -88,13 +87,13 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     card.write_text(update_card(card.read_text(), folder, published))
 
 
-def passed_gate(document: Mapping[str, Any], target: str) -> list[Mapping[str, Any]]:
+def passed_gate(found: Benchmark, target: str) -> list[Mapping[str, Any]]:
     """Return the verdicts on a target; `ClickException` unless every gate passed."""
-    verdicts = [verdict for verdict in read_verdicts(document) if verdict.engine == target]
+    verdicts = [verdict for verdict in found.verdicts if verdict.engine == target]
     missed = [verdict.describe() for verdict in verdicts if not verdict.passed]
     if missed or not verdicts:
         raise click.ClickException(f"{target}: {'; '.join(missed) or 'no gate judged it'}.")
-    return [verdict.to_json() for verdict in verdicts]
+    return [verdict.to_document() for verdict in verdicts]
 
 
 def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:

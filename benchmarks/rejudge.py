@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +26,30 @@ from numpy.typing import NDArray
 from restamp import restamp
 
 from lesiontk.backends import find_backend, open_engine
-from lesiontk.bench.benchmark import emulated_by, name_target
+from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.files import score_fields
 from lesiontk.cli.progress import make_progress
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.tasks import Task, load_task
-from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.comparison import Comparison, compare_predictions
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
+from lesiontk.evaluate.evaluation import EngineEvaluation, evaluate_engine
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     freeze_operating_point,
     match_specificity,
-    point_from_document,
 )
 from lesiontk.evaluate.temperature import fit_temperature
+from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import ImageRecord
 from lesiontk.report.published_card import list_engine_files
-from lesiontk.stages.evaluate import document_from_predictions
 from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
@@ -79,7 +81,7 @@ class Figures:
 
     outputs: Outputs
     point: OperatingPoint
-    judged: Mapping[str, Any]
+    judged: EngineEvaluation
 
 
 @click.command()
@@ -109,18 +111,21 @@ def rejudge(
     folder: Path, published: Mapping[str, Any], asker: Asker, parent: Path | None
 ) -> dict[str, Any]:
     """Return the results of a recipe with rows and verdicts of the files that are published."""
-    benchmark, replaced = published["benchmark"], published.get("replaced", {})
+    benchmark = Benchmark.from_document(published["benchmark"])
+    replaced = published.get("replaced", {})
+    others = {target: EngineRow.from_document(entry["row"]) for target, entry in replaced.items()}
     rule = EvaluateRule(**published["recipe"]["evaluate"])
     files = {name_file(path): path for path in list_engine_files(folder)}
-    task = load_task(benchmark["task"])
+    task = load_task(benchmark.task)
     own = None if PARENT in replaced else files.get(PARENT)
     known = {
         path: measure(asker.ask(path, task), task, rule, None) for path in (own, parent) if path
     }
-    rows = {name_target(row): row for row in benchmark["rows"]}
-    renewed, judged = {}, []
+    rows = benchmark.by_target
+    renewed: dict[str, EngineRow] = {}
+    judged = []
     for target, path in files.items():
-        row = replaced[target]["row"] if target in replaced else rows.get(target)
+        row = others.get(target) or rows.get(target)
         whole = own == path
         # A parent that is given has rounded weights, so it judges compressed networks alone.
         against = own or (parent if target in replaced else None)
@@ -129,41 +134,38 @@ def rejudge(
         if not whole:
             # Without the parent: the sensitivity that the published point was made to keep.
             published_row = row or next(iter(rows.values()))
-            keep = before.point if before else point_from_document(published_row["operating_point"])
+            keep = before.point if before else published_row.point.point
         found = measure(asker.ask(path, task), task, rule, keep)
         size = len(find_backend(path)().split_record(path.read_bytes())[0])
         if row is None:
-            row = begin_row(path, rows[PARENT], before is not None)
+            row = begin_row(path, rows[PARENT])
         renewed[target] = renew_row(row, found, size, before, rule)
         _report_change(folder.name, target, row, renewed[target])
         if not whole:
             name = PARENT if against == own else ROUNDED_PARENT
             judged.append(describe_judged(target, found, before, name, task, renewed[target]))
-    verdicts = judge_engines(judged, expand_gates(["default"], task.positive), rule)
-    gate = [verdict.to_json() for verdict in verdicts]
+    gates = expand_gates(["default"], task.positive)
+    verdicts = judge_engines(judged, gates, rule)
     for target, row in rows.items():
         if target not in files:
             renewed[target] = renew_unpublished(row, known.get(own) if own else None, rule)
     made = dict(published)
     # Gates decide nothing of a training: the recipe keeps the lines that judged its engines.
     made["recipe"] = {**published["recipe"], "gate": ["default"], "unresolved": "warn"}
-    made["benchmark"] = {
-        **{key: value for key, value in benchmark.items() if key != "gate_unjudged"},
-        "rows": [
-            row if name_target(row) in replaced else renewed[name_target(row)]
-            for row in benchmark["rows"]
-        ]
-        + [renewed[target] for target in files if target not in {**rows, **replaced}],
-        "gates": list(expand_gates(["default"], task.positive)),
-        "unresolved": "warn",
-        "gate": gate,
-    }
+    made["benchmark"] = replace(
+        benchmark,
+        rows=tuple(row if row.target in replaced else renewed[row.target] for row in rows.values())
+        + tuple(renewed[target] for target in files if target not in {**rows, **replaced}),
+        gates=tuple(gates),
+        unresolved=Unresolved.WARN,
+        gate=tuple(verdicts),
+    ).to_document()
     if replaced:
         made["replaced"] = {
             target: {
                 **entry,
-                "row": renewed[target],
-                "gate": [verdict for verdict in gate if verdict["engine"] == target],
+                "row": renewed[target].to_document(),
+                "gate": [v.to_document() for v in verdicts if v.engine == target],
             }
             for target, entry in replaced.items()
         }
@@ -192,130 +194,113 @@ def measure(
     )
     temperature = fit_temperature(truth, probabilities)
     test_truth, test_probabilities, lesions = outputs.of(test=True)
-    judged = document_from_predictions(
-        task, point, test_truth, test_probabilities, lesions, rule, temperature
+    judged = evaluate_engine(
+        "", task, point, test_truth, test_probabilities, lesions, rule, temperature
     )
     return Figures(outputs, point, judged)
 
 
-def begin_row(path: Path, parent: Mapping[str, Any], compared: bool) -> dict[str, Any]:
+def begin_row(path: Path, parent: EngineRow) -> EngineRow:
     """Return the row of a file that no benchmark measured; only its figures are to come.
 
     Raises `ClickException` for a file that could have been timed here: `publish.py` does that.
     """
     with open_engine(path) as engine:
-        spec, execution = engine.spec, [part.to_json() for part in engine.describe_execution()]
-    row = {
-        "engine": path.name,
-        "target": f"{spec.backend}:{spec.precision}",
-        "backend": spec.backend,
-        "precision": spec.precision,
-        "threads": 1,
-        "image_size": spec.preprocessing.image_size,
-        "latency_ms": None,
-        "peak_memory_bytes": None,
-        "execution": execution,
-        "metrics": None,
-        "size_bytes": parent["size_bytes"],
-    }
-    if not emulated_by(row):
+        spec, execution = engine.spec, tuple(engine.describe_execution())
+    row = EngineRow(
+        engine=path.name,
+        target=f"{spec.backend}:{spec.precision}",
+        backend=spec.backend,
+        precision=spec.precision,
+        threads=1,
+        image_size=spec.preprocessing.image_size,
+        execution=execution,
+        size_bytes=parent.size_bytes,
+    )
+    if not row.emulated_by:
         raise click.ClickException(f"{path} was published without its figures; publish it anew.")
-    nothing = {"parent": PARENT, "speedup": None, "size_ratio": 1.0}
-    return {**row, "versus_parent": nothing if compared else None}
+    return row
 
 
 def renew_row(
-    row: Mapping[str, Any], found: Figures, size: int, parent: Figures | None, rule: EvaluateRule
-) -> dict[str, Any]:
+    row: EngineRow, found: Figures, size: int, parent: Figures | None, rule: EvaluateRule
+) -> EngineRow:
     """Return a row of a benchmark with an engine's figures in the place of the old ones."""
-    renewed = {**row, "size_bytes": size}
-    for name in ("n", "lesions", "confusion", "metrics", "operating_point", "temperature"):
-        renewed[name] = found.judged[name]
-    versus = row["versus_parent"]
-    if versus is None:
+    renewed = replace(row, size_bytes=size, **score_fields(found.judged))
+    versus = row.versus_parent
+    ratio = (versus.size_ratio if versus else 1.0) * row.size_bytes / size
+    if parent is not None and (versus is not None or not row.metrics):
+        return replace(
+            renewed,
+            versus_parent=ParentComparison(
+                **compare(found, parent, rule).field_values(),
+                parent=versus.parent if versus else PARENT,
+                speedup=versus.speedup if versus else None,
+                speedup_interval=versus.speedup_interval if versus else None,
+                size_ratio=ratio,
+            ),
+        )
+    if versus is None or _values(renewed) == _values(row):
         return renewed
-    size_ratio = versus["size_ratio"] * row["size_bytes"] / size
-    if parent is not None:
-        renewed["versus_parent"] = {
-            **versus, "size_ratio": size_ratio, **compare(found, parent, rule)
-        }  # fmt: skip
-    elif _values(renewed) != _values(row):
-        renewed["versus_parent"] = {
-            **versus, "size_ratio": size_ratio, **shift_differences(row, renewed)
-        }  # fmt: skip
-    return renewed
+    shifted = replace(versus, size_ratio=ratio, differences=shift_differences(row, renewed))
+    return replace(renewed, versus_parent=shifted)
 
 
-def renew_unpublished(
-    row: Mapping[str, Any], parent: Figures | None, rule: EvaluateRule
-) -> dict[str, Any]:
+def renew_unpublished(row: EngineRow, parent: Figures | None, rule: EvaluateRule) -> EngineRow:
     """Return the row of an engine whose file is not published.
 
     An engine that answered as the parent, to a hundred thousandth of a probability, gets the
     parent's figures. Of others an interval of width 0 goes: a bootstrap gives it where nothing
     differs, and it says nothing.
     """
-    versus = row["versus_parent"]
+    versus = row.versus_parent
     if versus is None:
-        return dict(row)
-    if parent is not None and versus["agreement"]["max_absolute_drift"] < SAME:
-        return renew_row(row, parent, row["size_bytes"], parent, rule)
+        return row
+    if parent is not None and versus.agreement.max_absolute_drift < SAME:
+        return renew_row(row, parent, row.size_bytes, parent, rule)
     differences = {
-        name: {**known, "low": None, "high": None} if known["low"] == known["high"] else known
-        for name, known in versus["differences"].items()
+        name: Estimate(known.value, None, None) if known.low == known.high else known
+        for name, known in versus.differences.items()
     }
-    return {**row, "versus_parent": {**versus, "differences": differences}}
+    return replace(row, versus_parent=replace(versus, differences=differences))
 
 
-def compare(found: Figures, parent: Figures, rule: EvaluateRule) -> dict[str, Any]:
+def compare(found: Figures, parent: Figures, rule: EvaluateRule) -> Comparison:
     """Return what changed from the parent to an engine on the test images."""
     truth, before, lesions = parent.outputs.of(test=True)
-    comparison = compare_predictions(
+    return compare_predictions(
         truth,
         before,
         found.outputs.of(test=True)[1],
-        found.judged["labels"],
+        found.judged.labels,
         lesions,
         resamples=rule.resamples,
         confidence=rule.confidence,
         seed=rule.seed,
         points=(parent.point, found.point),
-    ).to_json()
-    delta = comparison["differences"]["balanced_accuracy"]["value"]
-    return {"balanced_accuracy_delta": delta, **comparison}
+    )
 
 
-def shift_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def shift_differences(before: EngineRow, after: EngineRow) -> dict[str, Estimate]:
     """Return the differences from a parent that was not kept, moved by what the engine moved."""
-    moved = {
-        name: _value(after, name) - _value(before, name)
-        for name in before["versus_parent"]["differences"]
-        if _value(after, name) is not None and _value(before, name) is not None
-    }
-    differences = {
-        name: {
-            "value": None if old["value"] is None else old["value"] + moved[name],
-            "low": None,
-            "high": None,
-        }
-        for name, old in before["versus_parent"]["differences"].items()
-        if name in moved
-    }
-    return {
-        "balanced_accuracy_delta": differences["balanced_accuracy"]["value"],
-        "differences": differences,
-    }
+    shifted = {}
+    for name, known in before.versus_parent.differences.items() if before.versus_parent else ():
+        old, new = _value(before, name), _value(after, name)
+        if old is not None and new is not None:
+            value = None if known.value is None else known.value + new - old
+            shifted[name] = Estimate(value, None, None)
+    return shifted
 
 
-def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+def _values(row: EngineRow) -> dict[str, float | None]:
     """Return a row's metrics without their intervals: the same where the outputs are."""
-    values = {name: metric["value"] for name, metric in row["metrics"].items()}
-    return {name: value and round(value, 9) for name, value in values.items()}
+    return {name: e.value and round(e.value, 9) for name, e in row.metrics.items()}
 
 
-def _value(row: Mapping[str, Any], metric: str) -> Any:
-    at_point = row["operating_point"].get(metric)
-    return (at_point or row["metrics"][metric])["value"]
+def _value(row: EngineRow, metric: str) -> float | None:
+    estimate = row.metrics[metric] if metric in row.metrics else getattr(row.point, metric)
+    value: float | None = estimate.value
+    return value
 
 
 def describe_judged(
@@ -324,7 +309,7 @@ def describe_judged(
     parent: Figures | None,
     name: str,
     task: Task,
-    row: Mapping[str, Any],
+    row: EngineRow,
 ) -> Judged:
     """Return what the gates are asked of."""
     truth, probabilities, lesions = found.outputs.of(test=True)
@@ -339,7 +324,7 @@ def describe_judged(
             None if parent is None else parent.outputs.of(test=True)[1],
             Points(None if parent is None else parent.point, found.point, matched),
         ),
-        DeviceFigures((), row["size_bytes"], None, emulated_by(row) or NOT_TIMED),
+        DeviceFigures((), row.size_bytes, None, row.emulated_by or NOT_TIMED),
     )  # fmt: skip
 
 
@@ -395,16 +380,14 @@ class Asker:
         return stacked
 
 
-def _report_change(
-    recipe: str, target: str, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> None:
-    if before["metrics"] is None:
+def _report_change(recipe: str, target: str, before: EngineRow, after: EngineRow) -> None:
+    if not before.metrics:
         return
     for name in ("balanced_accuracy", "macro_auc"):
-        old, new = (row["metrics"][name]["value"] for row in (before, after))
+        old, new = (row.metrics[name].value or 0.0 for row in (before, after))
         if abs(old - new) > 1e-6:
             click.echo(f"{recipe} {target}: {name} {old:.4f} -> {new:.4f}")
-    old, new = (row["operating_point"]["threshold"] for row in (before, after))
+    old, new = (row.point.threshold for row in (before, after))
     if abs(old - new) > 1e-6:
         click.echo(f"{recipe} {target}: threshold {old:.4f} -> {new:.4f}")
 

@@ -19,9 +19,9 @@ import click
 
 from lesiontk.backends import find_backend
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.benchmark import emulated_by, name_target
+from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.evaluate.findings import describe_emulation
+from lesiontk.evaluate.findings import describe_emulation, describe_scores
 from lesiontk.report.published_card import list_engine_files, update_card
 
 HERE = Path(__file__).parent
@@ -59,37 +59,39 @@ def restamp(folder: Path, published: Mapping[str, Any]) -> list[str]:
 
 def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, Assessment | None]:
     """Return each engine file's assessment; None where the results have no figures of it."""
-    benchmark = published["benchmark"]
-    rows = {name_target(row): row for row in benchmark["rows"]}
-    rows |= {target: entry["row"] for target, entry in published.get("replaced", {}).items()}
+    benchmark = Benchmark.from_document(published["benchmark"])
+    rows = benchmark.by_target
+    for target, entry in published.get("replaced", {}).items():
+        rows[target] = EngineRow.from_document(entry["row"])
     confidence = published["recipe"].get("evaluate", {}).get("confidence", 0.95)
     found: dict[Path, Assessment | None] = {}
     for path in list_engine_files(folder):
         backend = find_backend(path)()
         spec = backend.read_spec(path)
-        row = rows.get(f"{spec.backend}:{spec.precision}")
+        target = f"{spec.backend}:{spec.precision}"
+        row = rows.get(target)
         found[path] = None
-        if row is None or row["metrics"] is None:
+        if row is None or not row.metrics:
             continue
         size = len(backend.split_record(path.read_bytes())[0])
-        if size != row["size_bytes"] or spec.split_hash != benchmark["split_hash"]:
+        if size != row.size_bytes or spec.split_hash != benchmark.split_hash:
             raise click.ClickException(
                 f"{folder.name}/{path.name} has {size} bytes, and the figures are of a file of "
-                f"{row['size_bytes']}: publish it together with its own."
+                f"{row.size_bytes}: publish it together with its own."
             )
-        document = {
-            "target": f"{spec.backend}:{spec.precision}",
-            "labels": list(spec.labels),
-            "critical": benchmark["critical"],
-            "confidence": confidence,
-            **row,
-            "split_hash": benchmark["split_hash"],
-        }
         # Results from before they held a confusion matrix tell of emulation alone.
-        emulator = document["emulated_by"] = emulated_by(row)
-        emulation = () if emulator is None else (describe_emulation(document["target"], emulator),)
-        findings = None if "confusion" in row else emulation
-        found[path] = Assessment.from_evaluation(document, findings)
+        findings = [] if row.emulated_by is None else [describe_emulation(target, row.emulated_by)]
+        if row.confusion:
+            findings = describe_scores(
+                row, target, spec.labels, benchmark.critical, confidence, row.emulated_by
+            )
+        found[path] = Assessment.from_scores(
+            row,
+            spec.labels,
+            split_hash=benchmark.split_hash,
+            confidence=confidence,
+            findings=findings,
+        )
     return found
 
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.benchmark import TRAINED, name_target
-from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
+from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentComparison
+from lesiontk.evaluate.evaluation import ExternalEvaluation
+from lesiontk.evaluate.verdict import describe_outcomes
 from lesiontk.report.result_table import format_estimate, format_sizes
 
 RESULTS = Path(__file__).parent / "results"
@@ -115,18 +116,18 @@ def summarize(published: Mapping[str, Mapping[str, Any]], engines: str) -> str:
     """Return a table of each recipe in float32 and what int8 changes; `engines` is the folder."""
     rows = []
     for name, document in published.items():
-        whole, small = find_trained(document), find_row(document, SMALL)
-        versus = small["versus_parent"]
+        whole, (small, versus) = find_trained(document), find_small(document)
         rows.append(
             [
                 f"[{name}]({engines}/{name}/README.md)",
                 describe_size(document),
-                format_estimate(whole["metrics"]["balanced_accuracy"]),
-                *(format_estimate(whole["operating_point"][m]) for m in ("auc", "sensitivity")),
-                format_estimate(versus["differences"]["balanced_accuracy"]),
-                format_estimate(small["operating_point"]["sensitivity"]),
-                f"{versus['speedup']:.1f}×",
-                f"{versus['size_ratio']:.1f}×",
+                format_estimate(whole.metrics["balanced_accuracy"]),
+                format_estimate(whole.point.auc),
+                format_estimate(whole.point.sensitivity),
+                format_estimate(versus.differences["balanced_accuracy"]),
+                format_estimate(small.point.sensitivity),
+                f"{versus.speedup or 0:.1f}×",
+                f"{versus.size_ratio:.1f}×",
                 count_outcomes(document, SMALL),
             ]
         )
@@ -139,7 +140,7 @@ def summarize(published: Mapping[str, Mapping[str, Any]], engines: str) -> str:
 
 def count_outcomes(document: Mapping[str, Any], target: str) -> str:
     """Return how many gates of one engine passed, failed and are not shown."""
-    verdicts = read_verdicts(document["benchmark"])
+    verdicts = read_benchmark(document).verdicts
     return describe_outcomes(verdict for verdict in verdicts if verdict.engine == target)
 
 
@@ -151,31 +152,42 @@ def list_studies() -> list[str]:
     ]
 
 
-def find_row(document: Mapping[str, Any], target: str) -> Mapping[str, Any]:
+def read_benchmark(document: Mapping[str, Any]) -> Benchmark:
+    """Return the benchmark of a result document."""
+    return Benchmark.from_document(document["benchmark"])
+
+
+def find_row(document: Mapping[str, Any], target: str) -> EngineRow:
     """Return the row of one engine of a result document; of a compressed one that replaced it."""
     if target in document.get("replaced", {}):
-        row: Mapping[str, Any] = document["replaced"][target]["row"]
-        return row
-    rows = document["benchmark"]["rows"]
-    return next(row for row in rows if name_target(row) == target)
+        return EngineRow.from_document(document["replaced"][target]["row"])
+    return read_benchmark(document).by_target[target]
 
 
-def find_trained(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def find_small(document: Mapping[str, Any]) -> tuple[EngineRow, ParentComparison]:
+    """Return the row of the int8 TFLite engine, and its comparison with its parent."""
+    row = find_row(document, SMALL)
+    if row.versus_parent is None:
+        raise ValueError(f"{SMALL} was compared with no parent")
+    return row, row.versus_parent
+
+
+def find_trained(document: Mapping[str, Any]) -> EngineRow:
     """Return the row of the network as it was trained, whatever was compressed since."""
-    rows = {name_target(row): row for row in document["benchmark"]["rows"]}
+    rows = read_benchmark(document).by_target
     return rows.get(PARENT + TRAINED, rows[PARENT])
 
 
-def _recall(document: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def _recall(document: Mapping[str, Any], row: EngineRow) -> str:
     critical = document["benchmark"]["critical"]
-    return f"{format_estimate(row['metrics'][f'recall[{critical}]'])} ({critical})"
+    return f"{format_estimate(row.metrics[f'recall[{critical}]'])} ({critical})"
 
 
 def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     rows = []
     for name, document in chosen:
         row = find_trained(document)
-        metrics = (row["metrics"][m] for m in ("accuracy", "balanced_accuracy", "macro_auc"))
+        metrics = (row.metrics[m] for m in ("accuracy", "balanced_accuracy", "macro_auc"))
         parameters = f"{document['trained']['parameters']:,}"
         rows.append([name, parameters, *map(format_estimate, metrics), _recall(document, row)])
     header = ["recipe", "parameters", "accuracy", "balanced accuracy", "macro AUC", "recall"]
@@ -185,7 +197,7 @@ def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 def describe_size(document: Mapping[str, Any]) -> str:
     """Return the size of the images in training, and the engines' where it is another."""
     trained = document["recipe"]["data"]["image_size"]
-    now = find_row(document, SMALL).get("image_size", document["benchmark"]["image_size"])
+    now = find_row(document, SMALL).image_size or document["benchmark"]["image_size"]
     return format_sizes(trained, now)
 
 
@@ -193,9 +205,11 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
         row = find_trained(document)
-        metrics, point = row["metrics"], row["operating_point"]
-        external = document["external"]
-        checked = None if external is None else external["engines"][name_target(row)]["metrics"]
+        metrics, point = row.metrics, row.point
+        checked = None
+        if document["external"] is not None:
+            found = document["external"]["engines"][row.target]
+            checked = ExternalEvaluation.from_document(found).metrics["balanced_accuracy"]
         rows.append(
             [
                 name,
@@ -203,9 +217,9 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
                 *(format_estimate(metrics[m]) for m in ("accuracy", "balanced_accuracy")),
                 format_estimate(metrics["macro_auc"]),
                 _recall(document, row),
-                *(format_estimate(point[m]) for m in ("auc", "sensitivity", "specificity")),
+                *map(format_estimate, (point.auc, point.sensitivity, point.specificity)),
                 format_estimate(metrics["expected_calibration_error"]),
-                format_estimate(None if checked is None else checked["balanced_accuracy"]),
+                format_estimate(checked),
                 f"`{document['benchmark']['split_hash'][:12]}`",
             ]
         )
@@ -220,7 +234,7 @@ def _list_aims(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, metric, aim, tried in AIMS:
         if name in published:
-            value = float(find_trained(published[name])["metrics"][metric]["value"])
+            value = find_trained(published[name]).metrics[metric].value or 0.0
             missed = [f"{100 * (aim - value):.2f} points", tried] if value < aim else ["–", ""]
             rows.append([name, metric.replace("_", " "), f"{aim:g}", f"{value:.4f}", *missed])
     return _table(["recipe", "metric", "aim", "reached", "missed by", "tried"], rows)
@@ -229,19 +243,18 @@ def _list_aims(published: Mapping[str, Mapping[str, Any]]) -> str:
 def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
-        row = find_row(document, SMALL)
-        versus = row["versus_parent"]
+        row, versus = find_small(document)
         rows.append(
             [
                 name,
                 " → ".join([*list_techniques(document), "int8"]),
-                format_estimate(row["metrics"]["balanced_accuracy"]),
-                format_estimate(versus["differences"]["balanced_accuracy"], 4),
+                format_estimate(row.metrics["balanced_accuracy"]),
+                format_estimate(versus.differences["balanced_accuracy"], 4),
                 _recall(document, row),
-                f"{row['size_bytes'] / 1e6:.2f}",
-                f"{versus['speedup']:.2f}×",
-                f"{versus['size_ratio']:.2f}×",
-                f"{len(versus['changed'])}",
+                f"{row.size_bytes / 1e6:.2f}",
+                f"{versus.speedup or 0:.2f}×",
+                f"{versus.size_ratio:.2f}×",
+                f"{len(versus.changed)}",
             ]
         )
     return _table(

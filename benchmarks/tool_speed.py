@@ -67,7 +67,7 @@ def cli(
         "architecture": architecture,
         "image_size": image_size,
         "images": images,
-        "machine": describe_machine(),
+        "machine": describe_machine().to_document(),
         "runs": runs,
     }
     RESULTS.mkdir(exist_ok=True)

@@ -32,7 +32,7 @@ FLOORS = (
     ("stage",),
     ("records",),
     ("system", "files"),
-    ("registry", "progress"),
+    ("registry", "progress", "document"),
     ("errors",),
 )
 """From top to bottom. A room is a folder or a module of the package; it imports lower floors only.

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from lesiontk.backends import BACKENDS, find_backend, open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.backends.tensorrt.check import check_model
-from lesiontk.bench.benchmark import name_target
+from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.calibration.draw import read_list, read_list_rows
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.synthetic.dataset import render_view
-from lesiontk.evaluate.verdict import read_verdicts
+from lesiontk.evaluate.verdict import GateVerdict, sort_verdicts
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
 from lesiontk.report.published_card import (
@@ -139,9 +139,10 @@ def test_a_model_card_states_the_published_figures(path: Path) -> None:
     document = json.loads(path.read_text())
     card = (ROOT / "benchmarks" / "engines" / path.stem / "README.md").read_text()
     replaced = document.get("replaced", {})
-    for row in document["benchmark"]["rows"]:
-        shown = replaced[name_target(row)]["row"] if name_target(row) in replaced else row
-        assert f"{shown['metrics']['balanced_accuracy']['value']:.3f}" in card
+    for target, row in Benchmark.from_document(document["benchmark"]).by_target.items():
+        taken = replaced.get(target)
+        shown = EngineRow.from_document(taken["row"]) if taken else row
+        assert f"{shown.metrics['balanced_accuracy'].value:.3f}" in card
     assert "not a medical device" in card
     assert document["split"]["split_hash"] in card
 
@@ -171,7 +172,7 @@ def test_no_path_of_a_machine_is_published() -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_published_engine_is_judged_and_none_failed(path: Path) -> None:
     document = json.loads(path.read_text())
-    verdicts = read_verdicts(document["benchmark"])
+    verdicts = Benchmark.from_document(document["benchmark"]).verdicts
     card = (ROOT / "benchmarks" / "engines" / path.stem / "README.md").read_text()
     reduced = {describe_target(file) for file in ENGINES if file.parent.name == path.stem}
     assert {verdict.engine for verdict in verdicts} >= reduced - {"keras:float32"}
@@ -183,7 +184,8 @@ def test_every_published_engine_is_judged_and_none_failed(path: Path) -> None:
         )  # fmt: skip
         assert verdict.outcome.words in row
     for target, entry in document.get("replaced", {}).items():
-        assert read_verdicts(entry) == tuple(v for v in verdicts if v.engine == target)
+        own = sort_verdicts(GateVerdict.from_document(verdict) for verdict in entry["gate"])
+        assert own == tuple(v for v in verdicts if v.engine == target)
 
 
 def describe_target(path: Path) -> str:
@@ -254,9 +256,9 @@ def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
         if known is not None and known.operating_point is not None:
             assert f" {known.operating_point.threshold:.4f} " in row
     for target, entry in published["replaced"].items():
-        whole = next(r for r in published["benchmark"]["rows"] if name_target(r) == target)
-        for row, there in ((entry["row"], True), (whole, False)):
-            threshold = f"{row['operating_point']['threshold']:.4f}"
+        whole = Benchmark.from_document(published["benchmark"]).by_target[target]
+        for row, there in ((EngineRow.from_document(entry["row"]), True), (whole, False)):
+            threshold = f"{row.point.threshold:.4f}"
             assert (threshold in card) is there
     restamp = load_module(ROOT / "benchmarks" / "restamp.py")
     restamp.renew_card(restamped, published)
@@ -312,15 +314,15 @@ def test_the_published_figures_come_out_again() -> None:
         pytest.skip("needs the real HAM10000 beside the checkout")
     path = ROOT / "benchmarks" / "engines" / "cnn_7class" / "tflite_int8.tflite"
     rule = EvaluateRule(resamples=100)
-    document = evaluate_folder(path, SHARED, None, rule, NoProgress())
+    found = evaluate_folder(path, SHARED, None, rule, NoProgress())
     published = json.loads((ROOT / "benchmarks" / "results" / "cnn_7class.json").read_text())
     tables = load_module(ROOT / "benchmarks" / "tables.py")
     row = tables.find_row(published, "tflite:int8")
-    assert document["n"] == row["n"]
-    assert document["seen_images"].keys() == {"train", "validation"}
+    assert found.n == row.n
+    assert found.seen_images.keys() == {"train", "validation"}
     for name in ("balanced_accuracy", "macro_auc"):
-        assert document["metrics"][name]["value"] == pytest.approx(
-            row["metrics"][name]["value"], abs=0.01  # another CPU's int8 kernels may round apart
+        assert found.metrics[name].value == pytest.approx(
+            row.metrics[name].value, abs=0.01  # another CPU's int8 kernels may round apart
         )  # fmt: skip
 
 

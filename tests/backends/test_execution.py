@@ -93,9 +93,9 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_only_what_fell_back_is_listed() -> None:
-    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it").to_json()
-    ran = Execution("delegate", XNNPACK, XNNPACK).to_json()
-    none = Execution("delegate", XNNPACK, NOTHING).to_json()
+    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it").to_document()
+    ran = Execution("delegate", XNNPACK, XNNPACK).to_document()
+    none = Execution("delegate", XNNPACK, NOTHING).to_document()
     assert describe_fallbacks(row(execution=[ran])) == describe_fallbacks(row()) == []
     assert describe_fallbacks(row(execution=[ran, fell, none])) == [
         f"provider {CUDA} was asked for, {CPU} ran (this onnxruntime lacks it)",

@@ -76,7 +76,7 @@ def test_bench_times_a_file_of_other_tools(plain: Path, tmp_path: Path) -> None:
         assert row["latency_ms"]["n"] == 20
         assert row["size_bytes"] == path.stat().st_size
         assert row["peak_memory_bytes"] > 10_000_000
-        assert (row["image_size"], row["metrics"]) == (size, None)
+        assert (row["image_size"], row["metrics"], row["n"]) == (size, {}, None)
 
 
 def test_with_labels_and_images_it_scores_as_lesiontks_own_engine(
@@ -89,10 +89,10 @@ def test_with_labels_and_images_it_scores_as_lesiontks_own_engine(
     document = json.loads(done.stdout)
     (row,) = document["rows"]
     own = evaluate_folder(OWN, folder, None, EvaluateRule(resamples=100), NoProgress())
-    assert document["labels"] == own["labels"]
-    assert row["n"] == own["n"]
+    assert document["labels"] == list(own.labels)
+    assert row["n"] == own.n
     for name in ("balanced_accuracy", "recall[mel]"):
-        assert row["metrics"][name]["value"] == own["metrics"][name]["value"]
+        assert row["metrics"][name]["value"] == own.metrics[name].value
     turned = ",".join(reversed(LABELS.split(",")))  # the twin: names in another order
     done = bench(str(plain), "--labels", turned, "--images", str(folder))
     assert isinstance(done.exception, UsageError)

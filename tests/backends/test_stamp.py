@@ -53,13 +53,13 @@ def test_a_record_reads_what_it_wrote(assessment: Assessment) -> None:
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"temperature": "hot"}, "temperature is 'hot'"),
         ({"operating_point": {"rule": "youden"}}, "cannot be read"),
-        ({"operating_point": {**POINT.to_json(), "threshold": 7.0}}, "threshold is 7.0"),
+        ({"operating_point": {**POINT.to_document(), "threshold": 7.0}}, "threshold is 7.0"),
         ({"test": {"n": 3}}, "cannot be read"),
     ],
 )
 def test_another_document_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(LesionTKError, match=said):
-        Assessment.parse(json.dumps({**KNOWN.to_json(), **change}))
+        Assessment.parse(json.dumps({**KNOWN.to_document(), **change}))
 
 
 def test_a_threshold_of_ones_own_takes_the_measured_sensitivity_away() -> None:

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from lesiontk.bench.judging import check_gates
+from lesiontk.bench.judging import require_gates
 from lesiontk.errors import GateFailedError
-from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
+from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome, Unresolved
 
 
 def make_verdict(engine: str, outcome: Outcome, comparand: Comparand) -> GateVerdict:
@@ -29,7 +29,7 @@ def make_verdict(engine: str, outcome: Outcome, comparand: Comparand) -> GateVer
 
 
 def check(unresolved: str, *verdicts: GateVerdict) -> None:
-    check_gates({"gate": [v.to_json() for v in verdicts], "unresolved": unresolved})
+    require_gates(verdicts, Unresolved(unresolved))
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lesiontk.backends.execution import Execution
+from lesiontk.bench.benchmark import EngineRow, Latency
 from lesiontk.bench.measure import Measurement
-from lesiontk.bench.speed import describe_noise, estimate_speedup, list_noisy
+from lesiontk.bench.speed import Speedup, describe_noise, estimate_speedup, list_noisy
 
-EMULATED = {"kind": "runtime", "asked": "TensorRT", "used": "another", "fell_back": True}
+EMULATED = Execution("runtime", "TensorRT", "another")
 
 
 def make_row(
     target: str, median: float, p90: float, p10: float | None = None, **changes: Any
-) -> dict[str, Any]:
-    latency = {"p10": p10 or 0.9 * median, "median": median, "p90": p90, "n": 100}
-    return {"target": target, "latency_ms": latency, "execution": [], **changes}
+) -> EngineRow:
+    return EngineRow(
+        engine="",
+        target=target,
+        backend="",
+        precision="",
+        threads=1,
+        size_bytes=1,
+        latency_ms=Latency(median, p90, 100, p10 or 0.9 * median),
+        **changes,
+    )
 
 
 def test_a_speedup_is_the_ratio_of_medians_within_its_interval() -> None:
@@ -63,10 +73,9 @@ def test_one_round_has_no_interval_and_other_rounds_are_refused() -> None:
 
 def test_an_emulated_engine_has_no_speedup_and_is_none_s_measure() -> None:
     real, emulated = Measurement((2.0, 2.0), 0, 0), Measurement((1.0, 1.0), 0, 0, (EMULATED,))
-    nothing = {"speedup": None, "speedup_interval": None}
-    assert emulated.compare_speed(real, 0.95) == nothing
-    assert real.compare_speed(emulated, 0.95) == nothing
-    assert real.compare_speed(real, 0.95) == {"speedup": 1.0, "speedup_interval": [1.0, 1.0]}
+    assert emulated.compare_speed(real, 0.95) is None
+    assert real.compare_speed(emulated, 0.95) is None
+    assert real.compare_speed(real, 0.95) == Speedup(1.0, 1.0, 1.0)
 
 
 def test_a_p90_of_seven_times_the_median_is_a_noisy_run() -> None:
@@ -86,5 +95,5 @@ def test_a_median_far_above_the_fastest_tenth_is_a_noisy_run_too() -> None:
 
 
 def test_an_emulated_engine_is_not_called_noisy() -> None:
-    rows = [make_row("tensorrt:int8", 1.0, 7.0, execution=[EMULATED])]
+    rows = [make_row("tensorrt:int8", 1.0, 7.0, execution=(EMULATED,))]
     assert describe_noise(rows) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.report.sample_report import TARGETS, TWO, make_report_data
 def show(capsys: pytest.CaptureFixture[str], **changes: Any) -> tuple[dict[str, list[str]], str]:
     """Return target -> the cells of its row, and all that is printed."""
     benchmark = make_report_data(TWO, "malignant", **changes).benchmark
-    print_benchmark({**benchmark, "findings": list_findings(benchmark)})
+    print_benchmark(replace(benchmark, findings=tuple(list_findings(benchmark))))
     printed = capsys.readouterr().out
     rows = [line.strip("│┃ ").split("│") for line in printed.splitlines() if "│" in line]
     engines = [[cell.strip() for cell in row] for row in rows if len(row) == 9]

@@ -313,7 +313,8 @@ def test_a_file_alone_suffices_for_a_bundle(stamped: Path, tmp_path: Path, pictu
     folder = make_bundle(tmp_path / "bundle", stamped)
     contract = read_contract(folder)
     assert contract["operating_point"] == {
-        name: KNOWN.operating_point.to_json()[name] for name in ("rule", "threshold", "positive")
+        name: KNOWN.operating_point.to_document()[name]
+        for name in ("rule", "threshold", "positive")
     }
     assert contract["temperature"] == KNOWN.temperature
     assert (folder / stamped.name).read_bytes() == stamped.read_bytes()

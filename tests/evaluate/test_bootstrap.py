@@ -109,7 +109,7 @@ def test_an_evaluation_carries_its_counts_and_reads_back_as_json() -> None:
     evaluation = evaluate_predictions(
         y_true, probabilities, LABELS, lesions, resamples=100, confidence=0.9, seed=4
     )
-    document = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    document = json.loads(json.dumps(evaluation.to_document(), allow_nan=False))
     assert set(document) == {
         *("n", "lesions", "labels", "metrics", "confusion"),
         *("confidence", "resamples", "seed", "reliability"),
@@ -162,7 +162,7 @@ def test_an_absent_class_is_none_not_zero() -> None:
     )
     empty = {"value": None, "low": None, "high": None}
     for name in ("recall[mel]", "precision[mel]", "f1[mel]", "auc[mel]"):
-        assert evaluation.to_json()["metrics"][name] == empty
+        assert evaluation.to_document()["metrics"][name] == empty
     assert evaluation.metrics["balanced_accuracy"].value == 1.0
 
 

@@ -115,7 +115,7 @@ def test_every_changed_image_is_listed() -> None:
     comparison = compare_predictions(
         [0, 1, 1, 1], parent, child, LABELS, ["a", "b", "c", "d"], resamples=40
     )
-    assert [image.to_json() for image in comparison.changed] == [
+    assert [image.to_document() for image in comparison.changed] == [
         {
             "index": index,
             "true_label": "mel",
@@ -206,7 +206,7 @@ def test_a_comparison_is_plain_json_with_none_for_undefined() -> None:
     comparison = compare_predictions(
         np.array([0, 2]), parent, parent[:, [0, 2, 1]], LABELS, ["a", "b"], resamples=40, seed=2
     )
-    document = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    document = json.loads(json.dumps(comparison.to_document(), allow_nan=False))
     assert document["differences"]["recall[mel]"] == {"value": None, "low": None, "high": None}
     assert document["differences"]["accuracy"]["value"] == -0.5
     assert document["mcnemar"] == {"b": 1, "c": 0, "p_value": 1.0}

@@ -25,7 +25,7 @@ from lesiontk.evaluate.verdict import (
     Outcome,
     Unresolved,
     describe_outcomes,
-    read_verdicts,
+    sort_verdicts,
 )
 from lesiontk.recipe import EvaluateRule
 
@@ -339,10 +339,10 @@ def test_engines_judged_together_are_adjusted_together() -> None:
 def test_a_verdict_survives_being_written() -> None:
     for answers in (make_answers(12), make_answers(99), make_answers(60, lost=20)):
         verdict = judge(MEL, answers)
-        assert GateVerdict.from_json(verdict.to_json()) == verdict
-    document = {**verdict.to_json(), "passed": True}
-    with pytest.raises(DataError, match="other keys than expected"):
-        GateVerdict.from_json(document)
+        assert GateVerdict.from_document(verdict.to_document()) == verdict
+    document = {**verdict.to_document(), "passed": True}
+    with pytest.raises(DataError, match="GateVerdict cannot be read: passed is True"):
+        GateVerdict.from_document(document)
 
 
 def test_what_is_not_shown_blocks_only_where_it_must() -> None:
@@ -351,8 +351,7 @@ def test_what_is_not_shown_blocks_only_where_it_must() -> None:
     )
     assert [v.blocks(Unresolved.WARN) for v in (passed, failed, open_)] == [False, True, False]
     assert [v.blocks(Unresolved.FAIL) for v in (passed, failed, open_)] == [False, True, True]
-    document = {"gate": [v.to_json() for v in (passed, open_, failed)]}
-    assert read_verdicts(document) == (failed, open_, passed)
+    assert sort_verdicts((passed, open_, failed)) == (failed, open_, passed)
     assert describe_outcomes([passed, open_, passed]) == "2 passed, 1 not shown"
 
 

@@ -63,7 +63,7 @@ def test_what_needs_no_lesions_is_left_out_and_what_depends_on_the_engine_is_a_d
     (power,) = compute_power(gates, make_lesions(100), 2)
     assert power.gate.startswith("macro_f1")
     assert power.alone["quantized"] is None
-    assert power.to_json()["can_pass"]["compressed"] is None
+    assert power.to_document()["can_pass"]["compressed"] is None
 
 
 def test_a_split_without_test_images_is_refused() -> None:

@@ -205,7 +205,7 @@ def test_calibration_error_worked_by_hand() -> None:
     filled = {i: x for i, x in enumerate(bins) if x.count}
     assert len(bins) == 15
     assert sorted(filled) == [8, 13]
-    assert filled[8].to_json() == {
+    assert filled[8].to_document() == {
         "low": 8 / 15,
         "high": 9 / 15,
         "count": 2,

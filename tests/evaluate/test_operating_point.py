@@ -17,6 +17,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.evaluate.operating_point import (
+    OperatingEvaluation,
     OperatingPoint,
     OperatingPointScorer,
     choose_threshold,
@@ -24,7 +25,6 @@ from lesiontk.evaluate.operating_point import (
     find_positive,
     freeze_operating_point,
     parse_rule,
-    point_from_document,
     score_positive,
 )
 
@@ -266,10 +266,11 @@ def test_the_document_gives_the_point_back() -> None:
     point = freeze_operating_point(truth, probabilities, SEVEN, MALIGNANT, "youden")
     groups = [str(i) for i in range(70)]
     judged = evaluate_operating_point(point, truth, probabilities, SEVEN, groups, resamples=50)
-    document = json.loads(json.dumps(judged.to_json()))
-    assert point_from_document(document) == point
+    document = json.loads(json.dumps(judged.to_document()))
+    assert OperatingEvaluation.from_document(document) == judged
+    assert judged.point == point
     given_by_hand = OperatingPoint("given", 0.25, ("mel",))
-    assert point_from_document(given_by_hand.to_json()) == given_by_hand
+    assert OperatingPoint.from_document(given_by_hand.to_document()) == given_by_hand
 
 
 # ---------------------------------------------------------------- comparison

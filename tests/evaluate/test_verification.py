@@ -87,8 +87,9 @@ def test_the_parent_itself_passes(precision: str) -> None:
     verification = verify(PARENT, precision)
     assert verification.passed
     assert failed(verification) == []
-    assert verification.n == verification.agreement["n"] == N
-    assert verification.agreement["top1_agreement"] == 1.0
+    assert verification.agreement is not None
+    assert verification.n == verification.agreement.n == N
+    assert verification.agreement.top1_agreement == 1.0
 
 
 def test_rounding_passes_as_float_and_noise_passes_as_int8() -> None:
@@ -252,7 +253,9 @@ def test_golden_pictures_are_judged_beside_the_others(precision: str) -> None:
         )
 
     assert verify_golden(PARENT[:16]).passed
-    assert verify_golden(PARENT[:16]).golden_agreement["n"] == 16
+    golden = verify_golden(PARENT[:16]).golden_agreement
+    assert golden is not None
+    assert golden.n == 16
     assert failed(verify_golden(PARENT[16:32])) == ["golden mean drift"]
     assert failed(verify_golden(PARENT[:16] * np.float32(np.nan))) == ["share of finite outputs"]
 
@@ -300,7 +303,7 @@ def test_a_check_reads_as_a_sentence() -> None:
 
 
 def test_a_verification_is_a_plain_document() -> None:
-    document = json.loads(json.dumps(verify(with_noise(3), "int8").to_json(), allow_nan=False))
+    document = json.loads(json.dumps(verify(with_noise(3), "int8").to_document(), allow_nan=False))
     assert document["passed"] is False
     assert document["n"] == N
     by_name = {check["name"]: check for check in document["checks"]}
@@ -311,7 +314,7 @@ def test_a_verification_is_a_plain_document() -> None:
 def test_an_engine_says_what_its_model_says_with_its_rounding() -> None:
     right = verify_rounded(with_noise(0.001))
     assert right.passed
-    assert right.to_json()["rounded_agreement"]["n"] == N
+    assert right.to_document()["rounded_agreement"]["n"] == N
     assert "top-1 agreement with rounding" not in {c.name for c in verify(PARENT, "int8").checks}
 
 

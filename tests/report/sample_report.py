@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lesiontk.backends.execution import Execution
+from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
+from lesiontk.bench.files import score_fields
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.loss_bounds import Answers
 from lesiontk.evaluate.operating_point import (
@@ -21,11 +24,13 @@ from lesiontk.evaluate.operating_point import (
     freeze_operating_point,
 )
 from lesiontk.evaluate.temperature import evaluate_temperature
+from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule, read_recipe
 from lesiontk.records import SUBSETS
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stages.bench import find_reference
+from lesiontk.system.machine import Machine
 
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 TWO = ("benign", "malignant")
@@ -85,9 +90,9 @@ def freeze_point(
 class Measured:
     """What evaluation and benchmark found; shared by tests, so none may change it."""
 
-    rows: list[dict[str, Any]]
-    metrics: dict[str, dict[str, Any]]
-    gate: list[dict[str, Any]]
+    rows: list[EngineRow]
+    metrics: dict[str, EngineEvaluation]
+    gate: list[GateVerdict]
     confidences: dict[str, list[float]]
 
 
@@ -107,71 +112,58 @@ def measure(
     judged = []
     for number, target in enumerate(targets):
         mine = probabilities[target]
-        document = evaluate_predictions(
-            truth, mine, labels, GROUPS, resamples=RESAMPLES
-        ).to_json()  # fmt: skip
-        document["operating_point"] = evaluate_operating_point(
-            points[target], truth, mine, labels, GROUPS, resamples=RESAMPLES
-        ).to_json()
-        document["temperature"] = evaluate_temperature(
-            1.3, truth, mine, labels, GROUPS, resamples=RESAMPLES
-        ).to_json()
+        evaluation = EngineEvaluation(
+            **evaluate_predictions(truth, mine, labels, GROUPS, resamples=RESAMPLES).field_values(),
+            target=target,
+            critical=labels[0],
+            subset="test",
+            operating_point=evaluate_operating_point(
+                points[target], truth, mine, labels, GROUPS, resamples=RESAMPLES
+            ),
+            temperature=evaluate_temperature(1.3, truth, mine, labels, GROUPS, resamples=RESAMPLES),
+        )
         backend, _, precision = target.partition(":")
         latency = LATENCIES[number]
         emulated = backend == "tensorrt"
-        row = {
-            "engine": f"engine-{number:012d}",
-            "backend": backend,
-            "precision": precision,
-            "threads": 1,
-            "latency_ms": {
-                "p10": 0.9 * latency,
-                "median": latency,
-                "p90": 1.2 * latency,
-                "n": 100,
-            },
-            "size_bytes": 433_213 if precision == "int8" else 1_638_177,
-            "peak_memory_bytes": 51_000_000,
-            "execution": [Execution(*EMULATED).to_json()] if emulated else [],
-            "emulated_by": EMULATED[2] if emulated else None,
-            "confusion": document["confusion"],
-            "n": IMAGES,
-            "lesions": document["lesions"],
-            "metrics": document["metrics"],
-            "operating_point": document["operating_point"],
-            "temperature": document["temperature"],
-            "versus_parent": None,
-        }
         parent = find_reference(target, dict.fromkeys(targets)) if with_parents else None  # type: ignore[arg-type]
+        versus = None
         if parent is not None:
             theirs = probabilities[parent]
             comparison = compare_predictions(
                 truth, theirs, mine, labels, GROUPS, resamples=RESAMPLES,
                 points=(points[parent], points[target]),
-            ).to_json()  # fmt: skip
-            row["versus_parent"] = {
-                "parent": parent,
-                **compare_speed(LATENCIES[targets.index(parent)], latency, emulated),
-                "size_ratio": 3.78 if precision == "int8" else 1.0,
-                "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
-                **comparison,
-            }
+            )  # fmt: skip
+            ratio = LATENCIES[targets.index(parent)] / latency
+            versus = ParentComparison(
+                **comparison.field_values(),
+                parent=parent,
+                speedup=None if emulated else ratio,
+                speedup_interval=None if emulated else (0.98 * ratio, 1.02 * ratio),
+                size_ratio=3.78 if precision == "int8" else 1.0,
+            )
             if precision != "float32":
                 answers = Answers(truth, mine, labels, GROUPS, labels[:1], theirs)
                 judged.append(Judged(target, parent, answers))
-        found.rows.append(row)
-        found.metrics[target] = {"target": target, "subset": "test", **document}
+        found.rows.append(
+            EngineRow(
+                engine=f"engine-{number:012d}",
+                target=target,
+                backend=backend,
+                precision=precision,
+                threads=1,
+                latency_ms=Latency(latency, 1.2 * latency, 100, 0.9 * latency),
+                size_bytes=433_213 if precision == "int8" else 1_638_177,
+                peak_memory_bytes=51_000_000,
+                execution=(Execution(*EMULATED),) if emulated else (),
+                **score_fields(evaluation),
+                versus_parent=versus,
+            )
+        )
+        found.metrics[target] = evaluation
         found.confidences[target] = [float(p) for p in mine.max(axis=1)]
     verdicts = judge_engines(judged, [write_gate(max_drop)], EvaluateRule(resamples=RESAMPLES))
-    found.gate.extend(verdict.to_json() for verdict in verdicts)
+    found.gate.extend(verdicts)
     return found
-
-
-def compare_speed(parent: float, latency: float, emulated: bool) -> dict[str, Any]:
-    """Return the speed-up with an interval of 2 % on either side; None where it was emulated."""
-    ratio = parent / latency
-    known = {"speedup": ratio, "speedup_interval": [0.98 * ratio, 1.02 * ratio]}
-    return dict.fromkeys(known) if emulated else known
 
 
 def write_gate(margin: float) -> str:
@@ -195,30 +187,27 @@ def make_report_data(
     fields: dict[str, Any] = {
         "name": "sample",
         "description": "A made-up run.",
-        "benchmark": {
-            "recipe": "sample",
-            "task": "seven_class",
-            "labels": list(labels),
-            "critical": critical,
-            "image_size": 64,
-            "split_hash": "5" * 64,
-            "threads": 1,
-            "batch": 1,
-            "confidence": 0.95,
-            "rows": measured.rows,
-            "gates": [write_gate(max_drop)],
-            "gate": measured.gate,
-            "unresolved": "warn",
-            "machine": {
-                "processor": "A CPU",
-                "architecture": "x86_64",
-                "cores": 2,
-                "memory_bytes": 25_276_510_208,
-                "system": "Linux 6.1",
-                "python": "3.11.7",
-                "int8_features": ["avx2", "avx_vnni"],
-            },
-        },
+        "benchmark": Benchmark(
+            recipe="sample",
+            task="seven_class",
+            labels=tuple(labels),
+            critical=critical,
+            image_size=64,
+            split_hash="5" * 64,
+            threads=1,
+            rows=tuple(measured.rows),
+            gates=(write_gate(max_drop),),
+            gate=tuple(measured.gate),
+            machine=Machine(
+                processor="A CPU",
+                architecture="x86_64",
+                cores=2,
+                memory_bytes=25_276_510_208,
+                system="Linux 6.1",
+                python="3.11.7",
+                int8_features=("avx2", "avx_vnni"),
+            ),
+        ),
         "metrics": measured.metrics,
         "engines": {target: make_engine(target) for target in targets},
         "curves": make_curves(critical),
@@ -354,8 +343,3 @@ def make_calibration(labels: Sequence[str]) -> dict[str, Any]:
         "observer": "min_max",
         "disjoint_from": {"validation": 103, "test": 100},
     }
-
-
-def change_benchmark(data: ReportData, **changes: Any) -> Mapping[str, Any]:
-    """Return the benchmark document with some entries replaced."""
-    return {**data.benchmark, **changes}

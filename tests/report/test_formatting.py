@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.report.formatting import (
     count_things,
     format_bytes,
@@ -20,7 +21,7 @@ from lesiontk.report.formatting import (
 )
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.wording import (
-    compare_speed,
+    compare_size,
     explain_float_operator,
     name_metric,
 )
@@ -51,7 +52,7 @@ NBSP = "\N{NO-BREAK SPACE}"
         (format_percent(-0.0004), f"0.0{NBSP}%"),
         (format_decimal(-0.0004), "0.000"),
         (format_decimal(-0.0006), "−0.001"),
-        (format_estimate({"value": -0.0004, "low": -0.007, "high": 0.0}), "0.000 [-0.007, 0.000]"),
+        (format_estimate(Estimate(-0.0004, -0.007, 0.0)), "0.000 [-0.007, 0.000]"),
         (format_bytes(428_816), "429 kB"),
         (format_bytes(999_600), "1.00 MB"),
         (format_bytes(512), "512 B"),
@@ -65,7 +66,7 @@ NBSP = "\N{NO-BREAK SPACE}"
         (format_p_value(1.0), "1.00"),
         (count_things(1, "file"), "1 file"),
         (count_things(2, "class", "classes"), "2 classes"),
-        (compare_speed({"speedup": 1.01}), "practically as fast as"),
+        (compare_size(1.01), "practically as large as"),
         (name_metric("recall[mel]"), "melanoma recall"),
         (name_metric("macro_auc"), "macro AUC"),
         (name_metric("recall"), "recall"),
@@ -86,11 +87,11 @@ def test_numbers_and_names_read_as_expected(text: str, expected: str) -> None:
 
 
 def test_intervals_read_as_expected() -> None:
-    share = share_estimate({"value": 0.771, "low": 0.662, "high": 0.888})
+    share = share_estimate(Estimate(0.771, 0.662, 0.888))
     assert (share.value, share.interval) == (f"77.1{NBSP}%", f"66.2–88.8{NBSP}%")
-    points = points_estimate({"value": -0.004, "low": -0.012, "high": 0.005})
+    points = points_estimate(Estimate(-0.004, -0.012, 0.005))
     assert (points.value, points.interval) == ("−0.4", "−1.2 to +0.5")
-    lonely = share_estimate({"value": 0.5, "low": None, "high": None})
+    lonely = share_estimate(Estimate(0.5, None, None))
     assert (lonely.value, lonely.interval) == (f"50.0{NBSP}%", "")
-    assert share_estimate({"value": None, "low": None, "high": None}).value == "–"
+    assert share_estimate(Estimate(None, None, None)).value == "–"
     assert share_estimate(None).value == "–"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.report.drawing import POINTS_PER_INCH, STYLE, WIDTH, Picture, look_of_engines
 from lesiontk.report.pareto import EnginePoint
 from lesiontk.report.pareto_plot import choose_log_ticks, plot_pareto
@@ -103,10 +105,9 @@ def test_one_engine_without_interval_is_enough() -> None:
 
 def test_recalls_are_told_for_every_class_and_a_missing_one_is_a_dash() -> None:
     data = make_report_data(TWO, "malignant", TARGETS[:1])
-    metrics = {t: {"metrics": dict(d["metrics"])} for t, d in data.metrics.items()}
-    metrics["keras:float32"]["metrics"]["recall[benign]"] = {
-        "value": None, "low": None, "high": None,
-    }  # fmt: skip
+    known = data.metrics["keras:float32"]
+    nothing = {"recall[benign]": Estimate(None, None, None)}
+    metrics = {"keras:float32": replace(known, metrics={**known.metrics, **nothing})}
     picture = plot_recalls(
         metrics, label_order(data.benchmark), {}, look_of_engines(TARGETS[:1]), NAMES
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.report.render import (
     ReportData,
     draw_pictures,
@@ -23,7 +23,6 @@ from tests.report.sample_report import (
     SEVEN,
     TARGETS,
     TWO,
-    change_benchmark,
     make_report_data,
     make_split,
 )
@@ -104,16 +103,15 @@ def test_no_template_marks_anything_as_safe() -> None:
 
 def test_a_class_without_images_is_a_dash_and_no_error() -> None:
     data = make_report_data()
-    nothing = {"value": None, "low": None, "high": None}
-
-    def forget(metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {**metrics, "recall[mel]": nothing, "macro_auc": nothing}
-
-    rows = [{**row, "metrics": forget(row["metrics"])} for row in data.benchmark["rows"]]
+    nothing = dict.fromkeys(("recall[mel]", "macro_auc"), Estimate(None, None, None))
+    rows = tuple(replace(row, metrics={**row.metrics, **nothing}) for row in data.benchmark.rows)
     data = replace(
         data,
-        benchmark=change_benchmark(data, rows=rows),
-        metrics={t: {**d, "metrics": forget(d["metrics"])} for t, d in data.metrics.items()},
+        benchmark=replace(data.benchmark, rows=rows),
+        metrics={
+            target: replace(evaluation, metrics={**evaluation.metrics, **nothing})
+            for target, evaluation in data.metrics.items()
+        },
     )
     table = read_with_figures(data).tables["Engines: latency, size, memory and scores"]
     assert [row[-2:] for row in table[1:]] == [["–", "–"]] * 5

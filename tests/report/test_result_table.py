@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lesiontk.backends.onnx.backend import EXACT
+from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Preprocessing
-from lesiontk.report.model_card import render_model_card
+from lesiontk.report.model_card import ExternalCheck, render_model_card
 from lesiontk.report.render import ReportData
 from lesiontk.report.result_table import (
     describe_choice,
@@ -26,11 +27,20 @@ def read_rows(text: str) -> list[dict[str, str]]:
     return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]]
 
 
-def make_external(data: ReportData, **changes: Any) -> dict[str, Any]:
+def make_external(data: ReportData, **changes: Any) -> ExternalCheck:
     """A check on other images: what the evaluations found, as if it had been elsewhere."""
-    known = {"critical": "mel", "lesion_ids_known": True, "seen_images": {}, **changes}
-    engines = {target: {**document, **known} for target, document in data.metrics.items()}
-    return {"name": "Images from elsewhere", "engines": engines}
+    known: dict[str, Any] = {"recipe": "", "lesion_ids_known": True, "split_known": True}
+    engines = {
+        target: ExternalEvaluation(
+            **{**evaluation.field_values(), "critical": "mel", **known, **changes}
+        )
+        for target, evaluation in data.metrics.items()
+    }
+    return ExternalCheck("Images from elsewhere", engines)
+
+
+def table_of(check: ExternalCheck) -> str:
+    return table_from_external(check.name, check.engines)
 
 
 def test_each_engine_has_its_frozen_threshold_and_what_it_gives(sample: ReportData) -> None:
@@ -38,14 +48,14 @@ def test_each_engine_has_its_frozen_threshold_and_what_it_gives(sample: ReportDa
     assert "akiec, bcc, mel" in text
     rows = read_rows(text)
     assert [row["engine"] for row in rows] == list(TARGETS)
-    for shown, row in zip(rows, sample.benchmark["rows"], strict=True):
-        point = row["operating_point"]
-        assert shown["threshold"] == f"{point['threshold']:.4g}"
+    for shown, row in zip(rows, sample.benchmark.rows, strict=True):
+        point = row.point
+        assert shown["threshold"] == f"{point.threshold:.4g}"
         assert shown["on validation"] == describe_choice(point)
-        assert shown["AUC"] == format_estimate(point["auc"])
-        assert shown["sensitivity"] == format_estimate(point["sensitivity"])
-        assert shown["specificity"] == format_estimate(point["specificity"])
-        error = row["metrics"]["expected_calibration_error"]
+        assert shown["AUC"] == format_estimate(point.auc)
+        assert shown["sensitivity"] == format_estimate(point.sensitivity)
+        assert shown["specificity"] == format_estimate(point.specificity)
+        error = row.metrics["expected_calibration_error"]
         assert shown["calibration error (ECE)"] == format_estimate(error)
     assert rows[0]["sensitivity difference"] == "–"
     assert rows[2]["sensitivity difference"].startswith(("-", "0"))
@@ -54,7 +64,7 @@ def test_each_engine_has_its_frozen_threshold_and_what_it_gives(sample: ReportDa
 def test_recalls_have_the_critical_class_first(sample: ReportData) -> None:
     rows = read_rows(recalls_from_benchmark(sample.benchmark))
     assert list(rows[0])[:3] == ["engine", "mel", "akiec"]
-    metrics = sample.benchmark["rows"][0]["metrics"]
+    metrics = sample.benchmark.rows[0].metrics
     assert rows[0]["mel"] == format_estimate(metrics["recall[mel]"], 2)
 
 
@@ -73,7 +83,7 @@ def test_an_emulated_engine_has_scores_and_no_speed() -> None:
     for table in (recalls_from_benchmark, operating_points_from_benchmark):
         assert read_rows(table(data.benchmark))[-1]["engine"] == "tensorrt:int8 (emulated)"
     external = make_external(data, emulated_by="ONNX Runtime on the CPU")
-    assert all(r["engine"].endswith("(emulated)") for r in read_rows(table_from_external(external)))
+    assert all(r["engine"].endswith("(emulated)") for r in read_rows(table_of(external)))
 
 
 def test_a_speedup_has_its_interval_and_names_a_parent_of_another_runtime(
@@ -85,17 +95,17 @@ def test_a_speedup_has_its_interval_and_names_a_parent_of_another_runtime(
 
 
 def test_an_external_check_says_how_many_images_and_lesions(sample: ReportData) -> None:
-    text = table_from_external(make_external(sample))
+    text = table_of(make_external(sample))
     assert "Images from elsewhere: n = 160 images of 80 lesions" in text
     assert "left out" not in text
     rows = read_rows(text)
     assert [row["engine"] for row in rows] == list(TARGETS)
-    point = sample.metrics["tflite:int8"]["operating_point"]
-    assert rows[2]["sensitivity"] == format_estimate(point["sensitivity"])
+    point = sample.metrics["tflite:int8"].operating_point
+    assert rows[2]["sensitivity"] == format_estimate(point.sensitivity)
 
 
 def test_an_external_check_says_what_it_does_not_know_and_left_out(sample: ReportData) -> None:
-    text = table_from_external(
+    text = table_of(
         make_external(sample, lesion_ids_known=False, seen_images={"train": 3, "validation": 1})
     )
     assert "unknown lesions" in text
@@ -106,7 +116,7 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     data = make_report_data(targets=(*TARGETS, "tensorrt:int8"))
     model = {
         **data.model,
-        "labels": data.benchmark["labels"],
+        "labels": list(data.benchmark.labels),
         "critical": "mel",
         "preprocessing": asdict(Preprocessing(64)),
         "validation": {"balanced_accuracy": 0.8, "n": 100},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from lesiontk.backends.execution import Execution
@@ -11,7 +12,7 @@ from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.ranges_plot import MOST, plot_ranges
 from lesiontk.report.result_table import table_from_benchmark
 from tests.report.page import read
-from tests.report.sample_report import change_benchmark, make_calibration, make_report_data
+from tests.report.sample_report import make_calibration, make_report_data
 
 LONG = "network/block1_relu/Relu;network/block1_bn/FusedBatchNormV3;network/block1_conv/Conv2D"
 ROWS = (
@@ -49,7 +50,7 @@ def test_the_list_is_described_by_site_and_brightness() -> None:
         "sites_of_training": 3,
     }
     data = make_report_data()
-    calibration = {**make_calibration(data.benchmark["labels"]), **told}
+    calibration = {**make_calibration(data.benchmark.labels), **told}
     text = read(make_report_data(calibration=calibration)).text
     assert "balanced by class, within a class spread over site and brightness" in text
     assert "2 of the 3 sites of the training images: back 70, face 35" in text
@@ -59,11 +60,11 @@ def test_the_list_is_described_by_site_and_brightness() -> None:
 def fall_back(**changes: Any) -> Any:
     data = make_report_data()
     fell = Execution("provider", "CUDAExecutionProvider", "CPUExecutionProvider", "no driver")
-    rows = [
-        {**row, "execution": [fell.to_json()]} if row["backend"] == "onnx" else row
-        for row in data.benchmark["rows"]
-    ]
-    return make_report_data(benchmark=change_benchmark(data, rows=rows), **changes)
+    rows = tuple(
+        replace(row, execution=(fell,)) if row.backend == "onnx" else row
+        for row in data.benchmark.rows
+    )
+    return make_report_data(benchmark=replace(data.benchmark, rows=rows), **changes)
 
 
 def test_an_engine_that_fell_back_is_marked_and_explained() -> None:

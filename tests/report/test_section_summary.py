@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import replace
 
+from lesiontk.bench.benchmark import Benchmark, Latency
+from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.report.render import ReportData, draw_pictures
 from lesiontk.report.wording import describe_at_threshold
 from tests.report.page import Page, read
-from tests.report.sample_report import SEVEN, TARGETS, TWO, change_benchmark, make_report_data
+from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data
 
 ENGINES = "Engines: latency, size, memory and scores"
 AGAINST = "Engines against their full-precision parents"
@@ -34,7 +36,7 @@ def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gate
 
 
 def test_the_summary_tells_what_the_frozen_threshold_finds() -> None:
-    row = make_report_data().benchmark["rows"][2]
+    row = make_report_data().benchmark.rows[2]
     text = summary_of(read(make_report_data()))
     assert "At its frozen threshold, 0.489, the engine calls 81.4\N{NO-BREAK SPACE}% (" in text
     assert re.search(
@@ -42,10 +44,10 @@ def test_the_summary_tells_what_the_frozen_threshold_finds() -> None:
         r"parent at its own\.",
         text,
     )
-    alone = make_report_data(targets=("keras:float32",)).benchmark["rows"][0]
+    alone = make_report_data(targets=("keras:float32",)).benchmark.rows[0]
     assert describe_at_threshold(alone).endswith("positive.")
-    nothing = {"value": None, "low": None, "high": None}
-    unknown = {**row, "operating_point": {**row["operating_point"], "sensitivity": nothing}}
+    nothing = Estimate(None, None, None)
+    unknown = replace(row, operating_point=replace(row.point, sensitivity=nothing))
     assert describe_at_threshold(unknown).startswith("No image is positive")
 
 
@@ -94,13 +96,11 @@ def test_speedups_have_intervals_and_name_another_runtime() -> None:
     assert rows["tflite:float32"][2] == "2.11×2.07–2.15another runtime"
 
 
-def slow_down(data: ReportData, ratio: float) -> Any:
-    rows = [dict(row) for row in data.benchmark["rows"]]
-    median = rows[2]["latency_ms"]["median"]
-    rows[2]["latency_ms"] = {
-        "p10": median, "median": median, "p90": ratio * median, "n": 100,
-    }  # fmt: skip
-    return change_benchmark(data, rows=rows)
+def slow_down(data: ReportData, ratio: float) -> Benchmark:
+    rows = list(data.benchmark.rows)
+    median = rows[2].latency.median
+    rows[2] = replace(rows[2], latency_ms=Latency(median, ratio * median, 100, median))
+    return replace(data.benchmark, rows=tuple(rows))
 
 
 def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
@@ -115,8 +115,8 @@ def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
 def test_classes_that_no_image_shows_are_told() -> None:
     """A test set of one class has a balanced accuracy of one recall."""
     data = make_report_data(TWO, "malignant")
-    rows = [{**row, "confusion": [[0, 0], [10, 70]]} for row in data.benchmark["rows"]]
-    changed = change_benchmark(data, rows=rows)
+    rows = tuple(replace(row, confusion=((0, 0), (10, 70))) for row in data.benchmark.rows)
+    changed = replace(data.benchmark, rows=rows)
     text = summary_of(read(make_report_data(TWO, "malignant", benchmark=changed)))
     assert "Not all classes were judged. No image shows benign: balanced accuracy" in text
     assert "are of 1 of 2 classes" in text

@@ -18,7 +18,7 @@ from lesiontk.report.tables import (
     list_front,
 )
 from tests.report.page import Page, read
-from tests.report.sample_report import TARGETS, change_benchmark, make_report_data
+from tests.report.sample_report import TARGETS, make_report_data
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -56,7 +56,7 @@ def test_a_gate_that_is_not_shown_is_not_passed_over() -> None:
 
 def test_a_recipe_without_gates_says_that_nothing_was_accepted() -> None:
     data = make_report_data()
-    data = replace(data, benchmark=change_benchmark(data, gate=[], gates=[]))
+    data = replace(data, benchmark=replace(data.benchmark, gate=(), gates=()))
     assert "sets no acceptance gate" in read(data).text
 
 
@@ -64,7 +64,7 @@ def test_every_engine_has_its_row_in_both_tables(sample: ReportData, page: Page)
     table = page.tables["Engines: latency, size, memory and scores"]
     assert len(table) == 1 + len(TARGETS)
     (int8,) = [row for row in table if row[0].startswith("TFLite") and row[1] == "int8"]
-    metrics = sample.metrics["tflite:int8"]["metrics"]
+    metrics = sample.metrics["tflite:int8"].metrics
     assert int8[2:8] == ["0.189 ms", "0.227 ms", "100", "1", "433 kB", "51.0 MB"]
     for cell, metric in ((8, "accuracy"), (9, "balanced_accuracy"), (11, "recall[mel]")):
         estimate = share_estimate(metrics[metric])
@@ -76,11 +76,10 @@ def test_every_engine_has_its_row_in_both_tables(sample: ReportData, page: Page)
         ["onnx:float32", "keras:float32"],
         ["onnx:int8", "onnx:float32"],
     ]
-    changed = next(
-        r for r in sample.benchmark["rows"] if r["backend"] + r["precision"] == "onnxint8"
-    )
-    lesions = {image["index"] // 2 for image in changed["versus_parent"]["changed"]}
-    assert parents[-1][-2:] == [str(len(changed["versus_parent"]["changed"])), str(len(lesions))]
+    versus = sample.benchmark.by_target["onnx:int8"].versus_parent
+    assert versus is not None
+    lesions = {image.index // 2 for image in versus.changed}
+    assert parents[-1][-2:] == [str(len(versus.changed)), str(len(lesions))]
 
 
 def test_the_pareto_mark_stands_at_the_engines_of_the_front(sample: ReportData, page: Page) -> None:
@@ -199,11 +198,12 @@ def test_the_run_can_be_traced_and_run_again(page: Page) -> None:
 def test_the_frozen_threshold_is_shown_with_what_it_gives(sample: ReportData, page: Page) -> None:
     table = page.tables["Sensitivity and specificity at the frozen threshold"]
     assert [row[0] for row in table[1:]] == list(TARGETS)
-    for shown, row in zip(table[1:], sample.benchmark["rows"], strict=True):
-        point = row["operating_point"]
-        assert shown[2] == format_percent(point["validation"]["sensitivity"])
+    for shown, row in zip(table[1:], sample.benchmark.rows, strict=True):
+        point = row.point
+        assert point.validation is not None
+        assert shown[2] == format_percent(point.validation.sensitivity)
         for cell, name in ((5, "sensitivity"), (6, "specificity")):
-            estimate = share_estimate(point[name])
+            estimate = share_estimate(getattr(point, name))
             assert shown[cell] == estimate.value + estimate.interval
     assert table[1][7] == "–"
     assert "akiec + bcc + mel" in page.text

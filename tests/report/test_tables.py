@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lesiontk.report.render import ReportData
@@ -16,9 +18,10 @@ from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data
 
 
 def test_the_critical_class_comes_first() -> None:
-    assert label_order({"labels": SEVEN, "critical": "mel"})[0] == "mel"
-    assert label_order({"labels": SEVEN, "critical": "bcc"})[:2] == ("bcc", "mel")
-    assert label_order({"labels": TWO, "critical": "malignant"}) == ("malignant", "benign")
+    seven = make_report_data(SEVEN, "mel").benchmark
+    assert label_order(seven)[0] == "mel"
+    assert label_order(replace(seven, critical="bcc"))[:2] == ("bcc", "mel")
+    assert label_order(make_report_data(TWO, "malignant").benchmark) == ("malignant", "benign")
 
 
 def test_lost_melanomas_come_first_in_the_changed_images(sample: ReportData) -> None:
@@ -37,14 +40,16 @@ def test_lost_melanomas_come_first_in_the_changed_images(sample: ReportData) -> 
 
 
 def test_the_counts_of_changed_images_add_up_and_the_list_is_capped(sample: ReportData) -> None:
-    (row,) = [r for r in sample.benchmark["rows"] if r["latency_ms"]["median"] == 0.189]
-    changed = row["versus_parent"]["changed"]
+    (row,) = [row for row in sample.benchmark.rows if row.latency.median == 0.189]
+    versus = row.versus_parent
+    assert versus is not None
+    changed = versus.changed
     table = list_changed(sample.benchmark, sample.images, {})[0]
     assert table.images == len(changed) > MAX_CHANGED
     assert len(table.rows) == MAX_CHANGED
     assert table.left_out == len(changed) - MAX_CHANGED
-    assert table.lost == row["versus_parent"]["mcnemar"]["b"]
-    assert table.gained == row["versus_parent"]["mcnemar"]["c"]
+    assert table.lost == versus.mcnemar.b
+    assert table.gained == versus.mcnemar.c
 
 
 def test_confusion_matrices_hold_the_counts_of_the_evaluation(sample: ReportData) -> None:
@@ -55,12 +60,12 @@ def test_confusion_matrices_hold_the_counts_of_the_evaluation(sample: ReportData
         ("onnx:int8",),
     ]
     assert tables[0].labels[0] == "mel"
-    document = sample.metrics["tflite:int8"]
-    mel, nv = document["labels"].index("mel"), document["labels"].index("nv")
+    evaluation = sample.metrics["tflite:int8"]
+    mel, nv = evaluation.labels.index("mel"), evaluation.labels.index("nv")
     row = tables[1].rows[0]
-    assert row.counts[tables[1].labels.index("nv")] == document["confusion"][mel][nv]
-    assert row.counts[0] == document["confusion"][mel][mel]
-    assert row.total == sum(document["confusion"][mel])
+    assert row.counts[tables[1].labels.index("nv")] == evaluation.confusion[mel][nv]
+    assert row.counts[0] == evaluation.confusion[mel][mel]
+    assert row.total == sum(evaluation.confusion[mel])
     assert sum(share or 0 for share in row.shares) == pytest.approx(1)
 
 

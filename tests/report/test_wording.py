@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
-from lesiontk.bench.benchmark import name_target
+from lesiontk.bench.benchmark import ParentComparison
+from lesiontk.evaluate.verdict import Outcome
 from lesiontk.report.wording import (
     compare_speed,
     describe_critical,
@@ -14,9 +17,18 @@ from lesiontk.report.wording import (
     summarize_engine,
     summarize_run,
 )
-from tests.report.sample_report import TARGETS, change_benchmark, make_report_data
+from tests.report.sample_report import TARGETS, make_report_data
 
 NBSP = "\N{NO-BREAK SPACE}"
+
+
+def change_speed(
+    speedup: float, interval: tuple[float, float] | None, **changes: Any
+) -> ParentComparison:
+    """The sample's comparison of an int8 engine, with another speed."""
+    versus = make_report_data().benchmark.rows[2].versus_parent
+    assert versus is not None
+    return replace(versus, speedup=speedup, speedup_interval=interval, **changes)
 
 
 def test_the_summary_is_computed_from_the_data() -> None:
@@ -40,18 +52,18 @@ def test_the_summary_says_when_nothing_changes() -> None:
 
 def test_an_engine_that_failed_its_gate_is_not_the_headline() -> None:
     data = make_report_data()
-    outcomes = {"tflite:int8": "failed", "onnx:int8": "passed"}
-    results = [{**r, "outcome": outcomes[r["engine"]]} for r in data.benchmark["gate"]]
-    first, second = summarize_run(change_benchmark(data, gate=results))
+    outcomes = {"tflite:int8": Outcome.FAILED, "onnx:int8": Outcome.PASSED}
+    results = tuple(replace(v, outcome=outcomes[v.engine], reason="") for v in data.benchmark.gate)
+    first, second = summarize_run(replace(data.benchmark, gate=results))
     assert first.startswith("The int8 ONNX engine")
     assert second.startswith("The int8 TFLite engine")
 
 
 def test_a_slower_and_equally_large_engine_is_called_so() -> None:
     data = make_report_data()
-    row = data.benchmark["rows"][2]
-    versus = {**row["versus_parent"], "speedup": 0.5, "speedup_interval": None, "size_ratio": 1.0}
-    sentence = summarize_engine({**row, "versus_parent": versus}, "mel")
+    row = data.benchmark.rows[2]
+    versus = change_speed(0.5, None, size_ratio=1.0)
+    sentence = summarize_engine(replace(row, versus_parent=versus), "mel")
     assert "is 2.00× slower than, and practically as large as, its parent" in sentence
 
 
@@ -79,11 +91,11 @@ def test_an_emulated_engine_is_claimed_to_have_no_speed() -> None:
 def test_an_emulated_engine_is_never_the_fastest() -> None:
     """Its 0.0777 ms are those of another program."""
     emulated = make_report_data(targets=(*TARGETS, "tensorrt:int8")).benchmark
-    assert name_target(order_by_importance(emulated)[0]) == "tflite:int8"
-    assert name_target(order_by_importance(emulated)[2]) == "tensorrt:int8"
-    floats = [row for row in emulated["rows"] if row["precision"] == "float32"]
-    stood_in = {**floats[0], "execution": emulated["rows"][-1]["execution"]}
-    (sentence,) = summarize_run({**emulated, "rows": [*floats[1:], stood_in]})
+    assert order_by_importance(emulated)[0].target == "tflite:int8"
+    assert order_by_importance(emulated)[2].target == "tensorrt:int8"
+    floats = [row for row in emulated.rows if row.precision == "float32"]
+    stood_in = replace(floats[0], execution=emulated.rows[-1].execution)
+    (sentence,) = summarize_run(replace(emulated, rows=(*floats[1:], stood_in)))
     assert "the fastest that ran, float32 TFLite, answers in 0.526 ms" in sentence
 
 
@@ -95,13 +107,13 @@ def test_a_speed_over_another_runtime_is_told_as_one() -> None:
 
 
 def test_a_speedup_that_its_interval_does_not_show_is_not_claimed() -> None:
-    versus = {"speedup": 1.2, "speedup_interval": [0.9, 1.6], "confidence": 0.95}
-    assert describe_speed(versus) == (
+    assert describe_speed(change_speed(1.2, (0.9, 1.6))) == (
         f"not shown to be faster or slower (1.20×, 95{NBSP}% interval 0.900–1.60)", "than"
     )  # fmt: skip
-    slower = {**versus, "speedup": 0.5, "speedup_interval": [0.4, 0.8]}
+    slower = change_speed(0.5, (0.4, 0.8))
     assert compare_speed(slower) == f"2.00× slower (95{NBSP}% interval 1.25–2.50) than"
-    equal = {**versus, "speedup": 1.0, "speedup_interval": [0.99, 1.01]}
+    assert compare_speed(change_speed(1.01, None)) == "practically as fast as"
+    equal = change_speed(1.0, (0.99, 1.01))
     assert compare_speed(equal) == f"practically as fast (95{NBSP}% interval 0.990–1.01) as"
 
 

@@ -18,6 +18,7 @@ from lesiontk.backends.execution import Execution
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact, EngineSpec, Preprocessing
@@ -29,7 +30,7 @@ from lesiontk.stages.evaluate import (
     VALIDATION_PREDICTIONS,
     EvaluateStage,
     read_assessment,
-    read_metrics,
+    read_evaluation,
     read_operating_point,
     read_predictions,
 )
@@ -98,7 +99,13 @@ class Run:
             parents["parent"] = parent
         output = EvaluateStage().run(parents, rule, Context(directory, directory))
         files: dict[str, Any] = {path.name: {} for path in directory.iterdir()}
-        manifest = {"kind": "evaluation", "key": "f" * 64, "files": files, "facts": output.facts}
+        manifest = {
+            "kind": "evaluation",
+            "key": "f" * 64,
+            "schema_version": EngineEvaluation.SCHEMA,
+            "files": files,
+            "facts": output.facts,
+        }
         return Artefact(directory, manifest)
 
     def _write_images(self, folder: Path) -> Artefact:
@@ -136,44 +143,47 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_the_document_says_what_was_frozen_where_and_what_test_gave(run: Run) -> None:
     evaluation = run.evaluate()
-    document = read_metrics(evaluation)
-    point = document["operating_point"]
-    assert (document["subset"], document["n"], document["critical"]) == ("test", IMAGES // 2, "mel")
-    assert point["rule"] == "youden"
-    assert point["positive"] == ["akiec", "bcc", "mel"]
-    assert point["validation"]["n"] == IMAGES // 2
-    assert point["validation"]["positives"] == point["positives"] == 24
+    document = read_evaluation(evaluation)
+    point = document.operating_point
+    assert (document.subset, document.n, document.critical) == ("test", IMAGES // 2, "mel")
+    assert point.rule == "youden"
+    assert point.positive == ("akiec", "bcc", "mel")
+    assert point.validation is not None
+    assert point.validation.n == IMAGES // 2
+    assert point.validation.positives == point.positives == 24
     for name in ("sensitivity", "specificity", "auc"):
-        assert point[name]["low"] <= point[name]["value"] <= point[name]["high"]
-    assert next(n for n in document["metrics"] if n.startswith("recall")) == "recall[mel]"
-    assert json.loads(evaluation.file(METRICS).read_text()) == document
-    assert read_operating_point(evaluation).threshold == point["threshold"]
+        estimate = getattr(point, name)
+        assert estimate.low <= estimate.value <= estimate.high
+    assert next(n for n in document.metrics if n.startswith("recall")) == "recall[mel]"
+    assert json.loads(evaluation.file(METRICS).read_text()) == document.to_document()
+    assert read_operating_point(evaluation).threshold == point.threshold
 
 
 def test_the_labels_of_test_do_not_move_the_threshold(run: Run) -> None:
-    before = read_metrics(run.evaluate())["operating_point"]
+    before = read_evaluation(run.evaluate()).operating_point
     run.labels[1::2] = [run.labels[1::2][(i + 5) % 56] for i in range(56)]
-    after = read_metrics(run.evaluate())["operating_point"]
-    assert before["threshold"] == after["threshold"]
-    assert before["validation"] == after["validation"]
-    assert before["sensitivity"] != after["sensitivity"]
-    assert before["auc"]["value"] > after["auc"]["value"] + 0.1
+    after = read_evaluation(run.evaluate()).operating_point
+    assert before.threshold == after.threshold
+    assert before.validation == after.validation
+    assert before.sensitivity != after.sensitivity
+    assert before.auc.value > after.auc.value + 0.1
 
 
 def test_the_labels_of_validation_do(run: Run) -> None:
-    before = read_metrics(run.evaluate())["operating_point"]
+    before = read_evaluation(run.evaluate()).operating_point
     run.labels[0::2] = ["mel" if label == "nv" else label for label in run.labels[0::2]]
-    after = read_metrics(run.evaluate())["operating_point"]
-    assert before["threshold"] != after["threshold"]
-    assert before["auc"] == after["auc"]
+    after = read_evaluation(run.evaluate()).operating_point
+    assert before.threshold != after.threshold
+    assert before.auc == after.auc
 
 
 def test_the_rule_is_that_of_the_recipe(run: Run) -> None:
     rule = RULE.model_copy(update={"threshold": "sensitivity:1"})
-    point = read_metrics(run.evaluate(rule))["operating_point"]
-    assert point["rule"] == "sensitivity:1"
-    assert point["validation"]["sensitivity"] == 1.0
-    assert point["threshold"] < read_metrics(run.evaluate())["operating_point"]["threshold"]
+    point = read_evaluation(run.evaluate(rule)).operating_point
+    assert point.rule == "sensitivity:1"
+    assert point.validation is not None
+    assert point.validation.sensitivity == 1.0
+    assert point.threshold < read_evaluation(run.evaluate()).operating_point.threshold
 
 
 def test_predictions_of_both_sides_are_kept_to_the_last_bit(run: Run) -> None:
@@ -214,20 +224,21 @@ def test_an_evaluation_from_before_has_no_threshold(run: Run) -> None:
 def test_an_engine_keeps_the_sensitivity_that_its_parent_froze(run: Run) -> None:
     parent = run.evaluate(RULE.model_copy(update={"threshold": "sensitivity:0.95"}))
     alone, child = run.evaluate(), run.evaluate(parent=parent)
-    theirs, mine = (read_metrics(a)["operating_point"] for a in (parent, child))
-    assert mine["rule"] == "parent_sensitivity"
-    assert mine["validation"] == theirs["validation"]
-    assert read_metrics(alone)["operating_point"]["validation"] != theirs["validation"]
+    theirs, mine = (read_evaluation(a).operating_point for a in (parent, child))
+    assert mine.rule == "parent_sensitivity"
+    assert mine.validation == theirs.validation
+    assert read_evaluation(alone).operating_point.validation != theirs.validation
 
 
 def test_the_temperature_is_fitted_on_validation_and_judged_on_test(run: Run) -> None:
     evaluation = run.evaluate()
-    scaled = read_metrics(evaluation)["temperature"]
-    assert scaled["temperature"] == evaluation.facts["temperature"]
+    scaled = read_evaluation(evaluation).temperature
+    assert scaled is not None
+    assert scaled.temperature == evaluation.facts["temperature"]
     truth, probabilities, *_ = read_predictions(evaluation, VALIDATION_PREDICTIONS)
-    assert scaled["temperature"] == pytest.approx(fit_temperature(truth, probabilities))
-    error = scaled["expected_calibration_error"]
-    assert error["low"] <= error["value"] <= error["high"]
+    assert scaled.temperature == pytest.approx(fit_temperature(truth, probabilities))
+    error = scaled.expected_calibration_error
+    assert error.low <= error.value <= error.high
 
 
 def test_an_emulated_engine_is_told_in_its_evaluation_and_in_what_its_file_carries(
@@ -236,11 +247,11 @@ def test_an_emulated_engine_is_told_in_its_evaluation_and_in_what_its_file_carri
     emulated = (Execution("runtime", "TensorRT", "ONNX Runtime on the CPU"),)
     told = "tflite:int8 was emulated by ONNX Runtime on the CPU"
     real = run.evaluate()
-    assert "emulated_by" not in read_metrics(real)
+    assert read_evaluation(real).emulated_by is None
     assert not any(told in finding for finding in findings_of(real))
     monkeypatch.setattr(PixelEngine, "describe_execution", lambda self: emulated)
     stood_in = run.evaluate()
-    assert read_metrics(stood_in)["emulated_by"] == "ONNX Runtime on the CPU"
+    assert read_evaluation(stood_in).emulated_by == "ONNX Runtime on the CPU"
     assert any(finding.startswith(told) for finding in findings_of(stood_in))
 
 

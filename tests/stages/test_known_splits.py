@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError
+from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import EngineSpec, ImageRecord
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def evaluate(folder: Path, **options: bool) -> dict[str, object]:
+def evaluate(folder: Path, **options: bool) -> ExternalEvaluation:
     rule = EvaluateRule(resamples=100)
     return evaluate_folder(ENGINE, folder, None, rule, NoProgress(), **options)
 
@@ -48,26 +48,26 @@ def test_a_split_that_nobody_knows_is_none() -> None:
 
 
 def test_strange_images_are_all_judged(folder: Path) -> None:
-    document = evaluate(folder)
-    assert document["n"] == len(list(folder.glob("*/*.jpg")))
-    assert document["split_known"]
-    assert document["seen_images"] == {}
+    found = evaluate(folder)
+    assert found.n == len(list(folder.glob("*/*.jpg")))
+    assert found.split_known
+    assert found.seen_images == {}
 
 
 def test_the_split_of_a_model_from_elsewhere_does_not_tell_what_it_was_trained_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(EngineSpec, "may_have_seen_test", True)
-    assert evaluate(folder)["split_known"] is False
+    assert evaluate(folder).split_known is False
 
 
 def test_training_images_are_left_out_and_counted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     total = pretend(monkeypatch, folder, 0.5)
-    document = evaluate(folder)
-    assert document["seen_images"] == {"train": round(total / 2)}
-    assert document["n"] == total - round(total / 2)
+    found = evaluate(folder)
+    assert found.seen_images == {"train": round(total / 2)}
+    assert found.n == total - round(total / 2)
 
 
 def test_another_picture_of_a_training_lesion_is_known_too() -> None:
@@ -79,13 +79,13 @@ def test_another_picture_of_a_training_lesion_is_known_too() -> None:
 
 def test_they_count_where_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     total = pretend(monkeypatch, folder, 0.5)
-    document = evaluate(folder, include_seen=True)
-    assert document["n"] == total
-    assert document["seen_included"]
+    found = evaluate(folder, include_seen=True)
+    assert found.n == total
+    assert found.seen_included
 
 
 def test_only_training_images_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, folder, 1.0)
     with pytest.raises(DataError, match="include-seen"):
         evaluate(folder)
-    assert np.isfinite(float(str(evaluate(folder, include_seen=True)["n"])))
+    assert evaluate(folder, include_seen=True).n > 0

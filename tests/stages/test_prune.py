@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.reference_outputs import run_engine
 from lesiontk.backends.tensorrt.backend import TensorRTBackend
-from lesiontk.bench.benchmark import name_target
 from lesiontk.cli.main import cli
 from lesiontk.data.images import open_images
 from lesiontk.errors import MissingRequirementError, UsageError
@@ -133,10 +132,10 @@ def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
 ) -> None:
     targets = ["tflite:int8"]
     loose = [*LOOSE, "bench.rounds=20", "gate=balanced_accuracy >= parent - 0.5 @ 0.95"]
-    document = read_benchmark(benchmark_model(store, pruned, targets, loose))
+    benchmark = read_benchmark(benchmark_model(store, pruned, targets, loose))
     against = {
-        name_target(row): row["versus_parent"] and row["versus_parent"]["parent"]
-        for row in document["rows"]
+        target: row.versus_parent and row.versus_parent.parent
+        for target, row in benchmark.by_target.items()
     }
     assert against == {
         "keras:float32@trained": None,
@@ -145,14 +144,15 @@ def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
         "tflite:float32": "tflite:float32@trained",
         "tflite:int8": "tflite:float32@trained",
     }
-    rows = {name_target(row): row for row in document["rows"]}
+    rows = benchmark.by_target
     whole = convert_model(store, store.parent(pruned, "model"), ["tflite:float32"])
-    assert rows["tflite:float32@trained"]["engine"] == whole["tflite:float32"].name
-    assert rows["tflite:int8"]["versus_parent"]["size_ratio"] > 4
-    gated = {result["engine"] for result in document["gate"]}
+    assert rows["tflite:float32@trained"].engine == whole["tflite:float32"].name
+    versus = rows["tflite:int8"].versus_parent
+    assert versus is not None
+    assert versus.size_ratio > 4
+    gated = {verdict.engine for verdict in benchmark.gate}
     assert gated == {"keras:float32", "tflite:float32", "tflite:int8"}
-    kept = rows["tflite:float32"]["operating_point"]
-    assert kept["rule"] == PARENT_SENSITIVITY
+    assert rows["tflite:float32"].point.rule == PARENT_SENSITIVITY
     page = report_model(store, pruned, loose).file("report.html").read_text()
     assert "tflite:float32@trained" in page
 

@@ -51,6 +51,7 @@ def make_artefact(
         "tools": {"numpy": "2.4.6"},
         "environment": {"lesiontk": "0.1.0", "python": "3.11.7"},
         "seconds": 33.0,
+        "schema_version": 1,
         **manifest,
     }
     return Artefact(path, document)
@@ -64,7 +65,8 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
     table += [f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''}" for row in range(160)]
     found = {
         "benchmark": make_artefact(
-            tmp_path, "benchmark", "a", {}, {"benchmark.json": json.dumps(data.benchmark)},
+            tmp_path, "benchmark", "a", {},
+            {"benchmark.json": json.dumps(data.benchmark.to_document())},
             recipe=make_recipe("train.seed=9", "gate=[balanced_accuracy >= parent - 0.125 @ 0.95]"),
             tools={"NumPy": "2.5.0"},
         ),
@@ -81,7 +83,7 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
             rest = ",".join(["0"] * 6)
             lines.append(f"ISIC_{row:07d},{GROUPS[row]},mel,{confidence},{rest}")
         files = {
-            "metrics.json": json.dumps(data.metrics[target]),
+            "metrics.json": json.dumps(data.metrics[target].to_document()),
             "predictions.csv": "\n".join(lines),
         }
         facts = data.engines[target]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import TRAINED, name_target
+from lesiontk.bench.benchmark import TRAINED
 from lesiontk.cli.main import cli
 from lesiontk.compress.keras_layers import fit_size, take_size
 from lesiontk.data.images import open_images
@@ -131,19 +131,21 @@ def test_engines_are_compared_each_on_images_of_its_size(store: Store, pruned: A
     changes = ["calibration.images=28", "verify.min_agreement_int8=0.1"]
     rules = [*changes, "bench.rounds=20", "evaluate.resamples=100"]
     convert_model(store, pruned, [int8], changes)
-    document = read_benchmark(benchmark_model(store, pruned, [int8], rules))
-    rows = {name_target(row): row for row in document["rows"]}
+    benchmark = read_benchmark(benchmark_model(store, pruned, [int8], rules))
+    rows = benchmark.by_target
     first = rows[f"tflite:float32{TRAINED}"]
-    assert document["image_size"] == 32
-    assert rows[int8]["versus_parent"]["parent"] == f"tflite:float32{TRAINED}"
-    assert (rows[int8]["image_size"], first["image_size"]) == (32, 48)
-    assert rows[int8]["latency_ms"]["n"] == first["latency_ms"]["n"] == 20
+    assert benchmark.image_size == 32
+    versus = rows[int8].versus_parent
+    assert versus is not None
+    assert versus.parent == f"tflite:float32{TRAINED}"
+    assert (rows[int8].image_size, first.image_size) == (32, 48)
+    assert rows[int8].latency.n == first.latency.n == 20
     trained = trained_of(store, pruned)
     images = open_images(store.parent(trained, "images"))
     test = images.indices("test")
     said = load_model(engine_file(trained))(images.pixels[test].astype(np.float32))
     right = float((np.argmax(said, axis=1) == images.targets[test]).mean())
-    assert first["metrics"]["accuracy"]["value"] == pytest.approx(right, abs=1e-6)
+    assert first.metrics["accuracy"].value == pytest.approx(right, abs=1e-6)
     assert trained.content == lineage_of(store, pruned)[0].content
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact
 from lesiontk.store import Store
@@ -134,3 +136,24 @@ def test_the_content_is_over_content_files_and_facts(joined: Artefact) -> None:
     for part in ("facts", "files"):
         changed = {**document, part: {}}
         assert hash_content(changed) != document["content"]
+
+
+def test_a_record_of_another_version_is_refused_by_name_with_the_mend(joined: Artefact) -> None:
+    """Never misread: its fields may mean something else."""
+
+    @dataclass(frozen=True, slots=True)
+    class Size(Record):
+        SCHEMA: ClassVar[int] = 2
+
+        width: int
+
+    (joined.path / "size.json").write_text('{"width": 3}')
+    files = {**joined.manifest["files"], "size.json": {}}
+    older = Artefact(joined.path, {**joined.manifest, "files": files})
+    assert joined.manifest["schema_version"] == 1
+    with pytest.raises(
+        DataError, match=r"joined-\w+ has a Size of version 1; .* reads version 2\. Run the command"
+    ):
+        older.read("size.json", Size)
+    newer = Artefact(joined.path, {**older.manifest, "schema_version": 2})
+    assert newer.read("size.json", Size) == Size(3)

@@ -180,7 +180,7 @@ def age_manifest(artefact: Artefact) -> None:
         (edit_fact, "its manifest was edited (its facts or files differ)"),
         (edit_config, "its manifest was edited"),
         (edit_file_and_its_hash, "its manifest was edited (its facts or files differ)"),
-        (age_manifest, "its manifest has format 0; this lesiontk reads format 3"),
+        (age_manifest, "its manifest has format 0; this lesiontk reads format 4"),
     ],
 )
 def test_what_was_damaged_is_rebuilt_with_the_reason_logged(

@@ -50,20 +50,20 @@ def test_the_processor_and_its_int8_features_are_read(
 ) -> None:
     cpuinfo.write_text(text)
     received = describe_machine()
-    assert received["processor"] == processor
-    assert received["int8_features"] == features
+    assert received.processor == processor
+    assert received.int8_features == tuple(features)
 
 
 def test_a_system_without_cpuinfo_is_described_too(cpuinfo: Path) -> None:
     received = describe_machine()
-    assert received["processor"]
-    assert received["int8_features"] == []
+    assert received.processor
+    assert received.int8_features == ()
 
 
 def test_this_machine_is_described_and_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.node", lambda: "name-of-this-machine")
     received = describe_machine()
-    assert set(received) == {
+    assert set(received.to_document()) == {
         "processor",
         "architecture",
         "cores",
@@ -73,10 +73,12 @@ def test_this_machine_is_described_and_not_named(monkeypatch: pytest.MonkeyPatch
         "int8_features",
         "accelerators",
     }
-    assert received["cores"] >= 1
-    assert received["memory_bytes"] > 2**20
-    assert set(received["int8_features"]) <= set(INT8_FEATURES)
-    assert "name-of-this-machine" not in json.dumps(received)
+    assert received.cores is not None
+    assert received.cores >= 1
+    assert received.memory_bytes is not None
+    assert received.memory_bytes > 2**20
+    assert set(received.int8_features) <= set(INT8_FEATURES)
+    assert "name-of-this-machine" not in json.dumps(received.to_document())
 
 
 @pytest.mark.parametrize("feature", ["avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"])

@@ -15,9 +15,18 @@ from lesiontk.backends import open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
+from lesiontk.document import write_record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.evaluate.operating_point import OperatingPoint, ValidationOutcome
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.evaluation import EngineEvaluation
+from lesiontk.evaluate.metrics import metric_names
+from lesiontk.evaluate.operating_point import (
+    OperatingEvaluation,
+    OperatingPoint,
+    ValidationOutcome,
+)
+from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
@@ -68,7 +77,7 @@ class FrozenStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: EvaluateRule, context: Context
     ) -> StageOutput:
-        return StageOutput({"operating_point": FROZEN.to_json()})
+        return StageOutput({"operating_point": FROZEN.to_document()})
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +102,20 @@ class AssessedStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: EvaluateRule, context: Context
     ) -> StageOutput:
-        estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
-        point = {
-            **FROZEN.to_json(),
-            **dict.fromkeys(("sensitivity", "specificity", "auc"), estimate),
-        }
-        document = {
-            "target": "tflite:int8", "n": 10, "lesions": 9, "split_hash": "7" * 64,
-            "confidence": 0.95, "operating_point": point, "temperature": {"temperature": 1.5},
-            "labels": ["benign", "malignant"], "critical": "malignant",
-            "confusion": [[4, 1], [1, 4]],
-            "metrics": dict.fromkeys(("accuracy", "recall[malignant]", "macro_auc"), estimate),
-        }  # fmt: skip
-        (context.directory / METRICS).write_text(json.dumps(document))
-        return StageOutput({"operating_point": FROZEN.to_json()})
+        estimate = Estimate(0.5, 0.4, 0.6)
+        labels = ("benign", "malignant")
+        evaluation = EngineEvaluation(
+            n=10, lesions=9, labels=labels, metrics=dict.fromkeys(metric_names(labels), estimate),
+            confusion=((4, 1), (1, 4)), confidence=0.95, resamples=100, seed=0, reliability=(),
+            target="tflite:int8", critical="malignant", split_hash="7" * 64,
+            operating_point=OperatingEvaluation(
+                **FROZEN.field_values(), positives=5,
+                sensitivity=estimate, specificity=estimate, auc=estimate,
+            ),
+            temperature=TemperatureEvaluation(1.5, estimate),
+        )  # fmt: skip
+        write_record(context.directory / METRICS, evaluation)
+        return StageOutput({"operating_point": FROZEN.to_document()})
 
 
 @pytest.fixture
@@ -125,18 +134,21 @@ def evaluation(store: Store, engine: Artefact) -> Artefact:
 def test_the_frozen_threshold_judges_images_from_elsewhere(
     store: Store, engine: Artefact, evaluation: Artefact, folder: Path
 ) -> None:
-    document = evaluate_external(store, engine, evaluation, folder)
-    point = document["operating_point"]
-    assert {name: point[name] for name in FROZEN.to_json()} == FROZEN.to_json()
-    assert document["n"] == len(list(folder.glob("*/*.jpg")))
-    assert document["lesion_ids_known"]
-    assert document["lesions"] == 28
-    assert document["resamples"] == RULE.resamples
-    for estimate in (point["sensitivity"], point["specificity"], document["metrics"]["macro_auc"]):
-        assert estimate["low"] <= estimate["value"] <= estimate["high"]
-    assert next(n for n in document["metrics"] if n.startswith("recall")) == "recall[mel]"
-    assert document["citation"]
-    assert str(folder) not in json.dumps(document)
+    found = evaluate_external(store, engine, evaluation, folder)
+    point = found.operating_point
+    assert point.point == FROZEN
+    assert found.n == len(list(folder.glob("*/*.jpg")))
+    assert found.lesion_ids_known
+    assert found.lesions == 28
+    assert found.resamples == RULE.resamples
+    for estimate in (point.sensitivity, point.specificity, found.metrics["macro_auc"]):
+        assert estimate.value is not None
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert estimate.low <= estimate.value <= estimate.high
+    assert next(n for n in found.metrics if n.startswith("recall")) == "recall[mel]"
+    assert found.citation
+    assert str(folder) not in json.dumps(found.to_document())
 
 
 def test_an_evaluation_of_another_engine_is_refused(
@@ -149,22 +161,22 @@ def test_an_evaluation_of_another_engine_is_refused(
 
 def test_a_lower_threshold_finds_more_and_rejects_less(folder: Path) -> None:
     found = [
-        evaluate_folder(ENGINE, folder, None, RULE, NoProgress(), point=value)["operating_point"]
+        evaluate_folder(ENGINE, folder, None, RULE, NoProgress(), point=value).operating_point
         for value in (0.0, 0.1, 0.9, 1.0)
     ]
-    sensitivities = [point["sensitivity"]["value"] for point in found]
-    specificities = [point["specificity"]["value"] for point in found]
+    sensitivities = [point.sensitivity.value for point in found]
+    specificities = [point.specificity.value for point in found]
     assert sensitivities == sorted(sensitivities, reverse=True)
     assert specificities == sorted(specificities)
     assert (sensitivities[0], specificities[0]) == (1.0, 0.0)
-    assert len({point["auc"]["value"] for point in found}) == 1
-    assert {point["rule"] for point in found} == {"given"}
+    assert len({point.auc.value for point in found}) == 1
+    assert {point.rule for point in found} == {"given"}
 
 
 def test_without_a_threshold_a_half_stands_in_and_says_so(folder: Path) -> None:
-    point = evaluate_folder(ENGINE, folder, None, RULE, NoProgress())["operating_point"]
-    assert (point["rule"], point["threshold"]) == ("default", 0.5)
-    assert point["validation"] is None
+    point = evaluate_folder(ENGINE, folder, None, RULE, NoProgress()).operating_point
+    assert (point.rule, point.threshold) == ("default", 0.5)
+    assert point.validation is None
 
 
 # ------------------------------------------------------------- references
@@ -180,16 +192,16 @@ def frozen(monkeypatch: pytest.MonkeyPatch, evaluation: Artefact) -> None:
 def test_an_engine_of_the_workspace_brings_its_threshold(
     store: Store, engine: Artefact, folder: Path
 ) -> None:
-    point = evaluate_reference(store, engine.name, folder, None)["operating_point"]
-    assert (point["rule"], point["threshold"]) == ("youden", 0.125)
+    point = evaluate_reference(store, engine.name, folder, None).operating_point
+    assert (point.rule, point.threshold) == ("youden", 0.125)
 
 
 @pytest.mark.usefixtures("frozen")
 def test_a_threshold_that_is_given_goes_before_the_frozen_one(
     store: Store, engine: Artefact, folder: Path
 ) -> None:
-    point = evaluate_reference(store, engine.name, folder, None, threshold=0.31)["operating_point"]
-    assert (point["rule"], point["threshold"]) == ("given", 0.31)
+    point = evaluate_reference(store, engine.name, folder, None, threshold=0.31).operating_point
+    assert (point.rule, point.threshold) == ("given", 0.31)
 
 
 def test_the_test_split_takes_no_threshold(store: Store, engine: Artefact) -> None:
@@ -250,13 +262,14 @@ def test_the_isic_validation_images_are_an_external_check(
 ) -> None:
     if not ISIC.is_dir():
         pytest.skip("needs the validation images of ISIC 2018 task 3 beside the checkout")
-    document = evaluate_external(store, engine, evaluation, ISIC)
-    assert document["n"] == 193
-    assert document["lesions"] == 145
-    assert document["seen_images"] == {}
-    assert document["operating_point"]["positives"] == 44  # 21 mel, 15 bcc, 8 akiec
-    assert document["operating_point"]["auc"]["value"] > 0.8
-    text = table_from_external({"name": "ISIC 2018", "engines": {"tflite:int8": document}})
+    found = evaluate_external(store, engine, evaluation, ISIC)
+    assert found.n == 193
+    assert found.lesions == 145
+    assert found.seen_images == {}
+    assert found.operating_point.positives == 44  # 21 mel, 15 bcc, 8 akiec
+    assert found.operating_point.auc.value is not None
+    assert found.operating_point.auc.value > 0.8
+    text = table_from_external("ISIC 2018", {"tflite:int8": found})
     assert "n = 193 images of 145 lesions" in text
 
 
@@ -266,12 +279,13 @@ def test_the_isic_validation_images_are_an_external_check(
 def test_a_file_judges_at_the_threshold_that_it_carries(tmp_path: Path, folder: Path) -> None:
     path = tmp_path / ENGINE.name
     stamp(ENGINE, Assessment(FROZEN, 1.5), path)
-    document = evaluate_folder(path, folder, None, RULE, NoProgress())
-    point = document["operating_point"]
-    assert (point["rule"], point["threshold"]) == ("youden", 0.125)
-    assert document["temperature"]["temperature"] == 1.5
-    given = evaluate_folder(path, folder, None, RULE, NoProgress(), point=0.4)["operating_point"]
-    assert (given["rule"], given["threshold"]) == ("given", 0.4)
+    found = evaluate_folder(path, folder, None, RULE, NoProgress())
+    point = found.operating_point
+    assert (point.rule, point.threshold) == ("youden", 0.125)
+    assert found.temperature is not None
+    assert found.temperature.temperature == 1.5
+    given = evaluate_folder(path, folder, None, RULE, NoProgress(), point=0.4).operating_point
+    assert (given.rule, given.threshold) == ("given", 0.4)
 
 
 def test_an_engine_given_by_its_path_in_a_workspace_is_checked(

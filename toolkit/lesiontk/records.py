@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
+from lesiontk.files.strict_json import read_json
+
+R = TypeVar("R", bound=Record)
 
 MODEL_FILE = "model.keras"
 """The file of a model artefact."""
@@ -174,6 +178,19 @@ class Artefact:
     def facts(self) -> Mapping[str, Any]:
         """What the stage recorded and measured: labels, metrics with n, fallbacks, specs."""
         return {**self.manifest["facts"], **self.manifest.get("measured", {})}
+
+    def read(self, name: str, record: type[R]) -> R:
+        """Return the record in one of its JSON files.
+
+        Raises `DataError` for an artefact that holds another version of the record.
+        """
+        found = self.manifest["schema_version"]
+        if found != record.SCHEMA:
+            raise DataError(
+                f"{self.name} has a {record.__name__} of version {found}; this lesiontk reads "
+                f"version {record.SCHEMA}. Run the command that made it again; it will be rebuilt."
+            )
+        return record.from_document(read_json(self.file(name), name))
 
     def file(self, name: str) -> Path:
         """Return the path of one file. Raises `DataError` with the known names for another."""

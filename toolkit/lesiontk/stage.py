@@ -79,6 +79,7 @@ class StageInfo:
     `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
     that several parents have is written ``role:which``. `tools` are the distributions whose version
     is part of every key; `Stage.list_tools` adds those that depend on config and parents.
+    `schema_version` is that of the record it produces.
     """
 
     name: str
@@ -87,6 +88,7 @@ class StageInfo:
     produces: str
     config: type[StageConfig]
     tools: tuple[str, ...] = ()
+    schema_version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

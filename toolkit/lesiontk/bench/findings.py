@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from lesiontk.bench.benchmark import list_emulated, name_target
+from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.speed import describe_noise
 from lesiontk.evaluate.findings import (
     CriticalRecall,
@@ -15,28 +12,28 @@ from lesiontk.evaluate.findings import (
 )
 
 
-def critical_recalls(benchmark: Mapping[str, Any]) -> dict[str, CriticalRecall]:
+def critical_recalls(benchmark: Benchmark) -> dict[str, CriticalRecall]:
     """Return target -> the recall of the critical class, of each row with scores."""
     return {
-        name_target(row): read_critical_recall(
-            row, benchmark["labels"], benchmark["critical"], benchmark["confidence"]
+        row.target: read_critical_recall(
+            row, benchmark.labels, benchmark.critical, benchmark.confidence
         )
-        for row in benchmark["rows"]
-        if row["metrics"] is not None
+        for row in benchmark.rows
+        if row.metrics
     }
 
 
-def list_uninformative(benchmark: Mapping[str, Any]) -> dict[str, list[str]]:
+def list_uninformative(benchmark: Benchmark) -> dict[str, list[str]]:
     """Return how engines fail to tell classes apart -> the targets of which it is true."""
     found: dict[str, list[str]] = {}
-    for row in benchmark["rows"]:
-        if row["metrics"] is not None:
-            for clause in explain_uninformative(row, benchmark["labels"]):
-                found.setdefault(clause, []).append(name_target(row))
+    for row in benchmark.rows:
+        if row.metrics:
+            for clause in explain_uninformative(row, benchmark.labels):
+                found.setdefault(clause, []).append(row.target)
     return found
 
 
-def list_low_recalls(benchmark: Mapping[str, Any]) -> dict[CriticalRecall, list[str]]:
+def list_low_recalls(benchmark: Benchmark) -> dict[CriticalRecall, list[str]]:
     """Return recall of the critical class that is no good news -> the targets that have it."""
     found: dict[CriticalRecall, list[str]] = {}
     for target, recall in critical_recalls(benchmark).items():
@@ -45,10 +42,10 @@ def list_low_recalls(benchmark: Mapping[str, Any]) -> dict[CriticalRecall, list[
     return found
 
 
-def list_findings(benchmark: Mapping[str, Any]) -> list[str]:
+def list_findings(benchmark: Benchmark) -> list[str]:
     """Return sentences without their full stop, what matters most first."""
-    judged = [row for row in benchmark["rows"] if row["metrics"] is not None]
-    absent = describe_absent(judged[0], benchmark["labels"]) if judged else ""
+    judged = [row for row in benchmark.rows if row.metrics]
+    absent = describe_absent(judged[0], benchmark.labels) if judged else ""
     sentences = [absent] if absent else []
     sentences += [
         f"{', '.join(targets)}: {clause}"
@@ -61,6 +58,6 @@ def list_findings(benchmark: Mapping[str, Any]) -> list[str]:
     sentences += [
         f"{target} was emulated by {emulator}: its scores are those of its graph's arithmetic, its "
         "speed is not known"
-        for target, emulator in list_emulated(benchmark["rows"]).items()
+        for target, emulator in list_emulated(benchmark.rows).items()
     ]
-    return sentences + [noise for noise in [describe_noise(benchmark["rows"])] if noise]
+    return sentences + [noise for noise in [describe_noise(benchmark.rows)] if noise]

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.errors import GateFailedError
-from lesiontk.evaluate.verdict import Comparand, GateVerdict, Unresolved, read_verdicts
+from lesiontk.evaluate.verdict import Comparand, GateVerdict, Unresolved
 
 logger = logging.getLogger(__name__)
 
 MORE_LESIONS = "More test lesions or a wider margin would tell (`lesiontk gate power RECIPE`)"
 WARN_ONLY = "`--set unresolved=warn` lets what is not shown pass with a warning"
 ACCEPT = "`lesiontk bundle --accept-unresolved` takes the engine all the same, and says so in it"
-
-
-def check_gates(document: Mapping[str, Any]) -> None:
-    """Raise `GateFailedError` unless the gates of a document's ``gate`` entries let it pass.
-
-    What is not shown is logged as a warning, or counts as failed where the document's
-    ``unresolved`` is ``fail``.
-    """
-    require_gates(read_verdicts(document), Unresolved(document["unresolved"]))
 
 
 def require_gates(

@@ -68,7 +68,7 @@ def time_engines(
                 if turn >= warmup:
                     samples[name].append(elapsed)
         execution = {
-            name: [part.to_json() for part in engine.describe_execution()]
+            name: [part.to_document() for part in engine.describe_execution()]
             for name, engine in opened
         }
     return samples, execution, sizes

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.backends.execution import Execution, find_fallback
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.bench.benchmark import emulated_by
-from lesiontk.bench.speed import estimate_speedup
+from lesiontk.bench.benchmark import Latency
+from lesiontk.bench.speed import Speedup, estimate_speedup
 from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.progress import Progress
@@ -29,7 +30,7 @@ class Timing:
     """Raw latencies in ms, one a round; what ran the engine, as of `Measurement`; pixels a side."""
 
     samples_ms: tuple[float, ...]
-    execution: tuple[Mapping[str, Any], ...]
+    execution: tuple[Execution, ...]
     image_size: int
 
 
@@ -37,60 +38,59 @@ class Timing:
 class Measurement:
     """Raw latencies in ms, one a round; bytes of the file and of memory; what ran the engine.
 
-    `execution` has the documents of `Execution`; it is empty where a runtime has no choice.
+    `execution` is empty where a runtime has no choice.
     """
 
     samples_ms: tuple[float, ...]
     size_bytes: int
     peak_memory_bytes: int
-    execution: tuple[Mapping[str, Any], ...] = ()
+    execution: tuple[Execution, ...] = ()
     deflated_bytes: int = 0
     image_size: int = 0
 
-    def latency_json(self) -> dict[str, float | int]:
-        """Return median, 10th and 90th percentile in ms, and n."""
-        return {
-            "p10": round(float(np.percentile(self.samples_ms, 10)), 4),
-            "median": round(float(np.median(self.samples_ms)), 4),
-            "p90": round(float(np.percentile(self.samples_ms, 90)), 4),
-            "n": len(self.samples_ms),
-        }
+    @property
+    def latency(self) -> Latency:
+        """The percentiles of the latencies."""
+        p10, median, p90 = (
+            round(float(np.percentile(self.samples_ms, rank)), 4) for rank in (10, 50, 90)
+        )
+        return Latency(median, p90, len(self.samples_ms), p10)
 
     @property
-    def emulated_by(self) -> str | None:
-        """What answered in the place of the engine's runtime; None if that itself ran."""
-        return emulated_by({"execution": self.execution})
+    def fallback(self) -> Execution | None:
+        """The runtime that ran in the place of the engine's; None if that itself ran."""
+        return find_fallback(self.execution)
 
-    def compare_speed(self, parent: Measurement, confidence: float) -> dict[str, Any]:
-        """Return ``speedup`` over a parent that was timed in the same rounds, and its interval.
+    def compare_speed(self, parent: Measurement, confidence: float) -> Speedup | None:
+        """Return the speed-up over a parent that was timed in the same rounds.
 
-        Both are None where either was emulated: its latency is that of another program.
+        None where either was emulated: its latency is that of another program.
         """
-        if self.emulated_by or parent.emulated_by:
-            return {"speedup": None, "speedup_interval": None}
-        found = estimate_speedup(parent.samples_ms, self.samples_ms, confidence)
-        return {
-            "speedup": found.value,
-            "speedup_interval": None if found.low is None else [found.low, found.high],
-        }
+        if self.fallback or parent.fallback:
+            return None
+        return estimate_speedup(parent.samples_ms, self.samples_ms, confidence)
 
     def device_figures(self) -> DeviceFigures:
         """Return what gates on latency, size and memory judge."""
-        emulated = [
-            f"{part['used']} ran in the place of {part['asked']}, so its latency says nothing here"
-            for part in self.execution
-            if part["kind"] == "runtime" and part["fell_back"]
-        ]
-        return DeviceFigures(
-            self.samples_ms,
-            self.size_bytes,
-            self.peak_memory_bytes,
-            emulated[0] if emulated else "",
+        fallback = self.fallback
+        emulated = (
+            f"{fallback.used} ran in the place of {fallback.asked}, so its latency says nothing "
+            "here"
+            if fallback
+            else ""
         )
+        return DeviceFigures(self.samples_ms, self.size_bytes, self.peak_memory_bytes, emulated)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
+    def row_fields(self) -> dict[str, Any]:
+        """Return what a benchmark's row has of it, by the names of `EngineRow`."""
+        return {
+            "image_size": self.image_size,
+            "latency_ms": self.latency,
+            "size_bytes": self.size_bytes,
+            "deflated_bytes": self.deflated_bytes,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "execution": self.execution,
+        }
 
 
 def deflated_bytes(path: Path) -> int:
@@ -157,7 +157,7 @@ def time_engines(
     return {
         name: Timing(
             tuple(timed["samples"][name]),
-            tuple(timed["execution"][name]),
+            tuple(Execution.from_document(part) for part in timed["execution"][name]),
             int(timed["sizes"][name]),
         )
         for name in engines

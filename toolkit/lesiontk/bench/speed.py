@@ -6,13 +6,12 @@ whole machine down for a moment slowed them alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from lesiontk.bench.benchmark import emulated_by, name_target
+from lesiontk.bench.benchmark import EngineRow
 
 NOISY_RATIO = 2.0
 """A run is noisy where one round in ten takes more than this times the median, or the median more
@@ -28,6 +27,11 @@ class Speedup:
     value: float
     low: float | None
     high: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends of the interval, where there is one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def estimate_speedup(
@@ -50,7 +54,7 @@ def estimate_speedup(
     return Speedup(float(parent / child), float(low), float(high))
 
 
-def list_noisy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def list_noisy(rows: Iterable[EngineRow]) -> dict[str, float]:
     """Return target -> the ratio that is greater than `NOISY_RATIO`, of a benchmark's noisy rows.
 
     It is that of the 90th percentile to the median, or of the median to the 10th, if greater.
@@ -58,13 +62,13 @@ def list_noisy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """
     found = {}
     for row in rows:
-        if not emulated_by(row):
-            low, median, high = (row["latency_ms"][name] for name in ("p10", "median", "p90"))
-            found[name_target(row)] = max(high / median, median / low)
+        latency = row.latency_ms
+        if latency and latency.p10 and not row.emulated_by:
+            found[row.target] = max(latency.p90 / latency.median, latency.median / latency.p10)
     return {target: ratio for target, ratio in found.items() if ratio > NOISY_RATIO}
 
 
-def describe_noise(rows: Iterable[Mapping[str, Any]]) -> str:
+def describe_noise(rows: Iterable[EngineRow]) -> str:
     """Return in a sentence which engines' timings are noisy and what to do; empty if none are."""
     noisy = list_noisy(rows)
     if not noisy:

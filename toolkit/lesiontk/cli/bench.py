@@ -43,7 +43,7 @@ def bench(
     """
     from lesiontk.backends import is_engine_file
     from lesiontk.backends.foreign import ForeignDescription
-    from lesiontk.bench.judging import check_gates
+    from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_benchmark
     from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
 
@@ -52,10 +52,10 @@ def bench(
     if any(is_engine_file(reference) for reference in engines):
         names = tuple(name.strip() for name in labels.split(",")) if labels else ()
         foreign = ForeignDescription(names, pixels)
-        document = benchmark_engine_files(store, engines, overrides, foreign, images)
+        benchmark = benchmark_engine_files(store, engines, overrides, foreign, images)
     elif labels or images:
         raise UsageError("--labels and --images are for engine files; expected ENGINE to be one.")
     else:
-        document, _ = benchmark_references(store, engines, model, overrides, fresh=fresh)
-    session.emit(document, lambda: print_benchmark(document))
-    check_gates(document)
+        benchmark, _ = benchmark_references(store, engines, model, overrides, fresh=fresh)
+    session.emit(benchmark.to_document(), lambda: print_benchmark(benchmark))
+    require_gates(benchmark.verdicts, benchmark.unresolved)

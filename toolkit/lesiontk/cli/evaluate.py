@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
-from lesiontk.records import MAY_HAVE_SEEN_TEST
+
+if TYPE_CHECKING:
+    from lesiontk.evaluate.evaluation import EngineEvaluation
 
 
 @click.command()
@@ -41,8 +42,9 @@ def evaluate(
     gates: tuple[str, ...],
 ) -> None:
     """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
-    from lesiontk.bench.judging import check_gates
+    from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_evaluation
+    from lesiontk.evaluate.verdict import Unresolved, sort_verdicts
     from lesiontk.workflow.evaluate import (
         check_export,
         evaluate_reference,
@@ -53,7 +55,7 @@ def evaluate(
     store = session.open_store()
     if out is not None:
         check_export(store, engine, images, out)
-    document = evaluate_reference(
+    evaluation = evaluate_reference(
         store,
         engine,
         images,
@@ -65,41 +67,43 @@ def evaluate(
     )
     if out is not None:
         export_engine(store, engine, out)
-    for note in list_notes(document):
+    for note in list_notes(evaluation):
         say(f"note: {note}", err=True)
-    session.emit(document, lambda: print_evaluation(document))
+    session.emit(evaluation.to_document(), lambda: print_evaluation(evaluation))
     if gates:
-        check_gates({**document, "unresolved": rules_from(overrides).unresolved})
+        require_gates(sort_verdicts(evaluation.gate), Unresolved(rules_from(overrides).unresolved))
 
 
-def list_notes(document: Mapping[str, Any]) -> list[str]:
+def list_notes(evaluation: EngineEvaluation) -> list[str]:
     """Return what a reader of an evaluation must know beside its numbers."""
+    from lesiontk.evaluate.evaluation import ExternalEvaluation
     from lesiontk.evaluate.findings import describe_evaluation
 
-    notes = describe_evaluation(document)
-    if seen := document.get("seen_images"):
-        counts = ", ".join(f"{n} {subset}" for subset, n in seen.items())
-        verb = "count" if document["seen_included"] else "are left out"
-        notes.append(f"images of the engine's own split {verb}: {counts}")
-    if document.get("split_known") is False:
-        notes.append(
-            "the engine's own split is not known here; whether it was trained on these images "
-            "cannot be told"
-        )
-    if document.get(MAY_HAVE_SEEN_TEST):
+    notes = describe_evaluation(evaluation)
+    if isinstance(evaluation, ExternalEvaluation):
+        if evaluation.seen_images:
+            counts = ", ".join(f"{n} {subset}" for subset, n in evaluation.seen_images.items())
+            verb = "count" if evaluation.seen_included else "are left out"
+            notes.append(f"images of the engine's own split {verb}: {counts}")
+        if not evaluation.split_known:
+            notes.append(
+                "the engine's own split is not known here; whether it was trained on these images "
+                "cannot be told"
+            )
+        if not evaluation.lesion_ids_known:
+            notes.append(
+                "lesion ids are not known for every image; one without counts as a lesion of its "
+                "own and the intervals are too narrow where lesions repeat"
+            )
+    if evaluation.may_have_seen_test:
         notes.append(
             "the model comes from elsewhere; whether it was trained on these test images is not "
             "known"
         )
-    if document.get("lesion_ids_known") is False:
-        notes.append(
-            "lesion ids are not known for every image; one without counts as a lesion of its own "
-            "and the intervals are too narrow where lesions repeat"
-        )
-    if document["operating_point"]["rule"] == "default":
+    if evaluation.operating_point.rule == "default":
         notes.append(
             "the engine file carries no threshold; sensitivity and specificity are at "
-            f"{document['operating_point']['threshold']}. Give the one frozen on validation with "
+            f"{evaluation.operating_point.threshold}. Give the one frozen on validation with "
             "--threshold"
         )
     return notes

@@ -59,7 +59,7 @@ def power_command(
                 "measured"
             )
 
-    session.emit([power.to_json() for power in found], show)
+    session.emit([power.to_document() for power in found], show)
 
 
 def _describe(power: GatePower) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
     """Print what a run found out; raises `GateFailedError` as its gates say."""
-    from lesiontk.bench.judging import check_gates
+    from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_benchmark
     from lesiontk.stage import collect_roles
     from lesiontk.stages.bench import read_benchmark
@@ -29,5 +29,5 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
             say(f"bundle for {device}: {bundle.path}")
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
-    session.emit({**benchmark, "artefacts": artefacts, "report": str(report)}, show)
-    check_gates(benchmark)
+    session.emit({**benchmark.to_document(), "artefacts": artefacts, "report": str(report)}, show)
+    require_gates(benchmark.verdicts, benchmark.unresolved)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lesiontk.backends.execution import describe_fallbacks
-from lesiontk.bench.benchmark import emulated_by, list_fallbacks, name_target, size_facts
+from lesiontk.bench.benchmark import Benchmark, EngineRow, list_fallbacks, size_facts
 from lesiontk.cli.session import say
 from lesiontk.errors import escape_controls
-from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.evaluation import EngineEvaluation
+from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes, sort_verdicts
 from lesiontk.report import result_table
 from lesiontk.report.formatting import count_things
 
@@ -32,7 +32,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     (console if console.is_terminal else Console(width=10_000)).print(table)
 
 
-def format_estimate(estimate: Mapping[str, float | None] | None) -> str:
+def format_estimate(estimate: Estimate | None) -> str:
     """Return ``0.812 (0.790–0.834)``, or a dash where nothing is known."""
     return result_table.format_estimate(estimate, interval="({}–{})")
 
@@ -46,9 +46,8 @@ def format_bytes(size: float) -> str:
     return f"{size:.2f} GB"
 
 
-def print_verdicts(document: Mapping[str, Any]) -> None:
-    """Print what the gates of a document found; nothing where no gate judged."""
-    verdicts = read_verdicts(document) if document.get("gate") else ()
+def print_verdicts(verdicts: Sequence[GateVerdict]) -> None:
+    """Print what gates found; nothing where no gate judged."""
     if not verdicts:
         return
     rows = []
@@ -64,77 +63,75 @@ def print_verdicts(document: Mapping[str, Any]) -> None:
     )
 
 
-def print_evaluation(document: Mapping[str, Any]) -> None:
+def print_evaluation(evaluation: EngineEvaluation) -> None:
     """Print an evaluation: the metrics, the operating point, the confusion matrix."""
-    value = f"value ({document['confidence']:.0%} interval)"
+    value = f"value ({evaluation.confidence:.0%} interval)"
     print_table(
         ["metric", value],
-        [[name, format_estimate(e)] for name, e in document["metrics"].items()],
-        title=f"{document['target']}: {count_things(document['n'], 'image')} of "
-        f"{count_things(document['lesions'], 'lesion')}",
+        [[name, format_estimate(e)] for name, e in evaluation.metrics.items()],
+        title=f"{evaluation.target}: {count_things(evaluation.n, 'image')} of "
+        f"{count_things(evaluation.lesions, 'lesion')}",
     )
-    point = document["operating_point"]
-    rows = [[name, format_estimate(point[name])] for name in ("sensitivity", "specificity", "auc")]
+    point, scaled = evaluation.operating_point, evaluation.temperature
     print_table(
         ["operating point", value],
         [
-            ["positive", " + ".join(point["positive"])],
-            ["threshold", f"{point['threshold']:.4g}"],
+            ["positive", " + ".join(point.positive)],
+            ["threshold", f"{point.threshold:.4g}"],
             ["chosen by", result_table.describe_origin(point)],
-            *rows,
+            ["sensitivity", format_estimate(point.sensitivity)],
+            ["specificity", format_estimate(point.specificity)],
+            ["auc", format_estimate(point.auc)],
         ],
     )
-    if document["temperature"]:
-        scaled = document["temperature"]
+    if scaled is not None:
         print_table(
             ["temperature", value],
             [
-                ["fitted on validation", f"{scaled['temperature']:.3f}"],
-                ["calibration error at it", format_estimate(scaled["expected_calibration_error"])],
+                ["fitted on validation", f"{scaled.temperature:.3f}"],
+                ["calibration error at it", format_estimate(scaled.expected_calibration_error)],
             ],
         )
-    names = document["labels"]
-    counts = [[n, *map(str, r)] for n, r in zip(names, document["confusion"], strict=True)]
+    names = evaluation.labels
+    counts = [[n, *map(str, r)] for n, r in zip(names, evaluation.confusion, strict=True)]
     print_table(["truth \\ answer", *names], counts)
-    print_verdicts(document)
+    print_verdicts(sort_verdicts(evaluation.gate))
 
 
-def print_benchmark(document: Mapping[str, Any]) -> None:
+def print_benchmark(benchmark: Benchmark) -> None:
     """Print a benchmark: one row an engine, and below the table what must be known with it."""
-    critical = f"recall[{document['critical']}]" if "critical" in document else "recall"
-    rows, sizes = [], size_facts(document["rows"])
-    for row in document["rows"]:
-        metrics, versus = row["metrics"] or {}, row["versus_parent"]
-        mark = " (fell back)" if describe_fallbacks(row) else ""
-        mark = " (emulated)" if emulated_by(row) else mark
+    critical = f"recall[{benchmark.critical}]" if benchmark.critical else "recall"
+    rows, sizes = [], size_facts(benchmark.rows)
+    for row in benchmark.rows:
+        versus = row.versus_parent
+        fell_back = " (fell back)" if row.describe_fallbacks() else ""
         rows.append(
             [
-                f"{name_target(row)}{sizes[name_target(row)]}{mark}",
+                f"{row.target}{sizes[row.target]}{' (emulated)' if row.emulated_by else fell_back}",
                 *_describe_cost(row),
-                format_estimate(metrics.get("balanced_accuracy")),
-                format_estimate(metrics.get(critical)),
+                format_estimate(row.metrics.get("balanced_accuracy")),
+                format_estimate(row.metrics.get(critical)),
                 result_table.format_speedup(row, interval="({}–{})"),
-                "–" if versus is None else f"{versus['size_ratio']:.2f}×",
+                "–" if versus is None else f"{versus.size_ratio:.2f}×",
             ]
         )
     print_table(
         ["engine", "median ms", "p90 ms", "size", "peak memory", "balanced accuracy", critical,
          "faster", "smaller"],
         rows,
-        title=f"one image at a time, {document['threads']} thread(s), "
-        f"n = {document['rows'][0]['latency_ms']['n']} per engine",
+        title=f"one image at a time, {benchmark.threads} thread(s), "
+        f"n = {benchmark.rows[0].latency.n} per engine",
     )  # fmt: skip
-    for target, sentences in list_fallbacks(document["rows"]).items():
+    for target, sentences in list_fallbacks(benchmark.rows).items():
         say(f"fallback: {target}: {'; '.join(sentences)}")
-    print_verdicts(document)
-    for sentence in document["findings"]:
+    print_verdicts(benchmark.verdicts)
+    for sentence in benchmark.findings:
         say(f"warning: {sentence}.")
 
 
-def _describe_cost(row: Mapping[str, Any]) -> list[str]:
+def _describe_cost(row: EngineRow) -> list[str]:
     """Return median, p90, size and peak memory; dashes for what emulation does not tell."""
-    latency, size = row["latency_ms"], format_bytes(row["size_bytes"])
-    if emulated_by(row):
+    size, memory = format_bytes(row.size_bytes), row.peak_memory_bytes
+    if row.emulated_by or memory is None:
         return ["–", "–", size, "–"]
-    memory = format_bytes(row["peak_memory_bytes"])
-    return [f"{latency['median']:.2f}", f"{latency['p90']:.2f}", size, memory]
+    return [f"{row.latency.median:.2f}", f"{row.latency.p90:.2f}", size, format_bytes(memory)]

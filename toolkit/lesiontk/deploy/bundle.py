@@ -83,7 +83,7 @@ def write_bundle(
         target.choose([f"{spec.backend}:{spec.precision}"])
         images = make_golden_images(spec.preprocessing)
         answers = engine.predict(images)
-        execution = [part.to_json() for part in engine.describe_execution()]
+        execution = [part.to_document() for part in engine.describe_execution()]
         assessment = worth.assessment or engine.assessment
     if worth.threshold is not None:
         positive = task_of_engine(spec).positive
@@ -131,7 +131,7 @@ def write_bundle(
             "min_agreement": min_agreement,
             "max_mean_drift": max_mean_drift,
         },
-        "gates": [verdict.to_json() for verdict in worth.verdicts],
+        "gates": [verdict.to_document() for verdict in worth.verdicts],
         "split_hash": spec.split_hash,
         "licence": spec.licence,
         "notice": spec.notice,

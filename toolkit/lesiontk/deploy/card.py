@@ -66,7 +66,7 @@ def _describe_decision(assessment: Assessment) -> str:
     else:
         decision = (
             f"Positive is a picture whose summed probability of {' + '.join(point.positive)} is at "
-            f"least {point.threshold:.4f} (chosen by: {describe_origin(point.to_json())})."
+            f"least {point.threshold:.4f} (chosen by: {describe_origin(point)})."
         )
     if assessment.temperature is None:
         return decision
@@ -84,7 +84,7 @@ def _describe_results(assessment: Assessment | None) -> str:
             "an engine bundled from the workspace that made it carries its own."
         )
     rows = [
-        f"| {name.replace('_', ' ')} | {_count(test, name)} | {format_estimate(value.to_json())} |"
+        f"| {name.replace('_', ' ')} | {_count(test, name)} | {format_estimate(value)} |"
         for name, value in test.metrics.items()
         if name.startswith("recall[") or name in SHOWN
     ]
@@ -110,7 +110,7 @@ def _list_operating(test: TestResult, point: OperatingPoint | None) -> list[str]
     among = {"sensitivity": positives, "specificity": test.n - positives, "auc": test.n}
     return [
         f"| {name} of {' + '.join(labels)} | {among[name] if known else '–'} | "
-        f"{format_estimate(value.to_json())} |"
+        f"{format_estimate(value)} |"
         for name, value in test.at_threshold.items()
     ]
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import ClassVar, Protocol
 
-from lesiontk.errors import DataError, LesionTKError
+from lesiontk.document import Record
+from lesiontk.errors import DataError, show_value
 from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.evaluate.findings import describe_evaluation
+from lesiontk.evaluate.evaluation import EngineEvaluation
+from lesiontk.evaluate.findings import Scores, describe_evaluation
 from lesiontk.evaluate.operating_point import (
     GIVEN,
     OPERATING_METRICS,
+    OperatingEvaluation,
     OperatingPoint,
-    point_from_document,
 )
+from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.files.strict_json import parse_json
 from lesiontk.records import EngineSpec
 
@@ -24,8 +27,21 @@ KEPT = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "expected_cali
 """The metrics that a file carries, beside the recall of each class."""
 
 
+class JudgedScores(Scores, Protocol):
+    """An evaluation or a benchmark's row, which may have no labels to be judged by."""
+
+    @property
+    def n(self) -> int | None: ...
+    @property
+    def lesions(self) -> int | None: ...
+    @property
+    def operating_point(self) -> OperatingEvaluation | None: ...
+    @property
+    def temperature(self) -> TemperatureEvaluation | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class TestResult(Record):
     """What an engine is worth on the `n` test images, of `lesions` lesions, of its own split.
 
     `metrics` are by arg-max. `at_threshold` has `OPERATING_METRICS` at the frozen threshold; it is
@@ -45,61 +61,69 @@ class TestResult:
     findings: tuple[str, ...] = ()
     images: Mapping[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            "n": self.n,
-            "lesions": self.lesions,
-            "split_hash": self.split_hash,
-            "confidence": self.confidence,
-            "metrics": {name: value.to_json() for name, value in self.metrics.items()},
-            "at_threshold": {name: value.to_json() for name, value in self.at_threshold.items()},
-            "findings": list(self.findings),
-            "images": dict(self.images),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Assessment:
+class Assessment(Record):
     """An engine's operating point and temperature, frozen on validation, and its test result.
 
     `content` is the SHA-256 of the engine file without this record: the figures are of that very
     file and of no other. It is empty until the record is written into a file.
     """
 
+    DERIVED: ClassVar[tuple[str, ...]] = ("format",)
+
     operating_point: OperatingPoint | None = None
     temperature: float | None = None
     test: TestResult | None = None
     content: str = ""
 
-    @classmethod
-    def from_evaluation(
-        cls, document: Mapping[str, Any], findings: Sequence[str] | None = None
-    ) -> Assessment:
-        """Return what the document of an evaluation on the test split says.
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"the temperature is {self.temperature}; expected a positive number")
 
-        The document is as `EvaluateStage` writes it; with `findings` it needs no confusion matrix.
-        """
-        point, metrics = document["operating_point"], document["metrics"]
+    @property
+    def format(self) -> int:
+        """The version of the text that files carry."""
+        return FORMAT
+
+    @classmethod
+    def from_evaluation(cls, evaluation: EngineEvaluation) -> Assessment:
+        """Return what an evaluation on the test split found."""
+        return cls.from_scores(
+            evaluation,
+            evaluation.labels,
+            split_hash=evaluation.split_hash,
+            confidence=evaluation.confidence,
+            findings=describe_evaluation(evaluation),
+        )
+
+    @classmethod
+    def from_scores(
+        cls,
+        scores: JudgedScores,
+        labels: Sequence[str],
+        *,
+        split_hash: str,
+        confidence: float,
+        findings: Sequence[str],
+    ) -> Assessment:
+        """Return what an engine's scores on the test split are; `ValueError` if there are none."""
+        point, scaled, metrics = scores.operating_point, scores.temperature, scores.metrics
+        if point is None or scores.n is None or scores.lesions is None:
+            raise ValueError("the engine was not judged on labelled images")
         kept = [name for name in metrics if name in KEPT or name.startswith("recall[")]
-        scaled = document["temperature"]
         return cls(
-            point_from_document(point),
-            None if scaled is None else float(scaled["temperature"]),
+            point.point,
+            None if scaled is None else scaled.temperature,
             TestResult(
-                n=int(document["n"]),
-                lesions=int(document["lesions"]),
-                split_hash=str(document["split_hash"]),
-                confidence=float(document["confidence"]),
-                metrics={name: Estimate(**metrics[name]) for name in kept},
-                at_threshold={name: Estimate(**point[name]) for name in OPERATING_METRICS},
-                findings=tuple(describe_evaluation(document) if findings is None else findings),
-                images={
-                    label: sum(counts)
-                    for label, counts in zip(
-                        document.get("labels", ()), document.get("confusion", ()), strict=False
-                    )
-                },
+                n=scores.n,
+                lesions=scores.lesions,
+                split_hash=split_hash,
+                confidence=confidence,
+                metrics={name: metrics[name] for name in kept},
+                at_threshold={name: getattr(point, name) for name in OPERATING_METRICS},
+                findings=tuple(findings),
+                images=dict(zip(labels, map(sum, scores.confusion), strict=False)),
             ),
         )
 
@@ -120,62 +144,18 @@ class Assessment:
                 f"{', '.join(spec.labels)}."
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            "format": FORMAT,
-            "content": self.content,
-            "operating_point": self.operating_point and self.operating_point.to_json(),
-            "temperature": self.temperature,
-            "test": self.test and self.test.to_json(),
-        }
-
     def dump(self) -> str:
         """Return the JSON text that engine files carry."""
-        return json.dumps(self.to_json(), sort_keys=True, allow_nan=False)
+        return json.dumps(self.to_document(), sort_keys=True, allow_nan=False)
 
     @classmethod
     def parse(cls, text: str) -> Assessment:
         """Return what a file carries; `DataError` for what `dump` does not write."""
-        try:
-            document = parse_json(text, "it")
-            if document["format"] != FORMAT:
-                raise DataError(
-                    f"its threshold and figures have the format {document['format']!r}; this "
-                    f"lesiontk reads {FORMAT}. Use a newer lesiontk."
-                )
-            point, test = document["operating_point"], document["test"]
-            return cls(
-                point and point_from_document(point),
-                None if document["temperature"] is None else _temperature(document["temperature"]),
-                test and _test_from_document(test),
-                str(document["content"]),
-            )
-        except LesionTKError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        document = parse_json(text, "it")
+        written = document.get("format") if isinstance(document, dict) else None
+        if written != FORMAT:
             raise DataError(
-                f"its threshold and figures cannot be read ({error!r}); evaluate the engine again."
-            ) from error
-
-
-def _temperature(value: object) -> float:
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"the temperature is {value!r}")
-    return float(value)
-
-
-def _test_from_document(document: Mapping[str, Any]) -> TestResult:
-    def read(estimates: Mapping[str, Mapping[str, float | None]]) -> dict[str, Estimate]:
-        return {str(name): Estimate(**values) for name, values in estimates.items()}
-
-    return TestResult(
-        n=int(document["n"]),
-        lesions=int(document["lesions"]),
-        split_hash=str(document["split_hash"]),
-        confidence=float(document["confidence"]),
-        metrics=read(document["metrics"]),
-        at_threshold=read(document["at_threshold"]),
-        findings=tuple(str(finding) for finding in document.get("findings", ())),
-        images={str(label): int(number) for label, number in document.get("images", {}).items()},
-    )
+                f"its threshold and figures have the format {show_value(written)}; this lesiontk "
+                f"reads {FORMAT}. Use a newer lesiontk."
+            )
+        return cls.from_document(document)

@@ -21,11 +21,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.lesion_limits import Limits, limit_metrics
 from lesiontk.evaluate.metrics import (
@@ -44,7 +44,7 @@ SMALLEST_WIDTH = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Record):
     """A value and its confidence interval; None is what the data cannot tell."""
 
     value: float | None
@@ -58,13 +58,9 @@ class Estimate:
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"{self} is no estimate: low lies above high")
 
-    def to_json(self) -> dict[str, float | None]:
-        """Return ``value``, ``low`` and ``high``."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Record):
     """How a model did on `n` images of `lesions` lesions.
 
     `metrics` maps each of `metric_names(labels)` to its estimate at level `confidence`;
@@ -82,24 +78,10 @@ class Evaluation:
     reliability: tuple[ReliabilityBin, ...]
 
     def __post_init__(self) -> None:
-        if tuple(self.metrics) != metric_names(self.labels):
+        if sorted(self.metrics) != sorted(metric_names(self.labels)):
             raise ValueError(f"metrics are {list(self.metrics)}, not those of {self.labels}")
         if sum(map(sum, self.confusion)) != self.n:
             raise ValueError(f"confusion {self.confusion} does not count {self.n} images")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as plain Python values, None where undefined."""
-        return {
-            "n": self.n,
-            "lesions": self.lesions,
-            "labels": list(self.labels),
-            "metrics": {name: estimate.to_json() for name, estimate in self.metrics.items()},
-            "confusion": [list(row) for row in self.confusion],
-            "confidence": self.confidence,
-            "resamples": self.resamples,
-            "seed": self.seed,
-            "reliability": [reliability_bin.to_json() for reliability_bin in self.reliability],
-        }
 
 
 def check_groups(groups: Sequence[str], images: int | None = None) -> IntArray:

@@ -7,12 +7,12 @@ adds the truth: paired intervals, McNemar's test and the images whose class chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.bootstrap import (
     Estimate,
@@ -37,7 +37,7 @@ THRESHOLD_METRICS = ("sensitivity", "specificity")
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Record):
     """How close a child's outputs are to its parent's on `n` images, truth aside.
 
     `top1_agreement` is the share of images with the same arg-max; the drifts are the mean and the
@@ -51,13 +51,9 @@ class Agreement:
     max_absolute_drift: float
     mean_kl_divergence: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class McNemarTest:
+class McNemarTest(Record):
     """The exact test that parent and child err equally often (McNemar 1947).
 
     `b` images are right in the parent alone, `c` in the child alone. The test takes images as
@@ -68,13 +64,9 @@ class McNemarTest:
     c: int
     p_value: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class ChangedImage:
+class ChangedImage(Record):
     """An image, by its row in the predictions, to which the child gives another class."""
 
     index: int
@@ -84,13 +76,9 @@ class ChangedImage:
     right_before: bool
     right_after: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Record):
     """A child against its parent on `n` images of `lesions` lesions.
 
     `differences` are child - parent, with paired intervals at level `confidence`, for accuracy,
@@ -108,21 +96,6 @@ class Comparison:
     confidence: float
     resamples: int
     seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as plain Python values, None where undefined."""
-        return {
-            "n": self.n,
-            "lesions": self.lesions,
-            "labels": list(self.labels),
-            "differences": {name: x.to_json() for name, x in self.differences.items()},
-            "mcnemar": self.mcnemar.to_json(),
-            "changed": [image.to_json() for image in self.changed],
-            "agreement": self.agreement.to_json(),
-            "confidence": self.confidence,
-            "resamples": self.resamples,
-            "seed": self.seed,
-        }
 
 
 def _check_pair(parent: npt.ArrayLike, child: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

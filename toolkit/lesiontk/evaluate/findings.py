@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.evaluation import EngineEvaluation
 
 ONE_ANSWER = 0.99
 """An engine that gives one class to this share of the images is said to answer one class."""
 
 CHANCE = 0.5
 """The AUC of answers that are independent of the picture."""
+
+
+class Scores(Protocol):
+    """An evaluation or a benchmark's row: metrics by arg-max, counts [C, C] with truth in rows."""
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]: ...
+    @property
+    def confusion(self) -> Sequence[Sequence[int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +88,35 @@ class CriticalRecall:
 
 
 def read_critical_recall(
-    scores: Mapping[str, Any], labels: Sequence[str], critical: str, confidence: float
+    scores: Scores, labels: Sequence[str], critical: str, confidence: float
 ) -> CriticalRecall:
     """Return the recall of the class `critical` of an evaluation or of a benchmark's row.
 
-    `scores` has ``metrics`` and ``confusion``, counts [C, C] with the truth of `labels` in rows.
+    `labels` are those of the rows of the confusion matrix.
     """
-    index, counts = list(labels).index(critical), scores["confusion"]
+    index, counts = list(labels).index(critical), scores.confusion
     images = sum(counts[index])
     others = sum(map(sum, counts)) - images
     answered = sum(row[index] for row in counts) - counts[index][index]
-    recall = scores["metrics"][f"recall[{critical}]"]
+    recall = scores.metrics[f"recall[{critical}]"]
     return CriticalRecall(
         label=critical,
         images=images,
         found=counts[index][index],
-        low=recall["low"],
-        high=recall["high"],
+        low=recall.low,
+        high=recall.high,
         confidence=confidence,
         elsewhere=answered / others if others else None,
     )
 
 
-def explain_uninformative(scores: Mapping[str, Any], labels: Sequence[str]) -> tuple[str, ...]:
+def explain_uninformative(scores: Scores, labels: Sequence[str]) -> tuple[str, ...]:
     """Return, as clauses, how an engine fails to tell classes apart; empty for one that does.
 
     It gives one class to `ONE_ANSWER` of the images or more, though these show others; or the
     interval of its macro AUC contains `CHANCE`. `scores` is as for `read_critical_recall`.
     """
-    counts = scores["confusion"]
+    counts = scores.confusion
     images = sum(map(sum, counts))
     answers = [sum(row[column] for row in counts) for column in range(len(labels))]
     most = max(range(len(labels)), key=answers.__getitem__)
@@ -115,23 +127,23 @@ def explain_uninformative(scores: Mapping[str, Any], labels: Sequence[str]) -> t
             f"answers {labels[most]} for {answers[most]} of {images} images, of which {shown} "
             f"{'shows' if shown == 1 else 'show'} it"
         )
-    auc = scores["metrics"]["macro_auc"]
-    lowest = auc["value"] if auc["low"] is None else auc["low"]
+    auc = scores.metrics["macro_auc"]
+    lowest = auc.value if auc.low is None else auc.low
     if lowest is not None and lowest <= CHANCE:
-        interval = "" if auc["low"] is None else f" ({auc['low']:.3f}–{auc['high']:.3f})"
+        interval = "" if auc.low is None else f" ({auc.low:.3f}–{auc.high:.3f})"
         ranks = "is not shown to rank classes better"
-        if auc["high"] is not None and auc["high"] < CHANCE:
+        if auc.high is not None and auc.high < CHANCE:
             ranks = "ranks classes worse"
-        found.append(f"{ranks} than chance: macro AUC {auc['value']:.3f}{interval}")
+        found.append(f"{ranks} than chance: macro AUC {auc.value:.3f}{interval}")
     return tuple(found)
 
 
-def describe_absent(scores: Mapping[str, Any], labels: Sequence[str]) -> str:
+def describe_absent(scores: Scores, labels: Sequence[str]) -> str:
     """Return which classes no image shows, and what the means leave out; empty if none is absent.
 
     `scores` is as for `read_critical_recall`.
     """
-    pairs = zip(labels, scores["confusion"], strict=True)
+    pairs = zip(labels, scores.confusion, strict=True)
     absent = [label for label, counts in pairs if not sum(counts)]
     if not absent:
         return ""
@@ -146,19 +158,36 @@ def describe_emulation(target: str, emulator: str) -> str:
     return f"{target} was emulated by {emulator}: its scores are those of the graph"
 
 
-def describe_evaluation(document: Mapping[str, Any]) -> list[str]:
-    """Return what must be said of an evaluation, as sentences without their full stop."""
-    labels, target = document["labels"], document["target"]
-    critical = read_critical_recall(document, labels, document["critical"], document["confidence"])
-    absent = describe_absent(document, labels)
+def describe_scores(
+    scores: Scores,
+    target: str,
+    labels: Sequence[str],
+    critical: str,
+    confidence: float,
+    emulated_by: str | None,
+) -> list[str]:
+    """Return what must be said of the scores of an engine, as sentences without their full stop."""
+    recall = read_critical_recall(scores, labels, critical, confidence)
+    absent = describe_absent(scores, labels)
     sentences = [absent] if absent else []
-    if emulator := document.get("emulated_by"):
-        sentences.append(describe_emulation(target, emulator))
-    useless = explain_uninformative(document, labels)
-    sentences += [f"{target} {clause}" for clause in useless]
-    if cautions := critical.list_cautions():
-        sentences.append(f"{target} {critical.describe()}: {'; '.join(cautions)}")
+    if emulated_by:
+        sentences.append(describe_emulation(target, emulated_by))
+    sentences += [f"{target} {clause}" for clause in explain_uninformative(scores, labels)]
+    if cautions := recall.list_cautions():
+        sentences.append(f"{target} {recall.describe()}: {'; '.join(cautions)}")
     return sentences
+
+
+def describe_evaluation(evaluation: EngineEvaluation) -> list[str]:
+    """Return `describe_scores` of an evaluation."""
+    return describe_scores(
+        evaluation,
+        evaluation.target,
+        evaluation.labels,
+        evaluation.critical,
+        evaluation.confidence,
+        evaluation.emulated_by,
+    )
 
 
 def _percent(share: float) -> str:

@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.exact_bounds import (
     BoolArray,
@@ -58,7 +59,7 @@ vgg16_7class for TFLite, each beside its float network."""
 
 
 @dataclass(frozen=True, slots=True)
-class GatePower:
+class GatePower(Record):
     """What a split can show of one gate.
 
     `lesions` are those `of` the kind that the metric needs. `alone` and `among` map each of
@@ -68,6 +69,8 @@ class GatePower:
     for all `tests`.
     """
 
+    DERIVED: ClassVar[tuple[str, ...]] = ("can_pass",)
+
     gate: str
     lesions: int
     of: str
@@ -76,25 +79,17 @@ class GatePower:
     alone: Mapping[str, float | None]
     among: Mapping[str, float | None]
 
+    @property
+    def can_pass(self) -> dict[str, bool | None]:
+        """Whether each kind of engine can pass."""
+        return {change: self.shows(change) for change in ASSUMED}
+
     def shows(self, change: str) -> bool | None:
         """Whether an engine of that kind can pass; None where that depends on more."""
         smallest = self.among[change]
         if smallest is None or self.margin is None:
             return None
         return smallest <= self.margin + TOLERANCE
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values, and whether each kind of engine can pass."""
-        return {
-            "gate": self.gate,
-            "lesions": self.lesions,
-            "of": self.of,
-            "tests": self.tests,
-            "margin": self.margin,
-            "alone": dict(self.alone),
-            "among": dict(self.among),
-            "can_pass": {change: self.shows(change) for change in ASSUMED},
-        }
 
 
 @dataclass(frozen=True, slots=True)

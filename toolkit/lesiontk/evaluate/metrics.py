@@ -12,12 +12,12 @@ probabilities the earlier label wins. Probabilities are scored as given, not res
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ _CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
 
 
 @dataclass(frozen=True, slots=True)
-class ReliabilityBin:
+class ReliabilityBin(Record):
     """Images whose top-1 confidence lies in (`low`, `high`], the first bin including 0.
 
     `confidence` and `accuracy` are means in [0, 1] over the `count` images, None without images.
@@ -46,10 +46,6 @@ class ReliabilityBin:
     count: int
     confidence: float | None
     accuracy: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
 
 
 def order_labels(labels: Sequence[str]) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.bootstrap import (
     Estimate,
@@ -44,7 +44,7 @@ OPERATING_METRICS = ("sensitivity", "specificity", "auc")
 
 
 @dataclass(frozen=True, slots=True)
-class ValidationOutcome:
+class ValidationOutcome(Record):
     """What the threshold gives on the `n` images that chose it, `positives` of them positive."""
 
     n: int
@@ -52,18 +52,9 @@ class ValidationOutcome:
     sensitivity: float
     specificity: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            "n": self.n,
-            "positives": self.positives,
-            "sensitivity": self.sensitivity,
-            "specificity": self.specificity,
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
+class OperatingPoint(Record):
     """A threshold on the summed probability of the labels `positive`.
 
     `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`,
@@ -83,48 +74,24 @@ class OperatingPoint:
         if not self.positive:
             raise ValueError("an operating point needs positive labels")
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            "rule": self.rule,
-            "threshold": self.threshold,
-            "positive": list(self.positive),
-            "validation": self.validation.to_json() if self.validation else None,
-        }
 
-
-@dataclass(frozen=True, slots=True)
-class OperatingEvaluation:
-    """What a frozen point is worth on judged images, `positives` of them positive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingEvaluation(OperatingPoint):
+    """A frozen point and what it is worth on judged images, `positives` of them positive.
 
     Sensitivity and specificity are those at the threshold; `auc` is the area under the ROC curve of
     the score, whatever the threshold.
     """
 
-    point: OperatingPoint
     positives: int
     sensitivity: Estimate
     specificity: Estimate
     auc: Estimate
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the point's fields and, beside them, what the judged images gave."""
-        return {
-            **self.point.to_json(),
-            "positives": self.positives,
-            **{name: getattr(self, name).to_json() for name in OPERATING_METRICS},
-        }
-
-
-def point_from_document(document: Mapping[str, Any]) -> OperatingPoint:
-    """Return the operating point of an evaluation's document."""
-    validation = document["validation"]
-    return OperatingPoint(
-        rule=str(document["rule"]),
-        threshold=float(document["threshold"]),
-        positive=tuple(document["positive"]),
-        validation=ValidationOutcome(**validation) if validation else None,
-    )
+    @property
+    def point(self) -> OperatingPoint:
+        """The frozen point alone."""
+        return OperatingPoint(self.rule, self.threshold, self.positive, self.validation)
 
 
 def score_positive(
@@ -356,4 +323,10 @@ def evaluate_operating_point(
         seed=seed,
         limits=scorer.limit,
     )
-    return OperatingEvaluation(point=point, positives=int(scorer.truth.sum()), **estimates)
+    return OperatingEvaluation(
+        **point.field_values(),
+        positives=int(scorer.truth.sum()),
+        sensitivity=estimates["sensitivity"],
+        specificity=estimates["specificity"],
+        auc=estimates["auc"],
+    )

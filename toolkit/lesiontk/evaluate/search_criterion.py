@@ -9,9 +9,9 @@ enough, its gates decide on test.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from lesiontk.document import Record
 from lesiontk.evaluate.loss_bounds import Answers, Judge
 from lesiontk.recipe.gate_grammar import (
     DEFAULT_GATES,
@@ -23,17 +23,13 @@ from lesiontk.recipe.gate_grammar import (
 
 
 @dataclass(frozen=True, slots=True)
-class CriterionResult:
+class CriterionResult(Record):
     """One metric of a candidate: what was measured on validation, and the limit of the gate."""
 
     gate: str
     measured: float
     limit: float
     met: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return asdict(self)
 
 
 def list_guiding(entries: Iterable[str]) -> tuple[str, ...]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate, estimate_metrics
 from lesiontk.evaluate.metrics import (
     SMALLEST_PROBABILITY,
@@ -28,18 +28,11 @@ LOWEST, HIGHEST = 0.05, 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class TemperatureEvaluation:
+class TemperatureEvaluation(Record):
     """A `temperature` frozen on validation and the calibration error that it gives elsewhere."""
 
     temperature: float
     expected_calibration_error: Estimate
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            "temperature": self.temperature,
-            "expected_calibration_error": self.expected_calibration_error.to_json(),
-        }
 
 
 def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> FloatArray:

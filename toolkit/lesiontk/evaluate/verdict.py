@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from lesiontk.errors import DataError
+from lesiontk.document import Record
 
 
 class Outcome(StrEnum):
@@ -39,7 +38,7 @@ class Comparand(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
+class GateVerdict(Record):
     """One gate on one engine.
 
     `measured` is the loss against `parent` (positive: the engine is worse), the value of the
@@ -115,33 +114,9 @@ class GateVerdict:
             )
         return text
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain Python values."""
-        return {
-            name: str(value) if isinstance(value, StrEnum) else value
-            for name, value in asdict(self).items()
-        }
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> GateVerdict:
-        """Return the verdict of a document; `DataError` if it is of another form."""
-        known = {field.name for field in fields(cls)}
-        if set(document) != known:
-            odd = sorted(set(document) ^ known)
-            raise DataError(
-                f"a gate's verdict has other keys than expected ({', '.join(odd)}): another "
-                "version of lesiontk wrote it; `lesiontk bench` judges again."
-            )
-        enums = {
-            "outcome": Outcome(document["outcome"]),
-            "comparand": Comparand(document["comparand"]),
-        }
-        return cls(**{**document, **enums})
-
-
-def read_verdicts(benchmark: Mapping[str, Any]) -> tuple[GateVerdict, ...]:
-    """Return the verdicts of a benchmark's document, failures first, then what is not shown."""
-    verdicts = [GateVerdict.from_json(entry) for entry in benchmark["gate"]]
+def sort_verdicts(verdicts: Iterable[GateVerdict]) -> tuple[GateVerdict, ...]:
+    """Return verdicts in another order: failures first, then what is not shown."""
     order = (Outcome.FAILED, Outcome.NOT_SHOWN, Outcome.PASSED)
     return tuple(sorted(verdicts, key=lambda verdict: order.index(verdict.outcome)))
 

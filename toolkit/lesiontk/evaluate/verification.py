@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.evaluate.comparison import is_constant, measure_agreement
+from lesiontk.document import Record
+from lesiontk.evaluate.comparison import Agreement, is_constant, measure_agreement
 from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.recipe import VerifyRule
 
@@ -51,11 +52,13 @@ class Structure(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Record):
     """One measured value against its bound; `at_least` says on which side it must lie.
 
     `found` names what was counted, where it has names.
     """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
 
     name: str
     value: float
@@ -76,18 +79,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Record):
     """Every check of one engine against its parent on n images.
 
-    `golden_agreement` is that on pictures which need no data, `rounded_agreement` that with the
-    model that was trained with int8's rounding, each empty where there is none.
+    `agreement` is None where the outputs are not finite or no probabilities. `golden_agreement` is
+    that on pictures which need no data, `rounded_agreement` that with the model that was trained
+    with int8's rounding; None where there is none.
     """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
 
     n: int
     checks: tuple[Check, ...]
-    agreement: Mapping[str, Any]
-    golden_agreement: Mapping[str, Any] = field(default_factory=dict)
-    rounded_agreement: Mapping[str, Any] = field(default_factory=dict)
+    agreement: Agreement | None
+    golden_agreement: Agreement | None = None
+    rounded_agreement: Agreement | None = None
 
     @property
     def passed(self) -> bool:
@@ -97,18 +103,6 @@ class Verification:
     def describe_failures(self) -> str:
         """Return the checks that failed, each with its value and bound."""
         return "; ".join(str(check) for check in self.checks if not check.passed)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain documents."""
-        checks = [{**asdict(check), "passed": check.passed} for check in self.checks]
-        return {
-            "n": self.n,
-            "passed": self.passed,
-            "checks": checks,
-            "agreement": dict(self.agreement),
-            "golden_agreement": dict(self.golden_agreement),
-            "rounded_agreement": dict(self.rounded_agreement),
-        }
 
 
 def verify_outputs(
@@ -145,26 +139,24 @@ def verify_outputs(
             )
         )
     if not checks[-1].passed:
-        return Verification(len(parent), tuple(checks), {})
+        return Verification(len(parent), tuple(checks), None)
     constant = is_constant(child) and not is_constant(parent)
-    agreement = measure_agreement(parent, child).to_json()
+    agreement = measure_agreement(parent, child)
     least, drift = limits_of(rule, precision)
     checks += [
         Check("constant output", float(constant), 0.0, at_least=False),
-        Check("top-1 agreement", agreement["top1_agreement"], least, at_least=True),
-        Check("mean probability drift", agreement["mean_absolute_drift"], drift, at_least=False),
+        Check("top-1 agreement", agreement.top1_agreement, least, at_least=True),
+        Check("mean probability drift", agreement.mean_absolute_drift, drift, at_least=False),
         Check("parent's description", float(same_description), 1.0, at_least=True),
     ]
-    shown: dict[str, Any] = {}
-    if golden is not None:
-        shown = measure_agreement(*golden).to_json()
-        checks.append(Check(GOLDEN, shown["mean_absolute_drift"], drift, at_least=False))
-    trained: dict[str, Any] = {}
-    if rounded is not None:
-        trained = measure_agreement(*rounded).to_json()
+    shown = None if golden is None else measure_agreement(*golden)
+    if shown is not None:
+        checks.append(Check(GOLDEN, shown.mean_absolute_drift, drift, at_least=False))
+    trained = None if rounded is None else measure_agreement(*rounded)
+    if trained is not None:
         least = rule.min_agreement_qat
         checks.append(
-            Check("top-1 agreement with rounding", trained["top1_agreement"], least, at_least=True)
+            Check("top-1 agreement with rounding", trained.top1_agreement, least, at_least=True)
         )
     narrow = {"half": structure.float16_weight_share, "int8": structure.int8_weight_share}
     kind = classify_precision(precision)

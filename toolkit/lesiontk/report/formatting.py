@@ -6,9 +6,10 @@ What rounds to zero has no sign: the ``z`` of a format specification.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from lesiontk.evaluate.bootstrap import Estimate
 
 DASH = "–"
 MINUS = "−"
@@ -136,25 +137,25 @@ def format_p_value(value: float | None) -> str:
 
 
 def _format_estimate(
-    estimate: Mapping[str, Any] | None, show: Callable[[float | None], str], joint: str
+    estimate: Estimate | None, show: Callable[[float | None], str], joint: str
 ) -> EstimateText:
-    if estimate is None or estimate["value"] is None:
+    if estimate is None or estimate.value is None:
         return EstimateText(DASH, "")
-    low, high = estimate["low"], estimate["high"]
+    low, high = estimate.low, estimate.high
     interval = "" if low is None else f"{show(low).removesuffix(PERCENT)}{joint}{show(high)}"
-    return EstimateText(show(estimate["value"]), interval)
+    return EstimateText(show(estimate.value), interval)
 
 
-def share_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+def share_estimate(estimate: Estimate | None) -> EstimateText:
     """Return an estimate of a share as ``77.1 %`` and ``66.2–88.8 %``."""
     return _format_estimate(estimate, format_percent, "–")
 
 
-def decimal_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+def decimal_estimate(estimate: Estimate | None) -> EstimateText:
     """Return an estimate of a score as ``0.990`` and ``0.978–0.997``."""
     return _format_estimate(estimate, format_decimal, "–")
 
 
-def points_estimate(estimate: Mapping[str, Any] | None) -> EstimateText:
+def points_estimate(estimate: Estimate | None) -> EstimateText:
     """Return an estimate of a difference as ``−0.4`` and ``−1.2 to +0.5`` percentage points."""
     return _format_estimate(estimate, format_points, " to ")

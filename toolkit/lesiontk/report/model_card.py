@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lesiontk.backends.onnx.backend import EXACT
-from lesiontk.bench.benchmark import list_emulated
+from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
+from lesiontk.document import Record
+from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 from lesiontk.report.formatting import format_level
@@ -22,6 +25,14 @@ from lesiontk.report.tables import describe_steps
 from lesiontk.report.wording import describe_best, describe_found, describe_kept_recalls
 
 
+@dataclass(frozen=True, slots=True)
+class ExternalCheck(Record):
+    """Evaluations on images from elsewhere, called `name`, by the target of the engine."""
+
+    name: str
+    engines: Mapping[str, ExternalEvaluation]
+
+
 def render_model_card(
     *,
     recipe: Mapping[str, Any],
@@ -29,26 +40,25 @@ def render_model_card(
     training_seconds: float,
     split: Mapping[str, Any],
     calibration: Mapping[str, Any] | None,
-    benchmark: Mapping[str, Any],
+    benchmark: Benchmark,
     engines: Sequence[Mapping[str, Any]],
     sizes: Mapping[str, int],
     command: str,
     stage: str = "train",
     left_out: Sequence[str] = (),
-    external: Mapping[str, Any] | None = None,
+    external: ExternalCheck | None = None,
 ) -> str:
     """Return the card; each mapping is the manifest's facts of the artefact it is called after.
 
     `engines` are those whose files stand beside the card, `sizes` the number of images by their
     width and height in pixels, as ``320x240``. `stage` is what made the model: training, or the
     last compression. `left_out` are the targets whose files are too large to be published.
-    `external` has the ``name`` of images from elsewhere and, by target, under ``engines``, the
-    documents of `evaluate_external`.
+    `external` are evaluations on images from elsewhere.
     """
     labels = model["labels"]
     counts = {subset: sum(values.values()) for subset, values in split["images"].items()}
     lesions = {subset: sum(values.values()) for subset, values in split["lesions"].items()}
-    emulated = list_emulated(benchmark["rows"])
+    emulated = list_emulated(benchmark.rows)
     sections = [
         f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
         "**Research software, not a medical device.** It must not be used to diagnose or to decide "
@@ -63,7 +73,7 @@ def render_model_card(
         f"({_describe_preprocessing(model['preprocessing'])}), input size and "
         "the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
         "else. Input uint8 "
-        f"RGB [1, {benchmark['image_size']}, {benchmark['image_size']}, 3], output float32 "
+        f"RGB [1, {benchmark.image_size}, {benchmark.image_size}, 3], output float32 "
         f"[1, {len(labels)}].",
         f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "
         "are derived from these images: use them under the same terms. No image is part of the "
@@ -87,8 +97,8 @@ def render_model_card(
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _describe_elsewhere(external: Mapping[str, Any] | None) -> str:
-    return f" and on {external['name']}" if external else ""
+def _describe_elsewhere(external: ExternalCheck | None) -> str:
+    return f" and on {external.name}" if external else ""
 
 
 def _describe_people(source: str | None) -> str:
@@ -97,15 +107,14 @@ def _describe_people(source: str | None) -> str:
     return " (HAM10000 comes from Austria and Australia and holds few dark skin types)"
 
 
-def render_results(benchmark: Mapping[str, Any]) -> str:
+def render_results(benchmark: Benchmark) -> str:
     """Return the sections of a benchmark's figures and of what its gates found."""
-    machine, rows = benchmark["machine"], benchmark["rows"]
-    level = benchmark.get("confidence", 0.95)  # documents from before they held it
+    machine, rows = benchmark.machine, benchmark.rows
     sections = [
-        f"## Results on the test split\n\nn = {rows[0]['n']} images; in brackets "
-        f"{format_level(level)} intervals by lesion. Latency: one image at a time, "
-        f"{benchmark['threads']} thread, n = {rows[0]['latency_ms']['n']} per engine, taken in "
-        f"turns, on {machine['processor']} ({', '.join(machine['int8_features'])}); compare rows "
+        f"## Results on the test split\n\nn = {rows[0].n} images; in brackets "
+        f"{format_level(benchmark.confidence)} intervals by lesion. Latency: one image at a time, "
+        f"{benchmark.threads} thread, n = {rows[0].latency.n} per engine, taken in "
+        f"turns, on {machine.processor} ({', '.join(machine.int8_features)}); compare rows "
         "with each other, not with other machines.\n\n" + table_from_benchmark(benchmark),
         "Recall of each class (share of its images that are found):\n\n"
         + recalls_from_benchmark(benchmark).rstrip(),
@@ -115,7 +124,7 @@ def render_results(benchmark: Mapping[str, Any]) -> str:
     return "\n\n".join(sections)
 
 
-def _describe_found(benchmark: Mapping[str, Any]) -> str:
+def _describe_found(benchmark: Benchmark) -> str:
     """Return how many images of the critical class each engine finds, and what to beware of."""
     useless = [
         f"{', '.join(targets)}: {clause}. "
@@ -184,10 +193,10 @@ def _describe_overflow(engines: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _describe_external(external: Mapping[str, Any] | None) -> str:
+def _describe_external(external: ExternalCheck | None) -> str:
     if external is None:
         return ""
-    return f"## External check\n\n{table_from_external(external)}".rstrip()
+    return f"## External check\n\n{table_from_external(external.name, external.engines)}".rstrip()
 
 
 def _describe_left_out(targets: Sequence[str]) -> str:

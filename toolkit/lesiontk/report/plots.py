@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.report.drawing import (
     BLUE,
     GREEN,
@@ -31,7 +31,7 @@ LEGEND_COLUMNS, LEGEND_ROW = 3, 0.2  # a row of the legend, in inches
 
 
 def plot_recalls(
-    metrics: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, EngineEvaluation],
     labels: Sequence[str],
     notes: Mapping[str, str],
     looks: Mapping[str, Look],
@@ -54,13 +54,13 @@ def plot_recalls(
             if number % 2 == 0:
                 axes.axhspan(top - block, top, color="#f6f7f9", zorder=0, linewidth=0)
             for position, target in enumerate(targets):
-                estimate = metrics[target]["metrics"][f"recall[{label}]"]
-                if estimate["value"] is None:
+                estimate = metrics[target].metrics[f"recall[{label}]"]
+                if estimate.value is None:
                     continue
-                low, high = estimate["low"], estimate["high"]
+                low, high = estimate.low, estimate.high
                 y = top - row * (position + 1.3)
                 draw_error_bar(
-                    axes, estimate["value"], y, None if low is None else (low, high),
+                    axes, estimate.value, y, None if low is None or high is None else (low, high),
                     looks[target], along="x", size=6,
                 )  # fmt: skip
         centres = [-(number + 0.5) * block for number in range(len(labels))]
@@ -80,8 +80,7 @@ def plot_recalls(
     words = "; ".join(
         f"{label}: "
         + ", ".join(
-            f"{names[target]} "
-            f"{share_estimate(metrics[target]['metrics'][f'recall[{label}]']).value}"
+            f"{names[target]} {share_estimate(metrics[target].metrics[f'recall[{label}]']).value}"
             for target in targets
         )
         for label in labels
@@ -114,14 +113,14 @@ def _draw_legend(
 
 
 def plot_reliability(
-    metrics: Mapping[str, Mapping[str, Any]], looks: Mapping[str, Look], names: Mapping[str, str]
+    metrics: Mapping[str, EngineEvaluation], looks: Mapping[str, Look], names: Mapping[str, str]
 ) -> Picture:
     """Draw accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
-    most = max(b["count"] for document in metrics.values() for b in document["reliability"])
+    most = max(b.count for evaluation in metrics.values() for b in evaluation.reliability)
 
     errors = {
-        target: share_estimate(document["metrics"]["expected_calibration_error"]).value
-        for target, document in metrics.items()
+        target: share_estimate(evaluation.metrics["expected_calibration_error"]).value
+        for target, evaluation in metrics.items()
     }
     height = 4.2 + _measure_legend(len(metrics))
 
@@ -132,23 +131,22 @@ def plot_reliability(
         left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         left.annotate("confidence = accuracy", (0.03, 0.05), fontsize=8, color=GREY, rotation=45,
                       rotation_mode="anchor", xycoords="data")  # fmt: skip
-        for target, document in metrics.items():
-            look, bins = looks[target], [b for b in document["reliability"] if b["count"]]
-            confidence, accuracy = ([b[name] for b in bins] for name in ("confidence", "accuracy"))
+        for target, evaluation in metrics.items():
+            look, bins = looks[target], [b for b in evaluation.reliability if b.count]
+            confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
             left.plot(confidence, accuracy, look.dashes, color=look.colour, linewidth=1.2)
             left.scatter(
                 confidence,
                 accuracy,
-                [90 * b["count"] / most + 4 for b in bins],
+                [90 * b.count / most + 4 for b in bins],
                 marker=look.marker,
                 edgecolors=look.colour,
                 facecolors=look.face,
                 linewidths=1.2,
                 zorder=3,
             )
-            edges = [document["reliability"][0]["low"]]
-            edges += [b["high"] for b in document["reliability"]]
-            counts = [b["count"] for b in document["reliability"]]
+            edges = [evaluation.reliability[0].low, *(b.high for b in evaluation.reliability)]
+            counts = [b.count for b in evaluation.reliability]
             right.stairs(counts, edges, color=look.colour, linestyle=look.dashes, linewidth=1.5)
         left.set_ylim(-0.03, 1.03)
         left.set_ylabel("share of right answers")

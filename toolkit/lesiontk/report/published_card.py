@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.backends import find_backend, is_engine_file
-from lesiontk.bench.benchmark import emulated_by
+from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
@@ -54,13 +54,13 @@ def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
     a compressed network that took others' places; of the engines replaced nothing is told.
     """
     replaced = published.get("replaced", {})
-    card = update_results_section(card, published["benchmark"])
+    card = update_results_section(card, Benchmark.from_document(published["benchmark"]))
     if replaced:
         card = update_compressed_section(card, replaced)
     return update_files_section(drop_rows(card, replaced), folder)
 
 
-def update_results_section(card: str, benchmark: Mapping[str, Any]) -> str:
+def update_results_section(card: str, benchmark: Benchmark) -> str:
     """Return the card with the figures and verdicts of a benchmark in the place of older ones.
 
     Raises `DataError` for a card without results.
@@ -107,22 +107,24 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
     `others` says whether int8 engines of the whole network stay beside them.
     """
     first = next(iter(replaced.values()))
-    size, validation = first["row"]["image_size"], first["validation"]
+    row, validation = EngineRow.from_document(first["row"]), first["validation"]
+    size = row.image_size
     made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
-    raised = ((first.get("recall_constraint") or {}).get("bias_raised") or {}).items()
+    constraint = first.get("recall_constraint", first.get("kept_recalls"))  # its first name
+    raised = ((constraint or {}).get("bias_raised") or {}).items()
     biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
     kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
     files = [f"`{entry['file']}`" for entry in replaced.values()]
     stay = ", and so are the other int8 engines"
-    verdicts = [GateVerdict.from_json(v) for entry in replaced.values() for v in entry["gate"]]
+    verdicts = [GateVerdict.from_document(v) for entry in replaced.values() for v in entry["gate"]]
     return (
         f"{', '.join(files)}: of a smaller network, "
         f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
         f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
         f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
         "network as it was trained, in one run on "
-        f"{first['machine']['processor']} (n = {first['row']['latency_ms']['n']} rounds), on the "
-        f"test split (n = {first['row']['n']}):\n\n"
+        f"{first['machine']['processor']} (n = {row.latency.n} rounds), on the "
+        f"test split (n = {row.n}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
         + f"\n\nTheir gates: {describe_outcomes(verdicts)} (see Acceptance gates). The tables "
         "below are of the whole network"
@@ -132,23 +134,25 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
 
 def describe_engine(entry: Mapping[str, Any]) -> str:
     """Return the figures of one engine."""
-    row, critical = entry["row"], f"recall[{entry['critical']}]"
-    versus, metrics = row["versus_parent"], row["metrics"]
+    row, critical = EngineRow.from_document(entry["row"]), f"recall[{entry['critical']}]"
+    versus = row.versus_parent
+    if versus is None:
+        raise DataError(f"{entry['file']} was compared with no parent; publish it with one.")
     told = [
-        f"{name.replace('_', ' ')} {format_estimate(metrics[name])}, difference "
-        f"{format_estimate(versus['differences'][name])}"
+        f"{name.replace('_', ' ')} {format_estimate(row.metrics[name])}, difference "
+        f"{format_estimate(versus.differences[name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
     ]
     speed = (
         "emulated here by ONNX Runtime, which tells nothing of its speed; "
-        if emulated_by(row)
-        else f"{versus['speedup']:.2f}× faster, "
+        if row.emulated_by
+        else f"{versus.speedup:.2f}× faster, "
     )
-    parent = name_backend(versus["parent"].partition(":")[0])
+    parent = name_backend(versus.parent.partition(":")[0])
     return (
-        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus['size_ratio']:.2f}× "
+        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus.size_ratio:.2f}× "
         f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
-        f"{format_estimate(versus['differences']['specificity'])}"
+        f"{format_estimate(versus.differences['specificity'])}"
     )
 
 
@@ -196,6 +200,6 @@ def _row(path: Path, spec: EngineSpec, assessment: Assessment | None) -> list[st
         str(spec.preprocessing.image_size),
         "–" if point is None else f"{point.threshold:.4f}",
         "–" if known.temperature is None else f"{known.temperature:.2f}",
-        *(format_estimate(value.to_json() if value else None) for value in shown),
+        *(format_estimate(value) for value in shown),
         "–" if test is None else str(test.n),
     ]

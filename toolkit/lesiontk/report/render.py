@@ -14,19 +14,17 @@ import yaml
 from lesiontk.backends.backend import EngineStructure
 from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.benchmark import (
-    has_own_parent,
+    Benchmark,
     is_trained,
     list_emulated,
     list_fallbacks,
-    name_row,
-    name_target,
     size_facts,
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
-from lesiontk.evaluate.verdict import read_verdicts
 from lesiontk.explain.explanation import Explanation
 from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
@@ -47,7 +45,6 @@ FILTERS = {
     "duration": formatting.format_duration,
     "exact_share": formatting.format_exact_share,
     "is_trained": is_trained,
-    "target_name": name_target,
     "latency": formatting.format_latency,
     "level": formatting.format_level,
     "number": formatting.format_number,
@@ -91,10 +88,10 @@ class ArtefactOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """Everything the report shows, as plain documents.
+    """Everything the report shows.
 
-    `benchmark` is the document of the stage bench, `metrics` and `engines` map each target
-    (``tflite:int8``) to its evaluation and its manifest's facts, `curves` has a row an epoch.
+    `metrics` and `engines` map each target (``tflite:int8``) to its evaluation and its manifest's
+    facts, `curves` has a row an epoch.
     `images` are the judged images in the order of the predictions, `confidences` maps targets to
     their highest probability on each of them; both may be empty. `explanation` is None where no
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
@@ -107,8 +104,8 @@ class ReportData:
 
     name: str
     description: str
-    benchmark: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
+    benchmark: Benchmark
+    metrics: Mapping[str, EngineEvaluation]
     engines: Mapping[str, Mapping[str, Any]]
     curves: Sequence[Mapping[str, float]]
     model: Mapping[str, Any]
@@ -142,9 +139,9 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
     `pictures` are those of `draw_pictures`; what is missing there is missing in the report.
     """
     benchmark = data.benchmark
-    rows = {name_target(row): row for row in benchmark["rows"]}
+    rows = benchmark.by_target
     headline = wording.order_by_importance(benchmark)[0]
-    emulated = list_emulated(benchmark["rows"])
+    emulated = list_emulated(benchmark.rows)
     return (
         _make_environment()
         .get_template(TEMPLATE)
@@ -153,28 +150,27 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             benchmark=benchmark,
             rows=rows,
             labels=tables.label_order(benchmark),
-            critical=benchmark["critical"],
+            critical=benchmark.critical,
             sentences=wording.summarize_run(benchmark),
             headline=headline,
-            names={target: name_row(row) for target, row in rows.items()},
+            names={target: row.name for target, row in rows.items()},
             recalls=critical_recalls(benchmark),
-            absent=describe_absent(benchmark["rows"][0], benchmark["labels"]),
+            absent=describe_absent(benchmark.rows[0], benchmark.labels),
             found=wording.describe_critical(benchmark, headline),
             at_threshold=wording.describe_at_threshold(headline),
             uninformative=list_uninformative(benchmark),
             low_recalls=list_low_recalls(benchmark),
-            noise=describe_noise(benchmark["rows"]),
+            noise=describe_noise(benchmark.rows),
             emulated=emulated,
             emulated_words=describe_emulated(emulated) if emulated else "",
-            own_parent={target: has_own_parent(row) for target, row in rows.items()},
-            verdicts=read_verdicts(benchmark),
+            verdicts=benchmark.verdicts,
             front=tables.list_front(benchmark),
-            fallbacks=list_fallbacks(benchmark["rows"]),
-            sizes=size_facts(benchmark["rows"]),
+            fallbacks=list_fallbacks(benchmark.rows),
+            sizes=size_facts(benchmark.rows),
             changed_lesions={
-                target: tables.count_changed_lesions(row["versus_parent"]["changed"], data.images)
+                target: tables.count_changed_lesions(row.versus_parent.changed, data.images)
                 for target, row in rows.items()
-                if row["versus_parent"] is not None
+                if row.versus_parent is not None
             },
             confusions=tables.list_confusions(benchmark, data.metrics),
             changed=tables.list_changed(benchmark, data.images, data.confidences),
@@ -183,9 +179,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
                 target: EngineStructure(**engine["structure"]).int8_weight_share
                 for target, engine in data.engines.items()
             },
-            int8_note=explain_int8(
-                benchmark["machine"]["int8_features"], benchmark["machine"]["architecture"]
-            ),
+            int8_note=explain_int8(benchmark.machine.int8_features, benchmark.machine.architecture),
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
@@ -238,7 +232,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     from lesiontk.report.widths_plot import plot_widths
 
     benchmark = data.benchmark
-    looks = look_of_engines([name_target(row) for row in benchmark["rows"]])
+    looks = look_of_engines(list(benchmark.by_target))
     evaluated = {target: data.metrics[target] for target in looks if target in data.metrics}
     compared = {t: evaluated[t] for t in tables.list_compared(benchmark) if t in evaluated}
     pictures = {}
@@ -248,12 +242,12 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     if evaluated:
         labels = tables.label_order(benchmark)
         notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)
-        names = {name_target(row): name_row(row) for row in benchmark["rows"]}
+        names = {row.target: row.name for row in benchmark.rows}
         pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks, names)
         pictures["reliability"] = plot_reliability(compared, looks, names)
     if data.curves:
         pictures["training"] = plot_training(
-            data.curves, data.model.get("best_epoch"), benchmark["critical"]
+            data.curves, data.model.get("best_epoch"), benchmark.critical
         )
     for target, rows in data.tensors.items():
         pictures[f"ranges {target}"] = plot_ranges(rows, target, looks[target])

@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lesiontk.bench.benchmark import (
-    emulated_by,
-    has_own_parent,
+    Benchmark,
+    EngineRow,
     list_emulated,
     list_fallbacks,
-    name_row,
-    name_target,
     size_facts,
 )
-from lesiontk.evaluate.operating_point import DEFAULT_THRESHOLD, PARENT_SENSITIVITY
-from lesiontk.evaluate.verdict import describe_outcomes, read_verdicts
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.evaluation import ExternalEvaluation
+from lesiontk.evaluate.operating_point import (
+    DEFAULT,
+    DEFAULT_THRESHOLD,
+    GIVEN,
+    PARENT_SENSITIVITY,
+    OperatingPoint,
+)
+from lesiontk.evaluate.verdict import describe_outcomes
 
 
-def format_estimate(
-    estimate: Mapping[str, float | None] | None, digits: int = 3, interval: str = "[{}, {}]"
-) -> str:
+def format_estimate(estimate: Estimate | None, digits: int = 3, interval: str = "[{}, {}]") -> str:
     """Return ``0.812 [0.790, 0.834]``, or a dash where the data cannot tell."""
-    if estimate is None or estimate["value"] is None:
+    if estimate is None or estimate.value is None:
         return "–"
-    value = f"{estimate['value']:z.{digits}f}"
-    if estimate["low"] is None:
+    value = f"{estimate.value:z.{digits}f}"
+    if estimate.low is None:
         return value
-    ends = (f"{estimate[end]:z.{digits}f}" for end in ("low", "high"))
+    ends = (f"{end:z.{digits}f}" for end in (estimate.low, estimate.high))
     return f"{value} {interval.format(*ends)}"
 
 
-def format_speedup(row: Mapping[str, Any], interval: str = "[{}, {}]") -> str:
+def format_speedup(row: EngineRow, interval: str = "[{}, {}]") -> str:
     """Return ``2.78× [2.70, 2.85]``, with the parent's runtime where it is another.
 
     A dash where there is no parent, or one of the two was emulated.
     """
-    versus = row["versus_parent"]
-    if versus is None or versus["speedup"] is None or emulated_by(row):
+    versus = row.versus_parent
+    if versus is None or versus.speedup is None or row.emulated_by:
         return "–"
-    text, ends = f"{versus['speedup']:.2f}×", versus.get("speedup_interval")
+    text, ends = f"{versus.speedup:.2f}×", versus.speedup_interval
     if ends:
         text += f" {interval.format(*(f'{end:.2f}' for end in ends))}"
-    return text if has_own_parent(row) else f"{text} than {versus['parent']}"
+    return text if row.has_own_parent else f"{text} than {versus.parent}"
 
 
 def describe_emulated(emulated: Mapping[str, str]) -> str:
@@ -54,13 +57,13 @@ def describe_emulated(emulated: Mapping[str, str]) -> str:
     )
 
 
-def describe_origin(point: Mapping[str, Any]) -> str:
+def describe_origin(point: OperatingPoint) -> str:
     """Return where the threshold of an operating point comes from."""
-    if point["rule"] == "given":
+    if point.rule == GIVEN:
         return "user-supplied"
-    if point["rule"] == "default":
+    if point.rule == DEFAULT or point.validation is None:
         return f"default {DEFAULT_THRESHOLD:g}"
-    return f"{name_rule(point['rule'])}, {point['validation']['n']} validation images"
+    return f"{name_rule(point.rule)}, {point.validation.n} validation images"
 
 
 def name_rule(rule: str) -> str:
@@ -68,12 +71,14 @@ def name_rule(rule: str) -> str:
     return "the parent's sensitivity kept" if rule == PARENT_SENSITIVITY else rule
 
 
-def describe_choice(point: Mapping[str, Any]) -> str:
+def describe_choice(point: OperatingPoint) -> str:
     """Return the rule of a frozen threshold, and what it gave where it was chosen."""
-    chosen = point["validation"]
+    chosen = point.validation
+    if chosen is None:
+        return describe_origin(point)
     return (
-        f"{name_rule(point['rule'])}, n = {chosen['n']}, sensitivity {chosen['sensitivity']:.3f}, "
-        f"specificity {chosen['specificity']:.3f}"
+        f"{name_rule(point.rule)}, n = {chosen.n}, sensitivity {chosen.sensitivity:.3f}, "
+        f"specificity {chosen.specificity:.3f}"
     )
 
 
@@ -82,24 +87,22 @@ def format_sizes(trained: int, now: int) -> str:
     return str(now) if now == trained else f"{trained} → {now}"
 
 
-def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+def table_from_benchmark(benchmark: Benchmark) -> str:
     """Return the engines of a benchmark as Markdown, each beside its full-precision parent."""
-    critical = f"recall[{benchmark['critical']}]"
+    critical = f"recall[{benchmark.critical}]"
     lines = [
         "| engine | median ms (p90) | size, MB | peak memory, MB | accuracy | balanced accuracy "
         f"| macro AUC | {critical} | against | faster | smaller | balanced-accuracy difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    sizes = size_facts(benchmark["rows"])
-    for row in benchmark["rows"]:
-        metrics, versus, latency = row["metrics"], row["versus_parent"], row["latency_ms"]
+    sizes = size_facts(benchmark.rows)
+    for row in benchmark.rows:
+        versus = row.versus_parent
         cells = [
-            name_row(row) + sizes[name_target(row)],
-            "–" if emulated_by(row) else f"{latency['median']:.2f} ({latency['p90']:.2f})",
-            f"{row['size_bytes'] / 1e6:.2f}",
-            "–" if emulated_by(row) else f"{row['peak_memory_bytes'] / 1e6:.0f}",
+            row.name + sizes[row.target],
+            *_describe_cost(row),
             *(
-                format_estimate(metrics[name])
+                format_estimate(row.metrics[name])
                 for name in ("accuracy", "balanced_accuracy", "macro_auc", critical)
             ),
         ]
@@ -107,22 +110,30 @@ def table_from_benchmark(benchmark: Mapping[str, Any]) -> str:
             cells += ["–"] * 4
         else:
             cells += [
-                versus["parent"],
+                versus.parent,
                 format_speedup(row),
-                f"{versus['size_ratio']:.2f}×",
-                format_estimate(versus["differences"]["balanced_accuracy"], 4),
+                f"{versus.size_ratio:.2f}×",
+                format_estimate(versus.differences["balanced_accuracy"], 4),
             ]
         lines.append("| " + " | ".join(cells) + " |")
-    if emulated := list_emulated(benchmark["rows"]):
+    if emulated := list_emulated(benchmark.rows):
         lines += ["", describe_emulated(emulated)]
-    for target, sentences in list_fallbacks(benchmark["rows"]).items():
+    for target, sentences in list_fallbacks(benchmark.rows).items():
         lines += ["", f"Fallback of {target}: {'; '.join(sentences)}."]
     return "\n".join(lines) + "\n"
 
 
-def gates_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+def _describe_cost(row: EngineRow) -> list[str]:
+    """Return latency, size and memory; dashes for what emulation does not tell."""
+    size, memory = f"{row.size_bytes / 1e6:.2f}", row.peak_memory_bytes
+    if row.emulated_by or row.latency_ms is None or memory is None:
+        return ["–", size, "–"]
+    return [f"{row.latency_ms.median:.2f} ({row.latency_ms.p90:.2f})", size, f"{memory / 1e6:.0f}"]
+
+
+def gates_from_benchmark(benchmark: Benchmark) -> str:
     """Return the verdict of each gate on each engine as Markdown."""
-    verdicts = read_verdicts(benchmark)
+    verdicts = benchmark.verdicts
     if not verdicts:
         return "No gate was asked.\n"
     tests = max((verdict.tests or 0 for verdict in verdicts), default=0)
@@ -149,13 +160,13 @@ def gates_from_benchmark(benchmark: Mapping[str, Any]) -> str:
     )
 
 
-def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+def operating_points_from_benchmark(benchmark: Benchmark) -> str:
     """Return what each engine's frozen threshold gives on test, and its calibration error."""
-    point = benchmark["rows"][0]["operating_point"]
+    point = benchmark.rows[0].point
     return (
-        f"Positive are {', '.join(point['positive'])}, by their summed probability. Threshold and "
+        f"Positive are {', '.join(point.positive)}, by their summed probability. Threshold and "
         "temperature are chosen for each engine on its own outputs on validation and frozen: the "
-        f"threshold of the trained model by the rule `{point['rule']}`, that of an engine so that "
+        f"threshold of the trained model by the rule `{point.rule}`, that of an engine so that "
         "it keeps its parent's sensitivity there. AUC, sensitivity, specificity and calibration "
         "errors are those of test.\n\n"
     ) + _table(
@@ -163,52 +174,55 @@ def operating_points_from_benchmark(benchmark: Mapping[str, Any]) -> str:
          "sensitivity difference", "calibration error (ECE)", "temperature", "ECE at it"],
         [
             [
-                name_row(row),
-                f"{row['operating_point']['threshold']:.4g}",
-                describe_choice(row["operating_point"]),
-                *(
-                    format_estimate(row["operating_point"][name])
-                    for name in ("auc", "sensitivity", "specificity")
+                row.name,
+                f"{row.point.threshold:.4g}",
+                describe_choice(row.point),
+                format_estimate(row.point.auc),
+                format_estimate(row.point.sensitivity),
+                format_estimate(row.point.specificity),
+                format_estimate(
+                    row.versus_parent.differences["sensitivity"] if row.versus_parent else None, 4
                 ),
-                format_estimate(_difference(row, "sensitivity"), 4),
-                format_estimate(row["metrics"]["expected_calibration_error"]),
-                f"{row['temperature']['temperature']:.2f}",
-                format_estimate(row["temperature"]["expected_calibration_error"]),
+                format_estimate(row.metrics["expected_calibration_error"]),
+                f"{row.scaled.temperature:.2f}",
+                format_estimate(row.scaled.expected_calibration_error),
             ]
-            for row in benchmark["rows"]
+            for row in benchmark.rows
         ],
     )  # fmt: skip
 
 
-def recalls_from_benchmark(benchmark: Mapping[str, Any]) -> str:
+def recalls_from_benchmark(benchmark: Benchmark) -> str:
     """Return each engine's recall of each class by arg-max, the critical class first."""
-    critical = benchmark["critical"]
-    labels = [critical, *(label for label in benchmark["labels"] if label != critical)]
+    critical = benchmark.critical
+    labels = [critical, *(label for label in benchmark.labels if label != critical)]
     return _table(
         ["engine", *labels],
         [
             [
-                name_row(row),
-                *(format_estimate(row["metrics"][f"recall[{label}]"], 2) for label in labels),
+                row.name,
+                *(format_estimate(row.metrics[f"recall[{label}]"], 2) for label in labels),
             ]
-            for row in benchmark["rows"]
+            for row in benchmark.rows
         ],
     )
 
 
-def table_from_external(external: Mapping[str, Any]) -> str:
-    """Return the check on images from elsewhere: one row an engine, at its frozen threshold."""
-    engines = external["engines"]
+def table_from_external(name: str, engines: Mapping[str, ExternalEvaluation]) -> str:
+    """Return the check on images from elsewhere, called `name`: one row an engine.
+
+    `engines` maps targets to evaluations at their frozen thresholds.
+    """
     first = next(iter(engines.values()))
-    critical = f"recall[{first['critical']}]"
+    critical = f"recall[{first.critical}]"
     lesions = (
-        f"{first['lesions']} lesions"
-        if first["lesion_ids_known"]
+        f"{first.lesions} lesions"
+        if first.lesion_ids_known
         else "unknown lesions, so that each counts as one"
     )
-    left_out = sum(first["seen_images"].values())
+    left_out = sum(first.seen_images.values())
     return (
-        f"{external['name']}: n = {first['n']} images of {lesions}; the thresholds are those "
+        f"{name}: n = {first.n} images of {lesions}; the thresholds are those "
         "frozen on validation."
         + (f" {left_out} images of lesions seen in training are left out." if left_out else "")
         + "\n\n"
@@ -217,25 +231,23 @@ def table_from_external(external: Mapping[str, Any]) -> str:
          "calibration error (ECE)"],
         [
             [
-                target + (" (emulated)" if document.get("emulated_by") else ""),
-                *(
-                    format_estimate(document["metrics"][name])
-                    for name in ("accuracy", "balanced_accuracy", critical)
+                target + (" (emulated)" if found.emulated_by else ""),
+                *map(
+                    format_estimate,
+                    (
+                        found.metrics["accuracy"],
+                        found.metrics["balanced_accuracy"],
+                        found.metrics[critical],
+                        found.operating_point.auc,
+                        found.operating_point.sensitivity,
+                        found.operating_point.specificity,
+                        found.metrics["expected_calibration_error"],
+                    ),
                 ),
-                *(
-                    format_estimate(document["operating_point"][name])
-                    for name in ("auc", "sensitivity", "specificity")
-                ),
-                format_estimate(document["metrics"]["expected_calibration_error"]),
             ]
-            for target, document in engines.items()
+            for target, found in engines.items()
         ],
     )  # fmt: skip
-
-
-def _difference(row: Mapping[str, Any], name: str) -> Mapping[str, float | None] | None:
-    versus = row["versus_parent"]
-    return None if versus is None else versus["differences"][name]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

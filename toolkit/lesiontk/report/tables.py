@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.benchmark import emulated_by, is_reduced, name_target
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.compress.model_history import derivation_facts
+from lesiontk.evaluate.comparison import ChangedImage as ChangedRow
+from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
 from lesiontk.technique import describe_step
@@ -79,69 +81,69 @@ class ConfusionTable:
     rows: tuple[ConfusionRow, ...]
 
 
-def label_order(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+def label_order(benchmark: Benchmark) -> tuple[str, ...]:
     """Return the labels with the critical one first."""
-    critical = str(benchmark["critical"])
-    rest = [label for label in order_labels(benchmark["labels"]) if label != critical]
+    critical = benchmark.critical
+    rest = [label for label in order_labels(benchmark.labels) if label != critical]
     return (critical, *rest)
 
 
-def list_points(benchmark: Mapping[str, Any]) -> tuple[EnginePoint, ...]:
+def list_points(benchmark: Benchmark) -> tuple[EnginePoint, ...]:
     """Return the engines for the accuracy-latency plot: both are known, so none was emulated."""
     points = []
-    for row in benchmark["rows"]:
-        score = row["metrics"]["balanced_accuracy"]
-        if score["value"] is not None and not emulated_by(row):
+    for row in benchmark.rows:
+        score = row.metrics["balanced_accuracy"]
+        if score.value is not None and not row.emulated_by:
             points.append(
                 EnginePoint(
-                    name=name_target(row),
-                    latency_ms=row["latency_ms"]["median"],
-                    score=score["value"],
-                    low=score["low"],
-                    high=score["high"],
-                    size_bytes=row["size_bytes"],
+                    name=row.target,
+                    latency_ms=row.latency.median,
+                    score=score.value,
+                    low=score.low,
+                    high=score.high,
+                    size_bytes=row.size_bytes,
                 )
             )
     return tuple(points)
 
 
-def list_front(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+def list_front(benchmark: Benchmark) -> tuple[str, ...]:
     """Return the targets on the Pareto front of latency and balanced accuracy, fastest first."""
     points = list_points(benchmark)
     return tuple(points[index].name for index in find_pareto_front(points))
 
 
 def count_changed_lesions(
-    changed: Sequence[Mapping[str, Any]], images: Sequence[JudgedImage]
+    changed: Sequence[ChangedRow], images: Sequence[JudgedImage]
 ) -> int | None:
     """Return how many lesions have an image among `changed`, None if lesions are not known."""
-    return len({images[image["index"]].group for image in changed}) if images else None
+    return len({images[image.index].group for image in changed}) if images else None
 
 
 def list_changed(
-    benchmark: Mapping[str, Any],
+    benchmark: Benchmark,
     images: Sequence[JudgedImage],
     confidences: Mapping[str, Sequence[float]],
 ) -> tuple[ChangedTable, ...]:
     """Return a table for every engine of reduced precision, and any other that changed a class."""
-    critical = str(benchmark["critical"])
+    critical = benchmark.critical
     tables = []
-    for row in benchmark["rows"]:
-        versus = row["versus_parent"]
-        if versus is None or not (is_reduced(row) or versus["changed"]):
+    for row in benchmark.rows:
+        versus = row.versus_parent
+        if versus is None or not (row.is_reduced or versus.changed):
             continue
         changed = [
-            _changed_image(entry, name_target(row), versus["parent"], critical, images, confidences)
-            for entry in versus["changed"]
+            _changed_image(entry, row.target, versus.parent, critical, images, confidences)
+            for entry in versus.changed
         ]
         changed.sort(key=lambda image: _urgency(image, critical))
         tables.append(
             ChangedTable(
-                engine=name_target(row),
-                parent=versus["parent"],
-                judged=versus["n"],
+                engine=row.target,
+                parent=versus.parent,
+                judged=versus.n,
                 images=len(changed),
-                lesions=count_changed_lesions(versus["changed"], images),
+                lesions=count_changed_lesions(versus.changed, images),
                 critical_losses=sum(image.is_critical_loss for image in changed),
                 lost=sum(image.right_before for image in changed),
                 gained=sum(image.right_after for image in changed),
@@ -153,14 +155,14 @@ def list_changed(
 
 
 def _changed_image(
-    entry: Mapping[str, Any],
+    entry: ChangedRow,
     target: str,
     parent: str,
     critical: str,
     images: Sequence[JudgedImage],
     confidences: Mapping[str, Sequence[float]],
 ) -> ChangedImage:
-    row = int(entry["index"])
+    row = entry.index
 
     def confidence(engine: str) -> float | None:
         return confidences[engine][row] if engine in confidences else None
@@ -168,14 +170,14 @@ def _changed_image(
     return ChangedImage(
         row=row,
         image=images[row] if images else None,
-        true_label=entry["true_label"],
-        from_label=entry["from_label"],
-        to_label=entry["to_label"],
-        right_before=entry["right_before"],
-        right_after=entry["right_after"],
+        true_label=entry.true_label,
+        from_label=entry.from_label,
+        to_label=entry.to_label,
+        right_before=entry.right_before,
+        right_after=entry.right_after,
         confidence_before=confidence(parent),
         confidence_after=confidence(target),
-        is_critical_loss=entry["true_label"] == critical and entry["right_before"],
+        is_critical_loss=entry.true_label == critical and entry.right_before,
     )
 
 
@@ -192,16 +194,16 @@ def _urgency(image: ChangedImage, critical: str) -> tuple[bool, bool, bool, bool
 
 
 def list_confusions(
-    benchmark: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]]
+    benchmark: Benchmark, metrics: Mapping[str, EngineEvaluation]
 ) -> tuple[ConfusionTable, ...]:
     """Return the confusion matrices of `list_compared`; engines with equal ones share a table."""
     labels = label_order(benchmark)
     engines_by_matrix: dict[tuple[tuple[int, ...], ...], list[str]] = {}
     for target in list_compared(benchmark):
         if target in metrics:
-            document = metrics[target]
-            order = [list(document["labels"]).index(label) for label in labels]
-            matrix = tuple(tuple(document["confusion"][i][j] for j in order) for i in order)
+            evaluation = metrics[target]
+            order = [evaluation.labels.index(label) for label in labels]
+            matrix = tuple(tuple(evaluation.confusion[i][j] for j in order) for i in order)
             engines_by_matrix.setdefault(matrix, []).append(target)
     return tuple(
         ConfusionTable(
@@ -219,15 +221,15 @@ def _confusion_row(label: str, counts: tuple[int, ...]) -> ConfusionRow:
     return ConfusionRow(label, total, counts, shares)
 
 
-def list_compared(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+def list_compared(benchmark: Benchmark) -> tuple[str, ...]:
     """Return the engines of reduced precision and their parents, parents first; else all."""
-    rows = benchmark["rows"]
-    reduced = [row for row in rows if is_reduced(row)]
+    rows = benchmark.rows
+    reduced = [row for row in rows if row.is_reduced]
     if not reduced:
-        return tuple(map(name_target, rows))
-    parents = {row["versus_parent"]["parent"] for row in reduced if row["versus_parent"]}
-    chosen = [row for row in rows if name_target(row) in parents]
-    return tuple(map(name_target, [*chosen, *(row for row in reduced if row not in chosen)]))
+        return tuple(row.target for row in rows)
+    parents = {row.versus_parent.parent for row in reduced if row.versus_parent}
+    chosen = [row for row in rows if row.target in parents]
+    return tuple(row.target for row in [*chosen, *(row for row in reduced if row not in chosen)])
 
 
 def list_checks(engines: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -237,11 +239,11 @@ def list_checks(engines: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def describe_labels(
-    labels: Sequence[str], evaluation: Mapping[str, Any], split: Mapping[str, Any] | None
+    labels: Sequence[str], evaluation: EngineEvaluation, split: Mapping[str, Any] | None
 ) -> dict[str, str]:
     """Return for each label how many images, and lesions if known, were judged."""
-    totals = dict(zip(evaluation["labels"], map(sum, evaluation["confusion"]), strict=True))
-    lesions = split["lesions"].get(evaluation.get("subset", "test"), {}) if split else {}
+    totals = dict(zip(evaluation.labels, map(sum, evaluation.confusion), strict=True))
+    lesions = split["lesions"].get(evaluation.subset, {}) if split else {}
     return {
         label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
         for label in labels

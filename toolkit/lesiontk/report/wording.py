@@ -10,15 +10,14 @@ from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.benchmark import (
     FULL_PRECISION,
     TRAINED,
-    emulated_by,
-    has_own_parent,
-    is_reduced,
+    Benchmark,
+    EngineRow,
+    ParentComparison,
     is_trained,
-    name_target,
 )
 from lesiontk.bench.findings import critical_recalls
 from lesiontk.evaluate.findings import CriticalRecall
-from lesiontk.evaluate.verdict import Outcome, read_verdicts
+from lesiontk.evaluate.verdict import Outcome
 from lesiontk.report.formatting import (
     DASH,
     count_things,
@@ -149,60 +148,60 @@ def shorten_name(name: str, characters: int = 44) -> str:
     return name if len(name) <= characters else f"{name[:half]}…{name[-half:]}"
 
 
-def summarize_run(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
+def summarize_run(benchmark: Benchmark) -> tuple[str, ...]:
     """Return a sentence for each engine of reduced precision, in order of importance.
 
     Without such an engine there is one sentence, about the fastest.
     """
     rows = order_by_importance(benchmark)
-    critical = str(benchmark["critical"])
-    reduced = [row for row in rows if is_reduced(row)]
+    critical = benchmark.critical
+    reduced = [row for row in rows if row.is_reduced]
     if reduced:
         return tuple(summarize_engine(row, critical) for row in reduced)
     return (_summarize_full_precision(rows, critical),)
 
 
-def order_by_importance(benchmark: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def order_by_importance(benchmark: Benchmark) -> list[EngineRow]:
     """Return the rows: reduced precision first, then by their gates, then the faster.
 
     Engines with all gates passed come before those of which something is not shown, and these
     before those that failed one.
     """
     worst: dict[str, int] = {}
-    for verdict in read_verdicts(benchmark):
+    for verdict in benchmark.verdicts:
         rank = (Outcome.PASSED, Outcome.NOT_SHOWN, Outcome.FAILED).index(verdict.outcome)
         worst[verdict.engine] = max(rank, worst.get(verdict.engine, 0))
     return sorted(
-        benchmark["rows"],
+        benchmark.rows,
         key=lambda row: (
-            not is_reduced(row), worst.get(name_target(row), 0), *_rank_speed(row),
+            not row.is_reduced, worst.get(row.target, 0), *_rank_speed(row),
         ),
     )  # fmt: skip
 
 
-def _rank_speed(row: Mapping[str, Any]) -> tuple[bool, float]:
+def _rank_speed(row: EngineRow) -> tuple[bool, float]:
     """Emulated engines come last, in the order in which they were measured."""
-    emulated = emulated_by(row) is not None
-    return emulated, 0.0 if emulated else row["latency_ms"]["median"]
+    emulated = row.emulated_by is not None
+    return emulated, 0.0 if emulated else row.latency.median
 
 
-def summarize_engine(row: Mapping[str, Any], critical: str) -> str:
+def summarize_engine(row: EngineRow, critical: str) -> str:
     """Return one sentence on an engine against its parent, computed from its benchmark row."""
-    engine, versus = name_engine(name_target(row)), row["versus_parent"]
-    emulator = emulated_by(row)
+    engine, versus = name_engine(row.target), row.versus_parent
+    emulator = row.emulated_by
     if versus is None:
         cost = (
             f"was emulated by {emulator}, so its speed is not known; it"
             if emulator
-            else f"answers in {format_latency(row['latency_ms']['median'])} and"
+            else f"answers in {format_latency(row.latency.median)} and"
         )
         return (
-            f"The {engine} engine {cost} takes {format_bytes(row['size_bytes'])}; "
+            f"The {engine} engine {cost} takes {format_bytes(row.size_bytes)}; "
             f"{_state_scores(row, critical)}. No full-precision parent was measured beside it."
         )
-    size, size_joint = _compare_ratio(versus["size_ratio"], "smaller", "larger", "large")
-    parent, change = _name_parent(row), _describe_change(versus, critical)
-    if emulator or versus["speedup"] is None:
+    size, size_joint = _compare_ratio(versus.size_ratio, "smaller", "larger", "large")
+    parent, change = _name_parent(row, versus), _describe_change(versus, critical)
+    if emulator or versus.speedup is None:
         emulated = f"was emulated by {emulator}" if emulator else "has an emulated parent"
         return (
             f"The {engine} engine {emulated}, so its speed is not known; it is {size} {size_joint} "
@@ -215,35 +214,37 @@ def summarize_engine(row: Mapping[str, Any], critical: str) -> str:
     return f"The {engine} engine is {compared}; {change}."
 
 
-def _name_parent(row: Mapping[str, Any]) -> str:
+def _name_parent(row: EngineRow, versus: ParentComparison) -> str:
     """Return a row's parent, and where it is of another runtime that this is so."""
-    parent = name_engine(row["versus_parent"]["parent"])
-    if has_own_parent(row):
+    parent = name_engine(versus.parent)
+    if row.has_own_parent:
         return f"its parent, {parent}"
-    wanted = f"{FULL_PRECISION} {name_backend(row['backend'])}"
+    wanted = f"{FULL_PRECISION} {name_backend(row.backend)}"
     return f"its parent, {parent}, which is another runtime (there is no {wanted} beside it)"
 
 
-def describe_speed(versus: Mapping[str, Any]) -> tuple[str, str]:
+def describe_speed(versus: ParentComparison) -> tuple[str, str]:
     """Return how fast an engine is beside its parent, and how the parent's name is joined to it.
 
     As ``2.78× faster (95 % interval 2.73–2.84)`` and ``than``.
     """
-    words, joint = _compare_ratio(versus["speedup"], "faster", "slower", "fast")
-    ends = versus.get("speedup_interval")
+    if versus.speedup is None:
+        raise ValueError("an emulated engine has no speed")
+    words, joint = _compare_ratio(versus.speedup, "faster", "slower", "fast")
+    ends = versus.speedup_interval
     if ends is None:
         return words, joint
     low, high = ends
-    interval = f"{format_level(versus['confidence'])} interval "
+    interval = f"{format_level(versus.confidence)} interval "
     if low <= 1 <= high and (low < 0.98 or high > 1.02):
         words, joint = "not shown to be faster or slower", "than"
-        interval = f"{format_ratio(versus['speedup'])}, {interval}"
-    elif versus["speedup"] < 0.98:  # told as slower by the inverse ratio
+        interval = f"{format_ratio(versus.speedup)}, {interval}"
+    elif versus.speedup < 0.98:  # told as slower by the inverse ratio
         low, high = 1 / high, 1 / low
     return f"{words} ({interval}{format_number(low)}–{format_number(high)})", joint
 
 
-def compare_speed(versus: Mapping[str, Any]) -> str:
+def compare_speed(versus: ParentComparison) -> str:
     """Return `describe_speed` with what joins it to the parent's name."""
     return " ".join(describe_speed(versus))
 
@@ -267,55 +268,55 @@ def describe_found(recall: CriticalRecall) -> str:
     return recall.describe(name_label)
 
 
-def describe_critical(benchmark: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def describe_critical(benchmark: Benchmark, row: EngineRow) -> str:
     """Return how many images of the critical class an engine finds, and its parent beside it."""
     recalls = critical_recalls(benchmark)
-    mine = recalls[name_target(row)]
+    mine = recalls[row.target]
     text = f"The engine {describe_found(mine)}"
-    parent = recalls.get(row["versus_parent"]["parent"]) if row["versus_parent"] else None
+    parent = recalls.get(row.versus_parent.parent) if row.versus_parent else None
     if parent is not None and mine.images:
         text += f"; its parent finds {parent.found}"
     return f"{text}."
 
 
-def describe_at_threshold(row: Mapping[str, Any]) -> str:
+def describe_at_threshold(row: EngineRow) -> str:
     """Return which share of the positive images an engine calls positive at its threshold."""
-    point = row["operating_point"]
-    found = share_estimate(point["sensitivity"])
-    if point["sensitivity"]["value"] is None:
+    point = row.point
+    found = share_estimate(point.sensitivity)
+    if point.sensitivity.value is None:
         return "No image is positive, so the frozen threshold cannot be judged."
     interval = f" (interval {found.interval})" if found.interval else ""
     return (
-        f"At its frozen threshold, {point['threshold']:.3g}, the engine calls {found.value}"
-        f"{interval} of the {count_things(point['positives'], 'image')} of "
-        f"{' + '.join(point['positive'])} positive{_describe_at_parents_threshold(row)}."
+        f"At its frozen threshold, {point.threshold:.3g}, the engine calls {found.value}"
+        f"{interval} of the {count_things(point.positives, 'image')} of "
+        f"{' + '.join(point.positive)} positive{_describe_at_parents_threshold(row)}."
     )
 
 
-def _describe_at_parents_threshold(row: Mapping[str, Any]) -> str:
+def _describe_at_parents_threshold(row: EngineRow) -> str:
     """Return by how much its parent, at a threshold of its own, does otherwise."""
-    versus = row["versus_parent"]
-    change = points_estimate(versus["differences"].get("sensitivity") if versus else None)
+    versus = row.versus_parent
+    change = points_estimate(versus.differences.get("sensitivity") if versus else None)
     if change.value == DASH:
         return ""
     interval = f" ({change.interval})" if change.interval else ""
     return f", {change.value} points{interval} beside its parent at its own"
 
 
-def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
-    judged = f"{versus['n']} test images of {versus['lesions']} lesions"
-    recall = versus["differences"].get(f"recall[{critical}]")
-    level = f"{format_level(versus['confidence'])} interval"
-    known = recall is not None and recall["value"] is not None
+def _describe_change(versus: ParentComparison, critical: str) -> str:
+    judged = f"{versus.n} test images of {versus.lesions} lesions"
+    recall = versus.differences.get(f"recall[{critical}]")
+    level = f"{format_level(versus.confidence)} interval"
+    known = recall is not None and recall.value is not None
     change = points_estimate(recall)
-    if not versus["changed"]:
+    if not versus.changed:
         text = f"none of the {judged} changes its most probable class"
         if not known:
             return f"{text}, and {name_recall(critical)} cannot be judged"
         if not change.interval:
             return text
         return f"{text}, which leaves {name_recall(critical)} {change.interval} points ({level})"
-    balanced = points_estimate(versus["differences"]["balanced_accuracy"])
+    balanced = points_estimate(versus.differences["balanced_accuracy"])
     text = f"balanced accuracy changes by {balanced.value} points"
     if balanced.interval:
         text += f" ({level} {balanced.interval})"
@@ -324,21 +325,21 @@ def _describe_change(versus: Mapping[str, Any], critical: str) -> str:
     else:
         text += f", {name_recall(critical)} by {change.value} points"
         text += f" ({change.interval})" if change.interval else ""
-    count = len(versus["changed"])
+    count = len(versus.changed)
     return f"{text}; {count} of {judged} {'changes' if count == 1 else 'change'} class"
 
 
-def _summarize_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) -> str:
-    timed = [row for row in rows if not emulated_by(row)]
-    row = min(timed or rows, key=lambda row: row["latency_ms"]["median"])
-    engine, size = name_engine(name_target(row)), format_bytes(row["size_bytes"])
+def _summarize_full_precision(rows: Sequence[EngineRow], critical: str) -> str:
+    timed = [row for row in rows if not row.emulated_by]
+    row = min(timed or rows, key=lambda row: row.latency.median)
+    engine, size = name_engine(row.target), format_bytes(row.size_bytes)
     scores = _state_scores(row, critical)
     if not timed:
         return (
-            f"The {engine} engine was emulated by {emulated_by(row)}, so its speed is not known; "
+            f"The {engine} engine was emulated by {row.emulated_by}, so its speed is not known; "
             f"it takes {size}; {scores}."
         )
-    latency = format_latency(row["latency_ms"]["median"])
+    latency = format_latency(row.latency.median)
     if len(rows) == 1:
         return (
             f"The {engine} engine answers in {latency} and takes {size}; {scores}. There is no "
@@ -351,13 +352,13 @@ def _summarize_full_precision(rows: Sequence[Mapping[str, Any]], critical: str) 
     )
 
 
-def _state_scores(row: Mapping[str, Any], critical: str) -> str:
-    balanced = share_estimate(row["metrics"]["balanced_accuracy"])
-    recall = share_estimate(row["metrics"][f"recall[{critical}]"])
+def _state_scores(row: EngineRow, critical: str) -> str:
+    balanced = share_estimate(row.metrics["balanced_accuracy"])
+    recall = share_estimate(row.metrics[f"recall[{critical}]"])
     text = f"balanced accuracy is {balanced.value}"
     text += f" ({balanced.interval})" if balanced.interval else ""
-    if row["metrics"][f"recall[{critical}]"]["value"] is None:
+    if row.metrics[f"recall[{critical}]"].value is None:
         return f"{text}, {name_recall(critical)} cannot be judged"
     text += f", {name_recall(critical)} {recall.value}"
     text += f" ({recall.interval})" if recall.interval else ""
-    return f"{text}, n = {row['n']}"
+    return f"{text}, n = {row.n}"

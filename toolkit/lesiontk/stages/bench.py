@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import TRAINED
+from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import Measurement, measure_engines
 from lesiontk.data.images import open_images
 from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.document import write_record
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.gate import judge_engines
@@ -26,7 +29,7 @@ from lesiontk.stages.evaluate import (
     FloatArray,
     IntArray,
     Predictions,
-    read_metrics,
+    read_evaluation,
     read_operating_point,
     read_predictions,
 )
@@ -58,12 +61,13 @@ class BenchStage(Stage):
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
+        schema_version=Benchmark.SCHEMA,
         tools=("numpy", "scipy"),
     )
 
     def external_inputs(self, config: BenchConfig) -> dict[str, str]:
         """The machine: a workspace that moves to another one is measured anew."""
-        return {"machine": hash_document(describe_machine())}
+        return {"machine": hash_document(describe_machine().to_document())}
 
     def list_tools(self, config: BenchConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
         engines = [parent for role, parent in parents.items() if role.partition(":")[0] == "engine"]
@@ -97,29 +101,28 @@ class BenchStage(Stage):
             for target in list_gated(engines, references)
         ]
         verdicts = judge_engines(judged, drop_losses(gates, judged), config.statistics)
-        document: dict[str, Any] = {
-            "recipe": context.recipe,
-            "task": images.task,
-            "labels": list(images.labels),
-            "critical": images.critical,
-            "image_size": images.preprocessing.image_size,
-            "split_hash": images.split_hash,
-            "threads": config.rule.threads,
-            "batch": 1,
-            "confidence": config.statistics.confidence,
-            "rows": [
+        benchmark = Benchmark(
+            recipe=context.recipe,
+            task=images.task,
+            labels=tuple(images.labels),
+            critical=images.critical,
+            image_size=images.preprocessing.image_size,
+            split_hash=images.split_hash,
+            threads=config.rule.threads,
+            confidence=config.statistics.confidence,
+            rows=tuple(
                 _row(
                     target, engines, measured, references, evaluations, predictions, points, config
                 )
                 for target in engines
-            ],
-            "gates": list(gates),
-            "gate": [verdict.to_json() for verdict in verdicts],
-            "unresolved": str(config.unresolved),
-            "machine": describe_machine(),
-        }
-        document["findings"] = list_findings(document)
-        (context.directory / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n")
+            ),
+            gates=tuple(gates),
+            gate=tuple(verdicts),
+            unresolved=config.unresolved,
+            machine=describe_machine(),
+        )
+        benchmark = replace(benchmark, findings=tuple(list_findings(benchmark)))
+        write_record(context.directory / DOCUMENT, benchmark)
         samples = {target: list(m.samples_ms) for target, m in measured.items()}
         (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")
         return StageOutput(
@@ -134,10 +137,9 @@ class BenchStage(Stage):
         )
 
 
-def read_benchmark(artefact: Artefact) -> dict[str, Any]:
-    """Return the document of a benchmark."""
-    document: dict[str, Any] = json.loads(artefact.file(DOCUMENT).read_text())
-    return document
+def read_benchmark(artefact: Artefact) -> Benchmark:
+    """Return a benchmark; `DataError` for one of another version of lesiontk."""
+    return artefact.read(DOCUMENT, Benchmark)
 
 
 def find_reference(target: str, engines: Mapping[str, Artefact]) -> str | None:
@@ -165,48 +167,36 @@ def _row(
     predictions: Mapping[str, Predictions],
     points: Mapping[str, OperatingPoint],
     config: BenchConfig,
-) -> dict[str, Any]:
+) -> EngineRow:
     facts, mine, reference = engines[target].facts, measured[target], references[target]
-    judged = read_metrics(evaluations[target])
-    row: dict[str, Any] = {
-        "engine": engines[target].name,
-        "target": target,
-        "backend": facts["backend"],
-        "precision": facts["precision"],
-        "threads": config.rule.threads,
-        "image_size": mine.image_size,
-        "latency_ms": mine.latency_json(),
-        "size_bytes": mine.size_bytes,
-        "deflated_bytes": mine.deflated_bytes,
-        "peak_memory_bytes": mine.peak_memory_bytes,
-        "execution": list(mine.execution),
-        "emulated_by": mine.emulated_by,
-        "n": judged["n"],
-        "lesions": judged["lesions"],
-        "confusion": judged["confusion"],
-        "metrics": judged["metrics"],
-        "operating_point": judged["operating_point"],
-        "temperature": judged["temperature"],
-        "versus_parent": None,
-    }
+    versus = None
     if reference is not None:
-        rule = config.statistics
+        rule, parent = config.statistics, measured[reference]
         comparison = compare_predictions(
             *_pair(reference, target, predictions),
             resamples=rule.resamples,
             confidence=rule.confidence,
             seed=rule.seed,
             points=(points[reference], points[target]),
-        ).to_json()
-        parent = measured[reference]
-        row["versus_parent"] = {
-            "parent": reference,
-            **mine.compare_speed(parent, rule.confidence),
-            "size_ratio": parent.size_bytes / mine.size_bytes,
-            "balanced_accuracy_delta": comparison["differences"]["balanced_accuracy"]["value"],
-            **comparison,
-        }
-    return row
+        )
+        speedup = mine.compare_speed(parent, rule.confidence)
+        versus = ParentComparison(
+            **comparison.field_values(),
+            parent=reference,
+            speedup=speedup.value if speedup else None,
+            speedup_interval=speedup.interval if speedup else None,
+            size_ratio=parent.size_bytes / mine.size_bytes,
+        )
+    return EngineRow(
+        engine=engines[target].name,
+        target=target,
+        backend=facts["backend"],
+        precision=facts["precision"],
+        threads=config.rule.threads,
+        **mine.row_fields(),
+        **score_fields(read_evaluation(evaluations[target])),
+        versus_parent=versus,
+    )
 
 
 def _pair(

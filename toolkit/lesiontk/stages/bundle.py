@@ -18,7 +18,7 @@ from lesiontk.deploy.bundle import EngineAssessment, check_destination, write_bu
 from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.evaluate.verdict import GateVerdict, Unresolved, read_verdicts
+from lesiontk.evaluate.verdict import GateVerdict, Unresolved
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -99,8 +99,9 @@ def read_own_verdicts(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdic
     judged = benchmark.manifest["parents"].get(f"engine:{target}")
     if judged is None or judged["content"] != engine.content:
         raise DataError(f"{benchmark.name} did not judge {engine.name}; expected one that did.")
-    verdicts = read_verdicts(read_benchmark(benchmark))
-    return tuple(verdict for verdict in verdicts if verdict.engine == target)
+    return tuple(
+        verdict for verdict in read_benchmark(benchmark).verdicts if verdict.engine == target
+    )
 
 
 def write_bundle_of_file(

@@ -128,7 +128,7 @@ class ConvertStage(Stage):
             "float_operators": list(record.float_operators),
             "quantization": quantization,
             "structure": asdict(backend.inspect(path)),
-            "verification": verification.to_json(),
+            "verification": verification.to_document(),
             "signal": None,
             "examination": dict(record.examination),
         }
@@ -165,7 +165,7 @@ def _explain_failure(target: str, verification: Verification) -> str:
     if any(check.name == UNEXPLAINED and not check.passed for check in verification.checks):
         mend = "another precision, or another back end"
     elif verification.rounded_agreement:
-        asked = f", {verification.rounded_agreement['n']} training images for the rounding"
+        asked = f", {verification.rounded_agreement.n} training images for the rounding"
         mend = "more epochs of qat"  # its ranges are learned
     judged = [check.name for check in verification.checks if not check.passed]
     if judged == [GOLDEN]:

@@ -7,10 +7,10 @@ quantization shifts them; test is judged with them and chooses nothing.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +20,15 @@ from lesiontk.backends.backend import Engine
 from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import ImageSet, open_images, write_rows
-from lesiontk.data.tasks import Task, task_of_engine
+from lesiontk.data.tasks import task_of_engine
+from lesiontk.document import write_record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.evaluate.bootstrap import evaluate_predictions
-from lesiontk.evaluate.metrics import order_metrics
-from lesiontk.evaluate.operating_point import (
-    OperatingPoint,
-    evaluate_operating_point,
-    freeze_operating_point,
-    point_from_document,
-)
-from lesiontk.evaluate.temperature import evaluate_temperature, fit_temperature
+from lesiontk.evaluate.evaluation import EngineEvaluation, evaluate_engine
+from lesiontk.evaluate.operating_point import OperatingPoint, freeze_operating_point
+from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
-from lesiontk.records import Artefact, unknown_facts
+from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.engine_tools import tools_of_runtime
 
@@ -55,6 +50,7 @@ class EvaluateStage(Stage):
         accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
         produces="evaluation",
         config=EvaluateRule,
+        schema_version=EngineEvaluation.SCHEMA,
         tools=("numpy", "scipy"),
     )
 
@@ -90,13 +86,9 @@ class EvaluateStage(Stage):
             temperature = fit_temperature(images.targets[validation], on_validation)
             on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
             emulated = emulator_of(engine)
-        document = {
-            "target": target,
-            "subset": "test",
-            "split_hash": images.split_hash,
-            **emulated,
-            **unknown_facts(unknown),
-            **document_from_predictions(
+        evaluation = replace(
+            evaluate_engine(
+                target,
                 task,
                 point,
                 images.targets[test],
@@ -105,8 +97,12 @@ class EvaluateStage(Stage):
                 config,
                 temperature,
             ),
-        }
-        (context.directory / METRICS).write_text(json.dumps(document, indent=1) + "\n")
+            subset="test",
+            split_hash=images.split_hash,
+            emulated_by=emulated,
+            may_have_seen_test=unknown,
+        )
+        write_record(context.directory / METRICS, evaluation)
         _write_predictions(context.directory / PREDICTIONS, images, test, on_test)
         _write_predictions(
             context.directory / VALIDATION_PREDICTIONS, images, validation, on_validation
@@ -116,62 +112,23 @@ class EvaluateStage(Stage):
                 "target": target,
                 "subset": "test",
                 "split_hash": images.split_hash,
-                "n": document["n"],
-                "lesions": document["lesions"],
-                "operating_point": point.to_json(),
+                "n": evaluation.n,
+                "lesions": evaluation.lesions,
+                "operating_point": point.to_document(),
                 "temperature": temperature,
             }
         )
 
 
-def document_from_predictions(
-    task: Task,
-    point: OperatingPoint,
-    y_true: IntArray,
-    probabilities: FloatArray,
-    groups: list[str],
-    rule: EvaluateRule,
-    temperature: float | None = None,
-) -> dict[str, Any]:
-    """Return the metrics of an engine's predictions, at `point` too, as a plain document.
-
-    `y_true` [N] are indices into the task's labels, the columns of `probabilities` [N, C]; `groups`
-    are the N lesions. The critical label comes first in each kind of metric. With a `temperature`
-    the calibration error that it gives is told beside that of the probabilities as they are.
-    """
-    statistics: dict[str, Any] = {
-        "resamples": rule.resamples,
-        "confidence": rule.confidence,
-        "seed": rule.seed,
-    }
-    evaluation = evaluate_predictions(y_true, probabilities, task.labels, groups, **statistics)
-    at_point = evaluate_operating_point(
-        point, y_true, probabilities, task.labels, groups, **statistics
-    )
-    scaled = temperature and evaluate_temperature(
-        temperature, y_true, probabilities, task.labels, groups, **statistics
-    )
-    document = evaluation.to_json()
-    names = order_metrics(document["metrics"], task.critical)
-    return {
-        **document,
-        "critical": task.critical,
-        "metrics": {name: document["metrics"][name] for name in names},
-        "operating_point": at_point.to_json(),
-        "temperature": scaled.to_json() if scaled else None,
-    }
-
-
-def emulator_of(engine: Engine) -> dict[str, str]:
-    """Return ``emulated_by``: what answers in the place of an engine's runtime; else nothing."""
+def emulator_of(engine: Engine) -> str | None:
+    """Return what runs in the place of an engine's runtime; None if that itself runs."""
     fallback = find_fallback(engine.describe_execution())
-    return {"emulated_by": fallback.used} if fallback else {}
+    return fallback.used if fallback else None
 
 
-def read_metrics(artefact: Artefact) -> dict[str, Any]:
-    """Return the document of an evaluation."""
-    document: dict[str, Any] = json.loads(artefact.file(METRICS).read_text())
-    return document
+def read_evaluation(artefact: Artefact) -> EngineEvaluation:
+    """Return an evaluation; `DataError` for one of another version of lesiontk."""
+    return artefact.read(METRICS, EngineEvaluation)
 
 
 def read_operating_point(artefact: Artefact) -> OperatingPoint:
@@ -182,13 +139,13 @@ def read_operating_point(artefact: Artefact) -> OperatingPoint:
             f"{artefact.name} froze no threshold, for an older lesiontk made it; evaluate the "
             "engine again."
         )
-    return point_from_document(document)
+    return OperatingPoint.from_document(document)
 
 
 def read_assessment(artefact: Artefact) -> Assessment:
     """Return what an evaluation froze and found, as an engine file carries it."""
-    read_operating_point(artefact)  # says what to do with one from before they were frozen
-    return Assessment.from_evaluation(read_metrics(artefact))
+    read_operating_point(artefact)  # names the mend for one from before they were frozen
+    return Assessment.from_evaluation(read_evaluation(artefact))
 
 
 def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions:

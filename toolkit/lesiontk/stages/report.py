@@ -17,7 +17,7 @@ from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.bench import read_benchmark
-from lesiontk.stages.evaluate import read_metrics, read_predictions
+from lesiontk.stages.evaluate import read_evaluation, read_predictions
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.stages.sensitivity import rank_layers
 from lesiontk.stages.stability import read_draws
@@ -107,7 +107,7 @@ class ReportStage(Stage):
             name=config.name,
             description=config.description,
             benchmark=read_benchmark(benchmark),
-            metrics={target: read_metrics(artefact) for target, artefact in evaluations.items()},
+            metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
             engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
             curves=_read_curves(model),
             model=dict(model.facts),

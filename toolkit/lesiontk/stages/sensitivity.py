@@ -140,7 +140,7 @@ class SensitivityStage(Stage):
                 )
             return {
                 "kept": sorted(kept, key=ranked.index),
-                "criteria": [result.to_json() for result in results],
+                "criteria": [result.to_document() for result in results],
                 "passed": all(result.met for result in results),
             }
 
@@ -274,11 +274,11 @@ def measure_layers(
     def measure(layer: str) -> dict[str, Any]:
         others = frozenset(layers) - {layer}
         answers = bench.answer(others, images.pixels[few], correct_bias=False)
-        agreement = measure_agreement(expected, answers).to_json()
+        agreement = measure_agreement(expected, answers)
         return {
             "layer": layer,
-            "mean_drift": agreement["mean_absolute_drift"],
-            "top1_agreement": agreement["top1_agreement"],
+            "mean_drift": agreement.mean_absolute_drift,
+            "top1_agreement": agreement.top1_agreement,
             "balanced_accuracy": balanced_accuracy(answers) - before,
         }
 

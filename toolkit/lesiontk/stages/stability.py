@@ -92,14 +92,14 @@ class StabilityStage(Stage):
                 )
                 record = backend.convert(source, precision, expected.spec, plan, context.scratch)
                 received = run_engine(context.scratch / record.file, pixels, context.threads)
-                agreement = measure_agreement(expected.outputs, received.outputs).to_json()
+                agreement = measure_agreement(expected.outputs, received.outputs)
                 scores = score_answers(received.outputs, images)
                 rows.append(
                     {
                         "seed": seed,
                         "shared": len(drawn & set(listed.tolist())),
-                        "top1_agreement": agreement["top1_agreement"],
-                        "mean_drift": agreement["mean_absolute_drift"],
+                        "top1_agreement": agreement.top1_agreement,
+                        "mean_drift": agreement.mean_absolute_drift,
                         "balanced_accuracy": scores["balanced_accuracy"],
                         "critical_recall": scores[f"recall[{images.critical}]"],
                     }

@@ -18,7 +18,7 @@ from lesiontk.errors import DataError, show_value
 from lesiontk.files.hashing import hash_document
 from lesiontk.files.strict_json import read_json
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 _NAME = r"[a-z][a-z0-9_]*-[0-9a-f]{12}"
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -73,6 +73,7 @@ class _Manifest(_Record):
     content: str = Field(pattern=_SHA256)
     seal: str = Field(pattern=_SHA256)
     stage: _Stage
+    schema_version: int
     config: dict[str, Any]
     external_inputs: dict[str, str]
     tools: dict[str, str]

@@ -113,6 +113,7 @@ class Store:
         return {
             "format": FORMAT,
             "stage": {"name": info.name, "version": info.version},
+            "schema_version": info.schema_version,
             "config": config.model_dump(mode="json"),
             "parents": {
                 role: stage.identify_parent(role, parent)
@@ -455,7 +456,7 @@ def _header(
         "key": key,
         **{
             name: identity[name]
-            for name in ("format", "stage", "config", "external_inputs", "tools")
+            for name in ("format", "stage", "schema_version", "config", "external_inputs", "tools")
         },
         "parents": {role: _describe_parent(parent) for role, parent in sorted(parents.items())},
         "recipe": dict(recipe),

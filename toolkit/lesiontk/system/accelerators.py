@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 QUERY = ("name", "driver_version", "memory.total", "compute_cap")
@@ -31,7 +32,7 @@ def list_accelerators() -> list[dict[str, str]]:
     return found
 
 
-def explain_gpu(accelerators: list[dict[str, str]]) -> str:
+def explain_gpu(accelerators: Sequence[Mapping[str, str]]) -> str:
     """Return in one sentence whether a GPU can be used here, and what is missing if not."""
     if accelerators:
         parts = []

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lesiontk.document import Record
 from lesiontk.system.accelerators import list_accelerators
 
 INT8_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return processor, cores, memory, system and the CPU features that int8 kernels use."""
+@dataclass(frozen=True, slots=True)
+class Machine(Record):
+    """Processor, memory in bytes, system and what it has for int8 kernels; not its name."""
+
+    processor: str
+    architecture: str
+    cores: int | None
+    memory_bytes: int | None
+    system: str
+    python: str
+    int8_features: tuple[str, ...] = ()
+    accelerators: tuple[Mapping[str, str], ...] = ()
+
+
+def describe_machine() -> Machine:
+    """Return what this machine is."""
     model, flags = "", set()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -23,19 +39,19 @@ def describe_machine() -> dict[str, Any]:
                 model = value.strip()
             if key.strip() in ("flags", "Features"):
                 flags |= set(value.split())
-    return {
-        "processor": model or platform.processor() or platform.machine(),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_bytes": _memory(),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": platform.python_version(),
-        "int8_features": [name for name in INT8_FEATURES if name in flags],
-        "accelerators": list_accelerators(),
-    }
+    return Machine(
+        processor=model or platform.processor() or platform.machine(),
+        architecture=platform.machine(),
+        cores=os.cpu_count(),
+        memory_bytes=_memory(),
+        system=f"{platform.system()} {platform.release().split('-')[0]}",
+        python=platform.python_version(),
+        int8_features=tuple(name for name in INT8_FEATURES if name in flags),
+        accelerators=tuple(list_accelerators()),
+    )
 
 
-def explain_int8(features: list[str], architecture: str) -> str:
+def explain_int8(features: Sequence[str], architecture: str) -> str:
     """Return one sentence on what the CPU's features mean for int8 engines."""
     if any(name in features for name in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")):
         return "This CPU multiplies int8 directly (VNNI or dot product): int8 is fast and exact."
@@ -49,7 +65,7 @@ def explain_int8(features: list[str], architecture: str) -> str:
     return "This CPU lacks dot-product instructions: int8 gains less speed; its results are exact."
 
 
-def explain_precision(precision: str, features: list[str], architecture: str) -> str:
+def explain_precision(precision: str, features: Sequence[str], architecture: str) -> str:
     """Return one sentence on how this CPU runs a precision, or an empty string."""
     if precision.endswith("int8"):
         return explain_int8(features, architecture)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
@@ -60,8 +60,8 @@ def benchmark_references(
     overrides: Iterable[str] = (),
     *,
     fresh: bool = False,
-) -> tuple[dict[str, Any], Artefact | None]:
-    """Benchmark engines by reference; returns the document, and its artefact if it has one.
+) -> tuple[Benchmark, Artefact | None]:
+    """Benchmark engines by reference; returns the benchmark, and its artefact if it has one.
 
     Engines of the workspace are compared with their parent on its test split. For files see
     `benchmark_engine_files`.
@@ -90,7 +90,7 @@ def benchmark_engine_files(
     overrides: Iterable[str],
     foreign: ForeignDescription,
     images: Path | None = None,
-) -> dict[str, Any]:
+) -> Benchmark:
     """Time and weigh engine files, also those of other tools; judge them on `images` if given."""
     files = {reference: locate_engine(store, reference) for reference in references}
     recipe = rules_from(overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +9,7 @@ from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend
 from lesiontk.backends.execution import find_fallback
 from lesiontk.system.accelerators import explain_gpu
-from lesiontk.system.machine import describe_machine, explain_int8, explain_precision
+from lesiontk.system.machine import Machine, describe_machine, explain_int8, explain_precision
 
 
 def examine_machine() -> dict[str, Any]:
@@ -22,9 +21,9 @@ def examine_machine() -> dict[str, Any]:
     machine = describe_machine()
     return {
         "lesiontk": version("lesiontk"),
-        "machine": machine,
-        "int8": explain_int8(machine["int8_features"], machine["architecture"]),
-        "gpu": explain_gpu(machine["accelerators"]),
+        "machine": machine.to_document(),
+        "int8": explain_int8(machine.int8_features, machine.architecture),
+        "gpu": explain_gpu(machine.accelerators),
         "backends": [_examine_backend(name, backend(), machine) for name, backend in _backends()],
     }
 
@@ -33,7 +32,7 @@ def _backends() -> list[tuple[str, type[Backend]]]:
     return list(BACKENDS.items())
 
 
-def _examine_backend(name: str, backend: Backend, machine: Mapping[str, Any]) -> dict[str, Any]:
+def _examine_backend(name: str, backend: Backend, machine: Machine) -> dict[str, Any]:
     """Return what is known of a back end; its engines do not run where another runtime answers."""
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
@@ -50,11 +49,11 @@ def _examine_backend(name: str, backend: Backend, machine: Mapping[str, Any]) ->
             _examine_precision(f"{name}:{each}", machine, runs=runs)
             for each in backend.info.precisions
         ],
-        "execution": [part.to_json() for part in execution],
+        "execution": [part.to_document() for part in execution],
     }
 
 
-def _examine_precision(target: str, machine: Mapping[str, Any], *, runs: bool) -> dict[str, Any]:
+def _examine_precision(target: str, machine: Machine, *, runs: bool) -> dict[str, Any]:
     """Return whether engines of a target can be made here, if not, why, and what the CPU does.
 
     Nothing is noted of the CPU where engines are for other machines.
@@ -62,7 +61,7 @@ def _examine_precision(target: str, machine: Mapping[str, Any], *, runs: bool) -
     name, _, precision = target.partition(":")
     info = BACKENDS.get(name).info
     lacking = explain_conversion(target)
-    features, architecture = machine["int8_features"], machine["architecture"]
+    features, architecture = machine.int8_features, machine.architecture
     return {
         "precision": precision,
         "runs": runs,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,18 +22,14 @@ from lesiontk.data.tasks import Task, list_tasks, load_task, task_of_engine
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
+from lesiontk.evaluate.evaluation import EngineEvaluation, ExternalEvaluation, evaluate_engine
 from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN, OperatingPoint
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
-from lesiontk.stages.evaluate import (
-    document_from_predictions,
-    emulator_of,
-    read_metrics,
-    read_operating_point,
-)
+from lesiontk.stages.evaluate import emulator_of, read_evaluation, read_operating_point
 from lesiontk.stages.known_splits import find_split
 from lesiontk.store import Store
 from lesiontk.workflow.evaluation_gates import judge_evaluation, judge_file
@@ -68,7 +64,7 @@ def evaluate_reference(
     include_seen: bool = False,
     threshold: float | None = None,
     gates: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> EngineEvaluation:
     """Evaluate an engine on its own test split, or on the images and labels that are given.
 
     `gates` are judged as far as they can be: against the parent on the own test split alone.
@@ -97,8 +93,8 @@ def evaluate_reference(
             )
         engine = store.resolve(reference, "engine")
         evaluation = evaluate_artefact(store, engine, overrides)
-        judged = judge_evaluation(store, engine, evaluation, gates)
-        return {**read_metrics(evaluation), **judged}
+        verdicts = judge_evaluation(store, engine, evaluation, gates)
+        return replace(read_evaluation(evaluation), gate=verdicts)
     if threshold is None and not is_engine_file(reference):
         engine = store.resolve(reference, "engine")
         evaluation = evaluate_artefact(store, engine, overrides)
@@ -127,7 +123,7 @@ def evaluate_external(
     *,
     include_seen: bool = False,
     gates: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> ExternalEvaluation:
     """Evaluate an engine on images from elsewhere at the threshold that `evaluation` froze.
 
     `evaluation` is that of this engine; its bootstrap settings hold here too. Nothing is chosen on
@@ -166,7 +162,7 @@ def evaluate_folder(
     temperature: float | None = None,
     gates: Sequence[str] = (),
     foreign: ForeignDescription | None = None,
-) -> dict[str, Any]:
+) -> ExternalEvaluation:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
     `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
@@ -229,29 +225,33 @@ def evaluate_folder(
     answers = Answers(
         y_true, probabilities, task.labels, groups, task.positive, points=Points(child=point)
     )
-    return {
-        "target": f"{spec.backend}:{spec.precision}",
-        **judge_file(engine_path, answers, expand_gates(gates, task.positive), rule),
-        **emulated,
-        "recipe": spec.recipe,
-        "lesion_ids_known": table.lesion_ids_known,
-        "split_known": split is not None and not spec.may_have_seen_test,
-        "seen_images": dict(seen),
-        "seen_included": include_seen,
-        "failures": failures,
-        "missing_files": list(table.missing),
-        "licence": table.licence,
-        "citation": table.citation,
-        **document_from_predictions(
-            task,
-            point,
-            y_true,
-            probabilities,
-            groups,
-            rule,
-            temperature,
-        ),
-    }
+    evaluation = evaluate_engine(
+        f"{spec.backend}:{spec.precision}",
+        task,
+        point,
+        y_true,
+        probabilities,
+        groups,
+        rule,
+        temperature,
+    )
+    judged = replace(
+        evaluation,
+        emulated_by=emulated,
+        gate=judge_file(engine_path, answers, expand_gates(gates, task.positive), rule),
+    )
+    return ExternalEvaluation(
+        **judged.field_values(),
+        recipe=spec.recipe,
+        lesion_ids_known=table.lesion_ids_known,
+        split_known=split is not None and not spec.may_have_seen_test,
+        seen_images=dict(seen),
+        seen_included=include_seen,
+        failures=tuple(failures),
+        missing_files=tuple(table.missing),
+        licence=table.licence,
+        citation=table.citation,
+    )
 
 
 def rules_from(overrides: Iterable[str]) -> Recipe:

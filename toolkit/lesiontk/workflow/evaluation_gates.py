@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
@@ -12,6 +11,7 @@ from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stages.evaluate import read_operating_point
@@ -24,15 +24,15 @@ NOT_TIMED = "an evaluation measures no latency and no memory; `lesiontk bench` d
 
 def judge_file(
     path: Path, answers: Answers, gates: Sequence[str], rule: EvaluateRule
-) -> dict[str, Any]:
+) -> tuple[GateVerdict, ...]:
     """Return what gates find of an engine file and its answers; nothing without gates."""
     figures = DeviceFigures((), path.stat().st_size, None, NOT_TIMED)
-    return _tell_gates([Judged(path.name, answers=answers, device=figures)], gates, rule)
+    return _judge([Judged(path.name, answers=answers, device=figures)], gates, rule)
 
 
 def judge_evaluation(
     store: Store, engine: Artefact, evaluation: Artefact, gates: Sequence[str]
-) -> dict[str, Any]:
+) -> tuple[GateVerdict, ...]:
     """Return what gates find of an engine beside its full-precision parent, as `bench` has it."""
     target, parent = str(engine.facts["target"]), None
     evaluations = {target: evaluation}
@@ -44,7 +44,7 @@ def judge_evaluation(
     figures = DeviceFigures((), engine_file(engine).stat().st_size, None, NOT_TIMED)
     judged = collect_answers(target, parent, positive, evaluations, figures)
     rule = EvaluateRule(**evaluation.manifest["config"])
-    return _tell_gates([judged], expand_gates(gates, positive), rule)
+    return _judge([judged], expand_gates(gates, positive), rule)
 
 
 def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact) -> Artefact | None:
@@ -61,8 +61,7 @@ def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact)
     return next(iter(trained or whole), None)
 
 
-def _tell_gates(
+def _judge(
     judged: Sequence[Judged], gates: Sequence[str], rule: EvaluateRule
-) -> dict[str, Any]:
-    verdicts = judge_engines(judged, gates, rule) if gates else ()
-    return {"gate": [verdict.to_json() for verdict in verdicts]} if gates else {}
+) -> tuple[GateVerdict, ...]:
+    return tuple(judge_engines(judged, gates, rule)) if gates else ()

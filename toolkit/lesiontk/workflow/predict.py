@@ -48,7 +48,7 @@ def predict_pictures(
         known = assessment or engine.assessment or Assessment()
         if threshold is not None:
             known = known.with_threshold(threshold, task_of_engine(spec).positive)
-        point = known.operating_point.to_json() if known.operating_point else None
+        point = known.operating_point.to_document() if known.operating_point else None
         emulated = emulator_of(engine)
         for picture in pictures:
             try:
@@ -61,7 +61,7 @@ def predict_pictures(
             predictions.append({"image": str(picture), **said})
     return {
         "engine": engine_path.name,
-        **emulated,
+        **({"emulated_by": emulated} if emulated else {}),
         "recipe": spec.recipe,
         "task": spec.task,
         "labels": list(spec.labels),

@@ -94,4 +94,4 @@ def _verify_engine(store: Store, engine: Artefact) -> dict[str, Any]:
         raise GateFailedError(
             f"{engine.name} does not agree with its parent: {verification.describe_failures()}."
         )
-    return verification.to_json()
+    return verification.to_document()

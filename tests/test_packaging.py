@@ -156,3 +156,34 @@ def test_one_list_of_pythons() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert f"for v in {' '.join(reversed(PYTHONS))}; do" in makefile  # the newest first
     assert f"for python in {' '.join(PYTHONS)}; do" in makefile
+
+
+@pytest.mark.parametrize(
+    ("starting", "taken"),
+    [({"3.11", "3.12", "3.13"}, "3.13"), ({"3.11", "3.12"}, "3.12"), ({"3.11"}, "3.11")],
+)
+def test_make_takes_the_newest_python_that_starts(
+    starting: set[str], taken: str, tmp_path: Path
+) -> None:
+    """A version manager's name for a Python that is not installed is on the path and fails."""
+    for python in PYTHONS:
+        program = tmp_path / f"python{python}"
+        program.write_text(f"#!/bin/sh\nexit {int(python not in starting)}\n")
+        program.chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "VENV", "MAKEFLAGS")}
+    done = subprocess.run(
+        ["make", "--dry-run", "setup", f"VENV={tmp_path}/venv"],
+        cwd=ROOT, env={**environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"python{taken} -m venv {tmp_path}/venv\n" in done.stdout
+
+
+def test_the_page_on_installing_names_each_platform_and_python() -> None:
+    rows = [
+        line for line in (ROOT / "docs" / "install.md").read_text().splitlines()
+        if line.startswith(("| Linux", "| macOS"))
+    ]  # fmt: skip
+    for platform in ("Linux x86-64", "Linux ARM64", "macOS"):
+        named = " ".join(row for row in rows if platform in row)
+        assert [python for python in PYTHONS if python in named] == list(PYTHONS), platform

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesiontk.data.similarity import (
-    BITS,
+    HASH_SIDE,
     LISTED_CLUSTER,
     cluster_near,
     hash_difference,
@@ -81,7 +81,7 @@ def test_the_hash_says_where_brightness_falls() -> None:
     rising = np.ascontiguousarray(falling[:, ::-1])
     assert [int(word) for word in hash_difference(falling)] == [2**64 - 1] * 4
     assert [int(word) for word in hash_difference(rising)] == [0] * 4
-    assert distance(falling, rising) == BITS
+    assert distance(falling, rising) == HASH_SIDE**2
 
 
 def test_the_pixel_hash_follows_every_byte_and_the_shape() -> None:

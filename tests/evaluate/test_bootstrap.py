@@ -10,20 +10,27 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate import bootstrap
 from lesiontk.evaluate.bootstrap import (
     Estimate,
     Evaluation,
-    bootstrap_weights,
     estimate_from_resamples,
     evaluate_predictions,
+    iterate_bootstrap_weights,
 )
-from lesiontk.evaluate.metrics import compute_metrics, confusion_matrix, metric_names
+from lesiontk.evaluate.metrics import compute_metrics, metric_names
 
 LABELS = ("benign", "malignant")
 FloatArray = npt.NDArray[np.float64]
+
+
+def bootstrap_weights(groups: list[str], *, resamples: int, seed: int) -> FloatArray:
+    return np.concatenate(
+        list(iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)), axis=0
+    )
 
 
 def simulate(
@@ -117,7 +124,7 @@ def test_an_evaluation_carries_its_counts_and_reads_back_as_json() -> None:
     assert (document["n"], document["lesions"], document["seed"]) == (80, 40, 4)
     assert (document["confidence"], document["resamples"]) == (0.9, 100)
     assert tuple(document["metrics"]) == metric_names(LABELS)
-    assert document["confusion"] == confusion_matrix(y_true, probabilities, LABELS).tolist()
+    assert document["confusion"] == confusion_matrix(y_true, probabilities.argmax(axis=1)).tolist()
     assert sum(x["count"] for x in document["reliability"]) == 80
     values = compute_metrics(y_true, probabilities, LABELS)
     for name, entry in document["metrics"].items():

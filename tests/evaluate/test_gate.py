@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.device_gate import DeviceFigures, bound_quantile
-from lesiontk.evaluate.gate import Judged, judge_engine, judge_engines
+from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.holm import adjust_holm
 from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import (
@@ -60,7 +60,9 @@ def make_answers(
 
 
 def judge(gate: str, answers: Answers) -> GateVerdict:
-    (verdict,) = judge_engine("tflite:int8", answers, [gate], STATISTICS, "tflite:float32")
+    (verdict,) = judge_engines(
+        [Judged("tflite:int8", "tflite:float32", answers)], [gate], STATISTICS
+    )
     return verdict
 
 
@@ -140,8 +142,8 @@ def test_a_passed_gate_is_right_as_often_as_it_says() -> None:
 
 def test_engines_that_answer_alike_pass_on_enough_lesions_and_not_on_few() -> None:
     gates = ["macro_auc >= parent - 0.05 @ 0.95", "log_loss <= parent + 0.1 @ 0.95"]
-    many = judge_engine("e", make_answers(300, nv=300), gates, STATISTICS)
-    few = judge_engine("e", make_answers(5, nv=5), gates, STATISTICS)
+    many = judge_engines([Judged("e", None, make_answers(300, nv=300))], gates, STATISTICS)
+    few = judge_engines([Judged("e", None, make_answers(5, nv=5))], gates, STATISTICS)
     assert {v.outcome for v in many} == {Outcome.PASSED}
     assert {v.outcome for v in few} == {Outcome.NOT_SHOWN}
     assert all((v.measured, v.low) != (v.high, v.high) for v in (*many, *few))
@@ -162,7 +164,9 @@ def test_a_rare_loss_that_few_lesions_do_not_show_passes_no_gate(lesions: int) -
         groups = [f"lesion {row}" for row in range(lesions)]
         answers = Answers(y_true, child, LABELS, groups, ("mel",), parent)
         statistics = EvaluateRule(resamples=100, seed=draw)
-        (verdict,) = judge_engine("e", answers, ["log_loss <= parent + 0.05 @ 0.95"], statistics)
+        (verdict,) = judge_engines(
+            [Judged("e", None, answers)], ["log_loss <= parent + 0.05 @ 0.95"], statistics
+        )
         passed += verdict.passed
     assert passed <= 9  # 5 % of 60, and three deviations of it
 

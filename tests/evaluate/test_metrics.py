@@ -16,7 +16,6 @@ from lesiontk.evaluate.metrics import (
     SMALLEST_PROBABILITY,
     MetricScorer,
     compute_metrics,
-    confusion_matrix,
     metric_names,
     order_labels,
     order_metrics,
@@ -189,7 +188,10 @@ def test_a_case_worked_by_hand() -> None:
     assert received["brier"] == pytest.approx(brier)
     logs = [0.9, 0.4, 0.6, 0.8, 0.3]
     assert received["log_loss"] == pytest.approx(-sum(map(math.log, logs)) / 5)
-    assert confusion_matrix(y_true, probabilities, BINARY).tolist() == [[1, 1], [1, 2]]
+    assert MetricScorer(y_true, probabilities, BINARY).count_confusion().tolist() == [
+        [1, 1],
+        [1, 2],
+    ]
 
 
 def test_calibration_error_worked_by_hand() -> None:
@@ -252,7 +254,10 @@ def test_for_two_labels_the_macro_auc_is_that_of_the_last() -> None:
 
 
 def test_equal_probabilities_go_to_the_earlier_label() -> None:
-    assert confusion_matrix([1], np.array([[0.5, 0.5]]), BINARY).tolist() == [[0, 0], [1, 0]]
+    assert MetricScorer([1], np.array([[0.5, 0.5]]), BINARY).count_confusion().tolist() == [
+        [0, 0],
+        [1, 0],
+    ]
 
 
 def test_melanoma_comes_first_and_the_order_is_fixed() -> None:

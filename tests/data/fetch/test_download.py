@@ -31,7 +31,7 @@ def test_a_fresh_fetch_verifies_pins_and_reports(
     assert (file.origin, file.bytes, file.sha256) == ("downloaded", len(BODY), sha256(BODY))
     assert file.verified_by == ("md5 from the list of sources",)
     assert names(tmp_path / "d") == ["a.bin", "checksums.json"]
-    assert result.licence_notice.splitlines()[1:3] == ["Licence: CC BY-NC", "Cite: Someone 2018"]
+    assert result.source.notice.splitlines()[1:3] == ["Licence: CC BY-NC", "Cite: Someone 2018"]
     assert seen[0] == ("download a.bin", 0, len(BODY))
     assert ("download a.bin", len(BODY), len(BODY)) in seen
     assert seen[-1] == ("verify a.bin", len(BODY), len(BODY))

@@ -89,7 +89,7 @@ def parse_batches(text: str) -> tuple[int, int, int]:
 
 
 def _show(built: Mapping[str, Any]) -> None:
-    from lesiontk.cli.tables import format_bytes
+    from lesiontk.report.formatting import format_bytes
 
     least, usual, greatest = built["batches"]
     many = f"{least} to {greatest} images at once, usually {usual}"

@@ -42,7 +42,7 @@ def bundle(
     ENGINE is an engine (a file or an artefact), or a model whose best fitting engine is taken
     (default: the latest model).
     """
-    from lesiontk.cli.tables import format_bytes
+    from lesiontk.report.formatting import format_bytes
     from lesiontk.workflow.bundle import bundle_reference
 
     folder, facts = bundle_reference(

@@ -12,7 +12,7 @@ import click
 from pydantic import BaseModel
 
 from lesiontk.cli.session import Session, command_options, locate_file, say, set_option
-from lesiontk.cli.tables import format_bytes
+from lesiontk.report.formatting import format_bytes
 from lesiontk.technique import Technique, TechniqueInfo, find_technique
 
 

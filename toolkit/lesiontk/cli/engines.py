@@ -22,7 +22,8 @@ def show_engines(
     `bundles` has device -> the folder that goes to it, `refused` target -> why there is none.
     """
 
-    from lesiontk.cli.tables import format_bytes, print_table
+    from lesiontk.cli.tables import print_table
+    from lesiontk.report.formatting import format_bytes
 
     def show() -> None:
         rows = []

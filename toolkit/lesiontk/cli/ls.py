@@ -41,7 +41,8 @@ def _check_kind(kind: str) -> None:
 @command_options
 def ls(session: Session, kind: str | None) -> None:
     """List the workspace's artefacts, the last used first, and what failed."""
-    from lesiontk.cli.tables import format_bytes, print_table
+    from lesiontk.cli.tables import print_table
+    from lesiontk.report.formatting import format_bytes
 
     store = session.open_store()
     found = store.list_artefacts(kind)

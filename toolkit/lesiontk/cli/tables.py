@@ -11,7 +11,7 @@ from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes, sort_verdicts
 from lesiontk.report import result_table
-from lesiontk.report.formatting import count_things
+from lesiontk.report.formatting import count_things, format_bytes
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -35,15 +35,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 def format_estimate(estimate: Estimate | None) -> str:
     """Return ``0.812 (0.790–0.834)``, or a dash where nothing is known."""
     return result_table.format_estimate(estimate, interval="({}–{})")
-
-
-def format_bytes(size: float) -> str:
-    """Return bytes in the unit that reads best."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
 
 
 def print_verdicts(verdicts: Sequence[GateVerdict]) -> None:

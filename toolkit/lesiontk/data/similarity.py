@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HASH_SIDE = 16
-BITS = HASH_SIDE * HASH_SIDE
 LISTED_CLUSTER = 64
 """Size of the largest cluster whose pairs are listed individually."""
 _SMALL, _BLOCK = 64, 256

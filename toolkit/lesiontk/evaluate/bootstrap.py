@@ -113,7 +113,12 @@ def check_resampling(resamples: int, confidence: float) -> None:
 def iterate_bootstrap_weights(
     groups: Sequence[str], *, resamples: int, seed: int
 ) -> Iterator[FloatArray]:
-    """Yield the rows of `bootstrap_weights` in chunks of at most `CHUNK_CELLS` numbers."""
+    """Yield weights float64 [B, N], `resamples` rows in all: how often each lesion was drawn.
+
+    Each row draws as many lesions as there are, with replacement. The rows depend on the lesions
+    and `seed` alone, so two models scored with the same arguments are compared in pairs, and a
+    shorter run is the beginning of a longer one. A chunk has at most `CHUNK_CELLS` numbers.
+    """
     lesion = check_groups(groups)
     if resamples < 1:
         raise UsageError(f"resamples is {resamples}; expected 1 or more.")
@@ -128,18 +133,6 @@ def iterate_bootstrap_weights(
         drawn += np.arange(rows)[:, None] * lesions
         counts = np.bincount(drawn.ravel(), minlength=rows * lesions).reshape(rows, lesions)
         yield counts[:, lesion].astype(np.float64)
-
-
-def bootstrap_weights(groups: Sequence[str], *, resamples: int, seed: int) -> FloatArray:
-    """Return weights float64 [resamples, N]: how often each image's lesion was drawn.
-
-    Each row draws as many lesions as there are, with replacement. The rows depend on the lesions
-    and `seed` alone, so two models scored with the same arguments are compared in pairs, and a
-    shorter run is the beginning of a longer one.
-    """
-    return np.concatenate(
-        list(iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)), axis=0
-    )
 
 
 def estimate_from_resamples(

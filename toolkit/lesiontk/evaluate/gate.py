@@ -57,17 +57,6 @@ class _Test:
         return self.sign * self.gate.limit
 
 
-def judge_engine(
-    engine: str,
-    answers: Answers,
-    gates: Sequence[str],
-    statistics: EvaluateRule,
-    parent: str | None = None,
-) -> tuple[GateVerdict, ...]:
-    """Return the verdict of each gate, lines of the grammar, on one engine judged alone."""
-    return judge_engines([Judged(engine, parent, answers)], gates, statistics)
-
-
 def judge_engines(
     judged: Iterable[Judged], gates: Sequence[str], statistics: EvaluateRule
 ) -> tuple[GateVerdict, ...]:

@@ -315,10 +315,3 @@ def compute_metrics(
     Raises `DataError` naming what was received and what was expected.
     """
     return MetricScorer(y_true, probabilities, labels).compute(weights)
-
-
-def confusion_matrix(
-    y_true: npt.ArrayLike, probabilities: npt.ArrayLike, labels: Sequence[str]
-) -> IntArray:
-    """Return counts, int64 [C, C]: rows truth, columns the arg-max; inputs as `compute_metrics`."""
-    return MetricScorer(y_true, probabilities, labels).count_confusion()

@@ -20,7 +20,6 @@ class JetsonTarget:
     device: str
     jetpack: str
     python: str
-    compute_capability: str
     tensorrt: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -39,7 +38,6 @@ def read_targets() -> dict[str, JetsonTarget]:
             device=entry["device"],
             jetpack=str(entry["jetpack"]),
             python=entry["python"],
-            compute_capability=entry["compute_capability"],
             tensorrt=tuple(entry["tensorrt"]),
         )
         for name, entry in document.items()

@@ -51,12 +51,11 @@ class FetchedFile:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What `fetch_source` did; the caller shows `licence_notice`."""
+    """What `fetch_source` did; the caller shows ``source.notice``."""
 
     source: OfficialSource
     directory: Path
     files: tuple[FetchedFile, ...]
-    licence_notice: str
 
 
 def fetch_source(
@@ -90,7 +89,7 @@ def fetch_source(
             f"cannot write below {directory} ({error}); expected a folder with room that you may "
             f"write to."
         ) from error
-    return FetchResult(source, directory, files, source.notice)
+    return FetchResult(source, directory, files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,26 @@ from lesiontk.backends import BACKENDS
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.sources import SOURCES
+from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.errors import UsageError
 from lesiontk.models import ARCHITECTURES
+from lesiontk.recipe.metric import METRICS
 from lesiontk.registry import Registry
 from lesiontk.stages import STAGES
+from lesiontk.technique import TECHNIQUES
 from lesiontk.train.imbalance import IMBALANCE
 
 SHIPPED: tuple[Registry[Any], ...] = (
     ARCHITECTURES,
     AUGMENTATIONS,
     BACKENDS,
+    BUNDLE_TARGETS,
     IMBALANCE,
+    METRICS,
     OBSERVERS,
     SOURCES,
     STAGES,
+    TECHNIQUES,
 )
 
 

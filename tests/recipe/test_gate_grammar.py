@@ -10,10 +10,7 @@ from lesiontk.errors import UsageError
 from lesiontk.recipe.gate_grammar import (
     AT_PARENT_SPECIFICITY,
     DEVICE,
-    LOWER_IS_BETTER,
     OF_POSITIVE,
-    PER_LABEL,
-    SUMMARIES,
     Gate,
     check_metric,
     gate_metrics,
@@ -22,6 +19,7 @@ from lesiontk.recipe.gate_grammar import (
     parse_gates,
     translate_mapping,
 )
+from lesiontk.recipe.metric import METRICS, list_per_label
 
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 MALIGNANT = ("akiec", "bcc", "mel")
@@ -32,9 +30,9 @@ LABELS = st.text("abcé ()-_.,/1ß@>=+", min_size=1, max_size=9)
 
 @st.composite
 def gates(draw: st.DrawFn) -> Gate:
-    kind = draw(st.sampled_from((*SUMMARIES, *LOWER_IS_BETTER, *PER_LABEL, *OF_POSITIVE, *DEVICE)))
+    kind = draw(st.sampled_from((*METRICS, *OF_POSITIVE, *DEVICE)))
     label = ""
-    if kind in (*PER_LABEL, *OF_POSITIVE):
+    if kind in (*list_per_label(), *OF_POSITIVE):
         label = f"[{draw(LABELS.map(str.strip).filter(bool))}]"
     relative = kind not in DEVICE and (kind == AT_PARENT_SPECIFICITY or draw(st.booleans()))
     unbounded = kind in DEVICE or kind in ("log_loss", "brier")

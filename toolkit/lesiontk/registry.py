@@ -1,14 +1,63 @@
-"""A registry of named, interchangeable objects."""
+"""A registry of named, interchangeable objects, and the plugins that add to it.
+
+A plugin is an entry point of the group ``lesiontk.plugins``: a function without arguments that
+calls `Registry.register` for what its distribution brings.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from threading import RLock
 from typing import Any, Generic, TypeVar, cast
 
-from lesiontk.errors import UsageError, suggest
+from lesiontk.errors import LesionTKError, MissingRequirementError, UsageError, suggest
 
 T = TypeVar("T")
+PLUGINS = "lesiontk.plugins"
+
+
+class _PluginLoader:
+    """Loads every plugin once a process, when a registry is first asked for a name.
+
+    `distribution` is the one whose plugin is registering now, with its version.
+    """
+
+    def __init__(self) -> None:
+        self.distribution = ""
+        self._lock = RLock()
+        self._begun = False
+        self._failure: LesionTKError | None = None
+
+    def load(self) -> None:
+        """Let the plugins register; raises `MissingRequirementError` for one that cannot."""
+        with self._lock:
+            if not self._begun:  # a plugin that asks a registry finds what there is so far
+                self._begun = True
+                for plugin in entry_points(group=PLUGINS):
+                    self._load(plugin)
+            if self._failure is not None:
+                raise self._failure
+
+    def _load(self, plugin: EntryPoint) -> None:
+        dist = plugin.dist
+        self.distribution = (
+            "an unknown distribution" if dist is None else f"{dist.name} {dist.version}"
+        )
+        try:
+            plugin.load()()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the plugin is at fault
+            self._failure = self._failure or MissingRequirementError(
+                f"the plugin {plugin.name} of {self.distribution} cannot be loaded: "
+                f"{type(error).__name__}: {error}; expected a function that registers what it "
+                "brings. Mend, update or uninstall that distribution."
+            )
+        finally:
+            self.distribution = ""
+
+
+_LOADER = _PluginLoader()
 
 
 class Registry(Generic[T]):
@@ -25,6 +74,7 @@ class Registry(Generic[T]):
         self._targets: dict[str, str] = {}
         self._summaries: dict[str, str] = {}
         self._renamed: dict[str, str] = {}
+        self._distributions: dict[str, str] = {}
 
     def register(self, name: str, target: str, summary: str = "", *, formerly: str = "") -> None:
         """Add `name`; a name taken already is an error, because a silent replacement hides a bug.
@@ -40,10 +90,13 @@ class Registry(Generic[T]):
         self._targets[name], self._summaries[name] = target, summary
         if formerly:
             self._renamed[formerly] = name
+        if _LOADER.distribution:
+            self._distributions[name] = _LOADER.distribution
 
     @property
     def renamed(self) -> Mapping[str, str]:
         """Former name -> name of today."""
+        _LOADER.load()
         return dict(self._renamed)
 
     def get(self, name: str) -> T:
@@ -55,10 +108,19 @@ class Registry(Generic[T]):
                 + suggest(name, targets)
             )
         module, attribute = targets[name].split(":")
-        return cast(T, getattr(importlib.import_module(module), attribute))
+        try:
+            return cast(T, getattr(importlib.import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            if name not in self._distributions:
+                raise
+            raise MissingRequirementError(
+                f"{self.family} {name!r} of the plugin {self._distributions[name]} cannot be "
+                f"imported from {targets[name]}: {error}. Mend, update or uninstall it."
+            ) from error
 
     def summarize(self) -> dict[str, str]:
         """Return name -> the line about it, of what is registered here."""
+        _LOADER.load()
         return {name: self._summaries.get(name, "") for name in self._targets}
 
     def items(self) -> Iterator[tuple[str, T]]:
@@ -76,6 +138,7 @@ class Registry(Generic[T]):
         return len(self._all_targets())
 
     def _all_targets(self) -> dict[str, str]:
+        _LOADER.load()
         targets = dict(self._targets)
         for registry in self._includes:
             theirs = registry._all_targets()

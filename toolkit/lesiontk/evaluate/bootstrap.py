@@ -35,10 +35,10 @@ from lesiontk.evaluate.metrics import (
     ReliabilityBin,
     metric_names,
 )
+from lesiontk.recipe.metric import METRICS
 
 # Weights of at most this many (resample, image) pairs stand in memory at once: 8 MB an array.
 CHUNK_CELLS = 1_000_000
-GROWS_BY_CHANCE = "expected_calibration_error"
 SMALLEST_WIDTH = 1e-12
 """Resamples that differ by less differ by rounding alone."""
 
@@ -198,7 +198,7 @@ def estimate_metrics(
             np.concatenate([c[name] for c in chunks]),
             confidence,
             exact.get(name),
-            grows_by_chance=name == GROWS_BY_CHANCE,
+            grows_by_chance=name in METRICS and METRICS.get(name).grows_by_chance,
         )
         for name, value in values.items()
     }

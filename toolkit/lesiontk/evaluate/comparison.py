@@ -28,11 +28,11 @@ from lesiontk.evaluate.metrics import (
     IntArray,
     MetricScorer,
     check_probabilities,
-    order_labels,
+    metric_names,
 )
 from lesiontk.evaluate.operating_point import OperatingPoint, OperatingPointScorer
+from lesiontk.recipe.metric import METRICS
 
-_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc")
 THRESHOLD_METRICS = ("sensitivity", "specificity")
 
 
@@ -219,8 +219,8 @@ def _limit_differences(
 
 def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the metrics whose difference is estimated."""
-    recalls = (f"recall[{label}]" for label in order_labels(labels))
-    return (*_SUMMARIES, *recalls, *THRESHOLD_METRICS)
+    compared = (n for n in metric_names(labels) if METRICS.get(n.partition("[")[0]).compared)
+    return (*compared, *THRESHOLD_METRICS)
 
 
 def compare_predictions(

@@ -6,7 +6,7 @@ a parent, and exact ones (`exact_bounds`) for shares of lesions and means of suc
 no share has no exact bound, and a bootstrap repeats what it saw: on 5 lesions that lose little it
 shows a small loss with any confidence. So the share of lesions that may behave otherwise than all
 that were seen is bounded exactly, and each is taken to cost as much as an answer that says nothing:
-`SAYS_NOTHING`. That is an assumption, not a bound.
+`cost_of_unseen`. That is an assumption, not a bound.
 """
 
 from __future__ import annotations
@@ -40,21 +40,10 @@ from lesiontk.evaluate.operating_point import (
 from lesiontk.evaluate.relevant import find_relevant
 from lesiontk.recipe.gate_grammar import (
     AT_PARENT_SPECIFICITY,
-    LOWER_IS_BETTER,
     Gate,
     is_of_positive,
 )
-
-SAYS_NOTHING: Mapping[str, Callable[[int], float]] = {
-    "log_loss": math.log,
-    "brier": lambda classes: 1 - 1 / classes,
-}
-"""Metric -> what a lesion loses, of C classes, whose probabilities become equal; else 1.
-
-An area under the curve A loses ``2 u (A - 1/2) <= u`` if a share u of positives and of negatives
-gets ranks that say nothing. Precision, F1 and the calibration error lose u at most, too.
-"""
-
+from lesiontk.recipe.metric import METRICS
 
 Scoring = Callable[[FloatArray | None], Mapping[str, FloatArray]]
 """Maps weights [B, N] of the images, or None for ones, to metric -> [B]."""
@@ -91,8 +80,14 @@ class Answers:
 
 
 def cost_of_unseen(gate: Gate, classes: int) -> float:
-    """Return what a lesion is taken to cost that behaves otherwise than all that were seen."""
-    return SAYS_NOTHING[gate.kind](classes) if gate.kind in SAYS_NOTHING else 1.0
+    """Return what a lesion is taken to cost that behaves otherwise than all that were seen.
+
+    It is `Metric.cost_of_nothing`, else 1: an area under the curve A loses ``2 u (A - 1/2) <= u``
+    if a share u of positives and of negatives gets ranks that say nothing. Precision, F1 and the
+    calibration error lose u at most, too.
+    """
+    cost = METRICS.get(gate.kind).cost_of_nothing if gate.kind in METRICS else None
+    return 1.0 if cost is None else cost(classes)
 
 
 class Judge:
@@ -122,7 +117,7 @@ class Judge:
         among, of = self._relevant(gate)
         if scores is None or theirs is None or not among.any():
             return None
-        badness = (1.0 if gate.kind in LOWER_IS_BETTER else -1.0) * (scores - theirs)
+        badness = (1.0 if gate.lower_is_better else -1.0) * (scores - theirs)
         value, samples = float(badness[0]), badness[1:]
         if math.isnan(value):
             return None
@@ -183,10 +178,10 @@ class Judge:
 
     def _bound_unseen(self, gate: Gate, value: float, lesions: float) -> Bound:
         cost = cost_of_unseen(gate, len(self.answers.labels))
-        most = math.inf if gate.kind in SAYS_NOTHING else 1.0
+        most = 1.0 if gate.lies_in_unit else math.inf
         least = -most
         if not gate.relative:
-            least, most = (0.0, most) if gate.kind in LOWER_IS_BETTER else (least, 0.0)
+            least, most = (0.0, most) if gate.lower_is_better else (least, 0.0)
 
         def bound(confidence: float, factor: float) -> OneSided:
             reach = cost * bound_unseen(lesions * factor, confidence)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from lesiontk.document import Record
 from lesiontk.errors import DataError
+from lesiontk.recipe.metric import METRICS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -29,9 +31,7 @@ ROW_SUM_TOLERANCE = 1e-2
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 MELANOMA_LABELS = ("mel", "malignant")
 
-_SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")
-_PER_LABEL = ("recall", "precision", "f1", "specificity", "auc")
-_CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
+CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,15 @@ def order_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def metric_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return every metric's name in the order of `compute_metrics`, such as ``recall[mel]``.
 
-    Summaries come first, then each per-label metric with melanoma first, then calibration. All
-    are by arg-max; what holds at a chosen threshold is in `lesiontk.evaluate.operating_point`.
+    They are in order of registration, each per-label metric with melanoma first. What holds at a
+    chosen threshold is in `lesiontk.evaluate.operating_point`.
     """
     ordered = order_labels(labels)
-    per_label = tuple(f"{metric}[{label}]" for metric in _PER_LABEL for label in ordered)
-    return (*_SUMMARIES, *per_label, *_CALIBRATION)
+    return tuple(
+        name
+        for kind, metric in METRICS.items()
+        for name in ([f"{kind}[{label}]" for label in ordered] if metric.per_label else [kind])
+    )
 
 
 def order_metrics(names: Iterable[str], critical: str) -> tuple[str, ...]:
@@ -140,18 +143,18 @@ def _check_weights(weights: npt.ArrayLike, images: int) -> FloatArray:
     return array
 
 
-def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Return the quotient, NaN where the denominator is 0."""
     result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result
 
 
-def _mean_of_defined(values: FloatArray) -> FloatArray:
+def mean_of_defined(values: FloatArray) -> FloatArray:
     """Return the mean over the last axis of what is not NaN; NaN where nothing is left."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(axis=-1)
-    return _divide(total, defined.sum(axis=-1).astype(np.float64))
+    return divide(total, defined.sum(axis=-1).astype(np.float64))
 
 
 def _assign_bins(confidence: FloatArray) -> IntArray:
@@ -178,15 +181,93 @@ class RankedScores:
         positive = weights[:, self.positives]
         surpassed = 0.5 * (cumulative[:, self.below] + cumulative[:, self.not_above])
         pairs = np.einsum("bp,bp->b", positive, surpassed)
-        auc = _divide(pairs, positive.sum(axis=1) * cumulative[:, -1])
+        auc = divide(pairs, positive.sum(axis=1) * cumulative[:, -1])
         return np.minimum(auc, 1.0)  # fractional weights can round to a hair above 1
 
 
-def _calibration_from_sums(sums: FloatArray, total: FloatArray) -> dict[str, FloatArray]:
-    """Return each of `_CALIBRATION`, [B], of the sums of bin gaps and losses [B, 15 + 2]."""
-    gaps, losses = sums[:, :CALIBRATION_BINS], sums[:, CALIBRATION_BINS:]
-    values = (np.abs(gaps).sum(axis=1), losses[:, 0], losses[:, 1])
-    return {name: value / total for name, value in zip(_CALIBRATION, values, strict=True)}
+@dataclass(frozen=True)
+class WeightedScores:
+    """What metrics are computed of: N images' predictions of C labels under B weightings.
+
+    `y_true` is int64 [N], `probabilities` float64 [N, C], `weights` float64 [B, N], `terms` the
+    images' own [N, C*C + 15 + 2]: confusion cell, bin gap, squared and logarithmic loss.
+    """
+
+    labels: tuple[str, ...]
+    y_true: IntArray
+    probabilities: FloatArray
+    weights: FloatArray
+    terms: FloatArray
+    ranked: Sequence[RankedScores]
+
+    @cached_property
+    def confusion(self) -> FloatArray:
+        """Weights [B, C, C]: rows truth, columns predicted class."""
+        classes = len(self.labels)
+        sums: FloatArray = self.weights @ self.terms[:, : classes * classes]
+        return sums.reshape(-1, classes, classes)
+
+    @cached_property
+    def right(self) -> FloatArray:
+        """Weight [B, C] of a label's images that are called so."""
+        return np.diagonal(self.confusion, axis1=1, axis2=2)
+
+    @cached_property
+    def missed(self) -> FloatArray:
+        """Weight [B, C] of a label's images that are called otherwise."""
+        missed: FloatArray = (self.confusion * self._other).sum(axis=2)
+        return missed
+
+    @cached_property
+    def intruded(self) -> FloatArray:
+        """Weight [B, C] of other labels' images that are called so."""
+        intruded: FloatArray = (self.confusion * self._other).sum(axis=1)
+        return intruded
+
+    @cached_property
+    def rejected(self) -> FloatArray:
+        """Weight [B, C] of other labels' images that are called otherwise.
+
+        It is summed over cells, because a difference of totals would round to a false "not 0".
+        """
+        other = self._other
+        rejected: FloatArray = np.einsum("bij,ci,cj->bc", self.confusion, other, other)
+        return rejected
+
+    @cached_property
+    def auc(self) -> FloatArray:
+        """The area under each label's curve against the rest [B, C]."""
+        return np.stack([ranked.compute_auc(self.weights) for ranked in self.ranked], axis=1)
+
+    @property
+    def bin_gaps(self) -> FloatArray:
+        """Weighted sums [B, 15] of accuracy minus confidence in each bin of confidence."""
+        return self._losses[:, :CALIBRATION_BINS]
+
+    @property
+    def squared(self) -> FloatArray:
+        """Weighted sum [B] of the squared distances."""
+        return self._losses[:, -2]
+
+    @property
+    def logarithmic(self) -> FloatArray:
+        """Weighted sum [B] of the negative logarithms, nats."""
+        return self._losses[:, -1]
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """Weight [B] of all images."""
+        total: FloatArray = self.weights.sum(axis=1)
+        return total
+
+    @cached_property
+    def _losses(self) -> FloatArray:
+        losses: FloatArray = self.weights @ self.terms[:, len(self.labels) ** 2 :]
+        return losses
+
+    @cached_property
+    def _other(self) -> FloatArray:
+        return 1.0 - np.eye(len(self.labels))
 
 
 class MetricScorer:
@@ -228,44 +309,38 @@ class MetricScorer:
 
     def compute(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
         """Return every metric of `metric_names`, each [B]; `weights` [B, N], None for ones."""
-        images, classes = self.probabilities.shape
-        checked = _check_weights(np.ones((1, images)) if weights is None else weights, images)
-        sums = checked @ self._terms
-        cells = classes * classes
-        confusion = sums[:, :cells].reshape(-1, classes, classes)
-        right = np.diagonal(confusion, axis1=1, axis2=2)
-        other = 1.0 - np.eye(classes)
-        missed, intruded = (confusion * other).sum(axis=2), (confusion * other).sum(axis=1)
-        correct, wrong = right.sum(axis=1), missed.sum(axis=1)
-        # Summed over cells, for a difference of totals would round to a false "not 0".
-        rejected = np.einsum("bij,ci,cj->bc", confusion, other, other)
-        present = right + missed > 0
-        f1 = np.where(present, _divide(2 * right, 2 * right + missed + intruded), np.nan)
-        per_label = {
-            "recall": _divide(right, right + missed),
-            "precision": _divide(right, right + intruded),
-            "f1": f1,
-            "specificity": _divide(rejected, rejected + intruded),
-            "auc": np.stack([ranked.compute_auc(checked) for ranked in self._ranked], axis=1),
-        }
-        auc, total = per_label["auc"], correct + wrong
-        values = {
-            "accuracy": correct / total,
-            "balanced_accuracy": _mean_of_defined(per_label["recall"]),
-            "macro_auc": auc[:, -1] if classes == 2 else _mean_of_defined(auc),
-            "macro_f1": _mean_of_defined(f1),
-            **_calibration_from_sums(sums[:, cells:], total),
-        }
-        for metric, array in per_label.items():
-            values |= {f"{metric}[{label}]": array[:, c] for c, label in enumerate(self.labels)}
+        values = self._compute(weights, tuple(METRICS))
         return {name: values[name] for name in metric_names(self.labels)}
 
     def compute_calibration(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
         """Return of the metrics only those of calibration, each [B]; `weights` as `compute`."""
+        return self._compute(weights, CALIBRATION)
+
+    def _compute(
+        self, weights: npt.ArrayLike | None, kinds: Sequence[str]
+    ) -> dict[str, FloatArray]:
         images, classes = self.probabilities.shape
         checked = _check_weights(np.ones((1, images)) if weights is None else weights, images)
-        sums = checked @ self._terms[:, classes * classes :]
-        return _calibration_from_sums(sums, checked.sum(axis=1))
+        scores = WeightedScores(
+            self.labels, self.y_true, self.probabilities, checked, self._terms, self._ranked
+        )
+        values: dict[str, FloatArray] = {}
+        for kind in kinds:
+            metric = METRICS.get(kind)
+            found = np.asarray(metric.compute(scores), dtype=np.float64)
+            expected = (len(checked), classes) if metric.per_label else (len(checked),)
+            if found.shape != expected:
+                raise DataError(
+                    f"the metric {kind} returned shape {list(found.shape)}; expected "
+                    f"{list(expected)}, a value for each weighting"
+                    f"{' and label' if metric.per_label else ''}."
+                )
+            if metric.per_label:
+                named = {f"{kind}[{label}]": found[:, c] for c, label in enumerate(self.labels)}
+                values |= named
+            else:
+                values[kind] = found
+        return values
 
     def count_confusion(self) -> IntArray:
         """Return the number of images, int64 [C, C]: rows truth, columns predicted class."""

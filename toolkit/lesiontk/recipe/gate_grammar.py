@@ -17,13 +17,11 @@ from math import isfinite
 from typing import NoReturn
 
 from lesiontk.errors import UsageError, suggest
+from lesiontk.recipe.metric import METRICS, list_per_label, list_plain
 
 DEFAULT_GATES = "default"
 """The entry of a recipe's list that expands to the gates of its task."""
 
-SUMMARIES = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1")
-LOWER_IS_BETTER = ("log_loss", "brier", "expected_calibration_error")
-PER_LABEL = ("recall", "precision", "f1", "specificity", "auc")
 AT_PARENT_SPECIFICITY = "sensitivity_at_parent_specificity"
 OF_POSITIVE = ("sensitivity", AT_PARENT_SPECIFICITY, "specificity", "auc")
 """Metrics of the task's positive labels together, by their summed probability."""
@@ -66,7 +64,14 @@ class Gate:
     @property
     def lower_is_better(self) -> bool:
         """Whether a smaller value is the better one."""
-        return self.of_device or self.kind in LOWER_IS_BETTER
+        return self.of_device or (self.kind in METRICS and METRICS.get(self.kind).lower_is_better)
+
+    @property
+    def lies_in_unit(self) -> bool:
+        """Whether the metric lies in 0 to 1."""
+        if self.of_device:
+            return False
+        return self.kind not in METRICS or METRICS.get(self.kind).cost_of_nothing is None
 
     def __str__(self) -> str:
         """Return the gate in the grammar, in one spelling."""
@@ -95,9 +100,9 @@ def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
 
 def gate_metrics(labels: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
     """Return each metric and figure that a gate of a task with these labels can name."""
-    per_label = tuple(f"{kind}[{label}]" for kind in PER_LABEL for label in labels)
+    per_label = tuple(f"{kind}[{label}]" for kind in list_per_label() for label in labels)
     groups = [f"{kind}[{name}]" for kind in OF_POSITIVE for name in name_group(positive)]
-    known = (*SUMMARIES, *LOWER_IS_BETTER, *per_label, *groups, *DEVICE)
+    known = (*list_plain(), *per_label, *groups, *DEVICE)
     return tuple(dict.fromkeys(known))
 
 
@@ -178,8 +183,8 @@ class _Parser:
     def _read_metric(self) -> str:
         kind, name = self._next()
         bare, bracket, label = name.partition("[")
-        plain = (*SUMMARIES, *LOWER_IS_BETTER, *DEVICE)
-        labelled = tuple(dict.fromkeys((*PER_LABEL, *OF_POSITIVE)))
+        plain = (*list_plain(), *DEVICE)
+        labelled = tuple(dict.fromkeys((*list_per_label(), *OF_POSITIVE)))
         if kind != "name" or bare not in (*plain, *labelled):
             known = ", ".join([*plain, *(f"{metric}[LABEL]" for metric in labelled)])
             self._refuse(f"expected a metric ({known}){suggest(bare, (*plain, *labelled))}")
@@ -224,7 +229,7 @@ class _Parser:
         value = float(word)
         if not isfinite(value):
             self._refuse("expected a finite number")
-        if not gate.of_device and gate.kind not in ("log_loss", "brier") and value > 1:
+        if gate.lies_in_unit and value > 1:
             self._refuse(f"{gate.metric} ranges from 0 to 1; expected a number in that range")
         return value
 

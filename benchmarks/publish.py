@@ -25,6 +25,7 @@ import click
 
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import is_trained
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact
@@ -123,7 +124,7 @@ def publish(
         recipe=chosen,
         model=model.facts,
         training_seconds=seconds,
-        split=split.facts,
+        split=split.read_facts(DealtSplit),
         calibration=calibration.facts if calibration else None,
         benchmark=document,
         engines=shown,

@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from lesiontk.cli.main import main
-from lesiontk.data.duplicates import LISTED_GROUPS, LISTED_IDS, LISTED_PAIRS, find_duplicates
+from lesiontk.data.duplicates import (
+    LISTED_GROUPS,
+    LISTED_IDS,
+    LISTED_PAIRS,
+    Contradictions,
+    Crowd,
+    find_duplicates,
+)
 from lesiontk.data.split import SplitItem, check_contradictions, group_images
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.errors import DataError
@@ -164,14 +171,14 @@ def test_a_copy_under_another_diagnosis_can_be_accepted_and_the_same_pixels_cann
 def test_other_names_of_one_diagnosis_do_not_contradict_each_other() -> None:
     rows = [make_row("a", "Melanoma", "p"), make_row("b", "mel", "p"), make_row("c", "nv", "q")]
     hashes = np.array([[0] * 4, [0] * 4, [2**63] * 4], np.uint64)
-    assert find_duplicates(rows, hashes, 3).facts["contradictions"]["pictures"] == 0
+    assert find_duplicates(rows, hashes, 3).counts.contradictions.pictures == 0
     rows[1]["diagnosis"] = "nevus"
-    found = find_duplicates(rows, hashes, 3).facts
-    assert found["contradictions"] == {"pictures": 1, "examples": [{"mel": "a", "nv": "b"}]}
+    found = find_duplicates(rows, hashes, 3).counts
+    assert found.contradictions == Contradictions(1, ({"mel": "a", "nv": "b"},))
     rows[1]["pixel_sha256"] = "another one's"
-    found = find_duplicates(rows, hashes, 3).facts
-    assert found["contradictions"]["pictures"] == 0
-    assert found["contradictions_of_copies"]["examples"] == [{"mel": "a", "nv": "b"}]
+    found = find_duplicates(rows, hashes, 3).counts
+    assert found.contradictions.pictures == 0
+    assert found.contradictions_of_copies.examples == ({"mel": "a", "nv": "b"},)
 
 
 # ------------------------------------------------------------------------------ what is listed
@@ -189,10 +196,10 @@ def make_row(image_id: str, diagnosis: str = "nv", pixels: str = "") -> dict[str
 def test_what_is_listed_has_a_bound_and_the_numbers_have_none() -> None:
     rows = [make_row(f"i{n}", pixels=f"p{n % 2}") for n in range(2000)]
     found = find_duplicates(rows, np.zeros((2000, 4), np.uint64), 16)
-    assert found.facts["crowds"] == [{"first": "i0", "images": 2000}]
-    assert (found.pairs, found.facts["near_duplicates"]) == ([], 0)
-    assert found.facts["identical_groups"] == 2
-    assert [len(ids) for ids in found.facts["identical_pixels"]] == [LISTED_IDS] * 2
+    assert found.counts.crowds == (Crowd("i0", 2000),)
+    assert (found.pairs, found.counts.near_duplicates) == ([], 0)
+    assert found.counts.identical_groups == 2
+    assert [len(ids) for ids in found.counts.identical_pixels] == [LISTED_IDS] * 2
     assert set(found.copies) == set(found.alike) == {"i0"}
 
 
@@ -204,10 +211,10 @@ def test_no_more_than_the_nearest_pairs_are_listed() -> None:
     hashes[::60, 0] ^= np.uint64(1)
     rows = [make_row(f"i{n}") for n in range(len(hashes))]
     found = find_duplicates(rows, hashes, 16)
-    assert found.facts["near_duplicates"] == clusters * 60 * 59 // 2
-    assert found.facts["near_duplicates_listed"] == len(found.pairs) == LISTED_PAIRS
+    assert found.counts.near_duplicates == clusters * 60 * 59 // 2
+    assert found.counts.near_duplicates_listed == len(found.pairs) == LISTED_PAIRS
     assert found.pairs[0]["distance"] == 0
-    assert len(found.facts["identical_pixels"]) <= LISTED_GROUPS
+    assert len(found.counts.identical_pixels) <= LISTED_GROUPS
 
 
 def test_check_says_none_where_there_is_none_and_how_many_where_there_are(

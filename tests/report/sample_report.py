@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from lesiontk.backends.execution import Execution
 from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
 from lesiontk.bench.files import score_fields
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.duplicates import Contradictions
+from lesiontk.data.inspection import Ages, BrokenImage, Inspection
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.evaluation import EngineEvaluation
@@ -285,51 +288,60 @@ def make_curves(critical: str) -> list[dict[str, float]]:
     ]
 
 
-def make_split(labels: Sequence[str], *, lesion_ids_known: bool = True) -> dict[str, Any]:
-    """Return the facts of a split."""
+def make_split(
+    labels: Sequence[str], *, lesion_ids_known: bool = True, **changes: Any
+) -> DealtSplit:
+    """Return a split; `changes` replace whole fields of it."""
     truth, _ = make_probabilities(labels, (), 0.0)
     judged = dict(zip(labels, np.bincount(truth).tolist(), strict=True))
     images = {subset: {name: factor * n for name, n in judged.items()} for subset, factor in SHARES}
-    lesions = {subset: {name: n // 2 for name, n in images[subset].items()} for subset in SUBSETS}
-    return {
-        "split_hash": "5" * 64,
-        "task": "seven_class",
-        "labels": list(labels),
-        "lesion_ids_known": lesion_ids_known,
-        "near_duplicates": "group",
-        "near_duplicates_on_several_sides": 0,
-        "leaky": False,
-        "licence": "CC BY-NC 4.0",
-        "citation": "Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
-        "images": images,
-        "lesions": lesions,
-    }
+    split = DealtSplit(
+        split_hash="5" * 64,
+        task="seven_class",
+        task_definition={},
+        labels=tuple(labels),
+        critical=labels[0],
+        lesion_ids_known=lesion_ids_known,
+        licence="CC BY-NC 4.0",
+        citation="Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
+        images=images,
+        lesions={s: {name: n // 2 for name, n in images[s].items()} for s in SUBSETS},
+    )
+    return replace(split, **changes)
 
 
-def make_inspection() -> dict[str, Any]:
-    """Return the facts of an inspection that found something of everything."""
-    return {
-        "source": "ham10000",
-        "licence": "CC BY-NC 4.0",
-        "citation": "Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
-        "lesion_ids_known": True,
-        "images": 10_015,
-        "lesions": 7470,
-        "lesions_with_several_images": 1956,
-        "lesions_with_several_diagnoses": 2,
-        "broken": [{"image_id": "ISIC_0000001", "reason": "truncated"}],
-        "missing_files": ["ISIC_0000002"],
-        "unlisted_files": 1,
-        "identical_pixels": [["ISIC_0000003", "ISIC_0000004"]],
-        "identical_groups": 1,
-        "crowds": [],
-        "near_duplicates": 12,
-        "near_duplicates_across_lesions": 3,
-        "sizes": {"600x450": 10_015},
-        "age": {"known": 9958, "quartiles": [40.0, 50.0, 65.0]},
-        "sex": {"male": 5406, "female": 4552, "unknown": 57},
-        "site": {"back": 2192, "face": 745},
-    }
+def make_inspection(**changes: Any) -> Inspection:
+    """Return an inspection that found something of everything; `changes` replace fields."""
+    inspection = Inspection(
+        source="ham10000",
+        licence="CC BY-NC 4.0",
+        citation="Tschandl et al. (2018). doi:10.1038/sdata.2018.161",
+        lesion_ids_known=True,
+        images=10_015,
+        lesions=7470,
+        patients=0,
+        lesions_with_several_images=1956,
+        lesions_with_several_diagnoses=2,
+        images_by_diagnosis={},
+        lesions_by_diagnosis={},
+        broken=(BrokenImage("ISIC_0000001", "truncated"),),
+        missing_files=("ISIC_0000002",),
+        unlisted_files=1,
+        identical_pixels=(("ISIC_0000003", "ISIC_0000004"),),
+        identical_groups=1,
+        contradictions=Contradictions(0, ()),
+        contradictions_of_copies=Contradictions(0, ()),
+        crowds=(),
+        near_duplicates=12,
+        near_duplicates_across_lesions=3,
+        near_duplicates_listed=12,
+        near_duplicate_distance=16,
+        sizes={"600x450": 10_015},
+        age=Ages(9958, (40.0, 50.0, 65.0)),
+        sex={"male": 5406, "female": 4552, "unknown": 57},
+        site={"back": 2192, "face": 745},
+    )
+    return replace(inspection, **changes)
 
 
 def make_calibration(labels: Sequence[str]) -> dict[str, Any]:

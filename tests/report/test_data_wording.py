@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.duplicates import Crowd
+from lesiontk.data.inspection import Inspection
 from lesiontk.report.data_wording import describe_near_duplicates, describe_sites
+from tests.report.sample_report import TWO, make_inspection, make_split
 
 
-def inspection(pairs: int, across: int = 0, crowd: int = 0) -> dict[str, Any]:
-    return {
-        "near_duplicates": pairs,
-        "near_duplicates_across_lesions": across,
-        "crowds": [{"first": "ISIC_1", "images": crowd}] if crowd else [],
-    }
+def inspection(pairs: int, across: int = 0, crowd: int = 0) -> Inspection:
+    return make_inspection(
+        near_duplicates=pairs,
+        near_duplicates_across_lesions=across,
+        crowds=(Crowd("ISIC_1", crowd),) if crowd else (),
+    )
 
 
-def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) -> dict[str, Any]:
-    return {
-        "near_duplicates_on_several_sides": apart,
-        "near_duplicates": near_duplicates,
-        "leaky": leaky,
-    }
+def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) -> DealtSplit:
+    return make_split(
+        TWO,
+        near_duplicates_on_several_sides=apart,
+        near_duplicates=near_duplicates,
+        leaky=leaky,
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) ->
                                               "split: the split goes by image"),
     ],
 )  # fmt: skip
-def test_near_duplicates(found: dict[str, Any], dealt: dict[str, Any] | None, words: str) -> None:
+def test_near_duplicates(found: Inspection, dealt: DealtSplit | None, words: str) -> None:
     assert describe_near_duplicates(found, dealt) == words
 
 

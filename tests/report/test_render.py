@@ -23,6 +23,7 @@ from tests.report.sample_report import (
     SEVEN,
     TARGETS,
     TWO,
+    make_inspection,
     make_report_data,
     make_split,
 )
@@ -78,8 +79,8 @@ def test_hostile_text_stays_text() -> None:
         labels,
         name=HOSTILE,
         description=HOSTILE,
-        inspection={**(data.inspection or {}), "source": HOSTILE, "site": {HOSTILE: 3}},
-        split={**make_split(labels), "citation": HOSTILE, "licence": HOSTILE},
+        inspection=make_inspection(source=HOSTILE, site={HOSTILE: 3}),
+        split=make_split(labels, citation=HOSTILE, licence=HOSTILE),
         images=tuple(replace(i, image_id=HOSTILE, lesion_id=HOSTILE) for i in data.images),
         model={**data.model, "architecture": HOSTILE},
         recipe={**data.recipe, "note": HOSTILE},
@@ -169,7 +170,7 @@ def test_unknown_lesions_are_a_visible_warning() -> None:
 
 def test_synthetic_images_are_called_so() -> None:
     data = make_report_data()
-    synthetic = {**(data.inspection or {}), "source": "synthetic"}
+    synthetic = make_inspection(source="synthetic")
     assert "drawn by a program" not in read(data).text
     page = read(replace(data, inspection=synthetic, recipe={"data": {"source": "synthetic"}}))
     assert "drawn by a program" in page.text

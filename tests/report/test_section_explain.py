@@ -103,10 +103,7 @@ def test_hostile_text_stays_text() -> None:
     data = make_report_data(
         explanation=replace(EXPLANATION, images=images, layer=hostile),
         heatmaps=HEATMAPS,
-        split={
-            **make_split(("mel", "nv", "akiec", "bcc", "bkl", "df", "vasc")),
-            "licence": hostile,
-        },
+        split=make_split(("mel", "nv", "akiec", "bcc", "bkl", "df", "vasc"), licence=hostile),
     )
     rendered = render_report(data, {})
     assert "<script" not in rendered

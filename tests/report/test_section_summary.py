@@ -10,7 +10,7 @@ from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.report.render import ReportData, draw_pictures
 from lesiontk.report.wording import describe_at_threshold
 from tests.report.page import Page, read
-from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data
+from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data, make_split
 
 ENGINES = "Engines: latency, size, memory and scores"
 AGAINST = "Engines against their full-precision parents"
@@ -150,8 +150,7 @@ def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
 
 
 def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
-    data = make_report_data()
-    leaky = {**(data.split or {}), "leaky": True, "lesions_on_several_sides": 7}
+    leaky = make_split(SEVEN, leaky=True, lesions_on_several_sides=7)
     text = read(make_report_data(split=leaky)).text
     assert "Single images were dealt to the subsets: 7 lesions have images on more than one" in text
     assert "Whole lesions were dealt" not in text

@@ -180,17 +180,25 @@ class Artefact:
         return {**self.manifest["facts"], **self.manifest.get("measured", {})}
 
     def read(self, name: str, record: type[R]) -> R:
-        """Return the record in one of its JSON files.
+        """Return the record in one of its JSON files; errors as `read_facts`."""
+        self._check_schema(record)
+        return record.from_document(read_json(self.file(name), name))
+
+    def read_facts(self, record: type[R]) -> R:
+        """Return the record that the facts are.
 
         Raises `DataError` for an artefact that holds another version of the record.
         """
+        self._check_schema(record)
+        return record.from_document(self.facts)
+
+    def _check_schema(self, record: type[Record]) -> None:
         found = self.manifest["schema_version"]
         if found != record.SCHEMA:
             raise DataError(
                 f"{self.name} has a {record.__name__} of version {found}; this lesiontk reads "
                 f"version {record.SCHEMA}. Run the command that made it again; it will be rebuilt."
             )
-        return record.from_document(read_json(self.file(name), name))
 
     def file(self, name: str) -> Path:
         """Return the path of one file. Raises `DataError` with the known names for another."""

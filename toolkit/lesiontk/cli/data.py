@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +17,10 @@ from lesiontk.cli.session import (
     say,
 )
 from lesiontk.errors import DataError
+
+if TYPE_CHECKING:
+    from lesiontk.data.duplicates import Contradictions
+    from lesiontk.data.inspection import Inspection
 
 _SHOWN = 10
 
@@ -55,15 +59,18 @@ def check_command(
     options: RecipeOptions,
 ) -> None:
     """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
+    from lesiontk.data.inspection import Inspection
     from lesiontk.workflow.train import build_data
 
     chosen = load_recipe(recipe, options)
     inspection = build_data(session.open_store(), chosen, "inspection")
-    document = {"artefact": inspection.name, "path": str(inspection.path), **inspection.facts}
-    session.emit(document, lambda: _show_inspection(document))
-    kind = "contradictions" if options.accept_near_duplicates else "contradictions_of_copies"
-    if document[kind]["pictures"]:
-        raise DataError(_describe_contradictions(document[kind]))
+    found = inspection.read_facts(Inspection)
+    document = {"artefact": inspection.name, "path": str(inspection.path), **found.to_document()}
+    session.emit(document, lambda: _show_inspection(found, inspection.path))
+    copies = found.contradictions_of_copies
+    contradictions = found.contradictions if options.accept_near_duplicates else copies
+    if contradictions.pictures:
+        raise DataError(_describe_contradictions(contradictions))
 
 
 @data.command("split")
@@ -77,69 +84,72 @@ def split_command(
 ) -> None:
     """Deal the images to training, validation and test, by lesion, as RECIPE says."""
     from lesiontk.cli.tables import print_table
+    from lesiontk.data.dealt_split import DealtSplit
+    from lesiontk.data.inspection import Inspection
     from lesiontk.report.data_wording import describe_near_duplicates
     from lesiontk.workflow.train import build_data
 
     chosen = load_recipe(recipe, options)
     store = session.open_store()
     split = build_data(store, chosen, "split")
-    facts, found = split.facts, store.resolve(split.manifest["parents"]["inspection"]["name"])
+    dealt = split.read_facts(DealtSplit)
+    found = store.parent(split, "inspection").read_facts(Inspection)
 
     def show() -> None:
         rows = [
-            [subset, *(f"{facts['images'][subset][n]} ({facts['lesions'][subset][n]})"
-                     for n in facts["labels"])]
-            for subset in facts["images"]
+            [subset, *(f"{dealt.images[subset][n]} ({dealt.lesions[subset][n]})"
+                     for n in dealt.labels)]
+            for subset in dealt.images
         ]  # fmt: skip
-        unit = "groups" if facts["patients"] else "lesions"
-        print_table([f"images ({unit})", *facts["labels"]], rows)
-        say(f"near-duplicates: {describe_near_duplicates(found.facts, facts)}")
-        say(f"hash {facts['split_hash']}\n{split.file('split.csv')}")
+        unit = "groups" if dealt.patients else "lesions"
+        print_table([f"images ({unit})", *dealt.labels], rows)
+        say(f"near-duplicates: {describe_near_duplicates(found, dealt)}")
+        say(f"hash {dealt.split_hash}\n{split.file('split.csv')}")
 
-    session.emit({"artefact": split.name, "path": str(split.path), **facts}, show)
+    session.emit({"artefact": split.name, "path": str(split.path), **dealt.to_document()}, show)
 
 
-def _show_inspection(document: Mapping[str, Any]) -> None:
+def _show_inspection(found: Inspection, path: Path) -> None:
     from lesiontk.cli.tables import print_table
     from lesiontk.report.data_wording import describe_near_duplicates
 
-    images, lesions = document["images_by_diagnosis"], document["lesions_by_diagnosis"]
+    images, lesions = found.images_by_diagnosis, found.lesions_by_diagnosis
     print_table(
         ["diagnosis", "images", "lesions"],
         [[name, str(images[name]), str(lesions.get(name, 0))] for name in images],
-        title=f"{document['source']}: {document['images']} images of {document['lesions']} lesions",
+        title=f"{found.source}: {found.images} images of {found.lesions} lesions",
     )
-    if not document["lesion_ids_known"]:
+    if not found.lesion_ids_known:
         say(
             "warning: lesion ids are not known for every image; one without counts as a lesion of "
             "its own unless it looks like another one, and pictures of one lesion may stand on two "
             "subsets of a split"
         )
-    if document["patients"]:
-        say(f"patients: {document['patients']}; a split keeps the images of each together")
-    broken, missing = document["broken"], document["missing_files"]
-    identical = document["identical_pixels"]
-    _list_findings("broken", len(broken), [f"{b['image_id']} ({b['reason']})" for b in broken])
+    if found.patients:
+        say(f"patients: {found.patients}; a split keeps the images of each together")
+    broken, missing = found.broken, found.missing_files
+    identical = found.identical_pixels
+    _list_findings("broken", len(broken), [f"{b.image_id} ({b.reason})" for b in broken])
     _list_findings("listed without a file", len(missing), missing)
-    _list_findings("files that the table does not list", document["unlisted_files"], [])
+    _list_findings("files that the table does not list", found.unlisted_files, [])
     _list_findings(
         "sets of identical pixels",
-        document["identical_groups"],
+        found.identical_groups,
         [" = ".join(ids) for ids in identical],
     )
-    _list_findings("lesions with several diagnoses", document["lesions_with_several_diagnoses"], [])
-    listed, pairs = document["near_duplicates_listed"], document["near_duplicates"]
+    _list_findings("lesions with several diagnoses", found.lesions_with_several_diagnoses, [])
+    listed, pairs = found.near_duplicates_listed, found.near_duplicates
     where = "" if not pairs else "; see near_duplicates.csv"
     if listed < pairs:
         where = f"; the nearest {listed} are in near_duplicates.csv"
-    say(f"near-duplicates: {describe_near_duplicates(document)}{where}")
-    age = document["age"]
-    quartiles = f", quartiles {age['quartiles']}" if age["known"] else ""
-    say(f"age known: {age['known']}{quartiles}")
-    for name in ("sex", "site"):
-        values = ", ".join(f"{value} {number}" for value, number in document[name].items())
+    say(f"near-duplicates: {describe_near_duplicates(found)}{where}")
+    age = found.age
+    quartiles = f", quartiles {list(age.quartiles)}" if age.quartiles else ""
+    say(f"age known: {age.known}{quartiles}")
+    for name, counts in (("sex", found.sex), ("site", found.site)):
+        values = ", ".join(f"{value} {number}" for value, number in counts.items())
         say(f"{name}: {values}")
-    say(f"licence: {document['licence']}\n{document['path']}")
+    say(f"licence: {found.licence}\n{path}")
 
 
 def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
@@ -152,11 +162,11 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     say(f"{title}: {number or 'none'}{lines}")
 
 
-def _describe_contradictions(found: Mapping[str, Any]) -> str:
-    number = found["pictures"]
+def _describe_contradictions(found: Contradictions) -> str:
+    number = found.pictures
     shown = [
         " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
-        for images in found["examples"][:_SHOWN]
+        for images in found.examples[:_SHOWN]
     ]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return (

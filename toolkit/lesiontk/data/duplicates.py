@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesiontk.data.similarity import LISTED_CLUSTER, cluster_near, list_near_pairs
 from lesiontk.data.tasks import canonical_diagnosis
+from lesiontk.document import Record
 
 COPY_DISTANCE = 8
 """Distance in bits of 256 up to which a picture counts as a re-encoded copy.
@@ -27,6 +28,42 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Crowd(Record):
+    """So many images that look like the `first` of them that their pairs are not listed."""
+
+    first: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contradictions(Record):
+    """How many `pictures` have several diagnoses; `examples` name an image for each diagnosis."""
+
+    pictures: int
+    examples: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateCounts(Record):
+    """How often pictures repeat.
+
+    `identical_pixels` are groups of image ids, of `identical_groups`. Contradictions are among
+    identical pixels and among copies. `near_duplicates` counts pairs within
+    `near_duplicate_distance` bits of 256 that are not identical.
+    """
+
+    identical_pixels: tuple[tuple[str, ...], ...]
+    identical_groups: int
+    contradictions: Contradictions
+    contradictions_of_copies: Contradictions
+    near_duplicates: int
+    near_duplicates_across_lesions: int
+    near_duplicates_listed: int
+    near_duplicate_distance: int
+    crowds: tuple[Crowd, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Duplicates:
     """`copies` and `alike` name each image's cluster after its first image.
 
@@ -37,7 +74,7 @@ class Duplicates:
     copies: list[str]
     alike: list[str]
     pairs: list[dict[str, object]]
-    facts: dict[str, Any]
+    counts: DuplicateCounts
 
 
 def find_duplicates(
@@ -58,21 +95,21 @@ def find_duplicates(
     across = lesions[pairs[:, 0]] != lesions[pairs[:, 1]]
     identical = _list_identical(rows)
     sizes = np.bincount(alike, minlength=1)
-    facts = {
-        "identical_pixels": [group[:LISTED_IDS] for group in identical[:LISTED_GROUPS]],
-        "identical_groups": len(identical),
-        "contradictions": _find_contradictions(rows, pixels),
-        "contradictions_of_copies": _find_contradictions(rows, copies),
-        "near_duplicates": len(pairs),
-        "near_duplicates_across_lesions": int(across.sum()),
-        "near_duplicates_listed": min(len(pairs), LISTED_PAIRS),
-        "near_duplicate_distance": max_distance,
-        "crowds": [
-            {"first": ids[int(first)], "images": int(sizes[first])}
+    counts = DuplicateCounts(
+        identical_pixels=tuple(tuple(group[:LISTED_IDS]) for group in identical[:LISTED_GROUPS]),
+        identical_groups=len(identical),
+        contradictions=_find_contradictions(rows, pixels),
+        contradictions_of_copies=_find_contradictions(rows, copies),
+        near_duplicates=len(pairs),
+        near_duplicates_across_lesions=int(across.sum()),
+        near_duplicates_listed=min(len(pairs), LISTED_PAIRS),
+        near_duplicate_distance=max_distance,
+        crowds=tuple(
+            Crowd(ids[int(first)], int(sizes[first]))
             for first in np.argsort(-sizes, kind="stable")[:LISTED_GROUPS]
             if sizes[first] > LISTED_CLUSTER
-        ],
-    }
+        ),
+    )
     listed = [
         {
             "image_a": ids[int(i)],
@@ -84,7 +121,7 @@ def find_duplicates(
             pairs[:LISTED_PAIRS], across[:LISTED_PAIRS].tolist(), strict=True
         )
     ]
-    return Duplicates([ids[i] for i in copies], [ids[i] for i in alike], listed, facts)
+    return Duplicates([ids[i] for i in copies], [ids[i] for i in alike], listed, counts)
 
 
 def _codes(values: Sequence[object]) -> NDArray[np.int64]:
@@ -100,7 +137,7 @@ def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
     return sorted(ids for ids in by_pixels.values() if len(ids) > 1)
 
 
-def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> dict[str, Any]:
+def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> Contradictions:
     """Return how many of `pictures` have several diagnoses, and which.
 
     `pictures` is the picture number of each row. An example has an image id for each diagnosis.
@@ -109,4 +146,4 @@ def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> di
     for row, picture in zip(rows, pictures.tolist(), strict=True):
         found[picture].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
     wrong = [named for named in found.values() if len(named) > 1]
-    return {"pictures": len(wrong), "examples": wrong[:LISTED_GROUPS]}
+    return Contradictions(len(wrong), tuple(wrong[:LISTED_GROUPS]))

@@ -5,34 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.inspection import Inspection
 from lesiontk.report.formatting import count_things, format_count
 
 
-def describe_near_duplicates(
-    inspection: Mapping[str, Any], split: Mapping[str, Any] | None = None
-) -> str:
+def describe_near_duplicates(inspection: Inspection, split: DealtSplit | None = None) -> str:
     """Return which images look alike without being equal, and what the split did with them."""
-    pairs, across = inspection["near_duplicates"], inspection["near_duplicates_across_lesions"]
+    pairs, across = inspection.near_duplicates, inspection.near_duplicates_across_lesions
     parts = [count_things(pairs, "pair")] if pairs else []
     if across:
         parts[0] += f", {format_count(across)} of different lesions"
     parts += [
-        f"{format_count(crowd['images'])} images look alike, {crowd['first']} and others, whose "
+        f"{format_count(crowd.images)} images look alike, {crowd.first} and others, whose "
         "pairs are not listed"
-        for crowd in inspection["crowds"]
+        for crowd in inspection.crowds
     ]
     if split is not None and parts:
         parts.append(_describe_sides(split))
     return "; ".join(parts) or "none"
 
 
-def _describe_sides(split: Mapping[str, Any]) -> str:
-    apart = split["near_duplicates_on_several_sides"]
+def _describe_sides(split: DealtSplit) -> str:
+    apart = split.near_duplicates_on_several_sides
     if not apart:
         return "none is in two subsets of the split"
-    if split["leaky"]:
+    if split.leaky:
         why = "the split goes by image"
-    elif split["near_duplicates"] == "accept":
+    elif split.near_duplicates == "accept":
         why = "they were accepted with --accept-near-duplicates"
     else:
         why = "they have lesion ids, which differ"

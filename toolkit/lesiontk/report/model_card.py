@@ -9,6 +9,7 @@ from typing import Any
 from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.document import Record
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.findings import CriticalRecall
@@ -38,7 +39,7 @@ def render_model_card(
     recipe: Mapping[str, Any],
     model: Mapping[str, Any],
     training_seconds: float,
-    split: Mapping[str, Any],
+    split: DealtSplit,
     calibration: Mapping[str, Any] | None,
     benchmark: Benchmark,
     engines: Sequence[Mapping[str, Any]],
@@ -56,8 +57,8 @@ def render_model_card(
     `external` are evaluations on images from elsewhere.
     """
     labels = model["labels"]
-    counts = {subset: sum(values.values()) for subset, values in split["images"].items()}
-    lesions = {subset: sum(values.values()) for subset, values in split["lesions"].items()}
+    counts = {subset: sum(values.values()) for subset, values in split.images.items()}
+    lesions = {subset: sum(values.values()) for subset, values in split.lesions.items()}
     emulated = list_emulated(benchmark.rows)
     sections = [
         f"# {recipe['name']}\n\n{_describe_origin(recipe, model)}",
@@ -75,11 +76,11 @@ def render_model_card(
         "else. Input uint8 "
         f"RGB [1, {benchmark.image_size}, {benchmark.image_size}, 3], output float32 "
         f"[1, {len(labels)}].",
-        f"## Data and licence\n\n{split['citation']}\n\nLicence: {split['licence']}. The weights "
+        f"## Data and licence\n\n{split.citation}\n\nLicence: {split.licence}. The weights "
         "are derived from these images: use them under the same terms. No image is part of the "
         f"files. The images were {_describe_sizes(sizes)} pixels; in other resolutions the figures "
         "will differ.\n\n"
-        f"Split by lesion, stratified by class, hash `{split['split_hash']}`: "
+        f"Split by lesion, stratified by class, hash `{split.split_hash}`: "
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
         f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "

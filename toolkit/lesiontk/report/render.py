@@ -22,6 +22,8 @@ from lesiontk.bench.benchmark import (
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
@@ -111,8 +113,8 @@ class ReportData:
     model: Mapping[str, Any]
     training_seconds: float
     recipe: Mapping[str, Any]
-    split: Mapping[str, Any] | None
-    inspection: Mapping[str, Any] | None
+    split: DealtSplit | None
+    inspection: Inspection | None
     calibration: Mapping[str, Any] | None
     lineage: Mapping[str, ArtefactOrigin]
     images: Sequence[JudgedImage] = ()

@@ -9,6 +9,7 @@ from typing import Any
 
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.compress.model_history import derivation_facts
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.comparison import ChangedImage as ChangedRow
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.metrics import order_labels
@@ -239,11 +240,11 @@ def list_checks(engines: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def describe_labels(
-    labels: Sequence[str], evaluation: EngineEvaluation, split: Mapping[str, Any] | None
+    labels: Sequence[str], evaluation: EngineEvaluation, split: DealtSplit | None
 ) -> dict[str, str]:
     """Return for each label how many images, and lesions if known, were judged."""
     totals = dict(zip(evaluation.labels, map(sum, evaluation.confusion), strict=True))
-    lesions = split["lesions"].get(evaluation.subset, {}) if split else {}
+    lesions = split.lesions.get(evaluation.subset, {}) if split else {}
     return {
         label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
         for label in labels

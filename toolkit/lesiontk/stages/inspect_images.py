@@ -14,6 +14,7 @@ from pydantic import Field
 from lesiontk.data.decode import ImageError
 from lesiontk.data.duplicates import PAIR_COLUMNS, Duplicates, find_duplicates
 from lesiontk.data.images import write_rows
+from lesiontk.data.inspection import Ages, BrokenImage, Inspection
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_difference, hash_pixels
 from lesiontk.data.sources import SOURCES, detect_source
@@ -49,6 +50,7 @@ class InspectStage(Stage):
         accepts={"dataset": "dataset"},
         produces="inspection",
         config=InspectConfig,
+        schema_version=Inspection.SCHEMA,
         tools=("Pillow", "numpy", "scipy"),
     )
 
@@ -110,7 +112,7 @@ class InspectStage(Stage):
             context.directory / BROKEN, broken, ("image_id", "location", "reason", "message")
         )
         write_rows(context.directory / NEAR, duplicates.pairs, PAIR_COLUMNS)
-        return StageOutput(_summarize(name, table, rows, broken, duplicates))
+        return StageOutput(_summarize(name, table, rows, broken, duplicates).to_document())
 
 
 def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
@@ -160,34 +162,32 @@ def _summarize(
     rows: Sequence[Mapping[str, Any]],
     broken: Sequence[Mapping[str, object]],
     duplicates: Duplicates,
-) -> dict[str, Any]:
+) -> Inspection:
     lesions: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         lesions[row["lesion_id"] or row["image_id"]][row["diagnosis"]] += 1
     ages = [float(row["age"]) for row in rows if row["age"]]
-    return {
-        "source": name,
-        "licence": table.licence,
-        "citation": table.citation,
-        "lesion_ids_known": table.lesion_ids_known,
-        "images": len(rows),
-        "lesions": len(lesions),
-        "patients": len({row["patient_id"] for row in rows if row["patient_id"]}),
-        "lesions_with_several_images": sum(sum(c.values()) > 1 for c in lesions.values()),
-        "lesions_with_several_diagnoses": sum(len(c) > 1 for c in lesions.values()),
-        "images_by_diagnosis": dict(sorted(Counter(r["diagnosis"] for r in rows).items())),
-        "lesions_by_diagnosis": dict(
+    low, middle, high = np.percentile(ages, [25, 50, 75]).tolist() if ages else (0.0, 0.0, 0.0)
+    return Inspection(
+        **duplicates.counts.field_values(),
+        source=name,
+        licence=table.licence,
+        citation=table.citation,
+        lesion_ids_known=table.lesion_ids_known,
+        images=len(rows),
+        lesions=len(lesions),
+        patients=len({row["patient_id"] for row in rows if row["patient_id"]}),
+        lesions_with_several_images=sum(sum(c.values()) > 1 for c in lesions.values()),
+        lesions_with_several_diagnoses=sum(len(c) > 1 for c in lesions.values()),
+        images_by_diagnosis=dict(sorted(Counter(r["diagnosis"] for r in rows).items())),
+        lesions_by_diagnosis=dict(
             sorted(Counter(c.most_common(1)[0][0] for c in lesions.values()).items())
         ),
-        "broken": [{"image_id": b["image_id"], "reason": b["reason"]} for b in broken],
-        "missing_files": list(table.missing),
-        "unlisted_files": table.unlisted,
-        **duplicates.facts,
-        "sizes": dict(Counter(f"{r['width']}x{r['height']}" for r in rows).most_common(5)),
-        "age": {
-            "known": len(ages),
-            "quartiles": [float(q) for q in np.percentile(ages, [25, 50, 75])] if ages else None,
-        },
-        "sex": dict(Counter(r["sex"] or "unknown" for r in rows).most_common()),
-        "site": dict(Counter(r["site"] or "unknown" for r in rows).most_common()),
-    }
+        broken=tuple(BrokenImage(str(b["image_id"]), str(b["reason"])) for b in broken),
+        missing_files=tuple(table.missing),
+        unlisted_files=table.unlisted,
+        sizes=dict(Counter(f"{r['width']}x{r['height']}" for r in rows).most_common(5)),
+        age=Ages(len(ages), (low, middle, high) if ages else None),
+        sex=dict(Counter(r["sex"] or "unknown" for r in rows).most_common()),
+        site=dict(Counter(r["site"] or "unknown" for r in rows).most_common()),
+    )

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import TABLE
+from lesiontk.data.inspection import Inspection
 from lesiontk.explain.explanation import Explanation, read_explanation
 from lesiontk.records import Artefact
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
@@ -114,8 +116,10 @@ class ReportStage(Stage):
             ancestors=[_tell_step(ancestor) for ancestor in ancestors],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
-            split=facts("split"),
-            inspection=facts("inspection"),
+            split=parents["split"].read_facts(DealtSplit) if "split" in parents else None,
+            inspection=(
+                parents["inspection"].read_facts(Inspection) if "inspection" in parents else None
+            ),
             calibration=facts("calibration"),
             lineage={role: _origin(parents[role]) for role in sorted(parents, key=_rank)},
             images=_read_images(evaluations, parents.get("images")),

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import write_rows
+from lesiontk.data.inspection import Inspection
 from lesiontk.data.split import (
     SplitItem,
     check_contradictions,
@@ -50,6 +52,7 @@ class SplitStage(Stage):
         accepts={"inspection": "inspection"},
         produces="split",
         config=SplitConfig,
+        schema_version=DealtSplit.SCHEMA,
         tools=("numpy",),
     )
 
@@ -61,7 +64,8 @@ class SplitStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: SplitConfig, context: Context
     ) -> StageOutput:
-        if not parents["inspection"].facts["lesion_ids_known"]:
+        inspection = parents["inspection"].read_facts(Inspection)
+        if not inspection.lesion_ids_known:
             logger.warning(
                 "lesion ids are not known for every image: one without counts as a lesion of its "
                 "own unless it looks like another one, and pictures of one lesion may stand on two "
@@ -131,26 +135,24 @@ class SplitStage(Stage):
             for row in sorted(images, key=lambda row: row["image_id"])
         ]
         write_rows(context.directory / TABLE, rows, COLUMNS)
-        return StageOutput(
-            {
-                "split_hash": hash_split(subsets, {r["image_id"]: r["diagnosis"] for r in images}),
-                "leaky": rule.leaky,
-                "lesions_on_several_sides": leaks,
-                "near_duplicates": rule.near_duplicates,
-                "near_duplicates_on_several_sides": alike,
-                "patients": len({row["patient_id"] for row in images if row["patient_id"]}),
-                "task": task.name,
-                "task_definition": asdict(task),
-                "labels": list(task.labels),
-                "critical": task.critical,
-                **{
-                    name: parents["inspection"].facts[name]
-                    for name in ("lesion_ids_known", "licence", "citation")
-                },
-                "images": _count(rows, task.labels, "image_id"),
-                "lesions": _count(rows, task.labels, "group"),
-            }
+        split = DealtSplit(
+            split_hash=hash_split(subsets, {r["image_id"]: r["diagnosis"] for r in images}),
+            leaky=rule.leaky,
+            lesions_on_several_sides=leaks,
+            near_duplicates=rule.near_duplicates,
+            near_duplicates_on_several_sides=alike,
+            patients=len({row["patient_id"] for row in images if row["patient_id"]}),
+            task=task.name,
+            task_definition=asdict(task),
+            labels=task.labels,
+            critical=task.critical,
+            lesion_ids_known=inspection.lesion_ids_known,
+            licence=inspection.licence,
+            citation=inspection.citation,
+            images=_count(rows, task.labels, "image_id"),
+            lesions=_count(rows, task.labels, "group"),
         )
+        return StageOutput(split.to_document())
 
 
 def read_split(artefact: Artefact) -> list[dict[str, str]]:

@@ -1,0 +1,35 @@
+"""A split of a data set: which task, under which hash, how many images and lesions where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lesiontk.document import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealtSplit(Record):
+    """The images of a task dealt to training, validation and test.
+
+    `images` and `lesions` count them by subset and label. `lesions_on_several_sides` is 0 unless
+    the split is `leaky`, dealt by image. `near_duplicates` is the rule for images that look alike,
+    `near_duplicates_on_several_sides` counts the sets of them that are in more than one subset.
+    """
+
+    split_hash: str
+    task: str
+    task_definition: Mapping[str, Any]
+    labels: tuple[str, ...]
+    critical: str
+    images: Mapping[str, Mapping[str, int]]
+    lesions: Mapping[str, Mapping[str, int]]
+    licence: str
+    citation: str
+    lesion_ids_known: bool
+    patients: int = 0
+    leaky: bool = False
+    lesions_on_several_sides: int = 0
+    near_duplicates: str = "group"
+    near_duplicates_on_several_sides: int = 0

@@ -115,12 +115,13 @@ def test_as_a_recipe_s_model_it_is_compressed_on_as_the_recipe_says(tmp_path: Pa
     assert manifest["stage"]["name"] == "import"
 
 
-def test_wrong_labels_are_refused(tmp_path: Path) -> None:
+def test_wrong_labels_are_refused_before_images_are_prepared(tmp_path: Path) -> None:
     file = save_model(tmp_path / "net.keras")
     with pytest.raises(
         UsageError, match=r"imported\.labels are nv, mel; expected akiec, bcc.*--labels"
     ):
         import_it(tmp_path / "workspace", file, "--labels", "nv,mel")
+    assert not (tmp_path / "workspace").exists()
 
 
 def test_without_images_it_is_refused(tmp_path: Path) -> None:

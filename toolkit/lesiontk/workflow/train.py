@@ -89,8 +89,9 @@ def import_file(
     split, and `DataError` is raised for any other. Raises `UsageError` without images, for int8 is
     calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
     """
+    from lesiontk.data.tasks import load_task
     from lesiontk.models.imported_file import load_foreign_model
-    from lesiontk.models.imported_model import check_finite, input_size
+    from lesiontk.models.imported_model import check_finite, input_size, match_labels
 
     source = load_foreign_model(file)
     check_finite(source)  # before the images are prepared
@@ -125,6 +126,8 @@ def import_file(
             "on, or with images like them, for int8 is calibrated on them. To try the commands "
             "alone, --set data.source=synthetic takes made-up ones."
         )
+    if labels:
+        match_labels(labels, load_task(made.data.task).labels)
     return train_recipe(store, made)
 
 

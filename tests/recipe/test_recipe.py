@@ -203,6 +203,8 @@ def test_an_override_that_cannot_be_understood_is_refused(override: str, message
         ("convert=[]", "[]"),
         ("unresolved=maybe", "'maybe'"),
         ("name=Two Words", "'Two Words'"),
+        ("evaluate.resamples=10000000000", "10000000000"),
+        ("bench.threads=100000", "100000"),
     ],
 )
 def test_a_value_out_of_range_names_its_key_and_itself(override: str, received: str) -> None:
@@ -211,6 +213,18 @@ def test_a_value_out_of_range_names_its_key_and_itself(override: str, received: 
     message = str(caught.value)
     assert message.startswith(f"the recipe is not valid: {override.partition('=')[0]}")
     assert f"(received {received})" in message
+
+
+SEEDS = [f"{path}.seed" for path, model in sections(Recipe) if "seed" in model.model_fields]
+
+
+@pytest.mark.parametrize("key", SEEDS)
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused_before_any_work(key: str, value: int) -> None:
+    """NumPy's and TensorFlow's generators raise a ValueError, in the middle of a run."""
+    with pytest.raises(UsageError, match=rf"not valid: {key}: .*\(received {value}\)"):
+        override_recipe(PROBE, [f"{key}={value}"])
+    assert value_at(override_recipe(PROBE, [f"{key}={2**32 - 1}"]), key) == 2**32 - 1
 
 
 def test_gates_of_earlier_versions_are_refused_with_what_says_the_same_now() -> None:

@@ -30,7 +30,7 @@ class SynthesizeConfig(StageConfig):
 
     lesions: int = Field(420, ge=14, description="lesions to draw, one to three images each")
     image_size: int = Field(96, ge=16, le=1024, description="pixels a side of the drawn images")
-    seed: int = Field(7, description="seed of the drawing")
+    seed: int = Field(7, ge=0, lt=2**32, description="seed of the drawing")
 
 
 class SplitRule(StageConfig):
@@ -44,7 +44,7 @@ class SplitRule(StageConfig):
     validation: float = Field(
         0.15, gt=0, lt=0.5, description="share of the lesions for the validation split"
     )
-    seed: int = Field(7, description="seed of the draw")
+    seed: int = Field(7, ge=0, lt=2**32, description="seed of the draw")
     near_duplicates: Literal["group", "accept"] = Field(
         "group",
         description="group: copies, and near-duplicates without a lesion id, count as one lesion",
@@ -153,7 +153,9 @@ class TrainSection(StageConfig):
     patience: int = Field(
         10, ge=1, description="epochs without a better validation score before training stops"
     )
-    seed: int = Field(1, description="seed of initial weights, order and augmentation")
+    seed: int = Field(
+        1, ge=0, lt=2**32, description="seed of initial weights, order and augmentation"
+    )
 
     def list_sizes(self, size: int) -> tuple[int, ...]:
         """Return the successive image sizes of training; the last is `size`."""
@@ -195,7 +197,7 @@ class CalibrateConfig(StageConfig):
         None, description="a shipped list or a CSV file instead of a new sample"
     )
     observer: str = Field("min_max", description="a registered observer")
-    seed: int = Field(7, description="seed of the draw")
+    seed: int = Field(7, ge=0, lt=2**32, description="seed of the draw")
 
     @field_validator("cover", mode="before")
     @classmethod
@@ -281,9 +283,9 @@ class EvaluateRule(StageConfig):
     """How the test split is evaluated, and the rule that freezes a threshold on validation."""
 
     threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
-    resamples: int = Field(1000, ge=100, description="bootstrap resamples of lesions")
+    resamples: int = Field(1000, ge=100, le=10**6, description="bootstrap resamples of lesions")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
-    seed: int = Field(0, description="seed of the resampling")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the resampling")
 
     @field_validator("threshold")
     @classmethod
@@ -306,7 +308,7 @@ class BenchRule(StageConfig):
 
     rounds: int = Field(100, ge=20, description="timed predictions of one image an engine")
     warmup: int = Field(10, ge=1, description="predictions before, which do not count")
-    threads: int = Field(1, ge=1, description="threads of each engine")
+    threads: int = Field(1, ge=1, le=1024, description="threads of each engine")
     repetition: int = Field(0, ge=0, description="another number repeats the measurement")
     provider: str | None = Field(
         None,

@@ -57,7 +57,17 @@ def test_a_login_page_in_place_of_an_archive_is_not_pinned(
     assert names(tmp_path) == ["a.zip.bad"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', '{"format": 1, "files": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"format": 2}',
+        '{"format": 1}',
+        '{"files": {}}',
+        '{"format": 1, "files": {"a": 1}}',
+    ],
+)
 def test_pins_that_cannot_be_read_are_not_ignored(
     unpublished: OfficialSource, tmp_path: Path, policy: DownloadPolicy, text: str
 ) -> None:

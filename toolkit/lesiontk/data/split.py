@@ -45,15 +45,10 @@ def group_images(
     `near_duplicates` "group" this holds for copies, too, and for near-duplicates if one of them has
     neither a known lesion nor a known patient; otherwise such an image is a group of its own.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # slow to import; no help needs it
+
     unknown = {item.alike for item in items if not item.lesion_id and not item.patient_id}
-    parent = {item.image_id: item.image_id for item in items}
-
-    def find(image: str) -> str:
-        while parent[image] != image:
-            parent[image] = parent[parent[image]]
-            image = parent[image]
-        return image
-
+    groups = DisjointSet(item.image_id for item in items)
     keys: list[_Key] = [
         lambda item: item.lesion_id,
         lambda item: item.patient_id,
@@ -65,15 +60,9 @@ def group_images(
     for key in keys:
         first: dict[str, str] = {}
         for item in items:
-            name = key(item)
-            if not name:
-                continue
-            if name in first:
-                low, high = sorted((find(first[name]), find(item.image_id)))
-                parent[high] = low
-            else:
-                first[name] = item.image_id
-    return {item.image_id: find(item.image_id) for item in items}
+            if name := key(item):
+                groups.merge(first.setdefault(name, item.image_id), item.image_id)
+    return {image: min(group) for group in groups.subsets() for image in group}
 
 
 def split_by_group(

@@ -6,13 +6,14 @@ the first download left in ``checksums.json``. A wrong file is kept as ``NAME.ba
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pooch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lesiontk.data.fetch.archives import (
     DEFAULT_LIMITS,
@@ -26,6 +27,7 @@ from lesiontk.data.fetch.download import DEFAULT_POLICY, DownloadPolicy, Resumin
 from lesiontk.data.fetch.sources import PINS_NAME, OfficialSource, RemoteFile
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
+from lesiontk.recipe.reading import explain_invalid
 
 logger = logging.getLogger(__name__)
 WAITING = "%s: another process fetches into it; waiting"
@@ -92,19 +94,26 @@ def fetch_source(
     return FetchResult(source, directory, files)
 
 
-@dataclass(frozen=True, slots=True)
-class _Measure:
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Measure(_Record):
     files: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Pin:
-    """What ``checksums.json`` says of a file, and of what was unpacked from it."""
+class _Pin(_Record):
+    """What ``checksums.json`` records of a file, and of what was unpacked from it."""
 
     bytes: int
     sha256: str
     unpacked: _Measure | None = None
+
+
+class _Pins(_Record):
+    format: Literal[1]
+    files: dict[str, _Pin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,9 @@ class _Fetch:
         sha256 = _verify(path, path, statements)
         self.progress(f"verify {path.name}", size, size)
         placed, unpacked = self._unpack(file, path)
-        self._pin(file.name, _Pin(size, sha256, unpacked))  # last: a wrong archive is not pinned
+        self._pin(
+            file.name, _Pin(bytes=size, sha256=sha256, unpacked=unpacked)
+        )  # last: a wrong archive is not pinned
         checks = [f"{s.kind} from {s.origin}" for s in statements if s.is_checksum]
         if not checks:
             logger.warning("%s has no published checksum; SHA-256 pinned in %s", path, PINS_NAME)
@@ -203,8 +214,7 @@ class _Fetch:
     def _pin(self, name: str, pin: _Pin) -> None:
         if self.pins.get(name) != pin:
             self.pins[name] = pin
-            files = {name: asdict(pin) for name, pin in self.pins.items()}
-            text = json.dumps({"format": 1, "files": files}, indent=2, sort_keys=True)
+            text = _Pins(format=1, files=dict(sorted(self.pins.items()))).model_dump_json(indent=2)
             temporary = self.directory / f".{PINS_NAME}.new"
             temporary.write_text(text + "\n", encoding="utf-8")
             temporary.replace(self.directory / PINS_NAME)
@@ -247,27 +257,19 @@ def _measure(target: Path) -> _Measure:
     """Count files and bytes, without the hidden files that file managers leave in folders."""
     files = [target] if target.is_file() else list(target.iterdir())
     sizes = [file.stat().st_size for file in files if not file.name.startswith(".")]
-    return _Measure(len(sizes), sum(sizes))
+    return _Measure(files=len(sizes), bytes=sum(sizes))
 
 
 def _read_pins(path: Path) -> dict[str, _Pin]:
     if not path.exists():
         return {}
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != 1:
-            raise ValueError(f"format {document['format']!r}")
-        pins = {}
-        for name, pin in document["files"].items():
-            left = pin["unpacked"]
-            measure = left and _Measure(int(left["files"]), int(left["bytes"]))
-            pins[str(name)] = _Pin(int(pin["bytes"]), str(pin["sha256"]), measure)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _Pins.model_validate_json(path.read_bytes()).files
+    except ValidationError as error:
         raise DataError(
-            f"{path} cannot be read ({error!r}); expected the checksums of an earlier fetch. Move "
-            f"it away to pin the files anew."
+            f"{path} cannot be read ({explain_invalid(error, _Pins)}); expected the checksums of "
+            f"an earlier fetch. Move it away to pin the files anew."
         ) from error
-    return pins
 
 
 def _verify(file: Path, path: Path, statements: tuple[_Statement, ...]) -> str:

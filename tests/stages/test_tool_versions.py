@@ -5,6 +5,8 @@ The stages are the real ones with their keys; only their work is replaced by wri
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lesiontk.stages
 from lesiontk.backends import BACKENDS
 from lesiontk.recipe import BenchRule, EvaluateRule, QuantizeRule, SensitivityRule, VerifyRule
 from lesiontk.records import Artefact
@@ -216,6 +219,22 @@ def test_every_tool_of_a_back_end_is_in_the_key_of_its_engines(store: Store) -> 
     for target in TARGETS:
         tools = BACKENDS.get(target.partition(":")[0]).info.tools
         assert set(tools) <= made[f"convert {target}"].manifest["tools"].keys()
+
+
+def test_every_declared_tool_is_a_distribution_by_its_name() -> None:
+    """A misspelled one would be absent before and after any upgrade."""
+    stages = [
+        value
+        for module in pkgutil.iter_modules(lesiontk.stages.__path__)
+        for value in vars(importlib.import_module(f"lesiontk.stages.{module.name}")).values()
+        if isinstance(value, type) and issubclass(value, Stage) and hasattr(value, "info")
+    ]
+    assert len({stage.info.name for stage in stages}) > 20
+    declared = {tool for stage in stages for tool in stage.info.tools}
+    for _, backend in BACKENDS.items():
+        declared |= {*backend.info.tools, *backend.info.runtime}
+        assert set(backend.info.runtime) <= set(backend.info.tools)
+    assert {tool for tool in declared if version_of(tool) == "absent"} == set()
 
 
 # ------------------------------------------------------------------------------ any chain at all

@@ -295,6 +295,14 @@ def test_a_deep_description_is_refused(levels: int) -> None:
         parse_description("[" * levels + "]" * levels, "model")
 
 
+@pytest.mark.parametrize("text", ["5", "null", "true", '"a text"', "[]", "[[1], 2]"])
+def test_a_description_that_is_no_mapping_is_refused(text: str) -> None:
+    with pytest.raises(
+        DataError, match=r"net\.keras holds .* for a description; expected a \.keras"
+    ):
+        parse_description(text, "net.keras")
+
+
 def test_models_in_models_that_double_each_time_are_refused() -> None:
     def twice(inner: dict[str, Any], depth: int) -> dict[str, Any]:
         """A model that calls another twice, in the notation of Keras 2."""

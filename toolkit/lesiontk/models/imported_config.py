@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, show_value
 from lesiontk.files.strict_json import parse_json
 from lesiontk.models.allow_list import (
     ACTIVATION_LAYERS,
@@ -66,10 +66,10 @@ class ModelFile:
 
 
 def parse_description(text: bytes | str, name: str) -> Any:
-    """Return the value of a JSON text; `DataError` if it is not JSON, too long or too deep."""
+    """Return the mapping of a JSON text; `DataError` if it is none, too long or too deep."""
     check_size(len(text), name)
     value = parse_json(text, f"the description of the model {name}")
-    waiting, depth = [value], 0
+    waiting, depth = [value] if isinstance(value, dict | list) else [], 0
     while waiting:
         depth += 1
         if depth > MAX_DEPTH:
@@ -82,6 +82,8 @@ def parse_description(text: bytes | str, name: str) -> Any:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, dict | list)
         ]
+    if not isinstance(value, dict):
+        raise DataError(f"{name} holds {show_value(value)} for a description; {EXPECTED}.")
     return value
 
 

@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 from onnx import helper
 
-from lesiontk.backends import open_any, open_engine
+from lesiontk.backends import find_backend, open_any, open_engine
 from lesiontk.backends.backend import SPEC_KEY
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.onnx.graph import check_closed
@@ -333,6 +333,20 @@ def test_a_tflite_graph_that_makes_a_tensor_beyond_memory_is_refused(
     ):
         open_engine(path)
     check_tensor_sizes(add_fill(kind, inputs(100)), path)  # the twin
+
+
+def test_a_tensor_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    """LiteRT computes with it, but cannot list its operators."""
+    content, _ = find_backend(TFLITE)().split_record(TFLITE.read_bytes())
+    model = read_model(content)
+    (graph,) = model.subgraphs
+    name = bytes(graph.tensors[graph.operators[0].outputs[0]].name)
+    path = tmp_path / "damaged.tflite"
+    path.write_bytes(content.replace(name, name[:-1] + b"\xe4"))
+    with pytest.raises(
+        DataError, match=r"damaged\.tflite is damaged: the name b'.*xe4' of a tensor"
+    ):
+        open_engine(path)
 
 
 def test_a_tflite_graph_that_describes_a_tensor_beyond_memory_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from lesiontk.backends.tensor_limits import check_tensor
+from lesiontk.errors import DataError
 
 Values = Sequence[float]
 WHOLE: Final = {schema.TensorType.INT32: np.int32, schema.TensorType.INT64: np.int64}
@@ -29,7 +30,9 @@ MADE: Final[dict[int, tuple[tuple[int, ...], Callable[..., Values]]]] = {
 
 
 def check_tensor_sizes(content: bytes, path: Path) -> None:
-    """Raise `DataError` for a tensor that is too large, of a structure that LiteRT has checked.
+    """Raise `DataError` for a tensor that is too large, or whose name LiteRT's Python cannot read.
+
+    The structure is one that LiteRT has checked.
 
     What depends on values that only a run gives is not known.
     """
@@ -39,7 +42,7 @@ def check_tensor_sizes(content: bytes, path: Path) -> None:
         for index in range(graph.TensorsLength()):
             tensor = graph.Tensors(index)
             shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
-            check_tensor(path, _name(tensor), shape)
+            check_tensor(path, _name(tensor, path), shape)
         for index in range(graph.OperatorsLength()):
             operator = graph.Operators(index)
             code = model.OperatorCodes(operator.OpcodeIndex())
@@ -49,11 +52,18 @@ def check_tensor_sizes(content: bytes, path: Path) -> None:
             places, size = MADE[kind]
             known = [_read(model, graph, operator.Inputs(place)) for place in places]
             if all(known):
-                check_tensor(path, _name(graph.Tensors(operator.Outputs(0))), size(*known))
+                made = graph.Tensors(operator.Outputs(0))
+                check_tensor(path, _name(made, path), size(*known))
 
 
-def _name(tensor: Any) -> str:
-    return (tensor.Name() or b"").decode(errors="replace")
+def _name(tensor: Any, path: Path) -> str:
+    name = tensor.Name() or b""
+    try:
+        return str(name, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name} is damaged: the name {name!r} of a tensor is no text in UTF-8."
+        ) from error
 
 
 def _read(model: Any, graph: Any, index: int) -> list[float]:

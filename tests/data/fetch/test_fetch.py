@@ -214,6 +214,16 @@ def test_unpacking_can_wait(
     assert len(server.requests) == 2
 
 
+def test_a_part_that_a_killed_run_left_of_a_placed_file_goes(
+    one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
+) -> None:
+    fetch_source(one, tmp_path, policy=policy)
+    (tmp_path / "a.bin.part").hardlink_to(tmp_path / "a.bin")
+    (tmp_path / "a.bin.part.json").write_text("{}")
+    fetch_source(one, tmp_path, policy=policy)
+    assert names(tmp_path) == ["a.bin", "checksums.json"]
+
+
 def test_an_archive_deleted_after_unpacking_is_not_downloaded_again(
     server: Server, challenge: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:

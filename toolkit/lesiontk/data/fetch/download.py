@@ -90,6 +90,16 @@ class _Session(requests.Session):
         return location
 
 
+def part_of(path: Path) -> Path:
+    """Return where the file grows until it is verified."""
+    return path.with_name(f"{path.name}.part")
+
+
+def state_of(path: Path) -> Path:
+    """Return the file that states of which version (ETag or date) of which URL the part is."""
+    return path.with_name(f"{path.name}.part.json")
+
+
 @dataclass(frozen=True, slots=True)
 class ResumingDownloader:
     """Brings the whole of one file into ``NAME.part``, and from there to where pooch verifies it.
@@ -109,16 +119,6 @@ class ResumingDownloader:
     policy: DownloadPolicy
     progress: ProgressCallback
 
-    @property
-    def part(self) -> Path:
-        """Where the file grows until it is verified."""
-        return self.path.with_name(f"{self.path.name}.part")
-
-    @property
-    def state(self) -> Path:
-        """States of which version (ETag or date) of which URL the part is a part."""
-        return self.path.with_name(f"{self.path.name}.part.json")
-
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         for attempt in range(1, self.policy.tries + 1):
             try:
@@ -137,14 +137,9 @@ class ResumingDownloader:
                     self.policy.sleep(min(wait, _MAX_WAIT))
         Path(output_file).unlink()
         try:
-            Path(output_file).hardlink_to(self.part)  # killed now, the part is still here
+            Path(output_file).hardlink_to(part_of(self.path))  # killed now, the part is still here
         except OSError:  # a file system without links
-            shutil.copyfile(self.part, output_file)
-
-    def clear(self) -> None:
-        """Remove the part of a file that is in its place, or that was refused."""
-        self.part.unlink(missing_ok=True)
-        self.state.unlink(missing_ok=True)
+            shutil.copyfile(part_of(self.path), output_file)
 
     def _transfer(self, url: str) -> None:
         offset, total, headers = self._resume(url)
@@ -161,8 +156,10 @@ class ResumingDownloader:
                 )
                 changed = validator not in ("", headers.get("If-Range", validator))
                 if span is None or int(span[1]) != offset or changed:
-                    self.part.unlink()
-                    raise TransferError(f"{self.part.name} is no part of what is there now", 0)
+                    part_of(self.path).unlink()
+                    raise TransferError(
+                        f"{part_of(self.path).name} is no part of what is there now", 0
+                    )
                 total = int(span[2])
             else:
                 _refuse_status(response, url)
@@ -177,7 +174,7 @@ class ResumingDownloader:
                     f"free; make room or choose another folder."
                 )
             state = {"url": url, "validator": validator, "total": total}
-            self.state.write_text(json.dumps(state), encoding="utf-8")
+            state_of(self.path).write_text(json.dumps(state), encoding="utf-8")
             self._receive(response, offset, total)
 
     def _resume(self, url: str) -> tuple[int, int | None, dict[str, str]]:
@@ -187,8 +184,8 @@ class ResumingDownloader:
         counts only where a checksum would reveal it.
         """
         try:
-            offset = self.part.stat().st_size
-            left = json.loads(self.state.read_text(encoding="utf-8"))
+            offset = part_of(self.path).stat().st_size
+            left = json.loads(state_of(self.path).read_text(encoding="utf-8"))
             validator, total = str(left["validator"]), left["total"]
             usable = left["url"] == url and (validator or self.verifiable)
         except (OSError, ValueError, KeyError, TypeError):
@@ -202,7 +199,7 @@ class ResumingDownloader:
         done = shown = offset
         limit = _MAX_FILE_BYTES if total is None else total
         self.progress(f"download {self.path.name}", done, total)
-        with self.part.open("ab" if offset else "wb") as out:
+        with part_of(self.path).open("ab" if offset else "wb") as out:
             while done < limit:
                 try:
                     chunk = response.raw.read1(min(_CHUNK_BYTES, limit - done))

@@ -23,7 +23,13 @@ from lesiontk.data.fetch.archives import (
     unpack_file,
     unpack_folder,
 )
-from lesiontk.data.fetch.download import DEFAULT_POLICY, DownloadPolicy, ResumingDownloader
+from lesiontk.data.fetch.download import (
+    DEFAULT_POLICY,
+    DownloadPolicy,
+    ResumingDownloader,
+    part_of,
+    state_of,
+)
 from lesiontk.data.fetch.sources import PINS_NAME, OfficialSource, RemoteFile
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
@@ -155,13 +161,14 @@ class _Fetch:
         statements = self._statements(file)
         if not present:
             self._download(file, path, statements)
+        part_of(path).unlink(missing_ok=True)  # the file is in its place
+        state_of(path).unlink(missing_ok=True)
         self.progress(f"verify {path.name}", 0, size := path.stat().st_size)
         sha256 = _verify(path, path, statements)
         self.progress(f"verify {path.name}", size, size)
         placed, unpacked = self._unpack(file, path)
-        self._pin(
-            file.name, _Pin(bytes=size, sha256=sha256, unpacked=unpacked)
-        )  # last: a wrong archive is not pinned
+        # Last: a wrong archive is not pinned.
+        self._pin(file.name, _Pin(bytes=size, sha256=sha256, unpacked=unpacked))
         checks = [f"{s.kind} from {s.origin}" for s in statements if s.is_checksum]
         if not checks:
             logger.warning("%s has no published checksum; SHA-256 pinned in %s", path, PINS_NAME)
@@ -196,12 +203,11 @@ class _Fetch:
         except LesionTKError as error:
             raise type(error)(f"{error} {self._by_hand()}") from error
         except ValueError:  # pooch's word on a wrong checksum
-            download.state.unlink(missing_ok=True)
-            _verify(download.part, path, statements)
+            state_of(path).unlink(missing_ok=True)
+            _verify(part_of(path), path, statements)
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        download.clear()
 
     def _by_hand(self) -> str:
         lacking = [f for f in self.source.files if not (self.directory / f.name).exists()]

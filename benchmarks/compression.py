@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
+from lesiontk.api.progress import make_progress
 from lesiontk.bench.benchmark import TRAINED
-from lesiontk.cli.progress import make_progress
 from lesiontk.compress.model_history import find_trained
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.records import Artefact

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.evaluate.bootstrap import estimate_metrics
 from lesiontk.evaluate.comparison import apply_mcnemar_test
 from lesiontk.evaluate.metrics import MetricScorer

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.store import Store
 from lesiontk.workflow.train import train_recipe

@@ -37,7 +37,7 @@ import click
 import numpy as np
 from scipy import stats
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.cli.session import load_recipe, recipe_options
 from lesiontk.data.images import open_images
 from lesiontk.data.preprocess import preprocess_image

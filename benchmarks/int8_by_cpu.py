@@ -17,11 +17,11 @@ from typing import Any
 import click
 import numpy as np
 
+from lesiontk.api.progress import make_progress
 from lesiontk.backends import open_engine
 from lesiontk.backends.onnx.backend import EXACT, ONNXEngine
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.measure import measure_engines
-from lesiontk.cli.progress import make_progress
 from lesiontk.data.images import open_images
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import compare_predictions

@@ -24,6 +24,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.api.progress import make_progress
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import QuantizationPlan, dump_spec
 from lesiontk.backends.keras.backend import load_model
@@ -35,7 +36,6 @@ from lesiontk.backends.tflite.tensors import tensor_reader
 from lesiontk.bench.measure import measure_engines
 from lesiontk.calibration.draw import draw_calibration
 from lesiontk.calibration.observers import OBSERVERS
-from lesiontk.cli.progress import make_progress
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.errors import DataError

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.report.result_table import format_estimate

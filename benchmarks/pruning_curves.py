@@ -19,7 +19,7 @@ from typing import Any
 import click
 from matplotlib.figure import Figure
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.records import Artefact
 from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_picture
 from lesiontk.store import Store

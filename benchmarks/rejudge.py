@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from restamp import restamp
 
+from lesiontk.api.progress import make_progress
 from lesiontk.backends import find_backend, open_engine
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.files import score_fields
-from lesiontk.cli.progress import make_progress
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.sources import SOURCES

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.records import Artefact
 from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store

@@ -63,8 +63,8 @@ def build(
     The precision is that of the graph. A plan belongs to the TensorRT and the kind of GPU that it
     was built for. Exit code 3 where no TensorRT is installed, or it lacks a driver.
     """
+    from lesiontk.api.progress import make_progress
     from lesiontk.backends.tensorrt.build import BuildSettings, build_file
-    from lesiontk.cli.progress import make_progress
     from lesiontk.workflow.lineage import locate_engine
 
     targets = tuple(name.upper().replace("_", "") for name in capabilities)

@@ -11,9 +11,10 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from pydantic import BaseModel
 
-from lesiontk.cli.session import Session, command_options, locate_file, say, set_option
+from lesiontk.cli.session import Session, command_options, say, set_option
 from lesiontk.report.formatting import format_bytes
 from lesiontk.technique import Technique, TechniqueInfo, find_technique
+from lesiontk.workflow.choose_recipe import locate_file
 
 
 def name_command(technique: str) -> str:

@@ -19,7 +19,6 @@ from lesiontk.cli.session import (
 from lesiontk.errors import DataError
 
 if TYPE_CHECKING:
-    from lesiontk.data.duplicates import Contradictions
     from lesiontk.data.inspection import Inspection
 
 _SHOWN = 10
@@ -38,9 +37,9 @@ def data() -> None:
 @command_options
 def fetch_command(session: Session, source: str, folder: Path, unpack: bool) -> None:
     """Download SOURCE (ham10000, isic2018-test, …) from its official place; resumable, verified."""
-    from lesiontk.cli.transfer import fetch_with_progress
+    from lesiontk.api.fetch import fetch_data
 
-    result = fetch_with_progress(source, folder, unpack)
+    result = fetch_data(source, folder, unpack=unpack)
 
     def show() -> None:
         say(result["notice"])
@@ -60,6 +59,7 @@ def check_command(
 ) -> None:
     """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
     from lesiontk.data.inspection import Inspection
+    from lesiontk.report.data_wording import describe_contradictions
     from lesiontk.workflow.train import build_data
 
     chosen = load_recipe(recipe, options)
@@ -70,7 +70,7 @@ def check_command(
     copies = found.contradictions_of_copies
     contradictions = found.contradictions if options.accept_near_duplicates else copies
     if contradictions.pictures:
-        raise DataError(_describe_contradictions(contradictions))
+        raise DataError(describe_contradictions(contradictions))
 
 
 @data.command("split")
@@ -160,17 +160,3 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
         shown.append(f"and {more} more")
     lines = "".join(f"\n  {entry}" for entry in shown)
     say(f"{title}: {number or 'none'}{lines}")
-
-
-def _describe_contradictions(found: Contradictions) -> str:
-    number = found.pictures
-    shown = [
-        " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
-        for images in found.examples[:_SHOWN]
-    ]
-    more = f" and {number - len(shown)} more" if number > len(shown) else ""
-    return (
-        f"{number} {'picture has' if number == 1 else 'pictures have'} several "
-        f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each picture. Correct "
-        "it, or take these images out."
-    )

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
-
-if TYPE_CHECKING:
-    from lesiontk.evaluate.evaluation import EngineEvaluation
 
 
 @click.command()
@@ -49,6 +45,7 @@ def evaluate(
         check_export,
         evaluate_reference,
         export_engine,
+        list_notes,
         rules_from,
     )
 
@@ -72,38 +69,3 @@ def evaluate(
     session.emit(evaluation.to_document(), lambda: print_evaluation(evaluation))
     if gates:
         require_gates(sort_verdicts(evaluation.gate), Unresolved(rules_from(overrides).unresolved))
-
-
-def list_notes(evaluation: EngineEvaluation) -> list[str]:
-    """Return what a reader of an evaluation must know beside its numbers."""
-    from lesiontk.evaluate.evaluation import ExternalEvaluation
-    from lesiontk.evaluate.findings import describe_evaluation
-
-    notes = describe_evaluation(evaluation)
-    if isinstance(evaluation, ExternalEvaluation):
-        if evaluation.seen_images:
-            counts = ", ".join(f"{n} {subset}" for subset, n in evaluation.seen_images.items())
-            verb = "count" if evaluation.seen_included else "are left out"
-            notes.append(f"images of the engine's own split {verb}: {counts}")
-        if not evaluation.split_known:
-            notes.append(
-                "the engine's own split is not known here; whether it was trained on these images "
-                "cannot be told"
-            )
-        if not evaluation.lesion_ids_known:
-            notes.append(
-                "lesion ids are not known for every image; one without counts as a lesion of its "
-                "own and the intervals are too narrow where lesions repeat"
-            )
-    if evaluation.may_have_seen_test:
-        notes.append(
-            "the model comes from elsewhere; whether it was trained on these test images is not "
-            "known"
-        )
-    if evaluation.operating_point.rule == "default":
-        notes.append(
-            "the engine file carries no threshold; sensitivity and specificity are at "
-            f"{evaluation.operating_point.threshold}. Give the one frozen on validation with "
-            "--threshold"
-        )
-    return notes

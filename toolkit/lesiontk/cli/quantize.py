@@ -38,9 +38,8 @@ def quantize(
     end that has no int8 form of one of the model's operators is told, and the others' engines are
     made.
     """
-    from lesiontk.backends import BACKENDS, list_targets, parse_target
-    from lesiontk.errors import GateFailedError, LesionTKError, UsageError
-    from lesiontk.workflow.convert import convert_model
+    from lesiontk.errors import UsageError
+    from lesiontk.workflow.convert import find_fault, quantize_model
 
     precisions = [name for name, chosen in (("int8", int8), ("mixed", mixed)) if chosen]
     if not precisions:
@@ -50,20 +49,8 @@ def quantize(
     if reduce_range:
         overrides = (*overrides, "quantize.reduce_range=true")
     store = session.open_store()
-    elsewhere = {name for name, backend in BACKENDS.items() if backend.info.opt_in}
-    targets = [
-        target
-        for target in list_targets()
-        if (parts := parse_target(target))[1] in precisions and parts[0] not in elsewhere
-    ]
-    refused: dict[str, LesionTKError] = {}
-    engines = convert_model(
-        store, store.resolve(model, "model"), targets, overrides, refused=refused
-    )
+    engines, refused = quantize_model(store, store.resolve(model, "model"), precisions, overrides)
     if engines:
         show_engines(session, engines, refused=refused)
-    # What a back end cannot hold is the model's matter; an engine that is not its model is a fault,
-    # and so is a model of which there is none.
-    wrong = [error for error in refused.values() if isinstance(error, GateFailedError)]
-    for error in wrong or (() if engines else refused.values()):
-        raise error
+    if (fault := find_fault(engines, refused)) is not None:
+        raise fault

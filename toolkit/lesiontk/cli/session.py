@@ -42,7 +42,7 @@ class Session:
 
     def open_store(self) -> Store:
         """Return the store of the workspace, with progress bars where a person looks."""
-        from lesiontk.cli.progress import make_progress
+        from lesiontk.api.progress import make_progress
         from lesiontk.errors import UsageError
         from lesiontk.store import Store
 
@@ -163,35 +163,13 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_recipe(name: str, options: RecipeOptions) -> Recipe:
     """Return the recipe with what the options change; --set wins over the others."""
-    from lesiontk.recipe import override_recipe, read_recipe
+    from lesiontk.workflow.choose_recipe import choose_recipe
 
-    changes = []
-    if options.data is not None:
-        changes.append(f"data.path={json.dumps(str(options.data.resolve()))}")
-        if read_recipe(name).data.source == "synthetic":
-            changes.append("data.source=auto")
-    if options.weights is not None:
-        changes.append(f"model.weights={json.dumps(options.weights)}")
-    if options.accept_near_duplicates:
-        changes.append("data.split.near_duplicates=accept")
-    if options.leaky:
-        changes += ["data.split.leaky=true", 'convert=["keras:float32"]']
-    chosen = override_recipe(read_recipe(name), [*changes, *options.overrides])
-    # Later commands may run from another folder.
-    files = {
-        "data.task": chosen.data.task,
-        "model.weights": chosen.model.weights,
-        "calibration.list": chosen.calibration.list,
-    }
-    steps = [
-        {technique: {key: locate_file(value) for key, value in options.items()}
-         for technique, options in entry.items()}
-        for entry in chosen.compress
-    ]  # fmt: skip
-    located = [f"{key}={json.dumps(locate_file(value))}" for key, value in files.items() if value]
-    return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
-
-
-def locate_file(value: Any) -> Any:
-    """Return the full path of what is a file here, anything else as it is."""
-    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value
+    return choose_recipe(
+        name,
+        data=options.data,
+        weights=options.weights,
+        accept_near_duplicates=options.accept_near_duplicates,
+        leaky=options.leaky,
+        overrides=options.overrides,
+    )

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.duplicates import Contradictions
 from lesiontk.data.inspection import Inspection
 from lesiontk.report.formatting import count_things, format_count
+
+SHOWN = 10
+"""Examples that a sentence names; it counts the others."""
 
 
 def describe_near_duplicates(inspection: Inspection, split: DealtSplit | None = None) -> str:
@@ -46,3 +50,18 @@ def describe_sites(calibration: Mapping[str, Any]) -> str:
         return "the only one of the training images"
     share = f"all {sites}" if covered == sites else f"{covered} of the {sites}"
     return f"{share} sites of the training images"
+
+
+def describe_contradictions(found: Contradictions) -> str:
+    """Return which pictures have several diagnoses, the first of them by name."""
+    number = found.pictures
+    shown = [
+        " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
+        for images in found.examples[:SHOWN]
+    ]
+    more = f" and {number - len(shown)} more" if number > len(shown) else ""
+    return (
+        f"{number} {'picture has' if number == 1 else 'pictures have'} several "
+        f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each picture. Correct "
+        "it, or take these images out."
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from lesiontk.backends import parse_target
+from lesiontk.backends import BACKENDS, list_targets, parse_target
 from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageError
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
@@ -52,6 +52,35 @@ def convert_model(
             begin()
             build(target for target in targets if target not in others)
     return build(targets)
+
+
+def quantize_model(
+    store: Store, model: Artefact, precisions: Sequence[str], overrides: Iterable[str] = ()
+) -> tuple[dict[str, Artefact], dict[str, LesionTKError]]:
+    """Return the engines of these precisions on every back end of this machine, and the refused.
+
+    Both are by target. A back end that has no int8 form of an operator refuses the model, and the
+    others' engines are made; see `find_fault` for which of these errors is one of the call.
+    """
+    opt_in = {name for name, backend in BACKENDS.items() if backend.info.opt_in}
+    targets = [
+        target
+        for target in list_targets()
+        if (parts := parse_target(target))[1] in precisions and parts[0] not in opt_in
+    ]
+    refused: dict[str, LesionTKError] = {}
+    return convert_model(store, model, targets, overrides, refused=refused), refused
+
+
+def find_fault(
+    engines: Mapping[str, Artefact], refused: Mapping[str, LesionTKError]
+) -> LesionTKError | None:
+    """Return the error of a call that quantized a model: an engine that differs from its model.
+
+    A target that cannot hold the model is an error only where no engine was made at all.
+    """
+    wrong = [error for error in refused.values() if isinstance(error, GateFailedError)]
+    return next(iter(wrong or (() if engines else refused.values())), None)
 
 
 def measure_sensitivity(

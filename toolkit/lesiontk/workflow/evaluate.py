@@ -23,6 +23,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.evaluation import EngineEvaluation, ExternalEvaluation, evaluate_engine
+from lesiontk.evaluate.findings import describe_evaluation
 from lesiontk.evaluate.loss_bounds import Answers, Points
 from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN, OperatingPoint
 from lesiontk.progress import Progress
@@ -296,3 +297,35 @@ def export_engine(store: Store, reference: str, out: Path) -> Assessment:
         raise UsageError(f"{reference} was not evaluated; run `lesiontk evaluate {reference}`.")
     out.parent.mkdir(parents=True, exist_ok=True)
     return stamp(locate_engine(store, reference), assessment, out)
+
+
+def list_notes(evaluation: EngineEvaluation) -> list[str]:
+    """Return what a reader of an evaluation must know beside its numbers."""
+    notes = describe_evaluation(evaluation)
+    if isinstance(evaluation, ExternalEvaluation):
+        if evaluation.seen_images:
+            counts = ", ".join(f"{n} {subset}" for subset, n in evaluation.seen_images.items())
+            verb = "count" if evaluation.seen_included else "are left out"
+            notes.append(f"images of the engine's own split {verb}: {counts}")
+        if not evaluation.split_known:
+            notes.append(
+                "the engine's own split is not known here; whether it was trained on these images "
+                "cannot be told"
+            )
+        if not evaluation.lesion_ids_known:
+            notes.append(
+                "lesion ids are not known for every image; one without counts as a lesion of its "
+                "own and the intervals are too narrow where lesions repeat"
+            )
+    if evaluation.may_have_seen_test:
+        notes.append(
+            "the model comes from elsewhere; whether it was trained on these test images is not "
+            "known"
+        )
+    if evaluation.operating_point.rule == "default":
+        notes.append(
+            "the engine file carries no threshold; sensitivity and specificity are at "
+            f"{evaluation.operating_point.threshold}. Give the one frozen on validation with "
+            "--threshold"
+        )
+    return notes

@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.data.pictures import load_picture
+from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.records import Preprocessing
 from lesiontk.stages.evaluate import emulator_of
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import find_assessment, locate_engine
 
+Picture = Path | NDArray[np.uint8]
+"""A file, or a decoded picture: uint8 [H, W, 3] RGB of any size."""
+
 
 def predict_reference(
-    store: Store, reference: str, pictures: Sequence[Path], threshold: float | None = None
+    store: Store, reference: str, pictures: Sequence[Picture], threshold: float | None = None
 ) -> dict[str, Any]:
     """Predict with an engine file, or with an engine of the workspace at what was frozen there."""
     path = locate_engine(store, reference)
@@ -30,7 +36,7 @@ def predict_reference(
 
 def predict_pictures(
     engine_path: Path,
-    pictures: Sequence[Path],
+    pictures: Sequence[Picture],
     *,
     assessment: Assessment | None = None,
     threshold: float | None = None,
@@ -40,7 +46,7 @@ def predict_pictures(
     It is decided as a bundle decides on the device: at `threshold`, at that of the `assessment`, or
     at the one that the engine's file carries. Without any, predictions have no ``score`` and
     ``positive``, and without a temperature no ``confidence``. ``emulated_by`` is there only where
-    another program answers in the place of the engine's runtime.
+    another program answers in the place of the engine's runtime. An array is named by its place.
     """
     predictions, failures = [], []
     with open_engine(engine_path) as engine:
@@ -50,15 +56,16 @@ def predict_pictures(
             known = known.with_threshold(threshold, task_of_engine(spec).positive)
         point = known.operating_point.to_document() if known.operating_point else None
         emulated = emulator_of(engine)
-        for picture in pictures:
+        for number, picture in enumerate(pictures):
+            name = str(number) if isinstance(picture, np.ndarray) else str(picture)
             try:
-                image = load_picture(picture, spec.preprocessing)
+                image = _prepare(picture, spec.preprocessing)
             except DataError as error:
-                failures.append({"image": str(picture), "message": str(error)})
+                failures.append({"image": name, "message": str(error)})
                 continue
             values = engine.predict(image[np.newaxis])[0]
             said = decide(values, list(spec.labels), point, known.temperature)
-            predictions.append({"image": str(picture), **said})
+            predictions.append({"image": name, **said})
     return {
         "engine": engine_path.name,
         **({"emulated_by": emulated} if emulated else {}),
@@ -71,3 +78,14 @@ def predict_pictures(
         "failures": failures,
         "notice": spec.notice,
     }
+
+
+def _prepare(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the engine's input [S, S, 3] of a picture."""
+    if not isinstance(picture, np.ndarray):
+        return load_picture(picture, preprocessing)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise DataError(
+            f"the picture is {picture.dtype} {list(picture.shape)}; expected uint8 [H, W, 3] RGB."
+        )
+    return preprocess_image(picture, preprocessing)

@@ -1,4 +1,4 @@
-"""Downloads with a progress bar."""
+"""Official data sets, downloaded with a progress bar."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lesiontk.cli.progress import make_progress
+from lesiontk.api.progress import make_progress
 from lesiontk.progress import Advance
 
 
-def fetch_with_progress(source: str, folder: Path, unpack: bool) -> dict[str, Any]:
-    """Fetch an official source; returns its notice and files."""
+def fetch_data(source: str, folder: str | Path, *, unpack: bool = True) -> dict[str, Any]:
+    """Download an official source such as ``ham10000`` into a folder; returns its notice and files.
+
+    Resumes an interrupted download and compares checksums. Raises `UsageError` for an unknown
+    source, `DataError` for a download that is not what was published.
+    """
     from lesiontk.data.fetch.fetch import fetch_source
     from lesiontk.data.fetch.sources import find_official_source
 
@@ -30,6 +34,6 @@ def fetch_with_progress(source: str, folder: Path, unpack: bool) -> dict[str, An
             advance(done - before)
             shown = (description, advance, done)
 
-        result = fetch_source(official, folder, unpack=unpack, progress=report)
+        result = fetch_source(official, Path(folder), unpack=unpack, progress=report)
     files = [{k: str(v) for k, v in asdict(file).items()} for file in result.files]
     return {"source": source, "notice": official.notice, "files": files}

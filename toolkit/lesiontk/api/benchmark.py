@@ -1,0 +1,109 @@
+"""A benchmark: latency, size, memory and accuracy of engines beside their parent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lesiontk.api.findings import Judged, estimate_columns, show_bytes, show_table, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lesiontk.bench.benchmark import Benchmark as Record
+    from lesiontk.evaluate.verdict import GateVerdict
+    from lesiontk.records import Artefact
+
+METRICS = ("balanced_accuracy", "macro_auc")
+
+
+class Benchmark(Judged):
+    """One row an engine; `record` has every figure by name.
+
+    `artefact` is where the workspace has it, None for engine files.
+
+    >>> bench = ws.bench(engine)
+    >>> list(bench.to_pandas()["engine"])
+    ['keras:float32', 'tflite:float32', 'tflite:int8']
+    """
+
+    def __init__(self, record: Record, artefact: Artefact | None = None) -> None:
+        self.record = record
+        self.unresolved = str(record.unresolved)
+        self.artefact = artefact
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """What ``lesiontk bench --json`` prints."""
+        return self.record.to_document()
+
+    @property
+    def verdicts(self) -> tuple[GateVerdict, ...]:
+        """The gates' verdicts, failures first; empty where no gate judged."""
+        return self.record.verdicts
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What a reader must know beside the numbers, as sentences."""
+        return self.record.findings
+
+    @property
+    def caption(self) -> str:
+        """How latency was measured."""
+        counts = {row.latency_ms.n for row in self.record.rows if row.latency_ms}
+        n = ", ".join(map(str, sorted(counts)))
+        return f"one image at a time, {self.record.threads} thread(s), n = {n} for each engine"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each engine.
+
+        Columns: engine, median_ms, p90_ms, size_bytes, peak_memory_bytes, balanced_accuracy and
+        macro_auc with ``_low`` and ``_high``, parent, speedup and size_ratio (of the parent),
+        emulated_by. Latency and memory are missing where another program emulates the engine.
+        """
+        rows = []
+        for row in self.record.rows:
+            versus, latency = row.versus_parent, None if row.emulated_by else row.latency_ms
+            estimates: dict[str, float | None] = {}
+            for name in METRICS:
+                estimates |= estimate_columns(name, row.metrics.get(name))
+            rows.append(
+                {
+                    "engine": row.target,
+                    "median_ms": latency and latency.median,
+                    "p90_ms": latency and latency.p90,
+                    "size_bytes": row.size_bytes,
+                    "peak_memory_bytes": None if row.emulated_by else row.peak_memory_bytes,
+                    **estimates,
+                    "parent": versus and versus.parent,
+                    "speedup": versus and versus.speedup,
+                    "size_ratio": versus and versus.size_ratio,
+                    "emulated_by": row.emulated_by,
+                }
+            )
+        return table_of(rows)
+
+    def _show_rows(self) -> str:
+        """Return the table for people: intervals beside their values, units in each cell."""
+        from lesiontk.report.result_table import format_estimate, format_speedup
+
+        rows = []
+        for row in self.record.rows:
+            versus, latency = row.versus_parent, None if row.emulated_by else row.latency_ms
+            rows.append(
+                {
+                    "engine": row.name,
+                    "median ms": f"{latency.median:.2f}" if latency else "–",
+                    "p90 ms": f"{latency.p90:.2f}" if latency else "–",
+                    "size": show_bytes(row.size_bytes),
+                    **{
+                        name.replace("_", " "): format_estimate(
+                            row.metrics.get(name), interval="({}–{})"
+                        )
+                        for name in METRICS
+                    },
+                    "faster": format_speedup(row, interval="({}–{})"),
+                    "smaller": f"{versus.size_ratio:.2f}×" if versus else "–",
+                }
+            )
+        return show_table(table_of(rows), self.caption)

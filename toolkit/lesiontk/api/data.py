@@ -1,0 +1,113 @@
+"""Images of a workspace: what was found in a folder, how it was split, calibration lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesiontk.api.findings import show_table, table_of
+from lesiontk.api.stored import Stored
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lesiontk.api.data_workspace import DataWorkspace
+    from lesiontk.data.dealt_split import DealtSplit
+    from lesiontk.data.inspection import Inspection as InspectionRecord
+    from lesiontk.records import Artefact
+
+
+class Inspection(Stored):
+    """What every image of a folder is: its class, lesion, size, copies and faults."""
+
+    def __init__(
+        self, workspace: DataWorkspace, artefact: Artefact, *, accept_near_duplicates: bool = False
+    ) -> None:
+        super().__init__(workspace, artefact)
+        self._accept_near_duplicates = accept_near_duplicates
+
+    @property
+    def record(self) -> InspectionRecord:
+        """Every count by name."""
+        from lesiontk.data.inspection import Inspection as InspectionRecord
+
+        return self.artefact.read_facts(InspectionRecord)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the images cannot be split: copies of a picture under several diagnoses."""
+        from lesiontk.report.data_wording import describe_contradictions
+
+        record = self.record
+        found = (
+            record.contradictions
+            if self._accept_near_duplicates
+            else record.contradictions_of_copies
+        )
+        return describe_contradictions(found) if found.pictures else None
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each usable image, as ``images.csv`` has it."""
+        from lesiontk.stages.inspect_images import read_inspection
+
+        return table_of(read_inspection(self.artefact))
+
+    def _repr_html_(self) -> str:
+        record = self.record
+        rows = [
+            {"diagnosis": name, "images": n, "lesions": record.lesions_by_diagnosis.get(name, 0)}
+            for name, n in record.images_by_diagnosis.items()
+        ]
+        caption = f"{record.images} images of {record.lesions} lesions; {len(record.broken)} broken"
+        return show_table(table_of(rows), caption)
+
+
+class Split(Stored):
+    """Images dealt to training, validation and test, by lesion."""
+
+    @property
+    def record(self) -> DealtSplit:
+        """Every count by name."""
+        from lesiontk.data.dealt_split import DealtSplit
+
+        return self.artefact.read_facts(DealtSplit)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the split; every engine carries that of its own."""
+        return self.record.split_hash
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each image, with its ``subset``, ``label`` and ``group``."""
+        from lesiontk.stages.split import read_split
+
+        return table_of(read_split(self.artefact))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"subset": subset, **{label: counts[label] for label in self.record.labels}}
+            for subset, counts in self.record.images.items()
+        ]
+        return show_table(table_of(rows), f"images; split {self.hash[:12]}")
+
+
+class CalibrationList(Stored):
+    """The training images on which int8 ranges are measured."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each image."""
+        from lesiontk.stages.calibrate import read_calibration
+
+        return table_of(read_calibration(self.artefact))
+
+    def write(self, file: str | Path) -> Path:
+        """Write the list as CSV and how it was drawn as YAML beside it; returns the YAML's path."""
+        from lesiontk.workflow.calibration_lists import write_list
+
+        return write_list(self.artefact, Path(file))
+
+    def _repr_html_(self) -> str:
+        counts: Mapping[str, Any] = self.facts["images_by_label"]
+        rows = [{"class": name, "images": count} for name, count in counts.items()]
+        return show_table(table_of(rows), f"{self.facts['images']} calibration images")

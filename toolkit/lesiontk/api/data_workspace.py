@@ -1,0 +1,245 @@
+"""The images of a workspace: inspection, split, calibration lists, and files made from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesiontk.api.data import CalibrationList, Inspection, Split
+from lesiontk.api.findings import table_of
+from lesiontk.api.progress import make_progress
+from lesiontk.api.results import GatePower
+from lesiontk.api.stored import Stored, refer_to
+from lesiontk.progress import NoProgress
+from lesiontk.recipe import Recipe
+from lesiontk.store import Store
+from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT = "lesiontk-workspace"
+"""The folder where none is named, here and on the command line."""
+
+RecipeLike = str | Path | Recipe
+"""A shipped recipe's name, a YAML file, or a recipe that was read."""
+Settings = Mapping[str, Any] | None
+"""Keys that are overridden, as ``{"train.epochs": 3}`` or ``{"train": {"epochs": 3}}``."""
+
+
+class DataWorkspace:
+    """A folder of artefacts, as far as images go; `Workspace` is the whole of it."""
+
+    def __init__(self, path: str | Path | None = None, *, progress: bool = True) -> None:
+        from lesiontk.errors import UsageError
+
+        folder = Path(path or os.environ.get("LESIONTK_WORKSPACE") or DEFAULT)
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UsageError(
+                f"the workspace {folder} is no folder; expected a folder or a new name."
+            )
+        self.store = Store(folder, make_progress() if progress else NoProgress())
+
+    @property
+    def path(self) -> Path:
+        """The workspace's folder."""
+        return self.store.workspace
+
+    def check_data(
+        self,
+        recipe: RecipeLike = "cnn_7class",
+        *,
+        data: str | Path | None = None,
+        accept_near_duplicates: bool = False,
+        set: Settings = None,
+    ) -> Inspection:
+        """Check every image of a folder: broken, missing, duplicate; classes, lesions, patients.
+
+        `Inspection.problem` says why the images cannot be split; with `accept_near_duplicates`
+        pictures that look alike count as different ones there.
+        """
+        return Inspection(
+            self,
+            self._build_data("inspection", recipe, data=data, set=set),
+            accept_near_duplicates=accept_near_duplicates,
+        )
+
+    def split(
+        self,
+        recipe: RecipeLike = "cnn_7class",
+        *,
+        data: str | Path | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        set: Settings = None,
+    ) -> Split:
+        """Deal the images to training, validation and test by lesion, as the recipe's task needs.
+
+        Raises `DataError` for images that cannot be split, such as one picture of two classes.
+        """
+        artefact = self._build_data(
+            "split",
+            recipe,
+            data=data,
+            accept_near_duplicates=accept_near_duplicates,
+            allow_leaky_split=allow_leaky_split,
+            set=set,
+        )
+        return Split(self, artefact)
+
+    def draw_calibration(
+        self,
+        recipe: RecipeLike | None = None,
+        *,
+        data: str | Path | None = None,
+        images: int | None = None,
+        draw: str | None = None,
+        cover: Sequence[str] | None = None,
+        seed: int | None = None,
+        out: str | Path | None = None,
+        set: Settings = None,
+    ) -> CalibrationList:
+        """Draw a calibration list from training images of a recipe, or of those prepared last.
+
+        `draw` is ``balanced`` (equal shares of the classes) or ``natural``; `cover` is what the
+        images of a class are spread over: ``site``, ``brightness``. `out` also gets the list as
+        CSV. Raises `DataError` where a class has too few images.
+        """
+        from lesiontk.errors import UsageError
+        from lesiontk.workflow.calibration_lists import draw_list
+
+        if recipe is None and data is not None:
+            raise UsageError("data was given without a recipe; name one, such as cnn_7class.")
+        wishes = {"images": images, "draw": draw, "cover": list(cover or ()) or None, "seed": seed}
+        changes = [f"calibration.{k}={json.dumps(v)}" for k, v in wishes.items() if v is not None]
+        changes += ["calibration.list=null", *list_overrides(set)]
+        chosen = None if recipe is None else self._choose(recipe, data=data, set=set)
+        drawn = CalibrationList(self, draw_list(self.store, chosen, changes))
+        if out is not None:
+            drawn.write(out)
+        return drawn
+
+    def describe_calibration(self, reference: str | Path | Stored = "latest") -> Mapping[str, Any]:
+        """Return a list's composition by class, body site and brightness, and how it was drawn.
+
+        `reference` is a shipped list's name, a CSV file or an artefact.
+        """
+        from lesiontk.workflow.calibration_lists import describe_list
+
+        return describe_list(self.store, refer_to(reference))
+
+    def check_calibration(
+        self,
+        reference: str | Path | Stored = "latest",
+        *,
+        split: str | Path | Stored | None = None,
+        data: str | Path | None = None,
+    ) -> Mapping[str, Any]:
+        """Return the proof that a list holds training images alone: by id, lesion and pixels.
+
+        `split` is an artefact, a ``split.csv`` or the first digits of a shipped split's hash;
+        default: the one that the list was drawn from. Raises `GateFailedError` naming the first
+        image that is not.
+        """
+        from lesiontk.workflow.calibration_lists import check_list
+
+        return check_list(
+            self.store,
+            refer_to(reference),
+            None if split is None else refer_to(split),
+            None if data is None else Path(data),
+        )
+
+    def gate_power(
+        self,
+        recipe: RecipeLike,
+        *,
+        data: str | Path | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        gates: Sequence[str] = (),
+        set: Settings = None,
+    ) -> GatePower:
+        """Return the smallest loss that the test images of a recipe's split can resolve."""
+        from lesiontk.workflow.gate_power import measure_power
+
+        chosen = self._choose(
+            recipe,
+            data=data,
+            accept_near_duplicates=accept_near_duplicates,
+            allow_leaky_split=allow_leaky_split,
+            gates=gates,
+            set=set,
+        )
+        return GatePower({"gates": [g.to_document() for g in measure_power(self.store, chosen)]})
+
+    def new_recipe(
+        self,
+        file: str | Path,
+        data: str | Path,
+        *,
+        task: str | None = None,
+        critical: str | None = None,
+        like: str | None = None,
+    ) -> Recipe:
+        """Write a commented recipe file for a folder of images; a task file if none fits.
+
+        `critical` is the class that must not be missed, `like` the shipped recipe to start from.
+        Raises `UsageError` if the file exists.
+        """
+        from lesiontk.workflow.new_recipe import write_recipe
+
+        made, _ = write_recipe(
+            self.store, Path(file), Path(data), task=task, critical=critical, like=like
+        )
+        return made
+
+    def new_task(
+        self,
+        file: str | Path,
+        data: str | Path,
+        *,
+        critical: str | None = None,
+        title: str | None = None,
+    ) -> pd.DataFrame:
+        """Write a commented task file for the classes of a folder; returns these classes."""
+        from dataclasses import asdict
+
+        from lesiontk.workflow.new_recipe import write_task
+
+        classes = write_task(self.store, Path(file), Path(data), critical=critical, title=title)
+        return table_of([asdict(found) for found in classes])
+
+    def _choose(
+        self,
+        recipe: RecipeLike,
+        *,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        gates: Sequence[str] = (),
+        set: Settings = None,
+    ) -> Recipe:
+        return choose_recipe(
+            recipe,
+            data=None if data is None else Path(data),
+            weights=weights,
+            accept_near_duplicates=accept_near_duplicates,
+            leaky=allow_leaky_split,
+            overrides=with_gates(set, gates),
+        )
+
+    def _build_data(self, step: str, recipe: RecipeLike, **options: Any) -> Any:
+        from lesiontk.workflow.train import build_data
+
+        return build_data(self.store, self._choose(recipe, **options), step)
+
+
+def with_gates(settings: Settings, gates: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of settings, and of gates in the place of the recipe's."""
+    overrides = list_overrides(settings)
+    return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides

@@ -1,0 +1,247 @@
+"""An engine: a model in the form that a device runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesiontk.api.results import Evaluation, Predictions, Verification
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lesiontk.api.bundle import Bundle
+    from lesiontk.api.lineage import Lineage
+    from lesiontk.api.model import Model
+    from lesiontk.api.workspace import Workspace
+    from lesiontk.backends.tensorrt.check import CheckReport
+    from lesiontk.records import Artefact, EngineSpec
+
+    Images = NDArray[np.uint8] | str | Path | Sequence[str | Path | NDArray[np.uint8]]
+
+
+class Engine:
+    """An engine of a workspace, or an engine file from elsewhere, for which `artefact` is None.
+
+    >>> engine = model.quantize()["tflite:int8"]
+    >>> engine.target
+    'tflite:int8'
+    >>> engine.predict(picture).labels
+    ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
+    """
+
+    def __init__(
+        self, workspace: Workspace, reference: str, artefact: Artefact | None = None
+    ) -> None:
+        self.workspace = workspace
+        self.reference = reference
+        self.artefact = artefact
+
+    @property
+    def name(self) -> str:
+        """The artefact's name, or the file's."""
+        return self.artefact.name if self.artefact else Path(self.reference).name
+
+    @property
+    def file(self) -> Path:
+        """The engine file; it carries labels, preprocessing and, once evaluated, its threshold.
+
+        Raises `DataError` if it was changed since it was made.
+        """
+        from lesiontk.workflow.lineage import locate_engine
+
+        return locate_engine(self.workspace.store, self.reference)
+
+    @property
+    def spec(self) -> EngineSpec:
+        """Input, labels, preprocessing, task and split of the engine."""
+        from lesiontk.backends import find_backend
+
+        return find_backend(self.file)().read_spec(self.file)
+
+    @property
+    def target(self) -> str:
+        """The back end and precision, as ``tflite:int8``."""
+        if self.artefact is not None:
+            return str(self.artefact.facts["target"])
+        return f"{self.spec.backend}:{self.spec.precision}"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What was recorded when the engine was made; empty for a file from elsewhere."""
+        return self.artefact.facts if self.artefact else {}
+
+    @property
+    def model(self) -> Model:
+        """The model that the engine was converted from. Raises `UsageError` for a file."""
+        from lesiontk.api.model import Model
+        from lesiontk.workflow.lineage import model_of
+
+        return Model(self.workspace, model_of(self.workspace.store, self.require_artefact()))
+
+    def lineage(self) -> Lineage:
+        """Return what the engine was made from. Raises `UsageError` for a file."""
+        return self.workspace.lineage(self.require_artefact().name)
+
+    def predict(
+        self, images: Images, *, threshold: float | None = None, skip_broken: bool = False
+    ) -> Predictions:
+        """Return class probabilities of images, and decisions at the engine's threshold.
+
+        `images` is an image file, a decoded image (uint8 [H, W, 3] RGB of any size), a batch of
+        these (uint8 [N, H, W, 3]), or a sequence of files and decoded images. They are cropped and
+        resized as in training. `threshold` takes the place of the one frozen on validation.
+
+        Raises `DataError` for an image that cannot be read; with `skip_broken` it is listed in
+        `Predictions.failures` instead.
+        """
+        from lesiontk.errors import DataError
+        from lesiontk.workflow.predict import predict_reference
+
+        found = predict_reference(
+            self.workspace.store, self.reference, _list_pictures(images), threshold
+        )
+        failures = found["failures"]
+        if failures and not skip_broken:
+            more = f" ({len(failures)} images in all)" if len(failures) > 1 else ""
+            raise DataError(
+                f"{failures[0]['message']}{more} `skip_broken=True` leaves out what cannot be read."
+            )
+        return Predictions(found)
+
+    def evaluate(
+        self,
+        images: str | Path | None = None,
+        labels: str | Path | None = None,
+        *,
+        threshold: float | None = None,
+        include_seen: bool = False,
+        gates: Sequence[str] = (),
+        out: str | Path | None = None,
+        set: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
+        """Evaluate on the test split of the engine's model, or on a folder of labelled images.
+
+        `labels` is a table beside `images`. Images that the engine was trained or validated on are
+        left out and counted, unless `include_seen`. `gates` are judged as far as they can be;
+        see `Evaluation.check_gates`. `out` is a new engine file that carries these figures. Raises
+        `DataError` if a diagnosis is not of the engine's task or too many images are broken.
+        """
+        from lesiontk.workflow.choose_recipe import list_overrides
+        from lesiontk.workflow.evaluate import (
+            check_export,
+            evaluate_reference,
+            export_engine,
+            rules_from,
+        )
+
+        store, folder = self.workspace.store, None if images is None else Path(images)
+        if out is not None:
+            check_export(store, self.reference, folder, Path(out))
+        overrides = list_overrides(set)
+        record = evaluate_reference(
+            store,
+            self.reference,
+            folder,
+            None if labels is None else Path(labels),
+            overrides,
+            include_seen=include_seen,
+            threshold=threshold,
+            gates=gates,
+        )
+        if out is not None:
+            export_engine(store, self.reference, Path(out))
+        return Evaluation(record, rules_from(overrides).unresolved)
+
+    def verify(self) -> Verification:
+        """Check the files of the engine and its ancestors, and its outputs against its model's.
+
+        Raises `GateFailedError` if a file was changed or the outputs differ by more than the
+        recipe permits, `UsageError` for a file from elsewhere.
+        """
+        return self.workspace.verify(self.require_artefact().name)
+
+    def bundle(
+        self,
+        target: str,
+        out: str | Path | None = None,
+        *,
+        threshold: float | None = None,
+        accept_unresolved: bool = False,
+    ) -> Bundle:
+        """Write the folder that runs the engine on a device; see `Workspace.bundle`."""
+        return self.workspace.bundle(
+            self, target, out, threshold=threshold, accept_unresolved=accept_unresolved
+        )
+
+    def check_tensorrt(self, *versions: str, target: str | None = None) -> CheckReport:
+        """Check whether TensorRT accepts an ONNX engine; the report lists unsupported nodes.
+
+        `versions` are of TensorRT, as ``"8.5.2"``; `target` names a Jetson, as
+        ``"jetson-orin-jetpack6"``. Default: those of JetPack 5, 6 and now. Raises `UsageError` for
+        an engine that is no ONNX file.
+        """
+        from lesiontk.backends.tensorrt.check import VERSIONS, check_model
+        from lesiontk.backends.tensorrt.targets import find_target
+        from lesiontk.workflow.lineage import locate_onnx
+
+        named = (*versions, *(find_target(target).tensorrt if target else ()))
+        path = locate_onnx(self.workspace.store, self.reference)
+        return check_model(path, tuple(dict.fromkeys(named)) or VERSIONS)
+
+    def build(
+        self,
+        out: str | Path | None = None,
+        *,
+        batches: tuple[int, int, int] = (1, 1, 1),
+        workspace_limit: int = 1024,
+        timing_cache: str | Path | None = None,
+        capabilities: Sequence[str] = (),
+    ) -> Mapping[str, Any]:
+        """Build the TensorRT plan of an ONNX engine; returns how it was built.
+
+        `out` is by default the engine's name with ``.plan``, in the current folder. `batches` are
+        the least, usual and greatest number of images at once, `workspace_limit` is in MiB,
+        `capabilities` are compute capabilities such as ``"sm_86"``. Raises
+        `MissingRequirementError` where no TensorRT is installed or it lacks a driver.
+        """
+        from lesiontk.backends.tensorrt.build import BuildSettings, build_file
+
+        cache = None if timing_cache is None else Path(timing_cache)
+        built_for = tuple(name.upper().replace("_", "") for name in capabilities)
+        settings = BuildSettings(batches, workspace_limit << 20, cache, built_for)
+        path = Path(f"{self.file.stem}.plan") if out is None else Path(out)
+        with self.workspace.store.progress.task(f"building {path.name}", None):
+            return build_file(self.file, path, settings)
+
+    def require_artefact(self) -> Artefact:
+        """Return the artefact; `UsageError` for an engine file from outside the workspace."""
+        from lesiontk.errors import UsageError
+
+        if self.artefact is None:
+            raise UsageError(
+                f"{self.reference} is a file outside the workspace; expected an engine of it "
+                "(`ws.ls('engine')` lists them)."
+            )
+        return self.artefact
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.name} ({self.target})>"
+
+    def _repr_html_(self) -> str:
+        from lesiontk.api.engines import Engines
+
+        return Engines({self.target: self})._repr_html_()
+
+
+def _list_pictures(images: Images) -> list[Path | NDArray[np.uint8]]:
+    """Return files and arrays [H, W, 3], one for each image."""
+    import numpy as np
+
+    if isinstance(images, str | Path):
+        return [Path(images)]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return [Path(image) if isinstance(image, str) else image for image in images]

@@ -1,0 +1,238 @@
+"""What engines and models are measured by: predictions, evaluations, verifications and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from lesiontk.api.findings import (
+    Formats,
+    Judged,
+    PlainFindings,
+    number,
+    table_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from lesiontk.evaluate.bootstrap import Estimate
+    from lesiontk.evaluate.evaluation import EngineEvaluation
+    from lesiontk.evaluate.verdict import GateVerdict
+
+
+class Predictions(PlainFindings):
+    """Class probabilities of images, and the decision at the engine's threshold where it has one.
+
+    `failures` lists the images that could not be read, each with ``image`` and ``message``.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the probabilities' columns."""
+        return tuple(self.document["labels"])
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Float [N, C] of the N readable images, rounded to six digits."""
+        rows = [
+            [row["probabilities"][label] for label in self.labels]
+            for row in self.document["predictions"]
+        ]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
+
+    @property
+    def failures(self) -> list[dict[str, str]]:
+        """The images that could not be read."""
+        return list(self.document["failures"])
+
+    @property
+    def caption(self) -> str:
+        point = self.document["operating_point"]
+        at = f"positive from {point['threshold']:.4g}" if point else "no threshold, no decision"
+        return f"{self.document['engine']}: {at}. {self.document['notice']}"
+
+    def __len__(self) -> int:
+        return len(self.document["predictions"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each readable image: image, label, decision, probabilities."""
+        return table_of(
+            [
+                {
+                    **{key: value for key, value in row.items() if key != "probabilities"},
+                    **row["probabilities"],
+                }
+                for row in self.document["predictions"]
+            ]
+        )
+
+
+class Evaluation(Judged):
+    """How an engine did on labelled images: metrics with confidence intervals over lesions.
+
+    `record` has every figure by name.
+    """
+
+    formats: ClassVar[Formats] = {name: number(3) for name in ("value", "low", "high")}
+
+    def __init__(self, record: EngineEvaluation, unresolved: str = "warn") -> None:
+        self.record = record
+        self.unresolved = unresolved
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """What ``lesiontk evaluate --json`` prints."""
+        return self.record.to_document()
+
+    @property
+    def metrics(self) -> Mapping[str, Estimate]:
+        """Metric -> ``value``, ``low``, ``high``; None is what the images cannot show."""
+        return self.record.metrics
+
+    @property
+    def verdicts(self) -> tuple[GateVerdict, ...]:
+        """The gates' verdicts, failures first; empty where no gate judged."""
+        from lesiontk.evaluate.verdict import sort_verdicts
+
+        return sort_verdicts(self.record.gate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers."""
+        from lesiontk.workflow.evaluate import list_notes
+
+        return list_notes(self.record)
+
+    @property
+    def caption(self) -> str:
+        """The engine, and how many images and lesions there are."""
+        return (
+            f"{self.record.target}: {self.record.n} images of {self.record.lesions} lesions, "
+            f"{self.record.confidence:.0%} intervals"
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each metric: metric, value, low, high."""
+        point = self.record.operating_point
+        at = f"at {point.threshold:.4g}"
+        rows = {
+            **self.metrics,
+            f"sensitivity {at}": point.sensitivity,
+            f"specificity {at}": point.specificity,
+            "auc of the positive": point.auc,
+        }
+        return table_of(
+            [
+                {"metric": name, "value": e.value, "low": e.low, "high": e.high}
+                for name, e in rows.items()
+            ]
+        )
+
+    def confusion(self) -> pd.DataFrame:
+        """Return the confusion matrix: counts of images, the truth in rows."""
+        import pandas as pd
+
+        labels = list(self.record.labels)
+        return pd.DataFrame(np.array(self.record.confusion), index=labels, columns=labels)
+
+
+class Verification(PlainFindings):
+    """Whether files are what their manifests record, and engines agree with their model."""
+
+    formats: ClassVar[Formats] = {name: number(4) for name in ("value", "at_least", "at_most")}
+
+    @property
+    def intact(self) -> tuple[str, ...]:
+        """The artefacts whose files were checked."""
+        return tuple(self.document["intact"])
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The ancestors that are no longer in the workspace."""
+        return tuple(self.document["gone"])
+
+    @property
+    def caption(self) -> str:
+        gone = f", {len(self.gone)} gone" if self.gone else ""
+        return f"{len(self.intact)} artefacts intact{gone}"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each check of an engine: engine, check, value and its bound."""
+        return table_of(
+            [
+                {
+                    "engine": engine,
+                    "check": check["name"],
+                    "value": check["value"],
+                    "at_least" if check["at_least"] else "at_most": check["bound"],
+                }
+                for engine, verification in self.document["engines"].items()
+                for check in verification["checks"]
+            ]
+        )
+
+
+class Sensitivity(PlainFindings):
+    """What int8 costs in each layer alone, the most sensitive first.
+
+    `kept` are the layers that must stay in float for the gate to be met, as far as was tried.
+    """
+
+    formats: ClassVar[Formats] = {"mean_drift": number(5), "top1_agreement": number(3)}
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The layers that stay in float in the engine ``BACKEND:mixed``."""
+        return tuple(self.document["kept"])
+
+    @property
+    def caption(self) -> str:
+        return f"{self.document['outcome']} (n = {self.document['images']} validation images)"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each layer: layer, mean_drift, top1_agreement, balanced_accuracy."""
+        return table_of(self.document["rows"])
+
+
+class Stability(PlainFindings):
+    """How int8 engines from other calibration draws differ from the recipe's own."""
+
+    @property
+    def caption(self) -> str:
+        return (
+            f"{self.document['target']}: further draws of {self.document['images']} images "
+            f"(n = {self.document['validation']} validation images)"
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each draw: seed, agreement with the recipe's engine, scores."""
+        return table_of(self.document["rows"])
+
+
+class GatePower(PlainFindings):
+    """The smallest loss that a test split can resolve, for each gate.
+
+    Columns are kinds of engines: how often one answers otherwise than its parent.
+    """
+
+    @property
+    def caption(self) -> str:
+        return "smallest margin that can be shown, at the first step of Holm's adjustment"
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each gate: gate, lesions, margin, and what each kind can show."""
+        return table_of(
+            [
+                {
+                    "gate": gate["gate"],
+                    "lesions": gate["lesions"],
+                    "margin": gate["margin"],
+                    **gate["among"],
+                }
+                for gate in self.document["gates"]
+            ]
+        )

@@ -1,0 +1,279 @@
+"""A workspace: the folder of artefacts, and everything that can be done in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesiontk.api.benchmark import Benchmark
+from lesiontk.api.bundle import Bundle
+from lesiontk.api.data_workspace import DataWorkspace, RecipeLike, Settings, with_gates
+from lesiontk.api.engine import Engine
+from lesiontk.api.findings import table_of
+from lesiontk.api.lineage import Lineage
+from lesiontk.api.model import Model
+from lesiontk.api.report import Report
+from lesiontk.api.results import Verification
+from lesiontk.api.run import Run
+from lesiontk.api.stored import Stored, refer_to
+from lesiontk.workflow.choose_recipe import list_overrides
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Workspace(DataWorkspace):
+    """A folder of artefacts: models, engines, benchmarks and what they were made from.
+
+    Whatever exists with the same inputs is reused, so that a call that is repeated returns at once
+    and an interrupted one continues. `path` defaults to the environment's ``LESIONTK_WORKSPACE``
+    or ``./lesiontk-workspace``; it is made when it is first written to. With ``progress=False`` no
+    bars are shown.
+
+    >>> ws = lesiontk.Workspace("lesions")
+    >>> ws
+    <Workspace lesions>
+    """
+
+    def __repr__(self) -> str:
+        return f"<Workspace {self.path}>"
+
+    # ---------------------------------------------------------------- what is there
+
+    def model(self, reference: str | Path = "latest") -> Model:
+        """Return a model: ``latest``, ``latest:RECIPE``, a name, a key's beginning or a path.
+
+        Raises `UsageError` if none or several fit.
+        """
+        return Model(self, self.store.resolve(str(reference), "model"))
+
+    def engine(self, reference: str | Path = "latest") -> Engine:
+        """Return an engine of the workspace, or an engine file from elsewhere by its path."""
+        from lesiontk.backends import is_engine_file
+
+        text = str(reference)
+        if is_engine_file(text):
+            engine = Engine(self, text)
+            engine.file  # noqa: B018 - raises where it is missing or changed
+            return engine
+        artefact = self.store.resolve(text, "engine")
+        return Engine(self, artefact.name, artefact)
+
+    def ls(self, kind: str | None = None) -> pd.DataFrame:
+        """List artefacts, last used first: name, kind, recipe, what, bytes, created and path.
+
+        `kind` is one such as ``model`` or ``engine``; `UsageError` names the known ones.
+        """
+        from lesiontk.workflow.listing import list_workspace
+
+        return table_of(list_workspace(self.store, kind))
+
+    def failures(self) -> pd.DataFrame:
+        """Return what failed in this workspace and why: kind, error."""
+        return table_of([{"kind": f["kind"], "error": f["error"]} for f in self.store.failures()])
+
+    def lineage(self, reference: str | Path | Stored | None = None) -> Lineage:
+        """Return what an artefact (default: the latest model) was made from, back to the images."""
+        if reference is None:
+            return Lineage(self.store.lineage(self.store.resolve("latest", "model")))
+        return Lineage(self.store.lineage(self.store.resolve(refer_to(reference))))
+
+    def verify(self, reference: str | Path | Stored | None = None) -> Verification:
+        """Check an artefact and its ancestors, or all artefacts and the latest model's engines.
+
+        Raises `GateFailedError` if a file was changed or an engine's outputs differ from its
+        model's by more than the recipe permits.
+        """
+        from lesiontk.workflow.verify import verify_artefact, verify_workspace
+
+        if reference is None:
+            return Verification(verify_workspace(self.store))
+        return Verification(verify_artefact(self.store, self.store.resolve(refer_to(reference))))
+
+    # ---------------------------------------------------------------- models
+
+    def train(
+        self,
+        recipe: RecipeLike = "demo",
+        *,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        restart: bool = False,
+        set: Settings = None,
+    ) -> Model:
+        """Train a recipe's model, with the compressions that the recipe has.
+
+        `data` is the folder of the images and their table, `weights` is ``imagenet``, ``none`` or
+        a file. An unfinished training continues; with `restart` it begins anew. Raises
+        `UsageError` for an unknown key and `DataError` for images that cannot be used.
+        """
+        from lesiontk.workflow.train import train_recipe
+
+        chosen = self._choose(
+            recipe,
+            data=data,
+            weights=weights,
+            accept_near_duplicates=accept_near_duplicates,
+            allow_leaky_split=allow_leaky_split,
+            set=set,
+        )
+        return Model(self, train_recipe(self.store, chosen, restart=restart))
+
+    def import_model(
+        self,
+        model: str | Path,
+        *,
+        data: str | Path | None = None,
+        task: str | None = None,
+        recipe: str | None = None,
+        pixels: str = "0..255",
+        labels: Sequence[str] = (),
+        set: Settings = None,
+    ) -> Model:
+        """Import a Keras model trained elsewhere: ``.keras``, HDF5 or a SavedModel.
+
+        `data` are the images that it was trained on, or images like them. `pixels` is the range
+        that it was trained on: ``0..255``, ``0..1``, ``-1..1``, ``caffe`` or ``imagenet``. `labels`
+        are in the order of its outputs. With `recipe` it takes the place of that recipe's model.
+        Raises `DataError` for a layer that cannot be imported, by name.
+        """
+        from lesiontk.workflow.train import import_file
+
+        made = import_file(
+            self.store,
+            Path(model),
+            data=None if data is None else Path(data),
+            task=task,
+            pixels=pixels,
+            labels=labels,
+            recipe=recipe,
+            overrides=list_overrides(set),
+        )
+        return Model(self, made)
+
+    # ---------------------------------------------------------------- whole runs
+
+    def run(
+        self,
+        recipe: RecipeLike,
+        *,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        gates: Sequence[str] = (),
+        set: Settings = None,
+    ) -> Run:
+        """Run a recipe from images to report. `Run.benchmark` has the verdicts of its gates."""
+        from lesiontk.workflow.train import run_recipe
+
+        chosen = self._choose(
+            recipe,
+            data=data,
+            weights=weights,
+            accept_near_duplicates=accept_near_duplicates,
+            allow_leaky_split=allow_leaky_split,
+            gates=gates,
+            set=set,
+        )
+        return Run(self, run_recipe(self.store, chosen))
+
+    def plan(
+        self,
+        recipe: RecipeLike,
+        *,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        gates: Sequence[str] = (),
+        set: Settings = None,
+    ) -> pd.DataFrame:
+        """Check a recipe and return the steps that `run` would take, without taking them."""
+        from lesiontk.workflow.steps import describe_plan
+        from lesiontk.workflow.train import plan_run
+
+        chosen = self._choose(recipe, data=data, weights=weights, gates=gates, set=set)
+        return table_of(describe_plan(plan_run(self.store, chosen)))
+
+    def bench(
+        self,
+        *engines: str | Path | Engine,
+        model: str | Path | Model = "latest",
+        fresh: bool = False,
+        gates: Sequence[str] = (),
+        images: str | Path | None = None,
+        labels: Sequence[str] = (),
+        pixels: str = "0..255",
+        set: Settings = None,
+    ) -> Benchmark:
+        """Measure latency, size, memory and accuracy of engines beside their parent.
+
+        Without `engines`: those that the workspace has of `model`. Engine files, also of other
+        tools, are measured on labelled `images` if given; `labels` and `pixels` describe a file
+        that lesiontk did not write. `gates` take the place of the recipe's. With `fresh`, latency
+        is measured again although an equal benchmark exists.
+        """
+        from lesiontk.backends import is_engine_file
+        from lesiontk.backends.foreign import ForeignDescription
+        from lesiontk.errors import UsageError
+        from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
+
+        references = [e.reference if isinstance(e, Engine) else str(e) for e in engines]
+        overrides = with_gates(set, gates)
+        if any(is_engine_file(reference) for reference in references):
+            foreign = ForeignDescription(tuple(labels), pixels)
+            folder = None if images is None else Path(images)
+            return Benchmark(
+                benchmark_engine_files(self.store, references, overrides, foreign, folder)
+            )
+        if labels or images:
+            raise UsageError("labels and images are for engine files; expected paths of these.")
+        record, artefact = benchmark_references(
+            self.store, references, refer_to(model), overrides, fresh=fresh
+        )
+        return Benchmark(record, artefact)
+
+    def report(
+        self,
+        model: str | Path | Model = "latest",
+        *,
+        gates: Sequence[str] = (),
+        set: Settings = None,
+    ) -> Report:
+        """Write one HTML file about a model and its engines."""
+        from lesiontk.workflow.benchmark import report_model
+
+        artefact = self.store.resolve(refer_to(model), "model")
+        return Report(self, report_model(self.store, artefact, with_gates(set, gates)))
+
+    def bundle(
+        self,
+        engine: str | Path | Engine | Model = "latest",
+        target: str = "linux-arm64",
+        out: str | Path | None = None,
+        *,
+        threshold: float | None = None,
+        accept_unresolved: bool = False,
+    ) -> Bundle:
+        """Write the folder that runs an engine, or a model's best fitting one, on a device.
+
+        It classifies and decides there as here, and tests itself. `target` is a device such as
+        ``linux-arm64``, ``android`` or ``jetson-orin-jetpack6``; `out` gets a copy, and an engine
+        file needs it. `threshold` takes the place of the one frozen on validation. Raises
+        `GateFailedError` for an engine that did not pass its recipe's gates; with
+        `accept_unresolved` gates that are not shown are let through.
+        """
+        from lesiontk.workflow.bundle import bundle_reference
+
+        reference = engine.reference if isinstance(engine, Engine) else refer_to(engine)
+        folder, facts = bundle_reference(
+            self.store,
+            reference,
+            target,
+            None if out is None else Path(out),
+            threshold,
+            accept_unresolved=accept_unresolved,
+        )
+        return Bundle(folder, facts)

@@ -1,0 +1,71 @@
+"""The recipe of a call: a shipped name, a file or a record, with what the call changes in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lesiontk.recipe import Recipe, override_recipe, read_recipe
+
+
+def choose_recipe(
+    recipe: str | Path | Recipe,
+    *,
+    data: Path | None = None,
+    weights: str | None = None,
+    accept_near_duplicates: bool = False,
+    leaky: bool = False,
+    overrides: Iterable[str] = (),
+) -> Recipe:
+    """Return the recipe with what the arguments change; `overrides` win over the others.
+
+    `data` is the folder of the images and their table; a synthetic source is replaced. Paths of
+    files become whole paths, since later calls may run in another folder.
+    """
+    named = recipe if isinstance(recipe, Recipe) else read_recipe(str(recipe))
+    changes = []
+    if data is not None:
+        changes.append(f"data.path={json.dumps(str(data.resolve()))}")
+        if named.data.source == "synthetic":
+            changes.append("data.source=auto")
+    if weights is not None:
+        changes.append(f"model.weights={json.dumps(weights)}")
+    if accept_near_duplicates:
+        changes.append("data.split.near_duplicates=accept")
+    if leaky:
+        changes += ["data.split.leaky=true", 'convert=["keras:float32"]']
+    chosen = override_recipe(named, [*changes, *overrides])
+    files = {
+        "data.task": chosen.data.task,
+        "model.weights": chosen.model.weights,
+        "calibration.list": chosen.calibration.list,
+    }
+    steps = [
+        {technique: {key: locate_file(value) for key, value in options.items()}
+         for technique, options in entry.items()}
+        for entry in chosen.compress
+    ]  # fmt: skip
+    located = [f"{key}={json.dumps(locate_file(value))}" for key, value in files.items() if value]
+    return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
+
+
+def list_overrides(settings: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return ``section.key=value`` of settings such as ``{"train.epochs": 3}``.
+
+    ``{"train": {"epochs": 3}}`` means the same: keys that are not named keep their values.
+    """
+    found: list[str] = []
+    for key, value in (settings or {}).items():
+        if isinstance(value, Mapping) and value:
+            found += list_overrides({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            found.append(f"{key}={json.dumps(value, default=str)}")
+    return tuple(found)
+
+
+def locate_file(value: Any) -> Any:
+    """Return the whole path, as text, of what is a file here; anything else as it is."""
+    value = str(value) if isinstance(value, Path) else value
+    return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

@@ -1,0 +1,50 @@
+"""The artefacts of a workspace, as rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lesiontk.errors import UsageError, show_value, suggest
+from lesiontk.records import Artefact
+from lesiontk.stages import STAGES
+from lesiontk.store import Store
+from lesiontk.workflow.lineage import describe_derivation
+
+
+def list_workspace(store: Store, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return name, kind, recipe, what, bytes, created and path of artefacts, the last used first.
+
+    `what` is a model's derivation or an engine's target. Raises `UsageError` for a kind that no
+    stage makes.
+    """
+    found = store.list_artefacts(kind)
+    if kind is not None and not found:
+        _check_kind(kind)
+    return [
+        {
+            "name": artefact.name,
+            "kind": artefact.kind,
+            "recipe": artefact.recipe_name,
+            "what": _describe(artefact),
+            "bytes": sum(entry["bytes"] for entry in artefact.manifest["files"].values()),
+            "created": artefact.manifest["created"],
+            "path": str(artefact.path),
+        }
+        for artefact in found
+    ]
+
+
+def _describe(artefact: Artefact) -> str:
+    if artefact.kind == "model":
+        return describe_derivation(artefact)
+    facts = artefact.facts
+    return str(facts.get("target", facts.get("backend", "")))
+
+
+def _check_kind(kind: str) -> None:
+    kinds = sorted({stage.info.produces for _, stage in STAGES.items()})
+    if kind not in kinds:
+        raise UsageError(
+            f"kind {show_value(kind)} is no kind of artefact; expected one of {', '.join(kinds)}."
+            f"{suggest(kind, kinds)}"
+        )

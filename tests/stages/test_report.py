@@ -13,7 +13,7 @@ from lesiontk.explain.explanation import DOCUMENT, dump_explanation
 from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact
 from lesiontk.report.formatting import format_latency
-from lesiontk.stage import Context
+from lesiontk.stage import Context, StepId
 from lesiontk.stages.report import FILE, ReportConfig, ReportStage
 from tests.report.page import Page
 from tests.report.sample_explanation import make_explanation
@@ -87,8 +87,8 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
             "predictions.csv": "\n".join(lines),
         }
         facts = data.engines[target]
-        found[f"engine:{target}"] = make_artefact(tmp_path, "engine", str(number), facts, {})
-        found[f"evaluation:{target}"] = make_artefact(
+        found[StepId("engine", target)] = make_artefact(tmp_path, "engine", str(number), facts, {})
+        found[StepId("evaluation", target)] = make_artefact(
             tmp_path, "evaluation", str(number), {}, files
         )
     return found
@@ -165,11 +165,11 @@ def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
 ) -> None:
     """Eleven before the last, whose roles would not sort as words."""
     model = parents["model"]
-    line = {"ancestor:0:train": make_step(model, "train")}
+    line = {StepId("ancestor", "0", "train"): make_step(model, "train")}
     for number in range(1, 11):
         subset = {"size_bytes": 1000, "deflated_bytes": 500, "median_ms": float(number)}
         footprint = {"engine": "tflite:float32", "n": 9, "before": subset, "after": subset}
-        line[f"ancestor:{number}:cluster"] = make_step(
+        line[StepId("ancestor", str(number), "cluster")] = make_step(
             model, "cluster", clustered={"clusters": 2}, footprint=footprint
         )
     last = make_step(model, "equalize", equalized={"pairs": 3})
@@ -192,7 +192,7 @@ def test_widths_are_those_of_the_last_pruning_whatever_followed(
         made = make_artefact(
             tmp_path, "model", str(number), {}, files, stage={"name": "prune", "version": 1}
         )
-        line[f"ancestor:{number}:prune"] = make_step(made, "prune", pruned=before)
+        line[StepId("ancestor", str(number), "prune")] = make_step(made, "prune", pruned=before)
     last = make_step(parents["model"], "equalize", equalized={"pairs": 3})
     page = report({**parents, **line, "model": last}, tmp_path)
     assert any("50% of 8 channels are left" in text for text in page.values("alt"))

@@ -21,7 +21,7 @@ import lesiontk.stages
 from lesiontk.backends import BACKENDS
 from lesiontk.recipe import BenchRule, EvaluateRule, QuantizeRule, SensitivityRule, VerifyRule
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput, StepId
 from lesiontk.stages.bench import BenchConfig, BenchStage
 from lesiontk.stages.bundle import BundleConfig, BundleStage
 from lesiontk.stages.convert import ConvertConfig, ConvertStage
@@ -103,7 +103,7 @@ def build_run(store: Store, model_facts: Mapping[str, Any]) -> dict[str, Artefac
         made[f"bench {name}"] = store.build(
             hollow(BenchStage),
             BenchConfig(rule=BenchRule(), statistics=EvaluateRule()),
-            {"images": images, f"engine:{name}": source},
+            {"images": images, StepId("engine", name): source},
         )
     return made
 
@@ -290,7 +290,7 @@ def build_links(store: Store, chain: list[tuple[set[int], set[str], set[str]]]) 
     made: list[Artefact] = []
     for number, (parents, tools, affected) in enumerate(chain):
         config = LinkConfig(tools=frozenset(tools), affected=frozenset(affected))
-        given_parents = {f"parent:{parent}": made[parent] for parent in parents}
+        given_parents = {StepId("parent", str(parent)): made[parent] for parent in parents}
         made.append(store.build(LinkStage(number, runs), config, given_parents))
     return runs
 

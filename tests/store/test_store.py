@@ -12,6 +12,7 @@ import pytest
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.store import Store
 from lesiontk.store.machine_paths import MachinePaths
 from tests.fake_stages import (
@@ -345,7 +346,7 @@ def test_a_role_that_the_stage_does_not_have_is_refused(store: Store) -> None:
 
 def test_several_parents_may_have_one_role(store: Store) -> None:
     texts = [store.build(TextStage(), TextConfig(text=t), {}) for t in "abc"]
-    roles = ("first", "rest:one", "rest:two")
+    roles = ("first", StepId("rest", "one"), StepId("rest", "two"))
     joined = store.build(JoinStage(), JoinConfig(), dict(zip(roles, texts, strict=True)))
     assert joined.file("text.txt").read_text() == "a b c"
     more = store.build(JoinStage(), JoinConfig(), {"first": texts[0], "rest": joined})

@@ -375,8 +375,8 @@ def test_what_a_teacher_taught_is_trained_not_compressed(tmp_path: Path) -> None
 def test_the_report_has_every_model_on_the_way() -> None:
     told = plan("compress=[{fake_shrink: {}}, {fake_shrink: {}}]")["report"].parents
     assert {role: step for role, step in told.items() if step.startswith("model")} == {
-        "ancestor:0:train": "model",
-        "ancestor:1:fake_shrink": "model:1:fake_shrink",
+        "ancestor:0@train": "model",
+        "ancestor:1@fake_shrink": "model:1:fake_shrink",
         "model": "model:2:fake_shrink",
     }
     assert not [role for role in plan()["report"].parents if role.startswith("ancestor")]

@@ -63,6 +63,11 @@ REFERENCE = "trained"
 """The variant of an engine of the network as it was trained, beside which others are judged."""
 
 
+def kind_of_role(role: str) -> str:
+    """Return the role by which `StageInfo.accepts` names it: without its target."""
+    return role.kind if isinstance(role, StepId) else role
+
+
 def collect_roles(parents: Mapping[str, T], kind: str) -> dict[str, T]:
     """Return `StepId.of` -> parent, of those whose role is of this kind."""
     return {

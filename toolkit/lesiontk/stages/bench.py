@@ -23,7 +23,7 @@ from lesiontk.evaluate.verdict import Outcome, Unresolved
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput, collect_roles
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import (
     FloatArray,
@@ -70,7 +70,7 @@ class BenchStage(Stage):
         return {"machine": hash_document(describe_machine().to_document())}
 
     def list_tools(self, config: BenchConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
-        engines = [parent for role, parent in parents.items() if role.partition(":")[0] == "engine"]
+        engines = collect_roles(parents, "engine").values()
         return (*self.info.tools, *tools_of_runtime(engines))
 
     def run(
@@ -81,10 +81,8 @@ class BenchStage(Stage):
         check_gates_of_task(config.gate, task.name, task.labels, task.positive)
         gates = expand_gates(config.gate, task.positive)
         rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)
-        engines = {r.partition(":")[2]: a for r, a in parents.items() if r.startswith("engine:")}
-        evaluations = {
-            r.partition(":")[2]: a for r, a in parents.items() if r.startswith("evaluation:")
-        }
+        engines = collect_roles(parents, "engine")
+        evaluations = collect_roles(parents, "evaluation")
         files = {target: engine_file(artefact) for target, artefact in engines.items()}
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
         references = {target: find_reference(target, engines) for target in engines}

@@ -17,7 +17,16 @@ from lesiontk.explain.explanation import Explanation, read_explanation
 from lesiontk.records import Artefact
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import (
+    Context,
+    Stage,
+    StageConfig,
+    StageInfo,
+    StageOutput,
+    StepId,
+    collect_roles,
+    kind_of_role,
+)
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
 from lesiontk.stages.prune import WIDTHS
@@ -94,23 +103,18 @@ class ReportStage(Stage):
         def facts(role: str) -> Mapping[str, Any] | None:
             return parents[role].facts if role in parents else None
 
-        def by_target(kind: str) -> dict[str, Artefact]:
-            return {
-                role.partition(":")[2]: artefact
-                for role, artefact in parents.items()
-                if role.startswith(f"{kind}:")
-            }
-
         model, benchmark = parents["model"], parents["benchmark"]
         ancestors = _list_ancestors(parents)
-        evaluations = by_target("evaluation")
+        evaluations = collect_roles(parents, "evaluation")
         explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
             name=config.name,
             description=config.description,
             benchmark=read_benchmark(benchmark),
             metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
-            engines={t: dict(artefact.facts) for t, artefact in by_target("engine").items()},
+            engines={
+                t: dict(artefact.facts) for t, artefact in collect_roles(parents, "engine").items()
+            },
             curves=_read_curves(model),
             model=dict(model.facts),
             ancestors=[_tell_step(ancestor) for ancestor in ancestors],
@@ -130,16 +134,16 @@ class ReportStage(Stage):
             explanation=explanation,
             heatmaps=heatmaps,
             versions=_collect_versions(parents),
-            tensors=_read_tensors(by_target("engine")),
+            tensors=_read_tensors(collect_roles(parents, "engine")),
             stabilities={
                 target: {**artefact.facts, "rows": read_draws(artefact)}
-                for target, artefact in by_target("stability").items()
+                for target, artefact in collect_roles(parents, "stability").items()
             },
             stage=model.stage,
             widths=_read_widths([*ancestors, model]),
             sensitivities={
                 backend: {**artefact.facts, "rows": rank_layers(artefact)}
-                for backend, artefact in by_target("sensitivity").items()
+                for backend, artefact in collect_roles(parents, "sensitivity").items()
             },
         )
         write_report(data, context.directory / FILE)
@@ -147,9 +151,9 @@ class ReportStage(Stage):
 
 
 def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
-    """Return the models in the roles ``ancestor:NUMBER:STAGE``, the trained one first."""
-    roles = [role for role in parents if role.startswith("ancestor:")]
-    return [parents[role] for role in sorted(roles, key=lambda role: int(role.split(":")[1]))]
+    """Return the models in the roles ``ancestor:NUMBER@STAGE``, the trained one first."""
+    roles = [r for r in parents if isinstance(r, StepId) and r.kind == "ancestor"]
+    return [parents[role] for role in sorted(roles, key=lambda role: int(role.target))]
 
 
 def _tell_step(model: Artefact) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def _read_tensors(engines: Mapping[str, Artefact]) -> dict[str, tuple[TensorRow,
 
 
 def _rank(role: str) -> tuple[int, str]:
-    return ORDER.index(role.partition(":")[0]), role
+    return ORDER.index(kind_of_role(role)), role
 
 
 def _origin(artefact: Artefact) -> ArtefactOrigin:

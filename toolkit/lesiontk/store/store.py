@@ -23,7 +23,7 @@ from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.files.strict_json import read_json
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact, FileEntry
-from lesiontk.stage import Context, Stage, StageConfig
+from lesiontk.stage import Context, Stage, StageConfig, kind_of_role
 from lesiontk.store.machine_paths import MachinePaths
 from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
 from lesiontk.store.own_files import check_own_files
@@ -435,7 +435,7 @@ _MAKER = {
 
 def _check_parents(stage: Stage, parents: Mapping[str, Artefact]) -> None:
     for role, parent in parents.items():
-        expected = stage.info.accepts.get(role.partition(":")[0])
+        expected = stage.info.accepts.get(kind_of_role(role))
         if expected is None:
             raise UsageError(f"stage {stage.info.name} has no parent in the role {role!r}.")
         if parent.kind not in expected.split("|"):

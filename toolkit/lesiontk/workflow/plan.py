@@ -142,7 +142,7 @@ def _report_step(
     rest: Roles = {step.name: step.name for step in steps if step.name.kind in REPORTED}
     # Latencies stay outside of a model's content: what was measured of each is in its own manifest.
     before: Roles = {
-        StepId("ancestor", f"{number}:{step.stage}"): step.name
+        StepId("ancestor", str(number), step.stage): step.name
         for number, step in enumerate(models[:-1])
     }
     return Step(

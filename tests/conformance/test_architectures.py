@@ -40,24 +40,6 @@ NO_WEIGHTS = {
 }
 
 
-def normalize_rgb(scale: float, shift: float) -> Callable[[Pixels], Pixels]:
-    return lambda pixels: pixels / np.float32(scale) - np.float32(shift)
-
-
-def subtract_imagenet_mean(pixels: Pixels) -> Pixels:
-    """VGG's training subtracted the mean of ImageNet, published in BGR order."""
-    return pixels - np.array([103.939, 116.779, 123.68], np.float32)[::-1]
-
-
-PUBLISHED_NORMALIZATION: dict[str, Callable[[Pixels], Pixels]] = {
-    "cnn": normalize_rgb(128, 1),
-    "inceptionv2": normalize_rgb(128, 1),
-    "resnet152v2": normalize_rgb(127.5, 1),
-    "vgg16": subtract_imagenet_mean,
-    "efficientnet_lite0": normalize_rgb(128, 127 / 128),
-}
-
-
 @pytest.fixture(scope="session")
 def smallest_model() -> Callable[[str], Any]:
     """Return a function from a name to its model of seven classes at its smallest size."""
@@ -113,14 +95,15 @@ def test_its_entry_and_its_model_bear_its_name(
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_its_first_layer_is_the_published_normalization(
+def test_its_first_layer_is_the_normalization_that_it_states(
     name: str, smallest_model: Callable[[str], Any]
 ) -> None:
     model = smallest_model(name)
     size = model.input_shape[1]
     pixels = np.random.default_rng(5).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
-    expected = PUBLISHED_NORMALIZATION[name](pixels)
+    stated = ARCHITECTURES.get(name).normalization
+    expected = pixels * np.float32(stated.scale) + np.array(stated.offset, np.float32)
     received = run(model, "normalisation", pixels)
     np.testing.assert_allclose(received, expected, atol=2e-5)
     exchanged = run(model, "normalisation", pixels[..., ::-1])

@@ -21,6 +21,7 @@ from lesiontk.backends.backend import Engine, EngineStructure
 from lesiontk.backends.onnx.graph import INPUT, OUTPUT
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from tests.conformance.fitted_models import SPEC, FittedParent
+from tests.conformance.subjects import DESCRIBE
 
 TARGETS = list_targets()
 INT8 = [target for target in TARGETS if target.endswith(":int8")]
@@ -144,42 +145,6 @@ def test_verification_sees_one_answer_for_all_images(
 def test_its_file_carries_labels_preprocessing_and_split(target: str, engine: Engine) -> None:
     backend, _, precision = target.partition(":")
     assert engine.spec == replace(SPEC, backend=backend, precision=precision)
-
-
-def describe_keras(source: Path, out: Path, text: str | None) -> None:
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(out, "w") as new:
-        for name in old.namelist():
-            if name != "lesiontk.json":
-                new.writestr(name, old.read(name))
-        if text is not None:
-            new.writestr("lesiontk.json", text)
-
-
-def describe_tflite(source: Path, out: Path, text: str | None) -> None:
-    from lesiontk.backends.tflite.graph import dump_model, embed_spec, read_model
-
-    if text is not None:
-        out.write_bytes(embed_spec(source.read_bytes(), text))
-        return
-    model = read_model(source.read_bytes())
-    model.metadata = [entry for entry in model.metadata if entry.name.decode() != "lesiontk"]
-    out.write_bytes(dump_model(model))
-
-
-def describe_onnx(source: Path, out: Path, text: str | None) -> None:
-    model = onnx.load(source)
-    del model.metadata_props[:]
-    if text is not None:
-        onnx.helper.set_model_props(model, {"lesiontk": text})
-    onnx.save(model, out)
-
-
-DESCRIBE: dict[str, Callable[[Path, Path, str | None], None]] = {
-    "keras": describe_keras,
-    "tflite": describe_tflite,
-    "onnx": describe_onnx,
-    "tensorrt": describe_onnx,
-}
 
 
 @pytest.mark.parametrize("target", FLOAT)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from lesiontk.data.decode import decode_image
 from lesiontk.data.reader import ImageReader
@@ -17,64 +15,17 @@ from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.source import Source, SourceTable
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
+from tests.conformance.subjects import WRITERS, write_image
 
 IMAGES = {"ISIC_0000001": "nv", "ISIC_0000002": "nv", "ISIC_0000003": "mel", "ISIC_0000004": "bkl"}
 
-
-def write_image(path: Path, shade: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (24, 16), (shade, 80, 60)).save(path)
-
-
-def write_ham10000(folder: Path, dx_type: str = "histo") -> None:
-    rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
-    for number, (image_id, dx) in enumerate(IMAGES.items()):
-        rows.append(f"HAM_{number // 2},{image_id},{dx},{dx_type},45.0,male,back")
-        write_image(folder / f"HAM10000_images_part_{number % 2 + 1}" / f"{image_id}.jpg", number)
-    (folder / "HAM10000_metadata.csv").write_text("\n".join(rows))
-
-
-def write_synthetic(folder: Path) -> None:
-    write_ham10000(folder, dx_type="synthetic")
-
-
-def write_isic(folder: Path) -> None:
-    rows = ["image,MEL,NV,BCC,AKIEC,BKL,DF,VASC"]
-    order = ("mel", "nv", "bcc", "akiec", "bkl", "df", "vasc")
-    for number, (image_id, dx) in enumerate(IMAGES.items()):
-        rows.append(",".join([image_id, *(f"{float(name == dx)}" for name in order)]))
-        write_image(folder / "images" / f"{image_id}.jpg", number)
-    (folder / "GroundTruth.csv").write_text("\n".join(rows))
-
-
-def write_folder(folder: Path) -> None:
-    for number, (image_id, dx) in enumerate(IMAGES.items()):
-        write_image(folder / dx / f"{image_id}.png", number)
-
-
-def write_csv(folder: Path) -> None:
-    rows = ["filename;label"]
-    for number, (image_id, dx) in enumerate(IMAGES.items()):
-        rows.append(f"pictures/{image_id}.png;{dx}")
-        write_image(folder / "pictures" / f"{image_id}.png", number)
-    (folder / "my_table.csv").write_text("\n".join(rows))
-
-
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "ham10000": write_ham10000,
-    "isic": write_isic,
-    "folder": write_folder,
-    "csv": write_csv,
-    "synthetic": write_synthetic,
-}
 
 each_source = pytest.mark.parametrize("name", list(SOURCES))
 
 
 @pytest.fixture
 def folder(name: str, tmp_path: Path) -> Path:
-    assert name in WRITERS, f"write a tiny data set for the new source {name!r} here"
-    WRITERS[name](tmp_path / "data")
+    WRITERS[name](tmp_path / "data", IMAGES)
     return tmp_path / "data"
 
 
@@ -136,14 +87,11 @@ def test_reading_again_gives_the_same_table(name: str, folder: Path, table: Sour
 
 @each_source
 def test_its_hash_follows_its_labels(name: str, folder: Path, table: SourceTable) -> None:
-    if name == "folder":
-        (folder / "bkl").rename(folder / "df")
-    else:
-        path = next(folder.glob("*.csv"))
-        text = path.read_text()
-        changed = text.replace("bkl", "df").replace("0.0,1.0,0.0,0.0", "0.0,0.0,1.0,0.0")
-        path.write_text(changed)
-    again = SOURCES.get(name)().read(folder)
+    WRITERS[name](folder.parent / "same", IMAGES)
+    assert SOURCES.get(name)().read(folder.parent / "same").metadata_sha256 == table.metadata_sha256
+    relabeled = {image: "df" if label == "bkl" else label for image, label in IMAGES.items()}
+    WRITERS[name](folder.parent / "relabeled", relabeled)
+    again = SOURCES.get(name)().read(folder.parent / "relabeled")
     assert len(again.metadata_sha256) == 64
     assert again.metadata_sha256 != table.metadata_sha256
 

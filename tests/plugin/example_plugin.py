@@ -140,7 +140,7 @@ class BoxedBackend(Backend):
 
 
 class Unboxed(tempfile.TemporaryDirectory[str]):
-    """The ``.keras`` file in a boxed one, of the same name, while the block lasts."""
+    """The Keras model in a boxed file, under the same name, while the block lasts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Unboxed(tempfile.TemporaryDirectory[str]):
         content = self._path.read_bytes()
         if not content.startswith(MARK):
             raise DataError(f"{self._path.name} is no boxed engine; convert the model again.")
-        model = Path(self.name) / f"{self._path.name}.keras"
+        model = Path(self.name) / self._path.name
         model.write_bytes(content.removeprefix(MARK))
         return model
 
@@ -182,6 +182,12 @@ def compute_g_mean(scores: WeightedScores) -> FloatArray:
 G_MEAN = Metric("g_mean", compute_g_mean, compared=True)
 
 
+def find_images(folder: Path) -> list[str]:
+    """Return the images below a folder, relative to it."""
+    found = (p for p in folder.rglob("*") if p.suffix in (".jpg", ".png"))
+    return sorted(str(p.relative_to(folder)) for p in found)
+
+
 class JsonSource(Source):
     """A folder with ``labels.json``: file -> diagnosis and lesion."""
 
@@ -206,7 +212,7 @@ class JsonSource(Source):
         return SourceTable(
             records=records,
             missing=tuple(Path(name).stem for name in labels if not (path / name).is_file()),
-            unlisted=0,
+            unlisted=len([p for p in find_images(path) if p not in labels]),
             licence="CC0",
             citation="not stated",
             lesion_ids_known=True,

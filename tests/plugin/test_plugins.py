@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,31 @@ def test_its_command_applies_its_technique(site: Path, done: tuple[Path, dict[st
     again = run_command(site, "prune", "latest", "--keep-macs", "0.5", *options)
     assert again.returncode == 2
     assert "prune cannot follow round_kernels: the weights lie on a grid" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("suite", "member", "tests"),
+    [
+        ("techniques", "round_kernels", 5),
+        ("metrics", "g_mean", 5),
+        ("bundle_targets", "kiosk", 3),
+        ("sources", "labels_json", 9),
+        ("architectures", "patches", 7),
+        ("backends", "boxed", 25),
+    ],
+)
+def test_it_passes_the_conformance_suite(site: Path, suite: str, member: str, tests: int) -> None:
+    """The same files that examine lesiontk's own, in a process that has the plugin."""
+    ran = run_python(
+        site,
+        *("-m", "pytest", "-q", "-p", "tests.plugin.subjects", "-p", "no:cacheprovider"),
+        *("-m", "not slow", "-k", member, f"tests/conformance/test_{suite}.py"),
+    )
+    assert ran.returncode == 0, ran.stdout
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= tests
+    assert "skipped" not in ran.stdout
 
 
 def test_its_command_is_listed_and_only_where_it_is_installed(site: Path, tmp_path: Path) -> None:

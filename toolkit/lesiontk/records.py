@@ -62,6 +62,8 @@ class Preprocessing:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Preprocessing:
         """Return the record of a document; files before 0.2 call `crop_mode` ``fit``."""
+        if not isinstance(document, Mapping):
+            raise DataError(f"preprocessing is {document!r}; expected a mapping.")
         return cls(**{"crop_mode" if k == "fit" else k: v for k, v in document.items()})
 
     def __post_init__(self) -> None:

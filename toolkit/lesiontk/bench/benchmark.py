@@ -13,9 +13,10 @@ from lesiontk.evaluate.comparison import Comparison
 from lesiontk.evaluate.operating_point import OperatingEvaluation
 from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved, sort_verdicts
+from lesiontk.stage import REFERENCE
 from lesiontk.system.machine import Machine
 
-TRAINED = "@trained"
+TRAINED = f"@{REFERENCE}"
 """Behind the target of an engine of the model as it was before pruning and the like."""
 
 FULL_PRECISION = "float32"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lesiontk.compress.model_history import recalls_to_keep
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep, structure_facts
 from lesiontk.records import Artefact
 
 
@@ -43,3 +43,18 @@ def test_every_class_is_kept_whose_recall_is_told() -> None:
     trained = model("train")
     trained.manifest["facts"]["recalls"] = {"mel": 0.1, "nv": 0.7}
     assert recalls_to_keep(trained, "prune") == {"mel": 0.1, "nv": 0.7}
+
+
+def test_a_child_states_what_it_holds_and_remembers_what_was_done() -> None:
+    sparse = model("train", "sparsify")
+    told = {"pattern": "2:4", "sparsity": 0.5}
+    sparse.manifest["facts"].update(architecture="cnn", sparsified=told, footprint={"n": 9})
+    child = inherit_facts(sparse)
+    assert structure_facts(child) == {"sparsified": told}
+    assert child["history"][-1]["sparsified"] == told
+    assert "footprint" not in child["history"][-1]  # it was measured, and differs between runs
+    pruned = model("train", "prune")
+    pruned.manifest["facts"].update(architecture="cnn", pruned={"macs": [2, 1]})
+    child = inherit_facts(pruned)
+    assert child["history"][-1]["pruned"] == {"macs": [2, 1]}
+    assert structure_facts(child) == {}

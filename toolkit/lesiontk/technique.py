@@ -40,7 +40,8 @@ class TechniqueInfo(StageInfo):
 
     `trains` says that its model is the network as it was trained, beside which compressed ones are
     judged; of others it is none. `remembers` are the facts that its model's children keep in their
-    history. `inherits` maps a section of the config that is a training to the keys that it takes
+    history, `carries` those that they state of themselves, because they hold what it left.
+    `inherits` maps a section of the config that is a training to the keys that it takes
     from the recipe's ``train`` unless they are given.
 
     `help` is the command's text and `options` its options: a key of the config, dotted in a
@@ -55,6 +56,7 @@ class TechniqueInfo(StageInfo):
     why_last: str = ""
     trains: bool = False
     remembers: tuple[str, ...] = ()
+    carries: tuple[str, ...] = ()
     inherits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     help: str = ""
     options: Mapping[str, str] = field(default_factory=dict)

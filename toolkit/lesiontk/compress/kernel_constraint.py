@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.layers import Layer
 
-STRUCTURED = ("sparsified", "clustered")
-"""What a model's facts say of kernels whose structure is kept."""
 HELD = ("Conv2D", "Dense")
 """Layers whose kernel is held. Depthwise kernels are few weights of which each counts."""
 
@@ -47,11 +44,6 @@ def list_held(layers: Sequence[Layer]) -> tuple[str, ...]:
     """
     names = [layer.name for layer in layers if layer.kind in HELD and layer.name != "logits"]
     return tuple(names[1:])
-
-
-def structure_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model's facts say of its kernels' structure, for a model made of it to say."""
-    return {name: facts[name] for name in STRUCTURED if name in facts}
 
 
 def find_zeros(kernel: NDArray[np.float32]) -> KernelStructure:

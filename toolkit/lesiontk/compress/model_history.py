@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from typing import Any
 
-from lesiontk.compress.kernel_constraint import structure_facts
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, unknown_facts
 from lesiontk.technique import TECHNIQUES, trains_network
 
@@ -61,3 +60,9 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
         **structure_facts(facts),
         "history": [*facts.get("history", []), {"stage": model.stage, **own}],
     }
+
+
+def structure_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model's facts say of a structure that each of its children holds."""
+    carried = [name for _, technique in TECHNIQUES.items() for name in technique.info.carries]
+    return {name: facts[name] for name in carried if name in facts}

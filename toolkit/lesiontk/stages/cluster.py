@@ -47,6 +47,7 @@ class ClusterStage(Technique):
         why_last="the values that weights share are found for the kernels as they are; other "
         "zeros, channels or scales, or a free training, would part them again",
         remembers=("clustered",),
+        carries=("clustered",),
         inherits=RECOVERY,
         help="""Cluster the weights of each kernel of MODEL and fine-tune it.
 

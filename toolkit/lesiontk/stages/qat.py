@@ -22,10 +22,9 @@ from lesiontk.compress.kernel_constraint import (
     find_ties,
     find_zeros,
     list_held,
-    structure_facts,
 )
 from lesiontk.compress.layers import Layer
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.model_history import inherit_facts, recalls_to_keep, structure_facts
 from lesiontk.compress.quantization_aware import (
     Ranges,
     Scheme,

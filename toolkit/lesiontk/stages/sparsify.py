@@ -66,6 +66,7 @@ class SparsifyStage(Technique):
         why_last="zeros are chosen for the kernels as they are; other channels, or a training that "
         "does not hold the zeros, would undo them",
         remembers=("sparsified",),
+        carries=("sparsified",),
         inherits=RECOVERY,
         help="""Set the smallest weights of MODEL to zero and fine-tune it.
 

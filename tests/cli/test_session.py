@@ -28,6 +28,14 @@ def test_what_is_said_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]
     assert ended.err == "note \\x1b[2J\\x1b]0;title\\x07\n"
 
 
+def test_figures_keep_their_spaces_and_marks_of_direction_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figure = "1\N{NARROW NO-BREAK SPACE}234 images, 69.6\N{NO-BREAK SPACE}%"
+    say(f"{figure} \N{RIGHT-TO-LEFT OVERRIDE}gpj")
+    assert capsys.readouterr().out == f"{figure} \\u202egpj\n"
+
+
 def test_commands_print_by_it_alone() -> None:
     calls = {
         (path.name, ast.unparse(node))

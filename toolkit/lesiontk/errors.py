@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import unicodedata
 from collections.abc import Iterable
 
 MESSAGE = 4000
@@ -56,9 +57,15 @@ class MissingRequirementError(LesionTKError):
 
 
 def escape_controls(text: str) -> str:
-    """Return the text with every control character escaped except the line feed."""
+    """Return the text with every control character escaped except the line feed.
+
+    Spaces of any width stay: figures contain narrow and no-break ones.
+    """
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+        c
+        if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode()
+        for c in text
     )
 
 

@@ -96,7 +96,7 @@ class LazyGroup(click.Group):
         known = list_summaries()
         if args and args[0] in TECHNIQUES.renamed:
             current = name_command(TECHNIQUES.renamed[args[0]])
-            click.echo(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
+            say(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
             args = [current, *args[1:]]
         if args and args[0] not in known:
             ctx.fail(f"unknown command {args[0]!r}.{suggest(args[0], known)}")

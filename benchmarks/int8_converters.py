@@ -173,7 +173,9 @@ def compare_ways(
         signals = {
             way: measure_signal(
                 read, tensor_reader(path.read_bytes()), (i[np.newaxis] for i in pixels[:16])
-            ).to_json(3)
+            )
+            .summarize(3)
+            .to_document()
             for way, path in files.items()
             if way != FLOAT and "equalized" not in way  # its activations have other scales
         }

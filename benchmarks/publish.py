@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import is_trained
 from lesiontk.data.dealt_split import DealtSplit
@@ -97,7 +98,7 @@ def publish(
     stage = model.stage
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
-    shown: list[Mapping[str, Any]] = []
+    shown: list[EngineFacts] = []
     left_out: list[str] = []
     calibration: Artefact | None = None
     for target, artefact in {**engines_of(store, model), **timed}.items():
@@ -108,7 +109,7 @@ def publish(
             calibration = store.parent(artefact, "calibration")
         if artefact.facts["size_bytes"] <= MAX_BYTES:
             copy_engine(store, artefact, folder)
-            shown.append(artefact.facts)
+            shown.append(artefact.read_facts(EngineFacts))
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)

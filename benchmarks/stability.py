@@ -53,7 +53,7 @@ def measure(store: Store, model: Artefact, draws: int) -> dict[str, Any]:
         "critical": images.facts["critical"],
         "whole": model.facts["validation"],
         **made.facts,
-        "rows": read_draws(made),
+        "rows": [row.to_document() for row in read_draws(made)],
     }
 
 

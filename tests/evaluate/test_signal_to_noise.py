@@ -37,10 +37,10 @@ def test_the_worst_layers_come_first() -> None:
     parent = reader(a=1.0, b=1.0, c=1.0)
     report = measure_signal(parent, reader(a=1.01, b=1.5, c=1.1), IMAGES)
     assert [layer.tensor for layer in report.worst(2)] == ["b", "c"]
-    document = report.to_json(2)
-    assert document["layers"] == 3
-    assert [entry["tensor"] for entry in document["worst"]] == ["b", "c"]
-    assert document["median_decibels"] == pytest.approx(20, abs=1e-4)
+    summary = report.summarize(2)
+    assert summary.layers == 3
+    assert [layer.tensor for layer in summary.worst] == ["b", "c"]
+    assert summary.median_decibels == pytest.approx(20, abs=1e-4)
 
 
 def test_what_one_of_the_two_lacks_is_left_out() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lesiontk.backends.backend import EngineStructure
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import Execution
 from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
 from lesiontk.bench.files import score_fields
@@ -17,7 +19,7 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Contradictions
 from lesiontk.data.inspection import Ages, BrokenImage, Inspection
 from lesiontk.evaluate.bootstrap import evaluate_predictions
-from lesiontk.evaluate.comparison import compare_predictions
+from lesiontk.evaluate.comparison import Agreement, compare_predictions
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.gate import Judged, judge_engines
 from lesiontk.evaluate.loss_bounds import Answers
@@ -26,8 +28,10 @@ from lesiontk.evaluate.operating_point import (
     evaluate_operating_point,
     freeze_operating_point,
 )
+from lesiontk.evaluate.signal_to_noise import LayerSignal, SignalSummary
 from lesiontk.evaluate.temperature import evaluate_temperature
 from lesiontk.evaluate.verdict import GateVerdict
+from lesiontk.evaluate.verification import Check, Verification
 from lesiontk.recipe import EvaluateRule, read_recipe
 from lesiontk.records import SUBSETS
 from lesiontk.report.render import ArtefactOrigin, ReportData
@@ -238,38 +242,32 @@ def make_report_data(
     return ReportData(**{**fields, **changes})
 
 
-def make_engine(target: str) -> dict[str, Any]:
+def make_engine(target: str) -> EngineFacts:
     """Return the facts of a converted engine."""
-    precision = target.partition(":")[2]
+    backend, _, precision = target.partition(":")
     int8 = precision == "int8"
-    share = {"name": "share of int8 weights", "value": 0.9974, "bound": 0.9}
-    drift = {"name": "mean probability drift", "value": 3.7e-8, "bound": 0.001}
-    checks = [{**drift, "at_least": False, "passed": True}]
-    checks += [{**share, "at_least": True, "passed": True}] if int8 else []
-    return {
-        "target": target,
-        "precision": precision,
-        "float_operators": ["SOFTMAX -> out:0", "CONV_2D -> in:0"] if int8 else [],
-        "quantization": {"weight_bits": 7, "activation_bits": 8, "corrected_biases": 3}
+    checks = [Check("mean probability drift", 3.7e-8, 0.001, at_least=False)]
+    checks += [Check("share of int8 weights", 0.9974, 0.9, at_least=True)] if int8 else []
+    worst = (LayerSignal("logits/BiasAdd", 19.96), LayerSignal("block2/Relu", 30.1))
+    return EngineFacts(
+        target=target,
+        backend=backend,
+        precision=precision,
+        file="engine",
+        size_bytes=1,
+        labels=(),
+        split_hash="",
+        float_operators=("SOFTMAX -> out:0", "CONV_2D -> in:0") if int8 else (),
+        quantization={"weight_bits": 7, "activation_bits": 8, "corrected_biases": 3}
         if int8
         else {},
-        "signal": {
-            "n": 16,
-            "layers": 12,
-            "median_decibels": 33.25,
-            "worst": [
-                {"tensor": "logits/BiasAdd", "decibels": 19.96},
-                {"tensor": "block2/Relu", "decibels": 30.1},
-            ],
-        }
-        if int8
-        else None,
-        "structure": {
-            "weight_bytes": {"int8": 407_712, "float32": 16} if int8 else {"float32": 1_697_940},
-            "operators": {"int8": 11, "float32": 1} if int8 else {"float32": 15},
-        },
-        "verification": {"n": 103, "passed": True, "checks": checks, "agreement": {}},
-    }
+        signal=SignalSummary(16, 12, 33.25, worst) if int8 else None,
+        structure=EngineStructure(
+            weight_bytes={"int8": 407_712, "float32": 16} if int8 else {"float32": 1_697_940},
+            operators={"int8": 11, "float32": 1} if int8 else {"float32": 15},
+        ),
+        verification=Verification(103, tuple(checks), Agreement(256, 0.9766, 0.0, 0.0, 0.0)),
+    )
 
 
 def make_curves(critical: str) -> list[dict[str, float]]:

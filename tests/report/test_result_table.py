@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from lesiontk.backends.onnx.backend import EXACT
@@ -18,7 +18,7 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from tests.report.sample_report import TARGETS, make_report_data
+from tests.report.sample_report import TARGETS, make_engine, make_report_data
 
 
 def read_rows(text: str) -> list[dict[str, str]]:
@@ -121,7 +121,6 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
         "preprocessing": asdict(Preprocessing(64)),
         "validation": {"balanced_accuracy": 0.8, "n": 100},
     }
-    agreed = {"agreement": {"n": 256, "top1_agreement": 0.9766}}
     arguments: dict[str, Any] = {
         "recipe": {
             **data.recipe,
@@ -134,14 +133,7 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
         "split": data.split,
         "calibration": data.calibration,
         "benchmark": data.benchmark,
-        "engines": [
-            {
-                "file": "tensorrt_int8.onnx",
-                "backend": "tensorrt",
-                "precision": "int8",
-                "verification": agreed,
-            }
-        ],
+        "engines": [replace(make_engine("tensorrt:int8"), file="tensorrt_int8.onnx")],
         "sizes": {"320x240": 9, "600x450": 1},
         "command": "lesiontk run sample",
     }
@@ -174,10 +166,9 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert "tflite:int8: finds 15 of 22 images of melanoma" in card
     assert "22 images are too few to show that it finds more than it misses" in card
     assert EXACT not in card
-    onnx = {"file": "onnx_int8.onnx", "backend": "onnx", "precision": "int8"}
-    onnx["verification"] = agreed
+    onnx = replace(make_engine("onnx:int8"), file="onnx_int8.onnx")
     for bits, told in ((8, True), (7, False)):
-        arguments["engines"] = [{**onnx, "quantization": {"weight_bits": bits}}]
+        arguments["engines"] = [replace(onnx, quantization={"weight_bits": bits})]
         assert (f"`{EXACT}` to 1 for `onnx_int8.onnx`" in render_model_card(**arguments)) == told
     assert "The images were of 2 sizes, most 320x240, pixels" in card
     taught = {"teacher": {"file": "tflite_int8.tflite"}, "history": [{"stage": "train"}]}

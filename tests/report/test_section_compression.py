@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lesiontk.calibration.stability import DrawScores, OwnDraw, Stability
+from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_best
@@ -51,22 +54,25 @@ ANCESTORS: list[dict[str, Any]] = [
 ]
 COMPRESSED: dict[str, Any] = {"model": MODEL, "stage": "qat", "ancestors": ANCESTORS}
 WIDTHS = ({"layer": "a", "channels": 32, "kept": 8}, {"layer": "b", "channels": 64, "kept": 16})
-ROWS = [
-    {"layer": "block3/Relu", "mean_drift": 0.12, "top1_agreement": 0.75, "balanced_accuracy": -0.1},
-    {"layer": "pooling<b>", "mean_drift": 0.0, "top1_agreement": 1.0, "balanced_accuracy": 0.0},
-]
-FOUND = {
-    "backend": "tensorrt",
-    "layers": 2,
-    "images": 64,
-    "validation": 1503,
-    "kept": ["block3/Relu"],
-    "kept_in": "float16",
-    "trials": [{}, {}],
-    "untried": None,
-    "outcome": "the gate is met on validation (n = 1503) with 1 of 2 layers in float16",
-    "rows": ROWS,
-}
+ROWS = (
+    LayerSensitivity("block3/Relu", 0.12, 0.75, -0.1),
+    LayerSensitivity("pooling<b>", 0.0, 1.0, 0.0),
+)
+FOUND = Sensitivity(
+    backend="tensorrt",
+    layers=2,
+    images=64,
+    validation=1503,
+    kept=("block3/Relu",),
+    kept_in="float16",
+    trials=(Trial((), (), passed=False), Trial(("block3/Relu",), (), passed=True)),
+    untried=None,
+    outcome="the gate is met on validation (n = 1503) with 1 of 2 layers in float16",
+)
+
+
+def searched(found: Sensitivity) -> dict[str, Any]:
+    return {"sensitivities": {"tensorrt": found}, "sensitive_layers": {"tensorrt": ROWS}}
 
 
 def test_the_last_step_is_not_told_of_as_the_first_training() -> None:
@@ -133,28 +139,28 @@ def test_a_model_that_was_only_trained_has_no_such_section() -> None:
 
 
 def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
-    page = read_with_figures(make_report_data(sensitivities={"tensorrt": FOUND}))
+    page = read_with_figures(make_report_data(**searched(FOUND)))
     table = page.tables["Sensitivity of each layer on tensorrt"]
     assert table[1] == ["block3/Relu", "0.120", "75.0\N{NO-BREAK SPACE}%", "−0.100", "float16"]
     assert table[2][0] == "pooling<b>"
     assert table[2][-1] == "int8"
-    assert f"2 sets of layers were tried: {FOUND['outcome']} (hollow bars)." in page.text
+    assert f"2 sets of layers were tried: {FOUND.outcome} (hollow bars)." in page.text
     told = "block3/Relu: 0.120, and balanced accuracy changes by −0.100."
     assert any(text.endswith(told) for text in page.values("alt"))
 
 
 def test_the_picture_depends_on_the_change_of_balanced_accuracy_too() -> None:
     look = look_of_engines(["tflite:mixed"])["tflite:mixed"]
-    harmless = [ROWS[0], {**ROWS[1], "balanced_accuracy": 0.0}]
-    harmful = [ROWS[0], {**ROWS[1], "balanced_accuracy": -0.05}]
+    harmless = [ROWS[0], replace(ROWS[1], balanced_accuracy=0.0)]
+    harmful = [ROWS[0], replace(ROWS[1], balanced_accuracy=-0.05)]
     pictures = [plot_sensitivity(rows, (), "tflite", look) for rows in (harmless, harmful)]
     assert pictures[0].alternative == pictures[1].alternative
     assert pictures[0].content != pictures[1].content
 
 
 def test_where_the_gate_cannot_be_met_no_layer_is_said_to_stay_in_float() -> None:
-    unmet = {**FOUND, "kept": None, "outcome": "the gate is not met"}
-    page = read_with_figures(make_report_data(sensitivities={"tensorrt": unmet}))
+    unmet = replace(FOUND, kept=None, outcome="the gate is not met")
+    page = read_with_figures(make_report_data(**searched(unmet)))
     table = page.tables["Sensitivity of each layer on tensorrt"]
     assert [row[-1] for row in table[1:]] == ["–", "–"]
     assert "the gate is not met (so there is no mixed engine)." in page.text
@@ -162,14 +168,15 @@ def test_where_the_gate_cannot_be_met_no_layer_is_said_to_stay_in_float() -> Non
 
 
 def test_stability_under_other_draws_is_shown() -> None:
-    found = {
-        "draws": 3,
-        "images": 210,
-        "validation": 1503,
-        "least_agreement": 0.98,
-        "own": {"balanced_accuracy": 0.7, "critical_recall": 0.6},
-        "spread": {"balanced_accuracy": 0.004, "critical_recall": 0.01},
-    }
+    found = Stability(
+        target="tflite:int8",
+        draws=3,
+        images=210,
+        validation=1503,
+        least_agreement=0.98,
+        own=OwnDraw(7, 0.7, 0.6),
+        spread=DrawScores(0.004, 0.01),
+    )
     page = read(make_report_data(stabilities={"tflite:int8": found}))
     row = page.tables["Engines from other calibration draws"][1]
     assert row[:3] == ["tflite:int8", "3", "210"]

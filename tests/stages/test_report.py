@@ -86,7 +86,7 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
             "metrics.json": json.dumps(data.metrics[target].to_document()),
             "predictions.csv": "\n".join(lines),
         }
-        facts = data.engines[target]
+        facts = data.engines[target].to_document()
         found[StepId("engine", target)] = make_artefact(tmp_path, "engine", str(number), facts, {})
         found[StepId("evaluation", target)] = make_artefact(
             tmp_path, "evaluation", str(number), {}, files

@@ -16,6 +16,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
 from lesiontk.compress.mixed_precision import Found
+from lesiontk.compress.sensitivity import Trial
 from lesiontk.data.images import open_images
 from lesiontk.errors import GateFailedError, UsageError
 from lesiontk.recipe import parse_recipe
@@ -87,8 +88,8 @@ def test_the_ruined_tensor_is_what_ranks_first(sensitivity: Artefact, backend: s
     rows = rank_layers(sensitivity)
     ruined = ("block4",) if backend == "tensorrt" else ("block3", "block4")
     assert len(rows) == sensitivity.facts["layers"] > 8
-    assert all(any(name in row["layer"] for name in ruined) for row in rows[: len(ruined)])
-    assert rows[0]["mean_drift"] > 5 * rows[len(ruined)]["mean_drift"]
+    assert all(any(name in row.layer for name in ruined) for row in rows[: len(ruined)])
+    assert rows[0].mean_drift > 5 * rows[len(ruined)].mean_drift
 
 
 def test_the_gate_is_missed_without_them_and_met_with_them(sensitivity: Artefact) -> None:
@@ -97,7 +98,7 @@ def test_the_gate_is_missed_without_them_and_met_with_them(sensitivity: Artefact
     assert not trials[()]["passed"]
     assert trials[kept]["passed"]
     assert 1 <= len(kept) <= 2
-    assert set(kept) <= {row["layer"] for row in rank_layers(sensitivity)[:2]}
+    assert set(kept) <= {row.layer for row in rank_layers(sensitivity)[:2]}
 
 
 def test_the_mixed_engine_is_its_parent_where_int8_is_not(
@@ -156,7 +157,7 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
     asked = watch(monkeypatch)
     change = ["sensitivity.images=21", "sensitivity.trials=1"]
     little = measure_sensitivity(store, model, "onnx", change)
-    first = rank_layers(little)[0]["layer"]
+    first = rank_layers(little)[0].layer
     assert (little.facts["kept"], little.facts["untried"]) == (None, [first])
     said = (
         r"the margins are not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
@@ -197,8 +198,11 @@ def test_a_gate_that_no_layer_can_meet_says_so() -> None:
 
 def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:
     first = TrialLog(tmp_path / "trials.json")
-    assert first.recall("a", lambda: {"drift": 0.5}) == {"drift": 0.5}
-    assert TrialLog(tmp_path / "trials.json").recall("a", lambda: {}) == {"drift": 0.5}
+    trial, another = Trial(("a",), (), passed=True), Trial((), (), passed=False)
+    assert first.recall("a", Trial, lambda: trial) == trial
+    again = TrialLog(tmp_path / "trials.json")
+    assert again.recall("a", Trial, lambda: another) == trial
+    assert again.recall("b", Trial, lambda: another) == another
 
 
 def test_without_a_gate_nothing_is_good_enough(store: Store) -> None:

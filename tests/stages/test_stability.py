@@ -41,15 +41,15 @@ def stability(store: Store, model: Artefact) -> Artefact:
 
 def test_each_draw_is_another_and_has_its_row(stability: Artefact) -> None:
     rows = read_draws(stability)
-    assert [row["seed"] for row in rows] == [8, 9]
-    assert all(0 < row["shared"] < stability.facts["images"] == 21 for row in rows)
-    assert all(0 < row["mean_drift"] < 0.05 for row in rows)
-    assert rows[0]["mean_drift"] != rows[1]["mean_drift"]
-    assert stability.facts["least_agreement"] == min(row["top1_agreement"] for row in rows)
+    assert [row.seed for row in rows] == [8, 9]
+    assert all(0 < row.shared < stability.facts["images"] == 21 for row in rows)
+    assert all(0 < row.mean_drift < 0.05 for row in rows)
+    assert rows[0].mean_drift != rows[1].mean_drift
+    assert stability.facts["least_agreement"] == min(row.top1_agreement for row in rows)
 
 
 def test_the_spread_is_that_of_all_engines(stability: Artefact) -> None:
-    scores = [row["balanced_accuracy"] for row in read_draws(stability)]
+    scores = [row.balanced_accuracy for row in read_draws(stability)]
     scores.append(stability.facts["own"]["balanced_accuracy"])
     assert stability.facts["spread"]["balanced_accuracy"] == pytest.approx(
         max(scores) - min(scores)
@@ -65,7 +65,7 @@ def test_the_command_shows_it_and_a_float_engine_has_none(
     assert stability.name in shown.output
     assert "7 (the recipe's)" in shown.output
     document = json.loads(CliRunner().invoke(cli, [*call, "--draws", "2", "--json"]).stdout)
-    assert document["rows"] == read_draws(stability)
+    assert document["rows"] == [row.to_document() for row in read_draws(stability)]
     with pytest.raises(UsageError, match="not calibrated to int8"):
         measure_stability(store, model, "tflite:float32", 2)
 

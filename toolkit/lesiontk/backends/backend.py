@@ -20,6 +20,7 @@ from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.backends.requirements import check_distributions
 from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
 from lesiontk.data.enhance import check_enhancements
+from lesiontk.document import Record
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.metrics import check_probabilities
@@ -120,7 +121,7 @@ class ConversionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineStructure:
+class EngineStructure(Record):
     """Bytes of weights by type, and operators by the type they compute in.
 
     `saturated_biases` has the channels whose stored bias lies at an end of int32, by the layer;

@@ -114,35 +114,38 @@ def stability_command(
 
     Each is compared with the recipe's own engine on validation.
     """
+    from lesiontk.calibration.stability import Stability
     from lesiontk.cli.tables import print_table
+    from lesiontk.document import plain_value
     from lesiontk.stages.stability import read_draws
     from lesiontk.workflow.convert import measure_stability
 
     store = session.open_store()
     model_artefact = store.resolve(model, "model")
     made = measure_stability(store, model_artefact, target, draws, overrides)
-    rows, facts = read_draws(made), made.facts
+    rows, facts = read_draws(made), made.read_facts(Stability)
 
     def show() -> None:
-        own = facts["own"]
-        name = "list" if own["seed"] is None else own["seed"]
-        scores = [f"{own[key]:.3f}" for key in ("balanced_accuracy", "critical_recall")]
+        own = facts.own
+        name = "list" if own.seed is None else own.seed
+        scores = [f"{own.balanced_accuracy:.3f}", f"{own.critical_recall:.3f}"]
         table = [[f"{name} (the recipe's)", "", "", "", *scores]]
         for row in rows:
             table.append(
-                [f"{row['seed']:.0f}", f"{row['shared']:.0f}", f"{row['top1_agreement']:.3f}",
-                 f"{row['mean_drift']:.5f}", f"{row['balanced_accuracy']:.3f}",
-                 f"{row['critical_recall']:.3f}"]
+                [f"{row.seed}", f"{row.shared}", f"{row.top1_agreement:.3f}",
+                 f"{row.mean_drift:.5f}", f"{row.balanced_accuracy:.3f}",
+                 f"{row.critical_recall:.3f}"]
             )  # fmt: skip
         print_table(
             ["seed", "images shared", "top-1 as the recipe's", "mean drift", "balanced accuracy",
              "critical recall"],
             table,
-            title=f"{made.name}: {target} from {draws} further draws of {facts['images']} images "
-            f"(n = {facts['validation']} validation images)",
+            title=f"{made.name}: {target} from {draws} further draws of {facts.images} images "
+            f"(n = {facts.validation} validation images)",
         )  # fmt: skip
 
-    session.emit({"stability": made.name, "path": str(made.path), "rows": rows, **facts}, show)
+    listed = {"rows": plain_value(rows), **facts.to_document()}
+    session.emit({"stability": made.name, "path": str(made.path), **listed}, show)
 
 
 def _show_proof(document: Mapping[str, Any]) -> None:

@@ -22,26 +22,30 @@ def show_engines(
     `bundles` has device -> the folder that goes to it, `refused` target -> why there is none.
     """
 
+    from lesiontk.backends.engine_facts import EngineFacts
     from lesiontk.cli.tables import print_table
     from lesiontk.report.formatting import format_bytes
 
+    known = {target: engine.read_facts(EngineFacts) for target, engine in engines.items()}
+
     def show() -> None:
         rows = []
-        for target, engine in engines.items():
-            agreement = engine.facts["verification"]["agreement"]
+        for target, engine in known.items():
+            agreement = engine.verification.agreement
+            if agreement is None:  # such an engine is refused
+                continue
             rows.append(
                 [
                     target,
-                    format_bytes(engine.facts["size_bytes"]),
-                    f"{agreement['top1_agreement']:.3f} (n = {agreement['n']})",
-                    f"{agreement['mean_absolute_drift']:.4f}",
-                    str(engine.file(engine.facts["file"])),
+                    format_bytes(engine.size_bytes),
+                    f"{agreement.top1_agreement:.3f} (n = {agreement.n})",
+                    f"{agreement.mean_absolute_drift:.4f}",
+                    str(engines[target].file(engine.file)),
                 ]
             )
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
-        for target, engine in engines.items():
-            otherwise = engine.facts.get("quantization", {}).get("otherwise_than_trained")
-            if otherwise:
+        for target, engine in known.items():
+            if otherwise := engine.quantization.get("otherwise_than_trained"):
                 say(f"{target}: {otherwise}; so its rounding was not compared with qat's")
         for target, reason in (refused or {}).items():
             say(f"{target}: not made: {reason}")
@@ -50,7 +54,7 @@ def show_engines(
             say(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
 
     document: dict[str, dict[str, Any]] = {
-        target: {"artefact": e.name, "path": str(e.file(e.facts["file"])), **e.facts}
+        target: {"artefact": e.name, "path": str(e.file(known[target].file)), **e.facts}
         for target, e in engines.items()
     }
     for target, reason in (refused or {}).items():

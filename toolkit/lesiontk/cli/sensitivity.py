@@ -27,32 +27,35 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
     most; `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
     """
     from lesiontk.cli.tables import print_table
+    from lesiontk.compress.sensitivity import Sensitivity
+    from lesiontk.document import plain_value
     from lesiontk.report.wording import shorten_name
     from lesiontk.stages.sensitivity import rank_layers
     from lesiontk.workflow.convert import measure_sensitivity
 
     store = session.open_store()
     made = measure_sensitivity(store, store.resolve(model, "model"), backend, overrides)
-    rows, facts = rank_layers(made), made.facts
+    rows, facts = rank_layers(made), made.read_facts(Sensitivity)
 
     def show() -> None:
         print_table(
             ["layer in int8 alone", "mean drift", "top-1 kept", "balanced accuracy"],
             [
                 [
-                    shorten_name(row["layer"]),
-                    f"{row['mean_drift']:.5f}",
-                    f"{row['top1_agreement']:.3f}",
-                    f"{row['balanced_accuracy']:+z.3f}",
+                    shorten_name(row.layer),
+                    f"{row.mean_drift:.5f}",
+                    f"{row.top1_agreement:.3f}",
+                    f"{row.balanced_accuracy:+z.3f}",
                 ]
                 for row in rows[:20]
             ],
             title=f"{made.name}: the most sensitive of {len(rows)} layers on {backend} "
-            f"(n = {facts['images']} validation images)",
+            f"(n = {facts.images} validation images)",
         )
-        say(facts["outcome"])
-        for name, found in (("kept", facts["kept"]), ("next", facts["untried"])):
+        say(facts.outcome)
+        for name, found in (("kept", facts.kept), ("next", facts.untried)):
             if found:
                 say(f"{name}: {', '.join(map(shorten_name, found))}")
 
-    session.emit({"sensitivity": made.name, "path": str(made.path), "rows": rows, **facts}, show)
+    listed = {"rows": plain_value(rows), **facts.to_document()}
+    session.emit({"sensitivity": made.name, "path": str(made.path), **listed}, show)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.calibration.ranges import TensorReader
+from lesiontk.document import Record
 
 HIGHEST = 120.0
 """Decibels given where nothing differs, or less than float32 can say."""
 
 
 @dataclass(frozen=True, slots=True)
-class LayerSignal:
+class LayerSignal(Record):
     """One activation's signal-to-noise ratio: ``10 log10(sum x^2 / sum (x - y)^2)`` in dB.
 
     `x` is the parent's value, `y` the engine's, over all images. Noise of earlier layers is in it.
@@ -24,6 +25,16 @@ class LayerSignal:
 
     tensor: str
     decibels: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSummary(Record):
+    """The ratios of so many `layers` on `n` images: their median in dB and the worst."""
+
+    n: int
+    layers: int
+    median_decibels: float | None
+    worst: tuple[LayerSignal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +48,11 @@ class SignalReport:
         """Return the layers with the least signal, worst first."""
         return tuple(sorted(self.layers, key=lambda layer: layer.decibels)[:count])
 
-    def to_json(self, count: int = 5) -> dict[str, Any]:
-        """Return n, the number of layers, their median and the worst, as plain values."""
+    def summarize(self, count: int = 5) -> SignalSummary:
+        """Return n, the number of layers, their median and the `count` worst."""
         ratios = [layer.decibels for layer in self.layers]
-        return {
-            "n": self.n,
-            "layers": len(self.layers),
-            "median_decibels": float(np.median(ratios)) if ratios else None,
-            "worst": [asdict(layer) for layer in self.worst(count)],
-        }
+        median = float(np.median(ratios)) if ratios else None
+        return SignalSummary(self.n, len(self.layers), median, self.worst(count))
 
 
 def measure_signal(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
@@ -42,7 +43,7 @@ def render_model_card(
     split: DealtSplit,
     calibration: Mapping[str, Any] | None,
     benchmark: Benchmark,
-    engines: Sequence[Mapping[str, Any]],
+    engines: Sequence[EngineFacts],
     sizes: Mapping[str, int],
     command: str,
     stage: str = "train",
@@ -161,12 +162,12 @@ def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
 
 
 def _describe_calibration(
-    calibration: Mapping[str, Any] | None, engines: Sequence[Mapping[str, Any]]
+    calibration: Mapping[str, Any] | None, engines: Sequence[EngineFacts]
 ) -> str:
     if calibration is None:
         return ""
     compared = calibration["disjoint_from"]
-    symmetric = [engine["file"] for engine in engines if engine["backend"] == "tensorrt"]
+    symmetric = [engine.file for engine in engines if engine.backend == "tensorrt"]
     return (
         f"## Quantization\n\nint8 after training: weights symmetric per channel, activations "
         f"asymmetric per tensor{''.join(f' (symmetric in `{file}`)' for file in symmetric)}, "
@@ -179,12 +180,12 @@ def _describe_calibration(
     )
 
 
-def _describe_overflow(engines: Sequence[Mapping[str, Any]]) -> str:
+def _describe_overflow(engines: Sequence[EngineFacts]) -> str:
     """Return what programs without lesiontk must do with engines whose products may overflow."""
     files = [
-        f"`{engine['file']}`"
+        f"`{engine.file}`"
         for engine in engines
-        if engine["backend"] == "onnx" and engine.get("quantization", {}).get("weight_bits") == 8
+        if engine.backend == "onnx" and engine.quantization.get("weight_bits") == 8
     ]
     return (
         f" A program of your own must set ONNX Runtime's `{EXACT}` to 1 for {' and '.join(files)}, "
@@ -251,17 +252,16 @@ def _describe_sizes(sizes: Mapping[str, int]) -> str:
     return most[0] if len(most) == 1 else f"of {len(most)} sizes, most {most[0]},"
 
 
-def _list_engines(engines: Sequence[Mapping[str, Any]], emulated: Mapping[str, str]) -> str:
+def _list_engines(engines: Sequence[EngineFacts], emulated: Mapping[str, str]) -> str:
     told = (_describe_agreement(engine, emulated) for engine in engines)
-    return "\n".join(f"- `{engine['file']}`{t}" for engine, t in zip(engines, told, strict=True))
+    return "\n".join(f"- `{engine.file}`{t}" for engine, t in zip(engines, told, strict=True))
 
 
-def _describe_agreement(engine: Mapping[str, Any], emulated: Mapping[str, str]) -> str:
+def _describe_agreement(engine: EngineFacts, emulated: Mapping[str, str]) -> str:
     """Return how often an engine answers as what it was made from."""
-    agreement = engine["verification"]["agreement"]
-    emulator = emulated.get(f"{engine['backend']}:{engine['precision']}")
+    agreement = engine.verification.agreement
+    if agreement is None:
+        return ""
+    emulator = emulated.get(engine.target)
     how = f", emulated by {emulator}" if emulator else ""
-    return (
-        f": answers as its parent on {agreement['top1_agreement']:.1%} of {agreement['n']} "
-        f"images{how}"
-    )
+    return f": answers as its parent on {agreement.top1_agreement:.1%} of {agreement.n} images{how}"

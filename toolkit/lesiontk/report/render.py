@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lesiontk.backends.backend import EngineStructure
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.benchmark import (
     Benchmark,
@@ -22,6 +22,8 @@ from lesiontk.bench.benchmark import (
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
+from lesiontk.calibration.stability import Stability
+from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import EngineEvaluation
@@ -98,8 +100,8 @@ class ReportData:
     their highest probability on each of them; both may be empty. `explanation` is None where no
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
-    widest first; `sensitivities` maps back ends to the facts of the stage of that name, with its
-    `rows`, the most sensitive layer first, and `stabilities` targets to the same of theirs. `stage`
+    widest first; `sensitivities` maps back ends to their search and `sensitive_layers` to the
+    layers, the most sensitive first; `stabilities` maps targets to theirs. `stage`
     is what made the model, `widths` has a row for each layer if it was pruned. `ancestors` are
     the facts of the models that it was made of, the trained one first, each with its `stage`.
     """
@@ -108,7 +110,7 @@ class ReportData:
     description: str
     benchmark: Benchmark
     metrics: Mapping[str, EngineEvaluation]
-    engines: Mapping[str, Mapping[str, Any]]
+    engines: Mapping[str, EngineFacts]
     curves: Sequence[Mapping[str, float]]
     model: Mapping[str, Any]
     training_seconds: float
@@ -123,8 +125,9 @@ class ReportData:
     heatmaps: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tensors: Mapping[str, Sequence[TensorRow]] = field(default_factory=dict)
-    sensitivities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    stabilities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)
+    sensitive_layers: Mapping[str, Sequence[LayerSensitivity]] = field(default_factory=dict)
+    stabilities: Mapping[str, Stability] = field(default_factory=dict)
     stage: str = "train"
     widths: Sequence[Mapping[str, Any]] = ()
     ancestors: Sequence[Mapping[str, Any]] = ()
@@ -178,7 +181,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             changed=tables.list_changed(benchmark, data.images, data.confidences),
             pictures=pictures,
             int8_shares={
-                target: EngineStructure(**engine["structure"]).int8_weight_share
+                target: engine.structure.int8_weight_share
                 for target, engine in data.engines.items()
             },
             int8_note=explain_int8(benchmark.machine.int8_features, benchmark.machine.architecture),
@@ -258,7 +261,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     for backend, found in data.sensitivities.items():
         look = look_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
         pictures[f"sensitivity {backend}"] = plot_sensitivity(
-            found["rows"], found["kept"] or (), backend, look
+            data.sensitive_layers[backend], found.kept or (), backend, look
         )
     return pictures
 

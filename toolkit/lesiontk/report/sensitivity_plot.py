@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from matplotlib.figure import Figure
 
+from lesiontk.compress.sensitivity import LayerSensitivity
 from lesiontk.report.drawing import GREY, Look, Picture, draw_picture
 from lesiontk.report.formatting import format_number
 from lesiontk.report.wording import shorten_name
@@ -22,7 +22,7 @@ PANELS = {
 
 
 def plot_sensitivity(
-    rows: Sequence[Mapping[str, Any]], kept: Collection[str], backend: str, look: Look
+    rows: Sequence[LayerSensitivity], kept: Collection[str], backend: str, look: Look
 ) -> Picture:
     """Draw mean drift and change of balanced accuracy of the most sensitive of `rows`.
 
@@ -35,17 +35,21 @@ def plot_sensitivity(
         both[1].use_sticky_edges = False  # else zero, if nothing gains, is the panel's edge
         for axes, (name, label) in zip(both, PANELS.items(), strict=True):
             for number, row in enumerate(shown):
-                hollow = row["layer"] in kept
-                axes.barh(-number, row[name], 0.62, color="white" if hollow else look.colour,
-                          edgecolor=look.colour, linewidth=1.2)  # fmt: skip
+                hollow = row.layer in kept
+                axes.barh(
+                    -number,
+                    getattr(row, name),
+                    0.62,
+                    color="white" if hollow else look.colour,
+                    edgecolor=look.colour,
+                    linewidth=1.2,
+                )
             axes.tick_params(axis="y", length=0, labelsize=8)
             axes.tick_params(axis="x", labelsize=9)
             axes.locator_params(axis="x", nbins=4)
             axes.set_xlabel(label)
             axes.grid(True, axis="x")
-        both[0].set_yticks(
-            [-n for n in range(len(shown))], [shorten_name(r["layer"]) for r in shown]
-        )
+        both[0].set_yticks([-n for n in range(len(shown))], [shorten_name(r.layer) for r in shown])
         both[0].set_ylim(-len(shown) + 0.4, 0.6)
         both[1].axvline(0, color=GREY, linewidth=1.4, zorder=3)
         inches = figure.get_figheight()
@@ -55,8 +59,8 @@ def plot_sensitivity(
 
     first = shown[0]
     words = (
-        f"The most sensitive is {first['layer']}: {format_number(first['mean_drift'])}, and "
-        f"balanced accuracy changes by {format_number(first['balanced_accuracy'])}."
+        f"The most sensitive is {first.layer}: {format_number(first.mean_drift)}, and "
+        f"balanced accuracy changes by {format_number(first.balanced_accuracy)}."
     )
     height = 0.22 * len(shown) + 0.6
     return draw_picture(draw, height, f"Sensitivity of the layers on {backend} to int8. {words}")

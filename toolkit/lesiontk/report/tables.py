@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.compress.model_history import derivation_facts
 from lesiontk.data.dealt_split import DealtSplit
@@ -233,9 +234,9 @@ def list_compared(benchmark: Benchmark) -> tuple[str, ...]:
     return tuple(row.target for row in [*chosen, *(row for row in reduced if row not in chosen)])
 
 
-def list_checks(engines: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def list_checks(engines: Mapping[str, EngineFacts]) -> tuple[str, ...]:
     """Return the name of every verification check of any engine, in order of appearance."""
-    names = (c["name"] for e in engines.values() for c in e["verification"]["checks"])
+    names = (check.name for e in engines.values() for check in e.verification.checks)
     return tuple(dict.fromkeys(names))
 
 

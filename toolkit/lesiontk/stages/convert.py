@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.keras.backend import KerasBackend
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
@@ -25,7 +25,9 @@ from lesiontk.backends.reference_outputs import (
     write_reference_outputs,
 )
 from lesiontk.calibration.ranges import TensorRange
+from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.document import write_record
 from lesiontk.errors import GateFailedError
 from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.evaluate.verification import (
@@ -83,6 +85,7 @@ class ConvertStage(Stage):
         },
         produces="engine",
         config=ConvertConfig,
+        schema_version=EngineFacts.SCHEMA,
         tools=("numpy",),
     )
 
@@ -123,41 +126,37 @@ class ConvertStage(Stage):
                 quantization[REQUANTIZED_REASON] = reason
         verification = compare_answers(expected, received, path, config.verify, rounded)
         write_reference_outputs(received, rows, context.directory)
-        document = {
-            "target": config.target,
-            "float_operators": list(record.float_operators),
-            "quantization": quantization,
-            "structure": asdict(backend.inspect(path)),
-            "verification": verification.to_document(),
-            "signal": None,
-            "examination": dict(record.examination),
-        }
         tensors = backend.list_quantized_tensors(path)
         if tensors:
             write_tensor_rows(context.directory / TENSORS, list_tensor_rows(tensors, measured))
+        signal = None
         shown = images.pixels[spread_rows(rows, config.verify.signal_images)]
         if len(shown) and _is_comparable(parents["source"], config.target):
-            signal = measure_signal(
+            measured_signal = measure_signal(
                 *backend.read_both(source, path), (x[np.newaxis] for x in shown)
             )
-            document["signal"] = signal.to_json()
-            layers = [asdict(layer) for layer in signal.layers]
+            layers = [layer.to_document() for layer in measured_signal.layers]
             write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
-        (context.directory / "verification.json").write_text(json.dumps(document, indent=1) + "\n")
+            signal = measured_signal.summarize()
+        facts = EngineFacts(
+            target=config.target,
+            backend=name,
+            precision=precision,
+            file=record.file,
+            size_bytes=path.stat().st_size,
+            labels=spec.labels,
+            split_hash=spec.split_hash,
+            float_operators=record.float_operators,
+            quantization=quantization,
+            structure=backend.inspect(path),
+            verification=verification,
+            signal=signal,
+            examination=record.examination,
+        )
+        write_record(context.directory / "verification.json", facts)
         if not verification.passed:
             raise GateFailedError(_explain_failure(config.target, verification))
-        return StageOutput(
-            {
-                "file": record.file,
-                "backend": name,
-                "precision": precision,
-                "size_bytes": path.stat().st_size,
-                "labels": list(spec.labels),
-                "split_hash": spec.split_hash,
-                **document,
-            },
-            auxiliary=(REFERENCE_OUTPUTS,),
-        )
+        return StageOutput(facts.to_document(), auxiliary=(REFERENCE_OUTPUTS,))
 
 
 def _explain_failure(target: str, verification: Verification) -> str:
@@ -195,13 +194,15 @@ def plan_quantization(
     them did not come to any.
     """
     learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
-    searched = parents["sensitivity"].facts if "sensitivity" in parents else {}
-    kept = searched.get("kept", ())
-    if kept is None:
-        raise GateFailedError(
-            f"there is no mixed engine to make: {searched['outcome']}. `lesiontk report` shows "
-            "what int8 does to each layer."
-        )
+    kept: tuple[str, ...] = ()
+    if "sensitivity" in parents:
+        searched = parents["sensitivity"].read_facts(Sensitivity)
+        if searched.kept is None:
+            raise GateFailedError(
+                f"there is no mixed engine to make: {searched.outcome}. `lesiontk report` shows "
+                "what int8 does to each layer."
+            )
+        kept = searched.kept
     return QuantizationPlan(
         images.pixels[calibration_rows(parents["calibration"], images)],
         str(parents["calibration"].facts["observer"]),

@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
+from lesiontk.calibration.stability import Stability
+from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import TABLE
 from lesiontk.data.inspection import Inspection
@@ -31,7 +34,6 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.stages.sensitivity import rank_layers
-from lesiontk.stages.stability import read_draws
 
 FILE = "report.html"
 CURVES = "curves.csv"
@@ -113,7 +115,7 @@ class ReportStage(Stage):
             benchmark=read_benchmark(benchmark),
             metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
             engines={
-                t: dict(artefact.facts) for t, artefact in collect_roles(parents, "engine").items()
+                t: a.read_facts(EngineFacts) for t, a in collect_roles(parents, "engine").items()
             },
             curves=_read_curves(model),
             model=dict(model.facts),
@@ -136,13 +138,17 @@ class ReportStage(Stage):
             versions=_collect_versions(parents),
             tensors=_read_tensors(collect_roles(parents, "engine")),
             stabilities={
-                target: {**artefact.facts, "rows": read_draws(artefact)}
+                target: artefact.read_facts(Stability)
                 for target, artefact in collect_roles(parents, "stability").items()
             },
             stage=model.stage,
             widths=_read_widths([*ancestors, model]),
             sensitivities={
-                backend: {**artefact.facts, "rows": rank_layers(artefact)}
+                backend: artefact.read_facts(Sensitivity)
+                for backend, artefact in collect_roles(parents, "sensitivity").items()
+            },
+            sensitive_layers={
+                backend: rank_layers(artefact)
                 for backend, artefact in collect_roles(parents, "sensitivity").items()
             },
         )

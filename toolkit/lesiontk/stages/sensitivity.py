@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend, QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.compress.mixed_precision import Found, find_fewest
+from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import measure_agreement
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
@@ -40,6 +42,7 @@ LAYERS = "sensitivity.csv"
 """Layer, mean drift, top-1 agreement and change of balanced accuracy, in the graph's order."""
 TRIALS = "trials.json"
 Probabilities = NDArray[np.float32]
+R = TypeVar("R", bound=Record)
 
 
 class SensitivityConfig(StageConfig):
@@ -72,6 +75,7 @@ class SensitivityStage(Stage):
         },
         produces="sensitivity",
         config=SensitivityConfig,
+        schema_version=Sensitivity.SCHEMA,
         tools=("numpy", "scipy"),
     )
 
@@ -119,10 +123,11 @@ class SensitivityStage(Stage):
 
         few = images.draw_stratified("validation", config.rule.images, seed=0)
         rows = measure_layers(bench, trials, layers, parent.outputs, asked, few, images)
-        write_rows(context.directory / LAYERS, rows, tuple(rows[0]))
-        ranked = [row["layer"] for row in sorted(rows, key=_by_drift)]
+        documents = [row.to_document() for row in rows]
+        write_rows(context.directory / LAYERS, documents, tuple(documents[0]))
+        ranked = [row.layer for row in sorted(rows, key=_by_drift)]
 
-        def judge(kept: frozenset[str]) -> dict[str, Any]:
+        def judge(kept: frozenset[str]) -> Trial:
             answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
             found = Answers(
                 y_true=images.targets[asked],
@@ -138,40 +143,34 @@ class SensitivityStage(Stage):
                     f"the search by {', '.join(criteria)} cannot be judged on validation, which "
                     "lacks one of its classes; expected a metric that it has."
                 )
-            return {
-                "kept": sorted(kept, key=ranked.index),
-                "criteria": [result.to_document() for result in results],
-                "passed": all(result.met for result in results),
-            }
+            ordered = tuple(sorted(kept, key=ranked.index))
+            passed = all(result.met for result in results)
+            return Trial(ordered, tuple(results), passed)
 
-        searched: list[dict[str, Any]] = []
+        searched: list[Trial] = []
 
         def meets(kept: frozenset[str]) -> bool:
             name = "keep " + " ".join(sorted(kept))
-            searched.append(trials.recall(name, lambda: judge(kept)))
-            return bool(searched[-1]["passed"])
+            searched.append(trials.recall(name, Trial, lambda: judge(kept)))
+            return searched[-1].passed
 
-        def order(kept: frozenset[str] | None) -> list[str] | None:
-            return None if kept is None else sorted(kept, key=ranked.index)
+        def order(kept: frozenset[str] | None) -> tuple[str, ...] | None:
+            return None if kept is None else tuple(sorted(kept, key=ranked.index))
 
         with context.progress.task("searching the layers that stay in float", None):
             found = find_fewest(ranked, meets, config.rule.trials)
-        return StageOutput(
-            {
-                "backend": config.backend,
-                "layers": len(layers),
-                "images": len(few),
-                "validation": len(asked),
-                "kept": order(found.kept),
-                "kept_in": info.mixed,
-                "trials": searched,
-                "untried": order(found.untried),
-                "outcome": describe_search(
-                    found, len(searched), len(asked), len(layers), info.mixed
-                ),
-            },
-            unfinished=found.untried is not None,
+        facts = Sensitivity(
+            backend=config.backend,
+            layers=len(layers),
+            images=len(few),
+            validation=len(asked),
+            kept=order(found.kept),
+            kept_in=info.mixed,
+            trials=tuple(searched),
+            untried=order(found.untried),
+            outcome=describe_search(found, len(searched), len(asked), len(layers), info.mixed),
         )
+        return StageOutput(facts.to_document(), unfinished=found.untried is not None)
 
 
 def describe_search(found: Found, tried: int, validation: int, layers: int, precision: str) -> str:
@@ -187,18 +186,15 @@ def describe_search(found: Found, tried: int, validation: int, layers: int, prec
     return told if found.untried is None else f"{told}; fewer may do: {budget}; {then}"
 
 
-def rank_layers(artefact: Artefact) -> list[dict[str, Any]]:
+def rank_layers(artefact: Artefact) -> list[LayerSensitivity]:
     """Return the rows of `LAYERS`, the most sensitive first."""
     with artefact.file(LAYERS).open(newline="") as stream:
-        rows = [
-            {name: value if name == "layer" else float(value) for name, value in row.items()}
-            for row in csv.DictReader(stream)
-        ]
+        rows = [LayerSensitivity.from_document(row) for row in csv.DictReader(stream)]
     return sorted(rows, key=_by_drift)
 
 
-def _by_drift(row: Mapping[str, Any]) -> float:
-    return -float(row["mean_drift"])
+def _by_drift(row: LayerSensitivity) -> float:
+    return -row.mean_drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +235,14 @@ class TrialLog:
             json.loads(file.read_text()) if file.is_file() else {}
         )
 
-    def recall(self, name: str, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def recall(self, name: str, record: type[R], attempt: Callable[[], R]) -> R:
         """Return what came of a trial, made now if it was not before."""
         if name not in self.found:
-            self.found[name] = attempt()
+            self.found[name] = attempt().to_document()
             temporary = self.file.with_suffix(".next")
             temporary.write_text(json.dumps(self.found))
             temporary.replace(self.file)
-        return self.found[name]
+        return record.from_document(self.found[name])
 
 
 def measure_layers(
@@ -257,7 +253,7 @@ def measure_layers(
     asked: NDArray[np.int64],
     few: NDArray[np.int64],
     images: ImageSet,
-) -> list[dict[str, Any]]:
+) -> list[LayerSensitivity]:
     """Return a row for each layer: what quantizing it alone changes on the images `few`.
 
     `parent` has the float engine's answers to `asked`, of which `few` are a part. Biases are left
@@ -271,20 +267,20 @@ def measure_layers(
 
     before = balanced_accuracy(expected)
 
-    def measure(layer: str) -> dict[str, Any]:
+    def measure(layer: str) -> LayerSensitivity:
         others = frozenset(layers) - {layer}
         answers = bench.answer(others, images.pixels[few], correct_bias=False)
         agreement = measure_agreement(expected, answers)
-        return {
-            "layer": layer,
-            "mean_drift": agreement.mean_absolute_drift,
-            "top1_agreement": agreement.top1_agreement,
-            "balanced_accuracy": balanced_accuracy(answers) - before,
-        }
+        return LayerSensitivity(
+            layer=layer,
+            mean_drift=agreement.mean_absolute_drift,
+            top1_agreement=agreement.top1_agreement,
+            balanced_accuracy=balanced_accuracy(answers) - before,
+        )
 
-    rows = []
+    rows: list[LayerSensitivity] = []
     with bench.context.progress.task("quantizing each layer alone", len(layers)) as advance:
         for layer in layers:
-            rows.append(trials.recall(f"layer {layer}", partial(measure, layer)))
+            rows.append(trials.recall(f"layer {layer}", LayerSensitivity, partial(measure, layer)))
             advance(1)
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.calibration.draw import prove_disjoint
+from lesiontk.calibration.stability import DrawScores, FurtherDraw, OwnDraw, Stability
 from lesiontk.data.images import open_images, write_rows
 from lesiontk.evaluate.comparison import measure_agreement
 from lesiontk.recipe import CalibrateConfig, QuantizeRule
@@ -56,6 +57,7 @@ class StabilityStage(Stage):
         },
         produces="stability",
         config=StabilityConfig,
+        schema_version=Stability.SCHEMA,
         tools=("numpy",),
     )
 
@@ -76,7 +78,7 @@ class StabilityStage(Stage):
         expected = run_engine(own, pixels, context.threads)
         cover = describe_cover(images, parents["inspection"])
         info = backend.info.precisions[precision]
-        rows: list[dict[str, Any]] = []
+        rows: list[FurtherDraw] = []
         with context.progress.task(f"calibrating {config.target} anew", config.draws) as advance:
             for number in range(1, config.draws + 1):
                 seed = config.calibration.seed + number
@@ -95,42 +97,41 @@ class StabilityStage(Stage):
                 agreement = measure_agreement(expected.outputs, received.outputs)
                 scores = score_answers(received.outputs, images)
                 rows.append(
-                    {
-                        "seed": seed,
-                        "shared": len(drawn & set(listed.tolist())),
-                        "top1_agreement": agreement.top1_agreement,
-                        "mean_drift": agreement.mean_absolute_drift,
-                        "balanced_accuracy": scores["balanced_accuracy"],
-                        "critical_recall": scores[f"recall[{images.critical}]"],
-                    }
+                    FurtherDraw(
+                        seed=seed,
+                        shared=len(drawn & set(listed.tolist())),
+                        top1_agreement=agreement.top1_agreement,
+                        mean_drift=agreement.mean_absolute_drift,
+                        balanced_accuracy=scores["balanced_accuracy"],
+                        critical_recall=scores[f"recall[{images.critical}]"],
+                    )
                 )
                 advance(1)
-        write_rows(context.directory / TABLE, rows, tuple(rows[0]))
+        documents = [row.to_document() for row in rows]
+        write_rows(context.directory / TABLE, documents, tuple(documents[0]))
         mine = score_answers(expected.outputs, images)
-        return StageOutput(
-            {
-                "target": config.target,
-                "draws": config.draws,
-                "images": len(drawn),
-                "validation": len(pixels),
-                "own": {
-                    "seed": None if config.calibration.list else config.calibration.seed,
-                    "balanced_accuracy": mine["balanced_accuracy"],
-                    "critical_recall": mine[f"recall[{images.critical}]"],
-                },
-                "spread": {
-                    key: float(np.ptp([mine[full], *(row[key] for row in rows)]))
-                    for key, full in (
-                        ("balanced_accuracy", "balanced_accuracy"),
-                        ("critical_recall", f"recall[{images.critical}]"),
-                    )
-                },
-                "least_agreement": min(row["top1_agreement"] for row in rows),
-            }
+        recipes = OwnDraw(
+            None if config.calibration.list else config.calibration.seed,
+            mine["balanced_accuracy"],
+            mine[f"recall[{images.critical}]"],
         )
+        drawings: list[OwnDraw | FurtherDraw] = [recipes, *rows]
+        facts = Stability(
+            target=config.target,
+            draws=config.draws,
+            images=len(drawn),
+            validation=len(pixels),
+            own=recipes,
+            spread=DrawScores(
+                float(np.ptp([row.balanced_accuracy for row in drawings])),
+                float(np.ptp([row.critical_recall for row in drawings])),
+            ),
+            least_agreement=min(row.top1_agreement for row in rows),
+        )
+        return StageOutput(facts.to_document())
 
 
-def read_draws(artefact: Artefact) -> list[dict[str, float]]:
+def read_draws(artefact: Artefact) -> list[FurtherDraw]:
     """Return the rows of `TABLE`."""
     with artefact.file(TABLE).open(newline="") as stream:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        return [FurtherDraw.from_document(row) for row in csv.DictReader(stream)]

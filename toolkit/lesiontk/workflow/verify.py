@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError, GateFailedError
@@ -87,7 +88,7 @@ def _verify_engine(store: Store, engine: Artefact) -> dict[str, Any]:
     model = model_of(store, engine)
     expected = run_engine(engine_file(model), pixels, 1)
     received = run_engine(engine_file(engine), pixels, 1)
-    compared = engine.facts["verification"].get("rounded_agreement")
+    compared = engine.read_facts(EngineFacts).verification.rounded_agreement
     rounded = run_fake_quantized(model, engine_file(engine), images, 1) if compared else None
     verification = compare_answers(expected, received, engine_file(engine), rule, rounded)
     if not verification.passed:

@@ -1,0 +1,55 @@
+"""How much an int8 engine depends on which training images it was calibrated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesiontk.document import Record
+
+
+@dataclass(frozen=True, slots=True)
+class DrawScores(Record):
+    """Balanced accuracy and recall of the critical class on validation, or their spread."""
+
+    balanced_accuracy: float
+    critical_recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDraw(Record):
+    """The recipe's own draw: its seed, None where a list was given, and its engine's scores."""
+
+    seed: int | None
+    balanced_accuracy: float
+    critical_recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherDraw(Record):
+    """A draw with another `seed`, of which `shared` images are in the recipe's own.
+
+    Agreement and drift are those of its engine with the recipe's.
+    """
+
+    seed: int
+    shared: int
+    top1_agreement: float
+    mean_drift: float
+    balanced_accuracy: float
+    critical_recall: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stability(Record):
+    """Engines of `target` from further `draws` of `images` each, judged on `validation` images.
+
+    `spread` is the greatest difference of the scores among all draws, the recipe's own included.
+    """
+
+    target: str
+    draws: int
+    images: int
+    validation: int
+    own: OwnDraw
+    spread: DrawScores
+    least_agreement: float

@@ -144,9 +144,9 @@ def test_check_compares_the_pixels_of_images_at_hand(
     split = Store(desk / "workspace", threads=1).resolve("latest", "split")
     with split.file("split.csv").open(newline="") as stream:
         rows = [
-            f"{row['image_id']},{row['group']},{row['side']}\n" for row in csv.DictReader(stream)
+            f"{row['image_id']},{row['group']},{row['subset']}\n" for row in csv.DictReader(stream)
         ]
-    (desk / "bare.csv").write_text("image_id,lesion_id,side\n" + "".join(rows))
+    (desk / "bare.csv").write_text("image_id,lesion_id,subset\n" + "".join(rows))
     call = ("calibration", "check", "calibration.csv", "--split", "bare.csv")
     assert "pixels were not compared" in run(*call)
     text = run(*call, "--data", str(synthetic_folder))

@@ -26,8 +26,9 @@ DEFAULT = "lesiontk-workspace"
 
 RecipeLike = str | Path | Recipe
 """A shipped recipe's name, a YAML file, or a recipe that was read."""
-Settings = Mapping[str, Any] | None
-"""Keys that are overridden, as ``{"train.epochs": 3}`` or ``{"train": {"epochs": 3}}``."""
+Settings = Mapping[str, Any] | Sequence[str] | None
+"""Keys that are overridden: ``{"train.epochs": 3}``, ``{"train": {"epochs": 3}}`` or
+``["train.epochs=3"]``."""
 
 
 class DataWorkspace:
@@ -38,9 +39,7 @@ class DataWorkspace:
 
         folder = Path(path or os.environ.get("LESIONTK_WORKSPACE") or DEFAULT)
         if os.path.lexists(folder) and not folder.is_dir():
-            raise UsageError(
-                f"the workspace {folder} is no folder; expected a folder or a new name."
-            )
+            raise UsageError(f"the workspace {folder} is no folder; name another with --workspace.")
         self.store = Store(folder, make_progress() if progress else NoProgress())
 
     @property

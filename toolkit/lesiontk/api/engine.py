@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lesiontk.api.bundle import Bundle
+    from lesiontk.api.data_workspace import Settings
     from lesiontk.api.lineage import Lineage
     from lesiontk.api.model import Model
     from lesiontk.api.workspace import Workspace
@@ -120,7 +121,7 @@ class Engine:
         include_seen: bool = False,
         gates: Sequence[str] = (),
         out: str | Path | None = None,
-        set: Mapping[str, Any] | None = None,
+        set: Settings = None,
     ) -> Evaluation:
         """Evaluate on the test split of the engine's model, or on a folder of labelled images.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lesiontk.api.benchmark import Benchmark
     from lesiontk.api.bundle import Bundle
+    from lesiontk.api.data_workspace import Settings
     from lesiontk.api.report import Report
     from lesiontk.api.results import Verification
     from lesiontk.api.workspace import Workspace
@@ -211,7 +212,7 @@ class Model(Stored):
         self,
         *precisions: str,
         reduce_range: bool = False,
-        set: Mapping[str, Any] | None = None,
+        set: Settings = None,
     ) -> Engines:
         """Return the int8 engines of every back end that runs here, verified against the model.
 
@@ -238,14 +239,12 @@ class Model(Stored):
         return Engines(self._engines(made), refused)
 
     @overload
-    def convert(self, target: str, /, *, set: Mapping[str, Any] | None = None) -> Engine: ...
+    def convert(self, target: str, /, *, set: Settings = None) -> Engine: ...
 
     @overload
-    def convert(
-        self, target: str, second: str, /, *more: str, set: Mapping[str, Any] | None = None
-    ) -> Engines: ...
+    def convert(self, target: str, second: str, /, *more: str, set: Settings = None) -> Engines: ...
 
-    def convert(self, *targets: str, set: Mapping[str, Any] | None = None) -> Engine | Engines:
+    def convert(self, *targets: str, set: Settings = None) -> Engine | Engines:
         """Return the engine of a target such as ``"tensorrt:int8"``; of several, the engines.
 
         Each is verified against the model; `GateFailedError` if it differs by more than the recipe
@@ -262,9 +261,7 @@ class Model(Stored):
 
     # ---------------------------------------------------------------- measurements
 
-    def sensitivity(
-        self, backend: str = "tflite", *, set: Mapping[str, Any] | None = None
-    ) -> Sensitivity:
+    def sensitivity(self, backend: str = "tflite", *, set: Settings = None) -> Sensitivity:
         """Measure what int8 costs in each layer alone, and which must stay in float for the gate.
 
         `backend` is one that has the precision ``mixed``.
@@ -285,7 +282,7 @@ class Model(Stored):
         target: str = "tflite:int8",
         *,
         draws: int = 3,
-        set: Mapping[str, Any] | None = None,
+        set: Settings = None,
     ) -> Stability:
         """Make an int8 engine from further calibration draws and compare each with the recipe's."""
         from lesiontk.document import plain_value
@@ -304,12 +301,12 @@ class Model(Stored):
         *,
         fresh: bool = False,
         gates: Sequence[str] = (),
-        set: Mapping[str, Any] | None = None,
+        set: Settings = None,
     ) -> Benchmark:
         """Measure this model's engines beside their parent; see `Workspace.bench`."""
         return self.workspace.bench(model=self, fresh=fresh, gates=gates, set=set)
 
-    def report(self, *, gates: Sequence[str] = (), set: Mapping[str, Any] | None = None) -> Report:
+    def report(self, *, gates: Sequence[str] = (), set: Settings = None) -> Report:
         """Write one HTML file about this model and its engines."""
         return self.workspace.report(self, gates=gates, set=set)
 

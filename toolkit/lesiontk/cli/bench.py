@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, add_gates, command_options, gate_option, set_option
-from lesiontk.errors import UsageError
+from lesiontk.cli.session import Session, command_options, gate_option, set_option
 
 
 @click.command()
@@ -41,21 +40,17 @@ def bench(
     engine file, also one of other tools; of files, latency, size and memory are measured, and with
     --images what they answer.
     """
-    from lesiontk.backends import is_engine_file
-    from lesiontk.backends.foreign import ForeignDescription
-    from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_benchmark
-    from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
 
-    store = session.open_store()
-    overrides = add_gates(overrides, gates)
-    if any(is_engine_file(reference) for reference in engines):
-        names = tuple(name.strip() for name in labels.split(",")) if labels else ()
-        foreign = ForeignDescription(names, pixels)
-        benchmark = benchmark_engine_files(store, engines, overrides, foreign, images)
-    elif labels or images:
-        raise UsageError("--labels and --images are for engine files; expected ENGINE to be one.")
-    else:
-        benchmark, _ = benchmark_references(store, engines, model, overrides, fresh=fresh)
-    session.emit(benchmark.to_document(), lambda: print_benchmark(benchmark))
-    require_gates(benchmark.verdicts, benchmark.unresolved)
+    found = session.open_workspace().bench(
+        *engines,
+        model=model,
+        fresh=fresh,
+        gates=gates,
+        images=images,
+        labels=[name.strip() for name in labels.split(",")] if labels else (),
+        pixels=pixels,
+        set=overrides,
+    )
+    session.emit(found.document, lambda: print_benchmark(found.record))
+    found.check_gates()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import click
 
 from lesiontk.cli.session import (
-    RecipeOptions,
     Session,
     command_options,
-    load_recipe,
     say,
     set_option,
 )
@@ -49,20 +46,11 @@ def draw_command(
     **wishes: Any,
 ) -> None:
     """Draw a list from the training split of RECIPE, or of the images prepared last."""
-    from lesiontk.workflow.calibration_lists import draw_list, write_list
-
-    wishes["cover"] = list(wishes["cover"]) or None
-    changes = [f"calibration.{k}={json.dumps(v)}" for k, v in wishes.items() if v is not None]
-    changes += ["calibration.list=null", *overrides]
-    if recipe is None and data_folder is not None:
-        raise click.UsageError("--data is for a RECIPE; name one, such as cnn_7class.")
-    chosen = (
-        load_recipe(recipe, RecipeOptions(data_folder, overrides=overrides)) if recipe else None
+    drawn = session.open_workspace().draw_calibration(
+        recipe, data=data_folder, out=out, set=overrides, **wishes
     )
-    artefact = draw_list(session.open_store(), chosen, changes)
-    beside = write_list(artefact, out)
-    files = {"file": str(out), "description": str(beside)}
-    document = {"artefact": artefact.name, **files, **artefact.facts}
+    files = {"file": str(out), "description": str(out.with_suffix(".yaml"))}
+    document = {"artefact": drawn.name, **files, **drawn.facts}
     session.emit(document, lambda: _show_drawn(document))
 
 

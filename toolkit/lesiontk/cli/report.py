@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, add_gates, command_options, gate_option, say, set_option
+from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
 
 
 @click.command()
@@ -16,9 +16,7 @@ def report(
     session: Session, model: str, overrides: tuple[str, ...], gates: tuple[str, ...]
 ) -> None:
     """Write one HTML file about MODEL (default: the latest) and its engines."""
-    from lesiontk.workflow.benchmark import report_model
-
-    store = session.open_store()
-    artefact = report_model(store, store.resolve(model, "model"), add_gates(overrides, gates))
-    path = artefact.file("report.html")
-    session.emit({"report": str(path), "artefact": artefact.name}, lambda: say(f"report: {path}"))
+    made = session.open_workspace().report(model, gates=gates, set=overrides)
+    session.emit(
+        {"report": str(made.file), "artefact": made.name}, lambda: say(f"report: {made.file}")
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import click
 from lesiontk.errors import escape_controls
 
 if TYPE_CHECKING:
+    from lesiontk.api.workspace import Workspace
     from lesiontk.recipe import Recipe
     from lesiontk.store import Store
 
@@ -42,15 +42,13 @@ class Session:
 
     def open_store(self) -> Store:
         """Return the store of the workspace, with progress bars where a person looks."""
-        from lesiontk.api.progress import make_progress
-        from lesiontk.errors import UsageError
-        from lesiontk.store import Store
+        return self.open_workspace().store
 
-        if os.path.lexists(self.workspace) and not self.workspace.is_dir():
-            raise UsageError(
-                f"the workspace {self.workspace} is no folder; name another with --workspace."
-            )
-        return Store(self.workspace, make_progress())
+    def open_workspace(self) -> Workspace:
+        """Return the workspace as the Python interface has it."""
+        from lesiontk.api.workspace import Workspace
+
+        return Workspace(self.workspace)
 
     def emit(self, document: Any, show: Callable[[], None]) -> None:
         """Print the document as JSON, or call `show`."""

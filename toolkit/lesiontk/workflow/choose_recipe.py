@@ -51,13 +51,16 @@ def choose_recipe(
     return override_recipe(chosen, [*located, f"compress={json.dumps(steps)}"])
 
 
-def list_overrides(settings: Mapping[str, Any] | None) -> tuple[str, ...]:
+def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[str, ...]:
     """Return ``section.key=value`` of settings such as ``{"train.epochs": 3}``.
 
-    ``{"train": {"epochs": 3}}`` means the same: keys that are not named keep their values.
+    ``{"train": {"epochs": 3}}`` means the same: keys that are not named keep their values. Texts
+    ``section.key=value`` are returned as they are.
     """
+    if not isinstance(settings, Mapping):
+        return tuple(settings or ())
     found: list[str] = []
-    for key, value in (settings or {}).items():
+    for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             found += list_overrides({f"{key}.{name}": inner for name, inner in value.items()})
         else:

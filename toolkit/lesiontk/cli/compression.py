@@ -12,9 +12,7 @@ import click
 from pydantic import BaseModel
 
 from lesiontk.cli.session import Session, command_options, say, set_option
-from lesiontk.report.formatting import format_bytes
 from lesiontk.technique import Technique, TechniqueInfo, find_technique
-from lesiontk.workflow.choose_recipe import locate_file
 
 
 def name_command(technique: str) -> str:
@@ -31,6 +29,8 @@ def make_command(name: str) -> click.Command:
     @set_option
     @command_options
     def apply(session: Session, model: str, overrides: tuple[str, ...], **given: Any) -> None:
+        from lesiontk.workflow.choose_recipe import locate_file
+
         data = given.pop("data", None)
         options = _nest({keys[name]: locate_file(value) for name, value in given.items()})
         _compress(session, model, technique, options, overrides, data)
@@ -127,6 +127,8 @@ def _describe_footprint(facts: Mapping[str, Any]) -> list[str]:
     """Return what a compression changed on a device beside its parent, if it was measured."""
     if "footprint" not in facts:
         return []
+    from lesiontk.report.formatting import format_bytes
+
     footprint = facts["footprint"]
     before, after = footprint["before"], footprint["after"]
     return [

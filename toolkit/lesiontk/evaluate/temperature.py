@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate, estimate_metrics
@@ -56,6 +55,8 @@ def fit_temperature(y_true: npt.ArrayLike, probabilities: npt.ArrayLike) -> floa
     def log_loss(log_temperature: float) -> float:
         scaled = apply_temperature(array, float(np.exp(log_temperature)))
         return float(-np.log(np.maximum(scaled[rows, truth], 1e-300)).mean())
+
+    from scipy.optimize import minimize_scalar  # slow to import; no help needs it
 
     found = minimize_scalar(
         log_loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded",

@@ -152,7 +152,7 @@ def test_a_teacher_is_asked_once_whatever_the_labels_and_the_size_of_its_student
     assert coarse.facts["labels"] == ["benign", "malignant"]
     asked = store.parent(student, "soft_targets")
     assert store.parent(coarse, "soft_targets").path == asked.path
-    assert asked.manifest["stage"]["name"] == "teacher"
+    assert asked.manifest["stage"]["name"] == "teacher_predictions"
     assert asked.facts["labels"] == student.facts["labels"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,19 @@ pin_worker()
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests that import onnxruntime themselves send nothing
 
 
+LONGEST_FIRST = ("end_to_end", "stages", "conformance", "compress", "workflow", "models", "deploy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the workers the longest files first: then they end together."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty workspace."""
@@ -41,6 +55,36 @@ def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic")
     write_synthetic_dataset(folder, lesions=38, image_size=24, seed=5)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(run_folder: Path) -> Iterator[Path]:
+    """Data, split and the trained network of `tests.tiny`, for all workers; do not write."""
+    from lesiontk.workflow.train import train_recipe
+    from tests.tiny.network import registered
+    from tests.tiny.recipe import tiny_recipe
+
+    folder = run_folder / "tiny"
+    with registered():
+        train_recipe(Store(folder, threads=1), tiny_recipe())  # its locks let one worker make it
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def tiny_store(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A copy of that workspace, for the tests of a module; its engines are measured here."""
+    from tests.measuring import measuring_here
+
+    folder = tmp_path_factory.mktemp("tiny") / "workspace"
+    with measuring_here():
+        yield Store(Path(shutil.copytree(tiny_workspace, folder)))
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress.equalization import choose_scale
 from lesiontk.errors import DataError, UsageError
-from lesiontk.recipe import parse_recipe
 from lesiontk.records import MODEL_FILE
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
@@ -22,7 +20,7 @@ from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
 from tests.compress.equal_outputs import assert_equal_outputs
-from tests.tiny.recipe import TINY
+from tests.tiny.recipe import tiny_recipe
 
 
 def spread(model: Any, name: str) -> float:
@@ -80,19 +78,16 @@ def test_a_model_of_bounded_activations_is_refused() -> None:
         equalize_model(model)
 
 
-def test_as_a_step_of_a_recipe_it_changes_no_score(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    document = {**json.loads(json.dumps(TINY)), "compress": [{"equalize": {}}]}
-    made = train_recipe(store, parse_recipe(document))
-    parent = store.parent(made, "model")
+def test_as_a_step_of_a_recipe_it_changes_no_score(tiny_store: Store) -> None:
+    made = train_recipe(tiny_store, tiny_recipe({"equalize": {}}))
+    parent = tiny_store.parent(made, "model")
     assert made.facts["equalized"]["pairs"] >= 3
     ours, theirs = (m.facts["validation"]["balanced_accuracy"] for m in (made, parent))
     assert ours == pytest.approx(theirs, abs=0.02)
     assert load_model(made.file(MODEL_FILE)).count_params() > 0
-    command = ["equalize", parent.name, "--json", "--workspace", str(tmp_path)]
+    command = ["equalize", parent.name, "--json", "--workspace", str(tiny_store.workspace)]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["model"] == made.name
-    document["compress"] = [{"qat": {}}, {"equalize": {}}]
     with pytest.raises(UsageError, match="equalize cannot follow qat"):
-        plan_recipe(parse_recipe(document))
+        plan_recipe(tiny_recipe({"qat": {}}, {"equalize": {}}))

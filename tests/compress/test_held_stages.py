@@ -17,7 +17,7 @@ from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.kernel_constraint import list_held
 from lesiontk.errors import UsageError
-from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.recipe import Recipe
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.report.formatting import format_bytes, format_latency
 from lesiontk.stages.constrained_training import KERNELS
@@ -27,9 +27,9 @@ from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
 from tests.report.page import Page
-from tests.tiny.recipe import TINY
+from tests.tiny.recipe import TRAIN as RECOVER
+from tests.tiny.recipe import tiny_recipe
 
-RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
 SPARSE = {"sparsify": {"sparsity": 0.7, "rounds": 2, "recover": RECOVER}}
 FOURS = {"sparsify": {"pattern": "2:4", "recover": RECOVER}}
 CLUSTERED = {"cluster": {"clusters": 8, "recover": RECOVER}}
@@ -37,11 +37,7 @@ QAT = {"qat": {"train": {**RECOVER, "learning_rate": 1e-4}, "images": 32}}
 
 
 def recipe(*steps: dict[str, Any]) -> Recipe:
-    document = json.loads(json.dumps(TINY))
-    document["compress"] = list(steps)
-    document["calibration"] = {"images": 32}
-    document["verify"] = {"min_agreement_int8": 0.0}
-    return parse_recipe(document)
+    return tiny_recipe(*steps, verify={"min_agreement_int8": 0.0})
 
 
 def read_rows(model: Artefact) -> list[dict[str, Any]]:
@@ -53,8 +49,8 @@ def read_rows(model: Artefact) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +114,12 @@ def test_clusters_keep_the_zeros_and_their_number(both: Artefact) -> None:
 
 @pytest.mark.parametrize(
     "steps",
-    [(SPARSE, QAT), (SPARSE, CLUSTERED, QAT), (CLUSTERED, QAT), (FOURS, QAT)],
-    ids=["sparse", "both", "clustered", "2:4"],
+    [
+        pytest.param((SPARSE, QAT), id="sparse", marks=pytest.mark.slow),
+        pytest.param((SPARSE, CLUSTERED, QAT), id="both"),
+        pytest.param((CLUSTERED, QAT), id="clustered", marks=pytest.mark.slow),
+        pytest.param((FOURS, QAT), id="2:4"),
+    ],
 )
 def test_quantization_aware_training_keeps_structures(
     store: Store, both: Artefact, steps: tuple[dict[str, Any], ...]

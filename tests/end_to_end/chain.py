@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.command_line import call_lesiontk
+from tests.end_to_end.command_line import Call, call_lesiontk
+from tests.one_at_a_time import one_at_a_time
 
 TRAINING = {  # seconds instead of minutes
     "data.synthetic.lesions": 105,
@@ -33,11 +36,19 @@ def set_keys(settings: dict[str, Any]) -> list[str]:
 
 
 class Chain:
-    """The workspace of a finished ``lesiontk demo``, and what the command printed."""
+    """The workspace of a finished ``lesiontk demo``, and what the command printed.
+
+    Workers that name the same one share it.
+    """
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
-        self.call = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=workspace)
+        printed = workspace.with_suffix(".json")
+        with one_at_a_time(workspace.with_suffix(".lock")):
+            if not printed.is_file():
+                call = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=workspace)
+                printed.write_text(json.dumps(asdict(call)))
+        self.call = Call(**json.loads(printed.read_text()))
         assert self.call.code == 0, self.call.err
 
     def folder(self, kind: str) -> Path:

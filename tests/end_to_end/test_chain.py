@@ -199,6 +199,7 @@ def assert_same_curves(first: Path, second: Path) -> None:
     np.testing.assert_allclose(curves[0], curves[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_curve(chain: Chain, tmp_path: Path) -> None:
     for kind in ("dataset", "inspection", "split", "images"):
         folder = chain.folder(kind)
@@ -509,6 +510,7 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
     assert len(layers) == 1 + channel_statistics["signal"]["layers"]
 
 
+@pytest.mark.slow
 def test_every_precision_can_be_asked_for_and_is_then_benchmarked(copy: Path) -> None:
     """Columns of the benchmark and the report come from the registry."""
     wanted = ("tflite:int16x8", "tflite:float16", "tflite:dynamic_int8", "onnx:float16")

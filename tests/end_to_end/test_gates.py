@@ -42,7 +42,7 @@ def test_a_file_is_judged_as_far_as_it_can_be(file: Path, tmp_path: Path) -> Non
 def test_a_gate_that_is_none_ends_with_exit_2_and_a_caret(file: Path, tmp_path: Path) -> None:
     call = call_lesiontk("bench", file, "--gate", "size_mb >= 5", workspace=tmp_path / "new")
     assert call.code == 2
-    assert "of size_mb lower is better; expected `<=`." in call.err
+    assert "for size_mb, lower is better; expected `<=`." in call.err
     assert "\n  size_mb >= 5\n          ^" in call.err
 
 

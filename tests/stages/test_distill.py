@@ -42,8 +42,8 @@ def recipe(teacher: Path | str | None = None, **data: object) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
-from lesiontk.recipe import parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
 from lesiontk.stages import load_weights as adopt_stage
 from lesiontk.stages.load_weights import TRAINED_BY
@@ -24,27 +22,18 @@ from lesiontk.store import Store
 from lesiontk.workflow.compress import compress_model
 from lesiontk.workflow.lineage import trained_of
 from lesiontk.workflow.train import train_recipe
-
-RECOVER = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {
-        "source": "synthetic",
-        "image_size": 32,
-        "synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
-    },
-    "train": RECOVER,
-}
+from tests.tiny.recipe import TRAIN as RECOVER
+from tests.tiny.recipe import tiny_recipe
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
 def trained(store: Store) -> Artefact:
-    return train_recipe(store, parse_recipe(json.loads(json.dumps(TINY))))
+    return train_recipe(store, tiny_recipe())
 
 
 @pytest.fixture(scope="module")

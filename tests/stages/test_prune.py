@@ -30,23 +30,19 @@ from lesiontk.workflow.compress import compress_model
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
-from tests.tiny.recipe import TINY
-
-RECOVER = {**TINY["train"], "learning_rate": 0.001}  # type: ignore[dict-item]
+from tests.tiny.recipe import TINY, tiny_recipe
+from tests.tiny.recipe import TRAIN as RECOVER
 
 LOOSE = ["calibration.images=32", "verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1"]
 
 
 def recipe(**prune: Any) -> Recipe:
-    document = json.loads(json.dumps(TINY))
-    if prune:
-        document["compress"] = [{"prune": {"recover": RECOVER, **prune}}]
-    return parse_recipe(document)
+    return tiny_recipe(*([{"prune": {"recover": RECOVER, **prune}}] if prune else []))
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +93,15 @@ def test_the_widths_are_told(pruned: Artefact) -> None:
     ("counted", "options"),
     [
         ("parameters", {"keep_parameters": 0.5, "criterion": "l2"}),
-        ("macs", {"keep_macs": 0.5, "criterion": "geometric_median", "scope": "per_layer"}),
+        (
+            "macs",
+            {
+                "keep_macs": 0.5,
+                "criterion": "geometric_median",
+                "scope": "per_layer",
+                "multiple": 1,
+            },
+        ),
         ("macs", {"keep_macs": 0.5, "criterion": "batchnorm_scale"}),
     ],
     ids=["parameters", "per_layer", "batchnorm_scale"],
@@ -111,7 +115,7 @@ def test_the_budget_is_kept_by_every_way_to_choose(
     with made.file(WIDTHS).open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["layer"] != "logits"]
     shares = [int(row["kept"]) / int(row["channels"]) for row in rows]
-    if "scope" in options:  # the same share of each layer, but for widths in eights
+    if "scope" in options:  # the same share of each layer, but for whole widths
         assert max(shares) - min(shares) < 0.2
     else:
         assert max(shares) - min(shares) > 0.2

@@ -33,27 +33,19 @@ from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import lineage_of, trained_of
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
+from tests.tiny.recipe import TINY
+from tests.tiny.recipe import TRAIN as RECOVER
 
-RECOVER = {"epochs": 1, "batch_size": 16, "augment": "none", "learning_rate": 0.003}
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "data": {
-        "source": "synthetic",
-        "image_size": 48,
-        "synthetic": {"lesions": 84, "image_size": 64, "seed": 3},
-    },
-    "train": RECOVER,
-    "explain": {"images": 0},
-}
+LARGER: dict[str, Any] = {**TINY, "data": {**TINY["data"], "image_size": 48}}
 
 
 def recipe(*compress: dict[str, Any]) -> Recipe:
-    return parse_recipe({**json.loads(json.dumps(TINY)), "compress": list(compress)})
+    return parse_recipe({**json.loads(json.dumps(LARGER)), "compress": list(compress)})
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +150,8 @@ def test_calibration_is_drawn_from_the_images_of_the_last_model(store: Store) ->
 def test_changed_pictures_are_noticed(store: Store, tmp_path: Path) -> None:
     """Under the same names: the parent has seen other pixels, and another split."""
     data = tmp_path / "images"
-    write_synthetic_dataset(data, lesions=84, image_size=64, seed=4)
-    document = {**TINY, "data": {"path": str(data), "image_size": 48}}
+    write_synthetic_dataset(data, lesions=84, image_size=48, seed=4)
+    document = {**LARGER, "data": {"path": str(data), "image_size": 48}}
     model = train_recipe(store, parse_recipe(document))
     moved = data.rename(tmp_path / "moved")
     order = (store, model, "resize", {"image_size": 32}, ["recover=null"])

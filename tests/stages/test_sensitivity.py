@@ -28,7 +28,7 @@ from lesiontk.workflow.benchmark import report_model
 from lesiontk.workflow.convert import convert_model, measure_sensitivity
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import import_file, train_recipe
-from tests.tiny.recipe import TINY
+from tests.tiny.recipe import TINY, tiny_recipe
 
 SETTINGS = (
     "data.source=synthetic",
@@ -40,13 +40,14 @@ SETTINGS = (
     "sensitivity.images=16",
     "verify.min_agreement_int8=0",
     "verify.max_mean_drift_int8=1",
-    "gate=accuracy >= parent - 0.04 @ 0.95",
+    "evaluate.resamples=100",
+    "gate=accuracy >= parent - 0.15 @ 0.95",
 )
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,7 @@ def model(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     The next convolution takes it back, so that in float nothing changes; in int8 the others share
     what few of the 256 steps are left.
     """
-    document = json.loads(json.dumps(TINY))
-    document["train"].update(epochs=6)
-    trained = load_model(train_recipe(store, parse_recipe(document)).file(MODEL_FILE))
+    trained = load_model(train_recipe(store, tiny_recipe()).file(MODEL_FILE))
     norm, reader = trained.get_layer("block3_bn"), trained.get_layer("block4_conv")
     gamma, beta, *statistics = norm.get_weights()
     (kernel,) = reader.get_weights()
@@ -87,7 +86,7 @@ def test_the_ruined_tensor_is_what_ranks_first(sensitivity: Artefact, backend: s
     """It is quantized with the layer that reads it, and but for TensorRT with its maker too."""
     rows = rank_layers(sensitivity)
     ruined = ("block4",) if backend == "tensorrt" else ("block3", "block4")
-    assert len(rows) == sensitivity.facts["layers"] > 8
+    assert len(rows) == sensitivity.facts["layers"] > 6
     assert all(any(name in row.layer for name in ruined) for row in rows[: len(ruined)])
     assert rows[0].mean_drift > 5 * rows[len(ruined)].mean_drift
 

@@ -10,23 +10,23 @@ from click.testing import CliRunner
 
 from lesiontk.cli.main import cli
 from lesiontk.errors import UsageError
-from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store
 from lesiontk.workflow.convert import measure_stability
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
-from tests.tiny.recipe import LEARNED
+from tests.tiny.recipe import tiny_recipe
 
 
 def recipe(**changes: Any) -> Recipe:
-    return parse_recipe({**json.loads(json.dumps(LEARNED)), **changes})
+    return tiny_recipe(calibration={"images": 21}, verify={"min_agreement_int8": 0.0}, **changes)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
 
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
 from lesiontk.errors import GateFailedError
-from lesiontk.recipe import parse_recipe
+from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.sensitivity import rank_layers
 from lesiontk.store import Store
@@ -17,7 +17,7 @@ from lesiontk.workflow.convert import convert_model, measure_sensitivity, measur
 from lesiontk.workflow.lineage import engines_of, sensitivities_of, stabilities_of
 from lesiontk.workflow.train import train_recipe
 from tests.report.page import Page
-from tests.tiny.recipe import LEARNED
+from tests.tiny.recipe import TINY, tiny_recipe
 
 QUICK = ("explain.images=0", "bench.rounds=20", "evaluate.resamples=100")
 SEARCH = (
@@ -35,14 +35,18 @@ class BlindObserver(MinMaxObserver):
         return low / 100, high / 100
 
 
+def recipe(**sections: Any) -> Recipe:
+    return tiny_recipe(calibration={"images": 21}, verify={"min_agreement_int8": 0.0}, **sections)
+
+
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("workspace"))
+def store(tiny_store: Store) -> Store:
+    return tiny_store
 
 
 @pytest.fixture(scope="module")
 def model(store: Store) -> Artefact:
-    return train_recipe(store, parse_recipe(json.loads(json.dumps(LEARNED))))
+    return train_recipe(store, recipe())
 
 
 def report(store: Store, model: Artefact) -> tuple[Artefact, Page]:
@@ -78,9 +82,7 @@ def test_where_the_gate_cannot_be_met_the_report_shows_what_int8_does_to_each_la
 def test_the_sensitivity_measured_last_is_taken_and_not_another_models(
     store: Store, model: Artefact
 ) -> None:
-    document = json.loads(json.dumps(LEARNED))
-    document["train"]["seed"] = 9
-    other = train_recipe(store, parse_recipe(document))
+    other = train_recipe(store, recipe(train={**TINY["train"], "seed": 9}))
     last = measure_sensitivity(store, model, "tflite", [*SEARCH, "sensitivity.images=17"])
     others = measure_sensitivity(store, other, "tflite", SEARCH)
     for whose, expected in ((model, last), (other, others)):

@@ -5,12 +5,16 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-arm64 test-arm64-short setup docs lock check-lock lint typecheck pytest wheel clean
+.PHONY: demo test test-all test-arm64 test-arm64-short setup docs lock check-lock lint typecheck pytest \
+  pytest-slow wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
 
 test: setup lint typecheck pytest
+
+# The large networks and what else takes long, too.
+test-all: test pytest-slow
 
 setup: $(VENV)/ready
 
@@ -28,18 +32,23 @@ lint: setup
 typecheck: setup
 	$(BIN)/mypy
 
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 pytest: setup
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+pytest-slow: setup
+	$(PYTEST) -m slow --ignore tests/arm64
 
 # Bundles for ARM64 boards, executed under emulation. Debian or Ubuntu; installs qemu where root may.
 test-arm64: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64
-	LESIONTK_ARM64=build/arm64 $(BIN)/pytest tests/arm64
+	LESIONTK_ARM64=build/arm64 $(BIN)/pytest tests/arm64 -m ""
 
 # One engine of each kind of network and runtime; a machine that cannot says that it was skipped.
 test-arm64-short: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64 --or-skip
-	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64 -m "not slow"
+	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -43,6 +43,8 @@ ROOT = Path(__file__).parents[1]
 ENGINES = sorted(
     path for path in (ROOT / "benchmarks" / "engines").glob("*/*") if path.suffix != ".md"
 )
+LARGE = 5_000_000
+"""Bytes from which an engine takes seconds to open."""
 RESULTS = [
     path
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -55,12 +57,25 @@ def describe(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
+def list_cases(suffix: str = "") -> list[Any]:
+    """Return a case for every published engine whose name ends so; the large ones are slow."""
+    return [
+        pytest.param(
+            path,
+            id=describe(path),
+            marks=pytest.mark.slow if path.stat().st_size > LARGE else (),
+        )
+        for path in ENGINES
+        if path.name.endswith(suffix)
+    ]
+
+
 def test_something_is_published() -> None:
     assert ENGINES
     assert RESULTS
 
 
-@pytest.mark.parametrize("path", ENGINES, ids=describe)
+@pytest.mark.parametrize("path", list_cases())
 def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
     with open_engine(path) as engine:
         size = engine.spec.preprocessing.image_size
@@ -72,18 +87,13 @@ def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
     assert np.ptp(probabilities, axis=0).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in ENGINES if path.stem.endswith("_int8")], ids=describe
-)
+@pytest.mark.parametrize("path", [case for case in list_cases() if "_int8" in str(case.id)])
 def test_no_bias_of_a_published_engine_was_cut_off(path: Path) -> None:
     backend = BACKENDS.get(path.stem.partition("_")[0])()
     assert backend.inspect(path).saturated_biases == {}
 
 
-GRAPHS = [path for path in ENGINES if path.name == "tensorrt_int8.onnx"]
-
-
-@pytest.mark.parametrize("path", GRAPHS, ids=describe)
+@pytest.mark.parametrize("path", list_cases("tensorrt_int8.onnx"))
 def test_tensorrt_takes_a_published_graph(path: Path) -> None:
     report = check_model(path)
     assert report.findings == ()
@@ -92,7 +102,7 @@ def test_tensorrt_takes_a_published_graph(path: Path) -> None:
     assert report.parser.startswith("tensorrt")
 
 
-@pytest.mark.parametrize("path", ENGINES, ids=describe)
+@pytest.mark.parametrize("path", list_cases())
 def test_the_split_of_an_engine_is_shipped(path: Path) -> None:
     with open_engine(path) as engine:
         subsets = find_split(engine.spec.split_hash, [])

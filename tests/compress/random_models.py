@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lesiontk.system.frameworks import import_keras
+
+
+def list_seeds(count: int) -> list[Any]:
+    """Return the seeds of so many models; all but the first six are slow."""
+    return [
+        pytest.param(s, id=str(s), marks=pytest.mark.slow if s > 5 else ()) for s in range(count)
+    ]
 
 
 def build_random_model(

@@ -12,7 +12,7 @@ from lesiontk.compress.keras_layers import read_layers
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras
 from tests.compress.equal_outputs import assert_equal_outputs
-from tests.compress.random_models import build_random_model
+from tests.compress.random_models import build_random_model, list_seeds
 
 
 def kinds(model: Any) -> list[str]:
@@ -20,7 +20,7 @@ def kinds(model: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("unusual", [False, True], ids=["usual", "unusual"])
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", list_seeds(15))
 def test_the_outputs_stay(seed: int, unusual: bool) -> None:
     model = build_random_model(seed, unusual=unusual)
     folded = fold_batchnorm(model)

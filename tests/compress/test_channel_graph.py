@@ -14,12 +14,12 @@ from lesiontk.compress.layers import Layer, count_macs, count_weights
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from tests.compress.equal_outputs import assert_equal_outputs
-from tests.compress.random_models import build_random_model
+from tests.compress.random_models import build_random_model, list_seeds
 from tests.compress.silent_channels import draw_channels, silence
 
 
 @pytest.mark.parametrize("unusual", [False, True], ids=["usual", "unusual"])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", list_seeds(40))
 def test_removing_silent_channels_changes_nothing(seed: int, unusual: bool) -> None:
     model = build_random_model(seed, unusual=unusual)
     graph = derive_channels(read_layers(model))

@@ -1,8 +1,9 @@
-"""Fitted models, made once a session."""
+"""Fitted models and their engines, made once a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +12,14 @@ from tests.conformance.fitted_models import FittedParent
 
 
 @pytest.fixture(scope="session")
-def fitted_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FittedParent]:
-    """Return a function from an architecture's name to its fitted model."""
+def fitted_parent(run_folder: Path) -> Callable[[str], FittedParent]:
+    """Return a function from an architecture's name to its fitted model, which workers share."""
     made: dict[str, FittedParent] = {}
 
     def make(name: str) -> FittedParent:
         if name not in made:
-            folder = tmp_path_factory.mktemp(f"fitted-{name}")
+            folder = run_folder / f"fitted-{name}"
+            folder.mkdir(exist_ok=True)
             made[name] = FittedParent(ARCHITECTURES.get(name), folder)
         return made[name]
 

@@ -5,6 +5,7 @@ A network fresh from its initializer answers every picture alike; then any damag
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from lesiontk.models.architecture import Architecture, build_model
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 from lesiontk.system.frameworks import import_keras
+from tests.one_at_a_time import one_at_a_time
 
 # RGB; none is another with red and blue exchanged.
 PALETTE = np.array(
@@ -125,13 +127,15 @@ SPEC = EngineSpec(
 
 
 class EngineChain(ABC):
-    """A model on disk, and the engines made of it so far."""
+    """A model on disk, and the engines made of it so far, by whichever worker has the folder."""
 
     def __init__(self, model: Any, spec: EngineSpec, folder: Path) -> None:
+        """`model` is None where its file is in the folder already."""
         self.spec, self.folder = spec, folder
         self.files = {"model": folder / "model.keras"}
         self.records: dict[str, ConversionRecord] = {}
-        save_model(model, spec, self.files["model"])
+        if model is not None:
+            save_model(model, spec, self.files["model"])
 
     @abstractmethod
     def plan_for(self, origin: str) -> QuantizationPlan:
@@ -140,9 +144,19 @@ class EngineChain(ABC):
     def convert(self, target: str) -> Path:
         """Return the engine file of a target; what it is derived from is made before it."""
         if target not in self.files:
-            self.records[target] = self.convert_into(target, self.folder)
+            self.records[target] = self._convert_once(target)
             self.files[target] = self.folder / self.records[target].file
         return self.files[target]
+
+    def _convert_once(self, target: str) -> ConversionRecord:
+        made = self.folder / f"{target.replace(':', '_')}.record"
+        with one_at_a_time(made.with_suffix(".lock")):
+            if made.is_file():
+                known: ConversionRecord = pickle.loads(made.read_bytes())
+                return known
+            record = self.convert_into(target, self.folder)
+            made.write_bytes(pickle.dumps(record))
+            return record
 
     def convert_into(self, target: str, folder: Path) -> ConversionRecord:
         """Convert anew, into another folder."""
@@ -169,9 +183,14 @@ class FittedParent(EngineChain):
     ) -> None:
         self.pictures, self.targets = draw_pictures(56, 32, 7, seed=2)
         self.plan = QuantizationPlan(draw_pictures(28, 32, 7, seed=1)[0], "min_max")
-        model = build_fitted_model(architecture, image_size=32, classes=7, change=change)
-        self.outputs = np.asarray(model.predict_on_batch(self.pictures.astype(np.float32)))
-        super().__init__(model, SPEC, folder)
+        answers = folder / "answers.npy"
+        with one_at_a_time(folder / "model.lock"):
+            model = None
+            if not answers.is_file():
+                model = build_fitted_model(architecture, image_size=32, classes=7, change=change)
+                np.save(answers, model.predict_on_batch(self.pictures.astype(np.float32)))
+            super().__init__(model, SPEC, folder)
+        self.outputs = np.load(answers)
 
     def plan_for(self, origin: str) -> QuantizationPlan:
         return self.plan

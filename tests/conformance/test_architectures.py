@@ -16,10 +16,13 @@ from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent, draw_pictures
 
 SHARED_WEIGHTS = Path(__file__).parents[2].parent / "shared" / "weights"
-QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # it takes seconds to build
+EVERY = each_architecture()
+QUICK = each_architecture(but=["resnet152v2"])  # it takes seconds to build
+CONVERTED = each_architecture(but=["resnet152v2"], engines=True)
 FLOAT = [target for target in list_targets() if target.endswith(":float32")]
 LOADABLE = [name for name, entry in ARCHITECTURES.items() if entry.load is not None]
 
@@ -65,7 +68,7 @@ def run(model: Any, output: str, pixels: Pixels) -> Pixels:
 # ------------------------------------------------------------------- every one
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_it_maps_pixels_to_probabilities(name: str, smallest_model: Callable[[str], Any]) -> None:
     model = smallest_model(name)
     size = ARCHITECTURES.get(name).min_image_size
@@ -86,7 +89,7 @@ def test_it_can_end_in_two_classes(name: str) -> None:
     assert model.output_shape == (None, 2)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_its_entry_and_its_model_bear_its_name(
     name: str, smallest_model: Callable[[str], Any]
 ) -> None:
@@ -94,7 +97,7 @@ def test_its_entry_and_its_model_bear_its_name(
     assert smallest_model(name).name == name
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_its_first_layer_is_the_normalization_that_it_states(
     name: str, smallest_model: Callable[[str], Any]
 ) -> None:
@@ -110,7 +113,7 @@ def test_its_first_layer_is_the_normalization_that_it_states(
     assert np.abs(exchanged - expected).max() > 0.1  # the comparison sees another channel order
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY)
 def test_its_logits_are_not_squashed_and_softmax_alone_follows(
     name: str, smallest_model: Callable[[str], Any]
 ) -> None:
@@ -151,7 +154,7 @@ def test_weights_are_refused_where_none_were_published(name: str) -> None:
         architecture.check_weights("imagenet")
 
 
-@pytest.mark.parametrize("name", [name for name in LOADABLE if name in QUICK])
+@pytest.mark.parametrize("name", [name for name in LOADABLE if name != "resnet152v2"])
 @pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_a_file_that_holds_no_weights_is_a_data_error(
     name: str, content: bytes, tmp_path: Path
@@ -167,9 +170,8 @@ def test_a_file_that_holds_no_weights_is_a_data_error(
 # --------------------------------------------------------------------- engines
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", FLOAT)
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", CONVERTED)
 def test_its_float_engine_agrees_with_it(
     name: str, target: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:
@@ -181,9 +183,8 @@ def test_its_float_engine_agrees_with_it(
     assert not wrong.passed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", CONVERTED)
 def test_its_int8_engine_leaves_softmax_alone_in_float(
     name: str, target: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:
@@ -193,9 +194,8 @@ def test_its_int8_engine_leaves_softmax_alone_in_float(
     assert left.lower().startswith("softmax")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", ["tflite:int8", "onnx:int8"])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", CONVERTED)
 def test_its_int8_engine_agrees_with_it(
     name: str, target: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:

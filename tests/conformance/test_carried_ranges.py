@@ -9,14 +9,14 @@ import pytest
 
 from lesiontk.backends import BACKENDS
 from lesiontk.calibration.ranges import TensorReader, measure_ranges
-from lesiontk.models import ARCHITECTURES
 from lesiontk.stages.ranges import carry_ranges
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent
 
 ORIGIN, DERIVED = "tflite:float32", "onnx:float32"
 
 
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", each_architecture(engines=True))
 def test_carried_ranges_are_those_that_would_be_measured(
     architecture: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:

@@ -35,6 +35,7 @@ from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import build_step
 from tests.compress.silent_channels import draw_channels, silence
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent, settle_statistics
 
 TOLERANCE = 1e-4
@@ -59,10 +60,7 @@ class Network:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name == "resnet152v2" else ())
-        for name in ARCHITECTURES
-    ],
+    params=each_architecture(engines=True),
 )
 def network(
     request: pytest.FixtureRequest, fitted_parent: Callable[[str], FittedParent]

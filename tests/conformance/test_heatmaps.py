@@ -9,16 +9,13 @@ from lesiontk.explain.keras_grad_cam import GradCAM
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import draw_pictures
 
 CLASSES = 3
-EVERY = [
-    pytest.param(name, marks=pytest.mark.slow if name == "resnet152v2" else ())
-    for name in ARCHITECTURES
-]
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", each_architecture())
 def test_it_can_say_where_its_evidence_lies(name: str) -> None:
     architecture = ARCHITECTURES.get(name)
     size = 2 * architecture.min_image_size

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lesiontk.backends import BACKENDS, open_engine
-from lesiontk.models import ARCHITECTURES
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import SPEC, FittedParent
 
 MIXED = [
@@ -42,7 +42,7 @@ def test_all_that_quantize_offer_it() -> None:
 
 
 @pytest.mark.parametrize("backend", MIXED)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", each_architecture(engines=True))
 def test_with_all_layers_in_float_it_answers_as_its_parent(
     architecture: str,
     backend: str,
@@ -62,7 +62,9 @@ def test_with_all_layers_in_float_it_answers_as_its_parent(
 
 
 @pytest.mark.parametrize("backend", MIXED)
-@pytest.mark.parametrize("architecture", ["cnn", "efficientnet_lite0", "inceptionv2"])
+@pytest.mark.parametrize(
+    "architecture", each_architecture(but=["resnet152v2", "vgg16"], engines=True)
+)
 def test_a_layer_in_float_is_in_float_and_the_others_are_not(
     architecture: str,
     backend: str,

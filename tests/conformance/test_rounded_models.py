@@ -27,6 +27,7 @@ from lesiontk.models import ARCHITECTURES
 from lesiontk.records import EngineSpec
 from lesiontk.stages.qat import begin_ranges
 from lesiontk.system.frameworks import import_tensorflow
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines"
@@ -38,16 +39,7 @@ TARGETS: dict[Scheme, tuple[str, ...]] = {
     "tensorrt": ("tensorrt:int8",),
 }
 LARGE = "resnet152v2"
-"""Its way to ONNX takes a while: all that is made of that is in the case that is slow anyway."""
-CASES = [
-    pytest.param(
-        name,
-        scheme,
-        marks=pytest.mark.slow if name == LARGE and scheme == "tensorrt" else (),
-    )
-    for name in ARCHITECTURES
-    for scheme in TARGETS
-]
+"""Its way to ONNX takes a while: all that is made of that is in one case."""
 
 
 def find_model(name: str) -> tuple[Any, EngineSpec, NDArray[np.uint8]]:
@@ -124,7 +116,8 @@ class LearnedEngines(EngineChain):
         return QuantizationPlan(self.images, "min_max", ranges=ends, correct_bias=False)
 
 
-@pytest.mark.parametrize(("name", "scheme"), CASES)
+@pytest.mark.parametrize("scheme", TARGETS)
+@pytest.mark.parametrize("name", each_architecture(engines=True))
 def test_the_engine_says_what_the_rounded_model_says(
     name: str, scheme: Scheme, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ What an engine is built of is read from the parsed network: a plan can be inspec
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,12 +21,12 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.backend import AHEAD_OF_TIME
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import VERSIONS
-from lesiontk.models import ARCHITECTURES
+from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import SPEC, FittedParent
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 PRECISIONS = tuple(BACKENDS.get("tensorrt").info.precisions)  # of mixed: none kept, as int8
-QUICK = [name for name in ARCHITECTURES if name != "resnet152v2"]  # minutes to make, see below
+QUICK = each_architecture(but=["resnet152v2"], engines=True)  # minutes to make, see below
 WEIGHTED = ("CONVOLUTION", "MATRIX_MULTIPLY")
 
 
@@ -86,7 +85,6 @@ def check_types(path: Path, precision: str, half: int = 0) -> None:
         assert not dequantized
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", QUICK)
 def test_it_is_parsed_and_built_in_the_types_of_its_graph(
@@ -99,7 +97,6 @@ def test_it_is_parsed_and_built_in_the_types_of_its_graph(
     check_types(path, precision)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_layers_that_are_kept_are_built_in_half_among_the_others(
     name: str, fitted_parent: Callable[[str], FittedParent], tmp_path: Path
@@ -116,7 +113,6 @@ def test_layers_that_are_kept_are_built_in_half_among_the_others(
     check_types(tmp_path / record.file, "mixed", half=len(kept))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @pytest.mark.parametrize("name", QUICK)
 def test_its_emulated_engine_agrees_with_it(
@@ -132,9 +128,11 @@ def test_its_emulated_engine_agrees_with_it(
 
 
 @pytest.mark.slow
-def test_resnet152v2_is_parsed_and_built_too(tmp_path: Path) -> None:
+def test_resnet152v2_is_parsed_and_built_too(
+    fitted_parent: Callable[[str], FittedParent],
+) -> None:
     """One model for all precisions: its way to ONNX takes minutes."""
-    parent = FittedParent(ARCHITECTURES.get("resnet152v2"), tmp_path)
+    parent = fitted_parent("resnet152v2")
     for precision in PRECISIONS:
         target = f"tensorrt:{precision}"
         path = parent.convert(target)
@@ -143,4 +141,3 @@ def test_resnet152v2_is_parsed_and_built_too(tmp_path: Path) -> None:
         with open_engine(path) as engine:
             answers = engine.predict(parent.pictures)
         assert np.mean(answers.argmax(axis=1) == parent.outputs.argmax(axis=1)) >= 0.9
-    shutil.rmtree(tmp_path)  # a gigabyte

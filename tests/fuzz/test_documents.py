@@ -23,6 +23,7 @@ from tests.fuzz.mutation import mutate_bytes, mutate_text
 
 SECONDS = 30
 """The longest that any command may take on a damaged document, under load."""
+MORE_SEEDS = [pytest.param(1, marks=pytest.mark.slow)]
 TINY = ("--set", "data.synthetic.lesions=38", "--set", "data.synthetic.image_size=24",
         "--set", "data.image_size=32")  # fmt: skip
 
@@ -56,7 +57,7 @@ def recipe_text(name: str) -> str:
     return (resources.files("lesiontk.recipes") / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *MORE_SEEDS, pytest.param(2, marks=pytest.mark.slow)])
 def test_damaged_recipes_are_read_or_refused(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     refused = 0
@@ -112,7 +113,7 @@ def split_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workspace
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *MORE_SEEDS])
 def test_a_damaged_manifest_is_never_believed(
     seed: int, split_workspace: Path, tmp_path: Path
 ) -> None:
@@ -150,7 +151,7 @@ def _same_where_it_counts(before: str, after: str) -> bool:
     return all(first[key] == second.get(key) for key in first if key not in OUTSIDE_CONTENT)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *MORE_SEEDS])
 def test_damaged_tables_are_read_or_refused(
     seed: int, synthetic_folder: Path, tmp_path: Path
 ) -> None:

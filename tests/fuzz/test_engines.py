@@ -50,11 +50,12 @@ def judge(file: Path, code: int, words: str) -> None:
     assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("count", [24, pytest.param(120, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "seed"), [("tflite_int8.tflite", 1), ("onnx_int8.onnx", 2)])
 def test_a_damaged_engine_answers_with_probabilities_or_is_refused(
-    name: str, seed: int, tmp_path: Path, picture: Path
+    name: str, seed: int, count: int, tmp_path: Path, picture: Path
 ) -> None:
-    files = damage(name, 120, seed, tmp_path)
+    files = damage(name, count, seed, tmp_path)
     done = subprocess.run(
         [sys.executable, WORKER, picture, ENGINES / name, *files],
         capture_output=True, text=True, check=True,
@@ -66,10 +67,11 @@ def test_a_damaged_engine_answers_with_probabilities_or_is_refused(
     assert any(entry["code"] == 2 for entry in found)  # the damage reaches the reader
 
 
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_damaged_keras_model_answers_with_probabilities_or_is_refused(
-    tmp_path: Path, picture: Path
+    count: int, tmp_path: Path, picture: Path
 ) -> None:
     """In this process, for TensorFlow does not survive a fork; its reader is not native code."""
-    for file in damage("keras_float32.keras", 20, 3, tmp_path):
+    for file in damage("keras_float32.keras", count, 3, tmp_path):
         call = call_lesiontk("predict", file, picture, "--json", workspace=tmp_path / "w")
         judge(file, call.code, call.out if call.code == 0 else call.err)

@@ -156,6 +156,7 @@ def differ(first: Path, second: Path) -> float:
 # ---------------------------------------------------------------------- several workers
 
 
+@pytest.mark.slow
 def test_two_workers_killed_and_started_again_take_the_course_of_one(
     alone: Path, workers: list[Path]
 ) -> None:
@@ -164,6 +165,7 @@ def test_two_workers_killed_and_started_again_take_the_course_of_one(
         assert differ(alone, worker) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_all_workers_get_the_same_model(workers: list[Path]) -> None:
     assert differ(*workers) == 0
 
@@ -174,6 +176,7 @@ def test_another_seed_is_another_course(alone: Path, tmp_path: Path) -> None:
     assert differ(alone, tmp_path) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_worker_that_has_finished_needs_no_other(alone: Path, workers: list[Path]) -> None:
     """Called again without any TF_CONFIG: the model is made from what the training left."""
     before = read_weights(workers[1])
@@ -182,6 +185,7 @@ def test_a_worker_that_has_finished_needs_no_other(alone: Path, workers: list[Pa
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_workers_with_different_recipes_refuse_to_begin(tmp_path: Path) -> None:
     scratches = [tmp_path / "0", tmp_path / "1"]
     options = {"distribute": "multi_worker", "epochs": 1}
@@ -222,10 +226,12 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_course_of_one(alone: Path, mirrored: Path) -> None:
     assert differ(alone, mirrored / "plain") < TOLERANCE
 
 
+@pytest.mark.slow
 def test_what_each_replica_draws_and_counts_for_itself_is_resumed(mirrored: Path) -> None:
     """The state of dropout's generators, and the averages of batch normalization."""
     assert differ(mirrored / "whole", mirrored / "parts") < TOLERANCE

@@ -26,6 +26,7 @@ import click
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import is_trained
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
@@ -126,7 +127,7 @@ def publish(
         model=model.facts,
         training_seconds=seconds,
         split=split.read_facts(DealtSplit),
-        calibration=calibration.facts if calibration else None,
+        calibration=calibration.read_facts(DrawnList) if calibration else None,
         benchmark=document,
         engines=shown,
         sizes=sizes,

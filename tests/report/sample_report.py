@@ -15,6 +15,7 @@ from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import Execution
 from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
 from lesiontk.bench.files import score_fields
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Contradictions
 from lesiontk.data.inspection import Ages, BrokenImage, Inspection
@@ -342,14 +343,21 @@ def make_inspection(**changes: Any) -> Inspection:
     return replace(inspection, **changes)
 
 
-def make_calibration(labels: Sequence[str]) -> dict[str, Any]:
-    """Return the facts of a calibration list."""
-    return {
-        "images": 15 * len(labels),
-        "images_by_label": dict.fromkeys(labels, 15),
-        "draw": "balanced",
-        "list": None,
-        "seed": 7,
-        "observer": "min_max",
-        "disjoint_from": {"validation": 103, "test": 100},
-    }
+def make_calibration(labels: Sequence[str], **changes: Any) -> DrawnList:
+    """Return a calibration list; `changes` replace whole fields of it."""
+    drawn = DrawnList(
+        images=15 * len(labels),
+        images_by_label=dict.fromkeys(labels, 15),
+        images_by_site={},
+        images_by_brightness={},
+        brightness_edges=(),
+        sites_of_training=1,
+        draw="balanced",
+        cover=(),
+        list=None,
+        seed=7,
+        observer="min_max",
+        split_hash="5" * 64,
+        disjoint_from={"validation": 103, "test": 100},
+    )
+    return replace(drawn, **changes)

@@ -8,7 +8,7 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Crowd
 from lesiontk.data.inspection import Inspection
 from lesiontk.report.data_wording import describe_near_duplicates, describe_sites
-from tests.report.sample_report import TWO, make_inspection, make_split
+from tests.report.sample_report import TWO, make_calibration, make_inspection, make_split
 
 
 def inspection(pairs: int, across: int = 0, crowd: int = 0) -> Inspection:
@@ -61,4 +61,7 @@ def test_near_duplicates(found: Inspection, dealt: DealtSplit | None, words: str
 )
 def test_body_sites(covered: int, sites: int, words: str) -> None:
     by_site = {f"site {n}": 1 for n in range(covered)}
-    assert describe_sites({"images_by_site": by_site, "sites_of_training": sites}) == words
+    assert (
+        describe_sites(make_calibration(TWO, images_by_site=by_site, sites_of_training=sites))
+        == words
+    )

@@ -42,15 +42,14 @@ def test_the_figure_names_the_widest() -> None:
 
 
 def test_the_list_is_described_by_site_and_brightness() -> None:
-    told = {
-        "cover": ["site", "brightness"],
-        "images_by_site": {"back": 70, "face": 35},
-        "images_by_brightness": {"darkest": 26, "dark": 27, "bright": 26, "brightest": 26},
-        "brightness_edges": [120.25, 140.0, 161.5],
-        "sites_of_training": 3,
-    }
-    data = make_report_data()
-    calibration = {**make_calibration(data.benchmark.labels), **told}
+    calibration = make_calibration(
+        make_report_data().benchmark.labels,
+        cover=("site", "brightness"),
+        images_by_site={"back": 70, "face": 35},
+        images_by_brightness={"darkest": 26, "dark": 27, "bright": 26, "brightest": 26},
+        brightness_edges=(120.25, 140.0, 161.5),
+        sites_of_training=3,
+    )
     text = read(make_report_data(calibration=calibration)).text
     assert "balanced by class, within a class spread over site and brightness" in text
     assert "2 of the 3 sites of the training images: back 70, face 35" in text

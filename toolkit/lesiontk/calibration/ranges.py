@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.calibration.observers import OBSERVERS, Observer
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 
 Ranges = dict[str, tuple[float, float]]
@@ -27,6 +28,22 @@ class TensorRange:
     maximum: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRanges(Record):
+    """Of which engine, the target `source`, how many `tensors` were measured on so many `images`.
+
+    `carried` of them were known from another graph, `learned` come from quantization-aware
+    training.
+    """
+
+    learned: int
+    source: str
+    observer: str
+    images: int
+    tensors: int
+    carried: int
 
 
 def measure_ranges(

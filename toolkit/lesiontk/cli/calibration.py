@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from lesiontk.cli.session import (
     say,
     set_option,
 )
+
+if TYPE_CHECKING:
+    from lesiontk.calibration.drawn_list import DrawnList
 
 
 @click.group()
@@ -46,12 +49,15 @@ def draw_command(
     **wishes: Any,
 ) -> None:
     """Draw a list from the training split of RECIPE, or of the images prepared last."""
-    drawn = session.open_workspace().draw_calibration(
+    from lesiontk.calibration.drawn_list import DrawnList
+
+    made = session.open_workspace().draw_calibration(
         recipe, data=data_folder, out=out, set=overrides, **wishes
     )
-    files = {"file": str(out), "description": str(out.with_suffix(".yaml"))}
-    document = {"artefact": drawn.name, **files, **drawn.facts}
-    session.emit(document, lambda: _show_drawn(document))
+    drawn, beside = made.artefact.read_facts(DrawnList), out.with_suffix(".yaml")
+    files = {"file": str(out), "description": str(beside)}
+    document = {"artefact": made.name, **files, **drawn.to_document()}
+    session.emit(document, lambda: _show_drawn(drawn, out, beside))
 
 
 @calibration.command("show")
@@ -148,18 +154,18 @@ def _show_proof(document: Mapping[str, Any]) -> None:
                    "images with --data DIR")  # fmt: skip
 
 
-def _show_drawn(document: Mapping[str, Any]) -> None:
-    others = " and ".join(f"{n} {subset}" for subset, n in document["disjoint_from"].items())
+def _show_drawn(drawn: DrawnList, out: Path, beside: Path) -> None:
+    others = " and ".join(f"{n} {subset}" for subset, n in drawn.disjoint_from.items())
     labels, sites, bands = (
-        ", ".join(f"{level} {n}" for level, n in document[f"images_by_{axis}"].items())
-        for axis in ("label", "site", "brightness")
+        ", ".join(f"{level} {n}" for level, n in counts.items())
+        for counts in (drawn.images_by_label, drawn.images_by_site, drawn.images_by_brightness)
     )
     from lesiontk.report.data_wording import describe_sites
 
-    say(f"{document['images']} training images, {document['draw']} by class: {labels}")
-    say(f"body sites: {describe_sites(document)}: {sites}\nbrightness: {bands}")
+    say(f"{drawn.images} training images, {drawn.draw} by class: {labels}")
+    say(f"body sites: {describe_sites(drawn)}: {sites}\nbrightness: {bands}")
     say(f"shared with {others} images, by id, lesion and pixels: none")
-    say(f"{document['file']}\n{document['description']}")
+    say(f"{out}\n{beside}")
 
 
 def _show_list(document: Mapping[str, Any]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Contradictions
 from lesiontk.data.inspection import Inspection
@@ -43,9 +41,9 @@ def _describe_sides(split: DealtSplit) -> str:
     return f"{count_things(apart, 'set')} of them in several subsets of the split: {why}"
 
 
-def describe_sites(calibration: Mapping[str, Any]) -> str:
+def describe_sites(drawn: DrawnList) -> str:
     """Return how many of the body sites of training a calibration list covers."""
-    covered, sites = len(calibration["images_by_site"]), calibration["sites_of_training"]
+    covered, sites = len(drawn.images_by_site), drawn.sites_of_training
     if sites == 1:
         return "the only one of the training images"
     share = f"all {sites}" if covered == sites else f"{covered} of the {sites}"

@@ -10,6 +10,7 @@ from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.document import Record
 from lesiontk.evaluate.evaluation import ExternalEvaluation
@@ -41,7 +42,7 @@ def render_model_card(
     model: Mapping[str, Any],
     training_seconds: float,
     split: DealtSplit,
-    calibration: Mapping[str, Any] | None,
+    calibration: DrawnList | None,
     benchmark: Benchmark,
     engines: Sequence[EngineFacts],
     sizes: Mapping[str, int],
@@ -161,19 +162,17 @@ def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
     return ", ".join(str(step).replace("_", " ") for step in steps)
 
 
-def _describe_calibration(
-    calibration: Mapping[str, Any] | None, engines: Sequence[EngineFacts]
-) -> str:
+def _describe_calibration(calibration: DrawnList | None, engines: Sequence[EngineFacts]) -> str:
     if calibration is None:
         return ""
-    compared = calibration["disjoint_from"]
+    compared = calibration.disjoint_from
     symmetric = [engine.file for engine in engines if engine.backend == "tensorrt"]
     return (
         f"## Quantization\n\nint8 after training: weights symmetric per channel, activations "
         f"asymmetric per tensor{''.join(f' (symmetric in `{file}`)' for file in symmetric)}, "
-        f"ranges ({calibration['observer']}) from "
-        f"{calibration['images']} training images, drawn {calibration['draw']} with seed "
-        f"{calibration['seed']}. None shares its id, lesion or pixels with an image of "
+        f"ranges ({calibration.observer}) from "
+        f"{calibration.images} training images, drawn {calibration.draw} with seed "
+        f"{calibration.seed}. None shares its id, lesion or pixels with an image of "
         + ", ".join(f"{subset} ({n} compared)" for subset, n in compared.items())
         + ". Softmax stays in float."
         + _describe_overflow(engines)

@@ -22,6 +22,7 @@ from lesiontk.bench.benchmark import (
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.speed import describe_noise
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
@@ -117,7 +118,7 @@ class ReportData:
     recipe: Mapping[str, Any]
     split: DealtSplit | None
     inspection: Inspection | None
-    calibration: Mapping[str, Any] | None
+    calibration: DrawnList | None
     lineage: Mapping[str, ArtefactOrigin]
     images: Sequence[JudgedImage] = ()
     confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)

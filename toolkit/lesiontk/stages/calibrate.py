@@ -19,6 +19,7 @@ from lesiontk.calibration.draw import (
     read_list,
     select_listed,
 )
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import CalibrateConfig
@@ -43,6 +44,7 @@ class CalibrateStage(Stage):
         accepts={"images": "images", "inspection": "inspection"},
         produces="calibration",
         config=CalibrateConfig,
+        schema_version=DrawnList.SCHEMA,
         tools=("numpy",),
     )
 
@@ -77,24 +79,23 @@ class CalibrateStage(Stage):
         counts = np.bincount(images.targets[rows], minlength=len(images.labels))
         composition = count_composition(table)
         brightness = count_levels(composition["brightness"])
-        return StageOutput(
-            {
-                "images": len(rows),
-                "images_by_label": dict(zip(images.labels, counts.tolist(), strict=True)),
-                "images_by_site": count_levels(composition["site"]),
-                "images_by_brightness": {band: brightness.get(band, 0) for band in BANDS},
-                "brightness_edges": [round(edge, 3) for edge in edges],
-                "sites_of_training": len({sites[row] for row in luma}),
-                "draw": "list" if config.list else config.draw,
-                "cover": [] if config.list else list(config.cover),
-                "list": Path(config.list).name if config.list else None,
-                "seed": config.seed,
-                "observer": config.observer,
-                "split_hash": images.split_hash,
-                "disjoint_from": compared,
-                "pixel_sha256": {images.image_ids[row]: images.hashes[row] for row in rows},
-            }
+        drawn = DrawnList(
+            images=len(rows),
+            images_by_label=dict(zip(images.labels, counts.tolist(), strict=True)),
+            images_by_site=count_levels(composition["site"]),
+            images_by_brightness={band: brightness.get(band, 0) for band in BANDS},
+            brightness_edges=tuple(round(edge, 3) for edge in edges),
+            sites_of_training=len({sites[row] for row in luma}),
+            draw="list" if config.list else config.draw,
+            cover=() if config.list else tuple(config.cover),
+            list=Path(config.list).name if config.list else None,
+            seed=config.seed,
+            observer=config.observer,
+            split_hash=images.split_hash,
+            disjoint_from=compared,
+            pixel_sha256={images.image_ids[row]: images.hashes[row] for row in rows},
         )
+        return StageOutput(drawn.to_document())
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from lesiontk.backends.reference_outputs import (
     run_engine,
     write_reference_outputs,
 )
-from lesiontk.calibration.ranges import TensorRange
+from lesiontk.calibration.drawn_list import DrawnList
+from lesiontk.calibration.ranges import MeasuredRanges, TensorRange
 from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.document import write_record
@@ -193,7 +194,7 @@ def plan_quantization(
     a mixed precision the layers that stay in float. Raises `GateFailedError` where the search for
     them did not come to any.
     """
-    learned = "ranges" in parents and bool(parents["ranges"].facts.get("learned"))
+    learned = "ranges" in parents and parents["ranges"].read_facts(MeasuredRanges).learned > 0
     kept: tuple[str, ...] = ()
     if "sensitivity" in parents:
         searched = parents["sensitivity"].read_facts(Sensitivity)
@@ -205,7 +206,7 @@ def plan_quantization(
         kept = searched.kept
     return QuantizationPlan(
         images.pixels[calibration_rows(parents["calibration"], images)],
-        str(parents["calibration"].facts["observer"]),
+        parents["calibration"].read_facts(DrawnList).observer,
         float_layers=frozenset(kept),
         ranges={name: (tensor.low, tensor.high) for name, tensor in measured.items()} or None,
         # Weights that were trained rounded need nothing taken back.

@@ -19,7 +19,9 @@ from lesiontk.backends.learned_ranges import (
 )
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.backends.tensor_matching import find_same
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.ranges import (
+    MeasuredRanges,
     Ranges,
     TensorRange,
     TensorReader,
@@ -69,6 +71,7 @@ class RangesStage(Stage):
         },
         produces="ranges",
         config=RangesConfig,
+        schema_version=MeasuredRanges.SCHEMA,
         tools=("numpy",),
     )
 
@@ -82,7 +85,7 @@ class RangesStage(Stage):
     ) -> StageOutput:
         source, images = parents["source"].facts, open_images(parents["images"])
         rows = calibration_rows(parents["calibration"], images)
-        observer = str(parents["calibration"].facts["observer"])
+        observer = parents["calibration"].read_facts(DrawnList).observer
         read = _open_tensors(parents["source"])
         pixels = images.pixels[rows]
         known: dict[str, TensorRange] = {}
@@ -108,16 +111,15 @@ class RangesStage(Stage):
             layers = layer_values(parents["model"].file(MODEL_FILE), list(learned), image)
             ranges = apply_learned(ranges, learned, match_tensors(layers, read(image), moving))
         write_ranges(context.directory / FILE, ranges)
-        return StageOutput(
-            {
-                "learned": len(learned),
-                "source": source["target"],
-                "observer": observer,
-                "images": len(rows),
-                "tensors": len(ranges),
-                "carried": len(known),
-            }
+        facts = MeasuredRanges(
+            learned=len(learned),
+            source=source["target"],
+            observer=observer,
+            images=len(rows),
+            tensors=len(ranges),
+            carried=len(known),
         )
+        return StageOutput(facts.to_document())
 
 
 def _open_tensors(engine: Artefact) -> TensorReader:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
 from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
@@ -102,9 +103,6 @@ class ReportStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: ReportConfig, context: Context
     ) -> StageOutput:
-        def facts(role: str) -> Mapping[str, Any] | None:
-            return parents[role].facts if role in parents else None
-
         model, benchmark = parents["model"], parents["benchmark"]
         ancestors = _list_ancestors(parents)
         evaluations = collect_roles(parents, "evaluation")
@@ -126,7 +124,9 @@ class ReportStage(Stage):
             inspection=(
                 parents["inspection"].read_facts(Inspection) if "inspection" in parents else None
             ),
-            calibration=facts("calibration"),
+            calibration=(
+                parents["calibration"].read_facts(DrawnList) if "calibration" in parents else None
+            ),
             lineage={role: _origin(parents[role]) for role in sorted(parents, key=_rank)},
             images=_read_images(evaluations, parents.get("images")),
             confidences={

@@ -53,8 +53,8 @@ DEFAULTS = (
         "log_loss",
         0.05,
         0.95,
-        "Whether the probabilities still mean what they say: rounding that leaves every class in "
-        "its place can still make them too sure. In nats an image.",
+        "Whether the probabilities stay calibrated: rounding that leaves every predicted class as "
+        "it is can still make them overconfident. In nats an image.",
     ),
 )
 

@@ -53,12 +53,16 @@ def resolve_path(path: Path | str, what: str = "path") -> Path:
 
     Raises `DataError` for a symbolic link loop and for an invalid file name.
     """
+    loop = OSError(errno.ELOOP, "")
     try:
-        return Path(path).resolve()
+        resolved = Path(path).resolve()
     except RuntimeError as error:  # what Path.resolve raises for a loop before Python 3.13
-        raise _unreadable(path, what, OSError(errno.ELOOP, "")) from error
+        raise _unreadable(path, what, loop) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, what, error) from error
+    if any(part.is_symlink() for part in (resolved, *resolved.parents)):  # from 3.13 on
+        raise _unreadable(path, what, loop)
+    return resolved
 
 
 def open_regular(path: Path | str, what: str = "file", *, limit: int | None = None) -> BinaryIO:

@@ -349,7 +349,9 @@ def test_an_end_that_is_no_classifiers_is_refused(said: str, keras: Any, tmp_pat
 def test_a_lambda_is_refused_with_the_mend(keras: Any, tmp_path: Path) -> None:
     model = build(keras, lambda x: keras.layers.Lambda(lambda v: v / 255.0, name="scale")(x))
     with pytest.raises(
-        DataError, match=r"layer 'scale' \(Lambda\).*replace it with Keras layers, as Rescaling"
+        DataError,
+        match=r"layer 'scale' \(Lambda\).*replace it with Keras layers, such as "
+        r"Rescaling",
     ):
         bring_in(model, tmp_path)
 

@@ -78,7 +78,7 @@ def test_the_best_epoch_may_be_an_early_one(
         return {"balanced_accuracy": [0.3, 0.9, 0.5][len(weights) - 1], "log_loss": 1.0}
 
     monkeypatch.setattr(loop, "predict_probabilities", remember)
-    monkeypatch.setattr(loop, "score_answers", score_by_script)
+    monkeypatch.setattr(loop, "score_probabilities", score_by_script)
     model, state = train(tmp_path, epochs=3)
     assert state.best_epoch == 2
     assert_weights_equal(model.get_weights(), weights[1])
@@ -133,7 +133,7 @@ def test_a_split_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_training_that_diverges_says_what_to_change(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"diverged in epoch 1: .* Lower train\.learning_rate"):
+    with pytest.raises(DataError, match=r"diverged in epoch 1: .* Reduce train\.learning_rate"):
         train(tmp_path, learning_rate=1e30, schedule="constant")
 
 

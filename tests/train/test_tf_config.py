@@ -54,7 +54,7 @@ MALFORMED = {
     "an index too high": (config(task={"type": "worker", "index": 2}), "'worker', index 2, which"),
     "an index in words": (config(task={"type": "worker", "index": "1"}), "index '1', which"),
     "no such type": (config(task={"type": "evaluator", "index": 0}), "'evaluator', index 0, which"),
-    "an address twice": (config({"worker": ["a:1", "a:1"]}), "one address twice"),
+    "an address twice": (config({"worker": ["a:1", "a:1"]}), "a duplicate address"),
     "two chiefs": (config({"chief": ["a:1", "b:1"], "worker": ["c:1", "d:1"]}), "two chiefs"),
 }
 

@@ -1,4 +1,4 @@
-"""Which images are worth explaining."""
+"""The choice of test images to explain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REASONS: tuple[Reason, ...] = ("critical_missed", "wrong", "unsure")
 
 @dataclass(frozen=True, slots=True)
 class ChosenImage:
-    """A row of the predictions, why it was chosen, and the two classes to explain it by."""
+    """A row of the predictions, the reason for its choice, and the two classes to explain."""
 
     row: int
     reason: Reason
@@ -25,14 +25,14 @@ class ChosenImage:
 def choose_images(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], critical: int, count: int
 ) -> tuple[ChosenImage, ...]:
-    """Return up to `count` images, those first that a clinical reader should look at first.
+    """Return up to `count` images, the clinically most relevant first.
 
-    First the images of the critical class that were missed, then the others that are wrong; in both
-    the most confident mistake first, for it is the one that no threshold would have caught. Places
-    that are left go to the images that are right with the least confidence: they are nearest to
-    being the next mistakes, and show what a heatmap looks like when the answer is right.
+    Missed images of the critical class come first, then other errors; in both the most confident
+    error first, because no threshold would have caught it. The remaining places go to the correct
+    images of the lowest confidence: they are closest to an error, and show heatmaps of correct
+    predictions.
 
-    The rival of the predicted class is the true one, or the runner-up of an image that is right.
+    The rival of the predicted class is the true class, or the runner-up of a correct image.
     `truth` is [N], `probabilities` [N, C]; of equal probabilities the earlier class is predicted,
     of equal confidence the earlier row comes first.
     """

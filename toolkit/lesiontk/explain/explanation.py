@@ -1,4 +1,4 @@
-"""What the stage ``explain`` found, as records and as the document it writes."""
+"""The results of the stage ``explain``, as records and as a document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT = "explanation.json"
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """The evidence for one class; `empty` where nothing in the image speaks for it."""
+    """The heatmap of one class; `empty` if it is zero everywhere."""
 
     label: str
     file: str
@@ -25,8 +25,8 @@ class Heatmap:
 class ExplainedImage:
     """An image, its heatmaps of the predicted class and of its rival, and its probabilities.
 
-    The rival is the true class, or of an image that is right (`reason` is ``unsure``) the
-    runner-up. `original` and the heatmaps' `file` are pictures of the artefact.
+    The rival is the true class, or the runner-up of a correct image (`reason` is ``unsure``).
+    `original` and the heatmaps' `file` are pictures of the artefact.
     """
 
     image_id: str
@@ -41,9 +41,9 @@ class ExplainedImage:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Heatmaps of test images, the ones to look at first before the others.
+    """Heatmaps of test images, the most relevant first.
 
-    `layer` is the one whose map of `grid` (h, w) cells was looked at. `judged` images were
+    `layer` is the layer of the feature map, of `grid` (h, w) cells. `judged` images were
     predicted, `wrong` of them wrongly; `critical_judged` are of the class `critical` and
     `critical_missed` of them were missed.
     """
@@ -64,7 +64,7 @@ def dump_explanation(explanation: Explanation) -> str:
 
 
 def read_explanation(artefact: Artefact) -> Explanation:
-    """Return what an artefact of the stage holds."""
+    """Return the explanation of an artefact of the stage."""
     document = json.loads(artefact.file(DOCUMENT).read_text())
     images = tuple(
         ExplainedImage(

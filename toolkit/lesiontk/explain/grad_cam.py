@@ -1,6 +1,6 @@
-"""Grad-CAM (Selvaraju et al., arXiv:1610.02391): where a feature map holds evidence for a class.
+"""Grad-CAM (Selvaraju et al., arXiv:1610.02391): where a feature map supports a class.
 
-The mathematics alone; `keras_grad_cam` fetches features and gradients from a network.
+This is the mathematics; `keras_grad_cam` gets features and gradients from a network.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ FloatArray = NDArray[np.float32]
 
 
 def compute_heatmaps(features: FloatArray, gradients: FloatArray, size: int) -> FloatArray:
-    """Return float32 [N, size, size] in 0..1, the evidence of one class in each image.
+    """Return float32 [N, size, size] in 0..1, the heatmap of one class for each image.
 
     `features` [N, h, w, K] are the maps of a layer, `gradients` of the same shape those of the
-    class's logit by them. A heatmap's highest value is 1, but where nothing speaks for the class it
-    is 0 throughout. Heights of different heatmaps cannot be compared.
+    class's logit by them. A heatmap's maximum is 1, or 0 if nothing supports the class. Values of
+    different heatmaps are not comparable.
     """
     return _scale_to_peak(upsample_maps(combine_maps(features, gradients), size))
 
 
 def combine_maps(features: FloatArray, gradients: FloatArray) -> FloatArray:
-    """Return [N, h, w]: the maps' sum, each weighted by its mean gradient, where it is positive.
+    """Return [N, h, w]: the positive part of the maps' sum weighted by their mean gradients.
 
     Equations 1 and 2 of the paper: ``alpha_k = mean_ij dy/dA_ij^k`` and
     ``L = ReLU(sum_k alpha_k A^k)``.
@@ -40,7 +40,7 @@ def combine_maps(features: FloatArray, gradients: FloatArray) -> FloatArray:
 def upsample_maps(maps: FloatArray, size: int) -> FloatArray:
     """Return [N, size, size] from [N, h, w], bilinear between the centres of the cells.
 
-    Outside of the outermost centres their value goes on.
+    Values are constant outside of the outermost centres.
     """
     rows, columns = (_interpolation(cells, size) for cells in maps.shape[1:])
     pixels: FloatArray = np.einsum("ih,nhw,jw->nij", rows, maps, columns)

@@ -1,4 +1,4 @@
-"""Grad-CAM on a Keras model: which layer is looked at, its features and their gradients."""
+"""Grad-CAM on a Keras model: choice of the layer, its features and their gradients."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lesiontk.system.frameworks import import_keras, import_tensorflow
 BATCH = 8
 LOGITS = "logits"
 LAST_CALL = -1
-"""The tensors of a layer in the model; a model within a model has others of its own before."""
+"""The index of a layer's node in the model; a nested model's layers have earlier nodes."""
 
 
 class GradCAM:
-    """Heatmaps of a model made by `build_model`; `layer` is looked at, `grid` is its map's h, w."""
+    """Heatmaps of a model from `build_model`, by the feature map of `layer`, of size `grid`."""
 
     def __init__(self, model: Any) -> None:
         found = find_spatial_layer(model)
@@ -30,7 +30,7 @@ class GradCAM:
         self._parts = import_keras().Model(model.input, outputs)
 
     def explain(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return float32 [N, S, S] in 0..1: the evidence in each image for the class given for it.
+        """Return float32 [N, S, S] in 0..1: the heatmap of each image for its given class.
 
         `pixels` is uint8 [N, S, S, 3] RGB, `classes` [N] are indices of logits.
         """
@@ -46,13 +46,13 @@ class GradCAM:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the layer's features and the gradients of the classes' logits, both [N, h, w, K].
 
-        The logit and not the probability: softmax would mix in what speaks against other classes,
-        and its gradient vanishes where the network is sure.
+        It uses the logit, not the probability: softmax would mix in evidence against other classes,
+        and its gradient vanishes where the network is confident.
         """
         tf = import_tensorflow()
         images = tf.cast(pixels, tf.float32)
         with tf.GradientTape() as tape:
-            tape.watch(images)  # else nothing is recorded where all weights are frozen
+            tape.watch(images)  # otherwise nothing is recorded if all weights are frozen
             features, logits = self._parts(images, training=False)
             scores = tf.gather(logits, classes, axis=1, batch_dims=1)
         gradients = tape.gradient(scores, features)
@@ -63,18 +63,18 @@ class GradCAM:
 
 
 def find_spatial_layer(model: Any) -> Any:
-    """Return the last layer whose map has places and that all evidence passes through.
+    """Return the last layer with a spatial feature map through which all paths lead.
 
-    That is the layer before global pooling, or earlier where only one cell is left there. Pooling
-    layers are passed over, as in the paper, which takes the last convolution of VGG-16; so are maps
-    without learned features and single branches. Raises `UsageError` that names the model if there
+    That is the layer before global pooling, or an earlier one if that has a single cell. Pooling
+    layers are skipped, as in the paper, which uses the last convolution of VGG-16; so are maps
+    without learned features and single branches. Raises `UsageError` with the model's name if there
     is none.
     """
     layers = import_keras().layers
     pooling = (layers.MaxPooling2D, layers.AveragePooling2D)
     order = {layer.name: number for number, layer in enumerate(model.layers)}
     first_learned = min((order[layer.name] for layer in model.layers if layer.weights), default=0)
-    earliest = len(order)  # where what was passed so far takes its inputs from
+    earliest = len(order)  # the earliest input of the layers passed so far
     for layer in reversed(model.layers[first_learned:]):
         output, source = layer.get_output_at(LAST_CALL), layer.get_input_at(LAST_CALL)
         shape = output.shape
@@ -88,6 +88,6 @@ def find_spatial_layer(model: Any) -> Any:
         for tensor in source if isinstance(source, list) else [source]:
             earliest = min(earliest, order[tensor._keras_history.layer.name])
     raise UsageError(
-        f"{model.name} has no layer with a map of learned features that leads to its answer, so "
-        "there is nothing to draw heatmaps of; --set explain.images=0 does without them."
+        f"{model.name} has no layer with a map of learned features on the path to its output, "
+        "so heatmaps are impossible; --set explain.images=0 disables them."
     )

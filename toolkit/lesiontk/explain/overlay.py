@@ -1,4 +1,4 @@
-"""A heatmap laid over its image, as a small picture."""
+"""A heatmap over its image, as a small picture."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ QUALITY = 85
 def draw_overlay(pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3]: the image in grey, coloured from violet (0) to yellow (1).
 
-    `pixels` is uint8 [S, S, 3] RGB, `heatmap` [S, S] in 0..1. The colours are viridis: they grow
-    lighter evenly and can be told apart by readers with any colour vision.
+    `pixels` is uint8 [S, S, 3] RGB, `heatmap` [S, S] in 0..1. The colour map is viridis, which is
+    perceptually uniform and safe for colour-blind readers.
     """
     from matplotlib import colormaps
 
@@ -29,7 +29,7 @@ def draw_overlay(pixels: NDArray[np.uint8], heatmap: NDArray[np.float32]) -> NDA
 
 
 def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a JPEG of `EDGE` pixels a side; equal pixels give equal bytes."""
+    """Return a JPEG of `EDGE` x `EDGE` pixels; equal pixels give equal bytes."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     stream = io.BytesIO()
     picture.resize((EDGE, EDGE), Image.Resampling.BICUBIC).save(

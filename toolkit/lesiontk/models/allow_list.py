@@ -1,8 +1,8 @@
-"""What a model file may name. Anything else is refused before Keras sees it.
+"""The classes and functions that a model file may name; anything else is refused before Keras.
 
-A row is a promise that the named thing only computes: it opens no file, imports no module and runs
-no code of the file. A layer that reads a vocabulary from a path, or that wraps code, has no row.
-Whether `lesiontk import` can also rebuild a layer is another table (`imported_layers`).
+Each listed entry only computes: it opens no file, imports no module and runs no code from the file.
+A layer that reads a vocabulary from a path, or that wraps code, is not listed. Whether
+`lesiontk import` can also rebuild a layer is defined in `imported_layers`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAYERS = frozenset({
 ACTIVATION_LAYERS = frozenset({
     "ReLU", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "Softmax", "Activation",
 })  # fmt: skip
-"""Those that may stand in the place of another layer's activation."""
+"""Layers that may be the activation of another layer."""
 
 ACTIVATIONS = frozenset({
     "linear", "relu", "relu6", "leaky_relu", "sigmoid", "hard_sigmoid", "tanh", "softmax",
@@ -61,7 +61,7 @@ FUNCTIONS = frozenset({
 })  # fmt: skip
 """TensorFlow functions that Keras 2 keeps as a ``TFOpLambda`` or ``SlicingOpLambda``.
 
-None makes much of little (``tile``, ``pad``, ``image.resize``).
+None expands its input (``tile``, ``pad``, ``image.resize``).
 """
 
 OPERATIONS: Mapping[str, frozenset[str]] = {
@@ -76,21 +76,21 @@ OPERATIONS: Mapping[str, frozenset[str]] = {
         "Squeeze", "Stack", "Subtract", "Sum", "Tanh", "Transpose", "TrueDivide",
     }),
 }  # fmt: skip
-"""Module -> operations of Keras 3 that stand among the layers of a functional model."""
+"""Module -> operations of Keras 3 that occur among the layers of a functional model."""
 
 ADVICE: Mapping[str, str] = {
-    "Lambda": "it is code, which is not run; replace it with Keras layers, as Rescaling for a "
-    "change of the pixels, with operations (x / 255.0), or leave it out and say --pixels",
+    "Lambda": "it contains code, which is not run; replace it with Keras layers, such as "
+    "Rescaling for "
+    "the pixels, with operations (x / 255.0), or remove it and specify --pixels",
     "PruneLowMagnitude": "save tfmot.sparsity.keras.strip_pruning(model) instead",
     "ClusterWeights": "save tfmot.clustering.keras.strip_clustering(model) instead",
-    "QuantizeLayer": "save the float model that quantize_model was given; lesiontk quantizes it",
-    "QuantizeWrapper": "save the float model that quantize_model was given; lesiontk quantizes it",
-    "QuantizeWrapperV2": "save the float model that quantize_model was given; lesiontk quantizes "
-    "it",
+    "QuantizeLayer": "save the float model from before quantize_model; lesiontk quantizes it",
+    "QuantizeWrapper": "save the float model from before quantize_model; lesiontk quantizes it",
+    "QuantizeWrapperV2": "save the float model from before quantize_model; lesiontk quantizes it",
     "QuantizeAnnotate": "save the float model without annotations; lesiontk quantizes it",
-    "CustomScaleLayer": "InceptionResNetV2 holds code of its own; expected a network of Keras' "
-    "plain layers, as ResNet, DenseNet or EfficientNet",
-    "LayerScale": "ConvNeXt holds code of its own; expected a network of Keras' plain layers, as "
-    "ResNet, DenseNet or EfficientNet",
+    "CustomScaleLayer": "InceptionResNetV2 contains its own code; expected a network of Keras' "
+    "standard layers, such as ResNet, DenseNet or EfficientNet",
+    "LayerScale": "ConvNeXt contains its own code; expected a network of Keras' standard layers, "
+    "such as ResNet, DenseNet or EfficientNet",
 }
-"""Class that users meet -> how to mend a model that holds it."""
+"""Class that users meet -> how to mend a model that contains it."""

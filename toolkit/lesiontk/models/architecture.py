@@ -1,4 +1,4 @@
-"""What an architecture must say, and the frame that all of them share."""
+"""The interface of an architecture, and the input and head that all of them share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesiontk.system.frameworks import import_keras
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """Pixel values 0..255 (RGB) become ``pixel * scale + offset``, one offset a channel."""
+    """Maps pixel values 0..255 (RGB) to ``pixel * scale + offset``, one offset per channel."""
 
     scale: float
     offset: tuple[float, float, float]
@@ -23,13 +23,12 @@ class Normalization:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network's name, needs and the two functions that make it.
+    """A network's name, requirements and the two functions that build it.
 
     `body` maps a normalized image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
     [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
-    no published weights. `wanted_file` says what file to give where ``imagenet`` cannot be
-    downloaded; it is empty where it can. `start` changes random weights before training begins with
-    them.
+    no published weights. `wanted_file` describes the file to provide where ``imagenet`` cannot be
+    downloaded; otherwise it is empty. `start` adjusts random weights before training.
     """
 
     name: str
@@ -41,8 +40,7 @@ class Architecture:
     start: Callable[[Any], None] | None = None
 
     def check_weights(self, weights: str) -> None:
-        """Raise `UsageError`, `DataError` or `MissingRequirementError` if the network cannot start
-        from `weights`."""
+        """Raise `UsageError`, `DataError` or `MissingRequirementError` for unusable weights."""
         if weights == "none":
             return
         if self.load is None:
@@ -52,7 +50,7 @@ class Architecture:
             )
         if weights == "imagenet" and self.wanted_file:
             raise MissingRequirementError(
-                f"model.weights is 'imagenet', and there is no download of {self.name} for Keras; "
+                f"model.weights is 'imagenet', but {self.name} has no download for Keras; "
                 f"expected {self.wanted_file} (--weights FILE), or 'none'."
             )
         if weights != "imagenet" and not Path(weights).is_file():
@@ -72,8 +70,8 @@ def build_model(
     """Return a ``tf_keras.Model`` from pixels to probabilities.
 
     Input: float32 [N, S, S, 3], RGB, 0..255, of any size for None; normalization is the first
-    layer. Output: float32
-    [N, C], softmax. The layer before it is called ``logits`` and has no activation.
+    layer. Output: float32 [N, C], softmax. The layer before it is called ``logits`` and has no
+    activation.
     """
     keras = import_keras()
     image = keras.Input((image_size, image_size, 3), name="image")
@@ -91,7 +89,7 @@ def build_model(
     model = keras.Model(image, probabilities, name=architecture.name)
     if weights != "none":
         architecture.check_weights(weights)
-        assert architecture.load is not None  # check_weights has refused
+        assert architecture.load is not None  # check_weights has raised
         architecture.load(model, weights)
     return model
 
@@ -102,7 +100,7 @@ def load_keras_weights(
     """Copy the weights of a ``tf_keras.applications`` network into the layers of the same name.
 
     Returns the source network. Raises `MissingRequirementError` if ``imagenet`` cannot be fetched
-    and `DataError` if the file does not fit.
+    and `DataError` if the file does not match.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras prints its download's progress
@@ -113,7 +111,9 @@ def load_keras_weights(
                 f"the ImageNet weights of {model.name} could not be downloaded ({error}); fetch "
                 f"{file_hint} elsewhere and give its path as model.weights."
             ) from error
-        raise DataError(f"{weights} does not hold the weights of {model.name}: {error}") from error
+        raise DataError(
+            f"{weights} does not contain the weights of {model.name}: {error}"
+        ) from error
     ours = {layer.name: layer for layer in model.layers}
     for layer in source.layers:
         if layer.weights:

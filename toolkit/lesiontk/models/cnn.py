@@ -12,7 +12,7 @@ HEAD = 128
 
 
 def cnn_body(x: Any) -> Any:
-    """Six blocks, each half the size of the one before, then pooling and one dense layer."""
+    """Return features [N, F]: six blocks that each halve the size, pooling and a dense layer."""
     layers = import_keras().layers
     for number, width in enumerate(WIDTHS, start=1):
         if number > 1:

@@ -28,7 +28,7 @@ STAGES = (
 
 
 def efficientnet_lite0_body(x: Any) -> Any:
-    """Stem, sixteen inverted residual blocks, head convolution; layers named as the weights are."""
+    """Return feature maps of stem, sixteen inverted residual blocks and head convolution."""
     layers = import_keras().layers
 
     def normalize(x: Any, name: str) -> Any:
@@ -62,7 +62,7 @@ def efficientnet_lite0_body(x: Any) -> Any:
 def load_efficientnet_lite0(model: Any, weights: str) -> None:
     """Load an ``.npz`` whose arrays are named ``_layer/variable`` (kernels HWIO).
 
-    Keras refuses names that begin with an underscore, so ours go without.
+    Keras refuses names that begin with an underscore, so the layers' names omit it.
     """
     if not zipfile.is_zipfile(weights):
         raise DataError(f"{weights} is not an .npz of arrays (a zip archive).")
@@ -82,11 +82,11 @@ def load_efficientnet_lite0(model: Any, weights: str) -> None:
             continue
         missing = [name for name in names if name not in values]
         if missing:
-            raise DataError(f"{weights} lacks {missing[0]}; it does not fit efficientnet_lite0.")
+            raise DataError(f"{weights} lacks {missing[0]}; it does not match efficientnet_lite0.")
         try:
             layer.set_weights([values[name] for name in names])
         except ValueError as error:
-            raise DataError(f"{weights}: layer {layer.name} does not fit: {error}") from error
+            raise DataError(f"{weights}: layer {layer.name} does not match: {error}") from error
 
 
 EFFICIENTNET_LITE0 = Architecture(
@@ -97,6 +97,6 @@ EFFICIENTNET_LITE0 = Architecture(
     load=load_efficientnet_lite0,
     wanted_file=(
         "an .npz of the published network (TensorFlow's EfficientNet-Lite, Apache-2.0), arrays "
-        "named layer/variable as _conv_stem/kernel, kernels HWIO"
+        "named layer/variable such as _conv_stem/kernel, kernels HWIO"
     ),
 )

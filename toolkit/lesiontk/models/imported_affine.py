@@ -1,8 +1,8 @@
-"""Scaling, shifting and reordering of channels that a user's model does, gathered until needed.
+"""Scaling, offset and reordering of channels in a user's model, merged lazily.
 
 ``x / 255``, ``x - mean``, ``preprocess_input``, Rescaling and Normalization all multiply and add
-constants; Caffe's pixels are blue, green, red. A chain of them is one step, most of which the
-convolution behind it can take over.
+constants; Caffe's pixels are blue, green, red. A chain of them is one step, most of which can be
+folded into the next convolution.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Affine:
 
     @classmethod
     def of(cls, tensor: Any, name: str) -> Affine:
-        """Return the tensor as it is."""
+        """Return the identity of a tensor."""
         order = tuple(range(tensor.shape[-1]))
         return cls(tensor, name, order, np.ones(()), np.zeros(()))
 
@@ -57,7 +57,7 @@ class Affine:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether each channel is where it was."""
+        """Whether the channel order is unchanged."""
         return self.order == tuple(range(self.tensor.shape[-1]))
 
     @property
@@ -71,9 +71,9 @@ class Affine:
     def split(self) -> tuple[Affine, Affine] | None:
         """Return two steps, the second of which only reorders channels and scales each of them.
 
-        The first keeps the order and has one scale, so that the second can be part of a kernel. A
-        border of zeros may come between. None where nothing is left for the second, or it would
-        have to do more.
+        The first keeps the order and has one scale, so that the second can be folded into a
+        kernel; zero padding may come between. Returns None if the second would be the identity or
+        would need more.
         """
         simple = self.is_ordered and self.is_one_scale
         by_channel = max(self.scale.ndim, self.offset.ndim) <= 1 and bool((self.scale != 0).all())
@@ -85,9 +85,9 @@ class Affine:
         return first, replace(self, scale=self.scale / common, offset=np.zeros(()))
 
     def into_kernel(self, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the kernel [h, w, C, out] that does to `tensor` what `kernel` does to the values.
+        """Return the kernel [h, w, C, out] with this step folded in.
 
-        Of the second step of `split`.
+        This step is the second one of `split`.
         """
         scaled = np.zeros_like(kernel)
         factor = np.broadcast_to(self.scale, self.channels)[:, np.newaxis]
@@ -95,19 +95,19 @@ class Affine:
         return scaled
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return what becomes of values [..., C], in NumPy."""
+        """Return the transformed values [..., C], in NumPy."""
         return np.asarray(values)[..., list(self.order)] * self.scale + self.offset
 
 
 def as_factor(values: Values) -> float | list[Any]:
-    """Return what Rescaling takes: one number where all are equal, else nested lists."""
+    """Return an argument of Rescaling: one number where all are equal, else nested lists."""
     if values.size and np.ptp(values) == 0:
         return float(values.flat[0])
     return list(values.tolist())
 
 
 def for_one_image(constant: Any, rank: int) -> Values | None:
-    """Return a constant as it broadcasts against one image of a tensor of this rank, or None."""
+    """Return a constant that broadcasts against one image of a tensor of this rank, or None."""
     values = np.asarray(constant, np.float64)
     if values.ndim == rank and values.shape[0] == 1:
         values = values[0]

@@ -1,8 +1,8 @@
-"""A model's description, read with bounds and reduced to what `allow_list` permits.
+"""A model's config, read with bounds and reduced to what `allow_list` permits.
 
-Keras makes objects of whatever a description names: classes of any module, TensorFlow functions
-that write files. So none is given to Keras as it was read. `permit_model` copies the permitted
-parts into a new description, with modules of its own, and refuses the rest by the layer's name.
+Keras instantiates whatever a config names: classes of any module, TensorFlow functions that write
+files. Therefore Keras never gets a config as read. `permit_model` copies the permitted parts into a
+new config, with known modules, and refuses the rest by the layer's name.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from lesiontk.models.imported_operations import OP_LAYERS, check_operation
 
 EXPECTED = "expected a .keras or .h5 file, or a folder with a SavedModel"
 MAX_BYTES = 32 * 2**20
-"""Of a description; that of ResNet152V2 has 0.6 MB."""
+"""Maximum size of a config; that of ResNet152V2 has 0.6 MB."""
 MAX_DEPTH = 256
-"""Of lists and dictionaries in each other; a model in a model takes four."""
+"""Maximum nesting of lists and dictionaries; a nested model takes four levels."""
 MAX_CALLS = 20_000
-"""Of layers; a model in a model that is called twice counts twice, and doubling grows fast."""
+"""Maximum number of layer calls; those of a nested model count at each of its calls."""
 
 FLOATS = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
 NUMBERS = (*FLOATS[:4], "bool", "uint8", "int8", "uint16", "int16", "int32", "int64")
@@ -43,7 +43,7 @@ TRAINING_ONLY = {
     "_regularizer": ("keras.regularizers", REGULARIZERS),
     "_constraint": ("keras.constraints", CONSTRAINTS),
 }
-"""End of a key -> module and classes; one without a row is left out, for answers need none."""
+"""End of a key -> module and classes; other keys are dropped, because inference needs none."""
 TUPLES = ("__tuple__", "TensorShape")
 NESTED = {"__numpy__", "__tensor__", "__keras_tensor__", "__slice__", "__ellipsis__"}
 
@@ -52,7 +52,7 @@ NESTED = {"__numpy__", "__tensor__", "__keras_tensor__", "__slice__", "__ellipsi
 class ModelFile:
     """The version of Keras that wrote a file, and the permitted description of the model.
 
-    `modules` tells whether classes are named with their modules, as in ``.keras`` files.
+    `modules` is True if classes are named with their modules, as in ``.keras`` files.
     """
 
     keras_version: str
@@ -61,7 +61,7 @@ class ModelFile:
 
     @property
     def is_keras2(self) -> bool:
-        """Whether Keras 2 wrote it; the two read only their own."""
+        """Whether Keras 2 wrote it; each Keras reads only its own files."""
         return self.keras_version.startswith(("1.", "2."))
 
 
@@ -74,7 +74,7 @@ def parse_description(text: bytes | str, name: str) -> Any:
         depth += 1
         if depth > MAX_DEPTH:
             raise DataError(
-                f"{name} holds a description of more than {MAX_DEPTH} levels; {EXPECTED}."
+                f"{name} contains a description of more than {MAX_DEPTH} levels; {EXPECTED}."
             )
         waiting = [
             inner
@@ -88,7 +88,7 @@ def parse_description(text: bytes | str, name: str) -> Any:
 
 
 def check_size(size: int, name: str) -> None:
-    """Raise `DataError` for a description of more bytes than are read."""
+    """Raise `DataError` for a description of more than `MAX_BYTES`."""
     if size > MAX_BYTES:
         raise DataError(
             f"{name} describes its layers in {size:,} bytes; expected at most {MAX_BYTES:,}."
@@ -96,19 +96,17 @@ def check_size(size: int, name: str) -> None:
 
 
 def permit_model(value: Any, keras_version: str, name: str, *, modules: bool) -> ModelFile:
-    """Return what of a description may be given to Keras; `DataError` names the rest."""
+    """Return the permitted part of a description. Raises `DataError` with the name of the rest."""
     permit = _Permit(modules, keras2=keras_version.startswith(("1.", "2.")))
     try:
         kind = str(value["class_name"])
         if kind not in MODELS:
-            told = value.get("name") or _config_of(value).get("name") or name
-            raise refuse_model(kind, str(told))
+            named = value.get("name") or _config_of(value).get("name") or name
+            raise refuse_model(kind, str(named))
         config = permit.layer(value)
         calls = _count_calls(config)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{name} describes its layers in no way that is known; {EXPECTED}."
-        ) from error
+        raise DataError(f"{name} has no known description of its layers; {EXPECTED}.") from error
     if calls > MAX_CALLS:
         raise DataError(f"{name} calls layers {calls:,} times; expected at most {MAX_CALLS:,}.")
     return ModelFile(keras_version, config, modules)
@@ -117,8 +115,8 @@ def permit_model(value: Any, keras_version: str, name: str, *, modules: bool) ->
 def refuse_model(kind: str, name: str) -> DataError:
     """Return the error for a model that is code, not a graph of layers."""
     return DataError(
-        f"model {name!r} ({kind}) is no functional model: what its code does cannot be read from "
-        "the file; expected a functional or sequential one."
+        f"model {name!r} ({kind}) is not a functional model: its code is not in the "
+        "file; expected a functional or sequential model."
     )
 
 
@@ -135,7 +133,7 @@ def check_layers(file: ModelFile) -> None:
 
 
 def _list_layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the layers and operations of a model and of the models in it, inputs aside."""
+    """Yield the layers and operations of a model and its nested models, without inputs."""
     for entry in config["config"]["layers"]:
         if entry["class_name"] in MODELS:
             yield from _list_layers(entry)
@@ -144,7 +142,7 @@ def _list_layers(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _count_calls(entry: Mapping[str, Any]) -> int:
-    """Return how often layers are called, those of models in the model included."""
+    """Return the number of layer calls, including those of nested models."""
     if entry["class_name"] not in MODELS:
         return 1
     return sum(
@@ -154,29 +152,31 @@ def _count_calls(entry: Mapping[str, Any]) -> int:
 
 
 class _Layers(list[dict[str, Any]]):
-    """The layers of a model, which can be gone through about as often as layers are called.
+    """The layers of a model, with a limit on the number of iterations.
 
-    Keras 2 goes through them until all calls are made, each time making at least one; where one
-    waits for a call that is nowhere, it would never end.
+    Keras 2 iterates over them until all calls are made, at least one each time; a call whose input
+    is missing would make it loop forever.
     """
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self._passes = getattr(self, "_passes", 0) + 1
         entries = list(super().__iter__())
         if self._passes > 10 + sum(len(entry.get("inbound_nodes") or ()) for entry in entries):
-            raise DataError("the description has a layer whose input is nowhere; expected a graph.")
+            raise DataError(
+                "the description has a layer without an input; expected a connected graph."
+            )
         return iter(entries)
 
 
 class _Permit:
-    """Copies descriptions; each method returns the permitted copy of one thing."""
+    """A copier of descriptions; each method returns the permitted copy of one part."""
 
     def __init__(self, modules: bool, *, keras2: bool) -> None:
         self._modules = modules
         self._keras2 = keras2
 
     def layer(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """A layer, or a model, with its place in the graph."""
+        """Return a layer or a model, with its place in the graph."""
         kind, config = str(entry["class_name"]), _config_of(entry)
         layer = _describe(entry, config)
         module = self._find_module(layer, entry)
@@ -193,21 +193,20 @@ class _Permit:
             if key in entry:
                 permitted[key] = self._plain(layer, entry[key])
         if not all(_reads_a_layer(node) for node in permitted.get("inbound_nodes", ())):
-            raise layer.refuse("it computes with constants alone; expected another layer's output")
+            raise layer.refuse("its arguments are constants; expected the output of another layer")
         return permitted
 
     def _find_module(self, layer: ForeignLayer, entry: Mapping[str, Any]) -> str:
-        """Return where Keras has the class; `DataError` for one without a row."""
-        told = str(entry.get("module", "keras.layers"))
+        """Return the class's module in Keras. Raises `DataError` for a class that is not listed."""
+        module = str(entry.get("module", "keras.layers"))
         name = entry.get("registered_name")
-        if told in OPERATIONS and not self._keras2:
-            if layer.kind in OPERATIONS[told]:
-                return told
-            raise layer.refuse(f"known operations are {', '.join(sorted(OPERATIONS[told]))}")
-        if told.split(".")[0] not in ("keras", "tf_keras") or name not in (None, layer.kind):
+        if module in OPERATIONS and not self._keras2:
+            if layer.kind in OPERATIONS[module]:
+                return module
+            raise layer.refuse(f"known operations are {', '.join(sorted(OPERATIONS[module]))}")
+        if module.split(".")[0] not in ("keras", "tf_keras") or name not in (None, layer.kind):
             raise layer.refuse(
-                _advise(layer.kind)
-                or "its class is of the program that wrote it; expected Keras' layers"
+                _advise(layer.kind) or "it is a custom class; expected Keras' layers"
             )
         if layer.kind in OP_LAYERS and self._keras2:
             function = layer.config.get("function")
@@ -221,7 +220,9 @@ class _Permit:
         if layer.kind in LAYERS or layer.kind == "InputLayer":
             return "keras.layers"
         if any(layer.kind in known for known in OPERATIONS.values()):
-            raise layer.refuse("an .h5 file keeps no operations of Keras 3; save it as .keras")
+            raise layer.refuse(
+                "an .h5 file does not contain operations of Keras 3; save it as .keras"
+            )
         raise layer.refuse(
             _advise(layer.kind)
             or "expected one of the layers in lesiontk.models.allow_list; train a model of those"
@@ -236,7 +237,7 @@ class _Permit:
         frame = ForeignLayer(kind, str(config.get("name", "")), config, ())
         layers = config["layers"]
         if not isinstance(layers, list):
-            raise TypeError("layers are no list")
+            raise TypeError("layers are not a list")
         kept = ("name", "trainable", "input_layers", "output_layers", "build_input_shape")
         plain = {key: self._plain(frame, config[key]) for key in kept if key in config}
         return {**plain, "layers": _Layers(self.layer(entry) for entry in layers)}
@@ -252,7 +253,7 @@ class _Permit:
         return self._plain(layer, value)
 
     def _dtype(self, layer: ForeignLayer, value: Any) -> str | None:
-        """float32 for every policy of floats: mixed precision is a way to train."""
+        """Return float32 for every float policy: mixed precision affects only training."""
         name = _config_of(value).get("name") if isinstance(value, dict) else value
         if name is None or name in FLOATS:
             return "float32"
@@ -270,8 +271,10 @@ class _Permit:
                 name = None
         if value is None or (isinstance(name, str) and name in ACTIVATIONS):
             return name
-        told = repr(name[:60]) if isinstance(name, str) else "a layer or code"
-        raise layer.refuse(f"its activation is {told}; known are {', '.join(sorted(ACTIVATIONS))}")
+        received = repr(name[:60]) if isinstance(name, str) else "a layer or code"
+        raise layer.refuse(
+            f"its activation is {received}; known are {', '.join(sorted(ACTIVATIONS))}"
+        )
 
     def _training_only(
         self, layer: ForeignLayer, value: Any, module: str, known: frozenset[str]
@@ -282,7 +285,7 @@ class _Permit:
         return {**made, "module": module, "registered_name": None} if "module" in value else made
 
     def _plain(self, layer: ForeignLayer, value: Any) -> Any:
-        """A value of numbers, texts and the few notations that Keras has for such."""
+        """Return a value of numbers, text and Keras' few notations for them."""
         if isinstance(value, str | int | float) or value is None:
             return value
         if isinstance(value, list):
@@ -293,17 +296,19 @@ class _Permit:
         if kind in TUPLES:
             return self._plain(layer, list(value["items"]))
         if kind == "__ellipsis__" and self._keras2 and not self._modules:
-            return ...  # what Keras 2 makes of it as it reads the text
+            return ...  # as Keras 2 reads it
         if kind in NESTED:
             config = _config_of(value) if "config" in value else {}
             if str(config.get("dtype", "float32")) not in NUMBERS:
-                raise layer.refuse(f"it holds a value of {str(config['dtype'])[:60]!r}")
+                raise layer.refuse(f"it contains a value of {str(config['dtype'])[:60]!r}")
             return {"class_name": kind, "config": self._plain(layer, config)}
-        raise layer.refuse(_advise(str(kind)) or f"it holds a {str(kind)[:60]}, expected numbers")
+        raise layer.refuse(
+            _advise(str(kind)) or f"it contains a {str(kind)[:60]}, expected numbers"
+        )
 
 
 def _reads_a_layer(node: Any) -> bool:
-    """Whether a call has a tensor among its arguments, so that nothing is computed on opening.
+    """Return whether a call has a tensor argument, so that loading computes nothing.
 
     Keras 2 writes one as ``["layer", 0, 0]``, Keras 3 as a ``__keras_tensor__``.
     """
@@ -323,12 +328,12 @@ def _advise(kind: str) -> str | None:
 
 
 def _config_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the configuration; before Keras 2.2.3 that of a Sequential is the list of layers."""
+    """Return the config; before Keras 2.2.3 that of a Sequential is the list of layers."""
     config = entry["config"]
     if entry["class_name"] == "Sequential" and isinstance(config, list):
         return {"name": str(entry.get("name", "sequential")), "layers": config}
     if not isinstance(config, dict):
-        raise TypeError("a configuration is no dictionary")
+        raise TypeError("a config is not a dictionary")
     return config
 
 

@@ -1,8 +1,8 @@
-"""The one door for model files: ``.keras`` of Keras 2 or 3, HDF5, SavedModel.
+"""The only loader of model files: ``.keras`` of Keras 2 or 3, HDF5, SavedModel.
 
 A file's description is read with bounds and reduced to `allow_list` (`imported_config`); the model
-is made from that copy, and the file's weights are put into it. Nothing else in the file is used:
-no graph of a SavedModel is opened, no optimizer, no loss. No other module may load one.
+is built from that copy and gets the file's weights. Nothing else in the file is used: no graph of a
+SavedModel, no optimizer, no loss. No other module may load a model file.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from lesiontk.models.weights_file import (
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 STATES = 4096
-"""Numbers that a model may have beyond its file's: states of random layers, which are not saved."""
+"""Variables allowed beyond those in the file: states of random layers, which are not saved."""
 MAX_OUTPUT = 2**28
-"""Numbers in one layer's output for one image."""
+"""Maximum number of values in one layer's output for one image."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A file's permitted description, the number of its weights, and where Keras reads them."""
+    """A file's permitted description, its number of weights, and the path of the weights."""
 
     file: ModelFile
     elements: int
@@ -58,15 +58,15 @@ class _Opened:
 def load_model_file(path: Path) -> Any:
     """Return the model in the Keras that wrote it, in float32: ``keras.Model`` or `tf_keras.Model`.
 
-    What a file is, its content tells, whatever its suffix. Raises `DataError` for what is no Keras
-    model, names a layer, function or module that is not permitted, or is too large.
+    The content determines the format, not the suffix. Raises `DataError` for a file that is not a
+    Keras model, that names a layer, function or module that is not permitted, or is too large.
     """
     with _open(path) as opened:
         return _load(opened, path.name)
 
 
 def load_foreign_model(path: Path) -> Any:
-    """Return `load_model_file`; `DataError` also for a layer that cannot be rebuilt in Keras 2."""
+    """Return the model as `load_model_file`, also checked to be rebuildable in Keras 2."""
     with _open(path) as opened:
         configs.check_layers(opened.file)
         return _load(opened, path.name)
@@ -88,7 +88,7 @@ def _find_reader(path: Path) -> Callable[[Path, Path], _Opened]:
         return _open_hdf5
     if zipfile.is_zipfile(path):
         return _open_archive
-    raise DataError(f"{path.name} is no Keras model; {EXPECTED}.")
+    raise DataError(f"{path.name} is not a Keras model; {EXPECTED}.")
 
 
 def _open_archive(path: Path, folder: Path) -> _Opened:
@@ -100,63 +100,63 @@ def _open_archive(path: Path, folder: Path) -> _Opened:
         version = str(metadata["keras_version"])
         text = read_member(archive, "config.json", configs.MAX_BYTES)
     described = permit_model(parse_description(text, path.name), version, path.name, modules=True)
-    with _reading(path.name, "holds no weights"), zipfile.ZipFile(path) as archive:
+    with _reading(path.name, "contains no weights"), zipfile.ZipFile(path) as archive:
         weights = extract_member(archive, "model.weights.h5", folder / "model.weights.h5")
     return _Opened(described, _count(weights, path.name), weights)
 
 
 @contextmanager
-def _reading(name: str, told: str) -> Iterator[None]:
-    """Turn what a damaged file raises into a `DataError`."""
+def _reading(name: str, problem: str) -> Iterator[None]:
+    """Convert the errors of a damaged file to a `DataError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, OSError, EOFError, RuntimeError, zlib.error,
             zipfile.BadZipFile) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise DataError(f"{name} {told}; {EXPECTED}.") from error
+        raise DataError(f"{name} {problem}; {EXPECTED}.") from error
 
 
 def _open_hdf5(path: Path, folder: Path) -> _Opened:
-    told = "holds no Keras model (weights alone are none)"
-    with _reading(path.name, told), h5py.File(path) as file:
+    problem = "contains no Keras model (weights alone are not enough)"
+    with _reading(path.name, problem), h5py.File(path) as file:
         text, version = _read_config(file, path.name), file.attrs.get("keras_version", "2.")
     version = version.decode() if isinstance(version, bytes) else str(version)
     described = permit_model(parse_description(text, path.name), version, path.name, modules=False)
-    weights = folder / "model.h5"  # Keras goes by the suffix
+    weights = folder / "model.h5"  # Keras chooses by the suffix
     weights.symlink_to(path.resolve())
     return _Opened(described, _count(path, path.name), weights)
 
 
 def _read_config(file: h5py.File, name: str) -> bytes | str:
-    """Return the text of a model's description, whose length is known before it is read.
+    """Return the text of a model's description, after a check of its length.
 
-    It lies in the file uncompressed: of a fixed length, or among what is not an array.
+    It is uncompressed in the file: of a fixed length, or outside of the arrays.
     """
-    beside = bytes_beside_arrays(file, name)  # first, for it refuses texts without bounds
+    beside = bytes_beside_arrays(file, name)  # first, because it refuses unbounded texts
     attribute = file.attrs.get_id("model_config")
     fixed = attribute.dtype.kind == "S"
     check_size(prod(attribute.shape) * attribute.dtype.itemsize if fixed else beside, name)
     text = file.attrs["model_config"]
     if not isinstance(text, bytes | str):
-        raise TypeError("no text")
+        raise TypeError("not text")
     return text
 
 
 def _count(path: Path, name: str) -> int:
-    with _reading(name, "holds weights that cannot be read"), h5py.File(path) as file:
+    with _reading(name, "contains weights that cannot be read"), h5py.File(path) as file:
         return count_elements(file, name)
 
 
 def _open_saved_model(path: Path, _folder: Path) -> _Opened:
-    """The description in ``keras_metadata.pb`` and the checkpoint; its graph stays closed."""
+    """Return the description in ``keras_metadata.pb`` and the checkpoint, without its graph."""
     if not (path / "saved_model.pb").is_file():
-        raise DataError(f"{path} holds no saved_model.pb; {EXPECTED}.")
+        raise DataError(f"{path} contains no saved_model.pb; {EXPECTED}.")
     metadata = path / "keras_metadata.pb"
     if not metadata.is_file():
         raise DataError(
-            f"{path} is a SavedModel without Keras' layers (Model.export writes such, for serving "
-            "alone): layer 'serving_default' is all it has; save the model as a .keras file."
+            f"{path} is a SavedModel without Keras' layers (as written by Model.export for "
+            "serving): it has only the layer 'serving_default'; save the model as a .keras file."
         )
     tf = import_tensorflow()
     from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
@@ -164,7 +164,7 @@ def _open_saved_model(path: Path, _folder: Path) -> _Opened:
     content = read_regular(metadata, "SavedModel's file", limit=configs.MAX_BYTES)
     try:
         nodes = SavedMetadata.FromString(content).nodes
-    except Exception as error:  # of protobuf, which tells no types
+    except Exception as error:  # protobuf does not document its types
         raise DataError(f"{path.name}/keras_metadata.pb cannot be read; {EXPECTED}.") from error
     texts = [node.metadata for node in nodes if node.node_path == "root"]
     if len(texts) != 1:
@@ -179,7 +179,7 @@ def _open_saved_model(path: Path, _folder: Path) -> _Opened:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path.name} holds no variables that can be read.") from error
+        raise DataError(f"{path.name} contains no readable variables.") from error
     other = {
         kind.name
         for key, kind in types.items()
@@ -188,13 +188,13 @@ def _open_saved_model(path: Path, _folder: Path) -> _Opened:
     if other:
         raise DataError(
             f"{path.name} is a SavedModel with weights of {', '.join(sorted(other))}, which are "
-            "restored as they are; save the model as a .keras file."
+            "not converted to float32; save the model as a .keras file."
         )
     elements = sum(prod(shape) for shape in shapes.values())
     if elements > stored:
         raise DataError(
             f"{path.name} declares {elements:,} weights in {stored:,} bytes; expected no more "
-            "than it holds."
+            "than it contains."
         )
     return _Opened(described, elements, prefix)
 
@@ -203,17 +203,17 @@ def _load(opened: _Opened, name: str) -> Any:
     make = _make_keras2 if opened.file.is_keras2 else _make_keras3
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of training, which is not gone on with
+            warnings.simplefilter("ignore")  # about training, which is not resumed
             model = make(opened.file, opened.elements + STATES, name)
             _check_outputs(model, name)
             status = model.load_weights(str(opened.weights))
-            if status is not None:  # of a checkpoint
+            if status is not None:  # the status of a checkpoint
                 status.assert_existing_objects_matched()
     except DataError:
         raise
-    except Exception as error:  # what it raises depends on where the file is damaged
+    except Exception as error:  # the type depends on the damage
         keras3_hdf5 = not (opened.file.is_keras2 or opened.file.modules)
-        mend = " Keras 3 does not read every .h5 file that it writes: save the model as .keras."
+        mend = " Keras 3 cannot read every .h5 file that it writes: save the model as .keras."
         raise DataError(
             f"{name} cannot be loaded: {_shorten(error).rstrip('.')}.{mend if keras3_hdf5 else ''}"
         ) from error
@@ -221,11 +221,11 @@ def _load(opened: _Opened, name: str) -> Any:
 
 
 def _shorten(error: Exception) -> str:
-    return shorten(str(error), 300, placeholder=" …")  # it may hold the whole configuration
+    return shorten(str(error), 300, placeholder=" …")  # it may contain the whole config
 
 
 def _make_keras2(file: ModelFile, limit: int, name: str) -> Any:
-    """Return the model without its weights; a variable is refused before it takes memory."""
+    """Return the model without its weights; variables are checked before they are allocated."""
     keras, tf = import_keras(), import_tensorflow()
     made = 0
 
@@ -248,7 +248,7 @@ def _make_keras2(file: ModelFile, limit: int, name: str) -> Any:
 
 
 def _make_keras3(file: ModelFile, limit: int, name: str) -> Any:
-    """As `_make_keras2`: all variables are described before the first takes memory."""
+    """Return as `_make_keras2`: all variables are checked before the first is allocated."""
     import_tensorflow()  # configured before Keras 3 imports it
     import keras
     from keras.src.backend.common import global_state
@@ -277,7 +277,8 @@ def _make_keras3(file: ModelFile, limit: int, name: str) -> Any:
 def _check_elements(made: int, limit: int, name: str) -> None:
     if made > limit:
         raise DataError(
-            f"{name} describes layers of more weights than the {limit - STATES:,} that it holds."
+            f"{name} describes layers with more weights than the {limit - STATES:,} that it "
+            "contains."
         )
 
 
@@ -292,6 +293,6 @@ def _check_outputs(model: Any, name: str) -> None:
             for tensor in outputs if isinstance(outputs, list | tuple) else [outputs]:
                 if prod(extent or 1 for extent in tensor.shape[1:]) > MAX_OUTPUT:
                     raise DataError(
-                        f"{name}: layer {layer.name!r} gives {list(tensor.shape)} for one image; "
+                        f"{name}: layer {layer.name!r} returns {list(tensor.shape)} for one image; "
                         f"expected at most {MAX_OUTPUT:,} numbers."
                     )

@@ -1,4 +1,4 @@
-"""Activation functions of both Kerases as layers of Keras 2."""
+"""Activation functions of Keras 2 and 3 as layers of Keras 2."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DIRECT = {
     )},
     "silu": "swish",
 }  # fmt: skip
-"""Those that Keras 2 knows and computes alike -> its name."""
+"""Functions with the same definition in Keras 2 -> name there."""
 
 
 class Maker(Protocol):
-    """Makes layers of Keras 2 and remembers the weights that they get once they are built."""
+    """A factory of Keras 2 layers that keeps the weights to set once they are built."""
 
     def layer(self, kind: str, name: str, weights: Sequence[Any] = (), /, **config: Any) -> Any:
-        """Return the layer; it gets another name if the name is taken."""
+        """Return the layer, renamed if the name is taken."""
 
     def real(self, value: Any) -> Any:
-        """Return the Keras tensor of a value that may not be computed yet."""
+        """Return the Keras tensor of a value that may be lazy."""
 
 
 def _relu6(make: Maker, name: str, x: Any) -> Any:
@@ -34,7 +34,7 @@ def _leaky_relu(make: Maker, name: str, x: Any) -> Any:
 
 
 def _ramp(make: Maker, name: str, x: Any, slope: float) -> Any:
-    """``clip(slope x + 1/2, 0, 1)`` by a ReLU6, which every back end has."""
+    """Return ``clip(slope x + 1/2, 0, 1)`` by a ReLU6, which every back end has."""
     x = make.layer("Rescaling", f"{name}_shift", scale=6 * slope, offset=3.0)(x)
     x = make.layer("ReLU", f"{name}_clip", max_value=6.0)(x)
     return make.layer("Rescaling", name, scale=1 / 6)(x)
@@ -60,14 +60,14 @@ FUNCTIONS: dict[str, Callable[[Maker, str, Any], Any]] = {
     "hard_silu": _hard_silu,
     "hard_swish": _hard_silu,
 }
-"""Those that layers of Keras 2 compute together, as Keras 3 defines them."""
+"""Functions composed of Keras 2 layers, as Keras 3 defines them."""
 OF_KERAS_2 = {"hard_sigmoid": _hard_sigmoid_of_keras_2}
-"""Those that Keras 2 defines otherwise."""
+"""Functions that Keras 2 defines differently."""
 ACTIVATIONS = (*DIRECT, *FUNCTIONS)
 
 
 def apply_function(make: Maker, function: str, name: str, x: Any, keras: int) -> Any:
-    """Return the tensor of the function `function`, as Keras `keras` defines it."""
+    """Return the tensor of the function `function`, as version `keras` of Keras defines it."""
     if function in DIRECT:
         return make.layer("Activation", name, activation=DIRECT[function])(x)
     chosen = (OF_KERAS_2 if keras == 2 else {}).get(function, FUNCTIONS[function])

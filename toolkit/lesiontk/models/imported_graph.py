@@ -1,4 +1,4 @@
-"""The graph of a user's functional model, of either Keras: what is called with what."""
+"""The call graph of a user's functional model, of Keras 2 or 3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesiontk.system.frameworks import import_tensorflow
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One use of a layer: the tensors in and out, by identity, and all that it was called with."""
+    """One call of a layer: input and output tensors, by identity, and its arguments."""
 
     layer: Any
     inputs: tuple[int, ...]
@@ -23,7 +23,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The uses of a model's layers that its outputs need, in an order in which they can run."""
+    """The layer calls that a model's outputs need, in topological order."""
 
     nodes: tuple[Node, ...]
     inputs: tuple[int, ...]
@@ -31,12 +31,12 @@ class Graph:
 
 
 def is_model(layer: Any) -> bool:
-    """Whether a layer is a functional or sequential model."""
+    """Return whether a layer is a functional or sequential model."""
     return hasattr(layer, "_nodes_by_depth") or hasattr(layer, "_functional")
 
 
 def read_graph(model: Any) -> Graph:
-    """Return the graph of a functional or sequential model; `DataError` for any other."""
+    """Return the graph of a functional or sequential model. Raises `DataError` for others."""
     inner = getattr(model, "_functional", None) or model  # Keras 3's Sequential wraps one
     depths = getattr(inner, "_nodes_by_depth", None)
     if depths is None:
@@ -68,12 +68,12 @@ def _read_node(node: Any) -> Node:
 
 
 def _parameters(operation: Any) -> dict[str, Any]:
-    """Return what an operation of Keras 3 was made with: its axis, its slope."""
+    """Return the parameters of a Keras 3 operation, such as axis or slope."""
     return {key: value for key, value in vars(operation).items() if not key.startswith("_")}
 
 
 def _list_needed(nodes: list[Node], outputs: tuple[int, ...]) -> set[int]:
-    """Return the tensors on the way from the inputs to the outputs."""
+    """Return the tensors on a path from the inputs to the outputs."""
     made = {tensor: node for node in nodes for tensor in node.outputs}
     needed, waiting = set(), list(outputs)
     while waiting:

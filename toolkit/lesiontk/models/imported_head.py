@@ -1,4 +1,4 @@
-"""The end of a user's classifier: the layer that makes logits, and what is done to them."""
+"""The head of a user's classifier: the layer of the logits and their activation."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from lesiontk.errors import DataError
 
 MOVING = ("Flatten", "Reshape", "Dropout", "SpatialDropout2D")
-"""Layers between the logits and the output that change no value."""
+"""Layers between the logits and the output that do not change values."""
 EXPECTED = "a classifier ends with a Dense layer, then softmax or sigmoid"
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What ends a model: weights [F, C] and [C] of a softmax's logits, and the tensor they read.
+    """A model's head: weights [F, C] and bias [C] of a softmax's logits, and their input tensor.
 
-    `features` is a Keras tensor with F values for each image. `kind` says what the user's outputs
-    are: softmax, sigmoid, linear (logits) or logit (one, of the second class).
+    `features` is a Keras tensor with F values for each image. `kind` is the kind of the user's
+    outputs: softmax, sigmoid, linear (logits) or logit (one, of the second class).
     """
 
     features: Any
@@ -33,7 +33,7 @@ class Head:
         return int(self.kernel.shape[1])
 
     def probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what the user's outputs [N, ...] mean, [N, C]."""
+        """Return the class probabilities [N, C] of the user's outputs [N, ...]."""
         outputs = outputs.reshape(len(outputs), -1)
         if self.kind == "logit":
             outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
@@ -46,9 +46,9 @@ class Head:
 
 
 def find_head(output: Any) -> Head:
-    """Return the head of a model of Keras 2 that was built to this tensor, its weights set.
+    """Return the head of a Keras 2 model with this output tensor, its weights set.
 
-    Raises `DataError` with the layer's name for an end that is no classifier's.
+    Raises `DataError` with the layer's name for a head that is not a classifier's.
     """
     tensor, activation = output, ""
     while True:
@@ -57,7 +57,7 @@ def find_head(output: Any) -> Head:
         function = "softmax" if kind == "Softmax" else _function(layer)
         if kind in ("Softmax", "Activation") and function in ("softmax", "sigmoid"):
             if activation:
-                raise _refuse(layer, f"its output goes through {activation} once more")
+                raise _refuse(layer, f"its output passes through a second {activation}")
             if kind == "Softmax" and layer.axis not in (-1, len(tensor.shape) - 1):
                 raise _refuse(layer, f"its axis is {layer.axis}; expected the last")
             activation = function
@@ -67,11 +67,11 @@ def find_head(output: Any) -> Head:
     dense = _read_dense(tensor)
     own = _function(layer) if dense is not None else "linear"
     if own != "linear" and activation:
-        raise _refuse(layer, f"its activation is {own}, and {activation} follows; expected one")
+        raise _refuse(layer, f"its activation is {own} and {activation} follows; expected one")
     kind = activation or own
     if dense is not None:
         features, kernel, bias = dense
-    elif activation:  # what goes through softmax is logits, whatever made it
+    elif activation:  # the input of a softmax is logits
         features, width = tensor, int(np.prod(tensor.shape[1:]))
         kernel, bias = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
     else:
@@ -80,7 +80,7 @@ def find_head(output: Any) -> Head:
 
 
 def _as_softmax(layer: Any, head: Head) -> Head:
-    """Return the head whose logits are a softmax's: sigmoid(z) is the second of softmax(0, z)."""
+    """Return the equivalent softmax head: sigmoid(z) is the second value of softmax(0, z)."""
     if head.kind not in ("softmax", "sigmoid", "linear"):
         raise _refuse(layer, f"its activation is {head.kind}; expected softmax, sigmoid or none")
     single = head.outputs == 1
@@ -95,9 +95,9 @@ def _as_softmax(layer: Any, head: Head) -> Head:
 
 
 def _read_dense(tensor: Any) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]] | None:
-    """Return what a layer that joins all features of an image reads, its kernel [F, C] and bias.
+    """Return input, kernel [F, C] and bias of a layer that reads all features of an image.
 
-    A dense layer, or a convolution whose kernel covers all places. None for any other.
+    That is a dense layer, or a convolution whose kernel covers all positions. None for others.
     """
     layer = tensor.node.layer
     (features, *_) = tensor.node.keras_inputs or [None]

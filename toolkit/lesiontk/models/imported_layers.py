@@ -1,4 +1,4 @@
-"""A user's layers as layers of Keras 2: which are understood, and what they become."""
+"""Supported layers of a user's model and their equivalents in Keras 2."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ KEPT: dict[str, tuple[str, ...]] = {
     "Subtract": (),
     "Concatenate": ("axis",),
 }
-"""Class -> the arguments that it is made from; weights follow in the order of both Kerases."""
+"""Class -> its arguments; the order of weights is the same in Keras 2 and 3."""
 
 MERGING = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract", "Concatenate")
 IDLE = (
@@ -63,18 +63,18 @@ IDLE = (
     "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
     "ActivityRegularization", "Identity",
 )  # fmt: skip
-"""Layers that do nothing once trained; they are left out."""
+"""Layers without effect at inference; they are dropped."""
 COMMUTING = ("ZeroPadding2D", "Cropping2D", "UpSampling2D")
-"""Layers that treat channels alike and keep zeros: channels may be reordered behind them."""
+"""Layers that treat channels alike and keep zeros, so that channels can be reordered after."""
 WITHIN = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 """Layers that may be the activation of another layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignLayer:
-    """A layer of a user's model: class, name, configuration, weights in order.
+    """A layer of a user's model: class, name, config, weights in order.
 
-    `keras` is the version of Keras that it is of, 2 or 3.
+    `keras` is its version of Keras, 2 or 3.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class ForeignLayer:
 
 
 Apply = Callable[[Any], Any]
-"""From a Keras tensor, or a list of several, to what the layer makes of it."""
+"""Maps a Keras tensor, or a list of them, to the layer's output."""
 
 
 def describe_layer(layer: Any) -> ForeignLayer:
@@ -100,7 +100,7 @@ def describe_layer(layer: Any) -> ForeignLayer:
 
 
 def check_layer(layer: ForeignLayer) -> None:
-    """Raise `DataError` with the layer's name for one that is not understood."""
+    """Raise `DataError` with the layer's name for an unsupported one."""
     if layer.kind in IDLE:
         return
     if layer.kind in ADVICE:
@@ -111,7 +111,7 @@ def check_layer(layer: ForeignLayer) -> None:
         also = f"; the nearest is {nearest[0]}" if nearest else ""
         raise layer.refuse(f"known are {', '.join(known)}{also}")
     if layer.config.get("data_format", "channels_last") not in ("channels_last", None):
-        raise layer.refuse("its channels come first; expected data_format channels_last")
+        raise layer.refuse("its data_format is channels_first; expected channels_last")
     if "activation" in KEPT[layer.kind]:
         _check_activation(layer)
 
@@ -122,9 +122,9 @@ def _check_activation(layer: ForeignLayer) -> None:
     if within is not None:
         check_layer(within)
     elif activation is not None and not _is_named(activation, ACTIVATIONS):
-        told = repr(activation) if isinstance(activation, str) else "a layer or code"
+        received = repr(activation) if isinstance(activation, str) else "a layer or code"
         raise layer.refuse(
-            f"its activation is {told}; known are {', '.join((*ACTIVATIONS, *WITHIN))}"
+            f"its activation is {received}; known are {', '.join((*ACTIVATIONS, *WITHIN))}"
         )
 
 
@@ -142,9 +142,9 @@ def activation_layer(layer: ForeignLayer) -> ForeignLayer | None:
 
 
 def rebuild_layer(layer: ForeignLayer, make: Maker) -> Apply | None:
-    """Return what does as the layer does, of layers that `make` makes; None for an idle one.
+    """Return the equivalent of the layer, built by `make`; None for a layer without effect.
 
-    Raises `DataError` with the layer's name for one that is not understood.
+    Raises `DataError` with the layer's name for an unsupported one.
     """
     check_layer(layer)
     if layer.kind in IDLE:
@@ -173,7 +173,7 @@ def _rebuild_plain(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_same(layer: ForeignLayer, make: Maker) -> Apply:
-    """The same layer of Keras 2."""
+    """Return the same layer of Keras 2."""
     ours = make_same(layer, make)
     if layer.kind in MERGING:
         return lambda values: ours([make.real(value) for value in values])
@@ -185,7 +185,7 @@ def _rebuild_same(layer: ForeignLayer, make: Maker) -> Apply:
 def make_same(
     layer: ForeignLayer, make: Maker, weights: Sequence[Any] | None = None, **others: Any
 ) -> Any:
-    """Return the same layer of Keras 2, with other weights or arguments where they are given."""
+    """Return the same layer of Keras 2, with the given weights or arguments replaced."""
     kept = {key: layer.config[key] for key in KEPT[layer.kind] if key in layer.config}
     if "activation" in kept:
         kept["activation"] = DIRECT[kept["activation"] or "linear"]
@@ -206,7 +206,7 @@ def _pass_channels(value: Any, ours: Any, make: Maker) -> Any:
 
 
 def _rebuild_convolution(layer: ForeignLayer, make: Maker) -> Apply:
-    """A convolution, whose kernel takes over how the channels before it are ordered and scaled."""
+    """Return a convolution with the order and scale of its input channels folded in."""
     made: dict[tuple[Any, ...], Any] = {}
 
     def apply(value: Any) -> Any:
@@ -227,7 +227,7 @@ def _rebuild_convolution(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_separable(layer: ForeignLayer, make: Maker) -> Apply:
-    """A depthwise and a pointwise convolution, whose middle an engine can round."""
+    """Return a depthwise and a pointwise convolution, so that the tensor between is quantizable."""
     depthwise, pointwise, *bias = layer.weights
     config = layer.config
     first = ForeignLayer(
@@ -245,7 +245,7 @@ def _rebuild_separable(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_dense(layer: ForeignLayer, make: Maker) -> Apply:
-    """A dense layer; of each place of a feature map, it is a 1 x 1 convolution."""
+    """Return a dense layer, or a 1 x 1 convolution where it applies to each position."""
     made: dict[bool, Any] = {}
 
     def apply(value: Any) -> Any:
@@ -270,7 +270,7 @@ def _rebuild_dense(layer: ForeignLayer, make: Maker) -> Apply:
 def _rebuild_layer_normalization(layer: ForeignLayer, make: Maker) -> Apply:
     axis = np.ravel(layer.config.get("axis", -1)).tolist()
     if len(axis) != 1 or layer.config.get("rms_scaling"):
-        raise layer.refuse(f"it normalizes the axes {axis}; expected the last alone, by its mean")
+        raise layer.refuse(f"it normalizes the axes {axis}; expected only the last, by its mean")
     ours = make_same(layer, make, axis=axis[0])
     return lambda value: ours(make.real(value))
 
@@ -282,7 +282,7 @@ def _rebuild_leaky_relu(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_resizing(layer: ForeignLayer, make: Maker) -> Apply:
-    """Nothing where images have the size already: back ends cannot quantize a Resize before all."""
+    """Return the identity where images have the size: back ends cannot quantize a first Resize."""
     size = layer.config.get("height"), layer.config.get("width")
 
     def apply(value: Any) -> Any:
@@ -296,11 +296,11 @@ def _rebuild_resizing(layer: ForeignLayer, make: Maker) -> Apply:
 
 def _rebuild_scaling(layer: ForeignLayer, make: Maker) -> Apply:
     if layer.config.get("crop_to_aspect_ratio") or layer.config.get("pad_to_aspect_ratio"):
-        raise layer.refuse("it crops or pads as well; expected the whole image to be scaled")
+        raise layer.refuse("it also crops or pads; expected the whole image to be scaled")
     if layer.config.get("interpolation", "bilinear") not in ("bilinear", "nearest"):
         raise layer.refuse("expected the interpolation bilinear or nearest")
     if layer.config.get("antialias"):
-        raise layer.refuse("it smooths before it scales; expected antialias=False")
+        raise layer.refuse("it smooths before scaling; expected antialias=False")
     return _rebuild_same(layer, make)
 
 
@@ -310,7 +310,7 @@ def _rebuild_rescaling(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _rebuild_normalization(layer: ForeignLayer, make: Maker) -> Apply:
-    """What an adapted Normalization does: (x - mean) / sqrt(variance), or its inverse."""
+    """Return an adapted Normalization, (x - mean) / sqrt(variance), or its inverse."""
     known = layer.weights[:2] or [layer.config.get("mean"), layer.config.get("variance")]
     if any(value is None for value in known):
         raise layer.refuse("it is not adapted; expected a mean and a variance")
@@ -333,7 +333,7 @@ def _rebuild_normalization(layer: ForeignLayer, make: Maker) -> Apply:
 
 
 def _fit(values: NDArray[Any], broad: list[int]) -> tuple[int, ...]:
-    """Return the shape of as many values as `broad` has; one number serves for all."""
+    """Return the shape to broadcast values to `broad`; one number fits all."""
     return values.shape if values.size == np.prod(broad) else tuple(broad)
 
 
@@ -345,10 +345,11 @@ def multiply_add(layer: ForeignLayer, value: Any, scale: Any, offset: Any) -> Af
     for constant, factor in zip((scale, offset), factors, strict=True):
         if factor is None or np.broadcast_shapes(factor.shape, shape[1:]) != shape[1:]:
             raise layer.refuse(
-                f"it joins {list(shape)} with a constant {list(np.shape(constant))}; expected one "
-                "that spreads over the tensor's last axes"
+                f"it combines {list(shape)} with a constant {list(np.shape(constant))}; expected "
+                "one "
+                "that broadcasts over the tensor's last axes"
             )
-    return affine.then(factors[0], factors[1])  # type: ignore[arg-type]  # None is refused above
+    return affine.then(factors[0], factors[1])  # type: ignore[arg-type]  # None raises above
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -359,7 +360,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _number(value: Any) -> Any:
-    """Return a value that Keras 3 may have written as an array with its type."""
+    """Return a number that Keras 3 may have written as a typed array."""
     if isinstance(value, Mapping) and "config" in value:
         value = value["config"].get("value")
     return np.asarray(value, np.float64) if np.ndim(value) else float(value)
@@ -376,4 +377,4 @@ REBUILT: dict[str, Callable[[ForeignLayer, Maker], Apply]] = {
     "Rescaling": _rebuild_rescaling,
     "Normalization": _rebuild_normalization,
 }
-"""Class -> how it is built anew, where that is not the same layer."""
+"""Class -> function that rebuilds it, where the result is not the same layer."""

@@ -1,4 +1,4 @@
-"""A user's functional model, built anew in Keras 2 in the frame that all networks here share."""
+"""A user's functional model, rebuilt in Keras 2 with the input and head of all networks."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from lesiontk.system.frameworks import import_keras
 
 TOLERANCE = 1e-4
 NORMALIZED = "normalisation"
-"""The layer that the bytes of a picture go through first."""
+"""The name of the first layer, which normalizes pixels; published models have it, too."""
 RESERVED = ("image", "logits", "probabilities", "features")
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
-    """The model built anew, and the greatest difference of its outputs from the user's.
+    """The rebuilt model, and the greatest difference of its outputs from the original's.
 
-    `left_out` names the layers that only training needs or that change nothing, `copied` those with
-    weights that are called several times: each call has a layer of its own, with the same weights.
+    `left_out` names the dropped layers, which have no effect at inference, `copied` the layers with
+    weights and several calls: each call has its own layer, with the same weights.
     """
 
     model: Any
@@ -64,9 +64,9 @@ def import_model(
     """Return the model of a file with its labels in the order `order`, compared with the original.
 
     `pixels` is a key of `PIXELS`; `labels` are the user's, in the order of the model's outputs. One
-    sigmoid output is the second of two labels. Both are asked about `pictures` [N, S, S, 3] RGB.
-    Raises `DataError` with the layer's name for what is not understood, and if the outputs differ
-    by more than 1e-4.
+    sigmoid output is the second of two labels. Both models are run on `pictures` [N, S, S, 3] RGB.
+    Raises `DataError` with the layer's name for an unsupported layer, and if the outputs differ by
+    more than 1e-4.
     """
     labels = match_labels(labels, order)
     source = load_foreign_model(path)
@@ -74,7 +74,7 @@ def import_model(
     size = input_size(source, path)
     if size not in (None, pictures.shape[1]):
         raise UsageError(
-            f"{path.name} takes {size} x {size} pixels, and data.image_size is "
+            f"{path.name} takes {size} x {size} pixels, but data.image_size is "
             f"{pictures.shape[1]}; expected the same."
         )
     keras = import_keras()
@@ -86,8 +86,8 @@ def import_model(
     head = find_head(output)
     if head.outputs != len(labels):
         raise DataError(
-            f"{path.name} tells {head.outputs} classes apart, and there are {len(labels)} labels: "
-            f"{', '.join(labels)}; expected as many: name another task with --task."
+            f"{path.name} has {head.outputs} classes, but there are {len(labels)} labels: "
+            f"{', '.join(labels)}; expected as many: specify another task with --task."
         )
     features = head.features
     if len(features.shape) > 2:
@@ -105,7 +105,7 @@ def import_model(
     difference = float(np.abs(received - expected[:, columns]).max())
     if not difference <= TOLERANCE:
         raise DataError(
-            f"{path.name} was built anew and answers otherwise (greatest difference of a "
+            f"{path.name} was rebuilt and its outputs differ (greatest difference of a "
             f"probability {difference:.2g}; expected at most {TOLERANCE})."
         )
     return ImportedModel(
@@ -120,17 +120,17 @@ def import_model(
 def match_labels(labels: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Return the task's labels `order` in the order of `labels`, whatever their case.
 
-    Raises `UsageError` unless each of the task's labels is there once.
+    Raises `UsageError` unless each of the task's labels occurs once.
     """
     spelled = {label.casefold(): label for label in order}
-    known = len(spelled) == len(order)  # where two differ by case alone, case matters
+    known = len(spelled) == len(order)  # if two labels differ only by case, case matters
     matched = tuple(spelled.get(label.casefold(), label) if known else label for label in labels)
     if sorted(matched) != sorted(order):
         unknown = next((label for label in matched if label not in order), None)
         hint = suggest(unknown, order) if unknown else ""
         raise UsageError(
             f"imported.labels are {', '.join(labels)}; expected {', '.join(order)}, in the order "
-            f"of the model's outputs: say it with --labels.{hint}"
+            f"of the model's outputs: specify it with --labels.{hint}"
         )
     return matched
 
@@ -145,13 +145,13 @@ def check_finite(source: Any) -> None:
             bad = sum(int((~np.isfinite(values)).sum()) for values in described.weights)
             if bad:
                 raise described.refuse(
-                    f"{bad:,} of its weights are no finite numbers; its training diverged, "
+                    f"{bad:,} of its weights are not finite; the training diverged, "
                     "expected the weights of an earlier epoch"
                 )
 
 
 def input_size(source: Any, path: Path) -> int | None:
-    """Return S of a model with one input [N, S, S, 3], None where it takes images of any size.
+    """Return S of a model with one input [N, S, S, 3], or None if it accepts any size.
 
     Raises `DataError` for any other input.
     """
@@ -167,10 +167,10 @@ def input_size(source: Any, path: Path) -> int | None:
 
 
 class _Build:
-    """Layers of Keras 2 made so far, with the weights that wait for them.
+    """The Keras 2 layers built so far, with the weights to set.
 
-    A layer that is called twice is made twice, with the same weights: a back end, pruning and
-    quantization then see layers that have one input each.
+    A layer that is called twice is built twice, with the same weights, so that back ends, pruning
+    and quantization get layers with one input each.
     """
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class _Build:
         self._computed: dict[int, tuple[Affine, Any]] = {}
 
     def follow(self, graph: Graph, values: Sequence[Any]) -> list[Any]:
-        """Return what the graph makes of `values`: Keras tensors, or some not computed yet."""
+        """Return the graph's outputs for `values`: Keras tensors or lazy values."""
         tensors = dict(zip(graph.inputs, values, strict=True))
         for node in graph.nodes:
             if node.outputs[0] not in tensors:
@@ -202,7 +202,7 @@ class _Build:
             return list(made) if len(node.outputs) > 1 else [made]
         layer = describe_layer(node.layer)
         if (len(inputs) > 1) != (layer.kind in MERGING) or not inputs:
-            raise layer.refuse(f"it joins {len(inputs)} tensors")
+            raise layer.refuse(f"it combines {len(inputs)} tensors")
         self._count(node.layer, layer)
         apply = rebuild_layer(layer, self)
         try:
@@ -221,14 +221,14 @@ class _Build:
             self.copied[id(layer)] = described.name
 
     def layer(self, kind: str, name: str, weights: Sequence[Any] = (), /, **config: Any) -> Any:
-        """Return a layer of Keras 2 that `set_weights` gives its weights."""
+        """Return a layer of Keras 2 whose weights `set_weights` sets."""
         made = getattr(import_keras().layers, kind)(**config, name=self._free_name(name))
         if len(weights):
             self._waiting.append((name, kind, made, list(weights)))
         return made
 
     def real(self, value: Any) -> Any:
-        """Return the Keras tensor of a value; what computes it is made once."""
+        """Return the Keras tensor of a value; its layer is built once."""
         if isinstance(value, Channel):
             value = value.source.take([value.index])
         if not isinstance(value, Affine):
@@ -255,7 +255,7 @@ class _Build:
         return self.layer("Rescaling", value.name, scale=factors[0], offset=factors[1])(x)
 
     def set_weights(self) -> None:
-        """Give the layers their weights, now that they are built."""
+        """Set the weights of the layers, once they are built."""
         for name, kind, ours, weights in self._waiting:
             try:
                 ours.set_weights(weights)
@@ -272,14 +272,14 @@ class _Build:
 
 
 def scope_name(name: str) -> str:
-    """Return a layer's name as TensorFlow takes it: Keras 3 takes any text."""
+    """Return a layer's name in TensorFlow's alphabet; Keras 3 accepts any text."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_./-]+", "_", plain).strip("_")
     return plain if re.match("[A-Za-z0-9.]", plain) else f"layer_{plain}".rstrip("_")
 
 
 def _fill(value: Any, tensors: Mapping[int, Any]) -> Any:
-    """Return arguments with what is built in the place of the user's tensors."""
+    """Return arguments with the user's tensors replaced by the rebuilt ones."""
     if id(value) in tensors:
         return tensors[id(value)]
     if isinstance(value, list | tuple):

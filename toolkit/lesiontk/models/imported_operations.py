@@ -1,8 +1,8 @@
 """Operations in a user's model (``x / 255``, ``preprocess_input``) as layers of Keras 2.
 
 Keras 2 keeps them as TFOpLambda and SlicingOpLambda with the name of TensorFlow's function, Keras 3
-as an Operation of a class of its own. Both are reduced to the few that follow; no function of the
-file's choice is called.
+as an Operation class. Both are reduced to the few that follow; no function named by the file is
+called.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OP_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel of a tensor, as ``x[..., index]`` gives it: [N, ...]."""
+    """One channel of a tensor, ``x[..., index]``: [N, ...]."""
 
     source: Any
     index: int
@@ -32,7 +32,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One use of an operation, and what makes layers for it."""
+    """One call of an operation, and the factory of its layers."""
 
     layer: ForeignLayer
     make: Maker
@@ -42,16 +42,16 @@ class Operation:
         return self.layer.name.replace(".", "_").strip("_")
 
     def merge(self, kind: str, *values: Any) -> Any:
-        """Return the tensors joined by a layer of Keras 2."""
+        """Return the tensors merged by a layer of Keras 2."""
         return self.make.layer(kind, self.name)([self.make.real(value) for value in values])
 
     def layered(self, kind: str, x: Any, **config: Any) -> Any:
-        """Return what a layer of Keras 2 makes of the tensor."""
+        """Return the output of a layer of Keras 2 for the tensor."""
         return self.make.layer(kind, self.name, **config)(self.make.real(x))
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether an argument is computed by the model, rather than a constant."""
+    """Return whether an argument is computed by the model rather than constant."""
     return isinstance(value, Affine | Channel) or hasattr(value, "node")
 
 
@@ -70,7 +70,7 @@ def describe_operation(node_layer: Any, name: str) -> ForeignLayer:
 
 
 def check_operation(layer: ForeignLayer) -> None:
-    """Raise `DataError` with the name of an operation that is not understood."""
+    """Raise `DataError` with the name of an unsupported operation."""
     if layer.kind not in OPERATIONS:
         known = sorted({name.split(".")[-1].lower() for name in OPERATIONS})
         raise layer.refuse(f"the operation is not known; known are {', '.join(known)}")
@@ -82,9 +82,9 @@ def apply_operation(
     positional: Sequence[Any],
     named: Mapping[str, Any],
 ) -> Any:
-    """Return what an operation makes of its arguments, constants among them.
+    """Return the output of an operation for its arguments, constants included.
 
-    Raises `DataError` with its name for one that is not understood.
+    Raises `DataError` with its name for an unsupported operation.
     """
     check_operation(layer)
     entry = OPERATIONS[layer.kind]
@@ -139,7 +139,7 @@ def _extreme(kind: str, op: Operation, x: Any, y: Any) -> Any:
     tensor, constant = (x, y) if is_tensor(x) else (y, x)
     if kind == "Maximum" and np.all(np.asarray(constant) == 0):
         return op.layered("ReLU", tensor)
-    raise op.layer.refuse("one side is a constant; expected two tensors, or a maximum with 0")
+    raise op.layer.refuse("one argument is a constant; expected two tensors, or a maximum with 0")
 
 
 def _maximum(op: Operation, x: Any, y: Any) -> Any:
@@ -151,7 +151,7 @@ def _minimum(op: Operation, x: Any, y: Any) -> Any:
 
 
 def _clip(op: Operation, x: Any, low: Any, high: Any) -> Any:
-    """By a ReLU with an upper end."""
+    """Return a clip as a ReLU with a maximum."""
     low, high = float(low), float(high)
     shifted = x if low == 0 else multiply_add(op.layer, x, 1.0, -low)
     clipped = op.layered("ReLU", shifted, max_value=high - low)
@@ -211,12 +211,12 @@ def _same(op: Operation, x: Any) -> Any:
 def _cast(op: Operation, x: Any, dtype: Any = "float32") -> Any:
     name = getattr(dtype, "name", dtype)
     if name != "float32":
-        raise op.layer.refuse(f"it turns values into {name}; expected float32")
+        raise op.layer.refuse(f"it casts values to {name}; expected float32")
     return x
 
 
 def _get_item(op: Operation, x: Any, item: Any) -> Any:
-    """``x[..., ::-1]``, ``x[..., :3]`` and ``x[..., 0]``: of channels alone."""
+    """Return ``x[..., ::-1]``, ``x[..., :3]`` or ``x[..., 0]``, along channels only."""
     parts = list(item) if isinstance(item, list | tuple) else [item]
     affine = x if isinstance(x, Affine) else Affine.of(x, op.name)
     rank = len(affine.tensor.shape)
@@ -224,32 +224,32 @@ def _get_item(op: Operation, x: Any, item: Any) -> Any:
     ahead = [part for part in leading if not isinstance(part, EllipsisType)]
     complete = len(ahead) < len(leading) or len(parts) == rank
     if not complete or any(part != slice(None) for part in ahead):
-        raise op.layer.refuse("it takes a part of other axes than the last; expected x[..., i]")
+        raise op.layer.refuse("it indexes axes other than the last; expected x[..., i]")
     if isinstance(last, slice):
         return affine.take(range(affine.channels)[last])
     if isinstance(last, int):
         return Channel(affine, range(affine.channels)[last])
-    raise op.layer.refuse("expected a number or a slice of channels, as x[..., ::-1]")
+    raise op.layer.refuse("expected a number or a slice of channels, such as x[..., ::-1]")
 
 
 def _as_slice(part: Any) -> Any:
-    """Return an index as Python has it; Keras 2 writes a slice as a dictionary."""
+    """Return a Python index; Keras 2 writes a slice as a dictionary."""
     return slice(*(part[k] for k in ("start", "stop", "step"))) if isinstance(part, dict) else part
 
 
 def _stack(op: Operation, values: Sequence[Any], axis: int = 0) -> Any:
-    """Channels of one tensor, put side by side in another order."""
+    """Return channels of one tensor, stacked in another order."""
     sources = {id(value.source): value for value in values if isinstance(value, Channel)}
     same = {(value.source.tensor.node.layer.name) for value in sources.values()}
     last = bool(sources) and axis in (-1, len(next(iter(sources.values())).source.tensor.shape) - 1)
     if not last or len(same) != 1 or not all(isinstance(value, Channel) for value in values):
-        raise op.layer.refuse("expected channels of one tensor, put side by side on the last axis")
+        raise op.layer.refuse("expected channels of one tensor, stacked on the last axis")
     return values[0].source.take([value.index for value in values])
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """How an operation is built anew; `aliases` are other names of its parameters."""
+    """How an operation is rebuilt; `aliases` are other names of its parameters."""
 
     apply: Callable[..., Any]
     parameters: tuple[str, ...]
@@ -336,4 +336,4 @@ OPERATIONS: dict[str, _Entry] = {
         "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu",
     }),
 }  # fmt: skip
-"""What an operation is called -> how it is built anew."""
+"""Name of an operation -> how it is rebuilt."""

@@ -1,4 +1,4 @@
-"""What a user's model was fed, from the bytes of an RGB picture."""
+"""The input format of a user's model, computed from the bytes of an RGB picture."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PIXELS: dict[str, PixelFormat] = {
     "0..255": PixelFormat(),
     "0..1": PixelFormat((1 / 255,)),
     "-1..1": PixelFormat((1 / 127.5,), (-1.0,)),
-    # Keras' preprocess_input of VGG and ResNet V1: blue, green, red less ImageNet's means.
+    # Keras' preprocess_input of VGG and ResNet V1: blue, green, red minus ImageNet's means.
     "caffe": PixelFormat((1.0,), tuple(-mean for mean in BGR_MEANS), (2, 1, 0)),
     # PyTorch's and DenseNet's.
     "imagenet": PixelFormat(
@@ -42,4 +42,4 @@ PIXELS: dict[str, PixelFormat] = {
         tuple(-m / d for m, d in zip(IMAGENET_MEANS, IMAGENET_DEVIATIONS, strict=True)),
     ),
 }
-"""The names that ``--pixels`` takes."""
+"""The values of ``--pixels``."""

@@ -14,10 +14,9 @@ from typing import Any, Literal
 from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
 
-# The statistics average 33 steps: from a random start the first values (0 and 1) are forgotten
-# within an epoch of 220 steps (0.97^220 is 0.1 %; Keras' 0.99 would keep a tenth). The plain CNN's
-# 0.95 averages too few: small images leave the last blocks a handful of positions, and noise adds
-# up over 69 layers.
+# The statistics average 33 steps: the initial values (0 and 1) decay within an epoch of 220 steps
+# (0.97^220 is 0.1 %; Keras' 0.99 would keep a tenth). The plain CNN's 0.95 averages too few steps:
+# small images leave the last blocks few positions, and noise accumulates over 69 layers.
 MOMENTUM = 0.97
 
 
@@ -25,7 +24,7 @@ MOMENTUM = 0.97
 class InceptionBlock:
     """One row of figure 5: the channels of each branch, (reduce, out) where there are two.
 
-    `projection` is the width of the 1x1 convolution behind the pool. A block without `conv_1x1`
+    `projection` is the width of the 1x1 convolution after the pool. A block without `conv_1x1`
     and `projection` (both 0) halves the image: its convolutions' last step and its pool have stride
     2, and the pool passes its input's channels through.
     """
@@ -58,7 +57,7 @@ BLOCKS = (
 
 
 def inceptionv2_body(x: Any) -> Any:
-    """Stem and ten blocks; an image of 32 px leaves one position, one of 224 px 7x7."""
+    """Return feature maps of stem and ten blocks: 1x1 for 32 px images, 7x7 for 224 px."""
     layers = import_keras().layers
     x = _convolve(x, 64, 7, 2, name="stem_7x7")
     x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool1")(x)

@@ -9,13 +9,13 @@ from lesiontk.system.frameworks import import_keras
 
 
 def resnet152v2_body(x: Any) -> Any:
-    """Keras' own layers, called on the normalized image."""
+    """Return the feature maps of Keras' layers for the normalized image."""
     keras = import_keras()
     return keras.applications.ResNet152V2(include_top=False, weights=None, input_tensor=x).output
 
 
 def load_resnet152v2(model: Any, weights: str) -> None:
-    """Load Keras' ResNet152V2, which expects RGB in -1..1 as our normalization gives."""
+    """Load Keras' ResNet152V2, which expects RGB in -1..1, the range of our normalization."""
     keras = import_keras()
     load_keras_weights(
         model,
@@ -26,9 +26,9 @@ def load_resnet152v2(model: Any, weights: str) -> None:
 
 
 def silence_residuals(model: Any) -> None:
-    """Let each residual branch begin at zero, so that the network is shallow first and trains.
+    """Initialize each residual branch to zero, so that the network is shallow at first and trains.
 
-    Of the 50 blocks the four that change the number of channels are left as they are. After De &
+    The four of the 50 blocks that change the number of channels are unchanged. After De &
     Smith, Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep
     Networks, arXiv:2002.10444.
     """

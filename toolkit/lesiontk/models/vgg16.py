@@ -11,7 +11,7 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def vgg16_body(x: Any) -> Any:
-    """Thirteen convolutions in five blocks, named as in Keras so that its weights fit."""
+    """Return features of thirteen convolutions in five blocks, with Keras' layer names."""
     layers = import_keras().layers
     for block, (depth, width) in enumerate(BLOCKS, start=1):
         for number in range(1, depth + 1):

@@ -1,7 +1,7 @@
-"""Where a model's weights lie, judged before they are read: sizes, links, kinds of values.
+"""Checks of weights files before they are read: sizes, links, kinds of values.
 
-An HDF5 file may point to other files, and may declare terabytes that it does not hold. So may a
-zip archive. What is read is bounded by what lies on the disk.
+An HDF5 file may link to other files, and may declare terabytes that it does not contain. So may a
+zip archive. The size to read is bounded by the size on disk.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lesiontk.errors import DataError
 MAX_BYTES = 8 * 2**30
 MAX_OBJECTS = 100_000
 MAX_ATTRIBUTE = 2**31
-"""Bytes; a thousand names beside a description of a megabyte may take half."""
+"""Bytes; a thousand names beside a config of a megabyte may take half."""
 MAX_RATIO = 200
-"""Of what is read to what is stored. Keras does not compress, a user may; zeros shrink most."""
+"""Maximum compression ratio. Keras does not compress, a user may; zeros shrink most."""
 SLACK = 2**20
 _PLAIN = (
     h5py.h5t.TypeStringID,
@@ -31,19 +31,19 @@ _PLAIN = (
     h5py.h5t.TypeFloatID,
     h5py.h5t.TypeEnumID,
 )
-"""Types of an attribute whose values lie in the file one by one, but for texts of any length."""
+"""Attribute types whose values are stored inline, except texts of variable length."""
 _HEAP = b"GCOL\1\0\0\0"
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """Return a member of at most `limit` bytes; `KeyError` if it is not there, or is twice."""
+    """Return a member of at most `limit` bytes. Raises `KeyError` if missing or duplicate."""
     found = _find_member(archive, name)
     if found.file_size > limit:
         raise DataError(
-            f"{Path(archive.filename or '').name} holds {found.file_size:,} bytes of {name}; "
+            f"{Path(archive.filename or '').name} contains {found.file_size:,} bytes of {name}; "
             f"expected at most {limit:,}."
         )
-    return archive.read(found)  # which never returns more than was declared
+    return archive.read(found)  # it never returns more than declared
 
 
 def extract_member(archive: zipfile.ZipFile, name: str, to: Path) -> Path:
@@ -64,9 +64,9 @@ def _find_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 
 def count_elements(file: h5py.File, name: str) -> int:
-    """Return how many numbers an HDF5 file holds.
+    """Return how many numbers an HDF5 file contains.
 
-    Raises `DataError` if it points to other files, holds values other than numbers, or declares
+    Raises `DataError` if it links to other files, contains values other than numbers, or declares
     more than it stores.
     """
     elements = size = 0
@@ -79,23 +79,23 @@ def count_elements(file: h5py.File, name: str) -> int:
 
 
 def bytes_beside_arrays(file: h5py.File, name: str) -> int:
-    """Return the bytes of an HDF5 file that are not arrays: texts and its own order."""
+    """Return the bytes of an HDF5 file that are not arrays: texts and its own structures."""
     arrays = [item for _, item in _list_datasets(file, name) if isinstance(item, h5py.Dataset)]
     stored = sum(item.id.get_storage_size() for item in arrays)
     return max(0, Path(file.filename).stat().st_size - int(stored))
 
 
 def _check_attributes(group: Any, name: str, longest: int) -> None:
-    """Raise `DataError` for texts that may take more memory than a file of their size would.
+    """Raise `DataError` for texts that may take more memory than a file of their size.
 
-    Texts of any length lie apart from the attribute, and a thousand may be one and the same there.
-    `longest` is what one of them can have.
+    Texts of variable length are stored outside the attribute, and a thousand may share one there.
+    `longest` is the maximum length of one.
     """
     for index in range(h5py.h5a.get_num_attrs(group.id)):
         attribute = h5py.h5a.open(group.id, index=index)
         kind, count = attribute.get_type(), prod(attribute.shape or ())
         if not isinstance(kind, _PLAIN):
-            raise DataError(f"{name} has an attribute of lists; expected texts and numbers.")
+            raise DataError(f"{name} has an attribute of lists; expected text and numbers.")
         varies = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
         size = count * (longest if varies else kind.get_size())
         if size > MAX_ATTRIBUTE:
@@ -106,7 +106,7 @@ def _check_attributes(group: Any, name: str, longest: int) -> None:
 
 
 def _longest_text(path: Path) -> int:
-    """Return the bytes of the largest heap in which an HDF5 file has texts of any length.
+    """Return the size of the largest heap of variable-length texts in an HDF5 file.
 
     Source: HDF5 File Format Specification 3.0, III.E: mark, version 1, three zeros, size.
     """
@@ -128,35 +128,37 @@ def _list_datasets(file: h5py.File, name: str) -> Iterator[tuple[str, Any]]:
         for key in group:
             objects += 1
             if objects > MAX_OBJECTS:
-                raise DataError(f"{name} holds more than {MAX_OBJECTS:,} objects; expected fewer.")
+                raise DataError(
+                    f"{name} contains more than {MAX_OBJECTS:,} objects; expected fewer."
+                )
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise DataError(f"{name} points elsewhere with {key[:60]!r}; expected the weights.")
+                raise DataError(f"{name} links elsewhere with {key[:60]!r}; expected the weights.")
             item = group[key]
             if not isinstance(item, h5py.Group):
                 yield key, item
                 continue
             address = h5py.h5o.get_info(item.id).addr
             if address in seen:
-                raise DataError(f"{name} holds {key[:60]!r} in itself; expected a tree.")
+                raise DataError(f"{name} contains {key[:60]!r} in itself; expected a tree.")
             seen.add(address)
             waiting.append(item)
 
 
-def _check_dataset(item: Any, told: str) -> None:
+def _check_dataset(item: Any, where: str) -> None:
     if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise DataError(f"{told} is no array of numbers.")
+        raise DataError(f"{where} is not an array of numbers.")
     if item.external or item.is_virtual:
-        raise DataError(f"{told} lies in another file; expected it in this one.")
+        raise DataError(f"{where} is in another file; expected it in this one.")
     if item.dtype.kind not in "fiub":
-        raise DataError(f"{told} holds values of {item.dtype}; expected numbers.")
-    # HDF5 unpacks a chunk as a whole, which may be larger than the array.
+        raise DataError(f"{where} contains values of {item.dtype}; expected numbers.")
+    # HDF5 decompresses a whole chunk, which may be larger than the array.
     chunk = prod(item.chunks or ()) * item.dtype.itemsize
-    _check_ratio(max(item.nbytes, chunk), item.id.get_storage_size(), told)
+    _check_ratio(max(item.nbytes, chunk), item.id.get_storage_size(), where)
 
 
-def _check_ratio(size: int, stored: int, told: str) -> None:
+def _check_ratio(size: int, stored: int, where: str) -> None:
     if size > MAX_BYTES or size > MAX_RATIO * stored + SLACK:
         raise DataError(
-            f"{told} declares {size:,} bytes and {stored:,} are stored; expected as many, and at "
+            f"{where} declares {size:,} bytes, but {stored:,} are stored; expected as many, and at "
             f"most {MAX_BYTES:,}."
         )

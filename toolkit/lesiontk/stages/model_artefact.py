@@ -22,7 +22,7 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, EngineSpe
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import copy_events, plot_curves
-from lesiontk.train.loop import score_answers
+from lesiontk.train.loop import score_probabilities
 from lesiontk.train.recall_constraint import measure_recalls
 
 LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
@@ -104,7 +104,7 @@ def write_untrained(
     spec, described = describe_model(model, images, source, context, facts)
     save_model(model, spec, context.directory / MODEL_FILE)
     answers = _ask_model(images, context)
-    scores = score_answers(answers.outputs, images)
+    scores = score_probabilities(answers.outputs, images)
     return StageOutput(
         {
             **described,

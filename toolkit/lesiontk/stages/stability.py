@@ -24,7 +24,7 @@ from lesiontk.stages.calibrate import (
     draw_covering,
 )
 from lesiontk.stages.engine_tools import tools_of_conversion
-from lesiontk.train.loop import score_answers
+from lesiontk.train.loop import score_probabilities
 
 TABLE = "draws.csv"
 """Seed, images shared with the recipe's own draw, agreement and drift, and the scores."""
@@ -95,7 +95,7 @@ class StabilityStage(Stage):
                 record = backend.convert(source, precision, expected.spec, plan, context.scratch)
                 received = run_engine(context.scratch / record.file, pixels, context.threads)
                 agreement = measure_agreement(expected.outputs, received.outputs)
-                scores = score_answers(received.outputs, images)
+                scores = score_probabilities(received.outputs, images)
                 rows.append(
                     FurtherDraw(
                         seed=seed,
@@ -109,7 +109,7 @@ class StabilityStage(Stage):
                 advance(1)
         documents = [row.to_document() for row in rows]
         write_rows(context.directory / TABLE, documents, tuple(documents[0]))
-        mine = score_answers(expected.outputs, images)
+        mine = score_probabilities(expected.outputs, images)
         recipes = OwnDraw(
             None if config.calibration.list else config.calibration.seed,
             mine["balanced_accuracy"],

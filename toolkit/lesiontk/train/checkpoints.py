@@ -1,4 +1,4 @@
-"""What a killed training leaves behind, and how it is taken up again."""
+"""The state of an unfinished training, and how it is resumed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class TrainingState:
-    """What a resume needs to know beside the checkpoint of the same epoch.
+    """What a resume needs besides the checkpoint of the same epoch.
 
-    `generators` holds the state of each dropout layer's random numbers, which Keras leaves out of
-    checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recalls`
-    has the recalls, by label, at which epochs are compared, `shifts` are those of the best epoch.
+    `generators` contains the random state of each dropout layer, which Keras omits from
+    checkpoints. `done` is set once every worker has the state of the last epoch. `keep_recalls` are
+    the recalls, by label, at which epochs are compared, `shifts` the logit bias of the best epoch.
     """
 
     epoch: int = 0
@@ -37,14 +37,14 @@ class TrainingState:
     shifts: list[float] = field(default_factory=list)
 
     def is_over(self, section: TrainSection) -> bool:
-        """Whether the last epoch is reached or patience is used up."""
+        """Return whether the last epoch is reached or patience is used up."""
         return self.epoch >= section.epochs or self.epoch - self.best_epoch >= section.patience
 
 
 def save_checkpoint(checkpoint: Any, state: TrainingState, scratch: Path, *, kept: int) -> None:
-    """Write the checkpoint, then the state that names it: a kill in between loses one epoch.
+    """Write the checkpoint, then the state that refers to it, and delete all but the last `kept`.
 
-    The last `kept` are kept.
+    A kill between the two loses one epoch.
     """
     checkpoint.write(str(scratch / f"checkpoint-{state.epoch}"))
     save_state(state, scratch)
@@ -52,7 +52,7 @@ def save_checkpoint(checkpoint: Any, state: TrainingState, scratch: Path, *, kep
 
 
 def save_state(state: TrainingState, scratch: Path) -> None:
-    """Write the state of its epoch, whole or not at all."""
+    """Write the state of its epoch atomically."""
     temporary = scratch / "state.tmp"
     with temporary.open("w") as stream:
         json.dump(asdict(state), stream)
@@ -62,7 +62,7 @@ def save_state(state: TrainingState, scratch: Path) -> None:
 
 
 def read_state(scratch: Path) -> TrainingState:
-    """Return the last state that was saved, or that of a training before its first epoch.
+    """Return the last saved state, or that of a training before its first epoch.
 
     Raises `DataError` for a state that was edited or damaged.
     """
@@ -76,7 +76,7 @@ def read_state(scratch: Path) -> TrainingState:
         return TrainingState(**document)
     except TypeError as error:
         raise DataError(
-            f"{path} is no state of an unfinished training; begin it anew with --restart."
+            f"{path} is not a state of an unfinished training; start over with --restart."
         ) from error
 
 
@@ -86,7 +86,7 @@ def forget_after(epoch: int, scratch: Path) -> None:
 
 
 def restore_checkpoint(checkpoint: Any, scratch: Path, state: TrainingState) -> None:
-    """Read what the checkpoint asks for: the weights, or them and the optimizer of their phase."""
+    """Restore the weights of the checkpoint, and the optimizer of their phase if given."""
     path = str(scratch / f"checkpoint-{state.epoch}")
     checkpoint.read(path).assert_existing_objects_matched().expect_partial()
 
@@ -103,7 +103,7 @@ def _list_epochs(scratch: Path) -> list[int]:
 
 
 def _delete(scratch: Path, epochs: list[int]) -> None:
-    """The state goes first: without it nobody asks for its checkpoint."""
+    """Delete state, then checkpoint: without its state a checkpoint is never read."""
     for epoch in epochs:
         (scratch / f"state-{epoch}.json").unlink()
         for path in scratch.glob(f"checkpoint-{epoch}.*"):

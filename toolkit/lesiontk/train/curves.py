@@ -1,4 +1,4 @@
-"""Training curves as a picture, and as TensorBoard's logs."""
+"""Training curves as a plot and as TensorBoard logs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def copy_events(source: Path, to: Path) -> None:
-    """Copy TensorBoard's logs, the oldest first, under names without host, process and time."""
+    """Copy TensorBoard logs, oldest first, under names without host, process and time."""
     to.mkdir()
     for number, path in enumerate(sorted(source.glob("events.out.tfevents.*")), start=1):
         shutil.copyfile(path, to / f"events.out.tfevents.{number:010d}")
 
 
 def plot_curves(curves: Sequence[Mapping[str, float]], best_epoch: int, path: Path) -> None:
-    """Draw the training loss and the validation scores over epochs; the best epoch is marked."""
+    """Plot the training loss and the validation scores over epochs; the best epoch is marked."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a teacher says of the images, and the loss of a student that listens."""
+"""Soft targets of a teacher, and the distillation loss of a student."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lesiontk.system.frameworks import import_tensorflow
 
 @dataclass(frozen=True, slots=True)
 class SoftTargets:
-    """A teacher's probabilities of the images, float32 [N, C], softened by `temperature`.
+    """A teacher's probabilities for the images, float32 [N, C], softened by `temperature`.
 
-    The student's loss is ``(1 - weight) * hard + weight * T**2 * CE(soft_targets, softmax(logits /
-    T))``
-    (Hinton et al., arXiv:1503.02531, section 2). Rare classes count in the lessons, too: of images
-    that it has learned by heart a teacher only repeats the label, and nothing would be done for
-    them. Classes are weighed as in the hard loss. Where that shifts logits, half of the shift is
-    made on both sides and half becomes weights: whole, it would leave the softened answer to an
-    image of a rare class next to nothing but the common ones.
+    The student's loss is
+    ``(1 - weight) * hard + weight * T**2 * CE(soft_targets, softmax(logits / T))``
+    (Hinton et al., arXiv:1503.02531, section 2). The soft targets are class-weighted as in the hard
+    loss, because for memorized images a teacher only repeats the label, which does not help rare
+    classes. Where the hard loss shifts logits, half of the shift applies to teacher and student and
+    half becomes weights: the full shift would leave the softened target of a rare class almost
+    only common classes.
     """
 
     probabilities: NDArray[np.float32]
@@ -35,7 +35,7 @@ class SoftTargets:
         class_weights: NDArray[np.float32],
         shift: NDArray[np.float32],
     ) -> Callable[[Any, Any], Any]:
-        """Return a loss of targets [N, 2C] (truth, then lessons) and logits [N, C].
+        """Return a loss of targets [N, 2C] (truth, then soft targets) and logits [N, C].
 
         `class_weights` and `shift` [C] are those of `lesiontk.train.imbalance.weigh_and_shift`.
         """
@@ -58,6 +58,6 @@ class SoftTargets:
 
 
 def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return the probabilities [N, C] as a softmax at another temperature would have given them."""
+    """Return the probabilities [N, C] of the same softmax at another temperature."""
     powers = np.power(np.maximum(probabilities, 1e-7), 1 / temperature)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

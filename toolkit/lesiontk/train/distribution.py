@@ -1,10 +1,10 @@
-"""One training shared out over GPUs or machines by tf.distribute, in the same steps as alone.
+"""Distributed training over GPUs or machines with tf.distribute, with the same steps as alone.
 
 Every worker reads the same images and makes the same global batches, of which each replica takes
-its own rows, so that augmentation and mixing draw the same numbers however many share the work. The
-gradients' sum, scaled to the mean over the global batch, moves all replicas alike. What differs
-from one process, beside rounding: dropout draws anew in each replica, and BatchNormalization sees
-the rows of its replica alone (its averages are those of all replicas, from epoch to epoch).
+its rows, so that augmentation and mixing do not depend on the number of replicas. All replicas
+apply the sum of the gradients, scaled to the mean over the global batch. Differences from a single
+process, besides rounding: dropout is drawn separately in each replica, and BatchNormalization uses
+only the rows of its replica (its moving averages are averaged over replicas after each epoch).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A strategy of tf.distribute, and what training asks of it."""
+    """A strategy of tf.distribute with the operations that training needs."""
 
     strategy: Any
 
     @property
     def replicas(self) -> int:
-        """How many copies of the model learn in step, over all workers."""
+        """The number of model replicas over all workers."""
         return int(self.strategy.num_replicas_in_sync)
 
     def share(self, batches: Any, batch_size: int) -> Any:
-        """Return the batches as each replica takes its rows of them, [B / replicas, ...].
+        """Return the batches split into the rows of each replica, [B / replicas, ...].
 
         `batches` is a ``tf.data.Dataset`` of global batches, the same in every worker.
         """
@@ -60,7 +60,7 @@ class Distribution:
     def gather(self, values: Sequence[int]) -> NDArray[np.int64]:
         """Return the values of every replica, int64 [replicas, len(values)].
 
-        All workers must call it: it ends when the last one has.
+        All workers must call it; it returns when the last one has.
         """
         if self.replicas == 1:
             return np.array([values], np.int64)
@@ -70,17 +70,17 @@ class Distribution:
         return np.asarray(self.strategy.gather(mine, axis=0))
 
     def level(self, model: Any) -> None:
-        """Give every replica the mean of what each has counted for itself (BatchNormalization)."""
+        """Average the replicas' own variables (BatchNormalization) over all replicas."""
         if self.replicas > 1:
             for variable in model.non_trainable_variables:
                 variable.assign(variable.numpy())
 
 
 def check_distribution(section: TrainSection) -> None:
-    """Raise unless this machine, and TF_CONFIG, allow what ``train.distribute`` asks for.
+    """Raise unless this machine and TF_CONFIG support ``train.distribute``.
 
-    `MissingRequirementError` for what is missing, `UsageError` for a malformed TF_CONFIG or a batch
-    that cannot be shared equally. Starts nothing.
+    Raises `MissingRequirementError` for what is missing, `UsageError` for a malformed TF_CONFIG or
+    a batch that cannot be divided equally. Starts nothing.
     """
     if section.distribute == "none":
         return
@@ -91,17 +91,17 @@ def check_distribution(section: TrainSection) -> None:
     if gpus == 0:
         raise MissingRequirementError(
             "train.distribute is mirrored, but TensorFlow finds no GPU on this machine; expected "
-            "one or more (`lesiontk doctor` shows what it finds). Use train.distribute=none."
+            "one or more (`lesiontk doctor` lists them). Use train.distribute=none."
         )
     _check_shares(section, gpus)
 
 
 def make_distribution(section: TrainSection, devices: Sequence[str] = ()) -> Distribution:
-    """Return the distribution that the recipe asks for; with several workers, once all are there.
+    """Return the distribution of the recipe; with several workers, once all are connected.
 
-    `devices` are what ``mirrored`` runs on, as ``CPU:0``; by default all GPUs. Raises as
-    `check_distribution`, and `UsageError` if TensorFlow has worked in this process already, for
-    then it can join no other worker.
+    `devices` are those of ``mirrored``, such as ``CPU:0``; by default all GPUs. Raises as
+    `check_distribution`, and `UsageError` if TensorFlow was already used in this process, because
+    it can then join no other worker.
     """
     return Distribution(_STRATEGIES[section.distribute](section, devices))
 
@@ -130,7 +130,7 @@ def _join_workers(section: TrainSection, devices: Sequence[str]) -> Any:
     return _open_workers(cluster)
 
 
-# Once in a process: TensorFlow numbers a strategy's exchanges, and those of two would be mixed up.
+# Once per process: TensorFlow numbers a strategy's collectives, and two would be mixed up.
 @functools.cache
 def _open_mirrored(devices: tuple[str, ...]) -> Any:
     return import_tensorflow().distribute.MirroredStrategy(list(devices) or None)
@@ -144,16 +144,16 @@ def _open_workers(cluster: Cluster) -> Any:
     except RuntimeError as error:
         raise UsageError(
             f"this process cannot join other workers ({error}); expected a process in which "
-            "TensorFlow has not worked yet, as that of `lesiontk train`."
+            "TensorFlow was not used yet, such as that of `lesiontk train`."
         ) from error
 
 
 @contextmanager
 def _stay_killable() -> Iterator[None]:
-    """Let Ctrl-C end the process while TensorFlow waits, and a SIGTERM after it.
+    """Let Ctrl-C, or a SIGTERM after it, end the process while TensorFlow waits.
 
-    It waits outside of Python, which then handles no signal, and takes SIGTERM for a notice that it
-    goes on after.
+    TensorFlow waits outside of Python, which then handles no signal, and treats SIGTERM as a
+    preemption notice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -182,7 +182,7 @@ def _check_shares(section: TrainSection, replicas: int) -> None:
     parts = replicas * section.micro_batches
     if section.batch_size % parts:
         raise UsageError(
-            f"train.batch_size is {section.batch_size}, for all replicas together; expected "
+            f"train.batch_size is {section.batch_size}, over all replicas; expected "
             f"a multiple of {parts}: {replicas} replica(s) of {section.micro_batches} "
             "micro-batch(es)."
         )
@@ -190,7 +190,7 @@ def _check_shares(section: TrainSection, replicas: int) -> None:
 
 @contextmanager
 def explain_lost_workers(section: TrainSection) -> Iterator[None]:
-    """Turn what TensorFlow says when a worker is gone into `MissingRequirementError`."""
+    """Convert TensorFlow's errors of a lost worker to `MissingRequirementError`."""
     if section.distribute != "multi_worker":
         yield
         return
@@ -206,6 +206,6 @@ def explain_lost_workers(section: TrainSection) -> Iterator[None]:
     ) as error:
         raise MissingRequirementError(
             f"this worker has lost the others ({type(error).__name__}); expected all to run to the "
-            "end. Start the same command on every worker again: training goes on "
+            "end. Start the same command on every worker again: training resumes "
             "after the last epoch that all of them have."
         ) from error

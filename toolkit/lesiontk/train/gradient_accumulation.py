@@ -1,4 +1,4 @@
-"""The model as it is trained: up to its logits, with gradients of a batch taken in parts."""
+"""Gradient accumulation: training a model up to its logits with batches in parts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lesiontk.system.frameworks import import_keras, import_tensorflow
 def accumulate_gradients(model: Any, micro_batches: int) -> Any:
     """Return a model from pixels to logits that shares the layers of `model`.
 
-    With `micro_batches` above 1 each batch is cut in as many equal parts, one after the other in
-    memory, and the step is taken along the mean of their gradients: the same step as the whole
-    batch, but for BatchNormalization, which sees a part at a time.
+    With `micro_batches` above 1 each batch is divided into that many equal parts, processed one
+    after the other, and the step uses the mean of their gradients: the same step as for the whole
+    batch, except for BatchNormalization, which uses the statistics of one part.
     """
     keras, tf = import_keras(), import_tensorflow()
     base: Any = keras.Model

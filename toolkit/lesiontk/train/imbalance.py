@@ -1,8 +1,8 @@
-"""What to do about rare classes: registered choices that can be combined.
+"""Methods against class imbalance: registered choices that can be combined.
 
-A choice may weigh the draw of training images, weigh their loss, change the loss, soften the
+A choice may weight the sampling of training images, weight their loss, change the loss, soften the
 targets or mix images. All take ``counts``, the number of training images in each class, int [C].
-Written ``name`` or ``name:strength``, as ``focal_loss:1.5``.
+They are written ``name`` or ``name:strength``, such as ``focal_loss:1.5``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ ClassWeights = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Imbalance:
-    """One choice; the parts that it does not touch are None.
+    """One choice; the parts that it does not change are None.
 
-    `draw_weight` and `loss_weight` give one factor a class, [C]. `focus` multiplies the loss of an
-    image by a function of the probability given to its true class. `logit_shift` maps each class's
-    share of the drawn images to what is added to its logit while training, [C]. `soften` maps
-    targets (shares of the classes, float32 [N, C]) to softer ones. `mix` maps images float32
-    [N, S, S, 3], targets [N, C] and a seed int32 [2] to mixed ones of the same shapes.
+    `draw_weight` and `loss_weight` return one factor per class, [C]. `focus` multiplies the loss of
+    an image by a function of the probability of its true class. `logit_shift` maps each class's
+    share of the sampled images to the value added to its logit in training, [C]. `soften` maps
+    targets (shares of the classes, float32 [N, C]) to softer ones. `mix` maps images float32 [N, S,
+    S, 3], targets [N, C] and a seed int32 [2] to mixed ones of the same shapes.
     """
 
     draw_weight: Callable[[Counts], ClassWeights] | None = None
@@ -44,78 +44,78 @@ class Imbalance:
 
 
 def weigh_inverse(counts: Counts) -> ClassWeights:
-    """Every class counts the same: N / (C * n_c)."""
+    """Return equal total weights for all classes: N / (C * n_c)."""
     return np.asarray(counts.sum() / (len(counts) * counts))
 
 
 def weigh_inverse_root(counts: Counts) -> ClassWeights:
-    """Half way, on a logarithmic scale, between the natural and the equal share."""
+    """Return the geometric mean of natural and equal weights."""
     return np.sqrt(weigh_inverse(counts))
 
 
 def weigh_effective_number(counts: Counts, beta: float = 0.999) -> ClassWeights:
-    """(1 - beta) / (1 - beta**n), mean 1 over the classes (Cui et al., arXiv:1901.05555, eq. 4)."""
+    """Return (1 - beta) / (1 - beta**n), mean 1 (Cui et al., arXiv:1901.05555, eq. 4)."""
     weights = (1 - beta) / (1 - beta ** counts.astype(np.float64))
     return np.asarray(weights / weights.mean())
 
 
 def leave_alone() -> Imbalance:
-    """Plain cross entropy on a plain shuffle."""
+    """Return plain cross entropy on a plain shuffle."""
     return Imbalance()
 
 
 def weigh_loss() -> Imbalance:
-    """Weigh the loss by `weigh_inverse`."""
+    """Return a loss weighted by `weigh_inverse`."""
     return Imbalance(loss_weight=weigh_inverse)
 
 
 def weigh_loss_by_root() -> Imbalance:
-    """Weigh the loss by `weigh_inverse_root`."""
+    """Return a loss weighted by `weigh_inverse_root`."""
     return Imbalance(loss_weight=weigh_inverse_root)
 
 
 def weigh_loss_by_effective_number(beta: float = 0.999) -> Imbalance:
-    """Weigh the loss by `weigh_effective_number`."""
+    """Return a loss weighted by `weigh_effective_number`."""
     if not 0 <= beta < 1:
         raise ValueError("beta must be at least 0 and below 1")
     return Imbalance(loss_weight=lambda counts: weigh_effective_number(counts, beta))
 
 
 def balance_sampling() -> Imbalance:
-    """Draw every class equally often."""
+    """Return a sampling of every class equally often."""
     return Imbalance(draw_weight=weigh_inverse)
 
 
 def balance_sampling_by_root() -> Imbalance:
-    """Draw classes in proportion to the roots of their counts."""
+    """Return a sampling of classes in proportion to the square roots of their counts."""
     return Imbalance(draw_weight=weigh_inverse_root)
 
 
 def focus_on_hard(gamma: float = 2.0) -> Imbalance:
-    """Focal loss: (1 - p)**gamma (Lin et al., arXiv:1708.02002, eq. 4)."""
+    """Return the focal loss, (1 - p)**gamma (Lin et al., arXiv:1708.02002, eq. 4)."""
     if gamma < 0:
         raise ValueError("gamma must not be negative")
     return Imbalance(focus=lambda probability: import_tensorflow().pow(1.0 - probability, gamma))
 
 
 def adjust_logits(tau: float = 1.0) -> Imbalance:
-    """Add tau times the log of the share: the logits themselves then aim at balanced error
-    (Menon et al., arXiv:2007.07314, eq. 10)."""
+    """Return logit adjustment: tau times the log of the share is added, so that the logits minimize
+    the balanced error (Menon et al., arXiv:2007.07314, eq. 10)."""
     if tau <= 0:
         raise ValueError("tau must be above 0")
     return Imbalance(logit_shift=lambda shares: tau * np.log(shares))
 
 
 def smooth_labels(share: float = 0.1) -> Imbalance:
-    """Spread a share of every target over all classes (Szegedy et al., arXiv:1512.00567, s. 7)."""
+    """Return label smoothing by a share of each target (Szegedy et al., arXiv:1512.00567, s. 7)."""
     if not 0 <= share < 0.5:
         raise ValueError("the share must be at least 0 and below 0.5")
     return Imbalance(soften=lambda targets: targets * (1 - share) + share / targets.shape[-1])
 
 
 def mix_up(alpha: float = 0.2) -> Imbalance:
-    """Blend each image, and its target, with its neighbour in the batch, in shares drawn from
-    Beta(alpha, alpha) (Zhang et al., arXiv:1710.09412, eq. 1)."""
+    """Return mixup: each image and target is blended with its neighbour in the batch, with shares
+    from Beta(alpha, alpha) (Zhang et al., arXiv:1710.09412, eq. 1)."""
     if alpha <= 0:
         raise ValueError("alpha must be above 0")
 
@@ -124,7 +124,7 @@ def mix_up(alpha: float = 0.2) -> Imbalance:
         draws = tf.random.stateless_gamma([2, tf.shape(images)[0]], seed, alpha) + 1e-7
         share = draws[0] / (draws[0] + draws[1])
         wide = share[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        # Batches are drawn in random order, so that the neighbour is a random image.
+        # Batches are in random order, so the neighbour is a random image.
         mixed = wide * images + (1 - wide) * tf.roll(images, 1, 0)
         flat = share[:, tf.newaxis]
         return mixed, flat * targets + (1 - flat) * tf.roll(targets, 1, 0)
@@ -146,7 +146,7 @@ IMBALANCE.register("mixup", "lesiontk.train.imbalance:mix_up")
 
 
 def choose_imbalance(text: str) -> Imbalance:
-    """Return the choice written as ``name`` or ``name:strength``; else raise `UsageError`."""
+    """Return the choice of ``name`` or ``name:strength``. Raises `UsageError` for others."""
     name, colon, strength = text.partition(":")
     make = IMBALANCE.get(name)
     if not colon:
@@ -164,7 +164,7 @@ def choose_imbalance(text: str) -> Imbalance:
 
 
 def draw_weights(choices: Iterable[Imbalance], counts: Counts) -> ClassWeights | None:
-    """Return the factor on each class's chance of being drawn [C], or None for a plain shuffle."""
+    """Return the sampling weight of each class [C], or None for a plain shuffle."""
     factors = [choice.draw_weight(counts) for choice in choices if choice.draw_weight]
     return np.prod(factors, axis=0) if factors else None
 
@@ -172,7 +172,7 @@ def draw_weights(choices: Iterable[Imbalance], counts: Counts) -> ClassWeights |
 def weigh_and_shift(
     choices: Iterable[Imbalance], counts: Counts
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return each class's factor on the loss, and what is added to its logit in training, [C]."""
+    """Return each class's loss weight and the value added to its logit in training, [C]."""
     choices = list(choices)
     factors = [choice.loss_weight(counts) for choice in choices if choice.loss_weight]
     drawn = draw_weights(choices, counts)

@@ -55,16 +55,16 @@ def train_model(
     soft_targets: SoftTargets | None = None,
     keep_recalls: Mapping[str, float] | None = None,
 ) -> tuple[Any, TrainingState]:
-    """Return a float32 model with the weights of its best epoch, and the course of training.
+    """Return a float32 model with the weights of its best epoch, and the training history.
 
-    `build` makes the model (pixels to probabilities) for an image size, or for any if it is None.
-    `scratch` holds the checkpoints: called again after a kill, training goes on after the last
-    whole epoch and gives the same curve. The best epoch is that of the highest validation balanced
-    accuracy. Where the recall of a class falls short of that in `keep_recalls`, an epoch is scored,
-    and the model left, with its bias raised as `fit_logit_bias` says.
+    `build` makes the model (pixels to probabilities) for an image size, or for any size if None.
+    `scratch` contains the checkpoints: after a kill, the same call resumes after the last complete
+    epoch and gives the same curve. The best epoch has the highest validation balanced accuracy. If
+    the recall of a class falls below that in `keep_recalls`, the epoch is scored, and the model
+    returned, with the logit bias of `fit_logit_bias`.
 
-    `devices` are as in `make_distribution`, `soft_targets` those of a teacher. Of several workers
-    each calls this, with a scratch folder of its own, and each gets the same model.
+    `devices` are as in `make_distribution`, `soft_targets` those of a teacher. Each of several
+    workers calls this with its own scratch folder, and each gets the same model.
     """
     state = read_state(scratch)
     if not state.done:
@@ -76,7 +76,7 @@ def train_model(
             state.keep_recalls = dict(keep_recalls or {})
             training_set = make_training_set(images, section, soft_targets)
             _train(build, training_set, distribution, state, scratch, progress)
-            distribution.gather([state.epoch])  # all have it: nobody must wait for this one again
+            distribution.gather([state.epoch])  # all have it: no worker waits for this one again
         state.done = True
         save_state(state, scratch)
     import_keras().backend.clear_session()
@@ -90,7 +90,7 @@ def train_model(
 def _agree(
     distribution: Distribution, images: ImageSet, section: TrainSection, state: TrainingState
 ) -> int:
-    """Return the last epoch that all workers have; `DataError` if they are to train otherwise."""
+    """Return the last epoch that all workers have. Raises `DataError` if their inputs differ."""
     plan = [section.model_dump(mode="json"), images.split_hash, images.hashes, images.subsets]
     digest = int(hash_document(plan)[:15], 16)
     everyone = distribution.gather([digest, state.epoch])
@@ -112,7 +112,7 @@ def _train(
 ) -> None:
     tf, keras, section = import_tensorflow(), import_keras(), training_set.section
     keras.utils.set_random_seed(section.seed)
-    # Dropout then draws from a generator whose state can be kept.
+    # Dropout then uses a generator whose state can be saved.
     keras.backend.experimental.enable_tf_random_generator()
     with distribution.strategy.scope():
         size = None if section.grow else training_set.images.preprocessing.image_size
@@ -135,7 +135,7 @@ def _train(
                 continue
             for layer in model.layers:
                 layer.trainable = phase.whole or layer.name == "logits"
-            if resumed:  # before the optimizer is made: averages start from the weights
+            if resumed:  # before the optimizer is built: averages start from the weights
                 restore_checkpoint(tf.train.Checkpoint(model=model), scratch, state)
             rate: Any = section.head_learning_rate
             if phase.whole:
@@ -160,7 +160,7 @@ def _train(
                 seconds = time.perf_counter() - start
                 state.seconds += seconds
                 state.generators = [generator.state.numpy().tolist() for generator in generators]
-                # Of several workers, one may be killed an epoch before another.
+                # One of several workers may be killed an epoch before another.
                 kept = 1 if distribution.replicas == 1 else 2
                 save_checkpoint(checkpoint, state, scratch, kept=kept)
                 note = (
@@ -179,7 +179,7 @@ def _train_epoch(
     epoch: int,
     advance: Callable[..., None],
 ) -> float:
-    """Take the steps of one epoch; returns the mean loss, over all replicas."""
+    """Run the steps of one epoch and return the mean loss over all replicas."""
     section = training_set.section
     batches = distribution.share(training_set.make_batches(epoch), section.batch_size)
     ticker = import_keras().callbacks.LambdaCallback(on_train_batch_end=lambda *_: advance(1))
@@ -189,7 +189,7 @@ def _train_epoch(
     loss = float(history.history["loss"][0])
     if not math.isfinite(loss):
         raise DataError(
-            f"training diverged in epoch {epoch + 1}: the loss is not finite. Lower "
+            f"training diverged in epoch {epoch + 1}: the loss is not finite. Reduce "
             f"train.learning_rate (it is {section.learning_rate:g})."
         )
     return loss
@@ -197,9 +197,9 @@ def _train_epoch(
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Epochs `first` to `last` (exclusive), in which the `whole` network or its last layer learns.
+    """Epochs `first` to `last` (exclusive) that train the `whole` network or its last layer.
 
-    Each phase has an optimizer and a course of the learning rate of its own.
+    Each phase has its own optimizer and learning rate schedule.
     """
 
     first: int
@@ -208,7 +208,7 @@ class Phase:
 
 
 def list_phases(section: TrainSection) -> list[Phase]:
-    """Return the phases: the last layer alone, if the recipe asks for it, then all layers."""
+    """Return the phases: only the last layer, if the recipe has such epochs, then all layers."""
     head = section.head_epochs
     return [Phase(0, head, False)] * bool(head) + [Phase(head, section.epochs, True)]
 
@@ -229,9 +229,9 @@ def _validate(
     scratch: Path,
     state: TrainingState,
 ) -> Mapping[str, float]:
-    """Score the weights on validation, keep the best; count the epoch.
+    """Score the weights on validation, keep the best, and count the epoch.
 
-    With averaging they are the averages: Keras' fit puts them in the weights' place when it ends.
+    With weight averaging these are the averages, which Keras' fit assigns when it ends.
     """
     replicas = model.distribute_strategy.num_replicas_in_sync
     rows = images.indices("validation")
@@ -239,7 +239,9 @@ def _validate(
     shifts = fit_logit_bias(
         images.targets[rows], said, images.labels, images.critical, state.keep_recalls
     )
-    scores = score_answers(shift_probabilities(said, shifts) if shifts.any() else said, images)
+    scores = score_probabilities(
+        shift_probabilities(said, shifts) if shifts.any() else said, images
+    )
     state.epoch += 1
     if scores["balanced_accuracy"] > state.best_score:
         state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
@@ -251,13 +253,13 @@ def _validate(
 
 
 def score_model(model: Any, images: ImageSet) -> dict[str, float]:
-    """Return the scores on validation by which epochs and models are compared."""
+    """Return the validation scores by which epochs and models are compared."""
     rows = images.indices("validation")
-    return score_answers(predict_probabilities(model, images.pixels, rows, 32), images)
+    return score_probabilities(predict_probabilities(model, images.pixels, rows, 32), images)
 
 
-def score_answers(probabilities: NDArray[np.float32], images: ImageSet) -> dict[str, float]:
-    """Return those scores of what a model answers to the validation images, [n, C]."""
+def score_probabilities(probabilities: NDArray[np.float32], images: ImageSet) -> dict[str, float]:
+    """Return those scores of a model's probabilities for the validation images, [n, C]."""
     rows = images.indices("validation")
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
     critical = f"recall[{images.critical}]"
@@ -286,7 +288,7 @@ def predict_probabilities(
 
 
 def _log_scalars(tf: Any, writer: Any, row: Mapping[str, float]) -> None:
-    """Write scalars as TensorBoard reads them, without needing it installed."""
+    """Write scalars for TensorBoard, which need not be installed."""
     kind = tf.compat.v1.SummaryMetadata(
         plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
     )

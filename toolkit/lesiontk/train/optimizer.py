@@ -1,4 +1,4 @@
-"""AdamW whose layers learn at rates of their own, and the course of the rate."""
+"""AdamW with layer-wise learning rates, and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 
 def layer_rates(layers: Sequence[str], lowest: float) -> dict[str, float]:
-    """Return layer -> the share of the learning rate it learns at.
+    """Return layer -> its share of the learning rate.
 
-    From `lowest` at the first layer to 1 at the last, in geometric steps: what a pretrained network
-    knows of edges and colours changes less than what it knows of objects ("discriminative
-    fine-tuning", Howard & Ruder, arXiv:1801.06146, section 3.2).
+    Shares increase geometrically from `lowest` at the first layer to 1 at the last, because the
+    general features of a pretrained network should change less than its specific ones
+    ("discriminative fine-tuning", Howard & Ruder, arXiv:1801.06146, section 3.2).
     """
     last = max(len(layers) - 1, 1)
     return {name: lowest ** (1 - number / last) for number, name in enumerate(layers)}
@@ -35,7 +35,7 @@ def make_schedule(section: TrainSection, *, steps: int, epochs: int) -> Any:
 
 
 def make_optimizer(section: TrainSection, model: Any, rate: Any) -> Any:
-    """Return an optimizer for the trainable variables of `model`; `rate` as Keras takes it."""
+    """Return an optimizer for the trainable variables of `model`; `rate` is a Keras argument."""
     layers = [layer for layer in model.layers if layer.trainable_variables]
     shares = layer_rates([layer.name for layer in layers], section.lowest_rate)
     owned = [(variable, layer.name) for layer in layers for variable in layer.trainable_variables]
@@ -57,7 +57,7 @@ def make_optimizer(section: TrainSection, model: Any, rate: Any) -> Any:
 
 
 def _define_adamw(shares: Mapping[str, float], decay: Mapping[str, float]) -> Any:
-    """Return the class: the mappings stay outside of it, or they would go into checkpoints."""
+    """Return the class; the mappings are not its attributes, to keep them out of checkpoints."""
     keras, tf = import_keras(), import_tensorflow()
     base: Any = keras.optimizers.Adam
 
@@ -76,7 +76,7 @@ def _define_adamw(shares: Mapping[str, float], decay: Mapping[str, float]) -> An
             return super().learning_rate * self._share
 
         def update_step(self, gradient: Any, variable: Any) -> None:
-            """Keras calls this once a variable while it traces the step."""
+            """Update one variable; Keras calls this for each while it traces the step."""
             key = self._var_key(variable)
             self._share = shares[key]
             if decay.get(key):

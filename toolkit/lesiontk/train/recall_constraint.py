@@ -1,7 +1,7 @@
-"""Keeping the recall of each class: biases of the last layer are raised until it is kept.
+"""Recall constraint: the bias of the last layer is raised until each class keeps its recall.
 
-A smaller network that is as good on average may trade melanomas for naevi, or a rare class for a
-common one. Networks are compared, and left, at the recalls that the network before them had.
+A smaller network with the same average score may trade melanomas for naevi, or a rare class for a
+common one. Networks are compared and returned at the recalls of the network before them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NO_BIAS = "the model's last layer has no bias: no recall is kept by it"
+NO_BIAS = "the model's last layer has no bias, which the recall constraint needs"
 
 Probabilities = NDArray[np.float32]
 Targets = NDArray[np.int64]
 Shifts = NDArray[np.float64]
-"""What is added to each class's logit, [C]."""
+"""The bias added to each class's logit, [C]."""
 
 
 def fit_logit_bias(
@@ -28,11 +28,11 @@ def fit_logit_bias(
     critical: str,
     recalls: Mapping[str, float],
 ) -> Shifts:
-    """Return the shifts that keep these recalls, of `probabilities` [n, C] of `targets` [n].
+    """Return the logit bias [C] that keeps these recalls for `probabilities` [n, C], `targets` [n].
 
-    That of the critical class is kept whatever it costs, by the least that does. The others follow,
-    the one that fell furthest first, each where balanced accuracy rises by it and the critical
-    recall stays. What is not in `recalls` is not kept.
+    The recall of the critical class is always restored, by the smallest sufficient bias. The others
+    follow, the largest loss first, each only if balanced accuracy rises and the critical recall
+    stays. Classes that are not in `recalls` are not constrained.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
     wanted = np.array([recalls.get(label, 0.0) for label in labels])
@@ -51,7 +51,7 @@ def fit_logit_bias(
 def _raise_to(
     targets: Targets, logits: Shifts, shifts: Shifts, label: int, wanted: NDArray[np.float64]
 ) -> Shifts:
-    """Return the shifts with one class's raised by the least that gives it the recall wanted."""
+    """Return the shifts with one class raised by the least that restores the required recall."""
     own = (logits + shifts)[targets == label]
     if not len(own):
         return shifts
@@ -64,7 +64,7 @@ def _raise_to(
 
 
 def measure_recalls(targets: Targets, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return the recall of each class, [C], of scores [n, C]; NaN for one without an image."""
+    """Return the recall of each class, [C], of scores [n, C]; NaN for a class without images."""
     right = scores.argmax(axis=1) == targets
     kinds = [targets == label for label in range(scores.shape[1])]
     return np.array([right[kind].mean() if kind.any() else math.nan for kind in kinds])
@@ -75,16 +75,16 @@ def _balance(targets: Targets, scores: Shifts) -> float:
 
 
 def shift_probabilities(probabilities: Probabilities, shifts: Shifts) -> Probabilities:
-    """Return what the model says, [n, C], with its logits shifted."""
+    """Return the probabilities [n, C] with the logits shifted."""
     raised = probabilities.astype(np.float64) * np.exp(shifts)
     return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
 
 def has_bias(model: Any) -> bool:
-    """Whether the last weights of a trainable model are a bias of its classes."""
+    """Return whether the last weights of a trainable model are a bias over its classes."""
     return tuple(model.trainable_variables[-1].shape) == (model.output_shape[-1],)
 
 
 def raise_biases(model: Any, shifts: Shifts) -> None:
-    """Add the shifts to the biases of the last layer of a model that `has_bias`."""
+    """Add the shifts to the bias of the last layer of a model that `has_bias`."""
     model.trainable_variables[-1].assign_add(np.asarray(shifts, np.float32))

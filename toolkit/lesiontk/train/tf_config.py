@@ -1,4 +1,4 @@
-"""The workers of one training, as the environment variable TF_CONFIG names them."""
+"""The workers of one training, read from the environment variable TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXAMPLE = (
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The ``host:port`` of every worker, and which of them this process is; 0 is the chief."""
+    """The ``host:port`` of every worker, and the index of this process; 0 is the chief."""
 
     addresses: tuple[str, ...]
     index: int
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """Return the cluster of TF_CONFIG; a task of type ``chief``, if there is one, comes first.
+    """Return the cluster of TF_CONFIG; a task of type ``chief``, if any, comes first.
 
     Raises `MissingRequirementError` if the variable is missing and `UsageError` if it is malformed.
     """
@@ -55,7 +55,7 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
         raise _malformed(text, f"with the task {kind!r}, index {index!r}, which it does not list")
     everyone = (*chiefs, *workers)
     if len(set(everyone)) < len(everyone) or len(chiefs) > 1:
-        raise _malformed(text, "with one address twice, or two chiefs")
+        raise _malformed(text, "with a duplicate address or two chiefs")
     return Cluster(everyone, index + (len(chiefs) if kind == "worker" else 0))
 
 

@@ -1,4 +1,4 @@
-"""What a training is fed with: the images it draws, in batches, and the loss that goes with it."""
+"""The training set: sampled images in batches, and the loss."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from lesiontk.train.imbalance import (
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """The training subset of the images, as the recipe has them drawn.
+    """The training subset of the images with the recipe's sampling.
 
-    `rows` are its indices, `counts` its images in each class [C], `probabilities` the chance of
-    each row [len(rows)], or None for a plain shuffle.
+    `rows` are its indices, `counts` its images in each class [C], `probabilities` the sampling
+    probability of each row [len(rows)], or None for a plain shuffle.
     """
 
     images: ImageSet
@@ -42,7 +42,7 @@ class TrainingSet:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return len(self.rows) // self.section.batch_size
 
     def make_loss(self) -> Callable[[Any, Any], Any]:
@@ -53,7 +53,7 @@ class TrainingSet:
         return self.soft_targets.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
 
     def image_size(self, epoch: int) -> int:
-        """Return the size of an epoch's images: the recipe may grow them, in equal parts."""
+        """Return the image size of an epoch; the recipe may increase it in equal parts."""
         sizes = self.section.list_sizes(self.images.preprocessing.image_size)
         return sizes[epoch * len(sizes) // self.section.epochs]
 
@@ -79,12 +79,12 @@ class TrainingSet:
 def make_training_set(
     images: ImageSet, section: TrainSection, soft_targets: SoftTargets | None = None
 ) -> TrainingSet:
-    """Return the feed; raises `DataError` if the training subset lacks a class."""
+    """Return the training set. Raises `DataError` if the training subset lacks a class."""
     rows = images.indices("train")
     counts = np.bincount(images.targets[rows], minlength=len(images.labels))
     if (counts == 0).any():
         lacking = [name for name, n in zip(images.labels, counts, strict=True) if n == 0]
-        raise DataError(f"the training split has no image of {', '.join(lacking)}.")
+        raise DataError(f"the training subset has no image of {', '.join(lacking)}.")
     choices = tuple(choose_imbalance(text) for text in section.imbalance)
     factors = draw_weights(choices, counts)
     probabilities = None if factors is None else factors[images.targets[rows]]

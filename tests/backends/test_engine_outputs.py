@@ -99,7 +99,10 @@ def damage_onnx(source: Path, out: Path) -> None:
     onnx.save(model, out)
 
 
-REFUSALS = ("does not return probabilities", "is no model LiteRT can load: unsupported scale")
+REFUSALS = (
+    "does not return probabilities",
+    "is not a model that LiteRT can load: unsupported scale",
+)
 """LiteRT itself refuses a scale that is not a number; weights in float it takes."""
 DAMAGES = {"tflite_int8.tflite": damage_tflite, "onnx_int8.onnx": damage_onnx}
 

@@ -98,7 +98,7 @@ def test_only_what_fell_back_is_listed() -> None:
     none = Execution("delegate", XNNPACK, NOTHING).to_document()
     assert describe_fallbacks(row(execution=[ran])) == describe_fallbacks(row()) == []
     assert describe_fallbacks(row(execution=[ran, fell, none])) == [
-        f"provider {CUDA} was asked for, {CPU} ran (this onnxruntime lacks it)",
-        f"delegate {XNNPACK} was asked for, none was applied",
+        f"provider {CUDA} was requested, {CPU} ran (this onnxruntime lacks it)",
+        f"delegate {XNNPACK} was requested, none was applied",
     ]
     assert list(list_fallbacks([row(execution=[ran]), row(execution=[fell])])) == ["onnx:int8"]

@@ -115,7 +115,7 @@ def test_a_wrong_description_is_an_error(words: list[str], said: str, plain: Pat
 
 
 def test_predict_still_wants_a_description(plain: Path) -> None:
-    with pytest.raises(DataError, match="carries no lesiontk description"):
+    with pytest.raises(DataError, match="contains no lesiontk description"):
         open_engine(plain)
 
 

@@ -125,7 +125,7 @@ def test_the_precision_is_that_of_the_graph(
         (["model.onnx", "--batches", "4,2,8"], r"are \[4, 2, 8\]; expected 1 <= least <= usual"),
         (["absent.onnx"], "engine file absent.onnx does not exist"),
         (["absent"], "no engine in .* matches 'absent'"),
-        (["text.onnx"], "text.onnx is no valid ONNX model"),
+        (["text.onnx"], "text.onnx is not a valid ONNX model"),
         (["model.onnx", "--out", "nowhere/model.plan"], "nowhere/model.plan cannot be written"),
         (["model.onnx", "--timing-cache", "nowhere/timings"], "nowhere/timings cannot be written"),
         (

@@ -151,7 +151,7 @@ def test_its_file_carries_labels_preprocessing_and_split(target: str, engine: En
 def test_a_file_without_a_description_is_refused(target: str, file: Path, tmp_path: Path) -> None:
     stranger = tmp_path / f"stranger{file.suffix}"
     DESCRIBE[target.partition(":")[0]](file, stranger, None)
-    with pytest.raises(DataError, match=f"{stranger.name} carries no lesiontk description"):
+    with pytest.raises(DataError, match=f"{stranger.name} contains no lesiontk description"):
         open_engine(stranger)
 
 
@@ -218,7 +218,7 @@ def test_a_keras_file_with_a_damaged_model_is_an_error_that_names_it(
     ):
         for name in old.namelist():
             new.writestr(name, b"damaged" if name == "model.weights.h5" else old.read(name))
-    with pytest.raises(DataError, match=r"broken\.keras holds weights that cannot be read"):
+    with pytest.raises(DataError, match=r"broken\.keras contains weights that cannot be read"):
         open_engine(broken)
 
 

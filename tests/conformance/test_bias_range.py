@@ -256,5 +256,5 @@ def test_a_graph_whose_bias_is_not_known_is_not_changed(parent: FittedParent) ->
     again = tflite_bias_range.leave_room_for_biases(content, biases)
     assert tflite_bias_range.read_biases(again).keys() == biases.keys()
     del biases[next(iter(biases))]
-    with pytest.raises(DataError, match="is not among those of the float graph"):
+    with pytest.raises(DataError, match="is missing in the float graph"):
         tflite_bias_range.leave_room_for_biases(content, biases)

@@ -177,7 +177,9 @@ GADGETS: dict[str, Change] = {
     "a class in the place of a layer": lambda config: layer(config, "pool")["inbound_nodes"].append(
         {"class_name": "Popen", "module": "subprocess", "config": {}}
     ),
-    "arguments are constants": replaced("pool", inbound_nodes=[[["_CONSTANT_VALUE", -1, [[[[1.0]]]], {}]]]),
+    "arguments are constants": replaced(
+        "pool", inbound_nodes=[[["_CONSTANT_VALUE", -1, [[[[1.0]]]], {}]]]
+    ),
     "arguments are constants, as Keras 3 has them": replaced(
         "pool", inbound_nodes=[{"args": [[[[[1.0]]]]], "kwargs": {}}]
     ),
@@ -505,7 +507,11 @@ def test_an_engine_of_another_size_than_it_says_is_refused(
     with open_engine(engine(path)) as opened:
         assert opened.predict(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
     path = changed(sources[".keras2"], tmp_path, lambda config: None)
-    with pytest.raises(DataError, match=r"takes \[16, 16, 3\] and describes .* \[32, 32, 3\]"):
+    with pytest.raises(
+        DataError,
+        match=r"takes \[16, 16, 3\] but its description has .* \[32, "
+        r"32, 3\]",
+    ):
         open_engine(engine(path, size=32))
 
 

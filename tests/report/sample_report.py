@@ -44,7 +44,7 @@ SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 TWO = ("benign", "malignant")
 TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8")
 LATENCIES = (1.11, 0.526, 0.189, 0.572, 0.298, 0.0777)
-EMULATED = ("runtime", "TensorRT", "ONNX Runtime on the CPU", "no GPU; answers are emulated")
+EMULATED = ("runtime", "TensorRT", "ONNX Runtime on the CPU", "no GPU; outputs are emulated")
 REFERENCE_OUTPUTS = ("useful", "blind", "constant")
 """Engines that find what is there, that miss nearly all of a class, and that say one class."""
 IMAGES = 160

@@ -50,6 +50,6 @@ def test_many_operators_of_one_type_become_one_entry() -> None:
         [*many, "SOFTMAX -> out"], "tflite:dynamic_int8"
     )
     assert first == "DEPTHWISE_CONV_2D (3)"
-    assert reason.startswith("int8 in the file and turned to float32")
+    assert reason.startswith("int8 in the file and converted to float32")
     assert second[0] == "SOFTMAX -> out"
     assert group_float_operators([], "tflite:int8") == ()

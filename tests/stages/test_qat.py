@@ -221,6 +221,6 @@ def test_tensors_are_matched_by_their_values_in_either_layout() -> None:
 
 def test_a_layer_without_a_tensor_is_an_error() -> None:
     a = np.ones((1, 4))
-    with pytest.raises(DataError, match="no tensor of the graph takes the values of layer 'conv'"):
+    with pytest.raises(DataError, match="no tensor of the graph has the values of layer 'conv'"):
         match_tensors({"conv": a}, {"x": 2 * a})
     assert match_tensors({"pad": a}, {"x": 2 * a}, moving={"pad"}) == {}

@@ -59,7 +59,7 @@ def test_this_machine_runs_what_computes_on_its_cpu() -> None:
 
 def test_without_a_gpu_tensorrt_does_not_run(tensorrt: Any) -> None:
     lacking = "there is no driver, neither pycuda nor cuda-python is installed"
-    found, text = tensorrt(lacking, "tensorrt 10.3.0 needs a GPU for it, and there is no driver")
+    found, text = tensorrt(lacking, "tensorrt 10.3.0 needs a GPU to build, but there is no driver")
     assert found["available"]
     assert not found["runs"]
     assert found["emulated_by"] == "ONNX Runtime on the CPU"
@@ -71,7 +71,9 @@ def test_without_a_gpu_tensorrt_does_not_run(tensorrt: Any) -> None:
     )
     assert "  int8         emulated, is made here after calibration\n" in text
     assert f"runtime TensorRT: not here, ONNX Runtime on the CPU runs instead ({lacking};" in text
-    assert "builder TensorRT: not here (tensorrt 10.3.0 needs a GPU for it, and there is no" in text
+    assert (
+        "builder TensorRT: not here (tensorrt 10.3.0 needs a GPU to build, but there is no" in text
+    )
 
 
 def test_on_a_gpu_tensorrt_runs(tensorrt: Any) -> None:

@@ -74,7 +74,7 @@ def test_without_a_gpu_it_is_emulated_and_says_so(
         np.testing.assert_array_equal(engine.predict(pictures(2)), run_model(int8, pictures(2)))
     assert execution.fell_back
     assert (execution.asked, execution.used) == ("TensorRT", "ONNX Runtime on the CPU")
-    assert execution.detail.startswith("there is no driver; answers are emulated")
+    assert execution.detail.startswith("there is no driver; outputs are emulated")
     examined, builder = TensorRTBackend().examine_runtime()
     assert examined == execution
     assert (builder.kind, builder.asked) == ("builder", "TensorRT")
@@ -141,7 +141,7 @@ def test_a_machine_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(installation.ctypes, "CDLL", load)
     said = installation._explain_no_driver.__wrapped__()
-    assert said == "there is no NVIDIA driver (libcuda.so.1 does not load)"
+    assert said == "no NVIDIA driver is installed (libcuda.so.1 does not load)"
 
 
 class Driver:
@@ -179,8 +179,8 @@ def test_a_tensorrt_without_a_driver_is_no_builder() -> None:
 
 @pytest.mark.parametrize(
     ("module", "driver", "said"),
-    [(None, "", "neither tensorrt nor tensorrt-rtx is installed; the latter needs no GPU for it"),
-     ("tensorrt", "no driver loads", "tensorrt 10.3.0 needs a GPU for it, and no driver loads"),
+    [(None, "", "neither tensorrt nor tensorrt-rtx is installed; the latter builds without a GPU"),
+     ("tensorrt", "no driver loads", "tensorrt 10.3.0 needs a GPU to build, but no driver loads"),
      ("tensorrt", "", ""),
      ("tensorrt_rtx", "no driver loads", "")],
 )  # fmt: skip

@@ -55,5 +55,5 @@ def test_a_single_layer_computes_in_half_and_all_else_in_single(float32: onnx.Mo
 
 def test_a_weight_beyond_half_precision_is_refused(float32: onnx.ModelProto) -> None:
     set_constant(float32, "b2", np.array([1, 2, 7e4, 3], np.float32))
-    with pytest.raises(DataError, match="constant b2 reaches 7e\\+04; float16 ends at 65504"):
+    with pytest.raises(DataError, match="constant b2 reaches 7e\\+04; float16's limit is 65504"):
         convert_to_float16(float32)

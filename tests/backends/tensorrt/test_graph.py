@@ -58,7 +58,7 @@ def test_a_dense_layer_with_a_factor_is_refused(source: onnx.ModelProto) -> None
     dense = find_node(source, "dense")
     dense.op_type = "Gemm"
     dense.attribute.append(helper.make_attribute("alpha", 2.0))
-    with pytest.raises(DataError, match="Gemm dense is no plain dense layer"):
+    with pytest.raises(DataError, match="Gemm dense is not a plain dense layer"):
         prepare_graph(source)
 
 

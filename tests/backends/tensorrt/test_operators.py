@@ -38,7 +38,7 @@ def test_a_version_is_judged_by_the_newest_table_below_it(version: str, table: s
 
 @pytest.mark.parametrize("version", ["8", "ten", "8.x"])
 def test_what_is_no_version_is_refused(version: str) -> None:
-    with pytest.raises(UsageError, match="is no version of TensorRT"):
+    with pytest.raises(UsageError, match="is not a version of TensorRT"):
         find_table(version)
 
 

@@ -117,7 +117,7 @@ def test_a_refused_graph_is_an_error_with_each_reason(
 
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("this is no model")
-    with pytest.raises(DataError, match=r"text\.onnx is no valid ONNX model"):
+    with pytest.raises(DataError, match=r"text\.onnx is not a valid ONNX model"):
         check_model(tmp_path / "text.onnx")
 
 

@@ -86,7 +86,11 @@ def test_a_captured_tensor_becomes_a_constant() -> None:
 def test_a_variable_that_is_written_is_refused() -> None:
     tf = import_tensorflow()
     count = tf.Variable(0.0)
-    with pytest.raises(DataError, match=r"AssignAddVariableOp .* more with a variable than read"):
+    with pytest.raises(
+        DataError,
+        match=r"AssignAddVariableOp .* uses a variable for more than "
+        r"reading",
+    ):
         freeze(trace(lambda x: x + count.assign_add(1.0)))
 
 

@@ -25,7 +25,7 @@ def list_targets() -> tuple[str, ...]:
 
 
 def parse_target(target: str) -> tuple[str, str]:
-    """Return back end and precision of ``backend:precision``; unknown ones are `UsageError`."""
+    """Return back end and precision of ``backend:precision``. Raises `UsageError` for others."""
     name, _, precision = target.partition(":")
     backend = BACKENDS.get(name)
     if precision not in backend.info.precisions:
@@ -37,18 +37,18 @@ def parse_target(target: str) -> tuple[str, str]:
 
 
 def is_engine_file(reference: str) -> bool:
-    """Whether a reference is a path with the suffix of an engine file."""
+    """Return whether a reference is a path with the suffix of an engine file."""
     return Path(reference).suffix in {backend.info.suffix for _, backend in BACKENDS.items()}
 
 
 def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = None) -> Engine:
-    """Open an engine file with the back end that its suffix, or its description, names.
+    """Return an open engine, with the back end of its file's suffix or description.
 
-    `provider` is asked for where the back end has a choice; `Engine.describe_execution` tells what
-    runs.
+    `provider` is requested where the back end has a choice; `Engine.describe_execution` returns
+    what runs.
 
-    Raises `DataError` for a file that is missing, no regular file, damaged, or of an unknown
-    suffix, `MissingRequirementError` if the back end cannot run here.
+    Raises `DataError` for a file that is missing, damaged, not regular or of an unknown suffix,
+    `MissingRequirementError` if the back end cannot run here.
     """
     path = Path(path)
     check_regular(path, "engine file")
@@ -75,7 +75,7 @@ def open_engine(path: Path | str, *, threads: int = 1, provider: str | None = No
 def open_any(
     path: Path, foreign: ForeignDescription | None, *, threads: int = 1, provider: str | None = None
 ) -> Engine:
-    """Open an engine file; where it carries no description, `foreign` takes its place.
+    """Return an open engine; `foreign` describes a file without lesiontk metadata.
 
     Raises as `open_engine`.
     """
@@ -87,14 +87,12 @@ def open_any(
 
 
 def find_backend(path: Path) -> type[Backend]:
-    """Return the back end of a file; those that share a suffix are told apart by what it says."""
+    """Return the back end of a file, by its suffix and, if several share it, its metadata."""
     sharing: dict[str, list[str]] = {}
     for name, backend in BACKENDS.items():
         sharing.setdefault(backend.info.suffix, []).append(name)
     if path.suffix not in sharing:
-        raise DataError(
-            f"{path.name} is no engine lesiontk knows; expected one of {', '.join(sharing)}."
-        )
+        raise DataError(f"{path.name} is not a known engine; expected one of {', '.join(sharing)}.")
     names = sharing[path.suffix]
     described = BACKENDS.get(names[0])().read_backend_name(path) if len(names) > 1 else None
     return BACKENDS.get(described if described in names else names[0])

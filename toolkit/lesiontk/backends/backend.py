@@ -28,22 +28,22 @@ from lesiontk.files.strict_json import parse_json
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
 SPEC_KEY = "lesiontk"
-"""The name under which an engine file carries its `EngineSpec`."""
+"""The metadata key of the `EngineSpec` in an engine file."""
 KEPT_SOFTMAX = (
-    "kept in float on purpose: on a few logits it costs nothing, and int8 probabilities would come "
-    "in steps of 1/256"
+    "kept in float on purpose: on a few logits it costs nothing, and int8 probabilities would have "
+    "steps of 1/256"
 )
-KEPT_BY_SEARCH = "among the layers that the search over their sensitivity keeps"
+KEPT_BY_SEARCH = "among the layers that the sensitivity search keeps in float"
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionInfo:
     """Where a precision is derived from: ``model``, or another ``backend:precision``.
 
-    `saturates` says that the runtime's 8-bit kernels overflow on some CPUs, so that it takes 7-bit
-    weights when told to. `mixed` is the precision in which the layers stay that int8 harms most,
-    where there are such: the fastest that the runtime computes in, beside int8, and that can hold
-    them. On a CPU that is float32: neither XNNPACK nor ONNX Runtime has x86 kernels for 16 bits.
+    `saturates` is True if the runtime's 8-bit kernels overflow on some CPUs, so that 7-bit weights
+    are an option. `mixed` is the precision of the layers that int8 harms most: the fastest besides
+    int8 that can represent them. On a CPU that is float32: neither XNNPACK nor ONNX Runtime has x86
+    kernels for 16 bits.
     """
 
     derived_from: str
@@ -56,10 +56,10 @@ class PrecisionInfo:
 class BackendInfo:
     """A back end's name, precisions, file suffix, and the distributions it needs.
 
-    Of these `tools` the `runtime` opens and runs an engine; all of them do where it is empty.
-    `exposes_activations` says that it can tell what each tensor of a float engine is, so that
-    ranges are measured once for everything that is derived from that engine. `opt_in` says that its
-    engines are for other machines: they are made where they are named, not with all the others.
+    Of these `tools`, `runtime` opens and runs an engine; by default all of them. If
+    `exposes_activations`, it can read every tensor of a float engine, so that ranges are measured
+    once for all engines derived from it. If `opt_in`, its engines are for other machines and are
+    made only on request.
     """
 
     name: str
@@ -73,16 +73,16 @@ class BackendInfo:
 
 @dataclass(frozen=True, slots=True)
 class QuantizationPlan:
-    """What is quantized how; a back end realizes all of it or refuses it.
+    """What is quantized and how; a back end implements all of it or raises.
 
     Weights: int8, symmetric, per output channel. Activations: 8 bits, asymmetric (symmetric where
-    the runtime knows nothing else), per tensor, ranges measured by `observer` on `images` uint8
+    the runtime supports nothing else), per tensor, ranges measured by `observer` on `images` uint8
     [N, S, S, 3]. `keep_float` lists the kinds of operators that stay in float32, by their name in
     the source graph, `float_layers` the single layers, of those that `Backend.list_layers` names,
     that stay in the precision `PrecisionInfo.mixed`.
-    `ranges` are those of the source graph's tensors, by name, where they were measured
-    before. With `correct_bias`, biases take back what rounded weights shift on average; with
-    `reduce_range`, weights have 7 bits where `PrecisionInfo.saturates` says that it helps.
+    `ranges` are those of the source graph's tensors, by name, if measured before. With
+    `correct_bias`, biases compensate the mean shift caused by weight rounding; with `reduce_range`,
+    weights have 7 bits where `PrecisionInfo.saturates`.
     """
 
     images: NDArray[np.uint8]
@@ -94,24 +94,24 @@ class QuantizationPlan:
     reduce_range: bool = False
 
     def find_ranges(self, open_reader: Callable[[], TensorReader]) -> Ranges:
-        """Return the ranges measured before, or those measured now by what `open_reader` gives."""
+        """Return the ranges measured before, or those measured now with `open_reader`."""
         if self.ranges is not None:
             return dict(self.ranges)
         images = (image[np.newaxis] for image in self.images)
         return collect_ranges(open_reader(), images, self.observer)
 
     def images_for_means(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield up to 16 of the images, evenly spread, each [1, S, S, 3]: means settle early."""
+        """Yield up to 16 evenly spaced images, each [1, S, S, 3]; they suffice for means."""
         for row in np.linspace(0, len(self.images) - 1, min(16, len(self.images))).astype(int):
             yield self.images[row][np.newaxis]
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionRecord:
-    """What a conversion did: the file it wrote, each operator left in float, and how it quantized.
+    """The result of a conversion: its file, the operators left in float, and the quantization.
 
-    `quantization` has plain values, such as ``weight_bits``; it is empty where nothing is.
-    `examination` is what the target's own tools say of the file (TensorRT's parser and builder).
+    `quantization` has plain values, such as ``weight_bits``; it is empty without quantization.
+    `examination` is the output of the target's own tools (TensorRT's parser and builder).
     """
 
     file: str
@@ -124,8 +124,8 @@ class ConversionRecord:
 class EngineStructure(Record):
     """Bytes of weights by type, and operators by the type they compute in.
 
-    `saturated_biases` has the channels whose stored bias lies at an end of int32, by the layer;
-    `float_only` is how many of the operators the target has no integer form of.
+    `saturated_biases` are the channels whose stored bias is at a limit of int32, by layer;
+    `float_only` is the number of operators without an integer form on the target.
     """
 
     weight_bytes: Mapping[str, int]
@@ -161,7 +161,7 @@ class Engine(ABC):
     """A loaded engine. ``with open_engine(path) as engine: engine.predict(images)``."""
 
     assessment: Assessment | None = None
-    """What its file carries of its evaluation; `open_engine` reads it."""
+    """The evaluation stored in its file; `open_engine` reads it."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -170,8 +170,8 @@ class Engine(ABC):
         """Return probabilities float32 [N, C] for uint8 RGB images [N, S, S, 3].
 
         Raises `DataError` naming what was received if the images' shape or type differ, if the
-        runtime fails, or if an answer is no probabilities: not finite, outside 0..1, or with a sum
-        further than `ROW_SUM_TOLERANCE` from 1.
+        runtime fails, or if an output is not probabilities: not finite, outside 0..1, or with a
+        sum further than `ROW_SUM_TOLERANCE` from 1.
         """
         outputs = self.infer(images)
         if len(outputs):
@@ -185,10 +185,10 @@ class Engine(ABC):
         return outputs
 
     def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the outputs as `predict` does, whatever their values are.
+        """Return the outputs as `predict` does, without a check of their values.
 
-        For what judges them itself, as verification does, and for timing. Raises `DataError` for
-        images of another shape or type, a runtime that fails, or outputs of another shape.
+        For verification, which judges them itself, and for timing. Raises `DataError` for images
+        of another shape or type, a runtime that fails, or outputs of another shape.
         """
         expected = self.spec.input_shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
@@ -204,7 +204,7 @@ class Engine(ABC):
             raise
         except Exception as error:  # the runtimes' own exceptions share no public base class
             raise DataError(
-                f"the engine failed while it computed: {error} Convert the model again."
+                f"the engine failed during inference: {error} Convert the model again."
             ) from error
         shape = (len(images), len(self.spec.labels))
         if outputs.shape != shape:
@@ -219,11 +219,11 @@ class Engine(ABC):
         """Return probabilities [N, C]; N is at least one."""
 
     def describe_execution(self) -> tuple[Execution, ...]:
-        """Return which provider or delegate was asked for and which one runs the graph."""
+        """Return which provider or delegate was requested and which one runs the graph."""
         return ()
 
-    def close(self) -> None:  # noqa: B027 - most engines hold nothing to release
-        """Release what the engine holds."""
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to release
+        """Release the engine's resources."""
 
     def __enter__(self) -> Self:
         return self
@@ -243,8 +243,8 @@ class Backend(ABC):
     info: ClassVar[BackendInfo]
 
     def available(self) -> Availability:
-        """Whether it can run here, without importing what is heavy: are its tools installed?"""
-        return check_distributions(self.info.tools, "`pip install lesiontk` brings it.")
+        """Return whether its tools are installed, without importing heavy modules."""
+        return check_distributions(self.info.tools, "`pip install lesiontk` installs it.")
 
     def list_conversion_tools(self) -> tuple[str, ...]:
         """Return the distributions that an engine and its examination depend on."""
@@ -267,8 +267,8 @@ class Backend(ABC):
         """Write the engine of `precision` into the folder `out`.
 
         `source` is the file of the parent that `PrecisionInfo.derived_from` names. Without
-        `examine` the target's own tools are not asked, which a trial does without. Raises
-        `UsageError` if the precision needs calibration images and there is no plan.
+        `examine` the target's own tools are not run, as in trials. Raises `UsageError` if the
+        precision needs calibration images and there is no plan.
         """
         if self.info.precisions[precision].calibrated and quantization is None:
             raise UsageError(
@@ -291,10 +291,10 @@ class Backend(ABC):
         quantization: QuantizationPlan | None,
         out: Path,
     ) -> ConversionRecord:
-        """Write the engine; a precision that is calibrated comes with its plan."""
+        """Write the engine; a calibrated precision has a plan."""
 
     def examine(self, path: Path, precision: str) -> Mapping[str, Any]:
-        """Return what the target's own tools say of an engine file; most targets have none."""
+        """Return the output of the target's own tools for an engine file; most have none."""
         return {}
 
     @abstractmethod
@@ -303,18 +303,18 @@ class Backend(ABC):
 
     @abstractmethod
     def read_spec(self, path: Path) -> EngineSpec:
-        """Return what an engine file carries of itself, without loading its runtime."""
+        """Return the description in an engine file, without loading its runtime."""
 
     @abstractmethod
     def add_record(self, content: bytes, text: str) -> bytes:
-        """Return an engine file that carries `text`; `split_record` gives both back exactly."""
+        """Return the engine file with `text` added; `split_record` is its exact inverse."""
 
     @abstractmethod
     def split_record(self, content: bytes) -> tuple[bytes, str | None]:
-        """Return the file without the text that it carries, and the text; None without one."""
+        """Return the file without the added text, and the text or None."""
 
     def read_assessment(self, path: Path) -> Assessment | None:
-        """Return what an engine file carries of its evaluation; None for one that carries none.
+        """Return the evaluation stored in an engine file, or None.
 
         Raises `DataError` if that is damaged or was written for another file.
         """
@@ -331,37 +331,37 @@ class Backend(ABC):
         return assessment
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
-        """Load an engine file, asking for an execution provider; most back ends have one only."""
+        """Load an engine file with an execution provider; most back ends have only one."""
         return self.open(path, threads=threads)
 
     def read_backend_name(self, path: Path) -> str | None:
-        """Return the back end that a file's own description names, where several share a suffix."""
+        """Return the back end in a file's description, where several share a suffix."""
         return None
 
     def carries_description(self, path: Path) -> bool:
-        """Whether a file has a lesiontk description; True where files of other tools cannot run."""
+        """Return whether a file has a lesiontk description; True if foreign files cannot run."""
         return True
 
     def open_foreign(self, path: Path, description: ForeignDescription, threads: int) -> Engine:
-        """Load a file of other tools, which `description` describes.
+        """Load a file of other tools, described by `description`.
 
-        Only where `carries_description` can be False.
+        Only for back ends whose `carries_description` can be False.
         """
         raise NotImplementedError(f"{self.info.name} does not run {path.name} of other tools")
 
     @abstractmethod
     def inspect(self, path: Path) -> EngineStructure:
-        """Return what the file is made of, read from the file itself."""
+        """Return weights and operators by type, read from the file itself."""
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
-        """Return the operators of a file that do not compute as `precision` says, kind and name.
+        """Return kind and name of the operators of a file that do not compute in `precision`.
 
-        They are read from the file itself; none where all are meant to compute in float.
+        They are read from the file itself; empty for a float precision.
         """
         return ()
 
     def explain_float_operator(self, operator: str, precision: str) -> str | None:
-        """Return why an operator such as ``SOFTMAX -> name`` stayed in float; None is a fault."""
+        """Return why an operator such as ``SOFTMAX -> name`` stayed in float, or None (a fault)."""
         kind = operator.partition(" ")[0]
         if kind.lower() == "softmax":
             return KEPT_SOFTMAX
@@ -369,7 +369,7 @@ class Backend(ABC):
         return KEPT_BY_SEARCH if reason is None and precision == "mixed" else reason
 
     def _explain_float(self, kind: str, precision: str) -> str | None:
-        """Return why such a kind of operator may stay in float, Softmax apart."""
+        """Return why such a kind of operator may stay in float, except Softmax."""
         return None
 
     def list_unexplained(self, path: Path, precision: str) -> tuple[str, ...]:
@@ -378,66 +378,67 @@ class Backend(ABC):
         return tuple(name for name in found if self.explain_float_operator(name, precision) is None)
 
     def read_tensors(self, path: Path) -> TensorReader:
-        """Return what gives every float tensor of a float engine for one image.
+        """Return a reader of every float tensor of a float engine for one image.
 
-        Only where `BackendInfo.exposes_activations` says so.
+        Only if `BackendInfo.exposes_activations`.
         """
         raise NotImplementedError(f"{self.info.name} does not read tensors of {path.name}")
 
     def list_layers(self, path: Path) -> tuple[str, ...]:
-        """Return the layers of a float engine that may each be quantized or not, in their order.
+        """Return the layers of a float engine that can be quantized individually, in order.
 
-        Only where a precision is `PrecisionInfo.mixed`.
+        Only if a precision has `PrecisionInfo.mixed`.
         """
-        raise NotImplementedError(f"{self.info.name} does not tell the layers of {path.name}")
+        raise NotImplementedError(f"{self.info.name} does not list the layers of {path.name}")
 
     def read_both(self, parent: Path, child: Path) -> tuple[TensorReader, TensorReader]:
-        """Return readers of a float engine and of one derived from it, with names that agree.
+        """Return readers of a float engine and of one derived from it, with matching names.
 
-        Only where `BackendInfo.exposes_activations` says so. Quantized activations come as real
+        Only if `BackendInfo.exposes_activations`. Quantized activations come as real
         values.
         """
         return self.read_tensors(parent), self.read_tensors(child)
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
-        """Return the quantized activations as the file has them; none where it cannot be told."""
+        """Return the quantized activations in the file; empty where they cannot be read."""
         return ()
 
     def examine_runtime(self) -> tuple[Execution, ...]:
-        """Return what its runtime was asked for here and what ran, tried on a tiny graph.
+        """Return what its runtime was requested to use here and what ran, on a tiny graph.
 
-        Only for a back end that is available; most have nothing to choose from.
+        Only for an available back end; most have no choice.
         """
         return ()
 
 
 def dump_spec(spec: EngineSpec) -> str:
-    """Return the spec as the JSON text that engine files carry."""
+    """Return the spec as the JSON text stored in engine files."""
     return json.dumps(asdict(spec), sort_keys=True)
 
 
 def parse_spec(text: str | bytes | None, path: Path) -> EngineSpec:
-    """Return the spec that an engine file carries; `DataError` if it carries none or another."""
+    """Return the spec of an engine file. Raises `DataError` if it is missing or invalid."""
     if text is None:
         raise DataError(
-            f"{path.name} carries no lesiontk description (labels, preprocessing); convert it with "
+            f"{path.name} contains no lesiontk description (labels, preprocessing); convert it "
+            "with "
             "`lesiontk convert`, so that a device cannot get them wrong."
         )
     document = parse_json(text, f"the description in {path.name}")
     try:
         if not isinstance(document["labels"], list):
-            raise TypeError("the labels are no list")
+            raise TypeError("the labels are not a list")
         document["labels"] = tuple(document["labels"])
         document["preprocessing"] = Preprocessing.from_document(document["preprocessing"])
         check_enhancements(document["preprocessing"].enhance)
         return EngineSpec(**document)
     except UsageError as error:
         raise DataError(
-            f"{path.name} was trained on pictures that this lesiontk cannot make: {error} Use the "
+            f"{path.name} needs preprocessing that this lesiontk does not support: {error} Use the "
             "lesiontk that made it, or a newer one."
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path.name} carries a description that this lesiontk cannot read ({error!r}); "
+            f"{path.name} contains a description that this lesiontk cannot read ({error!r}); "
             "convert the model again."
         ) from error

@@ -1,4 +1,4 @@
-"""What a runtime was asked to run a graph with, and what it took instead."""
+"""The provider, delegate or builder that was requested from a runtime, and the one used."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NOTHING = "none"
 class Execution(Record):
     """A runtime, its provider, delegate or builder: what was asked for, what runs.
 
-    `kind` is one of these words; `used` is ``none`` where nothing took the place of what was asked
-    for. `detail` says why, or how much of the graph it runs, where that is known.
+    `kind` is one of these words; `used` is ``none`` if nothing replaced what was requested.
+    `detail` is the reason, or the part of the graph it runs, if known.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("fell_back",)
@@ -28,7 +28,7 @@ class Execution(Record):
 
     @property
     def fell_back(self) -> bool:
-        """Whether something else runs than was asked for."""
+        """Whether something else runs than was requested."""
         return self.asked != self.used
 
     def describe(self) -> str:
@@ -39,5 +39,5 @@ class Execution(Record):
 
 
 def find_fallback(executions: Iterable[Execution]) -> Execution | None:
-    """Return the runtime that answers in the place of the one asked for, if another does."""
+    """Return the runtime that replaces the requested one, or None."""
     return next((each for each in executions if each.kind == "runtime" and each.fell_back), None)

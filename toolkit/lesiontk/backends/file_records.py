@@ -1,4 +1,4 @@
-"""A text put into an engine file without touching a byte of what was there, and taken out again.
+"""Adding a text to an engine file without changing its existing bytes, and removing it again.
 
 A TFLite file with labels and a ``.keras`` file end in a ZIP archive: the text is the archive's
 comment (APPNOTE 6.3, section 4.3.16). An ONNX file is a protobuf message, in which a repeated field
@@ -15,8 +15,8 @@ from lesiontk.errors import DataError
 NAME: Final = "lesiontk_assessment"
 MARK: Final = f"{NAME}\n".encode()
 END: Final = struct.Struct("<4s4H2LH")
-"""The archive's last record: mark, disks, entries here and in all, size and place of the directory,
-length of the comment."""
+"""The archive's end record: signature, disks, entries here and in total, size and offset of the
+directory, length of the comment."""
 END_MARK: Final = b"PK\x05\x06"
 LONGEST: Final = 0xFFFF
 METADATA_PROPS: Final = 14
@@ -38,7 +38,7 @@ def add_to_archive(content: bytes, text: str) -> bytes:
 
 
 def split_archive(content: bytes) -> tuple[bytes, str | None]:
-    """Return the file as it was before `add_to_archive`, and the text; None where there is none."""
+    """Return the file as it was before `add_to_archive`, and the text or None."""
     at = _find_end(content)
     if at is None or not content.startswith(MARK, at + END.size):
         return content, None
@@ -50,7 +50,7 @@ def split_archive(content: bytes) -> tuple[bytes, str | None]:
 
 
 def _find_end(content: bytes) -> int | None:
-    """Return where the archive's last record begins, which with its comment ends the file."""
+    """Return the offset of the archive's end record."""
     first = max(0, len(content) - END.size - LONGEST)
     at = content.rfind(END_MARK, first)
     while at >= 0:
@@ -69,9 +69,9 @@ def add_to_onnx(content: bytes, text: str) -> bytes:
 
 
 def split_onnx(content: bytes) -> tuple[bytes, str | None]:
-    """Return the file as it was before `add_to_onnx`, and the text; None where there is none.
+    """Return the file as it was before `add_to_onnx`, and the text or None.
 
-    What is no ONNX file is returned as it is: opening it says what is wrong.
+    An invalid ONNX file is returned unchanged: opening it raises the error.
     """
     wanted = _field(1, NAME.encode())
     try:
@@ -87,7 +87,7 @@ def split_onnx(content: bytes) -> tuple[bytes, str | None]:
 
 
 def _list_fields(content: bytes, number: int) -> list[tuple[int, int, int]]:
-    """Return where each field of that number starts, where its bytes start, and where it ends."""
+    """Return start, start of the content and end of each field with that number."""
     found, at = [], 0
     while at < len(content):
         start = at
@@ -128,7 +128,7 @@ def _read_varint(content: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 127) << 7 * place
         if byte < 128:
             return value, at + place + 1
-    raise ValueError("a number has no end")
+    raise ValueError("a number does not end")
 
 
 def _decode(data: bytes) -> str:
@@ -136,5 +136,5 @@ def _decode(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"its threshold and figures are no text ({error}); evaluate the engine again."
+            f"its threshold and figures are not text ({error}); evaluate the engine again."
         ) from error

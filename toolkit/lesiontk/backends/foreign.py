@@ -18,17 +18,17 @@ PIXELS: Final[Mapping[str, tuple[float, float]]] = {
     "0..1": (1 / 255, 0.0),
     "-1..1": (2 / 255, -1.0),
 }
-"""What an input in float takes -> scale and offset of a byte."""
+"""Range of a float input -> scale and offset of a byte."""
 
 RECIPE = "foreign"
-"""The recipe's name in the description of a file that carries none."""
+"""The recipe's name in the description of a file without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignDescription:
-    """The names of the outputs, in their order, and the range of pixels that a float input takes.
+    """The names of the outputs, in order, and the pixel range of a float input.
 
-    Without names the outputs are numbered, which suffices for timing.
+    Without names the outputs are numbered, which is enough for timing.
     """
 
     labels: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class ForeignDescription:
             )
 
     def make_spec(self, backend: str, size: int, outputs: int, task: str = "") -> EngineSpec:
-        """Return the description that the file lacks; `outputs` is the number of its classes."""
+        """Return the missing description of the file; `outputs` is the number of its classes."""
         labels = self.labels or tuple(f"output {number}" for number in range(outputs))
         return EngineSpec(
             labels, Preprocessing(size), task, backend, "unknown", RECIPE, split_hash=""
@@ -51,10 +51,10 @@ class ForeignDescription:
 
 @dataclass(frozen=True, slots=True)
 class ForeignInput:
-    """How uint8 images [N, S, S, 3] become the input of a graph: its type, order of axes, range.
+    """The conversion of uint8 images [N, S, S, 3] to a graph's input: type, axis order, range.
 
-    An integer input gets the bytes as they are, int8 shifted by 128: its scale and zero point say
-    what they stand for. `pixels` is the range of a float input.
+    An integer input gets the bytes unchanged, int8 shifted by 128: its scale and zero point define
+    their values. `pixels` is the range of a float input.
     """
 
     dtype: np.dtype[Any]
@@ -66,7 +66,7 @@ class ForeignInput:
     def from_shape(
         cls, shape: tuple[Any, ...], dtype: np.dtype[Any], path: Path, pixels: str
     ) -> ForeignInput:
-        """Return the input of a graph; `DataError` if it takes no square RGB images."""
+        """Return the input of a graph. Raises `DataError` unless it accepts square RGB images."""
         if dtype.kind != "f" and dtype not in (np.uint8, np.int8):
             raise DataError(f"{path.name} takes {dtype}; expected float, uint8 or int8.")
         for channels_first, axes in ((False, shape[1:]), (True, (*shape[2:], *shape[1:2]))):
@@ -74,11 +74,11 @@ class ForeignInput:
                 return cls(dtype, axes[0], channels_first, pixels)
         raise DataError(
             f"{path.name} takes {list(shape)}; expected square RGB images, [N, S, S, 3] or "
-            "[N, 3, S, S] of a fixed size."
+            "[N, 3, S, S] with a fixed size."
         )
 
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the images as the graph takes them."""
+        """Return the images in the graph's input format."""
         values: NDArray[Any] = images
         if self.dtype == np.int8:
             values = (images ^ 128).view(np.int8)

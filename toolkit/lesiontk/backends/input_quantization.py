@@ -21,10 +21,9 @@ class InputQuantization:
     def after(
         self, operator: Literal["mul", "add"], constant: NDArray[Any]
     ) -> InputQuantization | None:
-        """Return what holds behind a multiplication or addition, or None if no byte scale can say.
+        """Return the quantization after a multiplication or addition, or None if impossible.
 
-        Only a constant equal for all channels, and a zero point that stays whole and within
-        0..255, can be said.
+        The constant must be equal for all channels, and the zero point an integer in 0..255.
         """
         if constant.size == 0 or np.ptp(constant) > 0:
             return None

@@ -1,7 +1,7 @@
-"""Ranges that quantization-aware training has learned, found again in an engine's float graph.
+"""Ranges learned by quantization-aware training, mapped to an engine's float graph.
 
-Training knows a network's layers, a back end its tensors, under names and in layouts of its own. On
-the same image both take the same values: that is what they are matched by.
+Training has the ranges of layers, a back end needs those of tensors, with other names and layouts.
+They are matched by their values on the same image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LEARNED = "learned_ranges.csv"
 
 
 def write_learned(path: Path, ranges: Ranges, moves: Mapping[str, str]) -> None:
-    """Write layer, low, high, moves; `moves` has layer -> the one whose values it only moves."""
+    """Write layer, low, high, moves; `moves` is layer -> the layer whose values it only moves."""
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("layer", "low", "high", "moves"))
@@ -28,7 +28,7 @@ def write_learned(path: Path, ranges: Ranges, moves: Mapping[str, str]) -> None:
 
 
 def read_learned(path: Path) -> tuple[Ranges, set[str]]:
-    """Return every layer's ends, and the layers that only move another's values."""
+    """Return every layer's range, and the layers that only move another's values."""
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     ranges = {row["layer"]: (float(row["low"]), float(row["high"])) for row in rows}
@@ -36,28 +36,30 @@ def read_learned(path: Path) -> tuple[Ranges, set[str]]:
 
 
 def match_tensors(layers: Values, tensors: Values, moving: Collection[str] = ()) -> dict[str, str]:
-    """Return tensor -> the layer whose values it takes, of those that there is one for.
+    """Return tensor -> the layer with the same values, where there is one.
 
-    Values are those of one image, as `is_same` takes them. Raises `DataError` for a layer without a
-    tensor, but for a `moving` one: a graph may have joined it with what reads it.
+    Values are those of one image, as in `is_same`. Raises `DataError` for a layer without a tensor
+    unless it is `moving`: a graph may have fused it with its reader.
     """
     matched: dict[str, str] = {}
     for layer, expected in layers.items():
         found = [name for name, values in tensors.items() if is_same(expected, values)]
         if not found and layer not in moving:
             raise DataError(
-                f"no tensor of the graph takes the values of layer {layer!r}, whose range was "
-                "learned; the engine was not made of this model."
+                f"no tensor of the graph has the values of layer {layer!r}, whose range was "
+                "learned; the engine was not made from this model."
             )
         alike = [name for name in found if tensors[name].ndim == expected.ndim]
-        matched.update(dict.fromkeys(alike or found, layer))  # pooling one place changes no value
+        matched.update(
+            dict.fromkeys(alike or found, layer)
+        )  # pooling one position changes no value
     return matched
 
 
 def apply_learned(
     measured: Mapping[str, TensorRange], learned: Ranges, matched: Mapping[str, str]
 ) -> dict[str, TensorRange]:
-    """Return the measured ranges with the learned ends in the place of the observer's."""
+    """Return the measured ranges with the learned ones replacing the observer's."""
     return {
         name: replace(r, low=learned[matched[name]][0], high=learned[matched[name]][1])
         if name in matched

@@ -1,4 +1,4 @@
-"""Which operators of a graph are one layer: what computes, and what only moves or clips it."""
+"""Grouping of a graph's operators into layers: one that computes, others that move or clip."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def group_operators(
 ) -> Mapping[str, tuple[str, ...]]:
     """Return layer -> the outputs of its operators, in the graph's order.
 
-    A layer is called after the output of the operator that computes. Operators of a `moving` kind
-    (pooling by the maximum, padding, reshaping, an activation of its own) belong to the layer that
-    they read from, for a precision of their own would mean nothing; at the graph's front they are a
-    layer. Those of an `ignored` kind belong to none.
+    A layer is named after the output of the operator that computes. Operators of a `moving` kind
+    (max pooling, padding, reshaping, a separate activation) belong to the layer that they read
+    from, because a precision of their own has no meaning; at the graph's input they are a layer.
+    Those of an `ignored` kind belong to none.
     """
     owner: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
@@ -38,7 +38,7 @@ def group_operators(
 
 
 def members_of(groups: Mapping[str, Sequence[str]], layers: Collection[str]) -> frozenset[str]:
-    """Return the outputs of all operators of these layers; `ValueError` for an unknown one."""
+    """Return the outputs of all operators of these layers. Raises `ValueError` for others."""
     unknown = sorted(set(layers) - set(groups))
     if unknown:
         raise ValueError(f"no layer {unknown[0]!r} in the graph; it has {', '.join(groups)}")

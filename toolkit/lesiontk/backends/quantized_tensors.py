@@ -1,4 +1,4 @@
-"""The activations of an engine as its file quantizes them, beside what calibration saw."""
+"""The quantized activations of an engine, with the ranges seen in calibration."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ STORED = ("int8", "uint8", "int16")
 class QuantizedTensor:
     """One activation: the real value of a stored q is ``scale * (q - zero_point)``.
 
-    `type` is the stored type, such as ``int8``; `tensor` the name in the graph that it was derived
-    from.
+    `type` is the stored type, such as ``int8``; `tensor` the name in the source graph.
     """
 
     tensor: str
@@ -32,7 +31,7 @@ class QuantizedTensor:
     zero_point: int
 
     def range(self) -> tuple[float, float]:
-        """Return the least and the greatest real value that the type can hold."""
+        """The minimum and maximum real value of the type."""
         limits = np.iinfo(self.type)
         low, high = limits.min - self.zero_point, limits.max - self.zero_point
         return self.scale * low, self.scale * high
@@ -40,9 +39,9 @@ class QuantizedTensor:
 
 @dataclass(frozen=True, slots=True)
 class TensorRow:
-    """A quantized activation with the values it can hold, `low` to `high`, and those it took.
+    """A quantized activation with its representable range, `low` to `high`, and its observed one.
 
-    `minimum` and `maximum` are over the calibration images, None where the tensor was not measured
+    `minimum` and `maximum` are over the calibration images, None for a tensor that was not measured
     (the input, whose range is that of its bytes).
     """
 
@@ -57,7 +56,7 @@ class TensorRow:
 
     @property
     def width(self) -> float:
-        """How far the values reach that the type can hold."""
+        """The width of the representable range."""
         return self.high - self.low
 
 
@@ -83,13 +82,13 @@ def list_tensor_rows(
 
 
 def write_tensor_rows(path: Path, rows: Iterable[TensorRow]) -> None:
-    """Write the rows as CSV; what was not measured is empty."""
+    """Write the rows as CSV; cells that were not measured are empty."""
     names = tuple(field.name for field in fields(TensorRow))
     write_rows(path, [asdict(row) for row in rows], names)
 
 
 def read_tensor_rows(path: Path) -> tuple[TensorRow, ...]:
-    """Return what `write_tensor_rows` wrote."""
+    """Return the rows written by `write_tensor_rows`."""
     with path.open(newline="") as stream:
         return tuple(_parse(row) for row in csv.DictReader(stream))
 

@@ -1,4 +1,4 @@
-"""What models and engines answer, kept for the engines that are derived from them."""
+"""Reference outputs of models and engines, stored for the engines derived from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.records import MODEL_FILE, Artefact, EngineSpec
 
 REFERENCE_OUTPUTS = "reference_outputs.npz"
-"""The rows of the images that an engine was asked, its answers, its description."""
+"""Files: the rows of the images, an engine's outputs for them, and its description."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceOutputs:
-    """An engine's description, its probabilities [N, C] of images and of the golden pictures."""
+    """An engine's description, and its probabilities [N, C] for images and golden pictures."""
 
     spec: EngineSpec
     outputs: NDArray[np.float32]
@@ -33,9 +33,9 @@ def engine_file(artefact: Artefact) -> Path:
 
 
 def run_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> ReferenceOutputs:
-    """Return what a model or engine answers to `pixels` and to the golden pictures.
+    """Return the outputs of a model or engine for `pixels` and for the golden pictures.
 
-    The outputs are not checked: verification judges them and says what is wrong.
+    The outputs are not checked: verification judges them.
     """
     with open_engine(path, threads=threads) as engine:
         pictures = golden_images(engine.spec.preprocessing.image_size)
@@ -45,7 +45,7 @@ def run_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> Reference
 def write_reference_outputs(
     outputs: ReferenceOutputs, rows: NDArray[np.int64], folder: Path
 ) -> None:
-    """Keep the answers to these rows of the images beside the engine."""
+    """Store the outputs for these rows of the images beside the engine."""
     np.savez(
         folder / REFERENCE_OUTPUTS,
         rows=rows,
@@ -58,9 +58,9 @@ def write_reference_outputs(
 def load_or_run(
     source: Artefact, images: Artefact, rows: NDArray[np.int64], threads: int
 ) -> ReferenceOutputs:
-    """Return what the source answers to these rows: as it was asked when it was made, or asked now.
+    """Return the source's outputs for these rows, stored or computed now.
 
-    A large network takes minutes to answer, and has several children.
+    Inference of a large network takes minutes, and several engines are derived from it.
     """
     path = engine_file(source)
     same = source.manifest["parents"]["images"]["content"] == images.content

@@ -1,4 +1,4 @@
-"""Whether the distributions that a back end needs are installed, without importing them."""
+"""Check of the distributions that a back end needs, without importing them."""
 
 from __future__ import annotations
 

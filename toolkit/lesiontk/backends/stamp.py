@@ -1,7 +1,7 @@
 """An engine's threshold, temperature and figures, written into its file.
 
-They are added when an engine leaves the workspace, for an evaluation comes after the conversion.
-What was there before is not changed, and the record names its SHA-256. `open_engine` reads it.
+They are added when an engine leaves the workspace, because evaluation follows conversion. The
+original bytes are unchanged, and the record contains their SHA-256. `open_engine` reads it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from lesiontk.files.whole_files import write_whole
 
 
 def stamp(path: Path, assessment: Assessment, out: Path) -> Assessment:
-    """Write the engine file `path` as `out` with its assessment inside, in the place of an older.
+    """Return the assessment as written to the engine file `out`, with the hash of `path`.
 
-    `out` may be `path`. Returns the assessment as written, with the file's hash.
+    `out` is a copy of `path`, and may be `path`; an older assessment in it is replaced.
     """
     backend = find_backend(path)()
     content, _ = backend.split_record(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The largest tensor that an engine may make: a small file may describe one of any size."""
+"""Limit on an engine's tensor sizes: a small file may describe a tensor of any size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LARGEST_TENSOR = 2**28
 
 
 def check_tensor(path: Path, name: str, shape: Iterable[float]) -> None:
-    """Raise `DataError` if a tensor of this shape is too large to be one of a classifier's."""
+    """Raise `DataError` if a tensor of this shape is too large for a classifier."""
     values = math.prod(max(1, abs(int(size))) for size in shape)
     if values > LARGEST_TENSOR:
         raise DataError(
-            f"{path.name} makes a tensor of {values:.3g} values, {name}; expected at most "
-            f"{LARGEST_TENSOR}: a classifier of images needs none as large."
+            f"{path.name} has a tensor of {values:.3g} values, {name}; expected at most "
+            f"{LARGEST_TENSOR}, which is enough for an image classifier."
         )

@@ -1,7 +1,7 @@
-"""Tensors of two graphs that are the same thing, found by the values that they take.
+"""Matching of corresponding tensors of two graphs by their values.
 
-A network's layers and the graphs made of it name their tensors, and order their axes, each in a way
-of its own. On the same image, what is the same takes the same values.
+A network's layers and the graphs derived from it differ in tensor names and axis order. On the same
+image, corresponding tensors have the same values.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-3
-"""Of the largest magnitude: how far the same values may be apart."""
+"""Tolerance of equal values, relative to the largest magnitude."""
 
 Values = Mapping[str, NDArray[Any]]
 
 
 def is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
-    """Whether both are equal within tolerance.
+    """Return whether both are equal within tolerance.
 
     Values are those of one image: expected ones [1, h, w, C] or [1, C], the others in this or in
     channels-first order.
@@ -37,8 +37,8 @@ def is_same(expected: NDArray[Any], values: NDArray[Any]) -> bool:
 def find_same(origin: Iterable[Values], tensors: Iterable[Values]) -> dict[str, str]:
     """Return tensor -> the tensor of `origin` with its values on every image.
 
-    Both have one entry an image, and are read once. Of several with the same values the first is
-    taken.
+    Both have one entry per image, and are read once. Among several with the same values the first
+    is used.
     """
     candidates: dict[str, list[str]] = {}
     for number, (theirs, ours) in enumerate(zip(origin, tensors, strict=True)):
@@ -52,7 +52,7 @@ def find_same(origin: Iterable[Values], tensors: Iterable[Values]) -> dict[str, 
 
 
 def _find_alike(origin: Values, tensors: Values) -> dict[str, list[str]]:
-    """Return tensor -> those with its size and extremes, which is told sooner than its values."""
+    """Return tensor -> those with its size and extremes, which are compared first."""
     extremes = {name: _extremes(values) for name, values in origin.items()}
     alike: dict[str, list[str]] = {}
     for name, values in tensors.items():

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 def is_trained(target: str) -> bool:
-    """Whether a target is of the model as it was before compression."""
+    """Return whether a target is of the model as it was before compression."""
     return target.endswith(TRAINED)
 
 

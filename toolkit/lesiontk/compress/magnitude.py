@@ -56,7 +56,7 @@ def inputs_of(pattern: Pattern, block: tuple[int, int]) -> int:
 
 
 def fits_pattern(kernel: NDArray[np.float32], pattern: Pattern, block: tuple[int, int]) -> bool:
-    """Whether a kernel [..., in, out] can have a pattern: what it takes together is of one place.
+    """Return whether a kernel [..., in, out] can have a pattern: its groups are of one position.
 
     The places of a kernel lie one after another where it is flattened to [places * in, out].
     """

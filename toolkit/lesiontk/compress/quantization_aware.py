@@ -102,13 +102,13 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
 
 
 def _is_computing(layer: Layer, images: set[str]) -> bool:
-    """Whether a layer gives new values; a Rescaling of the pixels is part of the input's scale."""
+    """Return whether a layer computes new values; a Rescaling is part of the input's scale."""
     inner = layer.kind == "Rescaling" and not images.intersection(layer.inputs)
     return layer.kind in COMPUTING or inner
 
 
 def _is_joined(layer: Layer, activation: Layer, scheme: Scheme) -> bool:
-    """Whether nothing is rounded between a layer and the one that reads it, an activation."""
+    """Return whether nothing is rounded between a layer and its reader, an activation."""
     if activation.kind not in ACTIVATIONS or layer.kind in ACTIVATIONS:
         return False
     if scheme == "tensorrt" or (activation.kind, activation.activation) == ("Activation", "linear"):
@@ -120,7 +120,7 @@ def _is_joined(layer: Layer, activation: Layer, scheme: Scheme) -> bool:
 def _is_quantized(
     name: str, readers: Mapping[str, list[Layer]], weighted: Mapping[str, int]
 ) -> bool:
-    """Whether any layer rounds what it reads of `name`, in the scheme of TensorRT.
+    """Return whether any layer rounds what it reads of `name`, in the scheme of TensorRT.
 
     Of two layers with weights that are added, the addition becomes part of the later one; places
     are those of `weighted`. What moves values on is passed.

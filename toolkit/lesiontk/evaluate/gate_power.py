@@ -85,7 +85,7 @@ class GatePower(Record):
         return {change: self.shows(change) for change in ASSUMED}
 
     def shows(self, change: str) -> bool | None:
-        """Whether an engine of that kind can pass; None where that depends on more."""
+        """Return whether an engine of that kind can pass; None where that depends on more."""
         smallest = self.among[change]
         if smallest is None or self.margin is None:
             return None

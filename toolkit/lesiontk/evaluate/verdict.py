@@ -90,7 +90,7 @@ class GateVerdict(Record):
         return self.outcome is Outcome.NOT_SHOWN
 
     def blocks(self, unresolved: Unresolved) -> bool:
-        """Whether this verdict ends a command with exit code 1."""
+        """Return whether this verdict ends a command with exit code 1."""
         return self.failed or (self.unresolved and unresolved is Unresolved.FAIL)
 
     def describe(self) -> str:

@@ -227,7 +227,7 @@ def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def _is_comparable(source: Artefact, target: str) -> bool:
-    """Whether an engine was derived from one of its own back end, layer by layer."""
+    """Return whether an engine was derived from one of its own back end, layer by layer."""
     name = target.partition(":")[0]
     same = source.kind == "engine" and source.facts["backend"] == name
     return same and BACKENDS.get(name).info.exposes_activations

@@ -83,7 +83,7 @@ class ResizeStage(Technique):
         return config.image_size
 
     def can_teach(self, config: ResizeConfig) -> bool:
-        """Whether it recovers at once."""
+        """Return whether it recovers at once."""
         return config.recover is not None
 
     def describe(self, facts: Mapping[str, Any]) -> str:

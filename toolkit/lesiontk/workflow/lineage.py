@@ -123,7 +123,7 @@ def _last_used(
 
 
 def _is_of(store: Store, artefact: Artefact, model: Artefact) -> bool:
-    """Whether an engine, or what was measured on one, is of this model."""
+    """Return whether an engine, or what was measured on one, is of this model."""
     try:
         return model_of(store, artefact).content == model.content
     except DataError:

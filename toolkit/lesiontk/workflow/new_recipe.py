@@ -163,7 +163,7 @@ def _inspect(store: Store, data: Path) -> list[dict[str, str]]:
 
 
 def _fits(name: str, classes: list[FoundClass]) -> bool:
-    """Whether a packaged task has all diagnoses of these classes, and they all of its labels."""
+    """Return whether a packaged task has all these diagnoses, and they have all its labels."""
     task = load_task(name)
     names = [normalize_diagnosis(d) for found in classes for d in found.diagnoses]
     codes = [d if d in task.mapping else task.aliases.get(d, "") for d in names]

@@ -89,12 +89,12 @@ class _EnginePlan:
 
 
 def has_learned_ranges(model: Step) -> bool:
-    """Whether the ranges of a model's tensors were learned in training."""
+    """Return whether the ranges of a model's tensors were learned in training."""
     return model.stage in TECHNIQUES and LEARNED_RANGES in TECHNIQUES.get(model.stage).info.leaves
 
 
 def _exposes_activations(source: StepId) -> bool:
-    """Whether a step makes an engine whose back end tells its tensors; a model's has none."""
+    """Return whether a step makes an engine whose back end exposes its activations."""
     if source.kind != "engine":
         return False
     backend, _ = parse_target(source.target)

@@ -1,1 +1,1 @@
-"""The trained model itself, as the engine that others are compared with."""
+"""The trained model as the reference engine of all others."""

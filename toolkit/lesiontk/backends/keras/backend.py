@@ -39,7 +39,7 @@ SPEC_BYTES = 2**20
 
 
 class KerasEngine(Engine):
-    """Runs a ``.keras`` file of Keras 2."""
+    """An engine that runs a ``.keras`` file of Keras 2."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(read_spec(path))
@@ -55,7 +55,7 @@ class KerasEngine(Engine):
 
 
 def _check_shapes(model: Any, spec: EngineSpec, name: str) -> None:
-    """Raise `DataError` unless a model takes the images that its file's description promises."""
+    """Raise `DataError` unless a model's input matches its file's description."""
     expected = ((*spec.input_shape,), (len(spec.labels),))
     for what, tensors, shape in zip(("takes", "returns"), (model.inputs, model.outputs), expected,
                                     strict=True):  # fmt: skip
@@ -67,24 +67,24 @@ def _check_shapes(model: Any, spec: EngineSpec, name: str) -> None:
         )
         if not fits:
             raise DataError(
-                f"{name} {what} {', '.join(map(str, received))} and describes itself as of "
+                f"{name} {what} {', '.join(map(str, received))} but its description has "
                 f"{list(shape)}; expected the same: export the engine again."
             )
 
 
 def read_spec(path: Path) -> EngineSpec:
-    """Return what a ``.keras`` file says of itself; `DataError` if it is damaged or mute."""
+    """Return the description in a ``.keras`` file. Raises `DataError` if damaged or missing."""
     try:
         with zipfile.ZipFile(path) as archive:
             found = MEMBER in archive.namelist()
             text = read_member(archive, MEMBER, SPEC_BYTES).decode() if found else None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path.name} is no intact .keras file: {error}") from error
+        raise DataError(f"{path.name} is not an intact .keras file: {error}") from error
     return parse_spec(text, path)
 
 
 def find_spec(path: Path) -> EngineSpec | None:
-    """Return what a model's file says of itself; None for what lesiontk did not write."""
+    """Return the description in a model's file; None if lesiontk did not write it."""
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
@@ -100,8 +100,8 @@ def load_model(path: Path) -> Any:
     model = load_model_file(path)
     if not isinstance(model, import_keras().Model):
         raise DataError(
-            f"{path.name} was written by Keras 3; expected a model of lesiontk, which is of "
-            "Keras 2: `lesiontk import` makes one of it."
+            f"{path.name} was written by Keras 3; expected a lesiontk model (Keras 2): "
+            "`lesiontk import` converts it."
         )
     return model
 
@@ -119,8 +119,8 @@ def layer_values(
 def save_model(model: Any, spec: EngineSpec, path: Path) -> None:
     """Write a model as ``.keras`` with its description in the file.
 
-    Equal models give equal bytes: without times, and without what a layer's description tells of
-    the process that saved it (the size of its last batch, the generator it drew from).
+    Equal models give equal bytes: the file contains no times, and no trace of the process that
+    saved it (size of the last batch, random generator).
     """
     saved = path.with_name(f".{path.stem}.tmp.keras")
     model.save(str(saved))
@@ -136,7 +136,7 @@ def save_model(model: Any, spec: EngineSpec, path: Path) -> None:
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Return an entry of a fixed time, 1980-01-01, and with the same rights wherever it is made."""
+    """Return an archive entry with a fixed time, 1980-01-01, and fixed permissions."""
     member = zipfile.ZipInfo(name)
     member.create_system, member.external_attr = 3, 0o600 << 16  # Unix
     return member
@@ -157,7 +157,7 @@ def _without_process(document: Any) -> Any:
 
 
 class KerasBackend(Backend):
-    """A trained model with its description put into the file."""
+    """A trained model with its description in the file."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="keras",

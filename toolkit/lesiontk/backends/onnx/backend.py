@@ -35,23 +35,23 @@ from lesiontk.system.frameworks import import_onnxruntime
 QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
              "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
 FOLLOWING = ("MaxPool", "AveragePool", "Transpose", "Squeeze", "Reshape", "Relu", "Clip", "Pad")
-"""Of these, those that ONNX Runtime's quantizer gives the scale of what they read, or none."""
+"""Operators that get the scale of their input, or none, from ONNX Runtime's quantizer."""
 
 LIMIT, REDUCED_LIMIT = 127, 64
-"""The largest weight as ONNX Runtime stores it, in 8 bits and in its reduced range."""
+"""The largest stored weight of ONNX Runtime, in 8 bits and in reduced range."""
 
 EXACT = "session.x64quantprecision"
-"""The session's setting for kernels that do not overflow on x86 CPUs without VNNI. They are slower
-there; on other CPUs it changes nothing."""
+"""The session option for kernels that do not overflow on x86 CPUs without VNNI. They are slower
+there; on other CPUs it has no effect."""
 WEIGHT_BITS = "lesiontk_weight_bits"
-"""In a file's metadata: its weights have 7 bits, with which the fast kernels do not overflow."""
+"""Metadata key: the weights have 7 bits, with which the fast kernels do not overflow."""
 
 
 class ONNXEngine(Engine):
-    """Runs an ``.onnx`` file, one image at a time, on ONNX Runtime.
+    """An engine that runs an ``.onnx`` file, one image at a time, on ONNX Runtime.
 
-    It asks for `provider`; where that fails to load, ONNX Runtime takes the CPU, and
-    `describe_execution` tells. `entries` are further settings of the session.
+    If `provider` fails to load, ONNX Runtime uses the CPU, which `describe_execution` reports.
+    `entries` are further session options.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class ONNXEngine(Engine):
 
 
 def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, str]) -> Any:
-    """Return ONNX Runtime's session; `DataError` for a file that it cannot load.
+    """Return ONNX Runtime's session. Raises `DataError` for a file that it cannot load.
 
-    Neither is one taken that needs further files, nor one with loops.
+    Files with external data and graphs with loops are refused, too.
     """
     from lesiontk.backends.onnx.graph import check_closed
 
@@ -102,20 +102,22 @@ def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, 
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
-    # On the CPU alone a second try would be the same, and be announced on standard output.
+    # On the CPU a fallback would be the same, and would be printed to standard output.
     fallback = {} if len(providers) > 1 else {"enable_fallback": 0}
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers, **fallback)
     except Exception as error:  # its exceptions share no public base class
-        raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
+        raise DataError(
+            f"{path.name} is not a model that ONNX Runtime can load: {error}"
+        ) from error
 
 
 def read_session_metadata(session: Any, path: Path) -> dict[str, str]:
-    """Return a session's metadata; `DataError` where it is no text."""
+    """Return a session's metadata. Raises `DataError` if it is not text."""
     try:
         return dict(session.get_modelmeta().custom_metadata_map)
     except ValueError as error:
-        raise DataError(f"{path.name} has metadata that is no text in UTF-8: {error}") from error
+        raise DataError(f"{path.name} has metadata that is not valid UTF-8: {error}") from error
 
 
 class ONNXBackend(Backend):
@@ -196,7 +198,7 @@ class ONNXBackend(Backend):
 
     def _explain_float(self, kind: str, precision: str) -> str | None:
         if kind in FOLLOWING:
-            return "has no scale of its own, and what it reads is in float"
+            return "has no scale of its own, and its input is in float"
         return None if kind in QUANTIZED else "not among the operators that are quantized here"
 
     def read_tensors(self, path: Path) -> TensorReader:
@@ -277,10 +279,10 @@ def convert_tflite(path: Path) -> Any:
 
 
 def halve(model: Any) -> Any:
-    """Return the float16 model derived from a float32 one; border and Softmax stay float32.
+    """Return the float16 model derived from a float32 one; graph IO and Softmax stay float32.
 
-    ONNX Runtime computes in float16 where its provider can, which on an x86 CPU it cannot: there it
-    halves the file, not the time.
+    ONNX Runtime computes in float16 only if its provider supports it. On an x86 CPU it does not:
+    the file is halved, not the latency.
     """
     from lesiontk.backends.onnx.float16 import convert_to_float16
 
@@ -290,12 +292,12 @@ def halve(model: Any) -> Any:
 
 
 def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, Any]]:
-    """Return the Q/DQ int8 model derived from a float32 one, and what is to be recorded of it.
+    """Return the Q/DQ int8 model derived from a float32 one, and the facts to record.
 
-    Activations are uint8 and weights int8, the pair that ONNX Runtime's x86 and ARM kernels take
-    directly; the input's own bytes are the first quantized tensor. On x86 without VNNI two products
-    of 8 bits overflow 16, but for slower kernels (`EXACT`); with 7-bit weights (`reduce_range`)
-    they do not.
+    Activations are uint8 and weights int8, which ONNX Runtime's x86 and ARM kernels support
+    directly; the input's bytes are the first quantized tensor. On x86 without VNNI two 8-bit
+    products overflow 16 bits, except in slower kernels (`EXACT`) or with 7-bit weights
+    (`reduce_range`).
     """
     from lesiontk.backends.onnx.bias_correction import correct_biases
     from lesiontk.backends.onnx.bias_range import leave_room_for_biases, read_biases
@@ -311,7 +313,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     calibrate = import_onnxruntime("quantization.calibrate")
     ranges = plan.find_ranges(lambda: tensor_reader(model))
     for node in model.graph.node:
-        if node.op_type in ACTIVATIONS:  # what only it reads is clipped to its range
+        if node.op_type in ACTIVATIONS:  # its only input is clipped to its range
             ranges.setdefault(node.input[0], ranges[node.output[0]])
     separate_weights(model)
     corrected = 0
@@ -355,7 +357,7 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
 
 
 def tensor_reader(model: Any) -> TensorReader:
-    """Return a function that gives every float tensor of a float model for one image."""
+    """Return a function that returns every float tensor of a float model for one image."""
     from lesiontk.backends.onnx.graph import INPUT, expose_tensors
 
     session, names = _open_exposed(*expose_tensors(model))
@@ -370,7 +372,7 @@ def _open_exposed(model: Any, names: list[str]) -> tuple[Any, list[str]]:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Optimizations would fuse away tensors whose range is asked for.
+    # Optimizations would fuse away tensors whose range is needed.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     content = model.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]), names

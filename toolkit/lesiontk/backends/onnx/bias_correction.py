@@ -1,4 +1,4 @@
-"""Edit of a float ONNX graph: biases that take back what rounding its weights will shift."""
+"""Bias correction of a float ONNX graph before its weights are quantized."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def correct_biases(
 ) -> int:
     """Correct the biases of convolutions and dense layers in place; return how many.
 
-    `read` gives the float graph's tensors for one of the `images`, uint8 [1, S, S, 3]; `limit` is
-    the largest weight as int8 stores it. The graph is for quantization alone: run in float it is
-    off by what int8 weights will take back. A layer without a bias gets one, and
-    those whose output is among `float_layers` keep theirs.
+    `read` returns the float graph's tensors for one of the `images`, uint8 [1, S, S, 3]; `limit` is
+    the largest stored int8 weight. The graph is only for quantization: run in float, it is biased
+    by the opposite of the shift of int8 weights. A layer without a bias gets one; layers whose
+    output is among `float_layers` are not corrected.
     """
     graph = model.graph
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
@@ -80,7 +80,9 @@ def _weights(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:
     if node.op_type == "Gemm":
         plain = all(attributes.get(name, 1.0) == 1.0 for name in ("alpha", "beta"))
         if not plain or attributes.get("transA", 0):
-            raise DataError(f"Gemm {node.name} is no plain dense layer; its bias has no meaning.")
+            raise DataError(
+                f"Gemm {node.name} is not a plain dense layer; its bias cannot be corrected."
+            )
         turned = values if attributes.get("transB", 0) else values.T
         return turned[np.newaxis, :, :, np.newaxis, np.newaxis]
     if values.ndim != 4:

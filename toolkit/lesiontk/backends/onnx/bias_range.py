@@ -1,4 +1,4 @@
-"""Biases of a Q/DQ ONNX graph: which were cut off, and weight scales that leave them room."""
+"""Biases of a Q/DQ ONNX graph: saturated ones, and weight scales that avoid saturation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BiasedLayer:
 
 
 def list_saturated(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Return the channels whose bias was cut off at the end of int32, by the layer's node."""
+    """Return the channels whose bias saturates int32, by the layer's node."""
     constants = constants_of(model.graph)
     biases = {
         node.output[0]: constants[node.input[0]]
@@ -65,18 +65,18 @@ def read_biases(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
 
 
 def leave_room_for_biases(model: onnx.ModelProto, biases: Mapping[str, NDArray[Any]]) -> None:
-    """Change weight scales in place until the biases take half of int32 at most.
+    """Increase weight scales in place until the biases use at most half of int32.
 
-    ONNX Runtime's quantizer raises them only until a bias fits, and its kernels add the products to
-    it in the same 32 bits, so that their sum may overflow. `biases` has the real ones, by the
-    node's name. No two layers may read one weight, as `separate_weights` sees to. Raises
-    `DataError` for a layer whose bias is not known.
+    ONNX Runtime's quantizer increases them only until a bias fits, and its kernels add the products
+    to it in the same 32 bits, so that the sum may overflow. `biases` are the real ones, by the
+    node's name. No two layers may read one weight, which `separate_weights` ensures. Raises
+    `DataError` for a layer whose bias is unknown.
     """
     constants = constants_of(model.graph)
     changed: dict[str, NDArray[Any]] = {}
     for layer in _list_layers(model.graph, constants):
         if layer.name not in biases:
-            raise DataError(f"the bias of {layer.name} is not among those of the float graph.")
+            raise DataError(f"the bias of {layer.name} is missing in the float graph.")
         changed |= _change_scales(layer, constants, biases[layer.name])
     for entry in model.graph.initializer:
         if entry.name in changed:

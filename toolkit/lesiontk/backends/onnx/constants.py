@@ -1,4 +1,4 @@
-"""The constants of an ONNX graph, and what its input's bytes become before the first layer."""
+"""The constants of an ONNX graph, and the tensors of its input normalization."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
 
 
 def normalized_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors that the input's bytes become before the first layer.
+    """Return the tensors between the input and the first layer.
 
-    They are made of the input and constants alone: casts, scales, offsets, a change of layout.
+    They depend only on the input and constants: casts, scales, offsets, a change of layout.
     """
     constants = {entry.name for entry in graph.initializer}
     found = {INPUT}
@@ -36,9 +36,9 @@ def normalized_tensors(graph: onnx.GraphProto) -> set[str]:
 def replace_constant(
     graph: onnx.GraphProto, name: str, value: NDArray[Any], *, like: str | None = None
 ) -> str:
-    """Add a constant called `name` (with the first free number where it is taken); return it.
+    """Return a new constant called `name`, numbered if the name is taken.
 
-    With `like` it is put behind that constant, so that files keep their order.
+    With `like` it is inserted after that constant, so that files keep their order.
     """
     taken = {entry.name for entry in graph.initializer}
     free, number = name, 1

@@ -15,10 +15,10 @@ LENGTH_DELIMITED, VARINT = 2, 0
 
 
 def read_backend_name(path: Path) -> str | None:
-    """Return the back end that an ONNX file's own description names; None where it has none.
+    """Return the back end in an ONNX file's description, or None.
 
-    Only the top level of the file is walked, its weights are passed over. What is no ONNX file, or
-    a damaged one, has no description: opening it will say what is wrong.
+    Only the top level of the file is parsed; its weights are skipped. An invalid or damaged file
+    has no description: opening it raises the error.
     """
     try:
         document = json.loads(read_description(path) or "{}")
@@ -28,15 +28,15 @@ def read_backend_name(path: Path) -> str | None:
 
 
 def read_description(path: Path) -> str | None:
-    """Return the text that an ONNX file carries of itself; None where it carries none.
+    """Return the lesiontk description in an ONNX file, or None.
 
-    Raises `DataError` for what is no ONNX file.
+    Raises `DataError` for an invalid ONNX file.
     """
     try:
         with path.open("rb") as stream:
             return dict(_read_metadata(stream, path.stat().st_size)).get(SPEC_KEY)
     except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path.name} is no intact ONNX file ({error}).") from error
+        raise DataError(f"{path.name} is not an intact ONNX file ({error}).") from error
 
 
 def _read_metadata(stream: BinaryIO, size: int) -> list[tuple[str, str]]:
@@ -70,4 +70,4 @@ def _read_varint(stream: BinaryIO) -> int:
         value |= (byte & 127) << 7 * place
         if byte < 128:
             return value
-    raise ValueError("a number has no end")
+    raise ValueError("a number does not end")

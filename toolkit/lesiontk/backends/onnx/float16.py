@@ -1,8 +1,8 @@
 """A float32 graph, or single layers of one, in half precision: weights and activations.
 
-TensorRT 11 knows no builder flag that would do it, and the older ones do not need it: a strongly
-typed network computes in the types that the graph says. The input's normalization stays in float32
-(half has steps of 1/16 at 128), and so does Softmax, whose output is the engine's.
+TensorRT 11 has no builder flag for it, and older ones do not need it: a strongly typed network
+computes in the types of the graph. The input normalization stays in float32 (half has steps of 1/16
+at 128), and so does Softmax, whose output is the engine's.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ GREATEST = float(np.finfo(np.float16).max)
 
 
 def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = None) -> None:
-    """Turn a prepared float32 graph into float16, in place; of it `only` the makers of these.
+    """Convert a prepared float32 graph to float16, in place, or `only` the producers of these.
 
-    Raises `DataError` if a weight lies beyond what float16 can hold.
+    Raises `DataError` if a weight exceeds float16.
     """
     graph = model.graph
-    border = normalized_tensors(graph)
+    graph_io = normalized_tensors(graph)
     constants = constants_of(graph)
     results = {entry.name for entry in graph.output}
     halved: dict[str, str] = {}
-    wide = set(border)  # tensors that stay in float32
+    wide = set(graph_io)  # tensors that stay in float32
     nodes: list[onnx.NodeProto] = []
 
     def cast(tensor: str, kind: int, suffix: str) -> str:
@@ -49,7 +49,7 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
             value = constants[name]
             if not (np.abs(value) <= GREATEST).all():
                 raise DataError(
-                    f"constant {name} reaches {np.abs(value).max():.3g}; float16 ends at "
+                    f"constant {name} reaches {np.abs(value).max():.3g}; float16's limit is "
                     f"{GREATEST:.0f}."
                 )
             halved[name] = replace_constant(
@@ -58,7 +58,7 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
         return halved[name]
 
     for node in graph.node:
-        if node.output[0] in border:
+        if node.output[0] in graph_io:
             nodes.append(node)
             continue
         precise = node.op_type == "Softmax" or bool(results & set(node.output))
@@ -67,7 +67,7 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
             _cast_to_half(node)
         for index, name in enumerate(node.input):
             if node.op_type == "Resize" and index > 0:
-                continue  # sizes and scales, which are float32 in any graph
+                continue  # sizes and scales are float32 in any graph
             if name in constants:
                 if constants[name].dtype == np.float32 and not precise:
                     node.input[index] = halve(name)
@@ -84,14 +84,14 @@ def convert_to_float16(model: onnx.ModelProto, only: Collection[str] | None = No
 
 
 def _cast_to_half(node: onnx.NodeProto) -> None:
-    """Let a Cast to float32, of what a comparison found, give float16 as all others do."""
+    """Change a Cast of a comparison's result to float32 into one to float16, as all others."""
     for attribute in node.attribute:
         if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.FLOAT16
 
 
 def list_half_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors in float16, constants among them, of a graph made so here."""
+    """Return the float16 tensors, including constants, of a graph converted here."""
     half = {entry.name for entry in graph.initializer if entry.data_type == TensorProto.FLOAT16}
     for node in graph.node:
         if node.op_type == "Cast":

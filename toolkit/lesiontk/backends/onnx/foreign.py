@@ -1,4 +1,4 @@
-"""Runs ``.onnx`` files of other tools."""
+"""Engines from ``.onnx`` files of other tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES: Final = {
 
 
 class ForeignONNXEngine(Engine):
-    """Runs an ``.onnx`` file of other tools, one image at a time."""
+    """An engine that runs an ``.onnx`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
         self._session = open_session(path, threads, CPU, {EXACT: "1"})

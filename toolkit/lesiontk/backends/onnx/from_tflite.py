@@ -1,9 +1,9 @@
-"""tf2onnx in a process of its own, so that equal files give equal graphs.
+"""tf2onnx in a separate process, so that equal files give equal graphs.
 
 tf2onnx keeps a tensor's readers in sets of strings and numbers its names with a counter; its
-optimizers follow the order of both. With another hash seed of Python, or after another conversion,
-the same file gave another graph: now and then a needless Reshape more. Here the seed is fixed and
-the counter fresh.
+optimizers depend on the order of both. With another hash seed of Python, or after another
+conversion, the same file gave another graph, sometimes with a redundant Reshape. Here the seed is
+fixed and the counter starts at zero.
 
 Run as ``python -m lesiontk.backends.onnx.from_tflite SOURCE OUT``.
 """
@@ -23,18 +23,18 @@ OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
 
 
 def onnx_from_tflite(path: Path) -> Any:
-    """Return the ONNX model of a float32 flatbuffer as tf2onnx gives it.
+    """Return the ONNX model of a float32 flatbuffer, converted by tf2onnx.
 
-    Raises `DataError` with tf2onnx's last words if it cannot convert the file, or with the
-    operators that ONNX does not have.
+    Raises `DataError` with tf2onnx's last message if it cannot convert the file, or with the
+    operators that ONNX lacks.
     """
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.onnx"
         command = [sys.executable, "-W", "ignore", "-m", __name__, str(path), str(out)]
-        # Without the second, tf2onnx copies the graph before each optimization, and goes on without
-        # the optimization where one fails.
+        # Without the second, tf2onnx copies the graph before each optimization and silently skips
+        # an optimization that fails.
         settings = {"PYTHONHASHSEED": "0", "TF2ONNX_CATCH_ERRORS": "FALSE"}
         environment = {**os.environ, **settings}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -49,12 +49,12 @@ def onnx_from_tflite(path: Path) -> Any:
 
 
 def refuse_unknown(model: Any, name: str) -> None:
-    """Raise `DataError` for the operators that tf2onnx left as they were, TFLite's own."""
+    """Raise `DataError` for TFLite operators that tf2onnx did not convert."""
     left = {node.op_type for node in model.graph.node if node.op_type.startswith("TFL_")}
     if left:
         raise DataError(
             f"{name} has {', '.join(sorted(left))}, which tf2onnx does not convert; expected a "
-            "network without such layers, or a target of TFLite."
+            "network without such layers, or a TFLite target."
         )
 
 
@@ -71,11 +71,10 @@ def main(source: Path, out: Path) -> None:
 
 
 def _leave_constants_alone(node: Any) -> None:
-    """Keep tf2onnx from copying every weight again after each of its two dozen optimizations.
+    """Keep tf2onnx from copying every weight after each of its two dozen optimizations.
 
-    It writes a node's attributes back into its protobuf then, and for a constant the attribute is
-    the weights, which no optimization changes in place. The graph is the same, in a third of the
-    time.
+    After each it writes a node's attributes back into its protobuf; for a constant these are the
+    weights, which no optimization changes in place. The graph is the same, in a third of the time.
     """
     update = node.update_proto
 
@@ -87,9 +86,9 @@ def _leave_constants_alone(node: Any) -> None:
 
 
 def _keep_biases() -> None:
-    """Flatten what a fully connected layer reads before tf2onnx does, which drops its bias then.
+    """Flatten the input of a fully connected layer before tf2onnx, which would drop its bias.
 
-    TFLite leaves out a Flatten behind pooling that keeps its dimensions, as in MobileNetV3.
+    TFLite omits a Flatten after pooling with kept dimensions, as in MobileNetV3.
     """
     import numpy as np
     from tf2onnx.handler import tf_op

@@ -27,9 +27,9 @@ LOOPS: Final = ("Loop", "Scan")
 
 @dataclass(frozen=True, slots=True)
 class StrippedInput:
-    """The tensor that took the input's place, and what its bytes stand for.
+    """The tensor that replaced the input, and the quantization of its bytes.
 
-    `shape` is the input's own, NHWC; `permutation` leads to the tensor's layout, if it differs.
+    `shape` is the input's shape, NHWC; `permutation` maps it to the tensor's layout, if it differs.
     """
 
     tensor: str
@@ -39,7 +39,7 @@ class StrippedInput:
 
 
 def rename_graph_io(model: onnx.ModelProto) -> None:
-    """Call the graph's input ``image`` and its output ``probabilities``, in place."""
+    """Rename the graph's input to ``image`` and its output to ``probabilities``, in place."""
     graph = model.graph
     names = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
     for node in graph.node:
@@ -52,8 +52,8 @@ def rename_graph_io(model: onnx.ModelProto) -> None:
 def name_canonically(model: onnx.ModelProto) -> None:
     """Order and name nodes, tensors and constants by the graph's structure alone, in place.
 
-    Engines of equal structure can then be compared. Nodes come in the order in which the output
-    needs them; the numbers that tf2onnx puts behind ``__`` go.
+    Engines of equal structure can then be compared. Nodes are in the order in which the output
+    needs them; the numbers that tf2onnx appends after ``__`` are removed.
     """
     graph = model.graph
     nodes = _order_nodes(graph)
@@ -79,7 +79,7 @@ def name_canonically(model: onnx.ModelProto) -> None:
 
 
 def _order_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return copies of the nodes that the outputs need, each after those that it reads from."""
+    """Return copies of the nodes that the outputs need, in topological order."""
     makers = {name: node for node in graph.node for name in node.output}
     ordered: dict[str, onnx.NodeProto] = {}
     waiting = [entry.name for entry in reversed(graph.output)]
@@ -99,7 +99,7 @@ def _order_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return the name without its counter, with the next free number where it is taken."""
+    """Return the name without its counter, numbered if it is taken."""
     base = re.sub(r"__\d+", "", name)
     free, number = base, 1
     while free in taken:
@@ -115,16 +115,16 @@ MOVING = (*ACTIVATIONS, "MaxPool", "Transpose", "Squeeze", "Reshape", "Flatten",
 
 
 def group_layers(model: onnx.ModelProto) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of a float graph behind its input's normalization, as `group_operators`."""
+    """Return the layers of a float graph after its input normalization, as `group_operators`."""
     operators = [GraphOperator(n.output[0], n.op_type, tuple(n.input)) for n in model.graph.node]
     return group_operators(operators, MOVING, ignored=("Softmax",))
 
 
 def separate_weights(model: onnx.ModelProto) -> None:
-    """Give each layer weights and a bias of its own, in place.
+    """Give each layer its own copy of weights and bias, in place.
 
-    A layer that is used twice would share them; quantized, they follow the scale of what each use
-    reads, and ONNX Runtime cannot load a graph in which two integer convolutions read one weight.
+    A layer that is called twice would share them; quantized, they depend on the input scale of each
+    call, and ONNX Runtime cannot load a graph in which two integer convolutions read one weight.
     """
     constants = {entry.name: entry for entry in model.graph.initializer}
     taken: set[str] = set()
@@ -144,10 +144,10 @@ def separate_weights(model: onnx.ModelProto) -> None:
 
 
 def strip_normalization(model: onnx.ModelProto) -> StrippedInput:
-    """Take Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] off the front, in place.
+    """Remove Cast -> [Mul by a scalar] -> [Add of a constant] -> [Transpose] at the input.
 
-    An operator is taken only while the real value of byte q stays ``scale * (q - zero_point)`` with
-    a whole zero point in 0..255. The graph's input becomes the float32 tensor behind them.
+    An operator is removed only while the real value of byte q is ``scale * (q - zero_point)`` with
+    an integer zero point in 0..255. The graph's input becomes the float32 tensor after them.
     """
     graph = model.graph
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
@@ -168,7 +168,7 @@ def strip_normalization(model: onnx.ModelProto) -> StrippedInput:
         graph.node.remove(node)
     shape = tuple(d.dim_value for d in graph.input[0].type.tensor_type.shape.dim)
     permutation = None
-    if node is not None and node.op_type == "Transpose":  # bytes are turned cheaper than floats
+    if node is not None and node.op_type == "Transpose":  # transposing bytes is cheaper than floats
         permutation = tuple(node.attribute[0].ints)
         current = node.output[0]
         graph.node.remove(node)
@@ -182,10 +182,9 @@ def set_byte_input(
 ) -> None:
     """Feed uint8 images straight into the input's DequantizeLinear, in place.
 
-    Quantization put QuantizeLinear -> DequantizeLinear behind the float input; with the scale and
-    zero point of the normalization the bytes themselves are the quantized values. Where the first
-    layer stays in float, which `to_float` allows, it put nothing there, and a DequantizeLinear
-    comes.
+    Quantization inserted QuantizeLinear -> DequantizeLinear after the float input; with the scale
+    and zero point of the normalization the bytes themselves are the quantized values. If the first
+    layer stays in float, which `to_float` allows, a DequantizeLinear is inserted instead.
     """
     graph = model.graph
     users = [node for node in graph.node if stripped.tensor in node.input]
@@ -197,8 +196,8 @@ def set_byte_input(
         first = ", ".join(dict.fromkeys(kind for kind in kinds if kind != "QuantizeLinear"))
         raise DataError(
             f"the images go to {first or 'several operators'}, which ONNX Runtime does not compute "
-            "in int8; expected a layer with weights first. A Resizing is left out of a model that "
-            "gets its images in that size (--set data.image_size=…); or take tflite:int8."
+            "in int8; expected a layer with weights first. A Resizing is dropped from a model that "
+            "gets its images in that size (--set data.image_size=…); or use tflite:int8."
         )
     (quantize,) = users
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
@@ -227,7 +226,7 @@ def _turn_image(stripped: StrippedInput, output: str) -> onnx.NodeProto:
 
 
 def _dequantize_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
-    """Turn the bytes of the image into the float32 tensor that the first layer reads."""
+    """Convert the bytes of the image to the float32 tensor that the first layer reads."""
     graph = model.graph
     parameters = {
         "image_scale": np.array(stripped.quantization.scale, np.float32),
@@ -248,10 +247,10 @@ def _dequantize_input(model: onnx.ModelProto, stripped: StrippedInput) -> None:
 
 
 def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """Return a copy in which each float tensor that a node makes is an output; their names.
+    """Return a copy in which each node's float output is a graph output, and their names.
 
-    Constants that are dequantized are none, nor is what only an activation reads: runtimes compute
-    it with the activation, in one, and no quantizer asks for its range.
+    Dequantized constants are excluded, and so are tensors that only an activation reads: runtimes
+    fuse them with the activation, and no quantizer needs their range.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
@@ -281,7 +280,7 @@ def expose_tensors(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
 
 
 def embed_spec(model: onnx.ModelProto, text: str) -> None:
-    """Put the description into the model's metadata properties, in place."""
+    """Store the description in the model's metadata properties, in place."""
     kept = [entry for entry in model.metadata_props if entry.key != SPEC_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
@@ -290,20 +289,19 @@ def embed_spec(model: onnx.ModelProto, text: str) -> None:
 
 
 def check_closed(path: Path) -> None:
-    """Raise `DataError` for an ONNX file that needs further files, that may compute for ever,
-    or that makes a tensor larger than memory.
+    """Raise `DataError` for an ONNX file with external data, loops or huge tensors.
 
-    A loop's end is no part of the file, and no classifier of images needs one.
+    Whether a loop ends is not known from the file, and no image classifier needs one.
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # of protobuf, which tells no types
+    except Exception as error:  # protobuf does not document its types
         raise DataError(f"{path.name} is no model ONNX Runtime can load: {error}") from error
     for node in _list_nodes(model):
         if node.op_type in LOOPS:
             raise DataError(
-                f"{path.name} has the operator {node.op_type} ({node.name}), whose end nobody "
-                "knows; expected a graph without loops."
+                f"{path.name} has the operator {node.op_type} ({node.name}), which may never "
+                "end; expected a graph without loops."
             )
     for tensor in _list_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -329,7 +327,7 @@ def _list_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def _list_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Yield the constants of a model, wherever they stand."""
+    """Yield the constants of a model, at any level."""
     graphs, sparse = [model.graph], []
     for node in _list_nodes(model):
         graphs += _list_graphs(node)
@@ -344,7 +342,7 @@ def _list_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:
-    """Return bytes of initializers by element type; scales and zero points are no weights."""
+    """Return bytes of initializers by element type; scales and zero points do not count."""
     parameters = {
         name
         for node in model.graph.node
@@ -362,10 +360,9 @@ def weights_by_type(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def check_no_float_weights(model: onnx.ModelProto, but: Collection[str] = ()) -> None:
-    """Raise `DataError` if a layer of a quantized graph reads float weights, or a copy is left.
+    """Raise `DataError` if a quantized graph has float weights or unused constants.
 
-    Layers whose output is named in `but` may. A constant that no node reads takes its bytes in the
-    file and says nothing.
+    Layers whose output is named in `but` may have float weights.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
@@ -382,15 +379,15 @@ def check_no_float_weights(model: onnx.ModelProto, but: Collection[str] = ()) ->
     read = {name for node in graph.node for name in node.input}
     left = [name for name in constants if name not in read]
     if left:
-        raise DataError(f"the graph holds {', '.join(left[:3])}, which no node reads.")
+        raise DataError(f"the graph contains {', '.join(left[:3])}, which no node reads.")
 
 
 def quantized_operators(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
     """Return (quantized nodes, float nodes).
 
-    A node is quantized if what it computes from comes through DequantizeLinear and goes into
-    QuantizeLinear: that is what a runtime replaces by an integer kernel. Q/DQ nodes themselves and
-    what moves the input's bytes are in neither list.
+    A node is quantized if its inputs come from DequantizeLinear and its output goes to
+    QuantizeLinear: a runtime replaces such a pattern by an integer kernel. Q/DQ nodes and the
+    nodes of the input's layout are in neither list.
     """
     graph = model.graph
     makers = {name: node.op_type for node in graph.node for name in node.output}
@@ -419,9 +416,9 @@ def quantized_operators(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
 
 
 def quantized_activations(model: onnx.ModelProto) -> tuple[QuantizedTensor, ...]:
-    """Return the tensors that come through DequantizeLinear with one scale, constants left out.
+    """Return the activations that come from DequantizeLinear with one scale.
 
-    Each is called after the tensor that was quantized, and the input after itself.
+    Each has the name of the tensor that was quantized; the input keeps its name.
     """
     graph = model.graph
     constants = {entry.name: entry for entry in graph.initializer}
@@ -433,7 +430,7 @@ def quantized_activations(model: onnx.ModelProto) -> tuple[QuantizedTensor, ...]
         scale = numpy_helper.to_array(constants[node.input[1]])
         if scale.size != 1:
             continue
-        zero_point = np.zeros((), np.uint8)  # what ONNX takes where none is given
+        zero_point = np.zeros((), np.uint8)  # ONNX's default
         if len(node.input) > 2 and node.input[2]:
             zero_point = numpy_helper.to_array(constants[node.input[2]])
         name = sources.get(node.input[0], node.input[0].removesuffix("_QuantizeLinear_Output"))

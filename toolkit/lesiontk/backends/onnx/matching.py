@@ -1,4 +1,4 @@
-"""Which tensor of an ONNX graph stands for which of the float graph it was derived from."""
+"""Matching of an ONNX graph's tensors with those of the float graph it was derived from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lesiontk.backends.onnx.graph import ACTIVATIONS
 
 
 def match_tensors(parent: onnx.ModelProto, child: onnx.ModelProto) -> dict[str, str]:
-    """Return tensor of the float graph -> tensor of the derived one that stands for it.
+    """Return tensor of the float graph -> corresponding tensor of the derived one.
 
-    In a Q/DQ graph that is the output of the DequantizeLinear behind it. Where quantization took a
-    Relu or Clip out (its range clips as well), what came before it holds what came after.
+    In a Q/DQ graph that is the output of the DequantizeLinear after it. Where quantization removed
+    a Relu or Clip (its range clips as well), the tensor before it has the values after it.
     """
     made = {name for node in child.graph.node for name in node.output}
     quantized = {n.input[0]: n.output[0] for n in child.graph.node if n.op_type == "QuantizeLinear"}
@@ -22,7 +22,7 @@ def match_tensors(parent: onnx.ModelProto, child: onnx.ModelProto) -> dict[str, 
             stands = name
             if name not in made and node.op_type in ACTIVATIONS and node.input[0] in made:
                 stands = node.input[0]
-                matched.pop(stands, None)  # it is no longer what it was before the activation
+                matched.pop(stands, None)  # it no longer has the values before the activation
             if stands in made:
                 matched[name] = real.get(quantized.get(stands, ""), stands)
     return matched

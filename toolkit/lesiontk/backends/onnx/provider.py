@@ -1,7 +1,7 @@
 """Which execution provider ONNX Runtime runs a session with.
 
-`get_available_providers` lists what the wheel was built with; one that then fails to load falls
-back to the CPU without an error, so that only the session itself can tell.
+`get_available_providers` lists what the wheel was built with; a provider that fails to load falls
+back to the CPU without an error, so only the session itself shows it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ CPU = "CPUExecutionProvider"
 
 
 def is_listed(provider: str) -> bool:
-    """Whether this onnxruntime was built with a provider; it warns of others on each session."""
+    """Return whether this onnxruntime was built with a provider; others cause warnings."""
     return provider in import_onnxruntime().get_available_providers()
 
 
 def describe_provider(session: Any, asked: str) -> Execution:
-    """Return what a session runs with; its first provider is the one that comes first."""
+    """Return the provider that a session runs with: the first in its list."""
     used = str(session.get_providers()[0])
     if used == asked:
         return Execution("provider", asked, used)
     listed = is_listed(asked)
-    why = "this onnxruntime has it and could not load it" if listed else "this onnxruntime lacks it"
+    why = "this onnxruntime could not load it" if listed else "this onnxruntime lacks it"
     return Execution("provider", asked, used, why)
 
 
 def try_providers() -> tuple[Execution, ...]:
     """Return, for each provider that onnxruntime lists, whether a graph of one node runs with it.
 
-    Azure's is left out: it sends tensors to a server and runs nothing here.
+    Azure's provider is left out: it sends tensors to a server.
     """
     from onnx import TensorProto, helper
 

@@ -1,4 +1,4 @@
-"""How large the tensors of an ONNX graph become, before anything is allocated."""
+"""Check of the tensor sizes of an ONNX graph before anything is allocated."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from onnx import ModelProto, TensorProto
 from lesiontk.backends.tensor_limits import check_tensor
 
 SHAPE_LIKE = 64
-"""Values of a constant that may be a shape, and is kept for the inference."""
+"""Maximum size of a constant that may be a shape and is kept for shape inference."""
 
 
 def check_tensor_sizes(model: ModelProto, path: Path) -> None:
     """Raise `DataError` for a tensor that is too large; `model` loses its weights.
 
-    Sizes are inferred for one image. What depends on values that only a run gives is not known.
+    Sizes are inferred for one image. Data-dependent sizes are unknown.
     """
     for tensor in model.graph.initializer:
         check_tensor(path, tensor.name, tensor.dims)
@@ -27,14 +27,14 @@ def check_tensor_sizes(model: ModelProto, path: Path) -> None:
     _drop_weights(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # noqa: BLE001 - ONNX Runtime says better what is wrong with the graph
+    except Exception:  # noqa: BLE001 - ONNX Runtime reports the fault of the graph better
         return
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         check_tensor(path, value.name, [d.dim_value for d in value.type.tensor_type.shape.dim])
 
 
 def _drop_weights(model: ModelProto) -> None:
-    """Empty the constants that are no shapes: the inference would copy them."""
+    """Empty the constants that are not shapes, because the inference would copy them."""
     for tensor in model.graph.initializer:
         if not tensor.dims or max(tensor.dims) > SHAPE_LIKE or len(tensor.dims) > 1:
             name, kind, dims = tensor.name, tensor.data_type, list(tensor.dims)

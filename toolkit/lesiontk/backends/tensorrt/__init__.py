@@ -1,1 +1,1 @@
-"""Back end ``tensorrt``: graphs as TensorRT reads them, checked, built and run."""
+"""Back end ``tensorrt``: graphs for TensorRT, checked, built and run."""

@@ -1,7 +1,7 @@
 """Back end ``tensorrt``: explicit Q/DQ int8 and float16 graphs, made from the float ONNX engine.
 
-``mixed`` has no Q/DQ around the layers that int8 harms most: they compute in float16, which GPUs
-are fast in, or in float32 where their values come near to its limit.
+``mixed`` has no Q/DQ around the layers that int8 harms most: they compute in float16, or in float32
+where their values are near float16's limit.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from lesiontk.errors import DataError
 from lesiontk.records import Availability, EngineSpec
 
 AHEAD_OF_TIME = "SM86"
-"""The GPU for which an engine is built at conversion, to prove that one can be: Ampere, as Orin."""
+"""The GPU for which an engine is built at conversion as a proof: Ampere, as Orin."""
 HEADROOM = 8
-"""How many times as large values of float16 layers may become as the calibration images have."""
+"""Safety factor of float16 layers over the largest values on the calibration images."""
 
 
 class TensorRTBackend(Backend):
@@ -60,9 +60,9 @@ class TensorRTBackend(Backend):
     )
 
     def available(self) -> Availability:
-        """Its graphs can be made, checked and emulated anywhere; TensorRT's version if it is there.
+        """Return the version of TensorRT, if any: graphs are made and emulated anywhere.
 
-        `examine_runtime` says whether engines run in TensorRT itself.
+        `examine_runtime` shows whether engines run in TensorRT itself.
         """
         state = super().available()
         installed = find_installation()
@@ -72,11 +72,11 @@ class TensorRTBackend(Backend):
         return Availability(True, versions={**state.versions, name: version})
 
     def list_conversion_tools(self) -> tuple[str, ...]:
-        """Return what makes and emulates the graph, and TensorRT, which examines it."""
+        """Return the tools that make and emulate the graph, and TensorRT, which examines it."""
         return (*self.info.tools, *MODULES.values())
 
     def list_runtime_tools(self) -> tuple[str, ...]:
-        """Return TensorRT where there is a GPU; elsewhere what emulates it."""
+        """Return TensorRT if there is a GPU, else the tools that emulate it."""
         return self.info.tools if explain_no_gpu() else tuple(MODULES.values())
 
     def _convert(
@@ -122,9 +122,9 @@ class TensorRTBackend(Backend):
         return ConversionRecord(name, quantization=how)
 
     def examine(self, path: Path, precision: str) -> dict[str, Any]:
-        """Return what checks, parser and an ahead-of-time build say of a graph.
+        """Return the results of checks, parser and an ahead-of-time build of a graph.
 
-        Raises `DataError` where they refuse it. Without TensorRT for RTX nothing is built.
+        Raises `DataError` if they refuse it. Without TensorRT for RTX nothing is built.
         """
         from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
         from lesiontk.backends.tensorrt.check import require_model
@@ -212,9 +212,9 @@ class TensorRTBackend(Backend):
 
 
 def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Ranges:
-    """Return the range of every tensor; those that are made of bytes alone have all 256 values.
+    """Return the range of every tensor; those of the input normalization cover all 256 bytes.
 
-    Normalization is monotone in each channel, so that the darkest and the brightest image give its
+    Normalization is monotonic in each channel, so the darkest and the brightest image give its
     limits.
     """
     from lesiontk.backends.onnx.constants import normalized_tensors
@@ -230,9 +230,9 @@ def find_ranges(model: Any, read: TensorReader, plan: QuantizationPlan) -> Range
 
 
 def choose_half(model: Any, layers: Collection[str], ranges: Ranges) -> frozenset[str]:
-    """Return the outputs of all operators of these layers, but of those too wide for float16.
+    """Return the outputs of all operators of these layers whose values fit float16.
 
-    Raises `ValueError` for a layer that is none.
+    Raises `ValueError` for an unknown layer.
     """
     from lesiontk.backends.onnx.float16 import GREATEST
     from lesiontk.backends.onnx.graph import group_layers

@@ -1,4 +1,4 @@
-"""Building an engine ahead of time: settings as a record, the plan and what it is as another."""
+"""Building an engine ahead of time, from settings to a serialized plan."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 class BuildSettings:
     """How an engine is built.
 
-    `batches` are the least, usual and greatest number of images of its optimization profile;
-    `workspace` bytes for scratch memory; `timing_cache` a file of earlier timings; `capabilities`
-    the GPUs to build for, such as ``SM86``, where that is not the GPU of this machine.
+    `batches` are the minimum, optimum and maximum batch size of its optimization profile;
+    `workspace` is the scratch memory in bytes; `timing_cache` a file of earlier timings;
+    `capabilities` the GPUs to build for, such as ``SM86``, by default the GPU of this machine.
     """
 
     batches: tuple[int, int, int] = (1, 1, 1)
@@ -34,8 +34,8 @@ class BuildSettings:
         least, usual, greatest = self.batches
         if not 1 <= least <= usual <= greatest:
             raise UsageError(
-                f"the profile's numbers of images are {list(self.batches)}; expected 1 <= least <= "
-                "usual <= greatest."
+                f"the profile's batch sizes are {list(self.batches)}; expected 1 <= minimum <= "
+                "optimum <= maximum."
             )
         if self.workspace < 1 << 20:
             raise UsageError(f"workspace is {self.workspace} bytes; expected at least {1 << 20}.")
@@ -43,14 +43,14 @@ class BuildSettings:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPlan:
-    """A serialized engine and what built it."""
+    """A serialized engine and its builder."""
 
     content: bytes
     builder: str
     settings: BuildSettings
 
     def to_json(self) -> dict[str, Any]:
-        """Return what it is, without its content."""
+        """Return its description, without its content."""
         return {
             "builder": self.builder,
             "bytes": len(self.content),
@@ -61,17 +61,17 @@ class BuiltPlan:
 
 
 def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]:
-    """Build the engine of an ONNX file and write it to `out`, whole or not at all.
+    """Build the engine of an ONNX file, write it to `out` atomically, and return its description.
 
-    Returns what was built, and how many `operators` have which type in the graph. Raises
-    `DataError` for a file that is no ONNX model; the other errors are those of `build_engine`.
+    The result includes the number of `operators` of each type in the graph. Raises `DataError` for
+    an invalid ONNX model; the other errors are those of `build_engine`.
     """
     from lesiontk.backends.tensorrt.check import load_model
     from lesiontk.backends.tensorrt.structure import inspect_graph
 
     for file in (out, settings.timing_cache):
         if file is not None and not file.parent.is_dir():
-            raise UsageError(f"{file} cannot be written; expected a folder that exists.")
+            raise UsageError(f"{file} cannot be written; expected an existing folder.")
     load_model(path)
     operators = inspect_graph(path).operators
     present = [name for name in ("int8", "float16") if operators.get(name)]
@@ -90,11 +90,11 @@ def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]
 def build_engine(path: Path, precision: str, settings: BuildSettings | None = None) -> BuiltPlan:
     """Build the engine of an ONNX file.
 
-    TensorRT for RTX builds the same bytes again for one number of images; for a range of them it
-    numbers some kernels anew each time.
+    TensorRT for RTX builds are reproducible for a fixed batch size; for a range it numbers some
+    kernels differently each time.
 
-    Raises `DataError` with TensorRT's reasons where it refuses the graph or a setting,
-    `MissingRequirementError` where there is no TensorRT, or it needs a driver that is not there.
+    Raises `DataError` with TensorRT's reasons if it refuses the graph or a setting,
+    `MissingRequirementError` if TensorRT or its driver is missing.
     """
     if precision not in on_device.FLAGS:
         known = ", ".join(on_device.FLAGS)

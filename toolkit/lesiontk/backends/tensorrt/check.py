@@ -1,4 +1,4 @@
-"""Would TensorRT take a graph? Rules, an operator table, and the parser that is installed."""
+"""Check whether TensorRT accepts a graph: rules, an operator table, the installed parser."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lesiontk.backends.tensorrt.operators import check_operators
 from lesiontk.errors import DataError, MissingRequirementError
 
 VERSIONS = ("8.5", "8.6", "10.3", "10.15")
-"""The versions that a graph is checked for where none is named: JetPack 5, 6.0, 6.1, and now."""
+"""The default versions of a check: JetPack 5, 6.0, 6.1 and the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was checked and found.
+    """The checks of a graph and their findings.
 
-    `parser` is the TensorRT whose parser read the graph; where none did it is empty, and
-    `no_parser` says why.
+    `parser` is the TensorRT whose parser read the graph; it is empty if none did, and `no_parser`
+    is the reason.
     """
 
     versions: tuple[str, ...]
@@ -51,9 +51,9 @@ class CheckReport:
 
 
 def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
-    """Check an ONNX file for TensorRT `versions`, and with the parser that is installed.
+    """Return the check of an ONNX file for TensorRT `versions` and with the installed parser.
 
-    Raises `DataError` for a file that is no ONNX model.
+    Raises `DataError` for an invalid ONNX model.
     """
     model = load_model(path)
     found = list(lint_graph(model))
@@ -70,20 +70,20 @@ def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """Return the model of an ONNX file; `DataError` for a file that is none."""
+    """Return the model of an ONNX file. Raises `DataError` for an invalid file."""
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no public base class
-        raise DataError(f"{path.name} is no valid ONNX model: {error}") from error
+        raise DataError(f"{path.name} is not a valid ONNX model: {error}") from error
     return model
 
 
 def parse_model(trt: Any, content: bytes) -> tuple[Finding, ...]:
-    """Return what the parser of TensorRT refuses, in its own words; none if it takes the graph.
+    """Return the errors of TensorRT's parser; empty if it accepts the graph.
 
-    Raises `MissingRequirementError` where there is no parser: without a driver, TensorRT proper
-    makes no builder, which the parser needs.
+    Raises `MissingRequirementError` where there is no parser: without a driver, TensorRT creates no
+    builder, which the parser needs.
     """
     name = on_device.version_of(trt)
     logger = on_device.make_logger(trt)
@@ -98,12 +98,12 @@ def parse_model(trt: Any, content: bytes) -> tuple[Finding, ...]:
 
 
 def require_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:
-    """Return the report of a graph that passes; `DataError` with each node that does not."""
+    """Return the report of a graph that passes. Raises `DataError` with each failing node."""
     report = check_model(path, versions)
     input_shape(onnx.load(path, load_external_data=False))
     if not report.passed:
         raise DataError(
-            f"TensorRT would not take {path.name} as intended: "
+            f"TensorRT does not accept {path.name} as intended: "
             f"{describe_findings(report.findings)}."
         )
     return report

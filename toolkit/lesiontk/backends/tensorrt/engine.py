@@ -1,4 +1,4 @@
-"""Engines of the back end: in TensorRT on a GPU, emulated elsewhere; they say which."""
+"""Engines of the back end: in TensorRT on a GPU, emulated elsewhere."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ EMULATOR = "ONNX Runtime on the CPU"
 
 
 class EmulatedEngine(ONNXEngine):
-    """Computes the graph's own arithmetic in ONNX Runtime: TensorRT's accuracy, not its speed.
+    """An engine that emulates the graph in ONNX Runtime: TensorRT's accuracy, not its speed.
 
-    Integer kernels of the CPU stay off, so that values are rounded where the graph says and
-    multiplied in float32, whatever the CPU.
+    Integer kernels of the CPU are disabled, so that values are rounded where the graph specifies
+    and multiplied in float32 on any CPU.
     """
 
     def __init__(self, path: Path, threads: int, reason: str) -> None:
@@ -36,7 +36,7 @@ class EmulatedEngine(ONNXEngine):
 
 
 class GPUEngine(Engine):
-    """Runs in TensorRT; the engine is built when the file is opened, for this GPU."""
+    """An engine in TensorRT, built for this GPU when the file is opened."""
 
     def __init__(self, path: Path, spec: EngineSpec) -> None:
         super().__init__(spec)
@@ -63,7 +63,10 @@ class GPUEngine(Engine):
 
 
 def explain_emulation(reason: str) -> Execution:
-    """Return that ONNX Runtime runs in TensorRT's place, and why."""
+    """Return the execution record of emulation by ONNX Runtime, with the reason."""
     return Execution(
-        "runtime", "TensorRT", EMULATOR, f"{reason}; answers are emulated, latency says nothing"
+        "runtime",
+        "TensorRT",
+        EMULATOR,
+        f"{reason}; outputs are emulated, latency is not TensorRT's",
     )

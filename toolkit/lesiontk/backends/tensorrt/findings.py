@@ -1,4 +1,4 @@
-"""What a check found: one node that TensorRT would refuse, and why."""
+"""Findings of a check: nodes that TensorRT would refuse, and why."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A node, its operator, and the reason why TensorRT does not take it as intended.
+    """A node, its operator, and why TensorRT does not accept it as intended.
 
-    `check` says what found it: ``lint``, ``operators 8.5`` (the table), or the parser's name.
+    `check` is the source: ``lint``, ``operators 8.5`` (the table), or the parser's name.
     """
 
     check: str
@@ -30,13 +30,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class FindingGroup:
-    """Findings that differ in their nodes and in the numbers of their reasons alone."""
+    """Findings that differ only in their nodes and in the numbers of their reasons."""
 
     first: Finding
     nodes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return one line: the reason, how many nodes it is of, and the first of them."""
+        """Return one line: the reason, the number of nodes, and the first of them."""
         found = self.first
         count = f"{len(self.nodes)} nodes, the first" if len(self.nodes) > 1 else "1 node,"
         return f"{found.operator}: {found.reason} ({found.check}): {count} {found.node}"
@@ -53,7 +53,7 @@ class FindingGroup:
 
 
 def group_findings(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
-    """Return the findings by check, operator and reason; the largest group comes first."""
+    """Return the findings by check, operator and reason, the largest group first."""
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         kind = (finding.check, finding.operator, re.sub(r"\d+", "N", finding.reason))

@@ -1,4 +1,4 @@
-"""From the project's float ONNX graph to one that TensorRT reads well: batch, dense layers."""
+"""Preparation of a float ONNX graph for TensorRT: dynamic batch, dense layers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BATCH: Final = "batch"
 
 
 def prepare_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy with a free batch, dense layers as ``Gemm(transB=1)`` and no idle Reshape.
+    """Return a copy with a dynamic batch, ``Gemm(transB=1)`` dense layers and no idle Reshape.
 
-    A Gemm whose weight is [out, in] has its channels on axis 0, as a convolution's; of Gemm and
-    MatMul, it is the form that every TensorRT from 8.5 on fuses with per-channel scales.
+    A Gemm with weight [out, in] has its channels on axis 0, like a convolution; it is the form that
+    every TensorRT from 8.5 on fuses with per-channel scales.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
@@ -70,7 +70,7 @@ def _turn_dense_weights(graph: onnx.GraphProto, shapes: dict[str, tuple[int, ...
         flat = weight.ndim == 2 and len(shapes.get(node.input[0], ())) == 2
         if not plain or not flat or attributes.get("transA", 0):
             raise DataError(
-                f"{node.op_type} {node.name} is no plain dense layer (weight "
+                f"{node.op_type} {node.name} is not a plain dense layer (weight "
                 f"{list(weight.shape)}, {attributes}); expected the product of a matrix of images "
                 "and a weight."
             )
@@ -85,15 +85,15 @@ def _turn_dense_weights(graph: onnx.GraphProto, shapes: dict[str, tuple[int, ...
 
 
 def _free_batch(graph: onnx.GraphProto) -> None:
-    """Let the first dimension of input and outputs be any number of images."""
+    """Make the first dimension of input and outputs dynamic."""
     constants = constants_of(graph)
     for node in graph.node:
         if node.op_type == "Reshape":
             target = constants.get(node.input[1])
             if target is None or target.size == 0 or int(target[0]) not in (-1, 0, 1):
-                raise DataError(f"Reshape {node.name} does not keep images apart.")
+                raise DataError(f"Reshape {node.name} mixes the images of a batch.")
             free = target.copy()
-            free[0] = 0  # as many as come in
+            free[0] = 0  # the batch size of the input
             node.input[1] = replace_constant(graph, f"{node.input[1]}/free", free)
     del graph.value_info[:]
     for entry in (*graph.input, *graph.output):
@@ -102,7 +102,7 @@ def _free_batch(graph: onnx.GraphProto) -> None:
 
 
 def input_shape(model: onnx.ModelProto) -> tuple[int, ...]:
-    """Return height, width and channels of the graph's uint8 input; `DataError` for another."""
+    """Return height, width and channels of the uint8 input. Raises `DataError` for others."""
     entry = model.graph.input[0]
     dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
     if entry.type.tensor_type.elem_type != TensorProto.UINT8 or len(dims) != 4 or dims[3] != 3:

@@ -1,4 +1,4 @@
-"""Which TensorRT is installed, and whether it can run: asked without importing what is heavy."""
+"""The installed TensorRT and whether it can run, without importing heavy modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.errors import MissingRequirementError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-"""Module -> distribution; the first that is there is used."""
+"""Module -> distribution; the first installed one is used."""
 BINDINGS = ("pycuda", "cuda.bindings", "cuda.cudart")
 """Modules of pycuda and cuda-python; ``cuda`` alone is a namespace that other packages share."""
 
@@ -27,7 +27,7 @@ class Installation:
 
     @property
     def builds_without_gpu(self) -> bool:
-        """Whether it parses and builds on a machine that has neither driver nor GPU."""
+        """Whether it parses and builds on a machine without driver and GPU."""
         return self.module == "tensorrt_rtx"
 
     def __str__(self) -> str:
@@ -47,18 +47,18 @@ def find_installation() -> Installation | None:
 
 
 def import_tensorrt() -> Any:
-    """Return the module; `MissingRequirementError` says how to get it."""
+    """Return the module. Raises `MissingRequirementError` with how to install it."""
     try:
         return on_device.import_tensorrt()
     except on_device.MissingRequirementError as error:
         raise MissingRequirementError(
-            f"{error} `pip install lesiontk[tensorrt-rtx]` brings one that parses and builds "
+            f"{error} `pip install lesiontk[tensorrt-rtx]` installs one that parses and builds "
             "without a GPU."
         ) from error
 
 
 def explain_no_gpu() -> str:
-    """Return all that engines lack to run in TensorRT here; an empty string where they can."""
+    """Return what engines lack to run in TensorRT here, or an empty string."""
     lacking = [
         "" if find_installation() else "neither tensorrt nor tensorrt-rtx is installed",
         _explain_no_driver(),
@@ -68,18 +68,18 @@ def explain_no_gpu() -> str:
 
 
 def explain_no_builder() -> str:
-    """Return why no engine is built here; an empty string where `build_engine` does it."""
+    """Return why no engine can be built here, or an empty string."""
     installed = find_installation()
     if installed is None:
-        return "neither tensorrt nor tensorrt-rtx is installed; the latter needs no GPU for it"
+        return "neither tensorrt nor tensorrt-rtx is installed; the latter builds without a GPU"
     if installed.builds_without_gpu:
         return ""
     lacking = _explain_no_driver()
-    return f"{installed} needs a GPU for it, and {lacking}" if lacking else ""
+    return f"{installed} needs a GPU to build, but {lacking}" if lacking else ""
 
 
 def _is_there(module: str) -> bool:
-    """Whether a module can be found; of those above it, none need be there."""
+    """Return whether a module can be found; of those above it, none need be there."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -91,7 +91,7 @@ def _explain_no_driver() -> str:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "there is no NVIDIA driver (libcuda.so.1 does not load)"
+        return "no NVIDIA driver is installed (libcuda.so.1 does not load)"
     count = ctypes.c_int(0)
     code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if code:

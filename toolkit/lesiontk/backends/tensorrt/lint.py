@@ -1,7 +1,7 @@
-"""Rules that a Q/DQ graph must keep for TensorRT, checked on the graph alone.
+"""Rules of Q/DQ graphs for TensorRT, checked on the graph alone.
 
-They say before any parser does what TensorRT would refuse, or take without the gain in speed that
-int8 is for. Sources: onnx-tensorrt's docs/operators.md (zero points, uint8) and NVIDIA's developer
+They find, without a parser, what TensorRT would refuse, or accept without int8's gain in speed.
+Sources: onnx-tensorrt's docs/operators.md (zero points, uint8) and NVIDIA's developer
 guide on explicit quantization.
 """
 
@@ -23,7 +23,7 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 
 
 def lint_graph(model: onnx.ModelProto) -> tuple[Finding, ...]:
-    """Return every node that breaks a rule; none means that the graph is explicit and symmetric."""
+    """Return every node that breaks a rule; empty for an explicit, symmetric graph."""
     graph = model.graph
     constants = constants_of(graph)
     makers = {name: node for node in graph.node for name in node.output}
@@ -48,21 +48,21 @@ def lint_graph(model: onnx.ModelProto) -> tuple[Finding, ...]:
 
 def _check_bytes(node: onnx.NodeProto, bytes_in: set[str]) -> Iterator[str]:
     if set(node.input) & bytes_in and node.op_type != "Cast":
-        yield "reads the uint8 input, which TensorRT knows as an input only; expected a Cast first"
+        yield "reads the uint8 input, which TensorRT supports as input only; expected a Cast first"
 
 
 def _check_parameters(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> Iterator[str]:
     scale = constants.get(node.input[1])
     if scale is None:
-        yield "its scale is no constant"
+        yield "its scale is not a constant"
     elif not (np.isfinite(scale).all() and (scale > 0).all()):
         yield f"its scale is {scale.min()}; expected finite numbers above zero"
     if len(node.input) < 3 or not node.input[2]:
-        yield "it has no zero point, so that ONNX takes uint8; expected an int8 zero"
+        yield "it has no zero point, so ONNX defaults to uint8; expected an int8 zero"
         return
     zero_point = constants.get(node.input[2])
     if zero_point is None:
-        yield "its zero point is no constant"
+        yield "its zero point is not a constant"
         return
     if zero_point.dtype == np.int32:
         yield "a quantized bias (int32); expected a bias in float"
@@ -84,7 +84,7 @@ def _check_weight(
     readers: dict[str, list[onnx.NodeProto]],
 ) -> Iterator[str]:
     if node.op_type == Q and _is_constant(node, constants):
-        yield "a quantized weight is kept in float; expected int8 values and DequantizeLinear alone"
+        yield "a quantized weight is kept in float; expected int8 values and only DequantizeLinear"
     users = [reader for reader in readers.get(node.output[0], []) if reader.op_type in WEIGHTED]
     scale = constants.get(node.input[1])
     if node.op_type == DQ and _is_constant(node, constants) and scale is not None:
@@ -106,8 +106,8 @@ def _check_halves(
 ) -> Iterator[str]:
     quantized = [name in makers and makers[name].op_type == DQ for name in node.input[:2]]
     if quantized == [True, False]:
-        yield "its input is quantized and its weight is not: it would run in float"
+        yield "its input is quantized but its weight is not: it would run in float"
     if quantized == [False, True]:
-        yield "its weight is quantized and its input is not: it would run in float"
+        yield "its weight is quantized but its input is not: it would run in float"
     if len(node.input) > 2 and node.input[2] in makers and makers[node.input[2]].op_type == DQ:
         yield "its bias is quantized; expected a bias in float"

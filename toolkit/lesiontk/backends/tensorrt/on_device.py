@@ -93,7 +93,7 @@ def network_flags(trt: Any) -> int:
 
 
 def is_strongly_typed(trt: Any) -> bool:
-    """Whether a network's types come from its graph, so that no precision flag is needed."""
+    """Return whether a network's types come from its graph, so that no precision flag is needed."""
     return "STRONGLY_TYPED" in trt.NetworkDefinitionCreationFlag.__members__
 
 
@@ -116,7 +116,7 @@ def make_builder(trt: Any, logger: Any) -> Any:
 
 
 def keeps_timings(trt: Any) -> bool:
-    """Whether a build can be told the timings of an earlier one.
+    """Return whether a build can be told the timings of an earlier one.
 
     TensorRT for RTX has the methods, which do nothing: it chooses kernels on the user's GPU.
     """

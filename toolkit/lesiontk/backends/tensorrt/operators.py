@@ -1,4 +1,4 @@
-"""The table of ONNX operators that each version of TensorRT imports, as data with its source."""
+"""The ONNX operators that each version of TensorRT imports, as data with its source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTable:
-    """What the parser of one version reads: operators of ONNX's own domain, up to an opset."""
+    """What the parser of one version accepts: operators of ONNX's own domain, up to an opset."""
 
     version: str
     source: str
@@ -41,14 +41,14 @@ def read_tables() -> tuple[OperatorTable, ...]:
 
 
 def find_table(version: str) -> OperatorTable:
-    """Return the newest table that is not newer than `version`; `UsageError` where there is none.
+    """Return the newest table not newer than `version`. Raises `UsageError` without one.
 
-    Operators were only ever added, so that an older table promises nothing that is not there.
+    Operators were only ever added, so an older table lists nothing that is missing.
     """
     fitting = [t for t in read_tables() if parse_version(t.version) <= parse_version(version)]
     if not fitting:
         raise UsageError(
-            f"there is no operator table for TensorRT {version}; expected "
+            f"no operator table for TensorRT {version}; expected "
             f"{read_tables()[0].version} or later."
         )
     return fitting[-1]

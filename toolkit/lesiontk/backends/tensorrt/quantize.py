@@ -1,10 +1,10 @@
-"""Explicit int8 for TensorRT: QuantizeLinear and DequantizeLinear where NVIDIA advises them.
+"""Explicit int8 for TensorRT: QuantizeLinear and DequantizeLinear where NVIDIA recommends them.
 
-TensorRT multiplies in int8 where all inputs of a layer come through DequantizeLinear. Following
-NVIDIA's guide (developer guide, "Working with quantized types", placement of Q/DQ nodes): all
-inputs of weighted layers are quantized, and of average pools; their outputs are not; of a residual
-addition only the skip is, so that the addition becomes part of the convolution before it. Scales
-are symmetric, the zero point is 0, biases stay in float32, weights are stored in int8 alone.
+TensorRT computes in int8 where all inputs of a layer come from DequantizeLinear. Following NVIDIA's
+guide (developer guide, "Working with quantized types", placement of Q/DQ nodes), all inputs of
+weighted layers and average pools are quantized, and their outputs are not. Of a residual addition
+only the skip is quantized, so that the addition is fused with the convolution before it. Scales are
+symmetric, the zero point is 0, biases stay in float32, weights are stored only in int8.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from lesiontk.errors import DataError
 WEIGHTED: Final = ("Conv", "Gemm")
 AVERAGED: Final = ("AveragePool", "GlobalAveragePool")
 LIMIT: Final = 127
-"""The largest weight as int8 stores it."""
+"""The largest stored int8 weight."""
 
 
 def symmetric_scale(low: float, high: float) -> float:
-    """Return the scale of a range that holds zero; a value x is stored as ``round(x / scale)``.
+    """Return the scale of a range that contains zero; a value x is stored as ``round(x / scale)``.
 
     The stored values are -128..127, so that a range such as [-1, 127/128] needs no rounding.
     """
@@ -43,7 +43,7 @@ def symmetric_scale(low: float, high: float) -> float:
 def quantize_weight(
     weight: NDArray[np.float32], least: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 values and scales float32 [out] of a weight [out, ...], one scale a channel.
+    """Return int8 values and scales float32 [out] of a weight [out, ...], one scale per channel.
 
     No scale is below `least` [out].
     """
@@ -64,9 +64,9 @@ def insert_quantization(
 ) -> None:
     """Quantize a prepared float graph in place; `ranges` has (low, high) of every tensor.
 
-    What stays as it is: operator types that `keep_float` names, in any case of letters, and the
-    makers of `float_layers`. Every other layer gets Q/DQ nodes of its own: TensorRT moves and
-    merges them, and shared ones hinder it.
+    Operator types in `keep_float` (case-insensitive) and the producers of `float_layers` stay in
+    float. Every other layer gets its own Q/DQ nodes: TensorRT moves and merges them, which shared
+    nodes prevent.
     """
     graph = model.graph
     types = {name.lower() for name in keep_float}
@@ -79,7 +79,7 @@ def insert_quantization(
             nodes.append(node)
             continue
         if node.op_type in WEIGHTED and node.input[1] in weights:
-            # TensorRT gets the bias in float; how it adds it to the int32 sum is its own matter.
+            # TensorRT gets the bias in float and adds it to the int32 sum itself.
             bias = weights.get(node.input[2]) if len(node.input) > 2 else None
             scale = symmetric_scale(*_range_of(node, 0, ranges))
             least = None if bias is None else least_scales(bias, scale, len(bias))
@@ -98,7 +98,7 @@ def insert_quantization(
 def list_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
     """Return the output of each layer whose inputs are quantized, in the graph's order.
 
-    An addition is none: its skip is quantized with the layer that it becomes part of.
+    An addition is not a layer: its skip is quantized with the layer it is fused with.
     """
     return tuple(n.output[0] for n in graph.node if n.op_type in (*WEIGHTED, *AVERAGED))
 
@@ -106,8 +106,8 @@ def list_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
 def find_skips(graph: onnx.GraphProto, kept: Collection[str] = ()) -> dict[str, int]:
     """Return output -> index of the skip input, of every addition that follows a weighted layer.
 
-    Where both inputs are such a layer's output, the earlier layer is the skip. Layers whose output
-    is `kept` in float do not count, for an addition becomes part of them in float.
+    If both inputs are such a layer's output, the earlier layer is the skip. Layers whose output is
+    `kept` in float do not count, because an addition is fused with them in float.
     """
     constants = {entry.name for entry in graph.initializer}
     made = {name: place for place, node in enumerate(graph.node) for name in node.output}
@@ -129,7 +129,7 @@ def _range_of(
 ) -> tuple[float, float]:
     tensor = node.input[index]
     if tensor not in ranges:
-        raise DataError(f"no range was measured of {tensor}, which {node.name} reads.")
+        raise DataError(f"no range was measured for {tensor}, which {node.name} reads.")
     return ranges[tensor]
 
 
@@ -175,8 +175,8 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
     """Return (nodes that can run in int8, nodes that compute in float).
 
     Weighted layers and pools with quantized inputs run in int8, with the activation or addition
-    behind them; what only moves or selects values takes the type of what it reads, if all that
-    read it quantize it. Q/DQ nodes, casts and the normalization of the input are in neither list.
+    after them; operators that only move or select values have the type of their input, if all
+    their readers quantize it. Q/DQ nodes, casts and the input normalization are in neither list.
     """
     border = normalized_tensors(graph)
     makers = {name: node for node in graph.node for name in node.output}
@@ -212,6 +212,6 @@ def split_by_type(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[on
 
 
 def _quantized_next(node: onnx.NodeProto, readers: Mapping[str, list[str]]) -> bool:
-    """Whether all that read a node quantize what it gives, or only move it on."""
+    """Return whether all readers of a node quantize its output, or only move it."""
     passing = {"QuantizeLinear", "MaxPool", "Concat", "Reshape", "Squeeze", "Flatten", "Transpose"}
     return all(set(readers.get(name, ["output"])) <= passing for name in node.output)

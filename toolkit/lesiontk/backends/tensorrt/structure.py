@@ -1,4 +1,4 @@
-"""What a graph for TensorRT is made of, read from the file itself."""
+"""Weights and operators of a graph for TensorRT, read from the file itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from lesiontk.backends.backend import EngineStructure
 
 NOTHING_TO_COMPUTE = {
-    "Pad": "computes nothing: it adds zeros, and what reads it rounds first",
-    "MaxPool": "computes nothing: it selects values, and what reads it rounds first",
+    "Pad": "only adds zeros; its reader quantizes them first",
+    "MaxPool": "only selects values; its reader quantizes them first",
 }
 INTEGER_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "AveragePool", "GlobalAveragePool")
 
@@ -34,9 +34,9 @@ def inspect_graph(path: Path) -> EngineStructure:
 
 
 def explain_float(kind: str) -> str | None:
-    """Return why operators of this kind stay in float beside int8; None where they need not."""
+    """Return why operators of this kind stay in float, or None if they need not."""
     if kind in NOTHING_TO_COMPUTE:
         return NOTHING_TO_COMPUTE[kind]
     if kind in INTEGER_LAYERS:
         return None
-    return "only layers with weights, average pools and what joins them compute in int8 there"
+    return "only layers with weights, average pools and additions compute in int8 there"

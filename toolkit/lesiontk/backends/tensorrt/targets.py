@@ -1,4 +1,4 @@
-"""The Jetsons that a kit can be made for, as data with its source."""
+"""The supported Jetsons, as data with its source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.files.strict_yaml import load_yaml
 
 @dataclass(frozen=True, slots=True)
 class JetsonTarget:
-    """A device with its JetPack: the TensorRT versions it can have, Python, compute capability."""
+    """A device with its JetPack: possible TensorRT versions, Python, compute capability."""
 
     name: str
     device: str
@@ -45,7 +45,7 @@ def read_targets() -> dict[str, JetsonTarget]:
 
 
 def find_target(name: str) -> JetsonTarget:
-    """Return a target; `UsageError` names the known ones."""
+    """Return a target. Raises `UsageError` with the known names for another."""
     known = read_targets()
     if name not in known:
         raise UsageError(
@@ -55,9 +55,9 @@ def find_target(name: str) -> JetsonTarget:
 
 
 def write_trtexec(version: str, precision: str, model: str, shape: tuple[int, int, int]) -> str:
-    """Return the line that builds and times the same engine with NVIDIA's own tool.
+    """Return the ``trtexec`` command that builds and times the same engine.
 
-    From TensorRT 10 on the network takes its types from the graph; before, flags permit them.
+    From TensorRT 10 on the network's types come from the graph; earlier versions need flags.
     """
     strong = parse_version(version) >= (10, 0)
     flags = [f"--{name.lower()}" for name in FLAGS[precision]]

@@ -31,20 +31,22 @@ from lesiontk.records import EngineSpec
 from lesiontk.system.native_output import hold_native_output
 
 TURNED_TO_FLOAT = (
-    "int8 in the file and turned to float32 when it is loaded, for LiteRT's kernel that quantizes "
-    "its input on the way is slower than the one in float32"
+    "int8 in the file and converted to float32 at load time, because LiteRT's kernel with dynamic "
+    "quantization is slower than the float32 one"
 )
 
 logger = logging.getLogger(__name__)
 
 
 class TFLiteEngine(Engine):
-    """Runs a ``.tflite`` file, one image at a time, with XNNPACK."""
+    """An engine that runs a ``.tflite`` file, one image at a time, with XNNPACK."""
 
     def __init__(self, path: Path, threads: int) -> None:
         from lesiontk.backends.tflite.graph import extract_spec
 
-        interpreter = open_interpreter(path, threads)  # first, for it checks the whole structure
+        interpreter = open_interpreter(
+            path, threads
+        )  # first, because it checks the whole structure
         content = path.read_bytes()
         super().__init__(parse_spec(extract_spec(content), path))
         _check_labels(content, self.spec, path)
@@ -70,7 +72,7 @@ class TFLiteEngine(Engine):
 
 
 def open_interpreter(path: Path, threads: int) -> Any:
-    """Return LiteRT's interpreter of a file; `DataError` for one that it cannot load."""
+    """Return LiteRT's interpreter of a file. Raises `DataError` if it cannot load it."""
     from ai_edge_litert.interpreter import Interpreter
 
     from lesiontk.backends.tflite.graph import check_no_loop
@@ -78,20 +80,20 @@ def open_interpreter(path: Path, threads: int) -> Any:
 
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
-        raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the mark TFL3).")
+        raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the identifier TFL3).")
     try:
         with hold_native_output():
             interpreter = Interpreter(model_content=content, num_threads=threads)
-            check_no_loop(content, path)  # of a structure that the interpreter has checked
+            check_no_loop(content, path)  # the interpreter has checked the structure
             check_tensor_sizes(content, path)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise DataError(f"{path.name} is no model LiteRT can load: {error}") from error
+        raise DataError(f"{path.name} is not a model that LiteRT can load: {error}") from error
     return interpreter
 
 
 class TFLiteBackend(Backend):
-    """LiteRT's interpreter; ai-edge-quantizer for what is below float32."""
+    """LiteRT's interpreter; ai-edge-quantizer for reduced precisions."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="tflite",
@@ -148,7 +150,9 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite.graph import extract_spec
 
         content = path.read_bytes()
-        return content[4:8] != b"TFL3" or extract_spec(content) is not None  # damaged: to be told
+        return (
+            content[4:8] != b"TFL3" or extract_spec(content) is not None
+        )  # damaged: opening it raises
 
     def open_foreign(self, path: Path, description: ForeignDescription, threads: int) -> Engine:
         from lesiontk.backends.tflite.foreign import ForeignTFLiteEngine
@@ -225,7 +229,7 @@ def _check_labels(content: bytes, spec: EngineSpec, path: Path) -> None:
 def derive(
     content: bytes, precision: str, plan: QuantizationPlan | None
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the flatbuffer of a reduced precision, derived from the float32 one, and its facts."""
+    """Return the flatbuffer of a reduced precision, derived from the float32 one, with facts."""
     from lesiontk.backends.tflite.quantization import (
         ACTIVATION_BITS,
         halve_weights,

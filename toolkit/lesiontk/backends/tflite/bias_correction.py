@@ -1,4 +1,4 @@
-"""Edit of a float TFLite graph: biases that take back what rounding its weights will shift."""
+"""Bias correction of a float TFLite graph before its weights are quantized."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def correct_biases(
 ) -> tuple[bytes, int]:
     """Return the float graph with corrected biases, and how many layers were corrected.
 
-    `read` gives its tensors for one of the `images`, uint8 [1, S, S, 3]. The graph is for
-    quantization alone: run in float it is off by what int8 weights will take back. A layer without
-    a bias gets none, and those whose output is among `float_layers` keep theirs.
+    `read` returns its tensors for one of the `images`, uint8 [1, S, S, 3]. The graph is only for
+    quantization: run in float, it is biased by the opposite of the shift of int8 weights. A layer
+    without a bias gets none; layers whose output is among `float_layers` are not corrected.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -113,7 +113,7 @@ def _weights(model: Any, graph: Any, layer: Any) -> NDArray[Any]:
 
 
 def _replace_bias(model: Any, graph: Any, layer: Any, shift: NDArray[np.float64]) -> None:
-    """Give a layer a bias of its own, for layers may share one."""
+    """Give a layer its own copy of the bias, because layers may share one."""
     old = int(layer.inputs[2])
     bias = np.asarray(constant(model, graph, old), np.float64) - shift
     buffer = schema.BufferT()

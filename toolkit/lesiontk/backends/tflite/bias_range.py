@@ -1,4 +1,4 @@
-"""Biases of an integer TFLite graph: which were cut off, and weight scales that leave them room."""
+"""Biases of an integer TFLite graph: saturated ones, and weight scales that avoid it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES: Final = {
     "FULLY_CONNECTED": (0, 1, 2),
     "TRANSPOSE_CONV": (2, 1, 3),
 }
-"""Kind of operator -> where its input, weights and bias stand among its inputs."""
+"""Kind of operator -> positions of its input, weights and bias among its inputs."""
 STORED_AS: Final[dict[int, type[np.signedinteger[Any]]]] = {
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
@@ -65,7 +65,7 @@ def read_biases(content: bytes) -> dict[str, NDArray[np.float64]]:
 
 
 def list_saturated(content: bytes) -> dict[str, list[int]]:
-    """Return the channels whose bias was cut off at the end of int32, by the layer's output."""
+    """Return the channels whose bias saturates int32, by the layer's output."""
     model = read_model(content)
     graph = model.subgraphs[0]
     found = {
@@ -77,11 +77,11 @@ def list_saturated(content: bytes) -> dict[str, list[int]]:
 
 
 def leave_room_for_biases(content: bytes, biases: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the integer graph with weight scales that leave its biases room.
+    """Return the integer graph with weight scales that prevent bias saturation.
 
-    `biases` has the real biases [out] of each layer, by its output's name. The weights of a layer
-    whose scales are raised are rounded anew and its biases stored anew; the others stay as they
-    are. Raises `DataError` for a layer whose bias is not known.
+    `biases` has the real biases [out] of each layer, by its output's name. The weights and biases
+    of a layer with increased scales are quantized again; the others are unchanged. Raises
+    `DataError` for a layer whose bias is unknown.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -89,7 +89,7 @@ def leave_room_for_biases(content: bytes, biases: Mapping[str, NDArray[Any]]) ->
     for layer in _list_layers(model, graph):
         if graph.tensors[layer.bias].type in STORED_AS:
             if layer.name not in biases:
-                raise DataError(f"the bias of {layer.name} is not among those of the float graph.")
+                raise DataError(f"the bias of {layer.name} is missing in the float graph.")
             by_weights.setdefault(layer.weights, []).append(layer)
     for layers in by_weights.values():
         _raise_scales(model, graph, layers, biases)
@@ -111,7 +111,7 @@ def _list_layers(model: Any, graph: Any) -> Iterator[BiasedLayer]:
 def _raise_scales(
     model: Any, graph: Any, layers: Sequence[BiasedLayer], biases: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Raise the scales of a weight that these layers read, where one of their biases needs it."""
+    """Increase the scales of a weight of these layers where one of their biases needs it."""
     weights = graph.tensors[layers[0].weights]
     scales = np.asarray(weights.quantization.scale, np.float32)
     input_scales = [float(graph.tensors[layer.input].quantization.scale[0]) for layer in layers]
@@ -142,7 +142,7 @@ def _read(model: Any, tensor: Any) -> NDArray[Any]:
 
 
 def _write(model: Any, tensor: Any, values: NDArray[Any]) -> None:
-    """Give a tensor a buffer of its own, because tensors may share one."""
+    """Give a tensor its own buffer, because tensors may share one."""
     buffer = schema.BufferT()
     content = values.astype(STORED_AS.get(tensor.type, np.int8)).tobytes()
     buffer.data = np.frombuffer(content, np.uint8)

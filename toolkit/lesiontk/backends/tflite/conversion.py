@@ -20,14 +20,14 @@ INPUT, OUTPUT = "image", "probabilities"
 def convert_keras(path: Path) -> bytes:
     """Return the float32 flatbuffer of a ``.keras`` file: uint8 [1, S, S, 3] to probabilities.
 
-    Given a Keras model, the converter writes it to disk, loads it and traces its layers again, and
-    for a deep network that takes longer than the conversion. Given a graph of constants it does
-    none of it: the operators, the weights and the answers are the same.
+    Given a Keras model, the converter saves it, loads it and traces its layers again, which takes
+    longer than the conversion for a deep network. A frozen graph avoids that: operators, weights
+    and outputs are the same.
     """
     tf = import_tensorflow()
     model = load_model(path)
     for layer in model.layers:
-        if getattr(layer, "groups", 1) > 1:  # it would be compiled as a function of its own
+        if getattr(layer, "groups", 1) > 1:  # it would be compiled as a separate function
             layer._jit_compiled_convolution_op = layer.convolution_op
     function = tf.function(
         lambda image: tf.identity(model(tf.cast(image, tf.float32), training=False), name=OUTPUT),
@@ -70,7 +70,7 @@ def freeze(function: Any) -> Any:
             kept.attr["value"].tensor.CopyFrom(tensor)
             continue
         if any(name in handles for name in node.input):
-            raise DataError(f"{node.op} {node.name} does more with a variable than read it.")
+            raise DataError(f"{node.op} {node.name} uses a variable for more than reading.")
         kept = frozen.node.add()
         kept.CopyFrom(node)
         kept.input[:] = [name for name in node.input if not name.startswith("^")]

@@ -1,4 +1,4 @@
-"""Whether LiteRT runs a graph with XNNPACK, which it applies by itself and without a word."""
+"""Whether LiteRT runs a graph with XNNPACK, which it applies silently."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ XNNPACK = "XNNPACK"
 def describe_xnnpack(interpreter: Any) -> Execution:
     """Return whether an interpreter that has allocated its tensors runs delegated nodes.
 
-    Nodes that a delegate took over stand behind one node ``DELEGATE`` each; what several of them
-    are parted by runs on LiteRT's own kernels.
+    Each delegated part of the graph is one node ``DELEGATE``; nodes between several of them run on
+    LiteRT's own kernels.
     """
     names = [str(node["op_name"]) for node in interpreter._get_ops_details()]
     parts = names.count("DELEGATE")
@@ -27,7 +27,7 @@ def describe_xnnpack(interpreter: Any) -> Execution:
 
 
 def try_xnnpack() -> Execution:
-    """Return whether XNNPACK takes a graph of one float32 addition on this machine."""
+    """Return whether XNNPACK runs a graph of one float32 addition on this machine."""
     from ai_edge_litert.interpreter import Interpreter
 
     with hold_native_output():

@@ -1,4 +1,4 @@
-"""Runs ``.tflite`` files of other tools."""
+"""Engines from ``.tflite`` files of other tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesiontk.backends.tflite.backend import open_interpreter
 
 
 class ForeignTFLiteEngine(Engine):
-    """Runs a ``.tflite`` file of other tools, one image at a time."""
+    """An engine that runs a ``.tflite`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
         interpreter = open_interpreter(path, threads)
@@ -51,7 +51,7 @@ class ForeignTFLiteEngine(Engine):
 
 
 def _read_quantization(details: Mapping[str, Any]) -> tuple[float, int] | None:
-    """Return scale and zero point of an integer tensor; None for one in float, or for raw bytes."""
+    """Return scale and zero point of an integer tensor; None for float or raw bytes."""
     scale, zero = details["quantization"]
     if np.dtype(details["dtype"]).kind == "f" or not scale:
         return None

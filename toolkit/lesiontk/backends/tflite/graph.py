@@ -28,15 +28,15 @@ TYPE_NAMES = {
 LOOPS = ("WHILE", "STABLEHLO_WHILE", "IF", "CALL", "CALL_ONCE")
 """Operators that run another graph of the file."""
 SLACK = 2**22
-"""Bytes for all of a graph but its weights; more is found where it is not enough."""
+"""Initial buffer size for a graph without its weights; it grows if necessary."""
 
 
 def read_model(content: bytes) -> Any:
     """Return the object form of a flatbuffer."""
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     for buffer in model.buffers:
-        # What lies outside of the flatbuffer proper comes as bytes, which would be packed one by
-        # one: minutes for a large network.
+        # Data outside of the flatbuffer proper is bytes, which would be packed one by one: minutes
+        # for a large network.
         if isinstance(buffer.data, bytearray):
             buffer.data = np.frombuffer(buffer.data, np.uint8)
     return model
@@ -45,7 +45,7 @@ def read_model(content: bytes) -> Any:
 def dump_model(model: Any) -> bytes:
     """Return the flatbuffer of an object form."""
     weights = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
-    # With room for all from the start it is not copied again each time that it has doubled.
+    # A sufficient initial size avoids copies when the buffer doubles.
     builder = flatbuffers.Builder(weights + SLACK)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -58,9 +58,9 @@ def operator_name(model: Any, operator: Any) -> str:
 
 
 def check_no_loop(content: bytes, path: Path) -> None:
-    """Raise `DataError` for a flatbuffer that may compute for ever, or that calls its own graphs.
+    """Raise `DataError` for a flatbuffer with loops or calls of its own graphs.
 
-    A loop's end is no part of the file, and no classifier of images needs one.
+    Whether a loop ends is not known from the file, and no image classifier needs one.
     """
     model = schema.Model.GetRootAs(content, 0)
     for index in range(model.OperatorCodesLength()):
@@ -68,13 +68,13 @@ def check_no_loop(content: bytes, path: Path) -> None:
         kind = OPERATOR_NAMES.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()))
         if kind in LOOPS:
             raise DataError(
-                f"{path.name} has the operator {kind}, whose end nobody knows; expected a graph "
+                f"{path.name} has the operator {kind}, which may never end; expected a graph "
                 "without loops."
             )
 
 
 def constant(model: Any, graph: Any, tensor: int) -> np.ndarray[Any, np.dtype[Any]] | None:
-    """Return a float32 constant's values, or None where the tensor is no float32 constant."""
+    """Return a float32 constant's values, or None if the tensor is not a float32 constant."""
     entry = graph.tensors[tensor]
     data = model.buffers[entry.buffer].data
     if data is None or len(data) == 0 or entry.type != schema.TensorType.FLOAT32:
@@ -88,7 +88,7 @@ MOVING = ("RESHAPE", "SQUEEZE", "TRANSPOSE", "MAX_POOL_2D", "PAD", "PADV2", "MIR
 
 
 def group_layers(content: bytes) -> Mapping[str, tuple[str, ...]]:
-    """Return the layers of a float graph behind its input's normalization, as `group_operators`."""
+    """Return the layers of a float graph after its input normalization, as `group_operators`."""
     model = read_model(content)
     graph = model.subgraphs[0]
     operators = [
@@ -103,12 +103,12 @@ def group_layers(content: bytes) -> Mapping[str, tuple[str, ...]]:
 
 
 def strip_normalization(content: bytes) -> tuple[bytes, InputQuantization]:
-    """Return the graph from the first tensor that no byte scale can express, and that scale.
+    """Return the graph without its input normalization, and the quantization that replaces it.
 
     The float graph begins uint8 -> CAST -> [MUL by a scalar] -> [ADD of a constant]. As long as
-    the real value of byte q is ``scale * (q - zero_point)`` with a whole zero point in 0..255, the
-    operator belongs to the input's quantization and is taken out. The returned graph has a float32
-    input in its place.
+    the real value of byte q is ``scale * (q - zero_point)`` with an integer zero point in 0..255,
+    the operator belongs to the input's quantization and is removed. The returned graph has a
+    float32 input instead.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -135,11 +135,11 @@ def strip_normalization(content: bytes) -> tuple[bytes, InputQuantization]:
 def set_byte_input(
     content: bytes, quantization: InputQuantization, *, to_float: bool = False
 ) -> bytes:
-    """Return the graph with its float32 input turned into a quantized uint8 input.
+    """Return the graph with its float32 input replaced by a quantized uint8 input.
 
-    The QUANTIZE operator that follows then maps bytes to int8, exactly where the scales agree. To
-    int16 it cannot; there a DEQUANTIZE is put before it, and before a first layer that stays in
-    float, which `to_float` allows.
+    The QUANTIZE operator that follows then maps bytes to int8, exactly if the scales are equal. It
+    cannot map to int16; then a DEQUANTIZE is inserted before it, and before a first layer that
+    stays in float, which `to_float` allows.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -165,14 +165,14 @@ def set_byte_input(
 
 
 def _insert_dequantize(model: Any, graph: Any, readers: Sequence[Any]) -> None:
-    """Put a DEQUANTIZE between the graph's input and these readers of it."""
+    """Insert a DEQUANTIZE between the graph's input and these readers of it."""
     (index,) = graph.inputs
     real = copy.copy(graph.tensors[index])
     real.name = f"{real.name.decode()}/real"
     graph.tensors.append(real)
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 2  # the first that takes uint8 was 1; 2 is what converters write
+    code.version = 2  # version 1 was the first with uint8; converters write 2
     model.operatorCodes.append(code)
     operator = schema.OperatorT()
     operator.opcodeIndex = len(model.operatorCodes) - 1
@@ -183,10 +183,10 @@ def _insert_dequantize(model: Any, graph: Any, readers: Sequence[Any]) -> None:
 
 
 def allow_any_scale(content: bytes) -> bytes:
-    """Return the int16 graph with additions that take scales other than powers of two.
+    """Return the int16 graph with additions that accept scales other than powers of two.
 
-    The schema's default is that all int16 scales are powers of two. Taken at its word, LiteRT's ADD
-    and SUB refuse other scales, or reckon with the nearest power.
+    The schema's default is that all int16 scales are powers of two. With it, LiteRT's ADD and SUB
+    refuse other scales, or use the nearest power.
     """
     model = read_model(content)
     for graph in model.subgraphs:
@@ -197,7 +197,7 @@ def allow_any_scale(content: bytes) -> bytes:
 
 
 def quantized_activations(content: bytes) -> tuple[QuantizedTensor, ...]:
-    """Return the tensors that operators write, and the input, where they are quantized."""
+    """Return the quantized outputs of operators, and the input if quantized."""
     model = read_model(content)
     graph = model.subgraphs[0]
     written = [*graph.inputs, *(index for op in graph.operators for index in op.outputs)]
@@ -225,7 +225,7 @@ def drop_unused_buffers(model: Any) -> None:
 
 
 def set_metadata(content: bytes, name: str, data: bytes) -> bytes:
-    """Return the flatbuffer with `data` as the metadata entry `name`, in the place of an older."""
+    """Return the flatbuffer with `data` as the metadata entry `name`, replacing an older one."""
     model = read_model(content)
     model.metadata = [entry for entry in model.metadata or [] if entry.name.decode() != name]
     drop_unused_buffers(model)
@@ -251,7 +251,7 @@ def read_metadata(content: bytes, name: str) -> bytes | None:
 
 
 def expose_activations(content: bytes) -> bytes:
-    """Return the graph with every tensor that an operator writes as an output, in their order."""
+    """Return the graph with every operator's output as a graph output, in order."""
     model = read_model(content)
     for graph in model.subgraphs:
         written = [int(index) for op in graph.operators for index in op.outputs]

@@ -1,9 +1,9 @@
-"""Model metadata as mobile tools read it: labels, normalization, licence, in a TFLite file.
+"""Model metadata for mobile tools in a TFLite file: labels, normalization, licence.
 
 The schema is TFLite Metadata 1.0 (``metadata_schema.fbs`` of tflite-support, file identifier
 ``M001``): a flatbuffer under the name ``TFLITE_METADATA``, and the label file in a ZIP archive
-behind the model. The few tables that an image classifier needs are written here, for the package
-that used to write them is deprecated.
+behind the model. The few tables that an image classifier needs are written here, because the
+package for it is deprecated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IDENTIFIER: Final = b"M001"
 LABELS: Final = "labels.txt"
 PARSER_VERSION: Final = "1.0.0"
 
-# Places of the fields in their tables, and members of the unions, as the schema numbers them.
+# Field numbers in their tables, and members of the unions, from the schema.
 MODEL: Final = {"name": 0, "description": 1, "version": 2, "subgraph_metadata": 3, "author": 4,
                 "license": 5, "associated_files": 6, "min_parser_version": 7}  # fmt: skip
 SUBGRAPH: Final = {"input_tensor_metadata": 2, "output_tensor_metadata": 3}
@@ -45,7 +45,7 @@ TENSOR_AXIS_LABELS: Final = 2
 
 
 def embed_metadata(content: bytes, spec: EngineSpec) -> bytes:
-    """Return the file with metadata that says what `spec` says, and the labels behind it."""
+    """Return the file with the metadata of `spec`, and the labels appended."""
     with_table = set_metadata(content, ENTRY, build_metadata(spec, read_input(content)))
     archive = io.BytesIO(with_table)
     archive.seek(0, io.SEEK_END)
@@ -55,9 +55,9 @@ def embed_metadata(content: bytes, spec: EngineSpec) -> bytes:
 
 
 def read_labels(content: bytes) -> tuple[str, ...] | None:
-    """Return the labels in the archive behind the model; None if there is no metadata.
+    """Return the labels in the appended archive, or None without metadata.
 
-    Raises `DataError` if the metadata is there and the labels are not.
+    Raises `DataError` for metadata without labels.
     """
     if read_metadata(content, ENTRY) is None:
         return None
@@ -65,11 +65,11 @@ def read_labels(content: bytes) -> tuple[str, ...] | None:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             return tuple(packed.read(LABELS).decode().splitlines())
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"its metadata names {LABELS}, which is not behind it: {error}") from error
+        raise DataError(f"its metadata refers to {LABELS}, which is missing: {error}") from error
 
 
 def read_input(content: bytes) -> InputQuantization:
-    """Return what an input byte stands for; itself where the graph normalizes."""
+    """Return the quantization of an input byte; the identity if the graph normalizes."""
     graph = read_model(content).subgraphs[0]
     parameters = graph.tensors[graph.inputs[0]].quantization
     if parameters is None or parameters.scale is None or len(parameters.scale) == 0:
@@ -80,8 +80,8 @@ def read_input(content: bytes) -> InputQuantization:
 def build_metadata(spec: EngineSpec, byte: InputQuantization) -> bytes:
     """Return the metadata flatbuffer.
 
-    Tools feed ``quantize((x - mean) / std)``. With mean and deviation of the input's own scale and
-    zero point that is the byte itself, which every engine takes.
+    Tools feed ``quantize((x - mean) / std)``. With mean and deviation from the input's scale and
+    zero point that is the byte itself, the input of every engine.
     """
     writer = _Writer()
     size = spec.preprocessing.image_size
@@ -155,7 +155,7 @@ def build_metadata(spec: EngineSpec, byte: InputQuantization) -> bytes:
 
 
 class _Writer:
-    """Flatbuffer tables from mappings of fields; inner ones are written before outer ones."""
+    """A writer of flatbuffer tables from mappings of fields; inner tables are written first."""
 
     def __init__(self) -> None:
         self._builder = flatbuffers.Builder(1024)

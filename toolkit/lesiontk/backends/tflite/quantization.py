@@ -44,16 +44,16 @@ INTEGER_KINDS: Final = frozenset(
     for name in algorithm_manager.MIN_MAX_OP_NAME_MATERIALIZE_FUNC_DICT
     if name in TFL_OP_NAME_TO_CODE
 )
-"""The kinds of operators that ai-edge-quantizer has an integer form of."""
+"""The kinds of operators with an integer form in ai-edge-quantizer."""
 
 
 def quantize_static(
     content: bytes, plan: QuantizationPlan, activation_bits: int = 8
 ) -> tuple[bytes, int]:
-    """Return the integer flatbuffer derived from a float32 one, and how many biases it corrected.
+    """Return the integer flatbuffer derived from a float32 one, and the number of corrected biases.
 
     The input's normalization becomes the uint8 input's scale and zero point. Softmax stays in
-    float: on a few logits it costs nothing, and int8 probabilities come in steps of 1/256.
+    float: on a few logits it costs nothing, and int8 probabilities have steps of 1/256.
     """
     ranges = plan.find_ranges(lambda: tensor_reader(content))
     corrected = 0
@@ -63,7 +63,7 @@ def quantize_static(
         content, corrected = correct_biases(content, read, images, plan.float_layers)
     core, byte_input = strip_normalization(content)
     graph = read_model(core).subgraphs[0]
-    # The range of all 256 byte values, so that none is changed on its way.
+    # The range of all 256 byte values, so that none is changed.
     ranges[graph.tensors[graph.inputs[0]].name.decode()] = byte_input.range()
     _widen_hard_swish(core, ranges)
     manager = recipe_manager.RecipeManager()
@@ -73,7 +73,7 @@ def quantize_static(
         activation_num_bits=activation_bits,
         weight_num_bits=8,
     )
-    # The border stays float here: the input gets its byte scale below, the output is Softmax's.
+    # Graph inputs and outputs stay float: the input gets its byte scale below, Softmax is float.
     for name in ("input", "output", *plan.keep_float):
         manager.add_quantization_config(
             regex=".*",
@@ -94,9 +94,9 @@ def quantize_static(
 
 
 def _widen_hard_swish(core: bytes, ranges: Ranges) -> None:
-    """Give each hard swish an output scale above its input's / 128, or LiteRT loads no such graph.
+    """Give each hard swish an output scale above its input's / 128, which LiteRT requires.
 
-    Only where nearly all inputs are below -3 is it narrower: then all its values are near zero.
+    It is smaller only where nearly all inputs are below -3: then all values are near zero.
     """
     model = read_model(core)
     graph = model.subgraphs[0]
@@ -108,17 +108,17 @@ def _widen_hard_swish(core: bytes, ranges: Ranges) -> None:
             for index in (operator.inputs[0], operator.outputs[0])
         )
         if before in ranges and after in ranges:
-            # A range is stretched to zero when it becomes a scale.
+            # The range of a scale includes zero.
             least = (max(ranges[before][1], 0.0) - min(ranges[before][0], 0.0)) / 120
             low, high = ranges[after]
             ranges[after] = low, max(high, min(low, 0.0) + least)
 
 
 def quantize_dynamic(content: bytes) -> bytes:
-    """Return the flatbuffer with int8 weights and float32 activations, quantized as they come.
+    """Return the flatbuffer with int8 weights and dynamically quantized float32 activations.
 
-    LiteRT has no fast kernel that would do so for depthwise convolutions (its own takes three times
-    as long as float32); they keep int8 weights, turned to float32 when the file is loaded.
+    LiteRT has no fast dynamic kernel for depthwise convolutions (its own takes three times as long
+    as float32); they keep int8 weights, converted to float32 at load time.
     """
     manager = recipe_manager.RecipeManager()
     manager.add_dynamic_config(
@@ -131,9 +131,9 @@ def quantize_dynamic(content: bytes) -> bytes:
 
 
 def halve_weights(content: bytes) -> bytes:
-    """Return the flatbuffer with float16 weights; they are turned to float32 when it is loaded.
+    """Return the flatbuffer with float16 weights, converted to float32 at load time.
 
-    A GPU or an ARM CPU with half arithmetic may compute in float16 throughout.
+    A GPU or an ARM CPU with half arithmetic may compute everything in float16.
     """
     manager = recipe_manager.RecipeManager()
     half = TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT)
@@ -152,10 +152,10 @@ def halve_weights(content: bytes) -> bytes:
 
 
 def list_float_operators(content: bytes, precision: str) -> tuple[str, ...]:
-    """Return the operators that do not compute as `precision` says, as ``NAME -> tensor``.
+    """Return the operators that do not compute in `precision`, as ``NAME -> tensor``.
 
-    Where activations are integers, that is every operator with a float32 result; elsewhere the
-    layers whose weights are as wide as before, or are turned to float32 although they are int8.
+    With integer activations these are all operators with a float32 result; otherwise the layers
+    whose weights are not reduced, or are int8 but converted to float32.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -169,7 +169,7 @@ def list_float_operators(content: bytes, precision: str) -> tuple[str, ...]:
         else:
             weight = op.inputs[1] if name in WEIGHTED else None
             wide = weight is not None and TYPE_NAMES[graph.tensors[weight].type] == "float32"
-            # Half weights come through DEQUANTIZE by intent.
+            # Half weights come through DEQUANTIZE by design.
             is_left = wide and not (precision == "float16" and makers.get(weight) == "DEQUANTIZE")
         if is_left:
             left.append(f"{name} -> {graph.tensors[op.outputs[0]].name.decode()}")
@@ -179,7 +179,7 @@ def list_float_operators(content: bytes, precision: str) -> tuple[str, ...]:
 def _run(content: bytes, manager: Any, ranges: Ranges | None = None) -> bytes:
     job = quantizer.Quantizer(bytearray(content), manager.get_quantization_recipe())
     statistics = None if ranges is None else _statistics(ranges)
-    # Told not to, it still draws a bar for large models.
+    # It shows a progress bar for large models even if disabled.
     silence = io.StringIO()
     with redirect_stdout(silence), redirect_stderr(silence), warnings.catch_warnings():
         warnings.simplefilter("ignore")

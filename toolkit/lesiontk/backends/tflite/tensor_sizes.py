@@ -1,4 +1,4 @@
-"""How large the tensors of a TFLite graph become, before anything is allocated."""
+"""Check of the tensor sizes of a TFLite graph before anything is allocated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MADE: Final[dict[int, tuple[tuple[int, ...], Callable[..., Values]]]] = {
     schema.BuiltinOperator.TILE: ((1,), lambda times: times),
     schema.BuiltinOperator.RANGE: ((0, 1, 2), _range),
 }
-"""Operator -> the inputs that say how large its output is, and how."""
+"""Operator -> the inputs that determine the size of its output, and how."""
 
 
 def check_tensor_sizes(content: bytes, path: Path) -> None:
@@ -34,7 +34,7 @@ def check_tensor_sizes(content: bytes, path: Path) -> None:
 
     The structure is one that LiteRT has checked.
 
-    What depends on values that only a run gives is not known.
+    Data-dependent sizes are unknown.
     """
     model = schema.Model.GetRootAs(content, 0)
     for number in range(model.SubgraphsLength()):
@@ -67,7 +67,7 @@ def _name(tensor: Any, path: Path) -> str:
 
 
 def _read(model: Any, graph: Any, index: int) -> list[float]:
-    """Return a constant of whole numbers; nothing where the tensor is none."""
+    """Return an integer constant, or nothing if the tensor is not one."""
     tensor = graph.Tensors(index)
     buffer = model.Buffers(tensor.Buffer())
     kind = WHOLE.get(tensor.Type())

@@ -1,4 +1,4 @@
-"""Reading every activation of a TFLite graph, quantized ones as the real values they stand for."""
+"""Reading every activation of a TFLite graph, quantized ones dequantized."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lesiontk.system.native_output import hold_native_output
 
 
 def tensor_reader(content: bytes) -> TensorReader:
-    """Return a function that gives every activation of a flatbuffer for one image, as float32.
+    """Return a function that returns every activation of a flatbuffer for one image, as float32.
 
-    Quantized activations come as ``scale * (q - zero_point)``. XNNPACK runs, as in the engine
-    itself: it keeps no tensors but the graph's outputs, so all are made outputs.
+    Quantized activations are returned as ``scale * (q - zero_point)``. XNNPACK runs, as in the
+    engine itself: it keeps only the graph's outputs, so all tensors become outputs.
     """
     from ai_edge_litert.interpreter import Interpreter
 

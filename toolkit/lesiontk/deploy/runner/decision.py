@@ -14,7 +14,7 @@ SUM_TOLERANCE = 1e-2
 
 
 def are_probabilities(outputs: Any) -> bool:
-    """Whether outputs [N, C] are finite, not negative, and sum to 1 for each image."""
+    """Return whether outputs [N, C] are finite, not negative, and sum to 1 for each image."""
     if not np.isfinite(outputs).all():
         return False
     distance = np.abs(outputs.sum(axis=1, dtype=np.float64) - 1)

@@ -13,7 +13,7 @@ NOTHING = "none"
 
 @dataclass(frozen=True, slots=True)
 class Execution(Record):
-    """A runtime, its provider, delegate or builder: what was asked for, what runs.
+    """A runtime, its provider, delegate or builder: what was requested and what runs.
 
     `kind` is one of these words; `used` is ``none`` if nothing replaced what was requested.
     `detail` is the reason, or the part of the graph it runs, if known.
@@ -32,10 +32,10 @@ class Execution(Record):
         return self.asked != self.used
 
     def describe(self) -> str:
-        """Return in a clause what was asked for and what ran."""
+        """Return a clause on what was requested and what ran."""
         applied = "none was applied" if self.used == NOTHING else f"{self.used} ran"
         why = f" ({self.detail})" if self.detail else ""
-        return f"{self.kind} {self.asked} was asked for, {applied}{why}"
+        return f"{self.kind} {self.asked} was requested, {applied}{why}"
 
 
 def find_fallback(executions: Iterable[Execution]) -> Execution | None:

@@ -95,7 +95,7 @@ def test_the_settings_reach_tensorrt(file: Path, log: list[str]) -> None:
     done = call(file, "--batches", "1,2,8", "--workspace-limit", "64", "--timing-cache", "timings")
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[-2] == (
-        "model.plan: 13 B, built by tensorrt 8.6.2 for 1 to 8 images at once, usually 2"
+        "model.plan: 13 B, built by tensorrt 8.6.2 for batches of 1 to 8 images, tuned for 2"
     )
     assert Path("model.plan").read_bytes() == b"plan of 8.6.2"
     assert {f"workspace {64 << 20}", "flag INT8", "profile image [1, 2, 8]"} <= set(log)
@@ -120,8 +120,11 @@ def test_the_precision_is_that_of_the_graph(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.onnx", "--batches", "1,2"], "--batches is '1,2'; expected three numbers"),
-        (["model.onnx", "--batches", "1,two,3"], "--batches is '1,two,3'; expected three numbers"),
+        (["model.onnx", "--batches", "1,2"], "--batches is '1,2'; expected three batch sizes"),
+        (
+            ["model.onnx", "--batches", "1,two,3"],
+            "--batches is '1,two,3'; expected three batch sizes",
+        ),
         (["model.onnx", "--batches", "4,2,8"], r"are \[4, 2, 8\]; expected 1 <= least <= usual"),
         (["absent.onnx"], "engine file absent.onnx does not exist"),
         (["absent"], "no engine in .* matches 'absent'"),

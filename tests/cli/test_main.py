@@ -130,7 +130,7 @@ def test_an_interrupt_says_how_to_go_on(run: Run, doctor: Decide) -> None:
     doctor(KeyboardInterrupt())
     ended = run("doctor")
     assert ended.code == 130
-    assert "run the same command to go on" in ended.err
+    assert "run the same command to continue" in ended.err
     assert "Traceback" not in ended.err
 
 
@@ -193,7 +193,7 @@ def test_a_signal_ends_a_run_and_its_temporary_folder(number: int, code: int) ->
         process.send_signal(number)
         _, told = process.communicate()
     assert process.returncode == code
-    assert "run the same command to go on" in told
+    assert "run the same command to continue" in told
     assert "Traceback" not in told
     assert not folder.exists()
 
@@ -221,7 +221,7 @@ def test_a_workspace_that_is_no_folder_is_bad_usage(run: Run, tmp_path: Path) ->
     for name in ("pipe", "loop", "gone"):
         ended = run("ls", "--workspace", str(tmp_path / name))
         assert ended.code == 2
-        assert "is no folder; name another with --workspace" in ended.err
+        assert "is not a folder; specify another with --workspace" in ended.err
 
 
 def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:

@@ -156,8 +156,8 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert "Too large to be here: onnx:int8." in large
     assert "It was made in" not in card
     assert "trained from random weights." in card
-    assert "in the shares that the collection has" in card
-    assert "- `tensorrt_int8.onnx`: answers as its parent on 97.7% of 256 images, emulated" in card
+    assert "on the class shares of the collection" in card
+    assert "- `tensorrt_int8.onnx`: agrees with its parent on 97.7% of 256 images, emulated" in card
     assert "(symmetric in `tensorrt_int8.onnx`)" in card
     assert (
         "onnx:float32: finds 19 of 22 images of melanoma by the highest probability (86.4 %, 95 % "

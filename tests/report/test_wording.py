@@ -96,7 +96,7 @@ def test_an_emulated_engine_is_never_the_fastest() -> None:
     floats = [row for row in emulated.rows if row.precision == "float32"]
     stood_in = replace(floats[0], execution=emulated.rows[-1].execution)
     (sentence,) = summarize_run(replace(emulated, rows=(*floats[1:], stood_in)))
-    assert "the fastest that ran, float32 TFLite, answers in 0.526 ms" in sentence
+    assert "the fastest that ran, float32 TFLite, has a latency of 0.526 ms" in sentence
 
 
 def test_a_speed_over_another_runtime_is_told_as_one() -> None:

@@ -94,7 +94,7 @@ def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> No
     first = import_it(workspace, save_model(file))
     assert first["imported"]["labels"] == sorted(LABELS)
     assert first["imported"]["labels_assumed"]
-    assert "the task's order was assumed, say another with --labels" in first["note"]
+    assert "the task's order was assumed, specify another with --labels" in first["note"]
     model = import_keras().models.load_model(str(file))
     model.layers[-1].set_weights([2 * weights for weights in model.layers[-1].get_weights()])
     with warnings.catch_warnings():

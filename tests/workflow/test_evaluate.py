@@ -227,7 +227,7 @@ def read_cells(result: Result) -> dict[str, str]:
 def test_the_command_says_which_threshold_was_used(store: Store, folder: Path) -> None:
     without = call(store, folder)
     assert without.exit_code == 0
-    assert "the engine file carries no threshold" in without.stderr
+    assert "the engine file contains no threshold" in without.stderr
     cells = read_cells(without)
     assert (cells["threshold"], cells["chosen by"]) == ("0.5", "default 0.5")
     given = call(store, folder, "--threshold", "0.31")

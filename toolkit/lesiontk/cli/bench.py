@@ -11,8 +11,10 @@ from lesiontk.cli.session import Session, command_options, gate_option, set_opti
 
 @click.command()
 @click.argument("engines", nargs=-1)
-@click.option("--model", default="latest", help="Whose engines to compare.", show_default=True)
-@click.option("--fresh", is_flag=True, help="Time again although an equal benchmark exists.")
+@click.option(
+    "--model", default="latest", help="The model whose engines are compared.", show_default=True
+)
+@click.option("--fresh", is_flag=True, help="Measure again although an equal benchmark exists.")
 @click.option("--labels", metavar="NAMES",
               help="Names of the outputs, comma-separated, of engine files that lesiontk did not "
               "write.")  # fmt: skip
@@ -34,11 +36,11 @@ def bench(
     overrides: tuple[str, ...],
     gates: tuple[str, ...],
 ) -> None:
-    """Time engines one image at a time and show their accuracy beside the parent's.
+    """Measure latency, one image at a time, and accuracy against the parent.
 
     Without ENGINE: all engines of the model. ENGINE may be an artefact (`lesiontk ls`) or an
-    engine file, also one of other tools; of files, latency, size and memory are measured, and with
-    --images what they answer.
+    engine file, also one of other tools; for files, latency, size and memory are measured, and with
+    --images their outputs.
     """
     from lesiontk.cli.tables import print_benchmark
 

@@ -25,7 +25,7 @@ from lesiontk.errors import UsageError
     default="1,1,1",
     show_default=True,
     metavar="MIN,OPT,MAX",
-    help="Images at once that it takes at least, is tuned for, takes at most.",
+    help="Minimum, optimum and maximum batch size of the optimization profile.",
 )
 @click.option(
     "--workspace-limit",
@@ -39,14 +39,14 @@ from lesiontk.errors import UsageError
     "--timing-cache",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Timings of earlier builds, which make this one faster; its own are added.",
+    help="Timing cache of earlier builds, which this build uses and extends.",
 )
 @click.option(
     "--capability",
     "capabilities",
     multiple=True,
     metavar="SM",
-    help="Build for GPUs of another compute capability, as sm_86; repeatable.",
+    help="Build for GPUs of another compute capability, such as sm_86; repeatable.",
 )
 @command_options
 def build(
@@ -60,8 +60,8 @@ def build(
 ) -> None:
     """Build the TensorRT plan of ENGINE: an ONNX file, or an engine of the workspace.
 
-    The precision is that of the graph. A plan belongs to the TensorRT and the kind of GPU that it
-    was built for. Exit code 3 where no TensorRT is installed, or it lacks a driver.
+    The precision is that of the graph. A plan runs only with the TensorRT version and the kind of
+    GPU for which it was built. Exit code 3 if TensorRT or its driver is missing.
     """
     from lesiontk.api.progress import make_progress
     from lesiontk.backends.tensorrt.build import BuildSettings, build_file
@@ -78,12 +78,12 @@ def build(
 
 
 def parse_batches(text: str) -> tuple[int, int, int]:
-    """Return the three numbers of ``1,4,16``; `UsageError` for another text."""
+    """Return the three numbers of ``1,4,16``. Raises `UsageError` for other text."""
     try:
         least, usual, greatest = map(int, text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"--batches is {text!r}; expected three numbers of images MIN,OPT,MAX, as 1,4,16."
+            f"--batches is {text!r}; expected three batch sizes MIN,OPT,MAX, such as 1,4,16."
         ) from error
     return least, usual, greatest
 
@@ -92,11 +92,11 @@ def _show(built: Mapping[str, Any]) -> None:
     from lesiontk.report.formatting import format_bytes
 
     least, usual, greatest = built["batches"]
-    many = f"{least} to {greatest} images at once, usually {usual}"
+    many = f"batches of {least} to {greatest} images, tuned for {usual}"
     where = f", on {', '.join(built['capabilities'])}" if built["capabilities"] else ""
     say(
         f"{built['path']}: {format_bytes(built['bytes'])}, built by {built['builder']} for "
         f"{many if greatest > 1 else 'one image at a time'}{where}"
     )
     types = ", ".join(f"{count} in {kind}" for kind, count in built["operators"].items() if count)
-    say(f"operators of its graph: {types}; which kernels run them shows on the GPU that loads it")
+    say(f"operators of its graph: {types}; the kernels are chosen on the GPU that loads it")

@@ -16,7 +16,7 @@ from lesiontk.deploy import BUNDLE_TARGETS
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Put the bundle into this new folder, too.",
+    help="Also copy the bundle to this new folder.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1),
               help="Summed probability from which the device calls a picture positive; default: "
@@ -24,7 +24,7 @@ from lesiontk.deploy import BUNDLE_TARGETS
 @click.option(
     "--accept-unresolved",
     is_flag=True,
-    help="Take an engine whose gates are not shown for want of test lesions; the bundle says so.",
+    help="Accept an engine with gates not shown for lack of test lesions; the bundle records it.",
 )
 @command_options
 def bundle(
@@ -35,11 +35,11 @@ def bundle(
     threshold: float | None,
     accept_unresolved: bool,
 ) -> None:
-    """Write the folder that runs ENGINE on a device, and tests itself there.
+    """Write a folder that runs ENGINE on a device, with a self-test.
 
     An engine that did not pass its recipe's gates is refused.
 
-    ENGINE is an engine (a file or an artefact), or a model whose best fitting engine is taken
+    ENGINE is an engine (a file or an artefact), or a model whose best matching engine is used
     (default: the latest model).
     """
     from lesiontk.report.formatting import format_bytes

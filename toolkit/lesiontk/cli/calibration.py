@@ -29,14 +29,14 @@ def calibration() -> None:
 @click.option("--data", "data_folder",
               type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder of images and their table, for RECIPE.")  # fmt: skip
-@click.option("--images", type=int, help="How many; at most one of a lesion.")
+@click.option("--images", type=int, help="Number of images; at most one per lesion.")
 @click.option("--draw", type=click.Choice(["balanced", "natural"]),
               help="Equal shares of the classes, or those that they have.")  # fmt: skip
 @click.option("--cover", type=click.Choice(["site", "brightness"]), multiple=True,
               help="What the images of a class are spread over; default: both.")  # fmt: skip
-@click.option("--seed", type=int, help="Another seed draws other images.")
+@click.option("--seed", type=int, help="Seed of the sample.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), show_default=True,
-              default=Path("calibration.csv"), help="The list; a YAML beside it says how it was "
+              default=Path("calibration.csv"), help="The list; a YAML beside it records how it was "
               "drawn.")  # fmt: skip
 @set_option
 @command_options
@@ -64,7 +64,7 @@ def draw_command(
 @click.argument("list_", metavar="[LIST]", default="latest")
 @command_options
 def show_command(session: Session, list_: str) -> None:
-    """Show what LIST holds, by class, body site and brightness.
+    """Show the images of LIST by class, body site and brightness.
 
     LIST is a shipped list's name, a CSV file or an artefact; default: the latest drawn.
     """
@@ -83,10 +83,10 @@ def show_command(session: Session, list_: str) -> None:
               "split, which has no hashes.")  # fmt: skip
 @command_options
 def check_command(session: Session, list_: str, split: str | None, data: Path | None) -> None:
-    """Prove that LIST holds training images alone: by id, by lesion and by pixels.
+    """Check that LIST contains only training images: by id, by lesion and by pixels.
 
-    Exit 1 names the first image that is unknown, of another subset, or shared with one, or whose
-    pixels are no longer those that LIST was drawn with.
+    Exit code 1 with the first image that is unknown, is in another subset or shared with one, or
+    whose pixels have changed since LIST was drawn.
     """
     from lesiontk.workflow.calibration_lists import check_list
 
@@ -104,9 +104,9 @@ def check_command(session: Session, list_: str, split: str | None, data: Path | 
 def stability_command(
     session: Session, model: str, target: str, draws: int, overrides: tuple[str, ...]
 ) -> None:
-    """Make MODEL's int8 engine from other draws too; does it matter which images were drawn?
+    """Measure how MODEL's int8 engine depends on the calibration sample.
 
-    Each is compared with the recipe's own engine on validation.
+    Engines from further samples are compared with the recipe's engine on validation.
     """
     from lesiontk.calibration.stability import Stability
     from lesiontk.cli.tables import print_table
@@ -150,7 +150,7 @@ def _show_proof(document: Mapping[str, Any]) -> None:
     if confirmed := document["pixels_confirmed"]:
         say(f"{confirmed} have the pixels that the list was drawn with")
     if not document["pixels_compared"]:
-        say("note: pixels were not compared, for the split has no hashes of them; give its "
+        say("note: pixels were not compared, because the split has no hashes; specify its "
                    "images with --data DIR")  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def _show_list(document: Mapping[str, Any]) -> None:
         print_table([{"label": "class"}.get(axis, axis), *columns], rows)
     absent = [axis for axis in ("site", "brightness") if axis not in composition]
     if absent:
-        say(f"note: the list does not tell {' nor '.join(absent)}")
+        say(f"note: the list does not contain {' nor '.join(absent)}")
     if drawn := document["drawn"]:
         say(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
                    f"{drawn['split_hash'][:12]}")  # fmt: skip

@@ -14,19 +14,21 @@ from lesiontk.cli.session import Session, command_options, say
     "versions",
     multiple=True,
     metavar="VERSION",
-    help="As 8.5.2; repeatable. Default: those of JetPack 5, 6 and now.",
+    help="Such as 8.5.2; repeatable. Default: JetPack 5, 6 and the latest.",
 )
-@click.option("--target", metavar="JETSON", help="The versions of jetson-orin-jetpack6 or another.")
-@click.option("--verbose", is_flag=True, help="List each node, not each reason once.")
+@click.option(
+    "--target", metavar="JETSON", help="The versions of a device, such as jetson-orin-jetpack6."
+)
+@click.option("--verbose", is_flag=True, help="List every node instead of one per reason.")
 @command_options
 def check(
     session: Session, model: str, versions: tuple[str, ...], target: str | None, verbose: bool
 ) -> None:
     """Check whether TensorRT accepts MODEL; list unsupported nodes by operator and reason.
 
-    MODEL is an ONNX file or an engine of the workspace (default: its latest ONNX engine). Checked
-    by rules (explicit symmetric Q/DQ), by the operators of each version, and by the parser of
-    TensorRT where one is installed and runs. Exit code 1 if something was found.
+    MODEL is an ONNX file or an engine of the workspace (default: its latest ONNX engine). It is
+    checked by rules (explicit symmetric Q/DQ), by the operators of each version, and by TensorRT's
+    parser if installed. Exit code 1 if the check fails.
     """
     from lesiontk.backends.tensorrt.check import VERSIONS, check_model
     from lesiontk.backends.tensorrt.findings import group_findings

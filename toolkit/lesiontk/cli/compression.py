@@ -1,4 +1,4 @@
-"""The commands of single compressions: each is made of what its technique says of itself."""
+"""The commands of single compressions, each generated from its technique."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def name_command(technique: str) -> str:
 
 
 def make_command(name: str) -> click.Command:
-    """Return the command that applies a technique to a model and says what came of it."""
+    """Return the command that applies a technique to a model and prints the result."""
     technique = find_technique(name)
     info = technique.info
     keys = {key.replace(".", "_"): key for key in (info.argument, *info.options) if key}
@@ -44,7 +44,7 @@ def make_command(name: str) -> click.Command:
 def _name_model(info: TechniqueInfo) -> list[click.Parameter]:
     if not info.argument:
         return [click.Argument(["model"], default="latest")]
-    help_ = "Whose child the new model is."
+    help_ = "The parent of the new model."
     return [
         click.Argument([info.argument]),
         click.Option(["--model"], default="latest", show_default=True, help=help_),
@@ -55,12 +55,12 @@ def _list_options(info: TechniqueInfo) -> list[click.Parameter]:
     options = [_make_option(info.config, key, text) for key, text in info.options.items()]
     if info.reads_images:
         folder = click.Path(path_type=Path)
-        options.append(click.Option(["--data"], type=folder, help="Where the images are now."))
+        options.append(click.Option(["--data"], type=folder, help="Current folder of the images."))
     return [*options]
 
 
 def _make_option(config: type[BaseModel], key: str, text: str) -> click.Option:
-    """Return the option of a config's key, ``train.epochs`` say, with the type of its field.
+    """Return the option of a config's key, such as ``train.epochs``, with its field's type.
 
     A key in a section is an option by its last name.
     """
@@ -77,14 +77,14 @@ def _make_option(config: type[BaseModel], key: str, text: str) -> click.Option:
 
 
 def _type_of(config: type[BaseModel], key: str) -> Any:
-    """Return the type of a field; of an optional one what it is if it is given."""
+    """Return the type of a field, without None for an optional one."""
     kind = config.model_fields[key].annotation
     given = [part for part in get_args(kind) if part is not NoneType]
     return given[0] if NoneType in get_args(kind) else kind
 
 
 def _nest(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given as a document: ``train.epochs`` in its section."""
+    """Return the given options as a document, with ``train.epochs`` in its section."""
     document: dict[str, Any] = {}
     for key, value in options.items():
         if value is not None:
@@ -104,7 +104,7 @@ def _compress(
     overrides: Iterable[str],
     data: Path | None,
 ) -> None:
-    """Apply a technique to the model of this name and say, by its facts, what came of it."""
+    """Apply a technique to the model of this name and print the result from its facts."""
     from lesiontk.workflow.compress import compress_model
 
     store = session.open_store()
@@ -112,19 +112,19 @@ def _compress(
         store, store.resolve(model, "model"), technique.info.name, options, overrides, data=data
     )
     facts = made.facts
-    told = [technique.describe(facts), technique.advise(facts), *_describe_footprint(facts)]
+    parts = [technique.describe(facts), technique.advise(facts), *_describe_footprint(facts)]
     scores = facts["validation"]
-    told.append(
+    parts.append(
         f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
     )
     session.emit(
         {"model": made.name, "path": str(made.path), **facts},
-        lambda: say(f"{made.name}: {'; '.join(filter(None, told))}"),
+        lambda: say(f"{made.name}: {'; '.join(filter(None, parts))}"),
     )
 
 
 def _describe_footprint(facts: Mapping[str, Any]) -> list[str]:
-    """Return what a compression changed on a device beside its parent, if it was measured."""
+    """Return the change of the footprint against the parent, if measured."""
     if "footprint" not in facts:
         return []
     from lesiontk.report.formatting import format_bytes

@@ -16,14 +16,14 @@ from lesiontk.cli.session import Session, command_options, set_option
     multiple=True,
     required=True,
     metavar="BACKEND:PRECISION",
-    help="As tflite:int8; repeatable. `lesiontk doctor` lists what there is.",
+    help="Such as tflite:int8; repeatable. `lesiontk doctor` lists all.",
 )
 @click.option(
     "--target",
     "devices",
     multiple=True,
     metavar="DEVICE",
-    help="Also write the bundle for a device, as `lesiontk bundle` does: linux-arm64, android, "
+    help="Also write the bundle for a device, like `lesiontk bundle`: linux-arm64, android, "
     "jetson-orin-jetpack6 or another; repeatable.",
 )
 @set_option

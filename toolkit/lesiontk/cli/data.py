@@ -57,7 +57,7 @@ def check_command(
     recipe: str,
     options: RecipeOptions,
 ) -> None:
-    """Look at every image of --data: broken, missing, doubled; classes, lesions, age, sex, site."""
+    """Check every image of --data: broken, missing, duplicate; classes, lesions, age, sex, site."""
     from lesiontk.data.inspection import Inspection
     from lesiontk.report.data_wording import describe_contradictions
     from lesiontk.workflow.train import build_data
@@ -82,7 +82,7 @@ def split_command(
     recipe: str,
     options: RecipeOptions,
 ) -> None:
-    """Deal the images to training, validation and test, by lesion, as RECIPE says."""
+    """Split the images into training, validation and test by lesion, as in RECIPE."""
     from lesiontk.cli.tables import print_table
     from lesiontk.data.dealt_split import DealtSplit
     from lesiontk.data.inspection import Inspection
@@ -121,8 +121,8 @@ def _show_inspection(found: Inspection, path: Path) -> None:
     )
     if not found.lesion_ids_known:
         say(
-            "warning: lesion ids are not known for every image; one without counts as a lesion of "
-            "its own unless it looks like another one, and pictures of one lesion may stand on two "
+            "warning: lesion ids are not known for every image; one without counts as a separate "
+            "lesion unless it is a near-duplicate, and pictures of one lesion may be in two "
             "subsets of a split"
         )
     if found.patients:
@@ -153,7 +153,7 @@ def _show_inspection(found: Inspection, path: Path) -> None:
 
 
 def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
-    """Print how many there are and the first of them; `examples` may be fewer than `number`."""
+    """Print their number and the first of them; `examples` may be fewer than `number`."""
     shown = list(examples[:_SHOWN])
     more = number - len(shown)
     if shown and more > 0:

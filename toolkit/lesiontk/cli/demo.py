@@ -13,8 +13,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 def demo(session: Session, overrides: tuple[str, ...]) -> None:
     """Run the recipe `demo`: the whole chain on synthetic lesions, in minutes.
 
-    The images are drawn by a program; the figures say that the chain works and nothing about
-    patients.
+    The images are procedural; the figures show that the chain works and nothing about patients.
     """
     from lesiontk.cli.run_summary import finish_run
     from lesiontk.recipe import read_recipe

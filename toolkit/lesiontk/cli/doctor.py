@@ -13,7 +13,7 @@ from lesiontk.cli.session import Session, command_options, say
 @click.command()
 @command_options
 def doctor(session: Session) -> None:
-    """Tell what this machine can run, why not the rest, and what its CPU does with int8."""
+    """Show the back ends that run on this machine and why others do not."""
     from lesiontk.workflow.doctor import examine_machine
 
     findings = examine_machine()
@@ -44,14 +44,14 @@ def _describe_state(backend: Mapping[str, Any]) -> str:
         return "runs here"
     return (
         "does not run here; its graphs are made and checked, and "
-        f"{backend['emulated_by']} emulates their answers"
+        f"{backend['emulated_by']} emulates their outputs"
     )
 
 
-def _describe_precision(entry: Mapping[str, Any], said: str) -> str:
-    """Return the state of a precision; the sentence on int8 was `said` above."""
+def _describe_precision(entry: Mapping[str, Any], shown: str) -> str:
+    """Return the state of a precision; `shown` is the sentence on int8 printed above."""
     how = "runs" if entry["runs"] else "emulated"
-    note = "" if entry["note"] in ("", said) else f". {entry['note']}"
+    note = "" if entry["note"] in ("", shown) else f". {entry['note']}"
     if not entry["converts"]:
         return f"{how}; not made here: {entry['reason']}{note}"
     return f"{how}, is made here{' after calibration' if entry['calibrated'] else ''}{note}"

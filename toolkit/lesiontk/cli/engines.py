@@ -1,4 +1,4 @@
-"""How converted engines are shown."""
+"""Output of converted engines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show_engines(
 ) -> None:
     """Print target, size, agreement with the parent and file of each engine.
 
-    `bundles` has device -> the folder that goes to it, `refused` target -> why there is none.
+    `bundles` is device -> its folder, `refused` target -> the reason.
     """
 
     from lesiontk.backends.engine_facts import EngineFacts
@@ -51,7 +51,7 @@ def show_engines(
             say(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():
             which = bundle.facts["engine"]
-            say(f"{which} for {device}: copy {bundle.path} to it; README.md says how")
+            say(f"{which} for {device}: copy {bundle.path} to it; see its README.md")
 
     document: dict[str, dict[str, Any]] = {
         target: {"artefact": e.name, "path": str(e.file(known[target].file)), **e.facts}

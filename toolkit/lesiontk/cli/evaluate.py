@@ -37,7 +37,7 @@ def evaluate(
     overrides: tuple[str, ...],
     gates: tuple[str, ...],
 ) -> None:
-    """Judge ENGINE (a file or an artefact; default: the latest) ; intervals resample lesions."""
+    """Evaluate ENGINE (a file or an artefact; default: the latest); intervals resample lesions."""
     from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_evaluation
     from lesiontk.evaluate.verdict import Unresolved, sort_verdicts

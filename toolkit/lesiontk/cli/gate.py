@@ -36,9 +36,8 @@ def power_command(
 ) -> None:
     """Show the smallest loss that the test images of RECIPE's split can resolve, for each gate.
 
-    It depends on how often an engine answers otherwise than its parent. Three kinds are shown: one
-    that never does, one like the published int8 engines, and one like the published compressed
-    networks.
+    It depends on how often an engine and its parent disagree. Three kinds are shown: never, as
+    often as the published int8 engines, and as often as the published compressed networks.
     """
     from dataclasses import replace
 

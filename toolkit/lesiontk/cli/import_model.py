@@ -22,21 +22,21 @@ from lesiontk.records import MAY_HAVE_SEEN_TEST
 @click.option("--task", help="Default: the recipe's; without a recipe seven_class.")
 @click.option(
     "--recipe",
-    help="Take it as this recipe's model, as a published network: compressing it goes on so.",
+    help="Import it as this recipe's model, such as a published network; compression uses it.",
 )
 @click.option(
     "--pixels",
     type=click.Choice(["0..255", "0..1", "-1..1", "caffe", "imagenet"]),
     default="0..255",
     show_default=True,
-    help="What the model was fed: bytes, scaled bytes, caffe (BGR less means, as VGG and ResNet "
-    "V1), imagenet (0..1 less means, over deviations, as PyTorch).",
+    help="Input range of the model: bytes, scaled bytes, caffe (BGR minus means, as VGG and "
+    "ResNet V1), imagenet (0..1 minus means, over deviations, as PyTorch).",
 )
 @click.option(
     "--labels",
     default="",
-    help="In the order of the model's outputs, as mel,nv,bkl; one sigmoid output is the second of "
-    "two. Default: the task's order.",
+    help="Labels in the order of the model's outputs, such as mel,nv,bkl; one sigmoid output is "
+    "the second of two. Default: the task's order.",
 )
 @set_option
 @command_options
@@ -50,9 +50,9 @@ def import_model(
     labels: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Take a Keras MODEL trained elsewhere: .keras of Keras 2 or 3, .h5, or a SavedModel.
+    """Import a Keras MODEL trained elsewhere: .keras of Keras 2 or 3, .h5, or a SavedModel.
 
-    Its layers are built anew and its outputs compared; then quantize, bench and bundle it.
+    Its layers are rebuilt and its outputs compared; then quantize, bench and bundle it.
     """
     from lesiontk.workflow.train import import_file
 
@@ -76,5 +76,5 @@ def import_model(
 
 def _tell_order(imported: Mapping[str, Any]) -> str:
     order = f"outputs taken in the order {', '.join(imported['labels'])}"
-    assumed = "; the task's order was assumed, say another with --labels"
+    assumed = "; the task's order was assumed, specify another with --labels"
     return order + (assumed if imported["labels_assumed"] else ", as given")

@@ -10,10 +10,10 @@ from lesiontk.cli.session import Session, command_options, say
 
 
 @click.command()
-@click.option("--kind", help="Only this kind, as model or engine.")
+@click.option("--kind", help="Only this kind, such as model or engine.")
 @command_options
 def ls(session: Session, kind: str | None) -> None:
-    """List the workspace's artefacts, the last used first, and what failed."""
+    """List the workspace's artefacts, most recently used first, and failures."""
     from lesiontk.cli.tables import print_table
     from lesiontk.report.formatting import format_bytes
     from lesiontk.workflow.listing import list_workspace

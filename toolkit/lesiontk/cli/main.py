@@ -24,7 +24,7 @@ from lesiontk.system.malloc_tuning import keep_freed_memory
 from lesiontk.technique import TECHNIQUES
 
 AFTER = "import"
-"""The command behind which the techniques' are listed."""
+"""The command after which the techniques' commands are listed."""
 COMMANDS = {
     "doctor": ("doctor:doctor", "Show the back ends that run here and why others do not."),
     "data": ("data:data", "Fetch, check and split images."),
@@ -39,7 +39,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Measure latency and accuracy against the float32 parent."),
     "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
     "report": ("report:report", "Write one HTML file with all results."),
-    "bundle": ("bundle:bundle", "Write a folder that runs on a device and tests itself there."),
+    "bundle": ("bundle:bundle", "Write a folder that runs on a device, with a self-test."),
     "check": ("check:check", "Check whether TensorRT accepts an ONNX file."),
     "predict": ("predict:predict", "Print class probabilities of images."),
     "run": ("run:run", "Run a whole recipe, from images to report; resumable."),
@@ -48,12 +48,12 @@ COMMANDS = {
     "lineage": ("lineage:lineage", "Show what an artefact was made from."),
     "ls": ("ls:ls", "List the artefacts of the workspace."),
     "recipe": ("recipe:recipe", "List, show and write recipes."),
-    "task": ("task:task", "List and write tasks: the classes to tell apart."),
+    "task": ("task:task", "List and write tasks: the classes of a model."),
 }
 
 
 def list_summaries() -> dict[str, str]:
-    """Return every command with what it does, those of the techniques included."""
+    """Return every command with its description, including those of the techniques."""
     summaries = {}
     for name, (_, summary) in COMMANDS.items():
         summaries[name] = summary
@@ -63,7 +63,7 @@ def list_summaries() -> dict[str, str]:
 
 
 class LazyGroup(click.Group):
-    """Lists commands without importing them, so that ``--help`` answers at once."""
+    """A group that lists commands without importing them, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(list_summaries())
@@ -80,12 +80,12 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader that closes the pipe is no error of its own."""
+        """Run the command; a closed pipe is not an error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered must not be written when the process ends.
+            # Buffered output must not be written when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(141) from None
         return result
@@ -130,7 +130,7 @@ def main() -> None:
     """Run the command line.
 
     Exit codes: 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug, 130 interrupted (Ctrl-C),
-    143 terminated (SIGTERM; 129 for SIGHUP), 141 nobody reads the output.
+    143 terminated (SIGTERM; 129 for SIGHUP), 141 closed pipe.
     """
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
@@ -142,7 +142,7 @@ def main() -> None:
     with own_temporary_folder():
         code = _run()
     if code == LACKING and "--debug" not in sys.argv:
-        # HDF5 tries again to write to the full disk when its objects are destroyed.
+        # HDF5 writes to the full disk again when its objects are destroyed.
         sys.excepthook = lambda *_: None
         sys.unraisablehook = lambda _: None
     sys.exit(code)
@@ -154,9 +154,9 @@ def _run() -> int:
         code = cli.main(prog_name="lesiontk", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
-        if isinstance(cause, EOFError):  # click takes it for Ctrl-D
+        if isinstance(cause, EOFError):  # click treats it as Ctrl-D
             return _report_bug(cause)
-        say("interrupted; what was finished is kept, run the same command to go on", err=True)
+        say("interrupted; finished work is kept, run the same command to continue", err=True)
         return 128 + int(cause.args[0]) if isinstance(cause, Terminated) else 130
     except click.ClickException as error:
         error.message = escape_controls(shorten(_describe_usage(error), MESSAGE))  # type: ignore[misc]
@@ -169,18 +169,20 @@ def _run() -> int:
         if lack is not None:
             return _report(lack, lack.exit_code)
         name = "" if error.filename is None else f": {show_value(str(error.filename))}"
-        told = LesionTKError(f"{error.strerror or error}{name}").with_traceback(error.__traceback__)
-        return _report(told, 2 if error.errno in PATHS else 3)
+        shown = LesionTKError(f"{error.strerror or error}{name}").with_traceback(
+            error.__traceback__
+        )
+        return _report(shown, 2 if error.errno in PATHS else 3)
     except MemoryError as error:
-        told = LesionTKError("this machine has too little memory; try fewer or smaller images.")
-        return _report(told.with_traceback(error.__traceback__), 3)
+        shown = LesionTKError("this machine has too little memory; try fewer or smaller images.")
+        return _report(shown.with_traceback(error.__traceback__), 3)
     except Exception as error:  # noqa: BLE001 - a bug must not look like a failed gate
         return _report_bug(error)
     return code if isinstance(code, int) else 0
 
 
 def _describe_usage(error: click.ClickException) -> str:
-    """Return click's message; of an option before the command, where it goes instead."""
+    """Return click's message; for an option before the command, also its right place."""
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         path = error.ctx.command_path
         if isinstance(error.ctx.command, click.Group):
@@ -193,7 +195,7 @@ def _describe_usage(error: click.ClickException) -> str:
 
 LACKING = 3
 PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
-"""Errors of the machine that tell of a path that was given."""
+"""Errors of the machine that concern a given path."""
 
 
 def _report(error: LesionTKError, code: int) -> int:

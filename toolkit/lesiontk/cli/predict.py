@@ -11,8 +11,8 @@ import click
 from lesiontk.cli.session import Session, command_options, say
 
 NO_THRESHOLD = (
-    "the engine carries no threshold, so that nothing is decided; give one with --threshold, or "
-    "take the file from a bundle of an evaluated engine"
+    "the engine contains no threshold, so there is no decision; specify --threshold, or use the "
+    "file from a bundle of an evaluated engine"
 )
 
 
@@ -28,7 +28,7 @@ def predict(
 ) -> None:
     """Classify IMAGES with ENGINE (a file or an artefact), and decide as a bundle does.
 
-    A broken image does not end the run; it is listed, and the exit code is 2.
+    A broken image does not stop the run; it is listed, and the exit code is 2.
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.workflow.predict import predict_reference
@@ -37,7 +37,7 @@ def predict(
     if document["operating_point"] is None:
         say(f"note: {NO_THRESHOLD}", err=True)
     if emulator := document.get("emulated_by"):
-        say(f"note: {emulator} emulates the engine; its device may round otherwise", err=True)
+        say(f"note: {emulator} emulates the engine; its device may round differently", err=True)
 
     def show() -> None:
         print_table(*table_predictions(document))
@@ -51,7 +51,7 @@ def predict(
 
 
 def table_predictions(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return columns and rows: class and probabilities, confidence and decision where known."""
+    """Return columns and rows: class, probabilities, confidence, and decision if known."""
     labels, point = document["labels"], document["operating_point"]
     columns = ["image", "class", *labels]
     rows = [
@@ -60,10 +60,10 @@ def table_predictions(document: Mapping[str, Any]) -> tuple[list[str], list[list
     ]
     if document["temperature"]:
         columns.append("confidence")
-        for row, said in zip(rows, document["predictions"], strict=True):
-            row.append(f"{said['confidence']:.3f}")
+        for row, decided in zip(rows, document["predictions"], strict=True):
+            row.append(f"{decided['confidence']:.3f}")
     if point:
         columns += [" + ".join(point["positive"]), f"at {point['threshold']:.4g}"]
-        for row, said in zip(rows, document["predictions"], strict=True):
-            row += [f"{said['score']:.3f}", "positive" if said["positive"] else "negative"]
+        for row, decided in zip(rows, document["predictions"], strict=True):
+            row += [f"{decided['score']:.3f}", "positive" if decided["positive"] else "negative"]
     return columns, rows

@@ -14,7 +14,7 @@ from lesiontk.cli.session import Session, command_options, set_option
 @click.option(
     "--mixed",
     is_flag=True,
-    help="int8 but for the layers it harms most: the fewest in float32 that meet the gate on "
+    help="int8 except the most sensitive layers: the fewest in float32 that meet the gate on "
     "validation.",
 )
 @click.option(
@@ -32,10 +32,10 @@ def quantize(
     reduce_range: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Make the int8 engines of MODEL (default: the latest) on every back end for this machine.
+    """Quantize MODEL (default: the latest) to int8 on every back end for this machine.
 
     Ranges are measured on training images only; each engine is verified against its parent. A back
-    end that has no int8 form of one of the model's operators is told, and the others' engines are
+    end without an int8 form of one of the model's operators is reported; the other engines are
     made.
     """
     from lesiontk.errors import UsageError
@@ -43,9 +43,7 @@ def quantize(
 
     precisions = [name for name, chosen in (("int8", int8), ("mixed", mixed)) if chosen]
     if not precisions:
-        raise UsageError(
-            "quantize was not told to what; expected `lesiontk quantize --int8`, or --mixed."
-        )
+        raise UsageError("Specify --int8 or --mixed: `lesiontk quantize --int8`.")
     if reduce_range:
         overrides = (*overrides, "quantize.reduce_range=true")
     store = session.open_store()

@@ -17,7 +17,7 @@ def recipe() -> None:
 @recipe.command("list")
 @command_options
 def list_command(session: Session) -> None:
-    """Name the recipes that are shipped, and what each is."""
+    """List the shipped recipes with their descriptions."""
     from lesiontk.recipe import list_recipes, read_recipe
 
     found = {name: read_recipe(name).description for name in list_recipes()}
@@ -32,13 +32,13 @@ def list_command(session: Session) -> None:
 def show_command(session: Session, name: str, overrides: tuple[str, ...]) -> None:
     """Print the recipe NAME (or a YAML file) with every default.
 
-    What is printed is a recipe, too: `lesiontk recipe show NAME > mine.yaml`, then change it.
+    The output is a valid recipe: `lesiontk recipe show NAME > mine.yaml`, then edit it.
     """
     from lesiontk.recipe import dump_template, read_recipe
 
     chosen = read_recipe(name, overrides)
     session.emit(
-        # As it is: what goes into a file must be read again.
+        # Unescaped, because the output may be read as a recipe again.
         chosen.model_dump(mode="json"),
         lambda: click.echo(dump_template(chosen), nl=False),
     )
@@ -48,7 +48,7 @@ def show_command(session: Session, name: str, overrides: tuple[str, ...]) -> Non
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
               required=True, help="Folder of images and their table.")  # fmt: skip
-@click.option("--task", help="A task or its file; default: one that fits, else a new file.")
+@click.option("--task", help="A task or its file; default: a matching task, else a new file.")
 @click.option("--critical", metavar="CLASS", help="The class that must not be missed.")
 @click.option("--like", metavar="RECIPE", help="The shipped recipe to start from.")
 @command_options
@@ -60,7 +60,7 @@ def new_command(
     critical: str | None,
     like: str | None,
 ) -> None:
-    """Write the recipe FILE for the images in --data, commented; a task file if none fits."""
+    """Write a commented recipe FILE for the images in --data, and a task file if none matches."""
     from lesiontk.workflow.new_recipe import write_recipe
 
     made, new_task = write_recipe(

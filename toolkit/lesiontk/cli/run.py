@@ -33,7 +33,7 @@ def run(
 ) -> None:
     """Run RECIPE (a name or a YAML file) from images to report.
 
-    What is finished is reused; after an interruption the same command goes on.
+    Finished steps are reused; after an interruption the same command continues.
     """
     from lesiontk.cli.run_summary import finish_run
     from lesiontk.workflow.steps import describe_plan

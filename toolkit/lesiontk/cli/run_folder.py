@@ -1,7 +1,7 @@
-"""A temporary folder for each run; what killed runs left is removed by the next one.
+"""A temporary folder for each run; the next run removes those of killed runs.
 
 TensorFlow writes its traced Python functions into the temporary folder and removes them when the
-process ends, which a killed one never does.
+process ends, unless it is killed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from lesiontk.files.folder_lock import lock_folder
 
 @contextmanager
 def own_temporary_folder() -> Iterator[None]:
-    """Give this process, and those that it starts, a temporary folder that ends with it.
+    """Give this process and its children a temporary folder that is removed at the end.
 
-    Where none can be made, the common one stays: what needs it says so.
+    If none can be made, the default one is kept: its users raise the error.
     """
     before = os.environ.get("TMPDIR"), tempfile.tempdir
     try:
@@ -45,14 +45,14 @@ def own_temporary_folder() -> Iterator[None]:
 def _make_folder(root: Path) -> tuple[Path, int]:
     """Return a new folder below `root` and the descriptor that holds its lock.
 
-    The lock ends with the process, however it ends: a folder whose lock is free belonged to one
-    that is dead. The lock of `root` lets nobody see a folder that has no lock yet.
+    The lock is released when the process exits: a folder whose lock is free belongs to a dead
+    process. The lock of `root` hides a folder that has no lock yet.
     """
     with suppress(FileExistsError):
         root.mkdir(mode=0o700)
     status = root.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{root} belongs to somebody else")
+        raise PermissionError(f"{root} belongs to another user")
     gate = lock_folder(root, fcntl.LOCK_EX)
     try:
         for left in root.glob("run-*"):

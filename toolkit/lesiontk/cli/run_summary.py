@@ -1,4 +1,4 @@
-"""The end of a whole run: the table, where the report is, whether the gates hold."""
+"""The summary of a run: the table, the report's path and the gates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
-    """Print what a run found out; raises `GateFailedError` as its gates say."""
+    """Print the results of a run. Raises `GateFailedError` if its gates require it."""
     from lesiontk.bench.judging import require_gates
     from lesiontk.cli.tables import print_benchmark
     from lesiontk.stage import collect_roles

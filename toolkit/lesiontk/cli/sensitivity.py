@@ -15,16 +15,16 @@ from lesiontk.cli.session import Session, command_options, say, set_option
     default="tflite",
     show_default=True,
     metavar="BACKEND",
-    help="The back end whose int8 is measured, one with the precision mixed.",
+    help="The back end for int8; it must have the precision mixed.",
 )
 @set_option
 @command_options
 def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str, ...]) -> None:
-    """Quantize each layer of MODEL (default: the latest) alone, and see what it changes.
+    """Measure the effect of int8 on each layer of MODEL (default: the latest) alone.
 
-    Then the fewest layers are found that must stay in float32 (on TensorRT in float16) for the
-    recipe's gate to be met on validation, with --set sensitivity.trials=N sets of layers tried at
-    most; `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
+    Then search the fewest layers that must stay in float32 (on TensorRT in float16) to meet the
+    recipe's gate on validation, with at most --set sensitivity.trials=N trials;
+    `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.compress.sensitivity import Sensitivity

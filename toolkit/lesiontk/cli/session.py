@@ -1,4 +1,4 @@
-"""What all commands share: their common options, the workspace, where output goes."""
+"""Common options, workspace and output of all commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a text for people; what would steer their terminal, as in a file's name, is escaped."""
+    """Print a text; control characters, as in a file's name, are escaped."""
     click.echo(escape_controls(str(text)), err=err)
 
 
 class _Formatter(logging.Formatter):
-    """Writes the message alone, escaped as `say` does."""
+    """A formatter of the message alone, escaped as by `say`."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_controls(super().format(record))
@@ -96,7 +96,7 @@ def set_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "overrides",
         multiple=True,
         metavar="SECTION.KEY=VALUE",
-        help="Override a key of the recipe, as train.epochs=3; repeatable.",
+        help="Override a key of the recipe, such as train.epochs=3; repeatable.",
     )(function)
 
 
@@ -107,19 +107,19 @@ def gate_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "gates",
         multiple=True,
         metavar="GATE",
-        help='In the place of the recipe\'s gates, as "macro_auc >= parent - 0.01 @ 0.95" or '
-        '"p90_ms <= 20"; default stands for those of the task; repeatable.',
+        help='Replace the recipe\'s gates, such as "macro_auc >= parent - 0.01 @ 0.95" or '
+        '"p90_ms <= 20"; default expands to those of the task; repeatable.',
     )(function)
 
 
 def add_gates(overrides: tuple[str, ...], gates: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the overrides of a recipe with those that --gate means."""
+    """Return the overrides of a recipe with those of --gate."""
     return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeOptions:
-    """What the options of a command change in a recipe."""
+    """The changes of a recipe by a command's options."""
 
     data: Path | None = None
     weights: str | None = None
@@ -129,24 +129,25 @@ class RecipeOptions:
 
 
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data, --weights, what a split may do, and --set; the command gets `RecipeOptions`."""
+    """Add --data, --weights, options of the split, and --set; the command gets `RecipeOptions`."""
 
     @click.option(
         "--data",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Folder of images and their table.",
     )
-    @click.option("--weights", metavar="imagenet|none|FILE", help="Where the network starts.")
+    @click.option("--weights", metavar="imagenet|none|FILE", help="Initial weights of the network.")
     @click.option(
         "--accept-near-duplicates",
         is_flag=True,
-        help="Split pictures that look alike as if they were different ones.",
+        help="Split near-duplicates as if they were different pictures.",
     )
     @click.option(
         "--allow-leaky-split",
         "leaky",
         is_flag=True,
-        help="Deal images instead of lesions, to see how much that flatters; makes float32 "
+        help="Split by image instead of lesion, to see how much that inflates scores; makes "
+        "float32 "
         "engines only.",
     )
     @set_option

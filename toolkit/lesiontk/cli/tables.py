@@ -1,4 +1,4 @@
-"""Tables and figures as text for people."""
+"""Tables and figures as text."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     for row in rows:
         table.add_row(*(escape(escape_controls(cell)) for cell in row))
     console = Console()
-    # A pipe has no width; there no path must be cut or broken.
+    # A pipe has no width: paths must not be cut or wrapped there.
     (console if console.is_terminal else Console(width=10_000)).print(table)
 
 
 def format_estimate(estimate: Estimate | None) -> str:
-    """Return ``0.812 (0.790–0.834)``, or a dash where nothing is known."""
+    """Return ``0.812 (0.790–0.834)``, or a dash if unknown."""
     return result_table.format_estimate(estimate, interval="({}–{})")
 
 
 def print_verdicts(verdicts: Sequence[GateVerdict]) -> None:
-    """Print what gates found; nothing where no gate judged."""
+    """Print the verdicts of gates, if any."""
     if not verdicts:
         return
     rows = []
@@ -85,12 +85,12 @@ def print_evaluation(evaluation: EngineEvaluation) -> None:
         )
     names = evaluation.labels
     counts = [[n, *map(str, r)] for n, r in zip(names, evaluation.confusion, strict=True)]
-    print_table(["truth \\ answer", *names], counts)
+    print_table(["truth \\ prediction", *names], counts)
     print_verdicts(sort_verdicts(evaluation.gate))
 
 
 def print_benchmark(benchmark: Benchmark) -> None:
-    """Print a benchmark: one row an engine, and below the table what must be known with it."""
+    """Print a benchmark: one row per engine, with notes below the table."""
     critical = f"recall[{benchmark.critical}]" if benchmark.critical else "recall"
     rows, sizes = [], size_facts(benchmark.rows)
     for row in benchmark.rows:
@@ -121,7 +121,7 @@ def print_benchmark(benchmark: Benchmark) -> None:
 
 
 def _describe_cost(row: EngineRow) -> list[str]:
-    """Return median, p90, size and peak memory; dashes for what emulation does not tell."""
+    """Return median, p90, size and peak memory; dashes for what emulation cannot measure."""
     size, memory = format_bytes(row.size_bytes), row.peak_memory_bytes
     if row.emulated_by or memory is None:
         return ["–", "–", size, "–"]

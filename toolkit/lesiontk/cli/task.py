@@ -12,13 +12,13 @@ from lesiontk.cli.session import Session, command_options, say
 
 @click.group()
 def task() -> None:
-    """List and write tasks: the classes that a model tells apart."""
+    """List and write tasks: the classes of a model."""
 
 
 @task.command("list")
 @command_options
 def list_command(session: Session) -> None:
-    """Name the tasks that come with lesiontk, and their classes."""
+    """List the packaged tasks and their classes."""
     from lesiontk.data.tasks import list_tasks, load_task
 
     found = {name: load_task(name) for name in list_tasks()}
@@ -35,12 +35,12 @@ def list_command(session: Session) -> None:
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
               required=True, help="Folder of images and their table.")  # fmt: skip
 @click.option("--critical", metavar="CLASS", help="The class that must not be missed.")
-@click.option("--title", help="What the task is, in a line.")
+@click.option("--title", help="One line on the task.")
 @command_options
 def new_command(
     session: Session, file: Path, data: Path, critical: str | None, title: str | None
 ) -> None:
-    """Write the task FILE for the classes of the images in --data, commented."""
+    """Write a commented task FILE for the classes of the images in --data."""
     from lesiontk.workflow.new_recipe import write_task
 
     classes = write_task(session.open_store(), file, data, critical=critical, title=title)

@@ -18,7 +18,7 @@ from lesiontk.cli.session import (
 @click.argument("recipe", default="demo")
 @recipe_options
 @click.option(
-    "--resume/--restart", default=True, help="Go on with an unfinished training, or begin it anew."
+    "--resume/--restart", default=True, help="Resume an unfinished training, or start over."
 )
 @command_options
 def train(

@@ -11,7 +11,7 @@ from lesiontk.cli.session import Session, command_options, say
 @click.argument("reference", required=False)
 @command_options
 def verify(session: Session, reference: str | None) -> None:
-    """Check REFERENCE's files and ancestors; run an engine against its parent again.
+    """Check REFERENCE's files and ancestors; compare an engine with its parent again.
 
     Without REFERENCE: the files of every artefact, and all engines of the latest model.
     """
@@ -31,7 +31,7 @@ def verify(session: Session, reference: str | None) -> None:
     def show() -> None:
         say(f"{len(findings['intact'])} artefact(s) intact: {', '.join(findings['intact'])}")
         if findings["gone"]:
-            say(f"not checked, because they are gone: {', '.join(findings['gone'])}")
+            say(f"not checked, because they were deleted: {', '.join(findings['gone'])}")
         for name, verification in findings["engines"].items():
             for check in verification["checks"]:
                 sign = "at least" if check["at_least"] else "at most"

@@ -1,4 +1,4 @@
-"""What was found in the data, in words, for the report and the commands."""
+"""Findings in the data in words, for the report and the commands."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
 POINTS_PER_INCH = 72
 WIDTH = 10.0  # inches; about the width of the report's text
 
-# Okabe & Ito's colours, told apart by readers with any colour vision.
+# Okabe & Ito's colours, safe for colour-blind readers.
 BLACK, BLUE, VERMILLION, GREEN = "#1a1a1a", "#0072B2", "#D55E00", "#009E73"
 PURPLE, SKY, ORANGE, GREY = "#CC79A7", "#56B4E9", "#E69F00", "#6b7280"
 BACKEND_COLOURS = {"keras": BLACK, "tflite": BLUE, "onnx": VERMILLION, "tensorrt": GREEN}
@@ -72,7 +72,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How an engine is drawn in every figure: colour says the back end, shape the precision."""
+    """The style of an engine in every figure: colour for the back end, shape for the precision."""
 
     colour: str
     marker: str

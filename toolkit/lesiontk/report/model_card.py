@@ -128,7 +128,7 @@ def render_results(benchmark: Benchmark) -> str:
 
 
 def _describe_found(benchmark: Benchmark) -> str:
-    """Return how many images of the critical class each engine finds, and what to beware of."""
+    """Return how many images of the critical class each engine finds, and cautions."""
     useless = [
         f"{', '.join(targets)}: {clause}. "
         for clause, targets in list_uninformative(benchmark).items()
@@ -188,7 +188,8 @@ def _describe_overflow(engines: Sequence[EngineFacts]) -> str:
     ]
     return (
         f" A program of your own must set ONNX Runtime's `{EXACT}` to 1 for {' and '.join(files)}, "
-        "as lesiontk does: else products overflow on x86 CPUs without VNNI, and answers change."
+        "as lesiontk does: otherwise products overflow on x86 CPUs without VNNI, and outputs "
+        "change."
         if files
         else ""
     )
@@ -228,11 +229,11 @@ def _describe_prior(imbalance: Sequence[str]) -> str:
     treatments = [name for name in imbalance if name != "none"]
     if not treatments:
         return (
-            "It was trained on the classes in the shares that the collection has; its "
+            "It was trained on the class shares of the collection; its "
             "probabilities are not the risk of a patient."
         )
     return (
-        f"Rare classes were strengthened in its training ({', '.join(treatments)}); its "
+        f"Rare classes had more weight in training ({', '.join(treatments)}); its "
         "probabilities are not the risk of a patient."
     )
 
@@ -241,8 +242,8 @@ def _describe_unknown(model: Mapping[str, Any]) -> str:
     if not model.get(MAY_HAVE_SEEN_TEST):
         return ""
     return (
-        " It, or its teacher, was trained elsewhere, on images that are not known: it may have "
-        "seen the test images, and every figure here may flatter it."
+        " It, or its teacher, was trained elsewhere, on unknown images: it may have seen the "
+        "test images, and every figure here may be too optimistic."
     )
 
 

@@ -115,7 +115,7 @@ def _draw_legend(
 def plot_reliability(
     metrics: Mapping[str, EngineEvaluation], looks: Mapping[str, Look], names: Mapping[str, str]
 ) -> Picture:
-    """Draw accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
+    """Plot accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
     most = max(b.count for evaluation in metrics.values() for b in evaluation.reliability)
 
     errors = {
@@ -149,7 +149,7 @@ def plot_reliability(
             counts = [b.count for b in evaluation.reliability]
             right.stairs(counts, edges, color=look.colour, linestyle=look.dashes, linewidth=1.5)
         left.set_ylim(-0.03, 1.03)
-        left.set_ylabel("share of right answers")
+        left.set_ylabel("share of correct predictions")
         left.set_title("accuracy in each bin of confidence")
         right.set_title("images in each bin")
         right.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

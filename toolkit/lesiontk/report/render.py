@@ -1,4 +1,4 @@
-"""From what a run found out to one HTML file that needs nothing else."""
+"""The report of a run as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ FILTERS = {
 
 @dataclass(frozen=True, slots=True)
 class ArtefactOrigin:
-    """An artefact of the run: its folder, its content hash, what it was made from by role."""
+    """An artefact of the run: its folder, its content hash, and its parents by role."""
 
     artefact: str
     content: str
@@ -96,7 +96,7 @@ class ReportData:
     """Everything the report shows.
 
     `metrics` and `engines` map each target (``tflite:int8``) to its evaluation and its manifest's
-    facts, `curves` has a row an epoch.
+    facts, `curves` has a row per epoch.
     `images` are the judged images in the order of the predictions, `confidences` maps targets to
     their highest probability on each of them; both may be empty. `explanation` is None where no
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
@@ -140,9 +140,9 @@ def write_report(data: ReportData, path: Path) -> None:
 
 
 def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
-    """Return the report as HTML; every text of the data is escaped.
+    """Return the report as HTML; all text from the data is escaped.
 
-    `pictures` are those of `draw_pictures`; what is missing there is missing in the report.
+    `pictures` are those of `draw_pictures`; missing pictures are left out.
     """
     benchmark = data.benchmark
     rows = benchmark.by_target
@@ -199,7 +199,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
 
 
 def shorten_paths(value: Any) -> Any:
-    """Return a document with each absolute path cut to its last part: a report gets passed on."""
+    """Return a document with each absolute path cut to its last part, for sharing."""
     if isinstance(value, Mapping):
         return {key: shorten_paths(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -24,7 +24,7 @@ from lesiontk.evaluate.verdict import describe_outcomes
 
 
 def format_estimate(estimate: Estimate | None, digits: int = 3, interval: str = "[{}, {}]") -> str:
-    """Return ``0.812 [0.790, 0.834]``, or a dash where the data cannot tell."""
+    """Return ``0.812 [0.790, 0.834]``, or a dash if it is undefined."""
     if estimate is None or estimate.value is None:
         return "–"
     value = f"{estimate.value:z.{digits}f}"
@@ -49,7 +49,7 @@ def format_speedup(row: EngineRow, interval: str = "[{}, {}]") -> str:
 
 
 def describe_emulated(emulated: Mapping[str, str]) -> str:
-    """Return what an emulated engine's figures are; `emulated` is of `list_emulated`."""
+    """Return a note on the figures of emulated engines; `emulated` is from `list_emulated`."""
     engines, emulators = ", ".join(emulated), ", ".join(dict.fromkeys(emulated.values()))
     return (
         f"Emulated by {emulators}: {engines}. The scores are those of the graph's own arithmetic, "
@@ -124,7 +124,7 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
 
 
 def _describe_cost(row: EngineRow) -> list[str]:
-    """Return latency, size and memory; dashes for what emulation does not tell."""
+    """Return latency, size and memory; dashes for what emulation cannot measure."""
     size, memory = f"{row.size_bytes / 1e6:.2f}", row.peak_memory_bytes
     if row.emulated_by or row.latency_ms is None or memory is None:
         return ["–", size, "–"]
@@ -135,7 +135,7 @@ def gates_from_benchmark(benchmark: Benchmark) -> str:
     """Return the verdict of each gate on each engine as Markdown."""
     verdicts = benchmark.verdicts
     if not verdicts:
-        return "No gate was asked.\n"
+        return "No gate was specified.\n"
     tests = max((verdict.tests or 0 for verdict in verdicts), default=0)
     adjusted = f" Passing is adjusted for {tests} tests (Holm)." if tests else ""
     return (

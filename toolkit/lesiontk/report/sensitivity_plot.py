@@ -1,4 +1,4 @@
-"""What int8 does to each layer alone, as bars."""
+"""The effect of int8 on each layer alone, as bars."""
 
 from __future__ import annotations
 

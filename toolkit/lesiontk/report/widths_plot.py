@@ -1,4 +1,4 @@
-"""How wide each layer was and is, as bars."""
+"""The channels of each layer before and after pruning, as bars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plot_widths(rows: Sequence[Mapping[str, Any]]) -> Picture:
         axes.bar(places, [row["kept"] for row in rows], 0.8, color=BLUE, linewidth=0)
         axes.set_xlim(-0.6, len(rows) - 0.4)
         axes.set_ylabel("channels")
-        axes.set_xlabel("layers with weights, from the image to the answer")
+        axes.set_xlabel("layers with weights, from input to output")
         if len(rows) <= 24:
             names = [str(row["layer"]) for row in rows]
             axes.set_xticks(places, names, rotation=60, ha="right", fontsize=8)

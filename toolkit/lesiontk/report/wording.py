@@ -1,4 +1,4 @@
-"""Names and sentences in plain words, for readers who do not know the codes."""
+"""Names and sentences of the report in plain words."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     if "float_layers" in facts:
         half = facts.get("float16_layers", 0)
         kept = {"float16": half, "float32": facts["float_layers"] - half}
-        told = [f"{n} layer{'s'[: n > 1]} in {name}" for name, n in kept.items() if n]
-        parts += told or ["no layer in float"]
+        kinds = [f"{n} layer{'s'[: n > 1]} in {name}" for name, n in kept.items() if n]
+        parts += kinds or ["no layer in float"]
     if facts.get("corrected_biases"):
         parts.append(f"{facts['corrected_biases']} biases corrected")
     if "otherwise_than_trained" in facts:
@@ -193,7 +193,7 @@ def summarize_engine(row: EngineRow, critical: str) -> str:
         cost = (
             f"was emulated by {emulator}, so its speed is not known; it"
             if emulator
-            else f"answers in {format_latency(row.latency.median)} and"
+            else f"has a latency of {format_latency(row.latency.median)} and"
         )
         return (
             f"The {engine} engine {cost} takes {format_bytes(row.size_bytes)}; "
@@ -239,7 +239,7 @@ def describe_speed(versus: ParentComparison) -> tuple[str, str]:
     if low <= 1 <= high and (low < 0.98 or high > 1.02):
         words, joint = "not shown to be faster or slower", "than"
         interval = f"{format_ratio(versus.speedup)}, {interval}"
-    elif versus.speedup < 0.98:  # told as slower by the inverse ratio
+    elif versus.speedup < 0.98:  # reported as slower by the inverse ratio
         low, high = 1 / high, 1 / low
     return f"{words} ({interval}{format_number(low)}–{format_number(high)})", joint
 
@@ -342,13 +342,14 @@ def _summarize_full_precision(rows: Sequence[EngineRow], critical: str) -> str:
     latency = format_latency(row.latency.median)
     if len(rows) == 1:
         return (
-            f"The {engine} engine answers in {latency} and takes {size}; {scores}. There is no "
+            f"The {engine} engine has a latency of {latency} and takes {size}; {scores}. There "
+            "is no "
             "engine of reduced precision in this report."
         )
     engines = "Both" if len(rows) == 2 else f"All {len(rows)}"
     return (
-        f"{engines} engines are in full precision; the fastest that ran, {engine}, answers in "
-        f"{latency} and takes {size}; {scores}."
+        f"{engines} engines are in full precision; the fastest that ran, {engine}, has a latency "
+        f"of {latency} and takes {size}; {scores}."
     )
 
 

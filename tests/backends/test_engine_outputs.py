@@ -69,7 +69,7 @@ def test_a_runtime_that_fails_is_an_error_of_the_file() -> None:
     def fail() -> Any:
         raise RuntimeError("node Conv_3 has no kernel")
 
-    with pytest.raises(DataError, match="failed while it computed: node Conv_3 has no kernel"):
+    with pytest.raises(DataError, match="failed during inference: node Conv_3 has no kernel"):
         FixedEngine(fail).predict(IMAGE)
 
 

@@ -262,7 +262,7 @@ def test_an_output_that_fills_the_memory_is_refused(
         shape = config["config"]["layers"][0]["config"]
         shape["batch_input_shape" if form == ".keras2" else "batch_shape"] = [None, 2**20, 2**20, 3]
 
-    with pytest.raises(DataError, match=r"layer 'image' gives .* for one image"):
+    with pytest.raises(DataError, match=r"layer 'image' returns .* for one image"):
         load_model_file(changed(sources[form], tmp_path, grow))
 
 
@@ -442,7 +442,7 @@ def test_a_chunk_that_is_larger_than_its_array_takes_no_memory(
         weights.create_dataset(
             name, data=values, maxshape=(None,), chunks=(2**23,), compression="gzip"
         )
-    with pytest.raises(DataError, match=r"declares 33,554,432 bytes and .* are stored"):
+    with pytest.raises(DataError, match=r"declares 33,554,432 bytes, but .* are stored"):
         load_model_file(path)
 
 
@@ -509,7 +509,7 @@ def test_an_engine_of_another_size_than_it_says_is_refused(
     path = changed(sources[".keras2"], tmp_path, lambda config: None)
     with pytest.raises(
         DataError,
-        match=r"takes \[16, 16, 3\] but its description has .* \[32, "
+        match=r"takes \[16, 16, 3\] but its description has \[32, "
         r"32, 3\]",
     ):
         open_engine(engine(path, size=32))

@@ -325,8 +325,8 @@ def test_one_logit_is_of_the_second_of_two_labels(keras: Any, tmp_path: Path) ->
 
 WRONG_HEADS: dict[str, Callable[[Any, Any], Any]] = {
     "3 outputs with sigmoid": lambda k, x: k.Dense(3, activation="sigmoid")(k.Flatten()(x)),
-    "goes through softmax once more": lambda k, x: k.Softmax()(k.Softmax()(k.Flatten()(x))),
-    "its activation is relu, and softmax follows": lambda k, x: k.Softmax()(
+    "passes through a second softmax": lambda k, x: k.Softmax()(k.Softmax()(k.Flatten()(x))),
+    "its activation is relu and softmax follows": lambda k, x: k.Softmax()(
         k.Dense(3, activation="relu")(k.Flatten()(x))
     ),
     "a classifier ends with a Dense layer": lambda k, x: k.Average()(

@@ -78,7 +78,7 @@ NBSP = "\N{NO-BREAK SPACE}"
         ),
         (
             explain_float_operator("CONV_2D -> a", "tflite:mixed"),
-            "among the layers that the sensitivity search keeps",
+            "among the layers that the sensitivity search keeps in float",
         ),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_reshape_that_mixes_images_is_refused(source: onnx.ModelProto) -> None
     source.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, 1]), "mixed"))
     source.graph.node.remove(find_node(source, "dense"))
     find_node(source, "softmax").input[0] = "features"
-    with pytest.raises(DataError, match="Reshape squeeze does not keep images apart"):
+    with pytest.raises(DataError, match="Reshape squeeze mixes the images of a batch"):
         prepare_graph(source)
 
 

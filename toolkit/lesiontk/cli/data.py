@@ -36,7 +36,7 @@ def data() -> None:
 @click.option("--unpack/--no-unpack", default=True, help="Unpack archives.", show_default=True)
 @command_options
 def fetch_command(session: Session, source: str, folder: Path, unpack: bool) -> None:
-    """Download SOURCE (ham10000, isic2018-test, …) from its official place; resumable, verified."""
+    """Download SOURCE (ham10000, isic2018-test, …) from its official source, verified."""
     from lesiontk.api.fetch import fetch_data
 
     result = fetch_data(source, folder, unpack=unpack)

@@ -161,7 +161,7 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_recipe(name: str, options: RecipeOptions) -> Recipe:
-    """Return the recipe with what the options change; --set wins over the others."""
+    """Return the recipe with the options applied; --set has precedence."""
     from lesiontk.workflow.choose_recipe import choose_recipe
 
     return choose_recipe(

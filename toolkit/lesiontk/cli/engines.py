@@ -46,7 +46,10 @@ def show_engines(
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
         for target, engine in known.items():
             if otherwise := engine.quantization.get("otherwise_than_trained"):
-                say(f"{target}: {otherwise}; so its rounding was not compared with qat's")
+                say(
+                    f"{target}: {otherwise}; so it was not compared with the fake-quantized "
+                    "model of qat"
+                )
         for target, reason in (refused or {}).items():
             say(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():

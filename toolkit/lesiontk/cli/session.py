@@ -41,7 +41,7 @@ class Session:
     as_json: bool
 
     def open_store(self) -> Store:
-        """Return the store of the workspace, with progress bars where a person looks."""
+        """Return the store of the workspace, with progress bars on a terminal."""
         return self.open_workspace().store
 
     def open_workspace(self) -> Workspace:

@@ -180,7 +180,7 @@ def _describe_calibration(calibration: DrawnList | None, engines: Sequence[Engin
 
 
 def _describe_overflow(engines: Sequence[EngineFacts]) -> str:
-    """Return what programs without lesiontk must do with engines whose products may overflow."""
+    """Return a note for other programs on engines whose products may overflow."""
     files = [
         f"`{engine.file}`"
         for engine in engines
@@ -258,10 +258,12 @@ def _list_engines(engines: Sequence[EngineFacts], emulated: Mapping[str, str]) -
 
 
 def _describe_agreement(engine: EngineFacts, emulated: Mapping[str, str]) -> str:
-    """Return how often an engine answers as what it was made from."""
+    """Return the agreement of an engine with its parent."""
     agreement = engine.verification.agreement
     if agreement is None:
         return ""
     emulator = emulated.get(engine.target)
     how = f", emulated by {emulator}" if emulator else ""
-    return f": answers as its parent on {agreement.top1_agreement:.1%} of {agreement.n} images{how}"
+    return (
+        f": agrees with its parent on {agreement.top1_agreement:.1%} of {agreement.n} images{how}"
+    )

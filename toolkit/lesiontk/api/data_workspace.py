@@ -39,7 +39,9 @@ class DataWorkspace:
 
         folder = Path(path or os.environ.get("LESIONTK_WORKSPACE") or DEFAULT)
         if os.path.lexists(folder) and not folder.is_dir():
-            raise UsageError(f"the workspace {folder} is no folder; name another with --workspace.")
+            raise UsageError(
+                f"the workspace {folder} is not a folder; specify another with --workspace."
+            )
         self.store = Store(folder, make_progress() if progress else NoProgress())
 
     @property

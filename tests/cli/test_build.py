@@ -125,7 +125,10 @@ def test_the_precision_is_that_of_the_graph(
             ["model.onnx", "--batches", "1,two,3"],
             "--batches is '1,two,3'; expected three batch sizes",
         ),
-        (["model.onnx", "--batches", "4,2,8"], r"are \[4, 2, 8\]; expected 1 <= least <= usual"),
+        (
+            ["model.onnx", "--batches", "4,2,8"],
+            r"are \[4, 2, 8\]; expected 1 <= minimum <= optimum",
+        ),
         (["absent.onnx"], "engine file absent.onnx does not exist"),
         (["absent"], "no engine in .* matches 'absent'"),
         (["text.onnx"], "text.onnx is not a valid ONNX model"),

@@ -258,7 +258,7 @@ def test_an_option_before_the_command_is_told_where_it_goes(run: Run, group: lis
         (["data", "chekc"], "No such command 'chekc'"),
         (["run", "demo", "--data", "nowhere"], "'nowhere' does not exist"),
         (["run", "dmo", "--dry-run"], "unknown recipe 'dmo'; .* Did you mean 'demo'?"),
-        (["quantize"], "expected `lesiontk quantize --int8`"),
+        (["quantize"], "Specify --int8 or --mixed"),
         (["run", "demo", "--dry-run", "--set", "train.epoch=1"], "Did you mean 'epochs'?"),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_power_of_a_gate_is_told(ws: lesiontk.Workspace, recipe: Recipe) -> 
 
 def test_a_workspace_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="no folder"):
+    with pytest.raises(UsageError, match="not a folder"):
         lesiontk.Workspace(tmp_path / "file")
     monkeypatch.setenv("LESIONTK_WORKSPACE", str(tmp_path / "named"))
     assert lesiontk.Workspace().path == tmp_path / "named"

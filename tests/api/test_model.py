@@ -24,8 +24,8 @@ def test_a_compression_returns_a_new_model(model: lesiontk.Model) -> None:
 
 def test_a_technique_has_a_method_of_its_name(model: lesiontk.Model) -> None:
     assert callable(model.equalize)
-    with pytest.raises(AttributeError, match="attribute 'quantize'"):
-        model.quantize  # noqa: B018
+    with pytest.raises(AttributeError, match="attribute 'quantise'"):
+        model.quantise  # noqa: B018
     with pytest.raises(UsageError, match="prune"):
         model.compress("prun")
 

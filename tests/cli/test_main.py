@@ -227,7 +227,7 @@ def test_a_workspace_that_is_no_folder_is_bad_usage(run: Run, tmp_path: Path) ->
 def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
     ended = run("quantise", "--int8")
     assert ended.code == 2
-    assert "unknown command 'quantize'. Did you mean 'quantize'?" in ended.err
+    assert "unknown command 'quantise'. Did you mean 'quantize'?" in ended.err
     assert ended.out == ""
 
 

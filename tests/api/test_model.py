@@ -135,3 +135,26 @@ def test_what_a_notebook_shows_is_escaped(model: lesiontk.Model, engines: lesion
     assert model.name in model._repr_html_()
     assert "tflite:int8" in engines._repr_html_()
     assert "<script" not in engines._repr_html_()
+
+
+def test_the_layers_are_ranked_by_what_int8_costs(model: lesiontk.Model) -> None:
+    found = model.sensitivity(
+        set={
+            "sensitivity.images": 16,
+            "sensitivity.trials": 1,
+            "gate": ["macro_auc >= parent - 0.1 @ 0.95"],
+        }
+    )
+    table = found.to_pandas()
+    assert len(table) == found.record.layers
+    assert table["mean_drift"].is_monotonic_decreasing
+    assert found.record.outcome in found._repr_html_()
+    assert found.kept is None or set(found.kept) <= set(table["layer"])
+
+
+def test_another_draw_of_images_is_compared(model: lesiontk.Model) -> None:
+    found = model.stability(draws=1)
+    assert len(found.to_pandas()) == 1
+    assert found.document["target"] == "tflite:int8"
+    with pytest.raises(UsageError, match="int8"):
+        model.stability("tflite:float32")

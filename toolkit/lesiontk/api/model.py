@@ -266,16 +266,14 @@ class Model(Stored):
 
         `backend` is one that has the precision ``mixed``.
         """
-        from lesiontk.document import plain_value
+        from lesiontk.compress.sensitivity import Sensitivity as Record
         from lesiontk.stages.sensitivity import rank_layers
         from lesiontk.workflow.convert import measure_sensitivity
 
         made = measure_sensitivity(
             self.workspace.store, self.artefact, backend, list_overrides(set)
         )
-        return Sensitivity(
-            {"sensitivity": made.name, "rows": plain_value(rank_layers(made)), **made.facts}
-        )
+        return Sensitivity(made, made.read_facts(Record), rank_layers(made))
 
     def stability(
         self,
@@ -285,16 +283,14 @@ class Model(Stored):
         set: Settings = None,
     ) -> Stability:
         """Make an int8 engine from further calibration draws and compare each with the recipe's."""
-        from lesiontk.document import plain_value
+        from lesiontk.calibration.stability import Stability as Record
         from lesiontk.stages.stability import read_draws
         from lesiontk.workflow.convert import measure_stability
 
         made = measure_stability(
             self.workspace.store, self.artefact, target, draws, list_overrides(set)
         )
-        return Stability(
-            {"stability": made.name, "rows": plain_value(read_draws(made)), **made.facts}
-        )
+        return Stability(made, made.read_facts(Record), read_draws(made))
 
     def bench(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lesiontk.api.findings import (
+    Findings,
     Formats,
     Judged,
     PlainFindings,
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from lesiontk.calibration.stability import Stability as StabilityRecord
+    from lesiontk.compress.sensitivity import Sensitivity as SensitivityRecord
+    from lesiontk.document import Record
     from lesiontk.evaluate.bootstrap import Estimate
     from lesiontk.evaluate.evaluation import EngineEvaluation
     from lesiontk.evaluate.verdict import GateVerdict
+    from lesiontk.records import Artefact
 
 
 class Predictions(PlainFindings):
@@ -176,41 +181,67 @@ class Verification(PlainFindings):
         )
 
 
-class Sensitivity(PlainFindings):
+class Measured(Findings):
+    """What was measured of a model, in an artefact: `record` has every figure by name."""
+
+    def __init__(self, artefact: Artefact, record: Record, rows: Sequence[Record]) -> None:
+        self.artefact = artefact
+        self.record = record
+        self.rows = tuple(rows)
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """What the command prints with ``--json``."""
+        return {
+            self.artefact.kind: self.artefact.name,
+            "path": str(self.artefact.path),
+            "rows": [row.to_document() for row in self.rows],
+            **self.record.to_document(),
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each thing that was measured."""
+        return table_of([row.to_document() for row in self.rows])
+
+
+class Sensitivity(Measured):
     """What int8 costs in each layer alone, the most sensitive first.
 
-    `kept` are the layers that must stay in float for the gate to be met, as far as was tried.
+    The table's columns: layer, mean_drift, top1_agreement, balanced_accuracy (its change).
     """
 
+    record: SensitivityRecord
     formats: ClassVar[Formats] = {"mean_drift": number(5), "top1_agreement": number(3)}
 
     @property
-    def kept(self) -> tuple[str, ...]:
-        """The layers that stay in float in the engine ``BACKEND:mixed``."""
-        return tuple(self.document["kept"])
+    def kept(self) -> tuple[str, ...] | None:
+        """The layers that stay in float in the engine ``BACKEND:mixed``.
+
+        None where no set of layers that was tried meets the gate.
+        """
+        return self.record.kept
 
     @property
     def caption(self) -> str:
-        return f"{self.document['outcome']} (n = {self.document['images']} validation images)"
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each layer: layer, mean_drift, top1_agreement, balanced_accuracy."""
-        return table_of(self.document["rows"])
+        """What the search of the layers found."""
+        return f"{self.record.outcome} (n = {self.record.images} validation images)"
 
 
-class Stability(PlainFindings):
-    """How int8 engines from other calibration draws differ from the recipe's own."""
+class Stability(Measured):
+    """How int8 engines from other calibration draws differ from the recipe's own.
+
+    The table's columns are those of a draw: seed, images shared, agreement, scores.
+    """
+
+    record: StabilityRecord
 
     @property
     def caption(self) -> str:
+        """The engine, and how many images were drawn."""
         return (
-            f"{self.document['target']}: further draws of {self.document['images']} images "
-            f"(n = {self.document['validation']} validation images)"
+            f"{self.record.target}: further draws of {self.record.images} images "
+            f"(n = {self.record.validation} validation images)"
         )
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each draw: seed, agreement with the recipe's engine, scores."""
-        return table_of(self.document["rows"])
 
 
 class GatePower(PlainFindings):

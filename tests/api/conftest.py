@@ -7,33 +7,32 @@ import pytest
 from numpy.typing import NDArray
 
 import lesiontk
-from lesiontk.recipe import Recipe, parse_recipe
-from tests.tiny.recipe import LEARNED
-
-QUICK = {"evaluate.resamples": 100, "bench.rounds": 20, "explain.images": 0, "gate": []}
+from lesiontk.recipe import Recipe
+from lesiontk.store import Store
+from tests.tiny.recipe import tiny_recipe
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    return parse_recipe(LEARNED)
+    return tiny_recipe(gate=[])
 
 
-@pytest.fixture(scope="session")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> lesiontk.Workspace:
-    return lesiontk.Workspace(tmp_path_factory.mktemp("api") / "workspace", progress=False)
+@pytest.fixture(scope="module")
+def ws(tiny_store: Store) -> lesiontk.Workspace:
+    return lesiontk.Workspace(tiny_store.workspace, progress=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model(ws: lesiontk.Workspace, recipe: Recipe) -> lesiontk.Model:
-    return ws.train(recipe, set=QUICK)
+    return ws.train(recipe)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engines(model: lesiontk.Model) -> lesiontk.Engines:
     return model.quantize()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine(engines: lesiontk.Engines) -> lesiontk.Engine:
     return engines["tflite:int8"]
 

@@ -16,9 +16,9 @@ from lesiontk.errors import DataError, UsageError
 
 def test_a_compression_returns_a_new_model(model: lesiontk.Model) -> None:
     clustered = model.cluster(clusters=8, recover={"epochs": 1})
-    assert clustered.architecture == "cnn + cluster"
+    assert clustered.architecture == "tiny_cnn + cluster"
     assert clustered.facts["clustered"]["clusters"] == 8
-    assert model.architecture == "cnn"
+    assert model.architecture == "tiny_cnn"
     assert len(clustered.curves()) >= 1
 
 

@@ -9,14 +9,13 @@ import pytest
 import lesiontk
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.recipe import Recipe
-from tests.api.conftest import QUICK
 
 
 def test_a_call_that_is_repeated_returns_what_is_there(
     ws: lesiontk.Workspace, recipe: Recipe, model: lesiontk.Model
 ) -> None:
     before = len(ws.ls())
-    assert ws.train(recipe, set=QUICK) == model
+    assert ws.train(recipe) == model
     assert len(ws.ls()) == before
 
 

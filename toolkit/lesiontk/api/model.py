@@ -35,8 +35,8 @@ class Model(Stored):
     key or an order of compressions that is not allowed, `DataError` for a model that the
     compression cannot take.
 
-    >>> model.architecture
-    'cnn'
+    >>> model.labels
+    ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
     >>> model.validation["n"] > 0
     True
     """
@@ -126,8 +126,8 @@ class Model(Stored):
         stay, between 0 and 1; it counts multiply-adds, parameters or milliseconds.
 
         >>> pruned = model.prune(keep_macs=0.5, multiple=4, recover={"epochs": 1})
-        >>> pruned.architecture
-        'cnn + prune'
+        >>> pruned.architecture == f"{model.architecture} + prune"
+        True
         >>> pruned.parameters < model.parameters
         True
         """

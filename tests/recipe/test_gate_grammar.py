@@ -26,13 +26,14 @@ MALIGNANT = ("akiec", "bcc", "mel")
 BOUNDED = st.floats(0, 1)
 CONFIDENCES = st.floats(0.5, 1, exclude_min=True, exclude_max=True)
 LABELS = st.text("abcé ()-_.,/1ß@>=+", min_size=1, max_size=9)
+OF_LABEL = (*list_per_label(), *OF_POSITIVE)  # imported here: hypothesis times the first draw
 
 
 @st.composite
 def gates(draw: st.DrawFn) -> Gate:
     kind = draw(st.sampled_from((*METRICS, *OF_POSITIVE, *DEVICE)))
     label = ""
-    if kind in (*list_per_label(), *OF_POSITIVE):
+    if kind in OF_LABEL:
         label = f"[{draw(LABELS.map(str.strip).filter(bool))}]"
     relative = kind not in DEVICE and (kind == AT_PARENT_SPECIFICITY or draw(st.booleans()))
     unbounded = kind in DEVICE or kind in ("log_loss", "brier")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
-from lesiontk.compress.mixed_precision import Found, find_fewest
+from lesiontk.compress.mixed_precision import SearchResult, find_fewest
 
 RANKED = tuple(f"layer{number}" for number in range(50))
 AMPLE = 1000
@@ -27,25 +27,25 @@ class Counted:
 
 def test_nothing_is_kept_where_nothing_is_needed() -> None:
     meets = Counted(())
-    assert find_fewest(RANKED, meets, AMPLE) == Found(frozenset())
+    assert find_fewest(RANKED, meets, AMPLE) == SearchResult(frozenset())
     assert meets.tried == [frozenset()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 49, 50])
 def test_the_most_sensitive_are_found_whatever_their_number(count: int) -> None:
     meets = Counted(RANKED[:count])
-    assert find_fewest(RANKED, meets, AMPLE) == Found(frozenset(RANKED[:count]))
+    assert find_fewest(RANKED, meets, AMPLE) == SearchResult(frozenset(RANKED[:count]))
     assert len(meets.tried) <= 2 * np.log2(len(RANKED)) + count + 2
 
 
 def test_what_ranks_high_and_is_not_needed_is_left_out_again() -> None:
     needed = {"layer2", "layer11"}
-    assert find_fewest(RANKED, Counted(needed), AMPLE) == Found(frozenset(needed))
+    assert find_fewest(RANKED, Counted(needed), AMPLE) == SearchResult(frozenset(needed))
 
 
 def test_it_says_so_if_not_even_all_are_enough() -> None:
     meets = Counted(["another"])
-    assert find_fewest(RANKED, meets, AMPLE) == Found(None)
+    assert find_fewest(RANKED, meets, AMPLE) == SearchResult(None)
     assert meets.tried[-1] == frozenset(RANKED)
 
 

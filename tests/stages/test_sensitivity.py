@@ -15,7 +15,7 @@ from lesiontk.backends import open_engine
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
-from lesiontk.compress.mixed_precision import Found
+from lesiontk.compress.mixed_precision import SearchResult
 from lesiontk.compress.sensitivity import Trial
 from lesiontk.data.images import open_images
 from lesiontk.errors import GateFailedError, UsageError
@@ -184,11 +184,11 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
 
 
 def test_a_gate_that_no_layer_can_meet_says_so() -> None:
-    said = describe_search(Found(None), 9, 80, 50, "float16")
+    said = describe_search(SearchResult(None), 9, 80, 50, "float16")
     assert said == (
         "the margins are not met on validation (n = 80), not even with all 50 layers in float16"
     )
-    best = describe_search(Found(frozenset("ab"), frozenset("a")), 9, 80, 50, "float16")
+    best = describe_search(SearchResult(frozenset("ab"), frozenset("a")), 9, 80, 50, "float16")
     assert best.endswith(
         "with 2 of 50 layers in float16; fewer may do: sensitivity.trials, 9, is used up; next "
         "would be 1 of 50 layers in float16"

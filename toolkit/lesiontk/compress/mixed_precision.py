@@ -14,7 +14,7 @@ Meets = Callable[[frozenset[str]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search came to: the layers `kept`, or None where no set that was tried is enough.
 
     `untried` is what it would try next; None where it came to its end.
@@ -24,7 +24,7 @@ class Found:
     untried: frozenset[str] | None = None
 
 
-def find_fewest(ranked: Sequence[str], meets: Meets, budget: int) -> Found:
+def find_fewest(ranked: Sequence[str], meets: Meets, budget: int) -> SearchResult:
     """Return the layers to keep in higher precision, as few as `budget` trials find.
 
     `ranked` has all layers, the most sensitive first. Where the budget is used up, the fewest
@@ -38,8 +38,8 @@ def find_fewest(ranked: Sequence[str], meets: Meets, budget: int) -> Found:
         try:
             proposed = search.send(enough)
         except StopIteration:
-            return Found(kept)
-    return Found(kept, proposed)
+            return SearchResult(kept)
+    return SearchResult(kept, proposed)
 
 
 def _propose(ranked: Sequence[str]) -> Generator[frozenset[str], bool, None]:

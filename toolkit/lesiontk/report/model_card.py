@@ -25,7 +25,7 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps
-from lesiontk.report.wording import describe_best, describe_found, describe_kept_recalls
+from lesiontk.report.wording import describe_best, describe_found, describe_recall_constraint
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _describe_found(benchmark: Benchmark) -> str:
 
 def _describe_course(model: Mapping[str, Any]) -> str:
     if not model["epochs"]:
-        kept = describe_kept_recalls(model)
+        kept = describe_recall_constraint(model)
         left = f", left {kept}" if kept else ""
         return f"not trained by its last step{left}; on validation balanced accuracy"
     return f"{model['epochs']} epochs, {describe_best(model)} was epoch {model['best_epoch']}"

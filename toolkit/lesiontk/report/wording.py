@@ -122,11 +122,11 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
 
 def describe_best(model: Mapping[str, Any]) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
-    kept, best = describe_kept_recalls(model), "the best by validation balanced accuracy"
+    kept, best = describe_recall_constraint(model), "the best by validation balanced accuracy"
     return f"{best} {kept}," if kept else best
 
 
-def describe_kept_recalls(model: Mapping[str, Any]) -> str:
+def describe_recall_constraint(model: Mapping[str, Any]) -> str:
     """Return which recalls a compressed model is held to, and how; nothing for others."""
     kept = model.get("recall_constraint")
     if not kept:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend, QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
-from lesiontk.compress.mixed_precision import Found, find_fewest
+from lesiontk.compress.mixed_precision import SearchResult, find_fewest
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import definition_of, task_from_definition
@@ -173,7 +173,9 @@ class SensitivityStage(Stage):
         return StageOutput(facts.to_document(), unfinished=found.untried is not None)
 
 
-def describe_search(found: Found, tried: int, validation: int, layers: int, precision: str) -> str:
+def describe_search(
+    found: SearchResult, tried: int, validation: int, layers: int, precision: str
+) -> str:
     """Return what came of a search, of `tried` sets of layers on so many validation images."""
     where = f"on validation (n = {validation})"
     if found.kept is None and found.untried is None:

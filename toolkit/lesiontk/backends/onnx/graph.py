@@ -57,10 +57,10 @@ def name_canonically(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     nodes = _order_nodes(graph)
-    border = {entry.name: entry.name for entry in (*graph.input, *graph.output)}
+    graph_io = {entry.name: entry.name for entry in (*graph.input, *graph.output)}
     constants = {entry.name: entry for entry in graph.initializer}
-    tensors = dict(border)
-    taken = set(border)
+    tensors = dict(graph_io)
+    taken = set(graph_io)
     for node in nodes:
         for name in (*node.input, *node.output):
             if name and name not in tensors:

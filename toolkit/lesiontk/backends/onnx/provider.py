@@ -37,9 +37,9 @@ def try_providers() -> tuple[Execution, ...]:
     from onnx import TensorProto, helper
 
     onnxruntime = import_onnxruntime()
-    border = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph_io = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     node = helper.make_node("Abs", ["x"], ["y"])
-    graph = helper.make_graph([node], "probe", border[:1], border[1:])
+    graph = helper.make_graph([node], "probe", graph_io[:1], graph_io[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

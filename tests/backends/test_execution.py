@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.execution import NOTHING, Execution, describe_fallbacks
+from lesiontk.backends.execution import NOTHING, Execution
 from lesiontk.backends.onnx import provider as onnx_provider
 from lesiontk.backends.onnx.provider import CPU, describe_provider, try_providers
 from lesiontk.backends.tflite.delegate import XNNPACK, describe_xnnpack, try_xnnpack
-from lesiontk.bench.benchmark import list_fallbacks
+from lesiontk.bench.benchmark import EngineRow, list_fallbacks
 from tests.conformance.fitted_models import FittedParent
 
 CUDA = "CUDAExecutionProvider"
@@ -88,17 +87,20 @@ def test_a_provider_that_this_onnxruntime_lacks_falls_back_and_says_so(
     assert "lacks it" in execution.detail
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    return {"backend": "onnx", "precision": "int8", **changes}
+def row(*execution: Execution) -> EngineRow:
+    return EngineRow(
+        engine="engine-1", target="onnx:int8", backend="onnx", precision="int8", threads=1,
+        size_bytes=1, execution=execution,
+    )  # fmt: skip
 
 
 def test_only_what_fell_back_is_listed() -> None:
-    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it").to_document()
-    ran = Execution("delegate", XNNPACK, XNNPACK).to_document()
-    none = Execution("delegate", XNNPACK, NOTHING).to_document()
-    assert describe_fallbacks(row(execution=[ran])) == describe_fallbacks(row()) == []
-    assert describe_fallbacks(row(execution=[ran, fell, none])) == [
+    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it")
+    ran = Execution("delegate", XNNPACK, XNNPACK)
+    none = Execution("delegate", XNNPACK, NOTHING)
+    assert row(ran).describe_fallbacks() == row().describe_fallbacks() == []
+    assert row(ran, fell, none).describe_fallbacks() == [
         f"provider {CUDA} was requested, {CPU} ran (this onnxruntime lacks it)",
         f"delegate {XNNPACK} was requested, none was applied",
     ]
-    assert list(list_fallbacks([row(execution=[ran]), row(execution=[fell])])) == ["onnx:int8"]
+    assert list(list_fallbacks([row(ran), row(fell)])) == ["onnx:int8"]

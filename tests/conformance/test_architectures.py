@@ -304,7 +304,7 @@ def test_efficientnet_lite0_names_the_layer_that_does_not_fit(tmp_path: Path) ->
     arrays = lite0_arrays(build_lite0())
     arrays["_conv_stem/kernel"] = arrays["_conv_stem/kernel"][..., :-1]
     np.savez(tmp_path / "lite0.npz", **arrays)
-    with pytest.raises(DataError, match="layer conv_stem does not fit"):
+    with pytest.raises(DataError, match="layer conv_stem does not match"):
         build_lite0(str(tmp_path / "lite0.npz"))
 
 

@@ -12,16 +12,18 @@ from click.testing import CliRunner, Result
 
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, GateFailedError
+from lesiontk.evaluate.comparison import Agreement
 from lesiontk.store import Store
 from lesiontk.workflow import convert as workflow
 
 GELU = DataError("tflite_float32.tflite has TFL_GELU, which tf2onnx does not convert.")
 DRIFTED = GateFailedError("onnx:int8 is not the model it was made from.")
-FACTS = {
-    "file": "engine",
-    "size_bytes": 1000,
-    "verification": {"agreement": {"top1_agreement": 0.99, "n": 256, "mean_absolute_drift": 0.001}},
-}
+FACTS = {"file": "engine", "size_bytes": 1000}
+KNOWN = SimpleNamespace(
+    **FACTS,
+    verification=SimpleNamespace(agreement=Agreement(256, 0.99, 0.001, 0.01, 0.0)),
+    quantization={},
+)
 
 
 @pytest.fixture
@@ -34,7 +36,11 @@ def quantize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             if target in failures:
                 raise failures[target]
             return SimpleNamespace(
-                name=target, path=tmp_path, facts=FACTS, file=lambda name: tmp_path / name
+                name=target,
+                path=tmp_path,
+                facts=FACTS,
+                file=lambda name: tmp_path / name,
+                read_facts=lambda record: KNOWN,
             )
 
         monkeypatch.setattr(workflow, "build_step", build_step)

@@ -199,7 +199,7 @@ def test_without_room_the_quantizer_cuts_the_biases_off(
     answers = run_engine(parent.convert("keras:float32"), parent.pictures, 1)
     received = run_engine(file, parent.pictures, 1)
     verification = compare_answers(answers, received, file, VerifyRule())
-    assert verification.agreement["top1_agreement"] < 0.8
+    assert verification.agreement.top1_agreement < 0.8
     (check,) = [check for check in verification.checks if check.name == SATURATED]
     assert not check.passed
     assert check.value >= 3 * OFF

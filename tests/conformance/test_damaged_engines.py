@@ -149,7 +149,7 @@ def test_written_again_unchanged_it_passes(
     """The twin of all below: it is the damage that fails, not the editing."""
     verification = judge(answers, damage(parent, target, tmp_path), parent)
     assert verification.passed, verification.describe_failures()
-    assert verification.golden_agreement["n"] == 16
+    assert verification.golden_agreement.n == 16
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -311,7 +311,7 @@ def test_a_float_copy_of_a_quantized_weight_is_found(parent: FittedParent) -> No
     check_no_float_weights(model)
     copy = numpy_helper.from_array(np.zeros((128, 7), np.float32), "forgotten")
     model.graph.initializer.append(copy)
-    with pytest.raises(DataError, match="holds forgotten, which no node reads"):
+    with pytest.raises(DataError, match="contains forgotten, which no node reads"):
         check_no_float_weights(model)
 
 

@@ -108,5 +108,5 @@ def test_a_description_from_before_enhancements_has_none(tmp_path: Path) -> None
 def test_a_description_with_an_unknown_enhancement_is_refused(tmp_path: Path) -> None:
     document = asdict(SPEC)
     document["preprocessing"]["enhance"] = ["hair_removed"]
-    with pytest.raises(DataError, match=r"new\.onnx was trained on .*Did you mean 'hair_removal'"):
+    with pytest.raises(DataError, match=r"new\.onnx needs .*Did you mean 'hair_removal'"):
         parse_spec(json.dumps(document), tmp_path / "new.onnx")

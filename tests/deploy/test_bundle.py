@@ -355,7 +355,7 @@ def test_predict_shows_the_decision_to_people(stamped: Path, picture: Path) -> N
     assert "at 0.1235" in done.stdout
     assert "note:" not in done.output
     done = CliRunner().invoke(cli, ["predict", str(ENGINES / stamped.name), str(picture)])
-    assert "note: the engine carries no threshold, so that nothing is decided" in done.output
+    assert "note: the engine contains no threshold, so there is no decision" in done.output
 
 
 def test_a_bundle_without_a_threshold_promises_none(bundle: Path, picture: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesiontk.errors import DataError, UsageError
-from lesiontk.evaluate.bootstrap import bootstrap_weights, evaluate_predictions
+from lesiontk.evaluate.bootstrap import evaluate_predictions, iterate_bootstrap_weights
 from lesiontk.evaluate.comparison import (
     apply_mcnemar_test,
     compare_predictions,
@@ -95,7 +95,7 @@ def test_the_interval_is_paired_by_lesion() -> None:
     child = perturb(parent, 0.3)
     settings_ = {"resamples": 400, "confidence": 0.9, "seed": 6}
     comparison = compare_predictions(y_true, parent, child, LABELS, GROUPS, **settings_)  # type: ignore[arg-type]
-    weights = bootstrap_weights(GROUPS, resamples=400, seed=6)
+    weights = np.concatenate(list(iterate_bootstrap_weights(GROUPS, resamples=400, seed=6)))
     after = compute_metrics(y_true, child, LABELS, weights)["macro_auc"]
     before = compute_metrics(y_true, parent, LABELS, weights)["macro_auc"]
     estimate = comparison.differences["macro_auc"]

@@ -360,7 +360,7 @@ def test_a_model_that_is_code_is_refused(keras3: Any, tmp_path: Path) -> None:
     model = Net()
     model(PICTURES)
     path = save(model, tmp_path / "net.keras")
-    with pytest.raises(DataError, match=r"\(Net\) is no functional model"):
+    with pytest.raises(DataError, match=r"\(Net\) is not a functional model"):
         bring_in(path)
 
 
@@ -398,7 +398,7 @@ def test_a_configuration_that_cannot_be_read_is_refused(config: str, tmp_path: P
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("metadata.json", '{"keras_version": "3.0"}')
         archive.writestr("config.json", config)
-    with pytest.raises(DataError, match="has no known description of its layers"):
+    with pytest.raises(DataError, match=r"has no known description|holds \[\] for a"):
         bring_in(tmp_path / "model.keras")
 
 

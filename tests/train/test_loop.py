@@ -128,7 +128,7 @@ def test_a_split_that_lacks_a_class_is_refused(tmp_path: Path) -> None:
         "test" if label == 1 and subset == "train" else subset
         for label, subset in zip(images.targets, images.subsets, strict=True)
     )
-    with pytest.raises(DataError, match="training split has no image of mel"):
+    with pytest.raises(DataError, match="training subset has no image of mel"):
         train(tmp_path, replace(images, subsets=subsets))
 
 

@@ -67,7 +67,7 @@ def test_without_a_gpu_tensorrt_does_not_run(tensorrt: Any) -> None:
     assert " runs" not in text.replace("CPU runs instead", "")
     assert text.startswith(
         "does not run here; its graphs are made and checked, and ONNX Runtime on the CPU emulates "
-        "their answers ("
+        "their outputs ("
     )
     assert "  int8         emulated, is made here after calibration\n" in text
     assert f"runtime TensorRT: not here, ONNX Runtime on the CPU runs instead ({lacking};" in text

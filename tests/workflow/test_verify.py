@@ -90,7 +90,7 @@ def test_an_ancestor_with_another_content_fails(
     document = json.loads((text.path / "manifest.json").read_text())
     document["facts"]["letters"] = 999
     write_manifest(text.path, document)
-    with pytest.raises(GateFailedError, match="which has another content since"):
+    with pytest.raises(GateFailedError, match="which was changed since"):
         verify_artefact(store, model)
 
 

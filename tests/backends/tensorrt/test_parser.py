@@ -190,7 +190,7 @@ def test_a_timing_cache_is_refused_for_it_would_do_nothing(file: Path, tmp_path:
 
 @pytest.mark.parametrize("batches", [(0, 1, 1), (2, 1, 4), (1, 4, 2)])
 def test_a_bad_profile_is_refused_when_it_is_made(batches: tuple[int, int, int]) -> None:
-    with pytest.raises(UsageError, match="expected 1 <= least <= usual <= greatest"):
+    with pytest.raises(UsageError, match="expected 1 <= minimum <= optimum <= maximum"):
         BuildSettings(batches=batches)
 
 

@@ -111,7 +111,7 @@ def test_it_answers_as_the_float_graph(float32: onnx.ModelProto, int8: onnx.Mode
 
 
 def test_a_tensor_without_a_range_is_refused(float32: onnx.ModelProto) -> None:
-    with pytest.raises(DataError, match="no range was measured of planes, which first reads"):
+    with pytest.raises(DataError, match="no range was measured for planes, which first reads"):
         insert_quantization(float32, {})
 
 

@@ -324,7 +324,7 @@ def list_notes(evaluation: EngineEvaluation) -> list[str]:
         )
     if evaluation.operating_point.rule == "default":
         notes.append(
-            "the engine file carries no threshold; sensitivity and specificity are at "
+            "the engine file contains no threshold; sensitivity and specificity are at "
             f"{evaluation.operating_point.threshold}. Give the one frozen on validation with "
             "--threshold"
         )

@@ -217,7 +217,7 @@ def test_an_evaluation_from_before_has_no_threshold(run: Run) -> None:
     evaluation = run.evaluate()
     facts = {k: v for k, v in evaluation.facts.items() if k != "operating_point"}
     old = Artefact(evaluation.path, {**evaluation.manifest, "facts": facts})
-    with pytest.raises(DataError, match="froze no threshold"):
+    with pytest.raises(DataError, match="has no frozen threshold"):
         read_operating_point(old)
 
 

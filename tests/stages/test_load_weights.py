@@ -152,7 +152,7 @@ def test_orders_that_cannot_be_told_are_refused(
     store: Store, pruned: Artefact, tmp_path: Path
 ) -> None:
     file = write_trained(pruned, tmp_path / "odd.keras", **{TRAINED_BY: "my loop"})
-    with pytest.raises(DataError, match="tells its training as 'my loop'; expected names and"):
+    with pytest.raises(DataError, match="records its training as 'my loop'; expected names and"):
         compress_model(store, pruned, "load_weights", {"file": str(file)})
 
 

@@ -85,7 +85,7 @@ class Technique(Stage):
         return None
 
     def teacher(self, config: Any) -> Teacher | None:
-        """Return whose predictions it wants in the role ``soft_targets``; None for nobody's.
+        """Return whose predictions it wants in the role ``soft_targets``; None for no teacher.
 
         A config with a section `distill` that is not null learns from its own line.
         """

@@ -1,4 +1,4 @@
-"""How a measuring process tells that an engine file, and not the machine, is at fault."""
+"""The exit code of a measuring process when the engine file, not the machine, is at fault."""
 
 from __future__ import annotations
 

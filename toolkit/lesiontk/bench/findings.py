@@ -1,4 +1,4 @@
-"""What a reader of a benchmark must be told beside its numbers, once for engines that are alike."""
+"""Findings that a benchmark reports beside its numbers, once for engines that are alike."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _distance_beyond(counts: Floats, centres: Floats, limits: Floats) -> tuple[F
 
 
 class EntropyObserver(HistogramObserver):
-    """The range whose 8-bit values tell most of what the real ones told.
+    """The range whose 8-bit values keep most of the information of the real ones.
 
     Of the distribution of magnitudes, cut at a threshold, and the same in as few bins as there are
     quantized magnitudes, the Kullback-Leibler divergence is least (Migacz, 8-bit Inference with

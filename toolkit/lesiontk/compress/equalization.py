@@ -30,7 +30,7 @@ def find_pairs(
 ) -> list[tuple[str, str]]:
     """Return the pairs of layers that can be scaled against each other.
 
-    `is_homogeneous` tells of a layer with an activation whether that is positively homogeneous.
+    `is_homogeneous` states whether a layer's activation is positively homogeneous.
     """
     readers = find_readers(layers)
     pairs = []

@@ -94,7 +94,7 @@ def _describe(node: Any) -> Layer:
 
 
 def _name_kind(layer: Any) -> str:
-    """Return the class of a layer of Keras; another's of the same name is told with its module."""
+    """Return the class of a layer of Keras; a custom one is named with its module."""
     kind = type(layer)
     ours = getattr(import_keras().layers, kind.__name__, None) is kind
     return kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
@@ -161,7 +161,7 @@ def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any
 
 
 def fit_size(model: Any, size: int, otherwise: str) -> Any:
-    """Return `take_size`; `UsageError`, that `otherwise` was asked, for a size it does not take."""
+    """Return the model of another input size; `UsageError` with `otherwise` if there is none."""
     try:
         return take_size(model, size)
     except ValueError as error:  # a layer is left without pixels, or its weights do not fit

@@ -81,7 +81,7 @@ class Layer:
 
 
 def find_readers(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
-    """Return layer name -> the layers that read it; one that nobody reads is left out."""
+    """Return layer name -> the layers that read it; one without readers is left out."""
     readers: dict[str, list[Layer]] = {}
     for layer in layers:
         for name in layer.inputs:

@@ -25,7 +25,7 @@ def find_trained(stages: Iterable[str]) -> int:
 
 
 def derivation_facts(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
-    """Return what is told of each model of a line; the last has `facts`, and `stage` made it."""
+    """Return the record of each model of a line; the last has `facts`, and `stage` made it."""
     return [*facts.get("history", []), {"stage": stage, **facts}]
 
 
@@ -41,8 +41,8 @@ def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
     if find_trained([*stages, stage]) > first:
         return {}
     critical = str(parent.facts["critical"])
-    told = {critical: line[first]["validation"][f"recall[{critical}]"]}
-    return {**told, **line[first].get("recalls", {})}
+    recalls = {critical: line[first]["validation"][f"recall[{critical}]"]}
+    return {**recalls, **line[first].get("recalls", {})}
 
 
 def inherit_facts(model: Artefact) -> dict[str, Any]:

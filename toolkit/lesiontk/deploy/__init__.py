@@ -1,7 +1,7 @@
 """Bundles: folders that run an engine on a device, test themselves there and need no lesiontk.
 
 A target is one file and one registration line; the registered class is called with the target's
-name, for a family such as the Jetsons differs in data alone.
+name, because a family such as the Jetsons differs in data alone.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def render_bundle_card(
 
 
 def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
-    """Return what the gates found; those that are not shown were accepted by whoever bundled."""
+    """Return what the gates found; those not shown were accepted when it was made."""
     if not verdicts:
         return "No gate judged this engine."
     lines = [f"- {verdict.describe()}" for verdict in verdicts]

@@ -138,7 +138,7 @@ def is_constant(probabilities: npt.ArrayLike, tolerance: float = 1e-6) -> bool:
     """Return whether different images all get one output, the mark of a broken engine.
 
     `probabilities` is float [N >= 2, C]; no class may vary by more than `tolerance`. Rows need not
-    sum to 1, for a broken engine's may not. Raises `DataError` for another shape or NaN.
+    sum to 1, because a broken engine's may not. Raises `DataError` for another shape or NaN.
     """
     array = np.asarray(probabilities, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] == 0:
@@ -239,7 +239,7 @@ def compare_predictions(
 
     Both are scored on the same draws of whole lesions, so that what they share cancels (the paired
     bootstrap). `y_true`, `groups` and the errors are those of `evaluate_predictions`; `points` are
-    the parent's and the child's, each frozen on its own outputs, for they may lie apart.
+    the parent's and the child's, each frozen on its own outputs, because they may differ.
     """
     check_resampling(resamples, confidence)
     before, after = _check_pair(parent, child)

@@ -85,8 +85,8 @@ def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> 
     low, high = bound_quantile(figures.samples_ms, quantile, confidence)
     measured = float(np.quantile(figures.samples_ms, quantile))
     rounds = len(figures.samples_ms)
-    told = replace(verdict, confidence=confidence)
-    return _conclude(told, measured, low, high, f"order statistics of {rounds} rounds")
+    stated = replace(verdict, confidence=confidence)
+    return _conclude(stated, measured, low, high, f"order statistics of {rounds} rounds")
 
 
 def _conclude(

@@ -1,4 +1,4 @@
-"""What a reader must be told of an engine before any comparison with its parent.
+"""Findings on an engine that come before any comparison with its parent.
 
 Does it find what matters, and does it tell classes apart at all? An engine that loses nothing
 against a useless parent passes every gate on losses. No threshold here is a clinical one: an
@@ -66,7 +66,7 @@ class CriticalRecall:
             cautions.append("it gives this answer to no image at all")
         elif self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
             cautions.append(
-                "this is not shown to be better than chance, for it gives the same answer to "
+                "this is not shown to be better than chance, because it gives the same answer to "
                 f"{_percent(self.elsewhere)} of the other images"
             )
         return tuple(cautions)

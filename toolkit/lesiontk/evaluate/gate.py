@@ -28,7 +28,7 @@ RESAMPLES_BEYOND = 10
 class Judged:
     """What is known of an engine: its answers beside its parent's, and what was measured.
 
-    `why_not` is why answers or figures are missing; it is told of each gate that needs them.
+    `why_not` is why outputs or figures are missing; each gate that needs them reports it.
     """
 
     engine: str

@@ -2,7 +2,7 @@
 
 An engine is supposed to lose nothing on average, and to differ from its parent as published engines
 did on HAM10000's validation split (`ASSUMED`). The smallest margin is then the upper bound of a
-measured loss of 0: exact for shares of lesions, for the others the wider of what unseen lesions are
+measured loss of 0: exact for shares of lesions; for the others the wider of what unseen lesions are
 taken to cost and of ``z * spread / sqrt(n)``, whose spread is the bootstrap's standard deviation
 times the square root of the lesions.
 """

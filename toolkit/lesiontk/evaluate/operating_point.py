@@ -140,7 +140,7 @@ def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fra
     """Return the threshold that `rule` chooses among the scores of `is_positive` [N] images.
 
     - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several thresholds
-      that reach it the lowest, for a missed melanoma costs more than a false alarm.
+      that reach it the lowest, because a missed melanoma costs more than a false alarm.
     - ``sensitivity:S``, or S as a fraction: the highest threshold whose sensitivity is at least S.
 
     Counts are compared as whole numbers, so that rounding decides nothing. Raises `DataError` if

@@ -125,5 +125,5 @@ def describe_outcomes(verdicts: Iterable[GateVerdict]) -> str:
     """Return how many gates passed, failed and are not shown, as ``3 passed, 1 not shown``."""
     listed = [verdict.outcome for verdict in verdicts]
     counts = {outcome: listed.count(outcome) for outcome in Outcome}
-    told = [f"{count} {outcome.words}" for outcome, count in counts.items() if count]
-    return ", ".join(told) or "no gate was judged"
+    counted = [f"{count} {outcome.words}" for outcome, count in counts.items() if count]
+    return ", ".join(counted) or "no gate was judged"

@@ -1,7 +1,7 @@
 """Open a user's path only if it is a regular file, and read at most a bounded size.
 
-A named pipe without a writer blocks whoever opens it, a device may never end, and a symbolic link
-may lead to itself. Each is refused by name before anything is opened.
+A named pipe without a writer blocks the process that opens it, a device may never end, and a
+symbolic link may lead to itself. Each is refused by name before anything is opened.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ def _describe_course(model: Mapping[str, Any]) -> str:
 
 def _describe_steps(model: Mapping[str, Any], stage: str) -> str:
     steps = describe_steps(model, stage)
-    told = [f"{step['step']} ({step['what']})" for step in steps]
-    return f"It was made in {len(steps)} steps: {', then '.join(told)}. " if steps else ""
+    described = [f"{step['step']} ({step['what']})" for step in steps]
+    return f"It was made in {len(steps)} steps: {', then '.join(described)}. " if steps else ""
 
 
 def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
@@ -253,8 +253,8 @@ def _describe_sizes(sizes: Mapping[str, int]) -> str:
 
 
 def _list_engines(engines: Sequence[EngineFacts], emulated: Mapping[str, str]) -> str:
-    told = (_describe_agreement(engine, emulated) for engine in engines)
-    return "\n".join(f"- `{engine.file}`{t}" for engine, t in zip(engines, told, strict=True))
+    described = (_describe_agreement(engine, emulated) for engine in engines)
+    return "\n".join(f"- `{engine.file}`{t}" for engine, t in zip(engines, described, strict=True))
 
 
 def _describe_agreement(engine: EngineFacts, emulated: Mapping[str, str]) -> str:

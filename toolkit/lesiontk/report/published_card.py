@@ -23,7 +23,7 @@ SECTION, BEFORE = "### What each file carries", "Every file carries its labels"
 """The part of a card that this module writes, and what follows it."""
 RESULTS = "## Results on the test split"
 COMPRESSED, QUANTIZATION = "## Compressed", "## Quantization"
-"""The section that tells of engines of a compressed network, and the one that follows it."""
+"""The section on engines of a compressed network, and the one that follows it."""
 INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
 
 
@@ -51,7 +51,7 @@ def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
     """Return the card of a folder with what its engines carry, reach and were judged to be.
 
     `published` is the recipe's results: their ``benchmark``, and under ``replaced`` the engines of
-    a compressed network that took others' places; of the engines replaced nothing is told.
+    a compressed network that took others' places; of the engines replaced nothing is described.
     """
     replaced = published.get("replaced", {})
     card = update_results_section(card, Benchmark.from_document(published["benchmark"]))
@@ -79,7 +79,7 @@ def drop_rows(card: str, targets: Collection[str]) -> str:
 
 
 def update_compressed_section(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a model card that tells of the engines which took others' places."""
+    """Return a model card with the engines that replaced others."""
     whole, _, rest = card.partition(QUANTIZATION)
     files = {f"- `{entry['file']}`" for entry in replaced.values()}
     lines: list[str] = []
@@ -95,10 +95,10 @@ def update_compressed_section(card: str, replaced: Mapping[str, Mapping[str, Any
         start = line.partition(": ")[0]
         lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
         others |= start.startswith(INT8_FILES) and start not in files
-    told = "\n".join(
+    described = "\n".join(
         [*lines, COMPRESSED, "", describe_engines(replaced, others=others), "", QUANTIZATION]
     )
-    return told + rest
+    return described + rest
 
 
 def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
@@ -138,7 +138,7 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
     versus = row.versus_parent
     if versus is None:
         raise DataError(f"{entry['file']} was compared with no parent; publish it with one.")
-    told = [
+    described = [
         f"{name.replace('_', ' ')} {format_estimate(row.metrics[name])}, difference "
         f"{format_estimate(versus.differences[name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
@@ -151,7 +151,7 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
     parent = name_backend(versus.parent.partition(":")[0])
     return (
         f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus.size_ratio:.2f}× "
-        f"smaller; {'; '.join(told)}; specificity at the frozen threshold, difference "
+        f"smaller; {'; '.join(described)}; specificity at the frozen threshold, difference "
         f"{format_estimate(versus.differences['specificity'])}"
     )
 

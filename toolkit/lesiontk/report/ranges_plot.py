@@ -18,8 +18,8 @@ MOST = 24
 def plot_ranges(rows: Sequence[TensorRow], target: str, look: Look) -> Picture:
     """Draw what the widest of `rows` can hold as bars and what they took as a line upon it.
 
-    The axis is linear to 1 and logarithmic beyond, for the widths of one network's tensors differ
-    by orders of magnitude.
+    The axis is linear to 1 and logarithmic beyond, because the widths of one network's tensors
+    differ by orders of magnitude.
     """
     shown = list(rows[:MOST])
 

@@ -190,7 +190,8 @@ def plan_quantization(
 ) -> QuantizationPlan:
     """Return how a precision is quantized, with the calibration that `parents` has.
 
-    So it has `measured`, the ranges of the source's tensors, where the back end tells them, and for
+    So it has `measured`, the ranges of the source's tensors, where the back end exposes them, and
+    for
     a mixed precision the layers that stay in float. Raises `GateFailedError` where the search for
     them did not come to any.
     """

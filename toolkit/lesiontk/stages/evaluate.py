@@ -136,7 +136,7 @@ def read_operating_point(artefact: Artefact) -> OperatingPoint:
     document = artefact.facts.get("operating_point")
     if document is None:
         raise DataError(
-            f"{artefact.name} froze no threshold, for an older lesiontk made it; evaluate the "
+            f"{artefact.name} has no frozen threshold: an older lesiontk made it; evaluate the "
             "engine again."
         )
     return OperatingPoint.from_document(document)

@@ -1,4 +1,4 @@
-"""Stage: look at every image of a source once; what is broken, doubled, or told about it."""
+"""Stage: read every image of a source once; record broken and duplicate ones."""
 
 from __future__ import annotations
 

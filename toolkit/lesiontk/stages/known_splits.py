@@ -31,7 +31,7 @@ class KnownSplit:
 
 
 def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
-    """Return the split with that hash, or None where nobody knows it.
+    """Return the split with that hash, or None if it is unknown.
 
     `artefacts` are the splits of the workspace. Shipped are the splits of published engines.
     """

@@ -29,7 +29,7 @@ from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, 
 
 logger = logging.getLogger(__name__)
 TRAINED_BY = "trained_by"
-"""In a file's description: how its weights were trained, as the trainer tells it."""
+"""In a file's description: how its weights were trained, as the trainer recorded it."""
 
 
 class LoadWeightsConfig(StageConfig):
@@ -115,20 +115,20 @@ class LoadWeightsStage(Technique):
 
 
 def read_orders(file: Path) -> dict[str, Any]:
-    """Return how a file's weights were trained, as far as its trainer tells it.
+    """Return how a file's weights were trained, as far as its trainer recorded it.
 
     Raises `DataError` unless that is a mapping of names to numbers, texts, or lists of them.
     """
     spec = find_spec(file)
-    told = spec.extra.get(TRAINED_BY) if spec else None
-    if told is None:
+    stated = spec.extra.get(TRAINED_BY) if spec else None
+    if stated is None:
         return {}
-    if not isinstance(told, dict) or any(isinstance(value, dict) for value in told.values()):
+    if not isinstance(stated, dict) or any(isinstance(value, dict) for value in stated.values()):
         raise DataError(
-            f"{file.name} tells its training as {told!r}; expected names and numbers, texts or "
+            f"{file.name} records its training as {stated!r}; expected names and numbers, texts or "
             "lists, as {'epochs': 9}."
         )
-    return {TRAINED_BY: told}
+    return {TRAINED_BY: stated}
 
 
 def take_weights(model: Any, file: Path, name: str) -> None:

@@ -73,7 +73,7 @@ def write_outcome(
 
 
 def recall_facts(answers: ReferenceOutputs, images: ImageSet) -> dict[str, float]:
-    """Return label -> recall on validation, for the smaller networks that are held to it."""
+    """Return label -> recall on validation, as the constraint of smaller networks."""
     recalls = measure_recalls(images.targets[images.indices("validation")], answers.outputs)
     return {
         label: float(recall)
@@ -119,7 +119,7 @@ def write_untrained(
 
 
 def _ask_model(images: ImageSet, context: Context) -> ReferenceOutputs:
-    """Ask the model that was written about validation, for the engines that come of it."""
+    """Run the written model on validation; its engines are compared with these outputs."""
     rows = images.indices("validation")
     with context.progress.task("asking the model about validation", None):
         answers = run_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)

@@ -1,4 +1,4 @@
-"""Stage: what a model says of the training images, for the smaller or rounder ones made of it.
+"""Stage: a model's predictions of the training images, soft targets of its children.
 
 It is asked once, however many are.
 """

@@ -184,8 +184,10 @@ def describe_search(
     then = f"next would be {len(found.untried or ())} of {layers} layers in {precision}"
     if found.kept is None:
         return f"the margins are not met {where} with what was tried: {budget}; {then}"
-    told = f"the margins are met {where} with {len(found.kept)} of {layers} layers in {precision}"
-    return told if found.untried is None else f"{told}; fewer may do: {budget}; {then}"
+    summary = (
+        f"the margins are met {where} with {len(found.kept)} of {layers} layers in {precision}"
+    )
+    return summary if found.untried is None else f"{summary}; fewer may do: {budget}; {then}"
 
 
 def rank_layers(artefact: Artefact) -> list[LayerSensitivity]:

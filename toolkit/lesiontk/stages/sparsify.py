@@ -96,8 +96,8 @@ class SparsifyStage(Technique):
         kernels = held.kernels.values()
         zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
         sparsity = zeros / sum(kernel.size for kernel in kernels)
-        told = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
-        return held.write({"sparsified": told})
+        facts = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
+        return held.write({"sparsified": facts})
 
     def describe(self, facts: Mapping[str, Any]) -> str:
         """How many weights are zero, in which pattern, and which layers it does not fit."""

@@ -116,6 +116,6 @@ def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -
     found = engines_of(store, model)
     plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
     known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
-    told = [name for name in known if name not in plan]
-    shown: dict[str, Artefact] = {name: known[name] for name in told}
-    return build_step(plan.tell(told), "report", store, {**shown, **done})
+    reported = [name for name in known if name not in plan]
+    shown: dict[str, Artefact] = {name: known[name] for name in reported}
+    return build_step(plan.tell(reported), "report", store, {**shown, **done})

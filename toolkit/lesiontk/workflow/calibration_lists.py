@@ -117,8 +117,8 @@ def _open_list(
 ) -> tuple[Sequence[Mapping[str, str]], Mapping[str, Any] | None]:
     if reference in list_names():
         folder = resources.files("lesiontk.calibration_lists")
-        told = folder.joinpath(f"{reference}.yaml").read_text()
-        return read_list_rows(reference), load_yaml(told)
+        document = folder.joinpath(f"{reference}.yaml").read_text()
+        return read_list_rows(reference), load_yaml(document)
     path = Path(reference)
     if path.is_file() or path.suffix == ".csv":
         return read_list_rows(reference), _read_drawn(path.with_suffix(".yaml"))

@@ -84,7 +84,7 @@ def evaluate_reference(
             raise UsageError("--labels was given without --images; expected both.")
         if threshold is not None:
             raise UsageError(
-                "--threshold was given without --images; expected both, for the test split is "
+                "--threshold was given without --images; expected both, because the test split is "
                 "judged at the threshold frozen on validation (--set evaluate.threshold=RULE)."
             )
         if is_engine_file(reference):

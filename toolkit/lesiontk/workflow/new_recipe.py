@@ -144,7 +144,7 @@ def _recipe_text(
     lines += [
         "",
         "# What an engine must hold against its model; `lesiontk gate power` FILE",
-        "# tells what the test images can show.",
+        "# shows what the test images can resolve.",
         f"gate: [{DEFAULT_GATES}]",
     ]
     return "\n".join(lines) + "\n"

@@ -69,7 +69,7 @@ def continue_from(
         known = engines_of(store, models[plan.trained])
         given |= {StepId("engine", target, REFERENCE): made for target, made in known.items()}
     given = {name: engine for name, engine in given.items() if name in plan}
-    # What the engines were made with is told of them, whatever the recipe would do today.
+    # The engines' facts are those of their own conversion, not of the recipe as it is today.
     tools: dict[str, Artefact] = {
         plan[name].parents[role]: store.parent(engine, role)
         for name, engine in given.items()

@@ -38,7 +38,7 @@ class Plan:
         return next(step for step in self.steps if step.name == name)
 
     def tell(self, known: Iterable[StepId]) -> Plan:
-        """Return the plan whose report tells of artefacts too that no step of it makes."""
+        """Return the plan whose report also covers artefacts that no step of it makes."""
         roles: Roles = {**self["report"].parents, **{name: name for name in known}}
         report = replace(self["report"], parents=roles)
         steps = (report if step.name == "report" else step for step in self.steps)

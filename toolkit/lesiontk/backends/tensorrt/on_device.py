@@ -116,7 +116,7 @@ def make_builder(trt: Any, logger: Any) -> Any:
 
 
 def keeps_timings(trt: Any) -> bool:
-    """Return whether a build can be told the timings of an earlier one.
+    """Return whether a build accepts the timing cache of an earlier one.
 
     TensorRT for RTX has the methods, which do nothing: it chooses kernels on the user's GPU.
     """
@@ -140,7 +140,7 @@ def parse_graph(trt: Any, builder: Any, logger: Any, content: bytes) -> Any:
 def read_error(error: Any) -> dict[str, str]:
     """Return node, operator and reason of a parser's error.
 
-    TensorRT 8.5 tells only the node's number.
+    TensorRT 8.5 reports only the node's number.
     """
     name = error.node_name() if hasattr(error, "node_name") else ""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""

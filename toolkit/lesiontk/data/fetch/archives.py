@@ -25,7 +25,7 @@ from lesiontk.errors import DataError, MissingRequirementError
 logger = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int | None], None]
-"""``progress(description, done_bytes, total_bytes)``; the total is None where nobody knows it."""
+"""``progress(description, done_bytes, total_bytes)``; the total is None where it is unknown."""
 
 _CHUNK_BYTES = 1 << 20
 _BROKEN = (

@@ -110,7 +110,7 @@ class OfficialSource(_Record):
 
     @property
     def notice(self) -> str:
-        """Title, licence and citation, to be shown to whoever fetches the data."""
+        """Title, licence and citation, shown when the data are fetched."""
         return f"{self.title}\nLicence: {self.licence}\nCite: {self.citation}\nSee: {self.homepage}"
 
 

@@ -121,7 +121,7 @@ def import_picture() -> Any:
 def check_files(folder: Path) -> dict[str, Any]:
     """Return which files are not what SHA256SUMS says, or are used and not listed there.
 
-    Pictures and whatever else lies in the folder are nobody's business; code and contract must be
+    Pictures and other files in the folder are not checked; code and contract must be
     listed.
     """
     listed, damaged = read_checksums(folder)

@@ -87,7 +87,7 @@ def test_nothing_missed_is_said_too() -> None:
 
 def test_without_an_explanation_the_section_says_so() -> None:
     page = read(make_report_data())
-    assert "No heatmaps were made; the recipe's explain.images says how many." in page.text
+    assert "No heatmaps were made; the recipe's explain.images sets their number." in page.text
     assert page.values("src") == []
 
 

@@ -72,7 +72,7 @@ def test_an_engine_that_fell_back_is_marked_and_explained() -> None:
     assert [row[0].endswith("fell back") for row in table[1:]] == [
         False, False, False, True, True,
     ]  # fmt: skip
-    assert "onnx:int8 did not run as it was asked to: provider CUDAExecutionProvider" in page.text
+    assert "onnx:int8 did not run as requested: provider CUDAExecutionProvider" in page.text
     assert "fell back" not in read(make_report_data()).text
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.backend import (
     SPEC_KEY,
-    Backend,
     BackendInfo,
     ConversionRecord,
     Engine,
@@ -22,11 +21,10 @@ from lesiontk.backends.backend import (
     parse_spec,
 )
 from lesiontk.backends.execution import Execution
-from lesiontk.backends.file_records import add_to_onnx, split_onnx
 from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.onnx.file_backend import ONNXFileBackend
 from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, try_providers
 from lesiontk.backends.operator_groups import members_of
-from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 from lesiontk.records import EngineSpec
@@ -120,7 +118,7 @@ def read_session_metadata(session: Any, path: Path) -> dict[str, str]:
         raise DataError(f"{path.name} has metadata that is not valid UTF-8: {error}") from error
 
 
-class ONNXBackend(Backend):
+class ONNXBackend(ONNXFileBackend):
     """ONNX Runtime on the CPU."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -168,17 +166,6 @@ class ONNXBackend(Backend):
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
         return ConversionRecord(name, quantization=facts)
-
-    def read_spec(self, path: Path) -> EngineSpec:
-        from lesiontk.backends.onnx.file import read_description
-
-        return parse_spec(read_description(path), path)
-
-    def add_record(self, content: bytes, text: str) -> bytes:
-        return add_to_onnx(content, text)
-
-    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
-        return split_onnx(content)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)
@@ -230,20 +217,8 @@ class ONNXBackend(Backend):
         strip_normalization(model)
         return tuple(group_layers(model))
 
-    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
-        import onnx
-
-        from lesiontk.backends.onnx.graph import quantized_activations
-
-        return quantized_activations(onnx.load(path))
-
     def examine_runtime(self) -> tuple[Execution, ...]:
         return try_providers()
-
-    def read_backend_name(self, path: Path) -> str | None:
-        from lesiontk.backends.onnx.file import read_backend_name
-
-        return read_backend_name(path)
 
     def carries_description(self, path: Path) -> bool:
         from lesiontk.backends.onnx.file import read_description

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lesiontk.backends.backend import (
-    Backend,
     BackendInfo,
     ConversionRecord,
     Engine,
@@ -21,11 +20,9 @@ from lesiontk.backends.backend import (
     PrecisionInfo,
     QuantizationPlan,
     dump_spec,
-    parse_spec,
 )
 from lesiontk.backends.execution import NOTHING, Execution
-from lesiontk.backends.file_records import add_to_onnx, split_onnx
-from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.backends.onnx.file_backend import ONNXFileBackend
 from lesiontk.backends.tensorrt.installation import (
     MODULES,
     explain_no_builder,
@@ -43,7 +40,7 @@ HEADROOM = 8
 """Safety factor of float16 layers over the largest values on the calibration images."""
 
 
-class TensorRTBackend(Backend):
+class TensorRTBackend(ONNXFileBackend):
     """TensorRT where there is a GPU; elsewhere the graph is checked, built, and emulated."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -138,17 +135,6 @@ class TensorRTBackend(Backend):
             document["build"] = plan.to_json()
         return document
 
-    def read_spec(self, path: Path) -> EngineSpec:
-        from lesiontk.backends.onnx.file import read_description
-
-        return parse_spec(read_description(path), path)
-
-    def add_record(self, content: bytes, text: str) -> bytes:
-        return add_to_onnx(content, text)
-
-    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
-        return split_onnx(content)
-
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
 
@@ -158,11 +144,6 @@ class TensorRTBackend(Backend):
             return emulated
         with emulated:  # it has checked the file and read its description
             return GPUEngine(path, emulated.spec)
-
-    def read_backend_name(self, path: Path) -> str | None:
-        from lesiontk.backends.onnx.file import read_backend_name
-
-        return read_backend_name(path)
 
     def inspect(self, path: Path) -> EngineStructure:
         from lesiontk.backends.tensorrt.structure import inspect_graph
@@ -191,13 +172,6 @@ class TensorRTBackend(Backend):
         from lesiontk.backends.tensorrt.quantize import list_layers
 
         return list_layers(prepare_graph(onnx.load(path)).graph)
-
-    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
-        import onnx
-
-        from lesiontk.backends.onnx.graph import quantized_activations
-
-        return quantized_activations(onnx.load(path))
 
     def examine_runtime(self) -> tuple[Execution, ...]:
         from lesiontk.backends.tensorrt.engine import explain_emulation

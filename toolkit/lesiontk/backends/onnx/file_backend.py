@@ -1,0 +1,37 @@
+"""What the back ends whose engines are ``.onnx`` files share: description, record, tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesiontk.backends.backend import Backend, parse_spec
+from lesiontk.backends.file_records import add_to_onnx, split_onnx
+from lesiontk.backends.quantized_tensors import QuantizedTensor
+from lesiontk.records import EngineSpec
+
+
+class ONNXFileBackend(Backend):
+    """A back end whose engine is an ONNX file with the description in its metadata."""
+
+    def read_spec(self, path: Path) -> EngineSpec:
+        from lesiontk.backends.onnx.file import read_description
+
+        return parse_spec(read_description(path), path)
+
+    def read_backend_name(self, path: Path) -> str | None:
+        from lesiontk.backends.onnx.file import read_backend_name
+
+        return read_backend_name(path)
+
+    def add_record(self, content: bytes, text: str) -> bytes:
+        return add_to_onnx(content, text)
+
+    def split_record(self, content: bytes) -> tuple[bytes, str | None]:
+        return split_onnx(content)
+
+    def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import quantized_activations
+
+        return quantized_activations(onnx.load(path))

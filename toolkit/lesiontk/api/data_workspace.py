@@ -16,7 +16,7 @@ from lesiontk.api.stored import Stored, refer_to
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import Recipe
 from lesiontk.store import Store
-from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides
+from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides, with_gates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,9 +238,3 @@ class DataWorkspace:
         from lesiontk.workflow.train import build_data
 
         return build_data(self.store, self._choose(recipe, **options), step)
-
-
-def with_gates(settings: Settings, gates: Sequence[str]) -> tuple[str, ...]:
-    """Return the overrides of settings, and of gates in the place of the recipe's."""
-    overrides = list_overrides(settings)
-    return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides

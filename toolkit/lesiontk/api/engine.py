@@ -184,13 +184,11 @@ class Engine:
         ``"jetson-orin-jetpack6"``. Default: those of JetPack 5, 6 and now. Raises `UsageError` for
         an engine that is no ONNX file.
         """
-        from lesiontk.backends.tensorrt.check import VERSIONS, check_model
-        from lesiontk.backends.tensorrt.targets import find_target
+        from lesiontk.backends.tensorrt.check import check_model, choose_versions
         from lesiontk.workflow.lineage import locate_onnx
 
-        named = (*versions, *(find_target(target).tensorrt if target else ()))
-        path = locate_onnx(self.workspace.store, self.reference)
-        return check_model(path, tuple(dict.fromkeys(named)) or VERSIONS)
+        chosen = choose_versions(versions, target)
+        return check_model(locate_onnx(self.workspace.store, self.reference), chosen)
 
     def build(
         self,
@@ -213,9 +211,10 @@ class Engine:
         cache = None if timing_cache is None else Path(timing_cache)
         built_for = tuple(name.upper().replace("_", "") for name in capabilities)
         settings = BuildSettings(batches, workspace_limit << 20, cache, built_for)
-        path = Path(f"{self.file.stem}.plan") if out is None else Path(out)
+        engine = self.file
+        path = Path(f"{engine.stem}.plan") if out is None else Path(out)
         with self.workspace.store.progress.task(f"building {path.name}", None):
-            return build_file(self.file, path, settings)
+            return build_file(engine, path, settings)
 
     def require_artefact(self) -> Artefact:
         """Return the artefact; `UsageError` for an engine file from outside the workspace."""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from lesiontk.calibration.stability import FurtherDraw
     from lesiontk.calibration.stability import Stability as StabilityRecord
+    from lesiontk.compress.sensitivity import LayerSensitivity
     from lesiontk.compress.sensitivity import Sensitivity as SensitivityRecord
     from lesiontk.document import Record
     from lesiontk.evaluate.bootstrap import Estimate
@@ -211,6 +213,7 @@ class Sensitivity(Measured):
     """
 
     record: SensitivityRecord
+    rows: tuple[LayerSensitivity, ...]
     formats: ClassVar[Formats] = {"mean_drift": number(5), "top1_agreement": number(3)}
 
     @property
@@ -234,6 +237,7 @@ class Stability(Measured):
     """
 
     record: StabilityRecord
+    rows: tuple[FurtherDraw, ...]
 
     @property
     def caption(self) -> str:

@@ -11,6 +11,7 @@ from lesiontk.api.engines import Engines
 from lesiontk.api.model import Model
 from lesiontk.api.report import Report
 from lesiontk.records import Artefact
+from lesiontk.stage import collect_roles
 
 if TYPE_CHECKING:
     from lesiontk.api.workspace import Workspace
@@ -52,7 +53,7 @@ class Run:
     @property
     def bundles(self) -> dict[str, Path]:
         """Device -> the folder that runs there."""
-        return {str(a.manifest["config"]["target"]): a.path for a in self._of_kind("bundle")}
+        return {device: a.path for device, a in collect_roles(self.artefacts, "bundle").items()}
 
     def _of_kind(self, kind: str) -> list[Artefact]:
         return [artefact for artefact in self.artefacts.values() if artefact.kind == kind]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lesiontk.api.benchmark import Benchmark
 from lesiontk.api.bundle import Bundle
-from lesiontk.api.data_workspace import DataWorkspace, RecipeLike, Settings, with_gates
+from lesiontk.api.data_workspace import DataWorkspace, RecipeLike, Settings
 from lesiontk.api.engine import Engine
 from lesiontk.api.findings import table_of
 from lesiontk.api.lineage import Lineage
@@ -17,7 +17,7 @@ from lesiontk.api.report import Report
 from lesiontk.api.results import Verification
 from lesiontk.api.run import Run
 from lesiontk.api.stored import Stored, refer_to
-from lesiontk.workflow.choose_recipe import list_overrides
+from lesiontk.workflow.choose_recipe import list_overrides, with_gates
 
 if TYPE_CHECKING:
     import pandas as pd

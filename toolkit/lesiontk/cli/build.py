@@ -63,17 +63,15 @@ def build(
     The precision is that of the graph. A plan runs only with the TensorRT version and the kind of
     GPU for which it was built. Exit code 3 if TensorRT or its driver is missing.
     """
-    from lesiontk.api.progress import make_progress
-    from lesiontk.backends.tensorrt.build import BuildSettings, build_file
-    from lesiontk.workflow.lineage import locate_engine
+    from lesiontk.api.engine import Engine
 
-    targets = tuple(name.upper().replace("_", "") for name in capabilities)
-    profile = parse_batches(batches)
-    settings = BuildSettings(profile, workspace_limit << 20, timing_cache, targets)
-    path = locate_engine(session.open_store(), engine)
-    out = out or Path(f"{path.stem}.plan")
-    with make_progress().task(f"building {out.name}", None):
-        built = build_file(path, out, settings)
+    built = Engine(session.open_workspace(), engine).build(
+        out,
+        batches=parse_batches(batches),
+        workspace_limit=workspace_limit,
+        timing_cache=timing_cache,
+        capabilities=capabilities,
+    )
     session.emit(built, lambda: _show(built))
 
 

@@ -108,16 +108,10 @@ def stability_command(
 
     Engines from further samples are compared with the recipe's engine on validation.
     """
-    from lesiontk.calibration.stability import Stability
     from lesiontk.cli.tables import print_table
-    from lesiontk.document import plain_value
-    from lesiontk.stages.stability import read_draws
-    from lesiontk.workflow.convert import measure_stability
 
-    store = session.open_store()
-    model_artefact = store.resolve(model, "model")
-    made = measure_stability(store, model_artefact, target, draws, overrides)
-    rows, facts = read_draws(made), made.read_facts(Stability)
+    found = session.open_workspace().model(model).stability(target, draws=draws, set=overrides)
+    made, rows, facts = found.artefact, found.rows, found.record
 
     def show() -> None:
         own = facts.own
@@ -138,8 +132,7 @@ def stability_command(
             f"(n = {facts.validation} validation images)",
         )  # fmt: skip
 
-    listed = {"rows": plain_value(rows), **facts.to_document()}
-    session.emit({"stability": made.name, "path": str(made.path), **listed}, show)
+    session.emit(found.document, show)
 
 
 def _show_proof(document: Mapping[str, Any]) -> None:

@@ -30,14 +30,13 @@ def check(
     checked by rules (explicit symmetric Q/DQ), by the operators of each version, and by TensorRT's
     parser if installed. Exit code 1 if the check fails.
     """
-    from lesiontk.backends.tensorrt.check import VERSIONS, check_model
+    from lesiontk.backends.tensorrt.check import check_model, choose_versions
     from lesiontk.backends.tensorrt.findings import group_findings
-    from lesiontk.backends.tensorrt.targets import find_target
     from lesiontk.workflow.lineage import locate_onnx
 
-    named = (*versions, *(find_target(target).tensorrt if target else ()))
+    chosen = choose_versions(versions, target)
     path = locate_onnx(session.open_store(), model)
-    report = check_model(path, tuple(dict.fromkeys(named)) or VERSIONS)
+    report = check_model(path, chosen)
 
     def show() -> None:
         for line in report.findings if verbose else group_findings(report.findings):

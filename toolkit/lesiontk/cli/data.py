@@ -58,19 +58,14 @@ def check_command(
     options: RecipeOptions,
 ) -> None:
     """Check every image of --data: broken, missing, duplicate; classes, lesions, age, sex, site."""
-    from lesiontk.data.inspection import Inspection
-    from lesiontk.report.data_wording import describe_contradictions
-    from lesiontk.workflow.train import build_data
-
-    chosen = load_recipe(recipe, options)
-    inspection = build_data(session.open_store(), chosen, "inspection")
-    found = inspection.read_facts(Inspection)
+    inspection = session.open_workspace().check_data(
+        load_recipe(recipe, options), accept_near_duplicates=options.accept_near_duplicates
+    )
+    found = inspection.record
     document = {"artefact": inspection.name, "path": str(inspection.path), **found.to_document()}
     session.emit(document, lambda: _show_inspection(found, inspection.path))
-    copies = found.contradictions_of_copies
-    contradictions = found.contradictions if options.accept_near_duplicates else copies
-    if contradictions.pictures:
-        raise DataError(describe_contradictions(contradictions))
+    if inspection.problem is not None:
+        raise DataError(inspection.problem)
 
 
 @data.command("split")

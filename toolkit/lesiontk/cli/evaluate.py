@@ -38,34 +38,19 @@ def evaluate(
     gates: tuple[str, ...],
 ) -> None:
     """Evaluate ENGINE (a file or an artefact; default: the latest); intervals resample lesions."""
-    from lesiontk.bench.judging import require_gates
+    from lesiontk.api.engine import Engine
     from lesiontk.cli.tables import print_evaluation
-    from lesiontk.evaluate.verdict import Unresolved, sort_verdicts
-    from lesiontk.workflow.evaluate import (
-        check_export,
-        evaluate_reference,
-        export_engine,
-        list_notes,
-        rules_from,
-    )
 
-    store = session.open_store()
-    if out is not None:
-        check_export(store, engine, images, out)
-    evaluation = evaluate_reference(
-        store,
-        engine,
+    found = Engine(session.open_workspace(), engine).evaluate(
         images,
         labels,
-        overrides,
-        include_seen=include_seen,
         threshold=threshold,
+        include_seen=include_seen,
         gates=gates,
+        out=out,
+        set=overrides,
     )
-    if out is not None:
-        export_engine(store, engine, out)
-    for note in list_notes(evaluation):
+    for note in found.notes:
         say(f"note: {note}", err=True)
-    session.emit(evaluation.to_document(), lambda: print_evaluation(evaluation))
-    if gates:
-        require_gates(sort_verdicts(evaluation.gate), Unresolved(rules_from(overrides).unresolved))
+    session.emit(found.document, lambda: print_evaluation(found.record))
+    found.check_gates()

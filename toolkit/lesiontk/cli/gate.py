@@ -9,7 +9,6 @@ import click
 from lesiontk.cli.session import (
     RecipeOptions,
     Session,
-    add_gates,
     command_options,
     gate_option,
     load_recipe,
@@ -43,9 +42,10 @@ def power_command(
 
     from lesiontk.cli.tables import print_table
     from lesiontk.evaluate.gate_power import ASSUMED
+    from lesiontk.workflow.choose_recipe import with_gates
     from lesiontk.workflow.gate_power import measure_power
 
-    changes = replace(options, overrides=add_gates(options.overrides, gates))
+    changes = replace(options, overrides=with_gates(options.overrides, gates))
     found = measure_power(session.open_store(), load_recipe(recipe, changes))
 
     def show() -> None:

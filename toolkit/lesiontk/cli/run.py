@@ -9,7 +9,6 @@ import click
 from lesiontk.cli.session import (
     RecipeOptions,
     Session,
-    add_gates,
     command_options,
     gate_option,
     load_recipe,
@@ -36,10 +35,11 @@ def run(
     Finished steps are reused; after an interruption the same command continues.
     """
     from lesiontk.cli.run_summary import finish_run
+    from lesiontk.workflow.choose_recipe import with_gates
     from lesiontk.workflow.steps import describe_plan
     from lesiontk.workflow.train import plan_run, run_recipe
 
-    chosen = load_recipe(recipe, replace(options, overrides=add_gates(options.overrides, gates)))
+    chosen = load_recipe(recipe, replace(options, overrides=with_gates(options.overrides, gates)))
     store = session.open_store()
     if dry_run:
         steps = describe_plan(plan_run(store, chosen))

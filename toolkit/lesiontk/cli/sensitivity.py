@@ -27,15 +27,10 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
     `lesiontk quantize --mixed`, or `convert --to BACKEND:mixed`, makes that engine.
     """
     from lesiontk.cli.tables import print_table
-    from lesiontk.compress.sensitivity import Sensitivity
-    from lesiontk.document import plain_value
     from lesiontk.report.wording import shorten_name
-    from lesiontk.stages.sensitivity import rank_layers
-    from lesiontk.workflow.convert import measure_sensitivity
 
-    store = session.open_store()
-    made = measure_sensitivity(store, store.resolve(model, "model"), backend, overrides)
-    rows, facts = rank_layers(made), made.read_facts(Sensitivity)
+    found = session.open_workspace().model(model).sensitivity(backend, set=overrides)
+    made, rows, facts = found.artefact, found.rows, found.record
 
     def show() -> None:
         print_table(
@@ -53,9 +48,8 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
             f"(n = {facts.images} validation images)",
         )
         say(facts.outcome)
-        for name, found in (("kept", facts.kept), ("next", facts.untried)):
-            if found:
-                say(f"{name}: {', '.join(map(shorten_name, found))}")
+        for name, layers in (("kept", facts.kept), ("next", facts.untried)):
+            if layers:
+                say(f"{name}: {', '.join(map(shorten_name, layers))}")
 
-    listed = {"rows": plain_value(rows), **facts.to_document()}
-    session.emit({"sensitivity": made.name, "path": str(made.path), **listed}, show)
+    session.emit(found.document, show)

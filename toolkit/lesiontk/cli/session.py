@@ -112,11 +112,6 @@ def gate_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def add_gates(overrides: tuple[str, ...], gates: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the overrides of a recipe with those of --gate."""
-    return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
-
-
 @dataclass(frozen=True, slots=True)
 class RecipeOptions:
     """The changes of a recipe by a command's options."""

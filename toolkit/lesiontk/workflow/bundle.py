@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lesiontk.stages import STAGES
 from lesiontk.stages.bundle import BundleConfig, copy_bundle, write_bundle_of_file
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model
+from lesiontk.workflow.choose_recipe import with_gates
 from lesiontk.workflow.evaluate import evaluate_artefact
 from lesiontk.workflow.lineage import (
     engines_of,
@@ -75,9 +75,8 @@ def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
             and manifest["config"]["gate"] == gates
         ):
             return benchmark
-    asked = [f"gate={json.dumps(gates)}"]
     return benchmark_model(
-        store, model_of(store, engine), [target], asked, engines={target: engine}
+        store, model_of(store, engine), [target], with_gates((), gates), engines={target: engine}
     )
 
 

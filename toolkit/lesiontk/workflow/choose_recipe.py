@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,14 @@ def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[
         else:
             found.append(f"{key}={json.dumps(value, default=str)}")
     return tuple(found)
+
+
+def with_gates(
+    settings: Mapping[str, Any] | Iterable[str] | None, gates: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the overrides of settings, and of gates in the place of the recipe's."""
+    overrides = list_overrides(settings)
+    return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
 
 
 def locate_file(value: Any) -> Any:

@@ -37,7 +37,7 @@ def compress_model(
     line = lineage_of(store, model)
     # A model of the middle carries the whole recipe: what came after it is left out.
     so_far = recipe.compress[: len(line) - 1]
-    entry = override_document({k: v for k, v in options.items() if v is not None}, overrides)
+    entry = override_document(options, overrides)
     stage = find_technique(technique)
     for name in stage.info.networks:
         if name in entry:

@@ -15,6 +15,7 @@ from lesiontk.backends.tensorrt.graph import input_shape
 from lesiontk.backends.tensorrt.installation import import_tensorrt
 from lesiontk.backends.tensorrt.lint import lint_graph
 from lesiontk.backends.tensorrt.operators import check_operators
+from lesiontk.backends.tensorrt.targets import find_target
 from lesiontk.errors import DataError, MissingRequirementError
 
 VERSIONS = ("8.5", "8.6", "10.3", "10.15")
@@ -48,6 +49,12 @@ class CheckReport:
             "groups": [group.to_json() for group in group_findings(self.findings)],
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+def choose_versions(named: Sequence[str], target: str | None) -> tuple[str, ...]:
+    """Return the versions named and those of a Jetson `target`, each once; `VERSIONS` for none."""
+    wanted = (*named, *(find_target(target).tensorrt if target else ()))
+    return tuple(dict.fromkeys(wanted)) or VERSIONS
 
 
 def check_model(path: Path, versions: Sequence[str] = VERSIONS) -> CheckReport:

@@ -15,7 +15,7 @@ from PIL import Image
 from lesiontk.backends.keras.backend import KerasEngine, save_model
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import DataError
-from lesiontk.explain.explanation import DOCUMENT, Explanation, read_explanation
+from lesiontk.explain.explanation import DOCUMENT, Explanation
 from lesiontk.explain.overlay import EDGE
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
@@ -147,7 +147,7 @@ def test_the_images_are_chosen_by_the_evaluation(
     doubts = {nevus: ("mel", 0.6), melanoma: ("nv", 0.5), keratosis: ("df", 0.3)}
     evaluation = make_up(shared_store, prepared, images, doubts)
     made = explain(shared_store, {**parents, "evaluation": evaluation}, 3)
-    found = read_explanation(made)
+    found = made.read(DOCUMENT, Explanation)
     ids = [images.image_ids[row] for row in images.indices("test")]
     assert [
         (i.image_id, i.reason, i.true_label, i.predicted.label, i.rival.label) for i in found.images
@@ -169,7 +169,7 @@ def test_the_images_are_chosen_by_the_evaluation(
 def test_without_an_evaluation_the_model_itself_is_asked(
     shared_store: Store, images: ImageSet, parents: dict[str, Artefact]
 ) -> None:
-    found = read_explanation(explain(shared_store, parents, 96))
+    found = explain(shared_store, parents, 96).read(DOCUMENT, Explanation)
     rows = images.indices("test")
     expected = KerasEngine(parents["model"].file("model.keras")).predict(images.pixels[rows])
     assert len(found.images) == len(rows)
@@ -184,7 +184,7 @@ def test_each_image_is_shown_beside_two_heatmaps_of_it(
     shared_store: Store, images: ImageSet, parents: dict[str, Artefact]
 ) -> None:
     made = explain(shared_store, parents, 4)
-    found, shown = read_explanation(made), pictures(made)
+    found, shown = made.read(DOCUMENT, Explanation), pictures(made)
     files = [(i.original, i.predicted.file, i.rival.file) for i in found.images]
     assert sorted(name for trio in files for name in trio) == list(shown)
     assert len(shown) == 12
@@ -211,7 +211,7 @@ def test_the_same_again_gives_the_same_bytes(
 
 def test_what_is_written_is_what_is_read(shared_store: Store, parents: dict[str, Artefact]) -> None:
     made = explain(shared_store, parents, 4)
-    found = read_explanation(made)
+    found = made.read(DOCUMENT, Explanation)
     assert isinstance(found, Explanation)
     document = json.loads(made.file(DOCUMENT).read_text())
     assert document["images"][0]["image_id"] == found.images[0].image_id

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lesiontk.explain.explanation import DOCUMENT, dump_explanation
+from lesiontk.explain.explanation import DOCUMENT
 from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact
 from lesiontk.report.formatting import format_latency
@@ -142,7 +142,7 @@ def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
     parents: dict[str, Artefact], tmp_path: Path
 ) -> None:
     explanation, heatmaps = make_explanation()
-    files = {DOCUMENT: dump_explanation(explanation), **{name: name for name in heatmaps}}
+    files = {DOCUMENT: json.dumps(explanation.to_document()), **{name: name for name in heatmaps}}
     explained = make_artefact(tmp_path, "explanation", "e", {}, files)
     without = report(parents, tmp_path)
     page = report({**parents, "explanation": explained}, tmp_path)

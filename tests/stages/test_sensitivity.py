@@ -197,7 +197,7 @@ def test_a_gate_that_no_layer_can_meet_says_so() -> None:
 
 def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:
     first = TrialLog(tmp_path / "trials.json")
-    trial, another = Trial(("a",), (), passed=True), Trial((), (), passed=False)
+    trial, another = Trial(("a",), ()), Trial((), ())
     assert first.recall("a", Trial, lambda: trial) == trial
     again = TrialLog(tmp_path / "trials.json")
     assert again.recall("a", Trial, lambda: another) == trial

@@ -79,11 +79,12 @@ def open_any(
 
     Raises as `open_engine`.
     """
-    check_regular(path, "engine file")
-    backend = find_backend(path)()
-    if foreign is None or backend.carries_description(path):
-        return open_engine(path, threads=threads, provider=provider)
-    return backend.open_foreign(path, foreign, threads)
+    if foreign is not None:
+        check_regular(path, "engine file")
+        backend = find_backend(path)()
+        if not backend.carries_description(path):
+            return backend.open_foreign(path, foreign, threads)
+    return open_engine(path, threads=threads, provider=provider)
 
 
 def find_backend(path: Path) -> type[Backend]:

@@ -421,8 +421,7 @@ def parse_spec(text: str | bytes | None, path: Path) -> EngineSpec:
     if text is None:
         raise DataError(
             f"{path.name} contains no lesiontk description (labels, preprocessing); convert it "
-            "with "
-            "`lesiontk convert`, so that a device cannot get them wrong."
+            "with `lesiontk convert`, so that a device cannot get them wrong."
         )
     document = parse_json(text, f"the description in {path.name}")
     try:

@@ -41,3 +41,9 @@ class Execution(Record):
 def find_fallback(executions: Iterable[Execution]) -> Execution | None:
     """Return the runtime that replaces the requested one, or None."""
     return next((each for each in executions if each.kind == "runtime" and each.fell_back), None)
+
+
+def name_emulator(executions: Iterable[Execution]) -> str | None:
+    """Return what runs in the place of the requested runtime; None if that itself runs."""
+    fallback = find_fallback(executions)
+    return fallback.used if fallback else None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
-from lesiontk.backends.execution import Execution, find_fallback
+from lesiontk.backends.execution import Execution, name_emulator
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import Comparison
@@ -105,8 +105,7 @@ class EngineRow(Record):
         The scores of an emulated engine are those of its graph's arithmetic; its latency and its
         memory are those of another program.
         """
-        fallback = find_fallback(self.execution)
-        return fallback.used if fallback else None
+        return name_emulator(self.execution)
 
     @property
     def name(self) -> str:

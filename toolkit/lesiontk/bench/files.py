@@ -64,7 +64,7 @@ def benchmark_files(
             )
             for name, result in measured.items()
         ),
-        gates=tuple(recipe.gate),
+        gates=recipe.gate,
         gate=judge_engines(
             [
                 Judged(name, device=result.device_figures(), why_not=NO_LABELS)

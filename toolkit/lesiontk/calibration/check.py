@@ -66,8 +66,7 @@ def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListPr
         if split.subsets[row] != "train":
             raise LeakageError(
                 f"{split.image_ids[row]} of the list is in the subset {split.subsets[row]!r} of "
-                f"the "
-                "split; calibrate on training images only."
+                "the split; calibrate on training images only."
             )
     hashes = dict(zip(split.image_ids, split.hashes, strict=True))
     confirmed = 0

@@ -194,9 +194,7 @@ def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, in
                 name, image_id = min(shared.items())
                 raise LeakageError(
                     f"{len(shared)} calibration image(s) share their {what} with the {subset} "
-                    f"split "
-                    f"({image_id} of the list and {theirs[name]} of {subset}: {name}); calibrate "
-                    f"on "
-                    "training images only."
+                    f"split ({image_id} of the list and {theirs[name]} of {subset}: {name}); "
+                    "calibrate on training images only."
                 )
     return compared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lesiontk.document import Record
 from lesiontk.evaluate.search_criterion import CriterionResult
@@ -26,9 +27,15 @@ class LayerSensitivity(Record):
 class Trial(Record):
     """A set of layers `kept` in higher precision, and whether the engine then met the criteria."""
 
+    DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
+
     kept: tuple[str, ...]
     criteria: tuple[CriterionResult, ...]
-    passed: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether every criterion was met."""
+        return all(result.met for result in self.criteria)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

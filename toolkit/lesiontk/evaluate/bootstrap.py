@@ -18,7 +18,7 @@ Its known limit: a resample that misses a rare class leaves that class out of th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -171,13 +171,15 @@ def estimate_metrics(
     confidence: float,
     seed: int,
     limits: Callable[[IntArray, float], Mapping[str, Limits]] = lambda lesion, confidence: {},
+    growing: Collection[str] = (),
 ) -> dict[str, Estimate]:
     """Return every metric of `compute` with its interval from draws of whole lesions.
 
     `compute` maps weights [B, N] of the images, or None for ones, to metric -> float64 [B];
     `groups` are the lesions of the N images. `limits` maps the images' lesion numbers, int64 [N],
     and the confidence to metric -> the limits that its interval has to cover, where a bootstrap
-    alone is too narrow. With a single lesion no metric has an interval.
+    alone is too narrow. `growing` are the metrics that chance makes larger. With a single lesion no
+    metric has an interval.
     """
     values = compute(None)
     chunks = [
@@ -198,7 +200,7 @@ def estimate_metrics(
             np.concatenate([c[name] for c in chunks]),
             confidence,
             exact.get(name),
-            grows_by_chance=name in METRICS and METRICS.get(name).grows_by_chance,
+            grows_by_chance=name in growing,
         )
         for name, value in values.items()
     }
@@ -230,6 +232,9 @@ def evaluate_predictions(
         confidence=confidence,
         seed=seed,
         limits=partial(limit_metrics, scorer),
+        growing=[
+            n for n in metric_names(labels) if METRICS.get(n.partition("[")[0]).grows_by_chance
+        ],
     )
     return Evaluation(
         n=len(scorer.y_true),

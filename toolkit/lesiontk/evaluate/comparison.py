@@ -245,6 +245,7 @@ def compare_predictions(
     before, after = _check_pair(parent, child)
     scorers = (MetricScorer(y_true, before, labels), MetricScorer(y_true, after, labels))
     lesions = int(check_groups(groups, len(before)).max()) + 1
+    kinds = [kind for kind, metric in METRICS.items() if metric.compared]
     names = [n for n in compared_metrics(labels) if points or n not in THRESHOLD_METRICS]
     at_points = [
         OperatingPointScorer(point, y_true, probabilities, labels)
@@ -253,7 +254,7 @@ def compare_predictions(
 
     def difference(weights: FloatArray | None) -> dict[str, FloatArray]:
         """Return metric -> child - parent, [B]."""
-        old, new = (scorer.compute(weights) for scorer in scorers)
+        old, new = (scorer.compute(weights, kinds) for scorer in scorers)
         if at_points:
             old, new = (
                 values | at_point.compute(weights)

@@ -31,8 +31,6 @@ ROW_SUM_TOLERANCE = 1e-2
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 MELANOMA_LABELS = ("mel", "malignant")
 
-CALIBRATION = ("expected_calibration_error", "brier", "log_loss")
-
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin(Record):
@@ -307,25 +305,20 @@ class MetricScorer:
         terms[:, -1] = -np.log(np.clip(true_probability, SMALLEST_PROBABILITY, 1.0))
         return terms
 
-    def compute(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
-        """Return every metric of `metric_names`, each [B]; `weights` [B, N], None for ones."""
-        values = self._compute(weights, tuple(METRICS))
-        return {name: values[name] for name in metric_names(self.labels)}
-
-    def compute_calibration(self, weights: npt.ArrayLike | None = None) -> dict[str, FloatArray]:
-        """Return of the metrics only those of calibration, each [B]; `weights` as `compute`."""
-        return self._compute(weights, CALIBRATION)
-
-    def _compute(
-        self, weights: npt.ArrayLike | None, kinds: Sequence[str]
+    def compute(
+        self, weights: npt.ArrayLike | None = None, kinds: Sequence[str] | None = None
     ) -> dict[str, FloatArray]:
+        """Return every metric of `metric_names`, or those of `kinds`, each [B].
+
+        `weights` are [B, N], None for ones.
+        """
         images, classes = self.probabilities.shape
         checked = _check_weights(np.ones((1, images)) if weights is None else weights, images)
         scores = WeightedScores(
             self.labels, self.y_true, self.probabilities, checked, self._terms, self._ranked
         )
         values: dict[str, FloatArray] = {}
-        for kind in kinds:
+        for kind in METRICS if kinds is None else kinds:
             metric = METRICS.get(kind)
             found = np.asarray(metric.compute(scores), dtype=np.float64)
             expected = (len(checked), classes) if metric.per_label else (len(checked),)
@@ -336,8 +329,8 @@ class MetricScorer:
                     f"{' and label' if metric.per_label else ''}."
                 )
             if metric.per_label:
-                named = {f"{kind}[{label}]": found[:, c] for c, label in enumerate(self.labels)}
-                values |= named
+                for label in order_labels(self.labels):
+                    values[f"{kind}[{label}]"] = found[:, self.labels.index(label)]
             else:
                 values[kind] = found
         return values

@@ -33,6 +33,7 @@ from lesiontk.evaluate.metrics import (
     RankedScores,
     check_probabilities,
     check_truth,
+    divide,
 )
 from lesiontk.recipe import THRESHOLD_RULE
 
@@ -291,9 +292,7 @@ def _share(weights: FloatArray, right: BoolArray, among: BoolArray) -> FloatArra
     """Return the weight of `right` images as a share of all images `among`, [B]."""
     total = weights @ among.astype(np.float64)
     hits = weights @ (right & among).astype(np.float64)
-    share: FloatArray = np.full(len(total), np.nan)
-    np.divide(hits, total, out=share, where=total > 0)
-    return share
+    return divide(hits, total)
 
 
 def evaluate_operating_point(

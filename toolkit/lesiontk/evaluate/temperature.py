@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from lesiontk.evaluate.metrics import (
 )
 
 LOWEST, HIGHEST = 0.05, 20.0
+CALIBRATION_ERROR = "expected_calibration_error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,11 @@ def evaluate_temperature(
     """Return the calibration error at `temperature`; arguments as `evaluate_predictions`."""
     scorer = MetricScorer(y_true, apply_temperature(probabilities, temperature), labels)
     estimates = estimate_metrics(
-        scorer.compute_calibration, groups, resamples=resamples, confidence=confidence, seed=seed
+        partial(scorer.compute, kinds=(CALIBRATION_ERROR,)),
+        groups,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+        growing=(CALIBRATION_ERROR,),
     )
-    return TemperatureEvaluation(temperature, estimates["expected_calibration_error"])
+    return TemperatureEvaluation(temperature, estimates[CALIBRATION_ERROR])

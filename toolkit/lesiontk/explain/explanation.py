@@ -1,19 +1,18 @@
-"""The results of the stage ``explain``, as records and as a document."""
+"""The results of the stage ``explain``, as records that are a document."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
+from lesiontk.document import Record
 from lesiontk.explain.choice import Reason
-from lesiontk.records import Artefact
 
 DOCUMENT = "explanation.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Heatmap:
+class Heatmap(Record):
     """The heatmap of one class; `empty` if it is zero everywhere."""
 
     label: str
@@ -22,7 +21,7 @@ class Heatmap:
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedImage:
+class ExplainedImage(Record):
     """An image, its heatmaps of the predicted class and of its rival, and its probabilities.
 
     The rival is the true class, or the runner-up of a correct image (`reason` is ``unsure``).
@@ -40,7 +39,7 @@ class ExplainedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Record):
     """Heatmaps of test images, the most relevant first.
 
     `layer` is the layer of the feature map, of `grid` (h, w) cells. `judged` images were
@@ -56,24 +55,3 @@ class Explanation:
     critical_judged: int
     critical_missed: int
     images: tuple[ExplainedImage, ...]
-
-
-def dump_explanation(explanation: Explanation) -> str:
-    """Return the document as JSON."""
-    return json.dumps(asdict(explanation), indent=1) + "\n"
-
-
-def read_explanation(artefact: Artefact) -> Explanation:
-    """Return the explanation of an artefact of the stage."""
-    document = json.loads(artefact.file(DOCUMENT).read_text())
-    images = tuple(
-        ExplainedImage(
-            **{
-                **image,
-                "predicted": Heatmap(**image["predicted"]),
-                "rival": Heatmap(**image["rival"]),
-            }
-        )
-        for image in document["images"]
-    )
-    return Explanation(**{**document, "grid": tuple(document["grid"]), "images": images})

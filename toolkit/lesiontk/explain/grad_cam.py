@@ -33,8 +33,8 @@ def combine_maps(features: FloatArray, gradients: FloatArray) -> FloatArray:
             "both"
         )
     weights = gradients.mean(axis=(1, 2))
-    channel_statistics: FloatArray = np.einsum("nhwk,nk->nhw", features, weights)
-    return channel_statistics.clip(min=0)
+    heat: FloatArray = np.einsum("nhwk,nk->nhw", features, weights)
+    return heat.clip(min=0)
 
 
 def upsample_maps(maps: FloatArray, size: int) -> FloatArray:

@@ -346,8 +346,7 @@ def multiply_add(layer: ForeignLayer, value: Any, scale: Any, offset: Any) -> Af
         if factor is None or np.broadcast_shapes(factor.shape, shape[1:]) != shape[1:]:
             raise layer.refuse(
                 f"it combines {list(shape)} with a constant {list(np.shape(constant))}; expected "
-                "one "
-                "that broadcasts over the tensor's last axes"
+                "one that broadcasts over the tensor's last axes"
             )
     return affine.then(factors[0], factors[1])  # type: ignore[arg-type]  # None raises above
 

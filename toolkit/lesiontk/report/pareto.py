@@ -101,13 +101,13 @@ def needs_leader(label: Box, anchors: Sequence[Box], index: int, near: float = 2
     It must where it lies more than `near` from its marker's centre, or no nearer than from another.
     """
     distances = [math.dist(label.nearest_to(anchor), anchor.centre) for anchor in anchors]
-    return distances[index] > min(near, *distances[:index], *distances[index + 1 :], near)
+    return distances[index] > min([near, *distances[:index], *distances[index + 1 :]])
 
 
 def _candidates(anchor: Box, size: tuple[float, float], gap: float) -> Iterator[Box]:
     """Yield boxes of `size` around the anchor, the nearest first."""
     width, height = size
-    x, y = (anchor.left + anchor.right) / 2, (anchor.bottom + anchor.top) / 2
+    x, y = anchor.centre
     reach_x = (anchor.right - anchor.left + width) / 2 + gap
     reach_y = (anchor.top - anchor.bottom + height) / 2 + gap
     for distance in _DISTANCES:

@@ -122,10 +122,11 @@ def plot_reliability(
         target: share_estimate(evaluation.metrics["expected_calibration_error"]).value
         for target, evaluation in metrics.items()
     }
-    height = 4.2 + _measure_legend(len(metrics))
+    legend = _measure_legend(len(metrics))
+    height = 4.2 + legend
 
     def draw(figure: Figure) -> None:
-        top = 1 - (0.2 + _measure_legend(len(metrics))) / height
+        top = 1 - (0.2 + legend) / height
         figure.subplots_adjust(left=0.075, right=0.985, bottom=0.13, top=top, wspace=0.2)
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")

@@ -69,7 +69,6 @@ FILTERS = {
     "kept_words": wording.describe_recall_constraint,
     "near_duplicate_words": data_wording.describe_near_duplicates,
     "site_words": data_wording.describe_sites,
-    "engine_name": wording.name_engine,
     "label_name": wording.name_label,
     "metric_name": wording.name_metric,
     "recall_name": wording.name_recall,
@@ -181,10 +180,6 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             confusions=tables.list_confusions(benchmark, data.metrics),
             changed=tables.list_changed(benchmark, data.images, data.confidences),
             pictures=pictures,
-            int8_shares={
-                target: engine.structure.int8_weight_share
-                for target, engine in data.engines.items()
-            },
             int8_note=explain_int8(benchmark.machine.int8_features, benchmark.machine.architecture),
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),

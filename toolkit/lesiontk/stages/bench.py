@@ -102,7 +102,7 @@ class BenchStage(Stage):
         benchmark = Benchmark(
             recipe=context.recipe,
             task=images.task,
-            labels=tuple(images.labels),
+            labels=images.labels,
             critical=images.critical,
             image_size=images.preprocessing.image_size,
             split_hash=images.split_hash,
@@ -114,8 +114,8 @@ class BenchStage(Stage):
                 )
                 for target in engines
             ),
-            gates=tuple(gates),
-            gate=tuple(verdicts),
+            gates=gates,
+            gate=verdicts,
             unresolved=config.unresolved,
             machine=describe_machine(),
         )

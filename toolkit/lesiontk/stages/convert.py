@@ -191,9 +191,8 @@ def plan_quantization(
     """Return how a precision is quantized, with the calibration that `parents` has.
 
     So it has `measured`, the ranges of the source's tensors, where the back end exposes them, and
-    for
-    a mixed precision the layers that stay in float. Raises `GateFailedError` where the search for
-    them did not come to any.
+    for a mixed precision the layers that stay in float. Raises `GateFailedError` where the search
+    for them did not come to any.
     """
     learned = "ranges" in parents and parents["ranges"].read_facts(MeasuredRanges).learned > 0
     kept: tuple[str, ...] = ()

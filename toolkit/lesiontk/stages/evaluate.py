@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.execution import find_fallback
+from lesiontk.backends.execution import name_emulator
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import task_of_engine
@@ -85,7 +85,7 @@ class EvaluateStage(Stage):
             )
             temperature = fit_temperature(images.targets[validation], on_validation)
             on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
-            emulated = emulator_of(engine)
+            emulated = name_emulator(engine.describe_execution())
         evaluation = replace(
             evaluate_engine(
                 target,
@@ -120,12 +120,6 @@ class EvaluateStage(Stage):
         )
 
 
-def emulator_of(engine: Engine) -> str | None:
-    """Return what runs in the place of an engine's runtime; None if that itself runs."""
-    fallback = find_fallback(engine.describe_execution())
-    return fallback.used if fallback else None
-
-
 def read_evaluation(artefact: Artefact) -> EngineEvaluation:
     """Return an evaluation; `DataError` for one of another version of lesiontk."""
     return artefact.read(METRICS, EngineEvaluation)
@@ -144,7 +138,6 @@ def read_operating_point(artefact: Artefact) -> OperatingPoint:
 
 def read_assessment(artefact: Artefact) -> Assessment:
     """Return what an evaluation froze and found, as an engine file carries it."""
-    read_operating_point(artefact)  # names the mend for one from before they were frozen
     return Assessment.from_evaluation(read_evaluation(artefact))
 
 

@@ -13,6 +13,7 @@ from lesiontk.backends import open_engine
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import ImageSet, open_images
+from lesiontk.document import write_record
 from lesiontk.errors import DataError
 from lesiontk.explain.choice import ChosenImage, choose_images
 from lesiontk.explain.explanation import (
@@ -20,7 +21,6 @@ from lesiontk.explain.explanation import (
     ExplainedImage,
     Explanation,
     Heatmap,
-    dump_explanation,
 )
 from lesiontk.explain.keras_grad_cam import GradCAM
 from lesiontk.explain.overlay import draw_overlay, encode_picture
@@ -52,6 +52,7 @@ class ExplainStage(Stage):
         version=1,
         accepts={"model": "model", "images": "images", "evaluation": "evaluation"},
         produces="explanation",
+        schema_version=Explanation.SCHEMA,
         config=ExplainConfig,
         tools=("tensorflow", "tf_keras", "numpy", "matplotlib", "Pillow"),
     )
@@ -109,7 +110,7 @@ class ExplainStage(Stage):
             critical_missed=int(wrong[truth == critical].sum()),
             images=tuple(explained),
         )
-        (context.directory / DOCUMENT).write_text(dump_explanation(explanation))
+        write_record(context.directory / DOCUMENT, explanation)
         return StageOutput(
             {
                 "images": len(explained),
@@ -130,8 +131,7 @@ def _read_probabilities(evaluation: Artefact, images: ImageSet, rows: IntArray) 
     if image_ids != expected or tuple(labels) != images.labels:
         raise DataError(
             f"{evaluation.name} judges other images or labels than the {SIDE} subset of the "
-            f"images; "
-            "expected the evaluation of keras:float32 on it."
+            "images; expected the evaluation of keras:float32 on it."
         )
     return probabilities
 

@@ -156,6 +156,13 @@ def _broken_row(record: ImageRecord, error: ImageError) -> dict[str, object]:
     }
 
 
+def _describe_ages(ages: list[float]) -> Ages:
+    if not ages:
+        return Ages(0, None)
+    low, middle, high = np.percentile(ages, [25, 50, 75]).tolist()
+    return Ages(len(ages), (low, middle, high))
+
+
 def _summarize(
     name: str,
     table: SourceTable,
@@ -166,8 +173,6 @@ def _summarize(
     lesions: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         lesions[row["lesion_id"] or row["image_id"]][row["diagnosis"]] += 1
-    ages = [float(row["age"]) for row in rows if row["age"]]
-    low, middle, high = np.percentile(ages, [25, 50, 75]).tolist() if ages else (0.0, 0.0, 0.0)
     return Inspection(
         **duplicates.counts.field_values(),
         source=name,
@@ -187,7 +192,7 @@ def _summarize(
         missing_files=tuple(table.missing),
         unlisted_files=table.unlisted,
         sizes=dict(Counter(f"{r['width']}x{r['height']}" for r in rows).most_common(5)),
-        age=Ages(len(ages), (low, middle, high) if ages else None),
+        age=_describe_ages([float(row["age"]) for row in rows if row["age"]]),
         sex=dict(Counter(r["sex"] or "unknown" for r in rows).most_common()),
         site=dict(Counter(r["site"] or "unknown" for r in rows).most_common()),
     )

@@ -36,7 +36,7 @@ from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact
-from lesiontk.report.formatting import format_latency, format_percent
+from lesiontk.report.formatting import count_things, format_latency, format_percent
 from lesiontk.report.wording import name_engine
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
@@ -200,11 +200,10 @@ class PruneStage(Technique):
         """What is left, by which criterion; of a latency budget what was asked for and measured."""
         pruned = facts["pruned"]
         macs, parameters = (pruned[name][1] / pruned[name][0] for name in ("macs", "parameters"))
-        rounds = len(pruned["rounds"])
         return (
             f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
             f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
-            f"{rounds} round{'s' if rounds != 1 else ''}{_describe_latency_budget(facts)}"
+            f"{count_things(len(pruned['rounds']), 'round')}{_describe_latency_budget(facts)}"
         )
 
     def advise(self, facts: Mapping[str, Any]) -> str:

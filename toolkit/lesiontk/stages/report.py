@@ -6,7 +6,7 @@ import base64
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
@@ -17,7 +17,9 @@ from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import TABLE
 from lesiontk.data.inspection import Inspection
-from lesiontk.explain.explanation import Explanation, read_explanation
+from lesiontk.document import Record
+from lesiontk.explain.explanation import DOCUMENT as EXPLANATION
+from lesiontk.explain.explanation import Explanation
 from lesiontk.records import Artefact
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
@@ -37,6 +39,7 @@ from lesiontk.stages.prune import WIDTHS
 from lesiontk.stages.sensitivity import rank_layers
 
 FILE = "report.html"
+R = TypeVar("R", bound=Record)
 CURVES = "curves.csv"
 
 ORDER = (
@@ -105,28 +108,28 @@ class ReportStage(Stage):
     ) -> StageOutput:
         model, benchmark = parents["model"], parents["benchmark"]
         ancestors = _list_ancestors(parents)
-        evaluations = collect_roles(parents, "evaluation")
+        evaluations, engines, sensitivities = (
+            collect_roles(parents, kind) for kind in ("evaluation", "engine", "sensitivity")
+        )
+
+        def read(role: str, record: type[R]) -> R | None:
+            return parents[role].read_facts(record) if role in parents else None
+
         explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
             name=config.name,
             description=config.description,
             benchmark=read_benchmark(benchmark),
             metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
-            engines={
-                t: a.read_facts(EngineFacts) for t, a in collect_roles(parents, "engine").items()
-            },
+            engines={target: a.read_facts(EngineFacts) for target, a in engines.items()},
             curves=_read_curves(model),
             model=dict(model.facts),
             ancestors=[_tell_step(ancestor) for ancestor in ancestors],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
-            split=parents["split"].read_facts(DealtSplit) if "split" in parents else None,
-            inspection=(
-                parents["inspection"].read_facts(Inspection) if "inspection" in parents else None
-            ),
-            calibration=(
-                parents["calibration"].read_facts(DrawnList) if "calibration" in parents else None
-            ),
+            split=read("split", DealtSplit),
+            inspection=read("inspection", Inspection),
+            calibration=read("calibration", DrawnList),
             lineage={role: _origin(parents[role]) for role in sorted(parents, key=_rank)},
             images=_read_images(evaluations, parents.get("images")),
             confidences={
@@ -136,21 +139,15 @@ class ReportStage(Stage):
             explanation=explanation,
             heatmaps=heatmaps,
             versions=_collect_versions(parents),
-            tensors=_read_tensors(collect_roles(parents, "engine")),
+            tensors=_read_tensors(engines),
             stabilities={
                 target: artefact.read_facts(Stability)
                 for target, artefact in collect_roles(parents, "stability").items()
             },
             stage=model.stage,
             widths=_read_widths([*ancestors, model]),
-            sensitivities={
-                backend: artefact.read_facts(Sensitivity)
-                for backend, artefact in collect_roles(parents, "sensitivity").items()
-            },
-            sensitive_layers={
-                backend: rank_layers(artefact)
-                for backend, artefact in collect_roles(parents, "sensitivity").items()
-            },
+            sensitivities={name: a.read_facts(Sensitivity) for name, a in sensitivities.items()},
+            sensitive_layers={name: rank_layers(a) for name, a in sensitivities.items()},
         )
         write_report(data, context.directory / FILE)
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
@@ -219,7 +216,7 @@ def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[
     """Return what was explained, and each of its pictures as a ``data:`` address by file."""
     if artefact is None:
         return None, {}
-    explanation = read_explanation(artefact)
+    explanation = artefact.read(EXPLANATION, Explanation)
     files = [
         file
         for image in explanation.images

@@ -127,6 +127,9 @@ class SensitivityStage(Stage):
         write_rows(context.directory / LAYERS, documents, tuple(documents[0]))
         ranked = [row.layer for row in sorted(rows, key=_by_drift)]
 
+        def order(kept: frozenset[str]) -> tuple[str, ...]:
+            return tuple(sorted(kept, key=ranked.index))
+
         def judge(kept: frozenset[str]) -> Trial:
             answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
             found = Answers(
@@ -143,9 +146,7 @@ class SensitivityStage(Stage):
                     f"the search by {', '.join(criteria)} cannot be judged on validation, which "
                     "lacks one of its classes; expected a metric that it has."
                 )
-            ordered = tuple(sorted(kept, key=ranked.index))
-            passed = all(result.met for result in results)
-            return Trial(ordered, tuple(results), passed)
+            return Trial(order(kept), results)
 
         searched: list[Trial] = []
 
@@ -154,9 +155,6 @@ class SensitivityStage(Stage):
             searched.append(trials.recall(name, Trial, lambda: judge(kept)))
             return searched[-1].passed
 
-        def order(kept: frozenset[str] | None) -> tuple[str, ...] | None:
-            return None if kept is None else tuple(sorted(kept, key=ranked.index))
-
         with context.progress.task("searching the layers that stay in float", None):
             found = find_fewest(ranked, meets, config.rule.trials)
         facts = Sensitivity(
@@ -164,10 +162,10 @@ class SensitivityStage(Stage):
             layers=len(layers),
             images=len(few),
             validation=len(asked),
-            kept=order(found.kept),
+            kept=None if found.kept is None else order(found.kept),
             kept_in=info.mixed,
             trials=tuple(searched),
-            untried=order(found.untried),
+            untried=None if found.untried is None else order(found.untried),
             outcome=describe_search(found, len(searched), len(asked), len(layers), info.mixed),
         )
         return StageOutput(facts.to_document(), unfinished=found.untried is not None)

@@ -66,17 +66,14 @@ def import_model_optimization() -> Any:
 
     Raises `MissingRequirementError` where it is not installed.
     """
-    for module in ("quantize", "quantize_annotate", "quantize_config", "quantizers"):
-        _import_optimization(f"quantization.keras.{module}")
-    return _import_optimization("quantization.keras")
-
-
-def _import_optimization(module: str) -> Any:
     import_tensorflow()
+    package = "tensorflow_model_optimization.python.core.quantization.keras"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it compares versions in a deprecated way
-            return importlib.import_module(f"tensorflow_model_optimization.python.core.{module}")
+            for module in ("quantize", "quantize_annotate", "quantize_config", "quantizers"):
+                importlib.import_module(f"{package}.{module}")
+            return importlib.import_module(package)
     except ImportError as error:
         raise MissingRequirementError(
             f"tensorflow-model-optimization cannot be imported ({error}); install lesiontk with "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -13,8 +12,6 @@ from typing import Any
 from lesiontk.errors import DataError
 from lesiontk.files.strict_json import read_json
 from lesiontk.recipe import TrainSection
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

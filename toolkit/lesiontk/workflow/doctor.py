@@ -7,7 +7,7 @@ from typing import Any
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend
-from lesiontk.backends.execution import find_fallback
+from lesiontk.backends.execution import name_emulator
 from lesiontk.system.accelerators import explain_gpu
 from lesiontk.system.machine import Machine, describe_machine, explain_int8, explain_precision
 
@@ -36,15 +36,15 @@ def _examine_backend(name: str, backend: Backend, machine: Machine) -> dict[str,
     """Return what is known of a back end; its engines do not run where another runtime answers."""
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
-    fallback = find_fallback(execution)
-    runs = state.available and fallback is None
+    emulator = name_emulator(execution)
+    runs = state.available and emulator is None
     return {
         "name": name,
         "available": state.available,
         "reason": state.reason,
         "versions": dict(state.versions),
         "runs": runs,
-        "emulated_by": fallback.used if fallback else None,
+        "emulated_by": emulator,
         "precisions": [
             _examine_precision(f"{name}:{each}", machine, runs=runs)
             for each in backend.info.precisions

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lesiontk.backends import is_engine_file, open_any
+from lesiontk.backends.execution import name_emulator
 from lesiontk.backends.foreign import RECIPE, ForeignDescription
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.backends.stamp import stamp
@@ -30,7 +31,7 @@ from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
-from lesiontk.stages.evaluate import emulator_of, read_evaluation, read_operating_point
+from lesiontk.stages.evaluate import read_evaluation, read_operating_point
 from lesiontk.stages.known_splits import find_split
 from lesiontk.store import Store
 from lesiontk.workflow.evaluation_gates import judge_evaluation, judge_file
@@ -183,7 +184,7 @@ def evaluate_folder(
             rule_of_point = DEFAULT if point is None else GIVEN
             value = DEFAULT_THRESHOLD if point is None else point
             point = OperatingPoint(rule_of_point, value, task.positive)
-        emulated = emulator_of(engine)
+        emulated = name_emulator(engine.describe_execution())
         table = (
             read_labelled_folder(images, labels)
             if labels is not None

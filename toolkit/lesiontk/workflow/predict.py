@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.execution import name_emulator
 from lesiontk.data.pictures import load_picture
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.tasks import task_of_engine
@@ -17,7 +18,6 @@ from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.records import Preprocessing
-from lesiontk.stages.evaluate import emulator_of
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import find_assessment, locate_engine
 
@@ -55,7 +55,7 @@ def predict_pictures(
         if threshold is not None:
             known = known.with_threshold(threshold, task_of_engine(spec).positive)
         point = known.operating_point.to_document() if known.operating_point else None
-        emulated = emulator_of(engine)
+        emulated = name_emulator(engine.describe_execution())
         for number, picture in enumerate(pictures):
             name = str(number) if isinstance(picture, np.ndarray) else str(picture)
             try:

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from lesiontk.backends.onnx.constants import constants_of, drop_unused_constants
 from lesiontk.backends.onnx.graph import INPUT
 from lesiontk.calibration.bias_correction import (
     Floats,
@@ -40,7 +41,7 @@ def correct_biases(
     output is among `float_layers` are not corrected.
     """
     graph = model.graph
-    constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    constants = constants_of(graph)
     layers = [
         node
         for node in graph.node
@@ -63,10 +64,7 @@ def correct_biases(
         name = f"{node.name or node.output[0]}/corrected_bias"
         graph.initializer.append(numpy_helper.from_array(corrected, name))
         node.input[:] = [node.input[0], node.input[1], name]
-    read_names = {name for node in graph.node for name in node.input}
-    kept = [entry for entry in graph.initializer if entry.name in read_names]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused_constants(graph)
     return len(layers)
 
 

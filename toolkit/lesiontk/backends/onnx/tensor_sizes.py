@@ -36,7 +36,8 @@ def check_tensor_sizes(model: ModelProto, path: Path) -> None:
 def _drop_weights(model: ModelProto) -> None:
     """Empty the constants that are not shapes, because the inference would copy them."""
     for tensor in model.graph.initializer:
-        if not tensor.dims or max(tensor.dims) > SHAPE_LIKE or len(tensor.dims) > 1:
-            name, kind, dims = tensor.name, tensor.data_type, list(tensor.dims)
-            if tensor.ByteSize() > 8 * SHAPE_LIKE:
-                tensor.CopyFrom(TensorProto(name=name, data_type=kind, dims=dims))
+        may_be_shape = len(tensor.dims) == 1 and tensor.dims[0] <= SHAPE_LIKE
+        if not may_be_shape and tensor.ByteSize() > 8 * SHAPE_LIKE:
+            tensor.CopyFrom(
+                TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            )

@@ -62,10 +62,11 @@ def quantize_static(
         images = plan.images_for_means()
         content, corrected = correct_biases(content, read, images, plan.float_layers)
     core, byte_input = strip_normalization(content)
-    graph = read_model(core).subgraphs[0]
+    model = read_model(core)
+    graph = model.subgraphs[0]
     # The range of all 256 byte values, so that none is changed.
     ranges[graph.tensors[graph.inputs[0]].name.decode()] = byte_input.range()
-    _widen_hard_swish(core, ranges)
+    _widen_hard_swish(model, ranges)
     manager = recipe_manager.RecipeManager()
     manager.add_static_config(
         regex=".*",
@@ -93,12 +94,11 @@ def quantize_static(
     return set_byte_input(quantized, byte_input, to_float=bool(plan.float_layers)), corrected
 
 
-def _widen_hard_swish(core: bytes, ranges: Ranges) -> None:
+def _widen_hard_swish(model: Any, ranges: Ranges) -> None:
     """Give each hard swish an output scale above its input's / 128, which LiteRT requires.
 
     It is smaller only where nearly all inputs are below -3: then all values are near zero.
     """
-    model = read_model(core)
     graph = model.subgraphs[0]
     for operator in graph.operators:
         if operator_name(model, operator) != "HARD_SWISH":

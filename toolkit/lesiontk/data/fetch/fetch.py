@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import pooch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from lesiontk.data.fetch.archives import (
     DEFAULT_LIMITS,
@@ -30,7 +30,7 @@ from lesiontk.data.fetch.download import (
     part_of,
     state_of,
 )
-from lesiontk.data.fetch.sources import PINS_NAME, OfficialSource, RemoteFile
+from lesiontk.data.fetch.sources import PINS_NAME, OfficialSource, RemoteFile, StrictModel
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.files.folder_lock import hold_folder
 from lesiontk.recipe.reading import explain_invalid
@@ -100,16 +100,12 @@ def fetch_source(
     return FetchResult(source, directory, files)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Measure(_Record):
+class _Measure(StrictModel):
     files: int
     bytes: int
 
 
-class _Pin(_Record):
+class _Pin(StrictModel):
     """What ``checksums.json`` records of a file, and of what was unpacked from it."""
 
     bytes: int
@@ -117,7 +113,7 @@ class _Pin(_Record):
     unpacked: _Measure | None = None
 
 
-class _Pins(_Record):
+class _Pins(StrictModel):
     format: Literal[1]
     files: dict[str, _Pin]
 

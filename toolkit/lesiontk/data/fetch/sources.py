@@ -42,11 +42,13 @@ def check_url(url: str, *, may_be_plain: bool = True) -> str:
     return url
 
 
-class _Record(BaseModel):
+class StrictModel(BaseModel):
+    """A document without unknown keys, whose values have the types of its fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Placement(_Record):
+class Placement(StrictModel):
     """What becomes of an archive: `count` members matching `members` go to the folder `into`.
 
     `into` is one folder name, or ``.`` for the target folder, where `members` names one file.
@@ -65,7 +67,7 @@ class Placement(_Record):
         return self
 
 
-class RemoteFile(_Record):
+class RemoteFile(StrictModel):
     """One file of a source; what the publisher does not state about it is None."""
 
     name: str
@@ -93,7 +95,7 @@ class RemoteFile(_Record):
         return value
 
 
-class OfficialSource(_Record):
+class OfficialSource(StrictModel):
     """A published data set: whose it is, what it may be used for, and its files."""
 
     name: str
@@ -114,7 +116,7 @@ class OfficialSource(_Record):
         return f"{self.title}\nLicence: {self.licence}\nCite: {self.citation}\nSee: {self.homepage}"
 
 
-class _SourceList(_Record):
+class _SourceList(StrictModel):
     sources: tuple[OfficialSource, ...] = Field(strict=False)
 
     @model_validator(mode="after")

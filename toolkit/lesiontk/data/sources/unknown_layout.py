@@ -37,8 +37,7 @@ def explain_unknown(path: Path) -> list[str]:
         elif len(names) == 1:
             reasons.append(
                 f"{file.name} has one column, {shorten(names[0])!r}; expected several, separated "
-                "by "
-                "comma, tab, semicolon or bar."
+                "by comma, tab, semicolon or bar."
             )
         elif not columns.describe_images:
             lacks = "diagnosis" if columns.image or columns.file else "image"

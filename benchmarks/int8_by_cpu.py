@@ -162,9 +162,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
                     f"{engine['faster']:.2f}×" if derived and timed else "–",
                     f"{engine['agreement']['top1_agreement']:.3f}" if derived else "–",
                     f"{engine['balanced_accuracy']:.3f}",
-                    format_estimate(Estimate.from_document(engine["difference"]), 3)
-                    if derived
-                    else "–",
+                    format_difference(engine["difference"]) if derived else "–",
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))

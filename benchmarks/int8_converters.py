@@ -273,9 +273,7 @@ def render(document: dict[str, Any]) -> str:
             cells = [
                 f"**{way['way']}**" if way["way"] == DEFAULT else way["way"],
                 f"{way['balanced_accuracy']:.4f}",
-                "–"
-                if way["way"] == FLOAT
-                else format_estimate(Estimate.from_document(way["difference"]), 4),
+                "–" if way["way"] == FLOAT else format_difference(way["difference"]),
                 f"{way['accuracy']:.4f}",
                 f"{agreement['top1_agreement']:.4f}",
                 f"{agreement['mean_absolute_drift']:.5f}",

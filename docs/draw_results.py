@@ -6,18 +6,19 @@ python docs/draw_results.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
-from typing import Any
+
+from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURE = ROOT / "docs" / "results.svg"
 RECIPES = ("cnn_7class", "efficientnet_lite0_7class", "vgg16_7class", "resnet152v2_7class")
 COLOURS = ("#0072B2", "#009E73", "#D55E00", "#7B3294")
-SMALL, TRAINED = "tflite:int8", "@trained"
+SMALL = "tflite:int8"
 
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 62, 744, 18, 348
@@ -47,26 +48,22 @@ class Pair:
 def read_pair(recipe: str) -> Pair:
     """Return what a published result states; sizes are those of the TFLite files."""
     document = json.loads((RESULTS / f"{recipe}.json").read_text(encoding="utf-8"))
-    rows = {target_of(row): row for row in document["benchmark"]["rows"]}
+    rows = Benchmark.from_document(document["benchmark"]).by_target
     replaced = document.get("replaced", {})
-    small = replaced[SMALL]["row"] if SMALL in replaced else rows[SMALL]
+    small = EngineRow.from_document(replaced[SMALL]["row"]) if SMALL in replaced else rows[SMALL]
     whole = rows.get(f"keras:float32{TRAINED}", rows["keras:float32"])
-    versus, size = small["versus_parent"], small["size_bytes"] / 1e6
+    versus, size = small.versus_parent, small.size_bytes / 1e6
     return Pair(
         recipe.removesuffix("_7class"),
-        engine_from(whole, size * versus["size_ratio"]),
+        engine_from(whole, size * versus.size_ratio),
         engine_from(small, size),
-        versus["speedup"],
+        versus.speedup,
     )
 
 
-def target_of(row: Mapping[str, Any]) -> str:
-    return str(row.get("target", f"{row['backend']}:{row['precision']}"))
-
-
-def engine_from(row: Mapping[str, Any], size: float) -> Engine:
-    found = row["metrics"]["balanced_accuracy"]
-    return Engine(size, found["value"], found["low"], found["high"])
+def engine_from(row: EngineRow, size: float) -> Engine:
+    found = row.metrics["balanced_accuracy"]
+    return Engine(size, found.value, found.low, found.high)
 
 
 def x_of(megabytes: float) -> float:

@@ -65,7 +65,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_workspace(run_folder: Path) -> Iterator[Path]:
+def tiny_workspace(run_folder: Path) -> Path:
     """Data, split and the trained network of `tests.tiny`, for all workers; do not write."""
     from lesiontk.workflow.train import train_recipe
     from tests.tiny.network import registered
@@ -74,16 +74,17 @@ def tiny_workspace(run_folder: Path) -> Iterator[Path]:
     folder = run_folder / "tiny"
     with registered():
         train_recipe(Store(folder, threads=1), tiny_recipe())  # its locks let one worker make it
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
 def tiny_store(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A copy of that workspace, for the tests of a module; its engines are measured here."""
     from tests.measuring import measuring_here
+    from tests.tiny.network import registered
 
     folder = tmp_path_factory.mktemp("tiny") / "workspace"
-    with measuring_here():
+    with registered(), measuring_here():
         yield Store(Path(shutil.copytree(tiny_workspace, folder)))
 
 

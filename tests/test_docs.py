@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -27,18 +26,8 @@ def generate() -> ModuleType:
     return load_module(DOCS / "generate.py")
 
 
-RENDER = """
-import json, runpy
-print(json.dumps(runpy.run_path("docs/generate.py")["render_pages"]()))
-"""
-
-
-def test_the_reference_is_what_the_code_says() -> None:
-    """In a process of its own: other tests register members of their own."""
-    done = subprocess.run(
-        [sys.executable, "-c", RENDER], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    pages: dict[str, str] = json.loads(done.stdout)
+def test_the_reference_is_what_the_code_says(generate: ModuleType) -> None:
+    pages: dict[str, str] = generate.render_pages()
     assert {path.name for path in (DOCS / "reference").iterdir()} == set(pages), RENEW
     for name, text in pages.items():
         assert (DOCS / "reference" / name).read_text() == text, f"{name}: {RENEW}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.system.frameworks import import_keras
-from tests.conformance.fitted_models import FittedParent
+from tests.conformance.fitted_models import FittedParent, remember_parents
 
 NORMALIZATIONS = {
     "cnn": Normalization(1 / 128, (-1.0, -1.0, -1.0)),
@@ -27,14 +28,9 @@ def tiny_body(x: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def tiny_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FittedParent]:
+def tiny_parent(run_folder: Path) -> Callable[[str], FittedParent]:
     """Return a function from a normalization's name to a fitted network that begins with it."""
-    made: dict[str, FittedParent] = {}
-
-    def make(name: str) -> FittedParent:
-        if name not in made:
-            architecture = Architecture(f"tiny_{name}", 32, NORMALIZATIONS[name], tiny_body)
-            made[name] = FittedParent(architecture, tmp_path_factory.mktemp(f"tiny-{name}"))
-        return made[name]
-
-    return make
+    return remember_parents(
+        run_folder / "normalizations",
+        lambda name: Architecture(f"tiny_{name}", 32, NORMALIZATIONS[name], tiny_body),
+    )

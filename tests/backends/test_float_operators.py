@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.system.frameworks import import_keras
-from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
+from tests.conformance.fitted_models import SPEC, PlainChain, draw_pictures
 
 INT8 = ("tflite:int8", "onnx:int8", "tensorrt:int8")
-
-
-class Chain(EngineChain):
-    def plan_for(self, origin: str) -> QuantizationPlan:
-        return QuantizationPlan(draw_pictures(8, 32, 7, seed=1)[0], "min_max", correct_bias=False)
 
 
 def build_unusual() -> Any:
@@ -38,13 +32,18 @@ def build_unusual() -> Any:
 
 
 @pytest.fixture(scope="module")
-def unusual(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    return Chain(build_unusual(), SPEC, tmp_path_factory.mktemp("unusual"))
+def unusual(tmp_path_factory: pytest.TempPathFactory) -> PlainChain:
+    return PlainChain(
+        build_unusual(),
+        SPEC,
+        tmp_path_factory.mktemp("unusual"),
+        draw_pictures(8, 32, 7, seed=1)[0],
+    )
 
 
 @pytest.mark.parametrize("target", INT8)
 def test_activations_without_an_int8_form_are_told_with_their_reason(
-    target: str, unusual: Chain
+    target: str, unusual: PlainChain
 ) -> None:
     name, _, precision = target.partition(":")
     backend, path = BACKENDS.get(name)(), unusual.convert(target)

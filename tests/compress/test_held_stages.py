@@ -97,11 +97,11 @@ def test_the_report_shows_what_was_measured_of_both_steps(store: Store, both: Ar
     assert [row[0] for row in table[1:]] == ["sparsify", "cluster"]
     for row, model in zip(table[1:], (sparse, both), strict=True):
         footprint = model.facts["footprint"]
-        subsets = (footprint["before"], footprint["after"])
+        states = (footprint["before"], footprint["after"])
         assert row[1:] == [
-            *(format_bytes(subset["size_bytes"]) for subset in subsets),
-            *(format_bytes(subset["deflated_bytes"]) for subset in subsets),
-            *(format_latency(subset["median_ms"]) for subset in subsets),
+            *(format_bytes(state["size_bytes"]) for state in states),
+            *(format_bytes(state["deflated_bytes"]) for state in states),
+            *(format_latency(state["median_ms"]) for state in states),
         ]
 
 

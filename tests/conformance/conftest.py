@@ -8,19 +8,16 @@ from pathlib import Path
 import pytest
 
 from lesiontk.models import ARCHITECTURES
-from tests.conformance.fitted_models import FittedParent
+from tests.conformance.fitted_models import FittedParent, remember_parents
 
 
 @pytest.fixture(scope="session")
 def fitted_parent(run_folder: Path) -> Callable[[str], FittedParent]:
     """Return a function from an architecture's name to its fitted model, which workers share."""
-    made: dict[str, FittedParent] = {}
+    return remember_parents(run_folder / "fitted", ARCHITECTURES.get)
 
-    def make(name: str) -> FittedParent:
-        if name not in made:
-            folder = run_folder / f"fitted-{name}"
-            folder.mkdir(exist_ok=True)
-            made[name] = FittedParent(ARCHITECTURES.get(name), folder)
-        return made[name]
 
-    return make
+@pytest.fixture(scope="session")
+def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
+    """The smallest architecture's."""
+    return fitted_parent("cnn")

@@ -9,6 +9,7 @@ import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,30 @@ class FittedParent(EngineChain):
             unexplained=backend.list_unexplained(file, precision),
             rule=VerifyRule(),
         )
+
+
+class PlainChain(EngineChain):
+    """A chain whose engines are calibrated on the extremes of `pictures`, biases as they are."""
+
+    def __init__(
+        self, model: Any, spec: EngineSpec, folder: Path, pictures: NDArray[np.uint8]
+    ) -> None:
+        super().__init__(model, spec, folder)
+        self.plan = QuantizationPlan(pictures, "min_max", correct_bias=False)
+
+    def plan_for(self, origin: str) -> QuantizationPlan:
+        return self.plan
+
+
+def remember_parents(
+    folder: Path, find: Callable[[str], Architecture]
+) -> Callable[[str], FittedParent]:
+    """Return a function from a name to its fitted model, which workers share in `folder`."""
+
+    @cache
+    def make(name: str) -> FittedParent:
+        place = folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        return FittedParent(find(name), place)
+
+    return make

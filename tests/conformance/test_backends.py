@@ -29,11 +29,6 @@ FLOAT = [target for target in TARGETS if target.endswith(":float32")]
 IN_ONNX = [target for target in TARGETS if target.startswith(("onnx:", "tensorrt:"))]
 
 
-@pytest.fixture(scope="session")
-def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
-    return fitted_parent("cnn")
-
-
 @pytest.fixture
 def file(parent: FittedParent, target: str) -> Path:
     """The engine file of the target; skips where its back end cannot run."""

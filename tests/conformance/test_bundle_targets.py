@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -10,22 +11,15 @@ import pytest
 from lesiontk.backends import parse_target
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.errors import UsageError
-from lesiontk.records import EngineSpec, Preprocessing
+from lesiontk.records import EngineSpec
+from tests.conformance.fitted_models import SPEC
 
 each_target = pytest.mark.parametrize("name", list(BUNDLE_TARGETS))
 
 
 def spec_of(target: str) -> EngineSpec:
     backend, precision = parse_target(target)
-    return EngineSpec(
-        labels=("a", "b"),
-        preprocessing=Preprocessing(32),
-        task="two",
-        backend=backend,
-        precision=precision,
-        recipe="tiny",
-        split_hash="5" * 64,
-    )
+    return replace(SPEC, backend=backend, precision=precision)
 
 
 @each_target

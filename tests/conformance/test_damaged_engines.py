@@ -41,11 +41,6 @@ Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
-def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
-    return fitted_parent("cnn")
-
-
-@pytest.fixture(scope="module")
 def answers(parent: FittedParent) -> ReferenceOutputs:
     return run_engine(parent.convert("keras:float32"), parent.pictures, 1)
 

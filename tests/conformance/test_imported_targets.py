@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.system.frameworks import import_keras
-from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
+from tests.conformance.fitted_models import SPEC, PlainChain, draw_pictures
 
 PICTURES = draw_pictures(28, 32, 7, seed=1)[0]
 TARGETS = {
@@ -22,11 +21,6 @@ TARGETS = {
     "onnx:int8": 0.1,
 }
 """Target -> how far a probability may be from the model's."""
-
-
-class Chain(EngineChain):
-    def plan_for(self, origin: str) -> QuantizationPlan:
-        return QuantizationPlan(PICTURES, "min_max", correct_bias=False)
 
 
 def build() -> Any:
@@ -55,14 +49,16 @@ def build() -> Any:
 
 
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Chain, Any]:
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlainChain, Any]:
     model = build()
-    made = Chain(model, SPEC, tmp_path_factory.mktemp("imported"))
+    made = PlainChain(model, SPEC, tmp_path_factory.mktemp("imported"), PICTURES)
     return made, np.asarray(model(PICTURES.astype(np.float32), training=False))
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_layers_of_users_go_through_every_target(target: str, chain: tuple[Chain, Any]) -> None:
+def test_layers_of_users_go_through_every_target(
+    target: str, chain: tuple[PlainChain, Any]
+) -> None:
     engines, expected = chain
     with BACKENDS.get(target.partition(":")[0])().open(engines.convert(target)) as engine:
         received = engine.predict(PICTURES)

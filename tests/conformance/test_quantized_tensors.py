@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,11 +30,6 @@ def list_measured() -> list[str]:
 
 
 MEASURED = list_measured()
-
-
-@pytest.fixture(scope="session")
-def parent(fitted_parent: Callable[[str], FittedParent]) -> FittedParent:
-    return fitted_parent("cnn")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import onnx
 import pytest
 
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.keras.backend import layer_values
 from lesiontk.backends.learned_ranges import match_tensors
 from lesiontk.backends.tensorrt.graph import prepare_graph
@@ -19,14 +18,9 @@ from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.quantization_aware import Scheme, find_moves, plan_rounding
 from lesiontk.system.frameworks import import_keras
-from tests.conformance.fitted_models import SPEC, EngineChain, draw_pictures
+from tests.conformance.fitted_models import SPEC, PlainChain, draw_pictures
 
 PICTURES = draw_pictures(8, 32, 7, seed=1)[0]
-
-
-class Chain(EngineChain):
-    def plan_for(self, origin: str) -> QuantizationPlan:
-        return QuantizationPlan(PICTURES, "min_max", correct_bias=False)
 
 
 def list_rounded(model: Any, scheme: Scheme) -> list[str]:
@@ -66,7 +60,7 @@ def test_tflite_rounds_before_every_activation_but_relu(tmp_path: Path) -> None:
     assert {"before_leaky", "before_elu", "before_tanh", "gate", "join"} <= {*rounded}
     assert not {"add", "before_relu", "left", "right"} & {*rounded}
 
-    engines, backend = Chain(model, SPEC, tmp_path), BACKENDS.get("tflite")()
+    engines, backend = PlainChain(model, SPEC, tmp_path, PICTURES), BACKENDS.get("tflite")()
     quantized = backend.list_quantized_tensors(engines.convert("tflite:int8"))
     tensors = backend.read_tensors(engines.convert("tflite:float32"))(PICTURES[:1])
     moves = find_moves(read_layers(model), rounded)
@@ -109,7 +103,7 @@ def test_layers_of_imported_networks_are_rounded_where_the_engine_rounds(
     assert not {"gate", "gate_clip", "gate_shift", "before_hard", "hard"} & {*rounded}
     assert "grouped" not in rounded
 
-    engines, backend = Chain(model, SPEC, tmp_path), BACKENDS.get(target)()
+    engines, backend = PlainChain(model, SPEC, tmp_path, PICTURES), BACKENDS.get(target)()
     quantized = backend.list_quantized_tensors(engines.convert(f"{target}:int8"))
     tensors = backend.read_tensors(engines.convert(f"{target}:float32"))(PICTURES[:1])
     moves = find_moves(read_layers(model), rounded)
@@ -131,7 +125,9 @@ def test_tensorrt_rounds_the_skip_of_an_addition_whatever_the_layers_are_called(
     assert {"conv2d_9", "conv2d_12"} <= {*(rounded := list_rounded(model, "tensorrt"))}
     assert not {"conv2d_10", "conv2d_11"} & {*rounded}
 
-    graph = prepare_graph(onnx.load(Chain(model, SPEC, tmp_path).convert("onnx:float32"))).graph
+    graph = prepare_graph(
+        onnx.load(PlainChain(model, SPEC, tmp_path, PICTURES).convert("onnx:float32"))
+    ).graph
     makers = {node.output[0]: node for node in graph.node}
     skips = [makers[sum_].input[index] for sum_, index in find_skips(graph).items()]
     assert ["conv2d_9/" in skips[0], "conv2d_12/" in skips[1]] == [True, True]

@@ -503,11 +503,11 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
     (failure,) = copy.glob("engine-*/failed.json")
     assert (failure.parent / "tflite_int8.tflite").is_file()
     assert not (failure.parent / "manifest.json").exists()
-    channel_statistics = json.loads((failure.parent / "verification.json").read_text())
-    assert channel_statistics["verification"]["passed"] is False
-    assert len(channel_statistics["signal"]["worst"]) == 5
+    document = json.loads((failure.parent / "verification.json").read_text())
+    assert document["verification"]["passed"] is False
+    assert len(document["signal"]["worst"]) == 5
     layers = (failure.parent / "layers.csv").read_text().splitlines()
-    assert len(layers) == 1 + channel_statistics["signal"]["layers"]
+    assert len(layers) == 1 + document["signal"]["layers"]
 
 
 @pytest.mark.slow

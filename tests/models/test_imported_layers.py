@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lesiontk.errors import DataError
 from lesiontk.models.imported_functions import ACTIVATIONS
 from lesiontk.models.imported_model import ImportedModel, import_model
-from lesiontk.system.frameworks import import_keras, import_tensorflow
+from lesiontk.system.frameworks import import_tensorflow
 
 LABELS = ("akiec", "bcc", "mel")
 SIZE = 16
@@ -25,16 +25,6 @@ GENERATOR = np.random.default_rng(3)
 PICTURES: NDArray[np.uint8] = (
     GENERATOR.uniform(0, 256, (6, SIZE, SIZE, 3)) * GENERATOR.uniform(0.1, 1, (6, 1, 1, 3))
 ).astype(np.uint8)
-
-
-@pytest.fixture(params=["keras2", "keras3"])
-def keras(request: pytest.FixtureRequest) -> Any:
-    import_tensorflow()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import keras
-
-    return keras if request.param == "keras3" else import_keras()
 
 
 def is_keras_3(keras: Any) -> bool:

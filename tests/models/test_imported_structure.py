@@ -19,15 +19,8 @@ from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.train import import_file
 from tests.model_optimization import import_sparsity
-from tests.models.foreign_models import SIZE, answers, bring_in, keras3, save
+from tests.models.foreign_models import SIZE, answers, bring_in, save
 from tests.models.foreign_models import settle as settle_all
-
-__all__ = ["keras3"]  # the fixture
-
-
-@pytest.fixture(params=["keras2", "keras3"])
-def keras(request: pytest.FixtureRequest, keras3: Any) -> Any:
-    return keras3 if request.param == "keras3" else import_keras()
 
 
 def settle(model: Any) -> Any:

@@ -16,7 +16,7 @@ from lesiontk.cli.main import cli
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
-from lesiontk.stages import load_weights as adopt_stage
+from lesiontk.stages import load_weights as load_weights_stage
 from lesiontk.stages.load_weights import TRAINED_BY
 from lesiontk.store import Store
 from lesiontk.workflow.compress import compress_model
@@ -104,7 +104,7 @@ def test_the_recall_of_the_critical_class_is_kept_as_by_a_training(
     store: Store, pruned: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     critical = str(pruned.facts["critical"])
-    monkeypatch.setattr(adopt_stage, "recalls_to_keep", lambda *_: {critical: 0.9})
+    monkeypatch.setattr(load_weights_stage, "recalls_to_keep", lambda *_: {critical: 0.9})
     blind = write_trained(pruned, tmp_path / "blind.keras", blind=True)
     adopted = compress_model(store, pruned, "load_weights", {"file": str(blind)})
     assert adopted.facts["recalls"][critical] >= 0.9

@@ -104,7 +104,7 @@ def test_the_seed_decides(draw: Literal["balanced", "natural"]) -> None:
 @draws
 def test_more_images_than_lesions_are_refused(draw: Literal["balanced", "natural"]) -> None:
     assert len(draw_calibration(IMAGES, 100, draw, 7)) == 100
-    with pytest.raises(DataError, match=r"asks for 101 images, .*--set calibration\.images=100\."):
+    with pytest.raises(DataError, match=r"requires 101 images, .*--set calibration\.images=100\."):
         draw_calibration(IMAGES, 101, draw, 7)
 
 
@@ -162,7 +162,7 @@ def test_unknown_ids_of_a_list_are_named() -> None:
 
 
 def test_an_id_that_is_listed_twice_is_named() -> None:
-    with pytest.raises(DataError, match="names IMG_0040 2 times; expected each image once"):
+    with pytest.raises(DataError, match="contains IMG_0040 2 times; expected each image once"):
         select_listed(IMAGES, ["IMG_0040", "IMG_0041", "IMG_0040"])
 
 

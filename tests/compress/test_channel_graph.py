@@ -112,7 +112,7 @@ def test_a_layer_that_is_not_understood_is_named() -> None:
     image = keras.Input((8, 8, 3))
     x = keras.layers.LayerNormalization(name="centre")(keras.layers.Conv2D(4, 3)(image))
     model = keras.Model(image, keras.layers.Flatten()(x))
-    with pytest.raises(DataError, match=r"'centre' \(LayerNormalization\) is not understood"):
+    with pytest.raises(DataError, match=r"'centre' \(LayerNormalization\) is not supported"):
         read_layers(model)
 
 
@@ -184,7 +184,7 @@ def test_a_layer_of_ones_own_is_named_whatever_its_class_is_called() -> None:
             return centre(inputs)
 
     model = build_around(lambda layers, x: Conv2D(name="own")(x))
-    with pytest.raises(DataError, match=r"layer 'own' \(\S+\.Conv2D\) is not understood"):
+    with pytest.raises(DataError, match=r"layer 'own' \(\S+\.Conv2D\) is not supported"):
         read_layers(model)
 
 
@@ -229,7 +229,7 @@ def test_a_reshape_that_mixes_channels_is_named() -> None:
         Layer("a", "Conv2D", ("image",), (4, 4, 6)),
     ]
     with pytest.raises(
-        DataError, match=r"layer 'mix' \(Reshape\) turns \[4, 4, 6\] into \[8, 12\]"
+        DataError, match=r"layer 'mix' \(Reshape\) reshapes \[4, 4, 6\] to \[8, 12\]"
     ):
         derive_channels([*layers, Layer("mix", "Reshape", ("a",), (8, 12))])
 

@@ -15,7 +15,7 @@ from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.kernel_constraint import list_held
+from lesiontk.compress.kernel_constraint import list_constrained
 from lesiontk.errors import UsageError
 from lesiontk.recipe import Recipe
 from lesiontk.records import MODEL_FILE, Artefact
@@ -128,7 +128,7 @@ def test_quantization_aware_training_keeps_structures(
     parent = fold_batchnorm(load_model(store.parent(model, "model").file(MODEL_FILE)))
     trained = load_model(model.file(MODEL_FILE))
     moved = 0.0
-    for name in list_held(read_layers(parent)):
+    for name in list_constrained(read_layers(parent)):
         theirs, ours = (m.get_layer(name).get_weights()[0] for m in (parent, trained))
         np.testing.assert_array_equal(ours == 0, theirs == 0)
         moved = max(moved, float(np.abs(ours - theirs).max()))

@@ -26,5 +26,5 @@ def test_shares_that_cannot_be_had_count_as_too_small() -> None:
 
 
 def test_it_says_so_if_nothing_is_fast_enough() -> None:
-    with pytest.raises(DataError, match=r"at best 0\.90 of the time is left.* than 0\.50"):
+    with pytest.raises(DataError, match=r"the best takes 0\.90 of the time.* than 0\.50"):
         find_share(lambda macs: 0.9, 0.5)

@@ -17,7 +17,7 @@ from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
 from lesiontk.compress.channel_statistics import collect_channel_statistics
 from lesiontk.compress.importance import CRITERIA, score_channels
-from lesiontk.compress.keras_layers import read_layers, remove_channels, take_size
+from lesiontk.compress.keras_layers import read_layers, remove_channels, with_input_size
 from lesiontk.errors import DataError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import parse_recipe
@@ -101,8 +101,8 @@ def test_channels_that_are_silent_can_go_and_others_cannot(network: Network) -> 
 
 def test_smaller_images_are_taken_with_the_same_weights(network: Network) -> None:
     size = ARCHITECTURES.get(network.name).min_image_size
-    larger = take_size(network.model, 2 * size)
-    back = take_size(larger, size)
+    larger = with_input_size(network.model, 2 * size)
+    back = with_input_size(larger, size)
     assert larger.input_shape == (None, 2 * size, 2 * size, 3)
     assert macs_of(read_layers(back)) < 0.6 * macs_of(read_layers(larger))
     if network.model.input_shape[1] == size:

@@ -443,7 +443,7 @@ def test_a_spreadsheet_in_the_place_of_the_table_is_named(tmp_path: Path) -> Non
     with pytest.raises(DataError) as caught:
         detect_source(tmp_path)
     assert str(caught.value).endswith(
-        "\nclinic.xlsx is a spreadsheet, which lesiontk does not read: save it as 'CSV UTF-8'."
+        "\nclinic.xlsx is a spreadsheet, which is not supported: save it as 'CSV UTF-8'."
     )
 
 

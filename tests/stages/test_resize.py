@@ -15,7 +15,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import TRAINED
 from lesiontk.cli.main import cli
-from lesiontk.compress.keras_layers import fit_size, take_size
+from lesiontk.compress.keras_layers import require_input_size, with_input_size
 from lesiontk.data.images import open_images
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError, UsageError
@@ -207,14 +207,14 @@ def test_a_network_that_does_not_take_a_size_is_refused() -> None:
     layers = import_keras().layers
     flat = describe_network(layers.Flatten(), layers.Dense(2))
     with pytest.raises(UsageError, match="expected 16, for mine does not take images of 8 pixels"):
-        fit_size(flat, 8, "resize.image_size is 8; expected 16")
+        require_input_size(flat, 8, "resize.image_size is 8; expected 16")
     deep = describe_network(layers.Conv2D(2, 9), layers.GlobalAveragePooling2D())
     with pytest.raises(UsageError, match=r"does not take images of 8 pixels: .*[Nn]egative"):
-        fit_size(deep, 8, "expected 16")
+        require_input_size(deep, 8, "expected 16")
 
 
 def test_a_network_whose_squeezed_features_are_reshaped_takes_any_size() -> None:
     layers = import_keras().layers
     squeezed = describe_network(layers.GlobalAveragePooling2D(), layers.Reshape((1, 1, 3)))
-    assert take_size(squeezed, 8).input_shape == (None, 8, 8, 3)
-    fit_size(squeezed, 8, "expected 16")
+    assert with_input_size(squeezed, 8).input_shape == (None, 8, 8, 3)
+    require_input_size(squeezed, 8, "expected 16")

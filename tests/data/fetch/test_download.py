@@ -229,7 +229,7 @@ def test_a_size_other_than_published_is_refused_before_the_body(
     server: Server, one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].body = BODY + b"more"
-    with pytest.raises(DataError, match=r"announces 10244 bytes; expected 10240\. Not"):
+    with pytest.raises(DataError, match=r"has 10244 bytes; expected 10240\. Not"):
         fetch_source(one, tmp_path, policy=policy)
     assert names(tmp_path) == []
 
@@ -261,7 +261,7 @@ def test_a_challenge_page_is_not_taken_for_the_file(
     server: Server, one: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     server.pages["/a.bin"].statuses = [202]
-    with pytest.raises(DataError, match=r"received HTTP 202 .* wants a browser"):
+    with pytest.raises(DataError, match=r"received HTTP 202 .* requires a browser"):
         fetch_source(one, tmp_path, policy=policy)
     assert names(tmp_path) == []
 
@@ -362,7 +362,7 @@ def test_redirects_to_anything_but_the_web_in_private_are_refused(
 ) -> None:
     server.pages["/a.bin"].location = location or "x"
     server.pages["/x"] = Page(location="/a.bin")
-    expected = "is refused" if location else "has more than 10 redirects"
+    expected = "is not allowed" if location else "has more than 10 redirects"
     with pytest.raises(DataError, match=expected):
         fetch_source(one, tmp_path, policy=policy)
     assert names(tmp_path) == []
@@ -384,7 +384,7 @@ def test_a_public_server_may_not_redirect_to_this_machine(
     send = HTTPAdapter.send
     monkeypatch.setattr(HTTPAdapter, "send", send_locally)
     source = source_of(RemoteFile(name="a.bin", url="https://public.example/a.bin"))
-    with pytest.raises(DataError, match="is refused"):
+    with pytest.raises(DataError, match="is not allowed"):
         fetch_source(source, tmp_path, policy=policy)
     assert server.paths() == ["/a.bin"]
 

@@ -52,7 +52,7 @@ def test_a_login_page_in_place_of_an_archive_is_not_pinned(
 ) -> None:
     server.pages["/a.zip"] = Page(b"<html>Please log in</html>")
     source = source_of(RemoteFile(name="a.zip", url=f"{server.url}/a.zip"))
-    with pytest.raises(DataError, match="expected a sound zip archive"):
+    with pytest.raises(DataError, match="expected an intact zip archive"):
         fetch_source(source, tmp_path, policy=policy)
     assert names(tmp_path) == ["a.zip.bad"]
 
@@ -142,7 +142,7 @@ def test_a_file_put_there_by_hand_is_held_to_its_checksum(
     ham10000: OfficialSource, tmp_path: Path, policy: DownloadPolicy
 ) -> None:
     (tmp_path / "table.csv").write_bytes(TABLE.replace(b",", b"\t"))
-    with pytest.raises(DataError, match=r"table\.csv is not the file it should be"):
+    with pytest.raises(DataError, match=r"table\.csv does not match"):
         fetch_source(ham10000, tmp_path, policy=policy)
     assert names(tmp_path) == ["table.csv.bad"]
 
@@ -257,7 +257,7 @@ def test_an_unpacking_that_was_not_noted_down_is_recognized(
     [
         ({"../ISIC_3.jpg": b"3"}, "leaves the target folder"),
         ({"ISIC_3.jpg": bytes(3 << 20)}, "bomb"),
-        ({"ISIC_3.png": b"3"}, "not the archive it should be"),
+        ({"ISIC_3.png": b"3"}, "not the published archive"),
     ],
 )
 def test_a_wrong_archive_is_neither_unpacked_nor_pinned(
@@ -300,5 +300,5 @@ def test_a_second_process_waits_for_the_first(
         second.join(10)
     finally:
         logging.getLogger("lesiontk.data.fetch.fetch").removeFilter(notice)
-    assert "link: another process fetches into it; waiting" in caplog.text
+    assert "link: waiting for another fetch" in caplog.text
     assert fetched[0].files[0].path.read_bytes() == BODY

@@ -1,10 +1,11 @@
-"""What rounded weights shift each channel's mean by, so that biases can take it back. Plain NumPy.
+"""Bias correction: the mean shift that weight rounding causes in each channel. Plain NumPy.
 
-A rounded weight is off by a fixed error; where the layer's inputs have a mean (behind a ReLU they
-do), every output of the channel is off by ``error * mean`` on average, and in a depthwise network,
-with few weights a channel, that is most of what int8 costs. The bias takes it back for nothing
-(Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction,
-arXiv:1906.04721, section 4.2; here with the inputs' means over calibration images, its appendix D).
+Rounding changes each weight by a fixed error. If the mean of the layer's inputs is not zero (as
+after a ReLU), the channel's output shifts by ``error * mean`` on average. In a depthwise network,
+with few weights per channel, this is most of int8's loss. Subtracting the shift from the bias
+removes it at no cost (Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
+Correction, arXiv:1906.04721, section 4.2; here with the inputs' means over calibration images, its
+appendix D).
 
 Weights are [groups, outputs of a group, inputs of a group, height, width] throughout: an ordinary
 convolution has one group, a depthwise one as many as channels, a dense layer a 1x1 kernel.
@@ -26,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How a kernel moves over its input; `padding` is (top, bottom, left, right), in pixels."""
+    """The geometry of a convolution; `padding` is (top, bottom, left, right), in pixels."""
 
     kernel: tuple[int, int] = (1, 1)
     strides: tuple[int, int] = (1, 1)
@@ -35,7 +36,7 @@ class Window:
 
 
 def pad_same(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Return the padding before and after one axis that gives ``ceil(size / stride)`` outputs.
+    """Return the padding before and after one axis for ``ceil(size / stride)`` outputs.
 
     The odd pixel comes after, as in TensorFlow's ``SAME``.
     """
@@ -44,9 +45,9 @@ def pad_same(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[in
 
 
 def mean_window(values: NDArray[Any], window: Window) -> Floats:
-    """Return the mean of what each place of the kernel sees, [C, height, width].
+    """Return the mean input of each kernel position, [C, height, width].
 
-    `values` is [N, H, W, C]; padding counts as the zeros that it is.
+    `values` is [N, H, W, C]; padding counts as zeros.
     """
     top, bottom, left, right = window.padding
     padded = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
@@ -54,28 +55,29 @@ def mean_window(values: NDArray[Any], window: Window) -> Floats:
     for axis in (0, 1):
         size, dilation = padded.shape[1 + axis], window.dilations[axis]
         reach = dilation * (window.kernel[axis] - 1)
-        starts = (place * dilation for place in range(window.kernel[axis]))
+        starts = (position * dilation for position in range(window.kernel[axis]))
         steps.append([slice(s, s + size - reach, window.strides[axis]) for s in starts])
     means = np.empty((values.shape[3], *window.kernel))
     for column, across in enumerate(steps[1]):
-        lines = padded[:, :, across].mean(axis=2).astype(np.float64)  # [N, H, C], a pass a column
+        lines = padded[:, :, across].mean(axis=2).astype(np.float64)  # [N, H, C]
         for row, down in enumerate(steps[0]):
             means[:, row, column] = lines[:, down].mean(axis=(0, 1))
     return means
 
 
 def average_inputs(
-    images: Iterable[NDArray[np.uint8]], see: Callable[[NDArray[np.uint8]], list[Floats]]
+    images: Iterable[NDArray[np.uint8]], measure: Callable[[NDArray[np.uint8]], list[Floats]]
 ) -> list[Floats]:
-    """Return the mean over images, uint8 [1, S, S, 3], of what `see` finds at each layer's input.
+    """Return the mean over images, uint8 [1, S, S, 3], of what `measure` returns for each layer's
+    input.
 
     Raises `DataError` if there is no image.
     """
     sums: list[Floats] = []
     count = 0
     for image in images:
-        seen = see(image)
-        sums = [a + b for a, b in zip(sums, seen, strict=True)] if sums else seen
+        measured = measure(image)
+        sums = [a + b for a, b in zip(sums, measured, strict=True)] if sums else measured
         count += 1
     if count == 0:
         raise DataError("bias correction needs calibration images; got none.")
@@ -83,9 +85,10 @@ def average_inputs(
 
 
 def round_weights(weights: NDArray[Any], limit: int) -> Floats:
-    """Return the weights [groups, out, in, height, width] as int8 stores them, in real values.
+    """Return the weights [groups, out, in, height, width] rounded to int8, as real values.
 
-    Symmetric, one scale a channel: the largest becomes `limit` (127, or 64 in reduced range).
+    Symmetric, one scale per channel: the largest magnitude maps to `limit` (127, or 64 in reduced
+    range).
     """
     wide = np.asarray(weights, np.float64)
     largest = np.abs(wide).max(axis=(2, 3, 4), keepdims=True)
@@ -94,14 +97,15 @@ def round_weights(weights: NDArray[Any], limit: int) -> Floats:
 
 
 def mean_shift(weights: NDArray[Any], means: Floats, limit: int) -> Floats:
-    """Return what rounding adds to each output's mean, [groups * outputs of a group].
+    """Return the shift of each output's mean by rounding, [groups * outputs of a group].
 
-    `weights` [groups, out, in, height, width] are those in float; `means` [C, height, width] is
-    what `mean_window` gives for inputs of C = groups * in channels. Subtract it from the bias.
+    `weights` [groups, out, in, height, width] are in float; `means` [C, height, width] is the
+    result of `mean_window` for inputs of C = groups * in channels. Subtract the shift from the
+    bias.
     """
     groups, outputs, inputs, *kernel = weights.shape
     error = round_weights(weights, limit) - weights
-    seen = means.reshape(groups, inputs, *kernel)
-    return np.asarray(np.einsum("goihw,gihw->go", error, seen), np.float64).reshape(
+    measured = means.reshape(groups, inputs, *kernel)
+    return np.asarray(np.einsum("goihw,gihw->go", error, measured), np.float64).reshape(
         groups * outputs
     )

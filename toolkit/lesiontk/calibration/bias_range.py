@@ -1,10 +1,10 @@
-"""Weight scales that leave room for an int32 bias. Plain NumPy.
+"""Weight scales that prevent saturation of int32 biases. Plain NumPy.
 
-An int8 layer stores its bias as ``bias / (input scale * weight scale)`` in 32 bits. Where the
-weights of a channel are near zero, as in a channel that training has switched off, a scale that
-follows the weights alone makes that number larger than 32 bits hold, and a quantizer cuts it off: a
-bias of 0.156 becomes 0.0004. A larger weight scale costs such a channel nothing, because its
-weights add almost nothing to its bias. TensorFlow's own converter raises the scale likewise
+An int8 layer stores its bias as ``bias / (input scale * weight scale)`` in 32 bits. If the weights
+of a channel are near zero, as in a channel that training has switched off, the scale of the weights
+alone makes that number exceed 32 bits, and the quantizer saturates it: a bias of 0.156 becomes
+0.0004. A larger weight scale costs such a channel nothing, because its weights contribute almost
+nothing. TensorFlow's own converter raises the scale likewise
 (tensorflow/lite/tools/optimize/quantization_utils.cc).
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_BIAS = 2**30
-"""The largest magnitude of a stored bias: half of int32, the other half is the products'."""
+"""The largest magnitude of a stored bias: half of int32; the other half is for the products."""
 SATURATED_BIAS = 2**31 - 2**8
-"""From here on a stored bias was cut off: int32's end, or what float32 rounds that end to."""
+"""A stored bias of at least this magnitude is saturated: int32's limit, or its float32 rounding."""
 LARGEST_WEIGHT = 127
 
 
@@ -27,7 +27,7 @@ LARGEST_WEIGHT = 127
 class StoredLayer:
     """The integers of one layer: weights int8 [out, ...], scales [out] or [1], bias integer [out].
 
-    A weight's real value is ``scale * q``, a bias' is ``input scale * scale * q``.
+    A weight's real value is ``scale * q``, a bias's ``input scale * scale * q``.
     """
 
     weights: NDArray[np.int8]
@@ -36,16 +36,16 @@ class StoredLayer:
 
 
 def least_scales(bias: NDArray[Any], input_scale: float, count: int) -> NDArray[np.float64]:
-    """Return the least weight scales [count] with which a real bias [out] is stored in range.
+    """Return the smallest weight scales [count] that store a real bias [out] in range.
 
-    `count` is the number of scales: one a channel, or 1 for all of them.
+    `count` is the number of scales: one per channel, or 1 for all of them.
     """
     least = np.abs(np.asarray(bias, np.float64)) / (input_scale * LARGEST_BIAS)
     return least if count == len(least) else np.full(count, least.max(initial=0.0))
 
 
 def find_saturated(bias: NDArray[Any]) -> list[int]:
-    """Return the channels whose stored bias was cut off at an end of int32."""
+    """Return the channels whose stored bias is saturated at a limit of int32."""
     return [int(i) for i in np.flatnonzero(np.abs(bias.astype(np.float64)) >= SATURATED_BIAS)]
 
 
@@ -54,14 +54,13 @@ def choose_scales(
 ) -> NDArray[np.float32]:
     """Return the scales, raised to `least` where they are below it.
 
-    Where the stored weights of a scale are all zero any scale says the same of them, and `least`
-    gives the bias its finest steps: ONNX Runtime takes 1 there, which rounds the bias to whole
-    steps of the input.
+    If the stored weights of a scale are all zero, any scale represents them, and `least` gives the
+    bias its finest steps: ONNX Runtime uses 1, which rounds the bias to whole steps of the input.
     """
     rows = weights.reshape(len(weights) if len(scales) > 1 else 1, -1)
     free = ~rows.any(axis=1) & (least > 0)
-    wanted = (least * (1 + 2.0**-22)).astype(np.float32)  # float32 may round it down
-    return np.where((scales < least) | free, wanted, scales).astype(np.float32)
+    raised = (least * (1 + 2.0**-22)).astype(np.float32)  # float32 may round it down
+    return np.where((scales < least) | free, raised, scales).astype(np.float32)
 
 
 def store_layer(
@@ -71,7 +70,7 @@ def store_layer(
     bias: NDArray[Any],
     input_scale: float,
 ) -> StoredLayer:
-    """Return the layer with the `chosen` scales, its weights rounded anew to them.
+    """Return the layer quantized again with the `chosen` scales.
 
     `weights` [out, ...] and `scales` are as stored, `bias` [out] is real.
     """

@@ -1,4 +1,4 @@
-"""How bright a picture is, and in which quarter of the training images that puts it."""
+"""The brightness of an image, and its band among the quartiles of the training images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def measure_luma(pixels: NDArray[np.uint8], rows: Iterable[int]) -> NDArray[np.f
 
 
 def band_edges(luma: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the quartiles that part the bands."""
+    """Return the quartiles that separate the bands."""
     low, middle, high = np.quantile(luma, (0.25, 0.5, 0.75))
     return float(low), float(middle), float(high)
 

@@ -1,4 +1,4 @@
-"""Whether a calibration list holds training images of a split alone."""
+"""Proof that a calibration list contains only training images of a split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.errors import DataError, LeakageError
 
 @dataclass(frozen=True, slots=True)
 class SplitTable:
-    """The images of a split as its table has them; a hash that it lacks is an empty text."""
+    """The images of a split in its table's order; a missing hash is an empty text."""
 
     image_ids: tuple[str, ...]
     groups: tuple[str, ...]
@@ -33,7 +33,7 @@ class SplitTable:
 
 @dataclass(frozen=True, slots=True)
 class ListProof:
-    """What was compared: images of the list, of the other subsets, pixel hashes on both."""
+    """The numbers of images compared: in the list, in the other subsets, and by pixel hash."""
 
     images: int
     disjoint_from: Mapping[str, int]
@@ -54,11 +54,11 @@ def table_from_rows(rows: Sequence[Mapping[str, str]]) -> SplitTable:
 
 
 def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListProof:
-    """Return the proof that a list is of training images alone.
+    """Return the proof that a list contains only training images.
 
-    Raises `LeakageError` or `DataError` naming the first offender: an image that the split does not
-    have or that the list has twice, one of another subset, one that shares its lesion or its pixels
-    with one, one whose pixels are not those that the list was drawn with.
+    Raises `LeakageError` or `DataError` with the first wrong image: one that is not in the split,
+    is listed twice, is in another subset, shares its lesion or its pixels with an image of another
+    subset, or has other pixels than when the list was drawn.
     """
     rows = select_listed(split, [row["image_id"] for row in listed])
     compared = prove_disjoint(split, rows)
@@ -71,12 +71,12 @@ def check_rows(listed: Sequence[Mapping[str, str]], split: SplitTable) -> ListPr
     hashes = dict(zip(split.image_ids, split.hashes, strict=True))
     confirmed = 0
     for entry in listed:
-        mine, theirs = entry.get("pixel_sha256") or "", hashes[entry["image_id"]]
-        if mine and theirs and mine != theirs:
+        recorded, current = entry.get("pixel_sha256") or "", hashes[entry["image_id"]]
+        if recorded and current and recorded != current:
             raise DataError(
-                f"{entry['image_id']} has other pixels than when the list was drawn "
-                f"(sha256 {mine[:12]} then, {theirs[:12]} now); give those images, or draw the "
-                "list again."
+                f"{entry['image_id']} has other pixels than when the list was drawn (sha256 "
+                f"{recorded[:12]} then, {current[:12]} now); use those images, or draw the list "
+                "again."
             )
-        confirmed += bool(mine and theirs)
+        confirmed += bool(recorded and current)
     return ListProof(len(rows), compared, all(split.hashes), confirmed)

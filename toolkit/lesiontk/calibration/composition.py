@@ -1,4 +1,4 @@
-"""What a calibration list holds, by class, body site and brightness."""
+"""The composition of a calibration list by class, body site and brightness."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ UNKNOWN = "unknown"
 def count_composition(
     rows: Sequence[Mapping[str, object]],
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Return axis -> level -> class -> number of images; an axis that no row has is left out.
-
-    For the axis ``label`` the inner mapping has the class itself alone.
+    """Return axis -> level -> class -> number of images; an axis without values is left out. For
+    the axis ``label`` the inner mapping has only the class itself.
     """
     found: dict[str, dict[str, dict[str, int]]] = {}
     for axis in AXES:
@@ -35,7 +34,7 @@ def count_composition(
 
 
 def _rank(level: str, label: str) -> tuple[int, str, str]:
-    """Bands of brightness from dark to bright, everything else by name."""
+    """Return the sort key: bands of brightness from dark to bright, everything else by name."""
     return (BANDS.index(level) if level in BANDS else 0), level, label
 
 

@@ -1,4 +1,4 @@
-"""Drawing calibration images from the training split, proving that they are from nowhere else."""
+"""Drawing of calibration images from the training subset, with a proof of disjointness."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lesiontk.errors import DataError, LeakageError, UsageError, suggest
 
 
 class SplitImages(Protocol):
-    """What a list is compared with: every image of a split, with its lesion, pixels and subset."""
+    """The images of a split to compare with, each with its lesion, pixels and subset."""
 
     @property
     def image_ids(self) -> tuple[str, ...]: ...
@@ -41,9 +41,9 @@ def draw_calibration(
 ) -> NDArray[np.int64]:
     """Return `count` rows of the training split, no lesion twice.
 
-    ``balanced`` gives every class an equal share as far as its lesions reach, ``natural`` the share
-    it has in the split (and one at least). `levels` has, for each axis to be covered within a
-    class, the level of every image (its body site, say), [axes][N].
+    ``balanced`` gives every class an equal share if it has enough lesions, ``natural`` its share of
+    the split (at least one). `levels` contains, for each axis to cover within a class, the level of
+    every image (such as its body site), [axes][N].
     """
     order = np.random.default_rng(seed).permutation(images.indices("train"))
     seen: set[str] = set()
@@ -55,14 +55,16 @@ def draw_calibration(
     total = sum(len(queue) for queue in queues)
     if count > total:
         raise DataError(
-            f"calibration asks for {count} images, each of another lesion; the training split has "
-            f"{total} lesions. Ask for no more, as --set calibration.images={total}."
+            f"calibration requires {count} images, each of a different lesion; the training split "
+            f"has {total} lesions. Request at most that, with --set calibration.images={total}."
         )
     share = share_naturally if draw == "natural" else share_equally
     wanted = share(np.array([len(queue) for queue in queues]), count)
     taken: list[Counter[str]] = [Counter() for _ in levels]
     chosen: list[int] = []
-    for index in np.argsort(wanted, kind="stable"):  # what a large class lacks, it can make up for
+    for index in np.argsort(
+        wanted, kind="stable"
+    ):  # small classes first: a large class can balance them
         chosen += cover_levels(queues[index], int(wanted[index]), levels, taken)
     return np.array(sorted(chosen), dtype=np.int64)
 
@@ -73,28 +75,28 @@ def cover_levels(
     levels: Sequence[Sequence[str]],
     taken: Sequence[Counter[str]],
 ) -> list[int]:
-    """Return `count` rows of `queue`, each of the levels that were taken least often so far.
+    """Return `count` rows of `queue`, each with the levels that were taken least often.
 
     Minimization over the marginals of all axes (Pocock and Simon, Biometrics 31, 1975): first
-    within this draw, then over what earlier draws have `taken`, which is added to; then in the
+    within this draw, then over the counts `taken` of earlier draws, which are updated; then in the
     queue's order.
     """
-    alike: dict[tuple[str, ...], deque[tuple[int, int]]] = defaultdict(deque)
-    for place, row in enumerate(queue):
-        alike[tuple(axis[row] for axis in levels)].append((place, row))
+    rows_of: dict[tuple[str, ...], deque[tuple[int, int]]] = defaultdict(deque)
+    for position, row in enumerate(queue):
+        rows_of[tuple(axis[row] for axis in levels)].append((position, row))
     within: list[Counter[str]] = [Counter() for _ in levels]
 
     def order(names: tuple[str, ...]) -> tuple[int, int, int]:
-        mine, everywhere = (
+        within_draw, overall = (
             sum(counter[name] for counter, name in zip(counters, names, strict=True))
             for counters in (within, taken)
         )
-        return mine, everywhere, alike[names][0][0]
+        return within_draw, overall, rows_of[names][0][0]
 
     chosen = []
     for _ in range(count):
-        names = min((names for names, rows in alike.items() if rows), key=order)
-        chosen.append(alike[names].popleft()[1])
+        names = min((names for names, rows in rows_of.items() if rows), key=order)
+        chosen.append(rows_of[names].popleft()[1])
         for counters in (within, taken):
             for counter, name in zip(counters, names, strict=True):
                 counter[name] += 1
@@ -102,9 +104,9 @@ def cover_levels(
 
 
 def share_equally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return how many of each class to take, [C], in all `count` <= the sum of `sizes` [C].
+    """Return how many of each class to take, [C]; the total is `count` <= the sum of `sizes` [C].
 
-    One of each class in turn, as long as it has any left.
+    One of each class in turn, while it has any left.
     """
     taken = np.zeros_like(sizes)
     while taken.sum() < count:
@@ -114,10 +116,9 @@ def share_equally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def share_naturally(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return how many of each class to take, [C], in all `count` <= the sum of `sizes` [C].
+    """Return how many of each class to take, [C]; the total is `count` <= the sum of `sizes` [C].
 
-    Every class that has any gets one, if `count` reaches; then always the class furthest below its
-    share.
+    Every class with images gets one if `count` suffices; then the class furthest below its share.
     """
     share = count * sizes / sizes.sum()
     taken = np.minimum(sizes, 1 if count >= np.count_nonzero(sizes) else 0)
@@ -133,30 +134,30 @@ def select_listed(images: SplitImages, ids: Sequence[str]) -> NDArray[np.int64]:
     if unknown:
         raise DataError(
             f"{len(unknown)} image(s) of the calibration list are not in the data: "
-            f"{', '.join(unknown[:3])}. Draw a list of your own (leave calibration.list empty)."
+            f"{', '.join(unknown[:3])}. Draw your own list (leave calibration.list empty)."
         )
     image_id, times = Counter(ids).most_common(1)[0]
     if times > 1:
         raise DataError(
-            f"the calibration list names {image_id} {times} times; expected each image once."
+            f"the calibration list contains {image_id} {times} times; expected each image once."
         )
     return np.array(sorted(rows[image_id] for image_id in ids), dtype=np.int64)
 
 
 def list_names() -> tuple[str, ...]:
-    """Return the names of the lists that are shipped."""
+    """Return the names of the packaged lists."""
     folder = resources.files("lesiontk.calibration_lists")
     names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(name.removesuffix(".csv") for name in names if name.endswith(".csv")))
 
 
 def read_list(name_or_path: str) -> list[str]:
-    """Return the image ids of a shipped list, or of a CSV file with a column ``image_id``."""
+    """Return the image ids of a packaged list, or of a CSV file with a column ``image_id``."""
     return [row["image_id"] for row in read_list_rows(name_or_path)]
 
 
 def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
-    """Return the rows of a shipped list, or of a CSV file with a column ``image_id``."""
+    """Return the rows of a packaged list, or of a CSV file with a column ``image_id``."""
     folder = resources.files("lesiontk.calibration_lists")
     known = list_names()
     if name_or_path in known:
@@ -167,7 +168,7 @@ def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
     else:
         raise UsageError(
             f"unknown calibration list {name_or_path!r}; known are {', '.join(known) or 'none'}, "
-            f"or give the path of a CSV file.{suggest(name_or_path, known)}"
+            f"or specify the path of a CSV file.{suggest(name_or_path, known)}"
         )
     if not rows or "image_id" not in rows[0]:
         raise DataError(f"calibration list {name_or_path} has no column image_id, or no row.")
@@ -177,7 +178,7 @@ def read_list_rows(name_or_path: str) -> list[dict[str, str]]:
 def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, int]:
     """Return subset -> number of images compared; `LeakageError` if a calibration image is of one.
 
-    Compared are image ids, lesions and pixel hashes (where known), against validation and test.
+    Image ids, lesions and known pixel hashes are compared with validation and test.
     """
     compared = {}
     for subset in ("validation", "test"):

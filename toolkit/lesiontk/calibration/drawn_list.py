@@ -1,4 +1,4 @@
-"""A calibration list: which training images, how they were drawn, and that none is judged on."""
+"""The record of a calibration list: its images, how they were drawn, and their disjointness."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lesiontk.document import Record
 class DrawnList(Record):
     """The `images` of a list, counted by label, body site and brightness.
 
-    Brightness is the quarter of the training images by mean luma, parted at `brightness_edges` of
-    255. `draw` is how classes are weighed, or ``list`` for the images of the named `list`; within a
-    class the draw covers the axes of `cover`. `disjoint_from` counts, by subset, the images that
-    were compared by id, lesion and pixels, of which none is in the list.
+    Brightness is the quarter of the training images by mean luma, separated at `brightness_edges`
+    of 255. `draw` is the weighting of the classes, or ``list`` for the images of the named `list`;
+    within a class the draw covers the axes of `cover`. `disjoint_from` counts, by subset, the
+    images that were compared by id, lesion and pixels, of which none is in the list.
     """
 
     images: int

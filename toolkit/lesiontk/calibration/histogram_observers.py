@@ -1,4 +1,4 @@
-"""Observers that keep a histogram: percentile, entropy, mean squared error. Plain NumPy."""
+"""Observers with a histogram: percentile, entropy, mean squared error. Plain NumPy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 class HistogramObserver(Observer):
     """Counts values in equal bins from -limit to limit.
 
-    The bins are widened by powers of two when a value falls outside, so that memory does not grow
-    with the number of images.
+    The bins are widened by powers of two when a value falls outside, so memory does not grow with
+    the number of images.
     """
 
     def __init__(self, bins: int = 4096) -> None:
@@ -47,7 +47,7 @@ class HistogramObserver(Observer):
         return self._range_from_counts()
 
     def _nonzero_counts(self) -> NDArray[np.int64]:
-        """Return the counts without exact zeros, which every range with zero in it keeps exact."""
+        """Return the counts without exact zeros, which every range represents exactly."""
         counts = self._counts.copy()
         counts[self._bins // 2] -= self._zeros
         return counts
@@ -57,7 +57,7 @@ class HistogramObserver(Observer):
 
 
 class PercentileObserver(HistogramObserver):
-    """The range that holds all but the outermost share of values."""
+    """The range of all but the outermost share of values."""
 
     def __init__(self, percentile: float = 99.99, bins: int = 4096) -> None:
         super().__init__(bins)
@@ -74,9 +74,9 @@ class PercentileObserver(HistogramObserver):
 class MSEObserver(HistogramObserver):
     """The range of least mean squared error of 8-bit values.
 
-    What lies outside is off by its distance to the range, what lies inside by step^2 / 12 on
-    average, but zero by nothing (Nagel et al., arXiv:2106.08295, section 3.1; Sung et al.,
-    arXiv:1511.06488). Both ends are sought among shares of the extremes.
+    The squared error of a value outside the range is its squared distance to it, and step^2 / 12 on
+    average inside; zero has none (Nagel et al., arXiv:2106.08295, section 3.1; Sung et al.,
+    arXiv:1511.06488). The candidates for both ends are shares of the extremes.
     """
 
     SHARES = np.linspace(0.1, 1.0, 91)
@@ -98,7 +98,8 @@ class MSEObserver(HistogramObserver):
 
 
 def _distance_beyond(counts: Floats, centres: Floats, limits: Floats) -> tuple[Floats, Floats]:
-    """Return for each limit: the summed squared distance of values beyond it, and their number."""
+    """Return for each limit the sum of squared distances of the values beyond it, and their
+    number."""
     first = np.searchsorted(centres, limits, side="right")
     moments = [
         np.append(np.cumsum((counts * centres**power)[::-1])[::-1], 0.0)[first]
@@ -108,11 +109,11 @@ def _distance_beyond(counts: Floats, centres: Floats, limits: Floats) -> tuple[F
 
 
 class EntropyObserver(HistogramObserver):
-    """The range whose 8-bit values keep most of the information of the real ones.
+    """The range whose 8-bit values preserve most of the information.
 
-    Of the distribution of magnitudes, cut at a threshold, and the same in as few bins as there are
-    quantized magnitudes, the Kullback-Leibler divergence is least (Migacz, 8-bit Inference with
-    TensorRT, GTC 2017). Zeros do not count.
+    The threshold minimizes the Kullback-Leibler divergence between the clipped distribution of
+    magnitudes and its quantized form (Migacz, 8-bit Inference with TensorRT, GTC 2017). Zeros do
+    not count.
     """
 
     CANDIDATES = 128

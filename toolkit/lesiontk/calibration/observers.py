@@ -1,7 +1,7 @@
-"""Observers: from the values a tensor takes on calibration images to its range. Plain NumPy.
+"""Observers: the range of a tensor from its values on calibration images. Plain NumPy.
 
-An observer sees one image's values of one tensor after another and ends with (low, high). Ranges
-always hold zero, which padding and ReLU need to be exact.
+An observer receives the tensor's values image by image and returns (low, high). Every range
+contains zero, which padding and ReLU require to be exact.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Values = NDArray[np.float32]
 
 
 class Observer(ABC):
-    """The range of one tensor; `minimum` and `maximum` are the extremes that it has seen."""
+    """The range of one tensor; `minimum` and `maximum` are the observed extremes."""
 
     def __init__(self) -> None:
         self.minimum, self.maximum = np.inf, -np.inf
 
     def observe(self, values: NDArray[Any]) -> None:
-        """Take in one image's values; a value that is not finite is an error."""
+        """Add one image's values. Raises `DataError` for a value that is not finite."""
         flat = np.asarray(values, dtype=np.float32).ravel()
         if not flat.size:
             return
-        low, high = float(flat.min()), float(flat.max())  # not a number goes through both
+        low, high = float(flat.min()), float(flat.max())  # NaN propagates through both
         if not np.isfinite(high - low):
-            raise DataError("a tensor takes values that are not finite on the calibration images.")
+            raise DataError("a tensor has values that are not finite on the calibration images.")
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._observe(flat)
 
@@ -49,10 +49,10 @@ class Observer(ABC):
 
 
 class MinMaxObserver(Observer):
-    """The smallest and the largest value ever seen: nothing saturates, outliers cost resolution."""
+    """The smallest and the largest value: nothing saturates, outliers cost resolution."""
 
     def _observe(self, values: Values) -> None:
-        """The extremes are kept already."""
+        """The base class keeps the extremes."""
 
     def _range(self) -> tuple[float, float]:
         if self.minimum > self.maximum:
@@ -63,7 +63,7 @@ class MinMaxObserver(Observer):
 class MovingAverageObserver(Observer):
     """Exponential average of each image's extremes (Jacob et al., arXiv:1712.05877, section 3.1).
 
-    Follows the typical image, so single images saturate.
+    The range is that of a typical image; outliers saturate.
     """
 
     def __init__(self, momentum: float = 0.95) -> None:

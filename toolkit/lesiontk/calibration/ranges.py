@@ -1,4 +1,4 @@
-"""Observing every tensor of a graph, whatever framework runs it."""
+"""Observation of every tensor of a graph, independent of the framework."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lesiontk.errors import DataError
 
 Ranges = dict[str, tuple[float, float]]
 TensorReader = Callable[[NDArray[np.uint8]], Mapping[str, NDArray[Any]]]
-"""Gives the float value of every tensor of a graph for one image, uint8 [1, S, S, 3]."""
+"""Returns the float value of every tensor of a graph for one image, uint8 [1, S, S, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRange:
-    """The least and greatest value that was seen, and the range that the observer makes of it."""
+    """The observed minimum and maximum, and the range of the observer."""
 
     minimum: float
     maximum: float
@@ -32,9 +32,9 @@ class TensorRange:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRanges(Record):
-    """Of which engine, the target `source`, how many `tensors` were measured on so many `images`.
+    """The ranges of the engine `source`: the numbers of measured `tensors` and of `images`.
 
-    `carried` of them were known from another graph, `learned` come from quantization-aware
+    `carried` tensors have the range of another graph, `learned` ones that of quantization-aware
     training.
     """
 
@@ -51,8 +51,8 @@ def measure_ranges(
 ) -> dict[str, TensorRange]:
     """Return tensor name -> its range over `images`, each uint8 [1, S, S, 3].
 
-    There is no default for images: a range measured on made-up data is worth nothing. Raises
-    `DataError` for no image, or a value that is not finite.
+    There are no default images: ranges on synthetic data are meaningless. Raises `DataError` for no
+    image, or a value that is not finite.
     """
     make = OBSERVERS.get(observer)
     observers: dict[str, Observer] = {}

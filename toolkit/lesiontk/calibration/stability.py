@@ -1,4 +1,4 @@
-"""How much an int8 engine depends on which training images it was calibrated on."""
+"""How much an int8 engine depends on the choice of its calibration images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DrawScores(Record):
 
 @dataclass(frozen=True, slots=True)
 class OwnDraw(Record):
-    """The recipe's own draw: its seed, None where a list was given, and its engine's scores."""
+    """The recipe's draw: its seed, None for a list, and its engine's scores."""
 
     seed: int | None
     balanced_accuracy: float
@@ -26,9 +26,9 @@ class OwnDraw(Record):
 
 @dataclass(frozen=True, slots=True)
 class FurtherDraw(Record):
-    """A draw with another `seed`, of which `shared` images are in the recipe's own.
+    """A draw with another `seed`; `shared` images are also in the recipe's draw.
 
-    Agreement and drift are those of its engine with the recipe's.
+    Agreement and drift compare its engine with the recipe's.
     """
 
     seed: int
@@ -41,9 +41,9 @@ class FurtherDraw(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stability(Record):
-    """Engines of `target` from further `draws` of `images` each, judged on `validation` images.
+    """Engines of `target` from further `draws` of `images` each, evaluated on `validation` images.
 
-    `spread` is the greatest difference of the scores among all draws, the recipe's own included.
+    `spread` is the largest difference of the scores among all draws, including the recipe's.
     """
 
     target: str

@@ -1,10 +1,10 @@
-"""A model without BatchNormalization that answers alike: what an int8 graph is made of anyway.
+"""Batch normalization folding: an equivalent model without BatchNormalization.
 
-A normalization behind a convolution or dense layer is folded into its weights (Jacob et al.,
-arXiv:1712.05877, section 3.2); one of flat features, into the dense layer that reads them; a
-Dropout may stand between. So is a Rescaling behind such a layer, or one that only multiplies before
-it, as TFLite's converter does. A normalization that stands elsewhere, as in ResNet V2, becomes an
-equal 1 x 1 depthwise convolution, which every back end quantizes.
+A normalization after a convolution or dense layer is folded into its weights (Jacob et al.,
+arXiv:1712.05877, section 3.2); one of flat features, into the dense layer that reads them, also
+through a Dropout. A Rescaling after such a layer is folded too, and one before it that only
+multiplies, as in TFLite's converter. Any other normalization, as in ResNet V2, becomes an
+equivalent 1 x 1 depthwise convolution, which every back end quantizes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.keras_layers import config_today, read_layers, rebuild_model
+from lesiontk.compress.keras_layers import config_without_dtype, read_layers, rebuild_model
 from lesiontk.compress.layers import PRODUCING, Layer, find_next, find_readers
 from lesiontk.system.frameworks import import_keras
 
@@ -28,45 +28,44 @@ FOLDED = ("BatchNormalization", "Rescaling")
 def fold_batchnorm(model: Any) -> Any:
     """Return a float32 model without BatchNormalization whose outputs equal those of `model`.
 
-    Its other layers keep their names. Raises `DataError` with the layer's name for one that is not
-    understood.
+    The other layers keep their names. Raises `DataError` with the name of an unsupported layer.
     """
     layers = read_layers(model)
     folded = find_folds(layers)
     ahead = find_folds_ahead(layers, folded)
     scaled = _find_scalings(model, layers, folded)
-    gone = {*folded.values(), *ahead.values(), *scaled.values()}
+    folded_away = {*folded.values(), *ahead.values(), *scaled.values()}
     weights: dict[str, Weights] = {}
 
     def call(layer: Layer, source: Any, inputs: Any) -> Any:
-        if layer.name in gone:
+        if layer.name in folded_away:
             return inputs
         if layer.kind == "BatchNormalization":
             return _replace(source, layer, inputs, weights)
-        before, behind = (
+        before, after = (
             affine_from_layer(model.get_layer(folds[layer.name]), width)
             if layer.name in folds
             else None
             for folds, width in ((ahead, 0), (folded, layer.channels))
         )
-        ours, values = _copy(source, layer, before, behind)
+        layer_copy, values = _copy(source, layer, before, after)
         if layer.name in scaled:
             factor = np.float32(model.get_layer(scaled[layer.name]).scale)
             values = [values[0] * factor, *values[1:]]
         weights[layer.name] = values
-        return ours(inputs)
+        return layer_copy(inputs)
 
     plain = rebuild_model(model, layers, call)
     for name, values in weights.items():
         if values:
             plain.get_layer(name).set_weights(values)
-    return fold_batchnorm(plain) if find_folds(read_layers(plain)) else plain  # one behind another
+    return fold_batchnorm(plain) if find_folds(read_layers(plain)) else plain  # several in sequence
 
 
 def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
     """Return weighted layer -> the normalization or Rescaling that is folded into it.
 
-    The layer must be linear and read by the other alone.
+    The layer must be linear and have no other reader.
     """
     readers = find_readers(layers)
     folds = {}
@@ -81,7 +80,7 @@ def find_folds(layers: tuple[Layer, ...]) -> dict[str, str]:
 def find_folds_ahead(layers: tuple[Layer, ...], folded: Mapping[str, str]) -> dict[str, str]:
     """Return dense layer -> the normalization of flat features that is folded into it.
 
-    The layer must be its only reader, with nothing between; `folded` are those of `find_folds`.
+    The layer must be its only reader, directly after it; `folded` are those of `find_folds`.
     """
     readers = find_readers(layers)
     folds = {}
@@ -97,7 +96,7 @@ def find_folds_ahead(layers: tuple[Layer, ...], folded: Mapping[str, str]) -> di
 def _find_scalings(
     model: Any, layers: tuple[Layer, ...], folded: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return weighted layer -> the multiplication by one number right before it."""
+    """Return weighted layer -> the multiplication by a scalar directly before it."""
     readers = find_readers(layers)
     images = {layer.name for layer in layers if layer.kind == "InputLayer"}
     folds = {}
@@ -123,7 +122,7 @@ def affine_from_layer(layer: Any, channels: int) -> Affine:
 
 
 def affine_from_batchnorm(layer: Any) -> Affine:
-    """Return scale and shift [C] of a trained normalization: it gives ``x * scale + shift``."""
+    """Return scale and shift [C] of a trained normalization, ``x * scale + shift``."""
     mean, variance = (value.numpy() for value in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance.astype(np.float64) + layer.epsilon)
     if layer.scale:
@@ -135,12 +134,12 @@ def affine_from_batchnorm(layer: Any) -> Affine:
 
 
 def _copy(
-    source: Any, layer: Layer, before: Affine | None, behind: Affine | None
+    source: Any, layer: Layer, before: Affine | None, after: Affine | None
 ) -> tuple[Any, Weights]:
-    """Return the layer and its weights, with the normalizations before and behind it in them."""
-    config = config_today(source)
+    """Return the layer and its weights with the normalizations before and after it folded in."""
+    config = config_without_dtype(source)
     weights = source.get_weights()
-    if before is None and behind is None:
+    if before is None and after is None:
         return type(source).from_config(config), weights
     config["use_bias"] = True
     *others, kernel = weights[:-1] if layer.has_bias else weights
@@ -149,8 +148,8 @@ def _copy(
         scale, shift = before
         bias = bias + shift.astype(np.float64) @ kernel
         kernel = scale[:, np.newaxis] * kernel
-    if behind is not None:
-        scale, shift = behind
+    if after is not None:
+        scale, shift = after
         factor = scale
         if layer.kind == "DepthwiseConv2D":  # [h, w, in, multiplier]: output c * multiplier + m
             factor = scale.reshape(kernel.shape[2:])
@@ -159,9 +158,9 @@ def _copy(
 
 
 def _replace(source: Any, layer: Layer, inputs: Any, weights: dict[str, Weights]) -> Any:
-    """Return what an equal depthwise convolution makes of `inputs`; its weights wait.
+    """Return the output of an equivalent depthwise convolution; its weights are added to `weights`.
 
-    Features without places get some for it.
+    Flat features are reshaped to spatial ones for it.
     """
     keras = import_keras()
     scale, shift = affine_from_batchnorm(source)
@@ -169,6 +168,6 @@ def _replace(source: Any, layer: Layer, inputs: Any, weights: dict[str, Weights]
     convolution = keras.layers.DepthwiseConv2D(1, name=layer.name)
     if len(layer.shape) == 3:
         return convolution(inputs)
-    places = (int(np.prod(layer.shape[:-1])), 1, layer.channels)
-    x = keras.layers.Reshape(places, name=f"{layer.name}_places")(inputs)
+    spatial = (int(np.prod(layer.shape[:-1])), 1, layer.channels)
+    x = keras.layers.Reshape(spatial, name=f"{layer.name}_places")(inputs)
     return keras.layers.Reshape(layer.shape, name=f"{layer.name}_features")(convolution(x))

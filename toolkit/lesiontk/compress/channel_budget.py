@@ -1,4 +1,4 @@
-"""Which channels to remove so that a network costs no more than it may. Plain Python and NumPy."""
+"""The choice of channels to remove for a cost limit. Plain Python and NumPy."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def choose_channels(
     """Return the least important channels whose removal brings the network to `limit` or below.
 
     ``global`` ranks the channels of all layers together, ``per_layer`` removes the same share of
-    each, to within a group. Widths stay multiples of `multiple`, where the layer is that wide, and
-    at least `least_share` of what they were. No group of `multiple` channels is removed that the
-    limit has room for. Raises `DataError` if the limit cannot be reached so.
+    each, to within a group. Widths stay multiples of `multiple`, if the layer is that wide, and at
+    least `least_share` of the original. A group of `multiple` channels is kept if the limit allows.
+    Raises `DataError` if the limit cannot be reached.
     """
-    plans = _Plans(graph, scores, scope, multiple, least_share)
-    low, high = 0, plans.steps  # removals: at `low` too dear, at `high` the most there can be
+    plans = _RemovalPlans(graph, scores, scope, multiple, least_share)
+    low, high = 0, plans.steps  # steps: `low` exceeds the limit, `high` is the maximum
     if cost(graph.narrow(plans.remove(high))) > limit:
         least = cost(graph.narrow(plans.remove(high))) / cost(graph.layers)
         raise DataError(
@@ -61,34 +61,31 @@ def choose_channels(
     if cost(graph.layers) <= limit:
         return frozenset()
     removed = plans.remove(high)
-    given_back: set[tuple[int, ...]] = set()
+    restored: set[tuple[int, ...]] = set()
     groups = plans.next_groups(removed)
     while groups:  # the most important first
         group = max(groups, key=lambda group: sum(scores[c] for c in group) / len(group))
         family = groups.pop(group)
         if cost(graph.narrow(removed - {*group})) <= limit:
             removed -= {*group}
-            given_back.add(family)
+            restored.add(family)
             groups = plans.next_groups(removed)
             if scope == "per_layer":
-                groups = {g: f for g, f in groups.items() if f not in given_back}
+                groups = {g: f for g, f in groups.items() if f not in restored}
     return removed
 
 
 def find_next_cost(
     graph: ChannelGraph, removed: frozenset[int], *, cost: Cost = macs_of, multiple: int = 8
 ) -> float | None:
-    """Return the least cost that there is with one more group of channels.
-
-    None where nothing was removed.
-    """
+    """Return the lowest cost with one more group of channels; None if nothing was removed."""
     unranked = dict.fromkeys(graph.producers(), 0.0)
-    groups = _Plans(graph, unranked, "global", multiple, 1.0).next_groups(removed)
+    groups = _RemovalPlans(graph, unranked, "global", multiple, 1.0).next_groups(removed)
     return min((cost(graph.narrow(removed - {*group})) for group in groups), default=None)
 
 
-class _Plans:
-    """The removals there can be, from none to all, each a superset of the one before."""
+class _RemovalPlans:
+    """The possible removals, from none to all, each a superset of the previous one."""
 
     def __init__(
         self,
@@ -101,7 +98,7 @@ class _Plans:
         self._families = [
             sorted(family, key=lambda channel: scores[channel])
             for family in graph.families()
-            if family[0] in scores  # what is not ranked stays
+            if family[0] in scores  # unranked channels stay
         ]
         self._floors = [
             round_up(max(1, int(len(family) * least_share)), multiple, len(family))
@@ -113,7 +110,7 @@ class _Plans:
         self.steps = len(ranked) if scope == "global" else max(map(len, self._families), default=0)
 
     def remove(self, step: int) -> frozenset[int]:
-        """Return the channels that are removed at a step."""
+        """Return the channels removed at a step."""
         removed: list[int] = []
         for family, floor in zip(self._families, self._floors, strict=True):
             if self._scope == "global":
@@ -125,14 +122,15 @@ class _Plans:
         return frozenset(removed)
 
     def next_groups(self, removed: frozenset[int]) -> dict[tuple[int, ...], tuple[int, ...]]:
-        """Return of each family the removed channels that its next width would keep."""
+        """Return the removed channels that the next width of each family would keep -> the
+        family."""
         found = {}
         for family in self._families:
-            gone = [channel for channel in family if channel in removed]
-            if gone:
-                kept = len(family) - len(gone)
+            removed_here = [channel for channel in family if channel in removed]
+            if removed_here:
+                kept = len(family) - len(removed_here)
                 width = round_up(kept + 1, self._multiple, len(family))
-                found[tuple(gone[kept - width :])] = tuple(family)
+                found[tuple(removed_here[kept - width :])] = tuple(family)
         return found
 
 

@@ -1,9 +1,9 @@
-"""Which channels of a network are tied, so that one cannot be removed without the others.
+"""The dependency graph of a network's channels: coupled channels are removed together.
 
-Each output channel of a convolution or dense layer is a slot of its own. What passes channels on
-(normalization, activation, pooling, padding) passes slots on; an addition ties the slots it joins;
-a concatenation puts slots side by side; Flatten repeats each at every place. Tied slots make a
-channel of the network: it is removed whole or not at all. Plain Python and NumPy.
+Each output channel of a convolution or dense layer is a slot. Channel-wise layers (normalization,
+activation, pooling, padding) propagate slots; an addition couples the slots it joins; a
+concatenation concatenates them; Flatten repeats each at every position. Coupled slots form one
+channel of the network, which is removed as a whole. Plain Python and NumPy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.layers import JOINING, PASSING, PRODUCING, Layer, find_readers
+from lesiontk.compress.layers import CHANNELWISE, JOINING, PRODUCING, Layer, find_readers
 from lesiontk.errors import DataError
 
 Slots = NDArray[np.int64]
@@ -22,11 +22,11 @@ Slots = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ChannelGraph:
-    """Every layer's channels, as numbers of network channels.
+    """Every layer's channels, as indices of network channels.
 
     `outputs` maps a layer to the channels along its last axis, `inputs` to those of each tensor it
-    reads. `fixed` are channels that stay: the image's, the classes', and those of layers that mix
-    channels in a way that a narrower layer could not repeat.
+    reads. `fixed` are channels that cannot be removed: those of the image, of the classes, and of
+    layers that mix channels in a way that a narrower layer cannot.
     """
 
     layers: tuple[Layer, ...]
@@ -35,7 +35,7 @@ class ChannelGraph:
     fixed: frozenset[int]
 
     def producers(self) -> dict[int, tuple[tuple[str, int], ...]]:
-        """Return removable channel -> the (layer, output index) pairs whose weights make it."""
+        """Return removable channel -> the (layer, output index) pairs that produce it."""
         found: dict[int, list[tuple[str, int]]] = {}
         for layer in self.layers:
             if layer.kind not in PRODUCING:
@@ -46,7 +46,7 @@ class ChannelGraph:
         return {channel: tuple(pairs) for channel, pairs in found.items()}
 
     def families(self) -> tuple[tuple[int, ...], ...]:
-        """Return removable channels in families: those that the same layers make.
+        """Return removable channels in families: those that the same layers produce.
 
         The width of these layers is the number of channels that stay.
         """
@@ -65,13 +65,13 @@ class ChannelGraph:
         return tuple(np.flatnonzero(stays[slots]) for slots in self.inputs[layer])
 
     def narrow(self, removed: frozenset[int]) -> tuple[Layer, ...]:
-        """Return the layers as they are once the channels are removed.
+        """Return the layers without the removed channels.
 
         Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
         """
-        wrong = removed & self.fixed
-        if wrong:
-            raise DataError(f"channels {sorted(wrong)[:5]} are fixed; expected others.")
+        not_removable = removed & self.fixed
+        if not_removable:
+            raise DataError(f"channels {sorted(not_removable)[:5]} are fixed; expected others.")
         stays, narrowed = self._stays(removed), []
         for layer in self.layers:
             kept = int(stays[self.outputs[layer.name]].sum())
@@ -91,7 +91,7 @@ class ChannelGraph:
 def derive_channels(layers: Sequence[Layer]) -> ChannelGraph:
     """Return the channel graph of a network, its layers in an order in which they can run.
 
-    Raises `DataError` with the layer's name for one whose channels cannot be told.
+    Raises `DataError` with the layer's name if its channels cannot be derived.
     """
     build = _Derivation()
     for layer in layers:
@@ -110,7 +110,7 @@ def derive_channels(layers: Sequence[Layer]) -> ChannelGraph:
 
 
 class _Derivation:
-    """Slots given out so far, and which are tied (a union-find forest)."""
+    """The slots so far and their coupling (a union-find forest)."""
 
     def __init__(self) -> None:
         self.parents: list[int] = []
@@ -119,13 +119,13 @@ class _Derivation:
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def add(self, layer: Layer) -> None:
-        """Give the layer's output its slots."""
+        """Assign slots to the layer's output."""
         inputs = [self.slots[name] for name in layer.inputs]
         slots = self._derive(layer, inputs)
         if len(slots) != layer.channels:
             raise DataError(
-                f"layer {layer.name!r} ({layer.kind}) gives {layer.channels} channels; expected "
-                f"{len(slots)} from what it reads."
+                f"layer {layer.name!r} ({layer.kind}) has {layer.channels} channels; expected "
+                f"{len(slots)} from its inputs."
             )
         self.slots[layer.name] = self.fix(slots) if layer.mixes_channels else slots
         self._shapes[layer.name] = layer.shape
@@ -134,13 +134,13 @@ class _Derivation:
         if layer.kind == "InputLayer":
             return self.fix(self._new(layer.channels))
         if layer.kind in PRODUCING:
-            if layer.groups > 1:  # a group's width would have to stay that of all others
+            if layer.groups > 1:  # all groups would need the same width
                 self.fix(inputs[0])
                 return self.fix(self._new(layer.channels))
             return self._new(layer.channels)
         if layer.kind == "DepthwiseConv2D":
             return np.repeat(inputs[0], layer.multiplier)
-        if layer.kind in (*PASSING, "Softmax"):
+        if layer.kind in (*CHANNELWISE, "Softmax"):
             return inputs[0]
         if layer.kind in JOINING:
             return self._join(layer, inputs)
@@ -153,8 +153,8 @@ class _Derivation:
         for slots in inputs:
             if len(slots) == len(widest):
                 for a, b in zip(widest, slots, strict=True):
-                    self._tie(int(a), int(b))
-            elif len(slots) == 1:  # spread over all channels
+                    self._couple(int(a), int(b))
+            elif len(slots) == 1:  # broadcast to all channels
                 self.fix(slots)
             else:
                 widths = [len(entry) for entry in inputs]
@@ -162,20 +162,21 @@ class _Derivation:
         return widest
 
     def _reshape(self, layer: Layer, slots: Slots) -> Slots:
-        """Flatten, and a Reshape that keeps the channels last or flattens."""
+        """Return the slots of a Flatten, or of a Reshape that keeps the channels last or
+        flattens."""
         before = self._shapes[layer.inputs[0]]
         if layer.channels == len(slots):
             return slots
         if len(layer.shape) == 1 and layer.channels % len(slots) == 0:
-            places = int(np.prod(before[:-1]))
-            return np.tile(slots, places)
+            positions = int(np.prod(before[:-1]))
+            return np.tile(slots, positions)
         raise DataError(
-            f"layer {layer.name!r} ({layer.kind}) turns {list(before)} into {list(layer.shape)}; "
+            f"layer {layer.name!r} ({layer.kind}) reshapes {list(before)} to {list(layer.shape)}; "
             "expected the channels to stay the last axis, or to be flattened."
         )
 
     def fix(self, slots: Slots) -> Slots:
-        """Mark slots as fixed; returns them."""
+        """Mark slots as fixed, and return them."""
         self.fixed.update(int(slot) for slot in slots)
         return slots
 
@@ -185,12 +186,12 @@ class _Derivation:
         return np.arange(first, first + count, dtype=np.int64)
 
     def root(self, slot: int) -> int:
-        """Return the slot that stands for all that are tied to it."""
+        """Return the representative of a slot's coupled set."""
         while self.parents[slot] != slot:
             self.parents[slot] = self.parents[self.parents[slot]]
             slot = self.parents[slot]
         return slot
 
-    def _tie(self, a: int, b: int) -> None:
+    def _couple(self, a: int, b: int) -> None:
         low, high = sorted((self.root(a), self.root(b)))
         self.parents[high] = low

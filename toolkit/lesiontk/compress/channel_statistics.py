@@ -1,4 +1,4 @@
-"""Keras access for the pruning criteria: kernels, normalizations behind them, gradients."""
+"""Keras access for the pruning criteria: kernels, following normalizations, gradients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def collect_channel_statistics(
     targets: NDArray[np.int64] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, ChannelStatistics]:
-    """Return what the criteria may look at, by layer whose channels can be removed.
+    """Return the statistics for the criteria of each layer whose channels can be removed.
 
     With `images` [N, S, S, 3] and their `targets` [N], the first-order Taylor terms of the
     cross-entropy are measured, too.
@@ -32,8 +32,8 @@ def collect_channel_statistics(
     chains = follow_chains(layers)
     terms: dict[str, NDArray[np.float32]] = {}
     if images is not None and targets is not None:
-        heard = {name: chain[-1] for name, chain in chains.items()}
-        terms = _measure_taylor(model, heard, images, targets, progress or NoProgress())
+        activation_layers = {name: chain[-1] for name, chain in chains.items()}
+        terms = _measure_taylor(model, activation_layers, images, targets, progress or NoProgress())
     kinds = {layer.name: layer.kind for layer in layers}
     found = {}
     for name, chain in chains.items():
@@ -49,9 +49,9 @@ def collect_channel_statistics(
 
 
 def follow_chains(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
-    """Return producing layer -> itself and the normalization and activation that it alone feeds.
+    """Return producing layer -> itself, and the normalization and activation that only it feeds.
 
-    The last of them gives the values that other layers hear.
+    The output of the last is what other layers read.
     """
     readers = find_readers(layers)
     chains = {}
@@ -67,24 +67,24 @@ def follow_chains(layers: Sequence[Layer]) -> dict[str, tuple[str, ...]]:
 
 def _measure_taylor(
     model: Any,
-    heard: dict[str, str],
+    activation_layers: dict[str, str],
     images: NDArray[np.uint8],
     targets: NDArray[np.int64],
     progress: Progress,
 ) -> dict[str, NDArray[np.float32]]:
     """Return layer -> the mean over images of |sum over places of activation * gradient|, [C]."""
     tf, keras = import_tensorflow(), import_keras()
-    names = list(heard)
-    outputs = [model.get_layer(heard[name]).output for name in names]
+    names = list(activation_layers)
+    outputs = [model.get_layer(activation_layers[name]).output for name in names]
     parts = keras.Model(model.input, [*outputs, model.get_layer("logits").output])
 
     @tf.function  # type: ignore[untyped-decorator]
-    def terms(pixels: Any, truth: Any) -> Any:
+    def terms(pixels: Any, labels: Any) -> Any:
         image = tf.cast(pixels, tf.float32)
         with tf.GradientTape() as tape:
-            tape.watch(image)  # else nothing is recorded where all weights are frozen
+            tape.watch(image)  # otherwise nothing is recorded if all weights are frozen
             *features, logits = parts(image, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         gradients = tape.gradient(losses, features)
         found = []
         for value, gradient in zip(features, gradients, strict=True):

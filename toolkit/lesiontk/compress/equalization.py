@@ -1,9 +1,9 @@
-"""Cross-layer equalization: one channel's weights are made as wide as its neighbours'.
+"""Cross-layer equalization: equal weight ranges of the channels of consecutive layers.
 
-Nagel et al. 2019 (arXiv:1906.04721), section 4.1: where only positively homogeneous functions
-(f(s x) = s f(x) for s > 0, as ReLU) stand between two layers, the first one's output channel is
-divided by s and the second one's input channel multiplied by it, and nothing else changes. Tensors
-of activations, which have one scale for all their channels, are then used more evenly.
+Nagel et al. 2019 (arXiv:1906.04721), section 4.1: if all functions between two layers are
+positively homogeneous (f(s x) = s f(x) for s > 0, as ReLU), dividing the first layer's output
+channel by s and multiplying the second layer's input channel by s leaves the outputs unchanged.
+Activation tensors, which have one scale for all channels, then use their range more evenly.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lesiontk.compress.layers import ACTIVATIONS, Layer, find_readers
 
 Weights = list[NDArray[np.float32]]
 SCALED = ("Conv2D", "DepthwiseConv2D", "Dense")
-PASSED = (
+TRANSPARENT = (
     *ACTIVATIONS, "Dropout", "SpatialDropout2D", "MaxPooling2D", "AveragePooling2D",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
 )  # fmt: skip
-"""Layers between two of a pair; of activations, those that are positively homogeneous."""
-ROUNDS, NEAR = 20, 1e-3
+"""Layers allowed within a pair; of activations, the positively homogeneous ones."""
+ROUNDS, TOLERANCE = 20, 1e-3
 
 
 def find_pairs(
@@ -44,7 +44,7 @@ def find_pairs(
                 if current.groups in (1, current.channels):
                     pairs.append((layer.name, current.name))
                 break
-            if current.kind not in PASSED:
+            if current.kind not in TRANSPARENT:
                 break
             if current.kind in ACTIVATIONS and not is_homogeneous(current.name):
                 break
@@ -58,14 +58,14 @@ def _is_scaled(layer: Layer) -> bool:
 def equalize(
     layers: Sequence[Layer], pairs: Sequence[tuple[str, str]], weights: Mapping[str, Weights]
 ) -> dict[str, Weights]:
-    """Return the weights after all pairs were brought to equal ranges, round after round.
+    """Return the weights with equalized ranges of all pairs, iterated until convergence.
 
-    `weights` has kernel and, where there is one, bias of every layer of the pairs.
+    `weights` contains the kernel and the bias, if any, of every layer of the pairs.
     """
     kinds = {layer.name: layer.kind for layer in layers}
     found = {name: [values.copy() for values in arrays] for name, arrays in weights.items()}
     for _ in range(ROUNDS):
-        furthest = 0.0
+        largest_change = 0.0
         for first, second in pairs:
             outputs = _outputs_last(found[first][0], kinds[first])
             inputs = _inputs_last(found[second][0], kinds[second])
@@ -74,8 +74,8 @@ def equalize(
             inputs *= scale
             if len(found[first]) > 1:
                 found[first][1] /= scale
-            furthest = max(furthest, float(np.abs(np.log(scale)).max()))
-        if furthest < NEAR:
+            largest_change = max(largest_change, float(np.abs(np.log(scale)).max()))
+        if largest_change < TOLERANCE:
             break
     return found
 

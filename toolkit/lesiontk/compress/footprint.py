@@ -1,4 +1,4 @@
-"""What a compression changes on a device: size as it is sent, latency as it is measured."""
+"""The footprint of a model: file size, deflated size and measured latency."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ TIMED_IMAGES = 16
 
 
 def make_engine(source: Path, spec: EngineSpec, target: str, images: ImageSet, out: Path) -> Path:
-    """Return the engine of a ``.keras`` file, to be weighed and timed and not to be used.
+    """Return the engine of a ``.keras`` file, for size and latency only.
 
-    It is calibrated on a few training images, without a verification. The folder `out` is made.
+    It is calibrated on a few training images and not verified. The folder `out` is created.
     """
     out.mkdir(exist_ok=True)
     name, precision = parse_target(target)

@@ -1,4 +1,4 @@
-"""Hard swish, ``x relu6(x + 3) / 6``: four layers of Keras 2, one operator of an engine."""
+"""Hard swish, ``x relu6(x + 3) / 6``: four layers in Keras 2, one operator in an engine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from lesiontk.compress.layers import Layer, find_readers
 
 GATE = ("Rescaling", "ReLU", "Rescaling")
-"""The layers between what is gated and the Multiply that gates it."""
+"""The layers between the gated tensor and its Multiply."""
 
 
 def find_hard_swish(layers: Sequence[Layer]) -> set[str]:
-    """Return the layers whose values no engine has: those between x and the product with it."""
+    """Return the layers without a tensor in an engine: those between x and the product with it."""
     readers, known = find_readers(layers), {layer.name: layer for layer in layers}
     inner: set[str] = set()
     for layer in layers:

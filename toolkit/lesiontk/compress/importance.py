@@ -1,8 +1,8 @@
-"""How much a channel matters, by what is known of its weights or its gradients. Plain NumPy.
+"""Importance criteria of channels, from weights or gradients. Plain NumPy.
 
-A criterion scores the output channels of one layer. What several layers make together (a residual
-stream) is worth the sum of its parts. Scores of different layers are made comparable by dividing
-each layer's by their root mean square (Molchanov et al., arXiv:1611.06440, section 2.2).
+A criterion scores the output channels of one layer. The score of a channel that several layers
+produce (a residual stream) is the sum of theirs. Each layer's scores are divided by their root mean
+square to be comparable (Molchanov et al., arXiv:1611.06440, section 2.2).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """What a criterion may look at, for one layer with C output channels.
+    """The input of a criterion, for one layer with C output channels.
 
-    `kernel` is [..., C]; `scale` [C] the factor of the normalization that follows, or None where
-    there is none; `taylor` [C] the mean over images of |sum of activation * gradient|, or None
-    where no images were asked.
+    `kernel` is [..., C]; `scale` [C] the factor of the following normalization, or None without
+    one; `taylor` [C] the mean over images of |sum of activation * gradient|, or None without
+    images.
     """
 
     layer: str
@@ -36,7 +36,7 @@ class ChannelStatistics:
 
 
 Criterion = Callable[[ChannelStatistics], Floats | None]
-"""Scores [C]; None for a layer that has nothing of what the criterion looks at."""
+"""Returns scores [C]; None for a layer without the statistics of the criterion."""
 CRITERIA: Registry[Criterion] = Registry("pruning criterion")
 CRITERIA.register("l1", "lesiontk.compress.importance:score_l1")
 CRITERIA.register("l2", "lesiontk.compress.importance:score_l2")
@@ -69,7 +69,7 @@ def score_geometric_median(channel_statistics: ChannelStatistics) -> Floats:
 def score_batchnorm_scale(channel_statistics: ChannelStatistics) -> Floats | None:
     """Return the magnitude of the normalization's factor, [C] (Liu et al., arXiv:1708.06519).
 
-    None for a layer without a normalization behind it, which keeps all its channels there.
+    None for a layer without a following normalization; its channels are not ranked.
     """
     if channel_statistics.scale is None:
         return None
@@ -77,7 +77,7 @@ def score_batchnorm_scale(channel_statistics: ChannelStatistics) -> Floats | Non
 
 
 def score_taylor(channel_statistics: ChannelStatistics) -> Floats:
-    """Return how much the loss would change, to first order, [C] (arXiv:1611.06440, eq. 8)."""
+    """Return the first-order change of the loss, [C] (arXiv:1611.06440, eq. 8)."""
     if channel_statistics.taylor is None:
         raise DataError("the criterion taylor needs calibration images; got none.")
     return np.abs(channel_statistics.taylor).astype(np.float64)
@@ -92,14 +92,14 @@ def _filters(channel_statistics: ChannelStatistics) -> Floats:
 def score_channels(
     graph: ChannelGraph, channel_statistics: Mapping[str, ChannelStatistics], criterion: str
 ) -> dict[int, float]:
-    """Return removable channel -> score; the higher, the more it matters.
+    """Return removable channel -> score; a higher score is more important.
 
-    A channel is left out, and so is to stay, where none of its layers has what the criterion looks
-    at. Raises `DataError` if that is so of all.
+    A channel is left out, and stays, if the criterion scores none of its layers. Raises `DataError`
+    if it scores none at all.
     """
     score, producers = CRITERIA.get(criterion), graph.producers()
-    makers = dict.fromkeys(layer for pairs in producers.values() for layer, _ in pairs)
-    raw = {layer: score(channel_statistics[layer]) for layer in makers}
+    producing = dict.fromkeys(layer for pairs in producers.values() for layer, _ in pairs)
+    raw = {layer: score(channel_statistics[layer]) for layer in producing}
     scores = {
         layer: values / max(float(np.sqrt((values**2).mean())), 1e-30)
         for layer, values in raw.items()
@@ -112,7 +112,8 @@ def score_channels(
             totals[channel] = sum(parts)
     if producers and not totals:
         raise DataError(
-            f"the criterion {criterion} ranks no channel: none of the layers {', '.join(makers)} "
-            "alone feeds a BatchNormalization with a scale; expected another criterion, taylor say."
+            f"the criterion {criterion} ranks no channel: none of the layers "
+            f"{', '.join(producing)} alone feeds a BatchNormalization with a scale; expected "
+            "another criterion, such as taylor."
         )
     return totals

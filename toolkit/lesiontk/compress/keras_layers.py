@@ -1,4 +1,4 @@
-"""Keras access for compression: a model's layers as records, and a narrower model built anew."""
+"""Keras access for compression: a model's layers as records, and copies with fewer channels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 HEAD = ("logits", "probabilities")
-"""Layers that compute in float32 whatever the others do."""
+"""Layers that always compute in float32."""
 FACTORS = ("scale", "offset")
-"""What a Rescaling has, one for all channels or for each."""
+"""The parameters of a Rescaling, scalar or per channel."""
 Weights = list[NDArray[np.float32]]
 Kept = NDArray[np.int64]
 
@@ -25,8 +25,8 @@ Kept = NDArray[np.int64]
 def read_layers(model: Any) -> tuple[Layer, ...]:
     """Return the layers of a ``tf_keras`` functional model in an order in which they can run.
 
-    Raises `DataError` with the layer's name for one that is not understood, or is used twice, and
-    for a model of another kind or of several outputs.
+    Raises `DataError` with the layer's name for one that is unsupported or used twice, and for a
+    model of another kind or with several outputs.
     """
     _check_model(model)
     nodes = [
@@ -39,7 +39,7 @@ def read_layers(model: Any) -> tuple[Layer, ...]:
     if twice:
         raise DataError(
             f"layer {twice[0]!r} is used {uses.count(twice[0])} times; expected each layer once, "
-            "for its channels would have to fit all places."
+            "because its channels cannot fit several positions."
         )
     return tuple(_describe(node) for node in nodes)
 
@@ -53,7 +53,7 @@ def _check_model(model: Any) -> None:
     if len(model.outputs) != 1:
         raise DataError(
             f"model {model.name!r} has {len(model.outputs)} outputs, of the layers "
-            f"{', '.join(model.output_names)}; expected one: leave the others out."
+            f"{', '.join(model.output_names)}; expected one: remove the others."
         )
 
 
@@ -63,12 +63,12 @@ def _describe(node: Any) -> Layer:
     kind, activation = _name_kind(layer), _name_activation(layer)
     if kind == "Activation" and activation in MIXING:
         kind = "Softmax"
-    config = layer.get_config() if kind in KNOWN else {}  # another's class need not have one
+    config = layer.get_config() if kind in KNOWN else {}  # a custom class need not have one
     layout = config.get("data_format", "channels_last")
     axes = np.ravel(config.get("axis", -1)).tolist() if kind != "Softmax" else [-1]
     rank = len(layer.output_shape if isinstance(layer.output_shape, tuple) else ())
     if layout not in ("channels_last", None) or any(axis not in (-1, rank - 1) for axis in axes):
-        raise DataError(f"layer {layer.name!r} ({kind}) has its channels elsewhere than last.")
+        raise DataError(f"layer {layer.name!r} ({kind}) has channels that are not last.")
     shape = node.output_shapes[0] if isinstance(node.output_shapes, list) else node.output_shapes
     for key in FACTORS:
         if np.shape(config.get(key, 0)) not in ((), (shape[-1],)):
@@ -96,12 +96,12 @@ def _describe(node: Any) -> Layer:
 def _name_kind(layer: Any) -> str:
     """Return the class of a layer of Keras; a custom one is named with its module."""
     kind = type(layer)
-    ours = getattr(import_keras().layers, kind.__name__, None) is kind
-    return kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+    is_keras = getattr(import_keras().layers, kind.__name__, None) is kind
+    return kind.__name__ if is_keras else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _name_activation(layer: Any) -> str:
-    """Return the name of the function within a layer; one that Keras does not know says so."""
+    """Return the name of a layer's activation; a custom one is named with its module."""
     function = getattr(layer, "activation", None)
     if function is None:
         return "linear"
@@ -111,8 +111,8 @@ def _name_activation(layer: Any) -> str:
     return str(name)
 
 
-def config_today(layer: Any) -> dict[str, Any]:
-    """Return the config of a layer that is to compute as Keras' global policy says today.
+def config_without_dtype(layer: Any) -> dict[str, Any]:
+    """Return the layer's config without its dtype, so that Keras' current policy applies.
 
     Training may have set mixed precision since the model was loaded; the head stays in float32.
     """
@@ -125,10 +125,10 @@ def config_today(layer: Any) -> dict[str, Any]:
 def rebuild_model(
     model: Any, layers: Sequence[Layer], call: Callable[[Layer, Any, Any], Any]
 ) -> Any:
-    """Return a model of the same inputs, in which `call` gives the output of each other layer.
+    """Return a model of the same inputs, in which `call` returns the output of each other layer.
 
-    It gets the layer's description, the layer itself, and what it reads: a tensor, or a list of
-    several. `layers` are the model's; the last one's output is the model's.
+    Its arguments are the layer's description, the layer itself, and its input: a tensor, or a list
+    of several. `layers` are the model's; the output of the last is the model's.
     """
     keras = import_keras()
     tensors: dict[str, Any] = {}
@@ -144,13 +144,15 @@ def rebuild_model(
     )
 
 
-def take_size(model: Any, size: int | None) -> Any:
+def with_input_size(model: Any, size: int | None) -> Any:
     """Return a copy of the model for images of `size` pixels, or of any if it is None."""
-    return copy_model(model, size, lambda layer: type(layer).from_config(config_today(layer)))
+    return copy_model(
+        model, size, lambda layer: type(layer).from_config(config_without_dtype(layer))
+    )
 
 
 def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any:
-    """Return a model with these weights, of the layers that `clone` gives for its own."""
+    """Return a model with the same weights, of the layers that `clone` returns."""
     keras = import_keras()
     image = keras.Input((size, size, 3), name=model.input_names[0])
     copied = keras.models.clone_model(model, input_tensors=image, clone_function=clone)
@@ -160,26 +162,26 @@ def copy_model(model: Any, size: int | None, clone: Callable[[Any], Any]) -> Any
     return copied
 
 
-def fit_size(model: Any, size: int, otherwise: str) -> Any:
+def require_input_size(model: Any, size: int, otherwise: str) -> Any:
     """Return the model of another input size; `UsageError` with `otherwise` if there is none."""
     try:
-        return take_size(model, size)
+        return with_input_size(model, size)
     except ValueError as error:  # a layer is left without pixels, or its weights do not fit
         reason = " ".join([line for line in str(error).splitlines() if line][:2])
         raise UsageError(
-            f"{otherwise}, for {model.name} does not take images of {size} pixels: {reason}"
+            f"{otherwise}: {model.name} does not accept images of {size} pixels: {reason}"
         ) from error
 
 
 def remove_channels(model: Any, graph: ChannelGraph, removed: frozenset[int]) -> Any:
-    """Return a physically smaller model: the same layers without these channels.
+    """Return the model without these channels.
 
     Raises `DataError` if a fixed channel is among them, or a layer would lose its last.
     """
     narrowed = {layer.name: layer for layer in graph.narrow(removed)}
 
     def clone(layer: Any) -> Any:
-        config = config_today(layer)
+        config = config_without_dtype(layer)
         channels = narrowed[layer.name].channels
         for key in ("filters", "units"):
             if key in config:
@@ -213,7 +215,7 @@ def make_kernel_constraint(structure: KernelStructure) -> Callable[[Any], Any]:
         ties = tf.constant(flat)
         counts = tf.constant(np.maximum(np.bincount(flat), 1).astype(np.float32))
 
-    def hold(kernel: Any) -> Any:
+    def constrain(kernel: Any) -> Any:
         if kept is not None:
             kernel = kernel * kept
         if ties is not None and counts is not None:
@@ -221,7 +223,7 @@ def make_kernel_constraint(structure: KernelStructure) -> Callable[[Any], Any]:
             kernel = tf.reshape(tf.gather(sums / counts, ties), kernel.shape)
         return kernel
 
-    return hold
+    return constrain
 
 
 def _slice_conv(layer: Layer, weights: Weights, inputs: Kept, outputs: Kept) -> Weights:
@@ -263,4 +265,4 @@ SLICES: dict[str, Callable[[Layer, Weights, Kept, Kept], Weights]] = {
     "BatchNormalization": _slice_channels,
     "PReLU": _slice_channels,
 }
-"""How the weights of each class follow its channels."""
+"""Layer class -> the function that removes channels from its weights."""

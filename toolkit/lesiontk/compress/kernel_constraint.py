@@ -1,4 +1,4 @@
-"""What of a kernel is to stay while it trains: zeros that stay zero, weights that stay equal."""
+"""Kernel constraints in training: zeros stay zero, shared weights stay equal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from lesiontk.compress.layers import Layer
 
-HELD = ("Conv2D", "Dense")
-"""Layers whose kernel is held. Depthwise kernels are few weights of which each counts."""
+CONSTRAINED = ("Conv2D", "Dense")
+"""Layers whose kernel is constrained. Depthwise kernels have few weights, each of them
+important."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,14 +20,14 @@ class KernelStructure:
     """The structure of one kernel [..., out].
 
     `kept`, bool of the kernel's shape, is False where the weight is zero; `ties`, int of that
-    shape, gives weights that are equal the same number, 0 to the largest.
+    shape, is the index of each weight's shared value, from 0.
     """
 
     kept: NDArray[np.bool_] | None = None
     ties: NDArray[np.int32] | None = None
 
     def apply(self, kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the nearest kernel of this structure: means of what is tied, zeros elsewhere."""
+        """Return the nearest kernel of this structure: means of shared weights, zeros elsewhere."""
         if self.kept is not None:
             kernel = kernel * self.kept
         if self.ties is not None:
@@ -36,13 +37,13 @@ class KernelStructure:
         return kernel
 
 
-def list_held(layers: Sequence[Layer]) -> tuple[str, ...]:
+def list_constrained(layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the layers whose kernels are compressed: all but the first and the logits.
 
-    Those two are small, and the accuracy hangs on them more than on others (Zhu & Gupta 2017,
+    Those two are small, and the accuracy is most sensitive to them (Zhu & Gupta 2017,
     arXiv:1710.01878; Gale et al. 2019, arXiv:1902.09574).
     """
-    names = [layer.name for layer in layers if layer.kind in HELD and layer.name != "logits"]
+    names = [layer.name for layer in layers if layer.kind in CONSTRAINED and layer.name != "logits"]
     return tuple(names[1:])
 
 
@@ -52,10 +53,10 @@ def find_zeros(kernel: NDArray[np.float32]) -> KernelStructure:
 
 
 def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
-    """Return the structure that keeps equal the weights of an output channel that are, and zeros.
+    """Return the structure that preserves zeros and equal weights within an output channel.
 
-    Folding a BatchNormalization scales each output channel by itself: what was equal in the whole
-    kernel is afterwards equal in each channel.
+    Folding a BatchNormalization scales each output channel individually, so weights that were equal
+    in the whole kernel are then equal only within each channel.
     """
     flat = kernel.reshape(-1, kernel.shape[-1])
     ties, first = np.empty(flat.shape, np.int32), 0
@@ -67,7 +68,7 @@ def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
 
 
 def count_structure(kernels: Mapping[str, NDArray[np.float32]]) -> list[dict[str, object]]:
-    """Return a row a kernel: its weights, the zeros among them, the different values."""
+    """Return a row for each kernel: the numbers of weights, of zeros and of distinct values."""
     return [
         {
             "layer": name,

@@ -1,4 +1,4 @@
-"""What the compression techniques know of a network: its layers as plain records."""
+"""A network's layers as plain records, for the compression techniques."""
 
 from __future__ import annotations
 
@@ -8,41 +8,39 @@ from dataclasses import dataclass
 from lesiontk.errors import DataError
 
 PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
-"""Layers whose output channels are their own."""
+"""Layers that produce output channels."""
 ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU")
-"""Layers that shape each value by itself; TensorRT joins them with the operator before, TFLite only
-a ReLU."""
-IDLE = ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout")
-"""Layers that do nothing once trained, and that no engine has."""
-PASSING = (
-    "BatchNormalization", *ACTIVATIONS, "Rescaling", *IDLE, "MaxPooling2D", "AveragePooling2D",
+"""Element-wise layers; TensorRT fuses them with the previous operator, TFLite only a ReLU."""
+IDENTITY = ("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout")
+"""Layers that are the identity at inference, and not part of an engine."""
+CHANNELWISE = (
+    "BatchNormalization", *ACTIVATIONS, "Rescaling", *IDENTITY, "MaxPooling2D", "AveragePooling2D",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "ZeroPadding2D", "Cropping2D", "UpSampling2D",
     "Resizing",
 )  # fmt: skip
-"""Layers that treat each channel by itself and keep their number."""
+"""Layers that process each channel individually and keep the number of channels."""
 JOINING = ("Add", "Subtract", "Average", "Maximum", "Minimum", "Multiply")
-"""Layers that join the channels of the same number."""
+"""Layers that combine channels of the same index."""
 ELEMENTWISE = (
     "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "mish", "softplus", "softsign",
     "exponential", "tanh", "sigmoid", "hard_sigmoid",
 )  # fmt: skip
-"""Activation functions of a value by itself."""
+"""Element-wise activation functions."""
 MIXING = ("softmax",)
-"""Activation functions of all channels of a place."""
+"""Activation functions over all channels of a position."""
 KNOWN = (
-    "InputLayer", *PRODUCING, "DepthwiseConv2D", *PASSING, *JOINING, "Concatenate", "Flatten",
+    "InputLayer", *PRODUCING, "DepthwiseConv2D", *CHANNELWISE, *JOINING, "Concatenate", "Flatten",
     "Reshape", "Softmax",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: its class, the layers it reads, the shape it gives (without the batch).
+    """One layer: its class, its input layers, its output shape (without the batch).
 
     `kernel` is (height, width), `groups` those of a convolution, `multiplier` the outputs of each
-    input channel of a depthwise or separable one. `has_bias` says whether it adds one, `activation`
-    is the function within the layer. `unusual` says that a ReLU has a slope, a threshold, or
-    another bound than 6.
+    input channel of a depthwise or separable one. `activation` is the layer's own function.
+    `unusual` is True for a ReLU with a slope, a threshold, or another bound than 6.
     """
 
     name: str
@@ -59,14 +57,14 @@ class Layer:
     def __post_init__(self) -> None:
         if self.kind not in KNOWN:
             raise DataError(
-                f"layer {self.name!r} ({self.kind}) is not understood, so that its channels cannot "
-                f"be told; known are {', '.join(KNOWN)}."
+                f"layer {self.name!r} ({self.kind}) is not supported: its channels cannot be "
+                f"derived; known are {', '.join(KNOWN)}."
             )
         known = (*ELEMENTWISE, *MIXING)
         if self.activation not in known:
             raise DataError(
                 f"layer {self.name!r} ({self.kind}) has the activation {self.activation}, which "
-                f"may mix channels; expected by its name one of {', '.join(known)}."
+                f"may mix channels; expected one of {', '.join(known)}."
             )
 
     @property
@@ -76,7 +74,7 @@ class Layer:
 
     @property
     def mixes_channels(self) -> bool:
-        """Whether each value depends on all channels, so that none can go."""
+        """Whether each value depends on all channels, so that none can be removed."""
         return self.kind == "Softmax" or self.activation in MIXING
 
 
@@ -90,12 +88,12 @@ def find_readers(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
 
 
 def find_next(layer: Layer, readers: Mapping[str, Sequence[Layer]]) -> Layer | None:
-    """Return the one layer that reads this one's values, `IDLE` ones passed.
+    """Return the only reader of a layer, `IDENTITY` layers skipped; None if there are none or
+    several.
 
-    None if no layer does, or several do.
     """
     after = readers.get(layer.name, ())
-    while len(after) == 1 and after[0].kind in IDLE:
+    while len(after) == 1 and after[0].kind in IDENTITY:
         after = readers.get(after[0].name, ())
     return after[0] if len(after) == 1 else None
 
@@ -110,18 +108,18 @@ def count_macs(layers: Sequence[Layer]) -> dict[str, int]:
     for layer in layers:
         if layer.kind not in (*PRODUCING, "DepthwiseConv2D"):
             continue
-        places = 1
+        positions = 1
         for extent in layer.shape[:-1]:
-            places *= extent
+            positions *= extent
         inputs = known[layer.inputs[0]].channels
         area = layer.kernel[0] * layer.kernel[1]
         if layer.kind == "DepthwiseConv2D":
-            counts[layer.name] = places * area * layer.channels
+            counts[layer.name] = positions * area * layer.channels
         elif layer.kind == "SeparableConv2D":
             middle = inputs * layer.multiplier
-            counts[layer.name] = places * middle * (area + layer.channels)
+            counts[layer.name] = positions * middle * (area + layer.channels)
         else:
-            counts[layer.name] = places * area * (inputs // layer.groups) * layer.channels
+            counts[layer.name] = positions * area * (inputs // layer.groups) * layer.channels
     return counts
 
 

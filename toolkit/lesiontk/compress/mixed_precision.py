@@ -1,7 +1,7 @@
-"""Which layers stay in higher precision: the fewest that meet a condition. Plain Python.
+"""Mixed precision: the fewest layers in higher precision that meet a condition. Plain Python.
 
-Layers are ranked by how much quantizing each alone changes the answers (per-layer sensitivity, as
-in Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602, section 6.1).
+Layers are ranked by how much quantizing each one alone changes the outputs (per-layer sensitivity,
+as in Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602, section 6.1).
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 Meets = Callable[[frozenset[str]], bool]
-"""Of the layers that stay in higher precision: whether the engine is then good enough."""
+"""Maps the layers in higher precision to whether the engine meets the condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search came to: the layers `kept`, or None where no set that was tried is enough.
+    """The result of a search: the layers `kept`, or None if no set that was tried is sufficient.
 
-    `untried` is what it would try next; None where it came to its end.
+    `untried` is the next set of an unfinished search; None if it is complete.
     """
 
     kept: frozenset[str] | None
@@ -27,28 +27,28 @@ class SearchResult:
 def find_fewest(ranked: Sequence[str], meets: Meets, budget: int) -> SearchResult:
     """Return the layers to keep in higher precision, as few as `budget` trials find.
 
-    `ranked` has all layers, the most sensitive first. Where the budget is used up, the fewest
-    that were enough so far are kept.
+    `ranked` contains all layers, the most sensitive first. If the budget is exhausted, the result
+    is the smallest sufficient set so far.
     """
     search = _propose(ranked)
     proposed, kept = next(search), None
     for _ in range(budget):
-        enough = meets(proposed)
-        kept = proposed if enough else kept  # what is enough is smaller each time
+        sufficient = meets(proposed)
+        kept = proposed if sufficient else kept  # each sufficient set is smaller than the last
         try:
-            proposed = search.send(enough)
+            proposed = search.send(sufficient)
         except StopIteration:
             return SearchResult(kept)
     return SearchResult(kept, proposed)
 
 
 def _propose(ranked: Sequence[str]) -> Generator[frozenset[str], bool, None]:
-    """Yield sets of layers to keep, each once; is sent whether that is enough.
+    """Yield sets of layers to keep, each once; receive by `send` whether the set is sufficient.
 
-    None are kept if that is enough. Else the number taken from the front is doubled until it is
-    and then halved into, and each of those, the least sensitive first, is left out again where the
-    others are enough. That is at most ``2 log2 n + kept + 2`` trials; none of the layers found can
-    be left out, though another set, of layers that rank lower, may be smaller.
+    The empty set comes first. Then the number of most sensitive layers is doubled until it is
+    sufficient, and bisected; then each layer, the least sensitive first, is removed if the others
+    are sufficient. That takes at most ``2 log2 n + kept + 2`` trials. No layer of the result can be
+    removed, but a smaller set of lower-ranked layers may exist.
     """
     if (yield frozenset()):
         return
@@ -64,6 +64,6 @@ def _propose(ranked: Sequence[str]) -> Generator[frozenset[str], bool, None]:
         else:
             low = middle
     kept = frozenset(ranked[:high])
-    for layer in reversed(ranked[: high - 1]):  # without the last the front is not enough
+    for layer in reversed(ranked[: high - 1]):  # the set without the last layer is not sufficient
         if (yield kept - {layer}):
             kept -= {layer}

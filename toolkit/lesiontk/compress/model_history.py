@@ -1,4 +1,4 @@
-"""What a compressed model says of the models that it was made of."""
+"""The history of a compressed model: the facts of the models it was derived from."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def derivation_facts(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, 
 def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
     """Return label -> the validation recall that a child of `parent` is to keep.
 
-    They are those of the network as it was trained; none for a `stage` that trains what is whole.
-    An early lesiontk told the critical class's alone.
+    They are those of the trained network; none for a `stage` that trains a network itself. Early
+    versions recorded only the critical class's recall.
     """
     line = derivation_facts(parent.facts, parent.stage)
     stages = [str(step["stage"]) for step in line]

@@ -1,4 +1,4 @@
-"""How much of a model may stay: in operations, in parameters, or in measured latency."""
+"""Pruning budgets: operations, parameters or measured latency."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from lesiontk.stage import Context
 
 Removed = frozenset[int]
 Choose = Callable[[str, float], Removed]
-"""Of ``macs`` or ``parameters`` and the number that may stay: the channels to remove."""
+"""Maps ``macs`` or ``parameters`` and its limit to the channels to remove."""
 Build = Callable[[Removed], Any]
 TRIES = 7
 
 
 class PruneBudget(ABC):
-    """What is counted of the original model, of which a share may stay."""
+    """A cost of the original model; pruning keeps at most a share of it."""
 
     def describe_next(self, graph: ChannelGraph, removed: Removed, multiple: int) -> dict[str, Any]:
-        """Return ``next``, the least share with one more group of channels, where it is counted."""
+        """Return ``next``, the lowest share with one more group of channels, if counted."""
         return {}
 
     @abstractmethod
@@ -38,20 +38,20 @@ class PruneBudget(ABC):
         """Return the channels to remove so that at most `share` stays."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what the facts say of a budget that other figures do not tell."""
+        """Return the facts of a budget that no other figures contain."""
         return {}
 
     def count(self, model: Any) -> dict[str, float]:
-        """Return ``kept``, the share that a model has, where that is counted."""
+        """Return ``kept``, the share of the cost that a model has, if counted."""
         return {}
 
     def measure(self, model: Any) -> dict[str, Any]:
-        """Return ``latency`` of the original and of a model, where that is the budget."""
+        """Return ``latency`` of the original and of a model, if that is the budget."""
         return {}
 
 
 class CountBudget(PruneBudget):
-    """MACs or parameters, which are known without building anything."""
+    """MACs or parameters, counted without building a model."""
 
     def __init__(self, name: str, original: Any) -> None:
         self.name = name
@@ -74,7 +74,7 @@ def check_latency(target: str, backend: Backend) -> None:
     fallback = find_fallback(backend.examine_runtime()) if state.available else None
     if state.available and fallback is None:
         return
-    lacking = f"{fallback.detail} ({fallback.used} would answer)" if fallback else state.reason
+    lacking = f"{fallback.detail} ({fallback.used} would run)" if fallback else state.reason
     raise MissingRequirementError(
         f"the latency of {target} cannot be measured on this machine: {lacking}; expected an "
         "engine that runs here as latency_on, or keep_macs."
@@ -82,18 +82,23 @@ def check_latency(target: str, backend: Backend) -> None:
 
 
 class LatencyBudget(PruneBudget):
-    """The median latency as an engine, beside the original in the same run of turns."""
+    """The median latency of the engine, interleaved with the original's."""
 
     def __init__(
         self,
         target: str,
-        wanted: float,
+        target_share: float,
         original: Path,
         model: Any,
         images: ImageSet,
         context: Context,
     ) -> None:
-        self.target, self.wanted, self.images, self.context = target, wanted, images, context
+        self.target, self.target_share, self.images, self.context = (
+            target,
+            target_share,
+            images,
+            context,
+        )
         self.spec = read_spec(original)
         self.macs = COSTS["macs"](read_layers(model))
         self.original = self._convert(original, "engine-original")
@@ -109,7 +114,7 @@ class LatencyBudget(PruneBudget):
         return found[find_share(measure, share)]
 
     def describe(self) -> dict[str, Any]:
-        return {"latency": {"engine": self.target, "wanted": self.wanted}}
+        return {"latency": {"engine": self.target, "wanted": self.target_share}}
 
     def measure(self, model: Any) -> dict[str, Any]:
         before, after = self._time(model)
@@ -122,7 +127,7 @@ class LatencyBudget(PruneBudget):
         }
 
     def _time(self, model: Any) -> tuple[float, float]:
-        """Return the median latency in ms of the original and of a model, timed in turns."""
+        """Return the median latency in ms of the original and of a model, interleaved."""
         candidate = self.context.scratch / "candidate.keras"
         model.save(str(candidate))
         engines = {
@@ -137,29 +142,29 @@ class LatencyBudget(PruneBudget):
         return make_engine(source, self.spec, self.target, self.images, out)
 
 
-def find_share(measure: Callable[[float], float], wanted: float, tries: int = TRIES) -> float:
-    """Return the largest share of operations, of `tries` shares, that takes `wanted` of the time.
+def find_share(measure: Callable[[float], float], target_share: float, tries: int = TRIES) -> float:
+    """Return the largest share of operations, of `tries` shares, within `target_share` of the time.
 
     Latency falls less than operations do, and in steps; it is measured, not modelled. Shares that
-    cannot be had count as too small. Raises `DataError` if none is fast enough.
+    cannot be reached count as too small. Raises `DataError` if none is fast enough.
     """
     low, high, best, fastest = 0.0, 1.0, None, 1.0
-    share = wanted
+    share = target_share
     for _ in range(tries):
         try:
-            took = measure(share)
+            ratio = measure(share)
         except DataError:
             low = share
         else:
-            fastest = min(fastest, took)
-            if took <= wanted:
+            fastest = min(fastest, ratio)
+            if ratio <= target_share:
                 best = low = share
             else:
                 high = share
         share = (low + high) / 2
     if best is None:
         raise DataError(
-            f"no width tried is fast enough: at best {fastest:.2f} of the time is left; expected a "
-            f"higher share than {wanted:.2f}, a smaller multiple or a smaller least_share."
+            f"no width tried is fast enough: the best takes {fastest:.2f} of the time; expected a "
+            f"higher share than {target_share:.2f}, a smaller multiple or a smaller least_share."
         )
     return best

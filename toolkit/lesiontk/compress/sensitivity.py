@@ -1,4 +1,4 @@
-"""How much int8 harms each layer, and which layers therefore stay in higher precision."""
+"""The sensitivity of each layer to int8, and the layers that stay in higher precision."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from lesiontk.evaluate.search_criterion import CriterionResult
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity(Record):
-    """What quantizing one layer alone changes.
-
-    These are the mean change of a probability, the share of images that keep their class, and the
-    change of balanced accuracy.
+    """The effect of quantizing one layer alone: the mean change of a probability, the share of
+    images that keep their class, and the change of balanced accuracy.
     """
 
     layer: str
@@ -25,7 +23,7 @@ class LayerSensitivity(Record):
 
 @dataclass(frozen=True, slots=True)
 class Trial(Record):
-    """A set of layers `kept` in higher precision, and whether the engine then met the criteria."""
+    """A set of layers `kept` in higher precision, and the criteria of the resulting engine."""
 
     DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
 
@@ -40,11 +38,11 @@ class Trial(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity(Record):
-    """The search of the fewest layers that stay in the precision `kept_in`.
+    """The search for the fewest layers in the precision `kept_in`.
 
-    Each of the `layers` was quantized alone, judged on so many validation `images`; sets of them
-    were judged on `validation` images. `kept` is None where no set that was tried is enough,
-    `untried` is the next set where the budget ended the search. `outcome` says so in a sentence.
+    Each of the `layers` was quantized alone and evaluated on `images` validation images; sets of
+    them on `validation` images. `kept` is None if no set that was tried is sufficient, `untried` is
+    the next set if the budget ended the search. `outcome` is the result as a sentence.
     """
 
     backend: str

@@ -1,4 +1,5 @@
-"""Which weights of a kernel share a value (Han et al. 2016, arXiv:1510.00149, section 3)."""
+"""Weight clustering: the weights of a kernel that share a value (Han et al. 2016, arXiv:1510.00149,
+section 3)."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from numpy.typing import NDArray
 
 
 def cluster_weights(kernel: NDArray[np.float32], clusters: int) -> NDArray[np.int32]:
-    """Return the number of each weight's cluster, 0 to `clusters` - 1; zeros are one of their own.
+    """Return the cluster index of each weight, 0 to `clusters` - 1; zeros form their own cluster.
 
-    The clusters are those of k-means, begun by k-means++.
+    The clusters are those of k-means, initialized by k-means++.
     """
     from sklearn.cluster import KMeans
 

@@ -1,7 +1,7 @@
 """Augmentations: registered functions on a batch of images, stateless by seed.
 
-Each maps float32 [N, S, S, 3] in 0..255 and a seed int32 [2] to the same shape and range, so that a
-step of an epoch gets the same pixels after a resume.
+Each maps float32 [N, S, S, 3] in 0..255 and a seed int32 [2] to the same shape and range. The seed
+depends on the step, so a resumed epoch gets the same pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def flip_images(images: Any, seed: Any) -> Any:
 
 
 def augment_dermoscopy(images: Any, seed: Any) -> Any:
-    """Return the images, varied as two pictures of one lesion may differ.
+    """Return the images with the variation between two photographs of one lesion.
 
     A lesion has no upright position: any rotation and flip. Distance and angle of the dermatoscope:
     zoom 0.86 to 1.28, aspect 0.9 to 1.1, shift up to 6 %. Light and camera: gain, a gain for each

@@ -30,10 +30,10 @@ def training_batches(
     seed: int,
     epoch: int,
 ) -> Any:
-    """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, their
-    `targets` float32 [B, T]).
+    """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
+    float32 [B, T]).
 
-    `targets` [N, T] are those of all images, in order. S is `size`, or the images' own. With
+    `targets` [N, T] contains a row for each image. S is `size`, or the images' own. With
     `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
     """
@@ -56,17 +56,17 @@ def training_batches(
         return images.pixels[indices], targets[indices]
 
     def load(step: Any, indices: Any) -> tuple[Any, Any]:
-        pixels, wanted = tf.numpy_function(read, [indices], [tf.uint8, tf.float32])
+        pixels, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.float32])
         pixels.set_shape([batch_size, stored, stored, 3])
-        wanted.set_shape([batch_size, targets.shape[1]])
+        labels.set_shape([batch_size, targets.shape[1]])
         key = tf.cast(tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step]), tf.int32)
         pictures = tf.cast(pixels, tf.float32)
         if size != stored:
             pictures = tf.image.resize(pictures, [size, size], antialias=True)
         pictures = augment(pictures, key)
         for number, mix in enumerate(mixtures, start=1):
-            pictures, wanted = mix(pictures, wanted, tf.add(key, [0, number << 24]))
-        return pictures, wanted
+            pictures, labels = mix(pictures, labels, tf.add(key, [0, number << 24]))
+        return pictures, labels
 
     return (
         tf.data.Dataset.from_tensor_slices(order)

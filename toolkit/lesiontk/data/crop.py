@@ -1,6 +1,6 @@
-"""Crop and resize for training, evaluation and devices: bundles contain this file.
+"""Crop and resize for training, evaluation and devices.
 
-It needs only NumPy and Pillow and runs on Python 3.8 or later.
+Bundles contain this file: it needs only NumPy and Pillow and runs on Python 3.8 or later.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ def crop_and_resize(image: Any, image_size: int, crop_mode: str) -> Any:
     """Return uint8 [S, S, 3] from uint8 [H, W, 3] RGB, with S = `image_size`.
 
     ``crop`` takes the largest centred square; the smaller part of an odd margin is left or above.
-    ``stretch`` takes the whole picture. The square is resized with Pillow's bilinear filter, which
-    is antialiased and uses fixed-point arithmetic: the same bytes on every machine. At the square's
-    edge the filter reads the picture's pixels just outside it, if any.
+    ``stretch`` takes the whole image. The square is resized with Pillow's bilinear filter, which is
+    antialiased and uses fixed-point arithmetic: the same bytes on every machine. At the square's
+    edge the filter includes the image's pixels just outside it, if any.
 
     Raises `ValueError` for another dtype, shape or `crop_mode`.
     """

@@ -1,4 +1,4 @@
-"""A split of a data set: which task, under which hash, how many images and lesions where."""
+"""The record of a split: its task, its hash and the counts of each subset."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lesiontk.document import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealtSplit(Record):
-    """The images of a task dealt to training, validation and test.
+    """The images of a task, split into training, validation and test.
 
-    `images` and `lesions` count them by subset and label. `lesions_on_several_sides` is 0 unless
-    the split is `leaky`, dealt by image. `near_duplicates` is the rule for images that look alike,
+    `images` and `lesions` are counts by subset and label. `lesions_on_several_sides` is 0 unless
+    the split is `leaky`, dealt by image. `near_duplicates` is the rule for similar images,
     `near_duplicates_on_several_sides` counts the sets of them that are in more than one subset.
     """
 

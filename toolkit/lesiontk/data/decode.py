@@ -17,7 +17,7 @@ RgbImage = NDArray[np.uint8]
 class ImageError(DataError):
     """An image that cannot be read. `name` is its name, `reason` one word for programs.
 
-    Reasons are those of `PictureError`; the reader adds missing, unreadable and refused.
+    Reasons are those of `PictureError`, and missing, unreadable and refused from the reader.
     """
 
     def __init__(self, message: str, name: str, reason: str) -> None:

@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Crowd(Record):
-    """So many images that look like the `first` of them that their pairs are not listed."""
+    """A cluster of near-duplicates with too many images to list its pairs; `first` names it."""
 
     first: str
     images: int
@@ -145,5 +145,5 @@ def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> Co
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for row, picture in zip(rows, pictures.tolist(), strict=True):
         found[picture].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
-    wrong = [named for named in found.values() if len(named) > 1]
-    return Contradictions(len(wrong), tuple(wrong[:LISTED_GROUPS]))
+    contradictory = [examples for examples in found.values() if len(examples) > 1]
+    return Contradictions(len(contradictory), tuple(contradictory[:LISTED_GROUPS]))

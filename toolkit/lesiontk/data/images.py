@@ -1,4 +1,4 @@
-"""Opening prepared images: one array on disk, its table, and the subsets of the split."""
+"""Prepared images: one array on disk, its table, and the subsets of the split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the inspection of a data set found: counts, what is broken, repeated or contradictory."""
+"""The record of a data set's inspection: counts, broken, repeated and contradictory images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesiontk.document import Record
 
 @dataclass(frozen=True, slots=True)
 class BrokenImage(Record):
-    """An image that cannot be read, with the kind of its fault."""
+    """An image that cannot be read; `reason` is that of `ImageError`."""
 
     image_id: str
     reason: str
@@ -19,7 +19,7 @@ class BrokenImage(Record):
 
 @dataclass(frozen=True, slots=True)
 class Ages(Record):
-    """Of how many images the patient's age is known, and the quartiles in years."""
+    """The number of images with a `known` age of the patient, and the quartiles in years."""
 
     known: int
     quartiles: tuple[float, float, float] | None
@@ -27,11 +27,11 @@ class Ages(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection(DuplicateCounts):
-    """The usable images of a data source, of lesions and patients, and what is wrong with others.
+    """The usable images of a data source, and the faults of the others.
 
     `sizes` counts the most frequent image sizes, as ``600x450``. `sex` and `site` count images,
-    ``unknown`` where the source does not say. `missing_files` are listed without a file,
-    `unlisted_files` counts the files that no table lists.
+    ``unknown`` where the source does not state it. `missing_files` are listed images without a
+    file, `unlisted_files` counts the files that no table lists.
     """
 
     source: str

@@ -52,13 +52,13 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
     lesions: dict[str, set[str]] = defaultdict(set)
     for item in items:
         lesions[item.label].add(groups[item.image_id])
-    named: dict[str, list[str]] = defaultdict(list)
+    synonyms: dict[str, list[str]] = defaultdict(list)
     for diagnosis in sorted(images):
-        named[canonical_diagnosis(diagnosis)].append(diagnosis)
-    together: dict[str, list[str]] = defaultdict(list)
-    for diagnoses in named.values():
+        synonyms[canonical_diagnosis(diagnosis)].append(diagnosis)
+    diagnoses_of: dict[str, list[str]] = defaultdict(list)
+    for diagnoses in synonyms.values():
         enough = len(set().union(*(lesions[name] for name in diagnoses))) >= len(SUBSETS)
-        together[name_label(diagnoses[0]) if enough else OTHER] += diagnoses
+        diagnoses_of[name_label(diagnoses[0]) if enough else OTHER] += diagnoses
     classes = [
         FoundClass(
             label,
@@ -66,7 +66,7 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
             sum(images[name] for name in diagnoses),
             len(set().union(*(lesions[name] for name in diagnoses))),
         )
-        for label, diagnoses in sorted(together.items())
+        for label, diagnoses in sorted(diagnoses_of.items())
     ]
     for found in classes:
         if found.lesions < len(SUBSETS):
@@ -80,20 +80,21 @@ def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
     return classes
 
 
-def choose_critical(classes: Sequence[FoundClass], asked: str | None) -> str:
+def choose_critical(classes: Sequence[FoundClass], requested: str | None) -> str:
     """Return the critical label: the requested one, else melanoma's.
 
     Raises `UsageError` for an unknown label, or if none was requested and none is melanoma's.
     """
     labels = [found.label for found in classes]
-    if asked is not None:
+    if requested is not None:
         for found in classes:
-            if normalize_diagnosis(asked) in map(
+            if normalize_diagnosis(requested) in map(
                 normalize_diagnosis, (found.label, *found.diagnoses)
             ):
                 return found.label
         raise UsageError(
-            f"--critical is {asked!r}; expected one of {', '.join(labels)}.{suggest(asked, labels)}"
+            f"--critical is {requested!r}; expected one of "
+            f"{', '.join(labels)}.{suggest(requested, labels)}"
         )
     for code in ("mel", "malignant"):
         evident = [c.label for c in classes if code in map(canonical_diagnosis, c.diagnoses)]

@@ -2,9 +2,9 @@
 
 Pillow's file classes are used directly: `Image.open` warns about large pictures, and warnings
 cannot be silenced in one thread alone. Limits are checked on the header, before anything the size
-of the picture is allocated. No state of Pillow is read or changed except that its own limit on
-pixels is respected where its TIFF and WebP readers enforce it. (libtiff writes a line to standard
-error about a broken compressed TIFF; Python cannot prevent that.)
+of the picture is allocated. No state of Pillow is changed; its own limit on pixels applies where
+its TIFF and WebP readers enforce it. (libtiff writes a line to standard error about a broken
+compressed TIFF; Python cannot prevent that.)
 
 Bundles contain this file, so that toolkit and device accept the same pictures and get the same
 bytes. It needs only NumPy and Pillow (9.1 or later) and runs on Python 3.8 or later.
@@ -48,7 +48,7 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_MEND = {
+_REMEDY = {
     "empty": "Fetch the file again.",
     "truncated": "Fetch or copy the file again; it is incomplete.",
     "corrupt": "Fetch the file again, or save it again with an image editor.",
@@ -57,7 +57,7 @@ _MEND = {
     "too_large": "Scale the picture down, or raise the limit if you trust its source.",
     "too_small": "Use the full-size picture, not its thumbnail.",
 }
-# What Pillow's readers raise on broken input, besides its decompression bomb error.
+# Exceptions of Pillow's readers on broken input, besides its decompression bomb error.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -133,7 +133,7 @@ class _UnsupportedError(Exception):
 
 
 def _image_error(name: str, reason: str, received: str, expected: str) -> PictureError:
-    message = f"{name}: received {received}; expected {expected}. {_MEND[reason]}"
+    message = f"{name}: received {received}; expected {expected}. {_REMEDY[reason]}"
     return PictureError(message, name, reason)
 
 

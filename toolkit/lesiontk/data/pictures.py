@@ -1,4 +1,4 @@
-"""From a picture file of any size to one engine input."""
+"""An engine input from an image file of any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one function that turns a picture of any size into an engine's input.
+"""The preprocessing of an image of any size to an engine's input.
 
 A bundle contains its files, `crop.py` and the filters of `enhance`; `tests/golden/preprocess.json`
 and `enhance.json` contain the expected bytes. Normalization of the values is part of every engine's
@@ -18,11 +18,9 @@ from lesiontk.records import Preprocessing
 def preprocess_image(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Return uint8 [S, S, 3] from uint8 [H, W, 3] RGB, with S = `preprocessing.image_size`.
 
-    Crop and resize as `crop_and_resize` does, then the filters of `preprocessing.enhance`, one
-    after the other.
-
-    Raises `ValueError` for another dtype or shape, which is a caller's bug, and `UsageError` for an
-    unknown filter.
+    Crop and resize as `crop_and_resize` does, then apply the filters of `preprocessing.enhance` in
+    order. Raises `ValueError` for another dtype or shape, which is a caller's bug, and `UsageError`
+    for an unknown filter.
     """
-    fitted = crop_and_resize(image, preprocessing.image_size, preprocessing.crop_mode)
-    return enhance_image(fitted, preprocessing.enhance)
+    resized = crop_and_resize(image, preprocessing.image_size, preprocessing.crop_mode)
+    return enhance_image(resized, preprocessing.enhance)

@@ -118,7 +118,8 @@ class ImageReader:
     def _is_linked(self, folder: Path, path: Path) -> bool:
         """Return whether an outside folder is linked into the root, as a whole.
 
-        Data may be on another disk, but a table cannot read what the user did not link.
+        Data may be on another disk, but a table gives no access to files that the user did not
+        link.
         """
         return path.parent == folder.resolve() and not self.root.is_relative_to(path.parent)
 
@@ -175,13 +176,13 @@ def decode_many(
 ) -> Generator[tuple[int, NDArray[Any] | ImageError], None, None]:
     """Yield (index, pixels or error) of every record in order, decoded by `workers` threads.
 
-    Pixels are uint8 [H, W, 3] RGB, or the result of `transform` in the worker's thread. No
-    more than ``2 * workers`` pictures are held at a time. `advance(1)` is called after each record.
+    Pixels are uint8 [H, W, 3] RGB, or the result of `transform` in the worker's thread. At most ``2
+    * workers`` images are in memory at a time. `advance(1)` is called after each record.
 
     A broken image is yielded as its `ImageError`. If all images or more than ``max(3, max_failures
     * len(records))`` are broken, `DataError` counts them and lists the first five. With
     ``max_failures=0`` the first broken image raises. Any other error, also of `transform`, is
-    raised. Closing the generator cancels what has not begun.
+    raised. Closing the generator cancels the images that are not started.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")

@@ -145,14 +145,15 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
 
 
 def _check_subsets(items: Sequence[SplitItem], subsets: Mapping[str, str]) -> None:
-    """Raise `DataError` if a subset lacks a label, as groups of several labels can cause."""
+    """Raise `DataError` if a subset has no image of a label, as groups of several labels can
+    cause."""
     found: dict[str, set[str]] = defaultdict(set)
     for item in items:
         found[item.label].add(subsets[item.image_id])
     for label in sorted(found):
-        if lacking := [subset for subset in SUBSETS if subset not in found[label]]:
+        if missing := [subset for subset in SUBSETS if subset not in found[label]]:
             raise DataError(
-                f"class {label!r} has no image in the subset {', '.join(lacking)}: its images "
+                f"class {label!r} has no image in the subset {', '.join(missing)}: its images "
                 "belong to too few lesions or patients that also have other classes. Add images, "
                 "or try another seed with --set data.split.seed=N."
             )
@@ -211,25 +212,25 @@ def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplic
     The same pixels always count as one picture, copies unless near-duplicates are accepted.
     """
     items = list(items)  # it is iterated twice
-    mend = "Correct the diagnosis or remove these images; `lesiontk data check` lists them."
-    _refuse_two_labels(items, lambda item: item.pixels, "picture", mend)
+    remedy = "Correct the diagnosis or remove these images; `lesiontk data check` lists them."
+    _refuse_two_labels(items, lambda item: item.pixels, "picture", remedy)
     if near_duplicates == "group":
-        mend += " --accept-near-duplicates treats them as different pictures."
-        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture", mend)
+        remedy += " --accept-near-duplicates treats them as different pictures."
+        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture", remedy)
 
 
-def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, mend: str) -> None:
+def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, remedy: str) -> None:
     labelled: dict[str, dict[str, str]] = defaultdict(dict)
     for item in items:
         if name := key(item):
             labelled[name].setdefault(item.label, item.image_id)
-    wrong = [
+    contradictory = [
         " and ".join(f"{image} ({label})" for label, image in sorted(labels.items()))
         for labels in labelled.values()
         if len(labels) > 1
     ]
-    if wrong:
+    if contradictory:
         raise DataError(
-            f"{len(wrong)} {what}{' has' if len(wrong) == 1 else 's have'} several "
-            f"diagnoses: {'; '.join(wrong[:3])}; expected one for each picture. {mend}"
+            f"{len(contradictory)} {what}{' has' if len(contradictory) == 1 else 's have'} several "
+            f"diagnoses: {'; '.join(contradictory[:3])}; expected one for each picture. {remedy}"
         )

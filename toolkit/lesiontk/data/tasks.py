@@ -72,8 +72,8 @@ class Task:
     def label_index(self, diagnosis: str, coarser: Iterable[str] = ()) -> int:
         """Return the index in `labels` of a diagnosis, by code, long name or alias.
 
-        If the task does not have it, the first of the `coarser` names that it has is used. Raises
-        `DataError` with the nearest known name if it has none.
+        If the task does not contain it, the first of the `coarser` names that it contains is used.
+        Raises `DataError` with the nearest known name if it contains none.
         """
         name = normalize_diagnosis(diagnosis)
         label = next(filter(None, map(self._label_of, (name, *coarser))), None)
@@ -155,8 +155,8 @@ def normalize_diagnosis(name: str) -> str:
 
 def canonical_diagnosis(name: str) -> str:
     """Return the code of a diagnosis in lesiontk's aliases, else its normalized spelling."""
-    normal = normalize_diagnosis(name)
-    return _packaged_aliases().get(normal, normal)
+    normalized = normalize_diagnosis(name)
+    return _packaged_aliases().get(normalized, normalized)
 
 
 @cache
@@ -218,19 +218,21 @@ def _task_from_document(name: str, document: Any, own: dict[str, str], where: st
         raise DataError(f"{where}: expected labels as a list and mapping as diagnosis: label.")
     if not isinstance(positive, list) or ("positive" in document and not positive):
         raise DataError(f"{where}: positive is {positive!r}; expected a list of labels.")
-    normal = _normalized({_text(key, where): _text(mapping[key], where) for key in mapping}, where)
+    normalized = _normalized(
+        {_text(key, where): _text(mapping[key], where) for key in mapping}, where
+    )
     for alias, diagnosis in own.items():
-        if diagnosis not in normal:
+        if diagnosis not in normalized:
             raise DataError(
-                f"{where}: {alias!r} is an alias of {diagnosis!r}, which the mapping lacks; "
-                f"expected one of {', '.join(normal)}.{suggest(diagnosis, normal)}"
+                f"{where}: {alias!r} is an alias of {diagnosis!r}, which is not in the mapping; "
+                f"expected one of {', '.join(normalized)}.{suggest(diagnosis, normalized)}"
             )
     return Task(
         name=name,
         title=_text(document["title"], where),
         labels=tuple(_text(label, where) for label in labels),
         critical=_text(document["critical"], where),
-        mapping=normal,
+        mapping=normalized,
         aliases={**_packaged_aliases(), **own},
         positive=tuple(_text(label, where) for label in positive),
     )
@@ -252,14 +254,14 @@ def _aliases_from_document(document: Any, where: str) -> dict[str, str]:
 
 
 def _normalized(pairs: dict[str, str], where: str) -> dict[str, str]:
-    normal: dict[str, str] = {}
+    normalized: dict[str, str] = {}
     for name, value in pairs.items():
-        if normal.setdefault(normalize_diagnosis(name), value) != value:
+        if normalized.setdefault(normalize_diagnosis(name), value) != value:
             raise DataError(
                 f"{where}: duplicate key {name!r} in two spellings, for {value} and for "
-                f"{normal[normalize_diagnosis(name)]}; expected one."
+                f"{normalized[normalize_diagnosis(name)]}; expected one."
             )
-    return normal
+    return normalized
 
 
 def _text(value: Any, where: str) -> str:

@@ -58,7 +58,7 @@ KEPT: dict[str, tuple[str, ...]] = {
 """Class -> its arguments; the order of weights is the same in Keras 2 and 3."""
 
 MERGING = ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract", "Concatenate")
-IDLE = (
+IDENTITY = (
     "GaussianNoise", "GaussianDropout", "AlphaDropout", "RandomFlip", "RandomRotation",
     "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
     "ActivityRegularization", "Identity",
@@ -66,7 +66,7 @@ IDLE = (
 """Layers without effect at inference; they are dropped."""
 COMMUTING = ("ZeroPadding2D", "Cropping2D", "UpSampling2D")
 """Layers that treat channels alike and keep zeros, so that channels can be reordered after."""
-WITHIN = ("ReLU", "LeakyReLU", "ELU", "Softmax")
+FUSED = ("ReLU", "LeakyReLU", "ELU", "Softmax")
 """Layers that may be the activation of another layer."""
 
 
@@ -101,12 +101,12 @@ def describe_layer(layer: Any) -> ForeignLayer:
 
 def check_layer(layer: ForeignLayer) -> None:
     """Raise `DataError` with the layer's name for an unsupported one."""
-    if layer.kind in IDLE:
+    if layer.kind in IDENTITY:
         return
     if layer.kind in ADVICE:
         raise layer.refuse(ADVICE[layer.kind])
     if layer.kind not in KEPT:
-        known = [*KEPT, *IDLE]
+        known = [*KEPT, *IDENTITY]
         nearest = get_close_matches(layer.kind, known, 1)
         also = f"; the nearest is {nearest[0]}" if nearest else ""
         raise layer.refuse(f"known are {', '.join(known)}{also}")
@@ -124,7 +124,7 @@ def _check_activation(layer: ForeignLayer) -> None:
     elif activation is not None and not _is_named(activation, ACTIVATIONS):
         received = repr(activation) if isinstance(activation, str) else "a layer or code"
         raise layer.refuse(
-            f"its activation is {received}; known are {', '.join((*ACTIVATIONS, *WITHIN))}"
+            f"its activation is {received}; known are {', '.join((*ACTIVATIONS, *FUSED))}"
         )
 
 
@@ -135,7 +135,7 @@ def _is_named(activation: Any, names: Container[str]) -> bool:
 def activation_layer(layer: ForeignLayer) -> ForeignLayer | None:
     """Return the layer that is another's activation, as in ``Conv2D(activation=LeakyReLU())``."""
     activation = layer.config.get("activation")
-    if not isinstance(activation, Mapping) or activation.get("class_name") not in WITHIN:
+    if not isinstance(activation, Mapping) or activation.get("class_name") not in FUSED:
         return None
     kind, config = str(activation["class_name"]), activation.get("config", {})
     return ForeignLayer(kind, f"{layer.name}_{kind.lower()}", config, (), layer.keras)
@@ -147,7 +147,7 @@ def rebuild_layer(layer: ForeignLayer, make: Maker) -> Apply | None:
     Raises `DataError` with the layer's name for an unsupported one.
     """
     check_layer(layer)
-    if layer.kind in IDLE:
+    if layer.kind in IDENTITY:
         return None
     activation = layer.config.get("activation", "linear") or "linear"
     if "activation" not in KEPT[layer.kind] or _is_named(activation, DIRECT):

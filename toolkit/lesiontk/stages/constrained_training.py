@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.footprint import measure_footprint
 from lesiontk.compress.keras_layers import (
-    config_today,
+    config_without_dtype,
     copy_model,
     make_kernel_constraint,
     read_layers,
@@ -22,7 +22,7 @@ from lesiontk.compress.keras_layers import (
 from lesiontk.compress.kernel_constraint import (
     KernelStructure,
     count_structure,
-    list_held,
+    list_constrained,
 )
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images, write_rows
@@ -81,7 +81,7 @@ class HeldTraining:
         self._parents, self._context = parents, context
         self._images = open_images(parents["images"])
         self.model = load_model(parents["model"].file(MODEL_FILE))
-        self.names = list_held(read_layers(self.model))
+        self.names = list_constrained(read_layers(self.model))
         self._lessons = read_soft_targets(parents, distill)
         self._state: TrainingState | None = None
 
@@ -136,7 +136,7 @@ def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
     """
 
     def clone(layer: Any) -> Any:
-        ours = type(layer).from_config(config_today(layer))
+        ours = type(layer).from_config(config_without_dtype(layer))
         if layer.name in structures:
             ours.kernel_constraint = make_kernel_constraint(structures[layer.name])
         return ours

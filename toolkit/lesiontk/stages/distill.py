@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.backends.keras.backend import load_model
-from lesiontk.compress.keras_layers import fit_size, take_size
+from lesiontk.compress.keras_layers import require_input_size, with_input_size
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images
 from lesiontk.data.tasks import definition_of, task_from_definition
@@ -103,7 +103,7 @@ class DistillStage(Technique):
                 "and the student will say so"
             )
         model, state = train_model(
-            lambda size: take_size(load_model(path), size),
+            lambda size: with_input_size(load_model(path), size),
             images,
             config.train,
             context.scratch,
@@ -135,7 +135,7 @@ def check_growth(model: Any, train: TrainSection, name: str) -> None:
     size = int(model.input_shape[1])
     for smaller in train.grow:
         otherwise = f"distill.train.grow is {list(train.grow)}; expected none for {name}"
-        fit_size(model, smaller, otherwise)
+        require_input_size(model, smaller, otherwise)
     if not train.grows_to(size):
         raise UsageError(
             f"distill.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "

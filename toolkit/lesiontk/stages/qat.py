@@ -21,7 +21,7 @@ from lesiontk.compress.kernel_constraint import (
     KernelStructure,
     find_ties,
     find_zeros,
-    list_held,
+    list_constrained,
 )
 from lesiontk.compress.layers import Layer
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep, structure_facts
@@ -197,7 +197,9 @@ def find_structures(
     if not kept:
         return {}
     find = find_ties if "clustered" in kept else find_zeros
-    return {name: find(kernel) for name, kernel in read_kernels(model, list_held(layers)).items()}
+    return {
+        name: find(kernel) for name, kernel in read_kernels(model, list_constrained(layers)).items()
+    }
 
 
 def begin_ranges(

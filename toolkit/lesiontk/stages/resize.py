@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.channel_budget import macs_of
-from lesiontk.compress.keras_layers import fit_size, read_layers, take_size
+from lesiontk.compress.keras_layers import read_layers, require_input_size, with_input_size
 from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
 from lesiontk.data.images import open_images
 from lesiontk.recipe import TrainSection
@@ -110,7 +110,7 @@ class ResizeStage(Technique):
         if config.recover is None:
             return write_untrained(smaller, images, source, context, facts=facts)
         trained, state = train_model(
-            lambda size: take_size(model, size),
+            lambda size: with_input_size(model, size),
             images,
             config.recover,
             context.scratch,
@@ -124,4 +124,4 @@ class ResizeStage(Technique):
 def make_smaller(model: Any, config: ResizeConfig) -> Any:
     """Return the model for images of the new size; `UsageError` if it does not take them."""
     asked = f"resize.image_size is {config.image_size}; expected {model.input_shape[1]}"
-    return fit_size(model, config.image_size, asked)
+    return require_input_size(model, config.image_size, asked)

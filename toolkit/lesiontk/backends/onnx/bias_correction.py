@@ -53,11 +53,11 @@ def correct_biases(
     if not layers:
         return 0
 
-    def see(image: NDArray[np.uint8]) -> list[Floats]:
+    def measure_inputs(image: NDArray[np.uint8]) -> list[Floats]:
         values = {INPUT: image, **read(image)}
         return [_mean_input(n, values[n.input[0]], constants[n.input[1]]) for n in layers]
 
-    for node, mean in zip(layers, average_inputs(images, see), strict=True):
+    for node, mean in zip(layers, average_inputs(images, measure_inputs), strict=True):
         shift = mean_shift(_weights(node, constants[node.input[1]]), mean, limit)
         bias = constants[node.input[2]] if len(node.input) > 2 else np.zeros(1)
         corrected = (np.asarray(bias, np.float64) - shift).astype(np.float32)

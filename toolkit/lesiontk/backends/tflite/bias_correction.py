@@ -59,11 +59,11 @@ def correct_biases(
     names = [graph.tensors[layer.inputs[0]].name.decode() for layer in layers]
     windows = [_window(model, graph, layer) for layer in layers]
 
-    def see(image: NDArray[np.uint8]) -> list[Floats]:
+    def measure_inputs(image: NDArray[np.uint8]) -> list[Floats]:
         values = read(image)
         return [_mean_input(values[n], w) for n, w in zip(names, windows, strict=True)]
 
-    for layer, mean in zip(layers, average_inputs(images, see), strict=True):
+    for layer, mean in zip(layers, average_inputs(images, measure_inputs), strict=True):
         shift = mean_shift(_weights(model, graph, layer), mean, LIMIT)
         _replace_bias(model, graph, layer, shift)
     drop_unused_buffers(model)

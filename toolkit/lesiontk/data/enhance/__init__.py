@@ -2,7 +2,7 @@
 
 After Edizkan (2021), who enhanced HAM10000 by colour sharpening, edge detection and noise reduction
 before an Inception-v2 that classified benign and malignant; hair removal and colour constancy come
-from dermoscopy. The parameters are not his: they were set here by eye, at 64 and 128 pixels.
+from dermoscopy. The parameters are not his: they were set by eye, at 64 and 128 pixels.
 
 A filter maps uint8 [S, S, 3] RGB to the same and has no options, so its name defines it.
 Lengths are shares of S, about 32 to 512 pixels. Pixels are computed in integers (only tables and

@@ -1,8 +1,8 @@
-"""Unpack downloaded zip archives without trusting them.
+"""Extraction of untrusted zip archives.
 
-A member is placed by its base name alone, so no archive can choose a folder. Everything is
-written to a temporary folder beside the target, which one rename puts in place: after an
-interruption at any moment a rerun finds either nothing or everything.
+Only a member's base name is used, so an archive cannot choose a folder. Members are written to a
+temporary folder beside the target, and one rename publishes it: after an interruption the target is
+either complete or absent.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _ENCRYPTED = 0x1 | 0x40 | 0x2000  # member, strong encryption, masked headers (A
 
 @dataclass(frozen=True, slots=True)
 class UnpackLimits:
-    """What an archive may hold; a ratio is uncompressed over compressed bytes.
+    """The limits of an archive; `ratio` is uncompressed over compressed bytes.
 
-    The ratio binds above `ratio_from_bytes` only, because a short table compresses well honestly.
+    It applies above `ratio_from_bytes`, because short tables compress well.
     """
 
     members: int = 100_000
@@ -61,9 +61,9 @@ DEFAULT_LIMITS = UnpackLimits()
 
 @dataclass(frozen=True, slots=True)
 class UnpackedArchive:
-    """Where an archive's members stand: `path` is a folder, or the one file of `unpack_file`.
+    """An extracted archive: `path` is the folder, or the file of `unpack_file`.
 
-    `left_out` names the members that the pattern did not select.
+    `left_out` lists the members that the pattern did not select.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class UnpackedArchive:
 
 
 def free_disk_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that holds `folder`."""
+    """Return the free bytes of the disk of `folder`."""
     return shutil.disk_usage(folder).free
 
 
@@ -95,11 +95,11 @@ def unpack_folder(
 ) -> UnpackedArchive:
     """Unpack the members whose base names match the pattern `members` into the new `folder`.
 
-    A `folder` that already holds exactly these files (names, sizes, CRC-32) is left as it is.
+    A `folder` that already contains exactly these files (names, sizes, CRC-32) is not changed.
 
     Raises:
-        DataError: the archive is missing, corrupt, encrypted, over a limit or has a member that
-            is unsafe; not `count` members match; `folder` exists and holds something else.
+        DataError: the archive is missing, corrupt, encrypted, exceeds a limit or contains an unsafe
+            member; not `count` members match; `folder` exists with other content.
         MissingRequirementError: the disk is too small.
     """
     with _open_zip(archive) as opened:
@@ -113,7 +113,7 @@ def unpack_folder(
             return unpacked
         with _staging(folder) as staging:
             _write(opened, archive, chosen, staging, limits, progress, free_bytes)
-            if folder.is_dir():  # empty, and in the way of a rename on some systems
+            if folder.is_dir():  # empty; on some systems a rename does not replace it
                 folder.rmdir()
             staging.rename(folder)
     logger.info("unpacked %d files of %s; left out %d", len(chosen), archive.name, len(left_out))
@@ -129,7 +129,7 @@ def unpack_file(
 ) -> UnpackedArchive:
     """Unpack the one member whose base name is that of `target` as `target`.
 
-    Raises the errors of `unpack_folder`; a different file in its place is a `DataError` too.
+    Raises the errors of `unpack_folder`, and `DataError` if a different file exists.
     """
     with _open_zip(archive) as opened:
         chosen, left_out = _select(opened, archive, escape(target.name), 1, limits)
@@ -156,7 +156,7 @@ def _open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _check_member_count(opened: zipfile.ZipFile, archive: Path) -> None:
-    """Compare with the end record (APPNOTE 4.3.16): `zipfile` loses members without a word."""
+    """Compare with the end record (APPNOTE 4.3.16): `zipfile` drops members silently."""
     with archive.open("rb") as stream:
         stream.seek(-_END_BYTES - len(opened.comment), 2)
         end = stream.read(_END_BYTES)
@@ -177,14 +177,14 @@ def _read_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) 
 
 def _corrupt(archive: Path, error: Exception) -> DataError:
     return DataError(
-        f"{archive} cannot be read ({error}); expected a sound zip archive. Move it away and fetch "
-        f"it again."
+        f"{archive} cannot be read ({error}); expected an intact zip archive. Move it away and "
+        "fetch it again."
     )
 
 
 @contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `target`; what is left of it at the end goes."""
+    """Yield an empty temporary folder beside `target`; remove what is left of it at the end."""
     staging = target.with_name(f".{target.name}.unpacking")
     if staging.exists():
         logger.info("removing %s, left by an interrupted unpacking", staging)
@@ -200,7 +200,7 @@ def _staging(target: Path) -> Iterator[Path]:
 def _select(
     opened: zipfile.ZipFile, archive: Path, pattern: str, count: int | None, limits: UnpackLimits
 ) -> tuple[dict[str, zipfile.ZipInfo], tuple[str, ...]]:
-    """Check every member; return base name -> chosen member, and the names of the others."""
+    """Return base name -> chosen member, and the names of the others; every member is checked."""
     infos = opened.infolist()
     if len(infos) > limits.members:
         raise DataError(
@@ -210,7 +210,7 @@ def _select(
     for info in infos:
         problem = _problem(info, limits)
         if _folded(info.orig_filename) in names:
-            problem = "stands in the archive twice"
+            problem = "is a duplicate name"
         if problem:
             raise DataError(
                 f"{archive}: member {info.orig_filename!r} {problem}. Not unpacked: fetch the "
@@ -240,36 +240,36 @@ def _choose(
     if not chosen or (count is not None and len(chosen) != count):
         raise DataError(
             f"{archive} has {len(chosen)} members that match {pattern!r}; expected "
-            f"{'one or more' if count is None else count}. It is not the archive it should be."
+            f"{'one or more' if count is None else count}. It is not the published archive."
         )
     return chosen, tuple(left_out)
 
 
 def _folded(name: str) -> str:
-    """Names that differ in case alone are one file on macOS and Windows."""
+    """Return a name without case: on macOS and Windows case does not distinguish files."""
     return name.rstrip("/").casefold()
 
 
 def _problem(info: zipfile.ZipInfo, limits: UnpackLimits) -> str:
-    """Say what is wrong with a member, or nothing. `orig_filename` is the name as stored."""
+    """Return why a member is unsafe, or an empty text. `orig_filename` is the name as stored."""
     name = info.orig_filename
     kind = stat.S_IFMT(info.external_attr >> 16)
     if not name.strip("/") or any(ord(character) < 32 for character in name):
-        return "has an empty name or a control character in it"
+        return "has an empty name or a control character"
     if name.startswith("/") or ".." in name.split("/"):
         return "leaves the target folder; expected a relative path without '..'"
     if "\\" in name or ":" in name:
         return "has a backslash or a drive letter in its name; expected forward slashes"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device; expected files and folders alone"
+        return "is a link or a device; expected files and folders"
     if info.flag_bits & _ENCRYPTED:
         return "is encrypted; expected an archive without a password"
     if info.compress_type not in _METHODS:
         return f"is compressed with method {info.compress_type}; expected stored or deflated"
     if info.file_size > limits.member_bytes:
-        return f"claims {info.file_size} bytes; expected at most {limits.member_bytes}"
+        return f"has {info.file_size} bytes; expected at most {limits.member_bytes}"
     if _is_bomb(info.file_size, info.compress_size, limits):
-        return f"grows more than {limits.ratio:.0f}-fold, as a decompression bomb does"
+        return f"expands more than {limits.ratio:.0f}-fold, like a decompression bomb"
     return ""
 
 
@@ -281,14 +281,14 @@ def _check_totals(files: list[zipfile.ZipInfo], archive: Path, limits: UnpackLim
     total = sum(info.file_size for info in files)
     if total > limits.total_bytes:
         raise DataError(
-            f"{archive} claims {total} bytes; expected at most {limits.total_bytes}. Not unpacked."
+            f"{archive} states {total} bytes; expected at most {limits.total_bytes}. Not unpacked."
         )
     # Members that share their compressed bytes multiply them (Fifield, WOOT 2019).
     compressed, stored = sum(info.compress_size for info in files), archive.stat().st_size
     if compressed > stored:
         raise DataError(
-            f"{archive} claims {compressed} compressed bytes but has {stored}: its members "
-            f"overlap. Not unpacked."
+            f"{archive} states {compressed} compressed bytes but has {stored}: its members "
+            "overlap. Not unpacked."
         )
 
 
@@ -301,7 +301,7 @@ def _write(
     progress: ProgressCallback | None,
     free_bytes: Callable[[Path], int],
 ) -> None:
-    """Write the members, counting what really comes out: headers can lie."""
+    """Write the members and count the bytes written, because headers can be wrong."""
     total, done = sum(info.file_size for info in chosen.values()), 0
     if total > (free := free_bytes(staging)):
         raise MissingRequirementError(
@@ -320,8 +320,8 @@ def _write(
                     or _is_bomb(done, archive_bytes, limits)
                 ):
                     raise DataError(
-                        f"{archive}: {name!r} unpacks to more than the limits allow "
-                        f"({written} bytes so far, {done} in all). Not unpacked."
+                        f"{archive}: {name!r} exceeds the limits when unpacked ({written} bytes so "
+                        f"far, {done} in all). Not unpacked."
                     )
                 out.write(chunk)
         if progress is not None:
@@ -331,9 +331,9 @@ def _write(
 def _check_same(
     chosen: dict[str, zipfile.ZipInfo], present: dict[str, Path], archive: Path, folder: Path
 ) -> None:
-    """Raise unless `present` is what the archive would give."""
-    strange = {name for name in set(present) - set(chosen) if not name.startswith(".")}
-    wrong = sorted((set(chosen) - set(present)) | strange) or [
+    """Raise `DataError` unless `present` has the archive's content."""
+    unexpected = {name for name in set(present) - set(chosen) if not name.startswith(".")}
+    wrong = sorted((set(chosen) - set(present)) | unexpected) or [
         name for name, info in chosen.items() if not _is_same(info, present[name])
     ]
     if wrong:

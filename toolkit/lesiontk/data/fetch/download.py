@@ -1,6 +1,6 @@
-"""A downloader for pooch that resumes: over HTTP, from the address meant and no other.
+"""A resuming HTTP downloader for pooch.
 
-A download grows in ``NAME.part``; ``NAME.part.json`` states of which version it is a part.
+A download is appended to ``NAME.part``; ``NAME.part.json`` records the version it belongs to.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from lesiontk.errors import DataError, MissingRequirementError, UsageError
 logger = logging.getLogger(__name__)
 
 HEADERS = {
-    # Dataverse refuses the names of scripting tools.
+    # Dataverse rejects the user agents of scripting tools.
     "User-Agent": "Mozilla/5.0 (compatible; lesiontk data fetch)",
-    "Accept-Encoding": "identity",  # ranges and sizes count the bytes of the file itself
+    "Accept-Encoding": "identity",  # ranges and sizes refer to the file's own bytes
 }
 _CHUNK_BYTES = 1 << 20
 _MAX_FILE_BYTES = 64 << 30
@@ -43,7 +43,7 @@ _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class DownloadPolicy:
-    """How patient a download is: tries per file, seconds without data, the wait between."""
+    """The retries of a download: tries per file, timeout in seconds, the sleep function."""
 
     tries: int = 5
     timeout: float = 60.0
@@ -61,7 +61,7 @@ DEFAULT_POLICY = DownloadPolicy()
 
 
 class TransferError(Exception):
-    """A try failed in a way that may pass; `wait` is in seconds, `final` when it will not pass."""
+    """A failed try: retry after `wait` seconds, or not at all if `final`."""
 
     def __init__(self, reason: str, wait: float | None = None, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -69,43 +69,43 @@ class TransferError(Exception):
 
 
 class _Session(requests.Session):
-    """Follows redirects to HTTPS, and from this machine to this machine."""
+    """A session that follows redirects only to HTTPS, or from loopback to loopback."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self.headers.update(HEADERS)
         self.max_redirects = _MAX_REDIRECTS
-        self.trust_env = urlsplit(url).hostname not in LOOPBACK  # proxies are for other machines
+        self.trust_env = urlsplit(url).hostname not in LOOPBACK  # no proxy for loopback
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         location = super().get_redirect_target(resp)
         if location is not None:
             try:
                 local = urlsplit(resp.url).hostname in LOOPBACK
-                check_url(urljoin(resp.url, location), may_be_plain=local)
+                check_url(urljoin(resp.url, location), allow_http=local)
             except ValueError as error:
                 raise DataError(
-                    f"{resp.url} redirects to {location!r}, which is refused: {error}."
+                    f"{resp.url} redirects to {location!r}, which is not allowed: {error}."
                 ) from error
         return location
 
 
 def part_of(path: Path) -> Path:
-    """Return where the file grows until it is verified."""
+    """Return the path of the partial file."""
     return path.with_name(f"{path.name}.part")
 
 
 def state_of(path: Path) -> Path:
-    """Return the file that states of which version (ETag or date) of which URL the part is."""
+    """Return the path of the record of a partial file's URL and version (ETag or date)."""
     return path.with_name(f"{path.name}.part.json")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumingDownloader:
-    """Brings the whole of one file into ``NAME.part``, and from there to where pooch verifies it.
+    """Downloads a file to ``NAME.part`` and moves it to where pooch verifies it.
 
-    `path` is the place of the file. `bytes` is its size as published. A part that has no validator
-    is continued only where the file is `verifiable` by a checksum.
+    `path` is the file's final path, `bytes` its published size. A partial file without a validator
+    is resumed only if the file is `verifiable` by a checksum.
 
     A call raises:
         DataError: the server does not have the file, or one of another size, or redirects to an
@@ -129,15 +129,15 @@ class ResumingDownloader:
                 if error.final or attempt == self.policy.tries:
                     raise MissingRequirementError(
                         f"{urlsplit(url).hostname} did not deliver {url} (try {attempt} of "
-                        f"{self.policy.tries}: {error}); expected a network that reaches it. What "
-                        f"arrived is kept; a later run goes on."
+                        f"{self.policy.tries}: {error}); expected a network that reaches it. The "
+                        f"partial file is kept; run the command again to resume."
                     ) from error
                 wait = 2.0 ** (attempt - 1) if error.wait is None else error.wait
                 if wait:
                     self.policy.sleep(min(wait, _MAX_WAIT))
         Path(output_file).unlink()
         try:
-            Path(output_file).hardlink_to(part_of(self.path))  # killed now, the part is still here
+            Path(output_file).hardlink_to(part_of(self.path))  # the part survives a kill
         except OSError:  # a file system without links
             shutil.copyfile(part_of(self.path), output_file)
 
@@ -148,7 +148,7 @@ class ResumingDownloader:
         with _Session(url) as session, _open(session, url, headers, self.policy) as response:
             validator, length = _validator(response), response.headers.get("Content-Length", "")
             if response.status_code == 200:
-                offset = 0  # nothing was at hand, the server ignores ranges, or the file changed
+                offset = 0  # no part exists, the server ignores ranges, or the file changed
                 total = int(length) if length.isdecimal() else self.bytes
             elif offset and response.status_code in (206, 416):
                 span = re.fullmatch(
@@ -158,15 +158,13 @@ class ResumingDownloader:
                 if span is None or int(span[1]) != offset or changed:
                     part_of(self.path).unlink()
                     raise TransferError(
-                        f"{part_of(self.path).name} is no part of what is there now", 0
+                        f"{part_of(self.path).name} does not belong to the current version", 0
                     )
                 total = int(span[2])
             else:
                 _refuse_status(response, url)
             if self.bytes is not None and total != self.bytes:
-                raise DataError(
-                    f"{url} announces {total} bytes; expected {self.bytes}. Not downloaded."
-                )
+                raise DataError(f"{url} has {total} bytes; expected {self.bytes}. Not downloaded.")
             folder = self.path.parent
             if total is not None and total - offset > (free := self.policy.free_bytes(folder)):
                 raise MissingRequirementError(
@@ -178,10 +176,10 @@ class ResumingDownloader:
             self._receive(response, offset, total)
 
     def _resume(self, url: str) -> tuple[int, int | None, dict[str, str]]:
-        """Return the bytes at hand, of how many, and the headers that ask for the rest.
+        """Return the bytes present, the total, and the headers that request the rest.
 
-        Without a validator (RFC 9110, 13.1.5) two versions of a file could be mixed: then a part
-        counts only where a checksum would reveal it.
+        Without a validator (RFC 9110, 13.1.5) two versions of a file could be mixed: then a partial
+        file is used only if a checksum would detect it.
         """
         try:
             offset = part_of(self.path).stat().st_size
@@ -226,15 +224,15 @@ def _validator(response: requests.Response) -> str:
 def _open(
     session: _Session, url: str, headers: dict[str, str], policy: DownloadPolicy
 ) -> Iterator[requests.Response]:
-    """Give the response, whatever its status, after permitted redirects."""
+    """Return the response of any status, after permitted redirects."""
     try:
         response = session.get(url, headers=headers, timeout=policy.timeout, stream=True)
     except requests.TooManyRedirects as error:
         raise DataError(
-            f"{url} has more than {_MAX_REDIRECTS} redirects; expected a file sooner."
+            f"{url} has more than {_MAX_REDIRECTS} redirects; expected a file."
         ) from error
     except InvalidURL as error:
-        raise DataError(f"{url} is no URL ({error}); expected https:// and a host.") from error
+        raise DataError(f"{url} is not a URL ({error}); expected https:// and a host.") from error
     except (RequestException, OSError, HTTPError) as error:
         reason = _innermost(error)
         final = isinstance(reason, socket.gaierror | ssl.SSLCertVerificationError)
@@ -245,19 +243,19 @@ def _open(
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Return the first cause: requests and urllib3 wrap it several times."""
+    """Return the root cause: requests and urllib3 wrap it several times."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
 
 
 def _refuse_status(response: requests.Response, url: str) -> Any:
-    """Raise for a response that is not the file."""
+    """Raise for a response whose status is not a success."""
     if response.status_code in _TRANSIENT:
         wait = response.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isdecimal() else None
         raise TransferError(f"HTTP {response.status_code}", seconds)
     raise DataError(
         f"received HTTP {response.status_code} {response.reason} from {url}; expected the file. It "
-        f"may have moved, or the server wants a browser."
+        "may have moved, or the server requires a browser."
     )

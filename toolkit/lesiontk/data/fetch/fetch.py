@@ -1,7 +1,7 @@
-"""Fetch the official data sources: verified, resumable, unpacked into the usual layout.
+"""Download, verify and unpack the official data sources.
 
-pooch downloads and verifies a file. Its checksum is what `sources.yaml` states, or the SHA-256 that
-the first download left in ``checksums.json``. A wrong file is kept as ``NAME.bad``.
+pooch downloads and verifies a file against the checksum in `sources.yaml`, or the SHA-256 of the
+first download in ``checksums.json``. A file that does not match is kept as ``NAME.bad``.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from lesiontk.files.folder_lock import hold_folder
 from lesiontk.recipe.reading import explain_invalid
 
 logger = logging.getLogger(__name__)
-WAITING = "%s: another process fetches into it; waiting"
+WAITING = "%s: waiting for another fetch"
 LISTED = "the list of sources"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedFile:
-    """`path` is where the content stands: the file, or what was unpacked from it.
+    """A fetched file; `path` is the file, or the folder it was unpacked to.
 
-    `bytes` and `sha256` are those of the file as published. `origin` is ``downloaded``,
-    ``present`` (found in the folder) or ``unpacked`` (the archive is gone, its content is here).
-    `verified_by` names every statement the file agreed with, or says that it was pinned now.
+    `bytes` and `sha256` are those of the published file. `origin` is ``downloaded``, ``present``
+    (already in the folder) or ``unpacked`` (the archive was deleted, its content is present).
+    `verified_by` lists the statements that the file matches, or states that it was pinned now.
     """
 
     name: str
@@ -59,7 +59,7 @@ class FetchedFile:
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What `fetch_source` did; the caller shows ``source.notice``."""
+    """The result of `fetch_source`; the caller shows ``source.notice``."""
 
     source: OfficialSource
     directory: Path
@@ -75,17 +75,17 @@ def fetch_source(
     policy: DownloadPolicy = DEFAULT_POLICY,
     limits: UnpackLimits = DEFAULT_LIMITS,
 ) -> FetchResult:
-    """Bring a source into `directory`: what is there is verified, what lacks is downloaded.
+    """Download a source into `directory`; verify the files that are already present.
 
-    A file placed in `directory` by hand counts as downloaded. A download that broke off goes on
-    where it stopped, also in a later call. Archives stay; one that was unpacked may be deleted.
-    Of several processes with one folder each waits for those before it.
+    A file placed in `directory` by hand counts as downloaded. An interrupted download is resumed,
+    also in a later call. Archives are kept; unpacked ones may be deleted. A lock serializes several
+    processes with one folder.
 
     Raises:
-        DataError: a file is not what was published or pinned (it is kept as ``NAME.bad``), the
-            server does not have it, an archive is unsafe, or other files stand in the way.
-        MissingRequirementError: no network, no answer after `policy.tries`, or a full disk; the
-            message says where to download by hand and which folder to put the file in.
+        DataError: a file does not match its published or pinned checksum (it is kept as
+            ``NAME.bad``), the server does not have it, an archive is unsafe, or other files exist.
+        MissingRequirementError: no network, no response after `policy.tries`, or a full disk; the
+            message contains the URL and the folder for a download by hand.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,7 @@ def fetch_source(
             files = tuple(fetch.fetch_file(file) for file in source.files)
     except OSError as error:
         raise MissingRequirementError(
-            f"cannot write below {directory} ({error}); expected a folder with room that you may "
-            f"write to."
+            f"cannot write below {directory} ({error}); expected a writable folder with free space."
         ) from error
     return FetchResult(source, directory, files)
 
@@ -106,7 +105,7 @@ class _Measure(StrictModel):
 
 
 class _Pin(StrictModel):
-    """What ``checksums.json`` records of a file, and of what was unpacked from it."""
+    """The record of a file and of its unpacked content in ``checksums.json``."""
 
     bytes: int
     sha256: str
@@ -120,7 +119,7 @@ class _Pins(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """What is known of a file: `kind` is ``bytes``, ``md5`` or ``sha256``."""
+    """An expected property of a file: `kind` is ``bytes``, ``md5`` or ``sha256``."""
 
     kind: str
     value: str
@@ -132,7 +131,7 @@ class _Statement:
 
 
 class _Fetch:
-    """One call of `fetch_source`; it reads the pins once."""
+    """The state of one call of `fetch_source`; the pins are read once."""
 
     def __init__(
         self,
@@ -157,13 +156,13 @@ class _Fetch:
         statements = self._statements(file)
         if not present:
             self._download(file, path, statements)
-        part_of(path).unlink(missing_ok=True)  # the file is in its place
+        part_of(path).unlink(missing_ok=True)  # the file is present
         state_of(path).unlink(missing_ok=True)
         self.progress(f"verify {path.name}", 0, size := path.stat().st_size)
         sha256 = _verify(path, path, statements)
         self.progress(f"verify {path.name}", size, size)
         placed, unpacked = self._unpack(file, path)
-        # Last: a wrong archive is not pinned.
+        # Last, so that a wrong archive is not pinned.
         self._pin(file.name, _Pin(bytes=size, sha256=sha256, unpacked=unpacked))
         checks = [f"{s.kind} from {s.origin}" for s in statements if s.is_checksum]
         if not checks:
@@ -173,7 +172,7 @@ class _Fetch:
         return FetchedFile(file.name, placed, size, sha256, origin, tuple(checks))
 
     def _statements(self, file: RemoteFile) -> tuple[_Statement, ...]:
-        """Return all that is known of a file, the strongest checksum first."""
+        """Return the expected properties of a file, the strongest checksum first."""
         pin = self.pins.get(file.name)
         stated = [
             ("sha256", pin and pin.sha256, PINS_NAME),
@@ -192,13 +191,13 @@ class _Fetch:
         download = ResumingDownloader(path, size, known is not None, self.policy, self.progress)
         scratch = self.directory / ".pooch"
         shutil.rmtree(scratch, ignore_errors=True)  # a killed run leaves temporary files
-        pooch.get_logger().setLevel(logging.WARNING)  # it announces every download
+        pooch.get_logger().setLevel(logging.WARNING)  # it logs every download
         try:
             arrived = pooch.retrieve(file.url, known, path.name, scratch, downloader=download)
             Path(arrived).replace(path)
         except LesionTKError as error:
             raise type(error)(f"{error} {self._by_hand()}") from error
-        except ValueError:  # pooch's word on a wrong checksum
+        except ValueError:  # pooch's error for a wrong checksum
             state_of(path).unlink(missing_ok=True)
             _verify(part_of(path), path, statements)
             raise
@@ -227,20 +226,20 @@ class _Fetch:
         return self.directory / (file.unpack.members if into == "." else into)
 
     def _is_unpacked(self, file: RemoteFile) -> bool:
-        """Whether the archive's content is here as it was left; changed content is an error."""
+        """Return whether the archive's unpacked content is present; raise if it changed."""
         pin = self.pins.get(file.name)
-        left = pin.unpacked if pin else None
-        if file.unpack is None or left is None or not (target := self._target(file)).exists():
+        recorded = pin.unpacked if pin else None
+        if file.unpack is None or recorded is None or not (target := self._target(file)).exists():
             return False
-        if (found := _measure(target)) != left:
+        if (found := _measure(target)) != recorded:
             raise DataError(
-                f"{target} has {found.files} files of {found.bytes} bytes; expected {left.files} "
-                f"of {left.bytes}, as unpacked. Move it away and run again."
+                f"{target} has {found.files} files of {found.bytes} bytes; expected "
+                f"{recorded.files} of {recorded.bytes}, as unpacked. Move it away and run again."
             )
         return True
 
     def _unpack(self, file: RemoteFile, path: Path) -> tuple[Path, _Measure | None]:
-        """Return where the content of `file` stands and, where it was unpacked, how much it is."""
+        """Return the path of the content of `file`, and its measure if it was unpacked."""
         plan = file.unpack
         if not self.unpack or plan is None:
             pin = self.pins.get(file.name)
@@ -256,7 +255,7 @@ class _Fetch:
 
 
 def _measure(target: Path) -> _Measure:
-    """Count files and bytes, without the hidden files that file managers leave in folders."""
+    """Return the numbers of files and bytes, without the hidden files of file managers."""
     files = [target] if target.is_file() else list(target.iterdir())
     sizes = [file.stat().st_size for file in files if not file.name.startswith(".")]
     return _Measure(files=len(sizes), bytes=sum(sizes))
@@ -275,7 +274,7 @@ def _read_pins(path: Path) -> dict[str, _Pin]:
 
 
 def _verify(file: Path, path: Path, statements: tuple[_Statement, ...]) -> str:
-    """Return the SHA-256 of `file`; what differs from a statement becomes NAME.bad."""
+    """Return the SHA-256 of `file`; rename a file that does not match to NAME.bad."""
     found = {"bytes": str(file.stat().st_size)}
     for kind in {"sha256", *(s.kind for s in statements if s.is_checksum)}:
         found[kind] = pooch.file_hash(str(file), alg=kind)
@@ -295,8 +294,7 @@ def _verify(file: Path, path: Path, statements: tuple[_Statement, ...]) -> str:
             bad, number = path.with_name(f"{path.name}.bad-{number}"), number + 1
         file.replace(bad)
         raise DataError(
-            f"{path.name} is not the file it should be: {'; '.join(wrong)}. Kept as {bad}; run "
-            f"again to download it anew. Should the publisher have replaced the file, remove its "
-            f"entry from {PINS_NAME} first."
+            f"{path.name} does not match: {'; '.join(wrong)}. Kept as {bad}; run again to download "
+            f"it. If the publisher replaced the file, remove its entry from {PINS_NAME} first."
         )
     return found["sha256"]

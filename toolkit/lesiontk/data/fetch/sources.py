@@ -1,4 +1,4 @@
-"""The official data sources as records, read from ``sources.yaml`` and checked there."""
+"""Records of the official data sources, read from ``sources.yaml``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SOURCES_PATH = Path(__file__).with_name("sources.yaml")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def check_url(url: str, *, may_be_plain: bool = True) -> str:
-    """Return `url` if it is HTTPS or, where `may_be_plain`, HTTP to this machine.
+def check_url(url: str, *, allow_http: bool = True) -> str:
+    """Return `url` if it is HTTPS or, where `allow_http`, HTTP to this machine.
 
     Raises `ValueError` for any other URL.
     """
@@ -36,7 +36,7 @@ def check_url(url: str, *, may_be_plain: bool = True) -> str:
         parts = urlsplit(url)
     except ValueError as error:
         raise ValueError(f"URL is {url!r} ({error}); expected https:// and a host") from error
-    plain = may_be_plain and parts.scheme == "http" and parts.hostname in LOOPBACK
+    plain = allow_http and parts.scheme == "http" and parts.hostname in LOOPBACK
     if not plain and (parts.scheme != "https" or not parts.hostname):
         raise ValueError(f"URL is {url!r}; expected https:// and a host")
     return url
@@ -49,7 +49,7 @@ class StrictModel(BaseModel):
 
 
 class Placement(StrictModel):
-    """What becomes of an archive: `count` members matching `members` go to the folder `into`.
+    """The extraction of an archive: `count` members matching `members` go to the folder `into`.
 
     `into` is one folder name, or ``.`` for the target folder, where `members` names one file.
     """
@@ -68,7 +68,7 @@ class Placement(StrictModel):
 
 
 class RemoteFile(StrictModel):
-    """One file of a source; what the publisher does not state about it is None."""
+    """One file of a source; a field that the publisher does not state is None."""
 
     name: str
     url: str
@@ -96,7 +96,7 @@ class RemoteFile(StrictModel):
 
 
 class OfficialSource(StrictModel):
-    """A published data set: whose it is, what it may be used for, and its files."""
+    """A published data set: citation, licence and files."""
 
     name: str
     title: str
@@ -150,8 +150,8 @@ def read_official_sources(path: Path) -> tuple[OfficialSource, ...]:
     """Read a file of sources, in the form of ``sources.yaml``.
 
     Raises:
-        DataError: the file is missing or malformed, has unknown keys, a URL that is not HTTPS
-            (plain HTTP is for this machine alone) or two sources of one name.
+        DataError: the file is missing or malformed, or contains unknown keys, duplicate names or a
+            URL that is neither HTTPS nor HTTP to loopback.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -103,13 +103,13 @@ def _words_of(table: Table, column: str) -> Mapping[str, str]:
 def _refuse_contradiction(table: Table, row: TableRow, cells: Mapping[str, str]) -> None:
     """Raise `DataError` if one column says benign and another malignant."""
     mapping = _malignancy()
-    said: dict[str, str] = {}
+    stated: dict[str, str] = {}
     for column, cell in cells.items():
         code = canonical_diagnosis(cell)
         # Data sets differ in whether actinic keratoses are malignant.
         label = mapping.get(code) if code != "akiec" else None
-        if label is not None and said.setdefault(label, column) and len(said) > 1:
-            benign, malignant = said["benign"], said["malignant"]
+        if label is not None and stated.setdefault(label, column) and len(stated) > 1:
+            benign, malignant = stated["benign"], stated["malignant"]
             raise DataError(
                 f"{table.where(row)}: {benign} is {row.cells[benign]!r}, which is benign, and "
                 f"{malignant} is {row.cells[malignant]!r}, which is malignant; expected one of "

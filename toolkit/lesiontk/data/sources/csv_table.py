@@ -45,8 +45,8 @@ class CsvSource(Source):
     def _read(self, path: Path) -> SourceTable:
         tables = described_tables(path)
         if len(tables) != 1:
-            held = ", ".join(table.name for table in tables) or "no such table"
-            raise self._layout_error(path, f"contains {held}")
+            contents = ", ".join(table.name for table in tables) or "no such table"
+            raise self._layout_error(path, f"contains {contents}")
         table = read_table(tables[0])
         index = index_images(path)
         listed, names = table_listing(table)
@@ -71,8 +71,10 @@ def described_tables(path: Path) -> list[TableFile]:
     if not (found := list(filter(describes_images, list_tables(path, deep=True)))):
         return []
     locations = index_images(path, archives=False).locations
-    pictured = {location.rpartition("/")[0].partition("/")[0] for location in locations}
-    return [file for file in found if len(pictured) == 1 or file.path.parent.name not in pictured]
+    with_images = {location.rpartition("/")[0].partition("/")[0] for location in locations}
+    return [
+        file for file in found if len(with_images) == 1 or file.path.parent.name not in with_images
+    ]
 
 
 def describes_images(file: TableFile) -> bool:
@@ -121,7 +123,7 @@ def locate_by_name(index: ImageIndex, name: str, row: str) -> str | None:
             f"{row}: {name!r} leaves the folder of the table; expected a path below it. Write "
             "paths relative to the table, or file names alone."
         )
-    if index.holds(str(path)):
+    if index.contains(str(path)):
         return str(path)
     below = [found for found in index.by_stem.get(stem_of(name), ()) if found.endswith(f"/{path}")]
     return below[0] if len(below) == 1 else index.find(stem_of(name))

@@ -46,7 +46,7 @@ class ImageIndex:
             )
         return tied[0]
 
-    def holds(self, location: str) -> bool:
+    def contains(self, location: str) -> bool:
         """Return whether there is an image at exactly this location."""
         return location in self.by_stem.get(stem_of(location), ())
 

@@ -57,8 +57,10 @@ class IsicSource(Source):
                 f"{file.path.relative_to(path)}{'::' * bool(file.member)}{file.member}"
                 for file in truths
             )
-            mend = "Specify the folder of one part, or move the others elsewhere." if truths else ""
-            raise self._layout_error(path, f"contains {names or 'no ground-truth CSV'}", mend)
+            remedy = (
+                "Specify the folder of one part, or move the others elsewhere." if truths else ""
+            )
+            raise self._layout_error(path, f"contains {names or 'no ground-truth CSV'}", remedy)
         truth = read_table(truths[0])
         listed, hashes = isic_listing(truth, path)
         index = index_images(path)

@@ -28,9 +28,9 @@ class SourceTable:
     """A source's images and their metadata.
 
     `records` are the images that were found, `missing` the ids that the table lists without a file,
-    `unlisted` the number of image files that the table does not list. `lesion_ids_known` is True
-    if every record has a lesion id or a patient id, which also keeps a lesion's pictures together.
-    `metadata_sha256` changes whenever the source's tables do.
+    `unlisted` the number of image files that the table does not list. `lesion_ids_known` is True if
+    every record has a lesion id or a patient id, which also groups a lesion's images.
+    `metadata_sha256` is the hash of the source's tables.
     """
 
     records: tuple[ImageRecord, ...]
@@ -89,6 +89,6 @@ class Source(ABC):
     @abstractmethod
     def _read(self, path: Path) -> SourceTable: ...
 
-    def _layout_error(self, path: Path, found: str, mend: str = "") -> DataError:
-        expected = f"expected the layout of {self.info.name}: {self.info.layout}. {mend}"
+    def _layout_error(self, path: Path, found: str, remedy: str = "") -> DataError:
+        expected = f"expected the layout of {self.info.name}: {self.info.layout}. {remedy}"
         return DataError(f"{path} {found}; {expected.rstrip()}")

@@ -1,4 +1,4 @@
-"""The procedural data set that `lesiontk` writes itself, in HAM10000's layout."""
+"""The procedural data set of `lesiontk data synthesize`, in HAM10000's layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesiontk.data.sources.source import Source, SourceInfo, SourceTable
 
 
 class SyntheticSource(Source):
-    """A folder of HAM10000's layout whose metadata calls every picture synthetic."""
+    """A folder of HAM10000's layout whose metadata marks every image as synthetic."""
 
     info: ClassVar[SourceInfo] = SourceInfo(
         name="synthetic",

@@ -33,22 +33,22 @@ def explain_unknown(path: Path) -> list[str]:
                 f"{file.name} is not a readable table (CSV as UTF-8 text): save it as 'CSV UTF-8'."
             )
         elif is_ignored(file.name) or len(names) > _MANY or names[0].startswith("pixel"):
-            reasons.append(f"{file.name} lists no image files: lesiontk needs the pictures.")
+            reasons.append(f"{file.name} lists no image files: lesiontk requires them.")
         elif len(names) == 1:
             reasons.append(
                 f"{file.name} has one column, {shorten(names[0])!r}; expected several, separated "
                 "by comma, tab, semicolon or bar."
             )
         elif not columns.describe_images:
-            lacks = "diagnosis" if columns.image or columns.file else "image"
+            missing = "diagnosis" if columns.image or columns.file else "image"
             shown = ", ".join(map(shorten, names[:_SHOWN_COLUMNS]))
             shown += ", …" * (len(names) > _SHOWN_COLUMNS)
             reasons.append(
-                f"{file.name} has the columns {shown}, none of them known as the {lacks} column: "
-                f"rename it to {'image_id' if lacks == 'image' else lacks}."
+                f"{file.name} has the columns {shown}, none of them known as the {missing} column: "
+                f"rename it to {'image_id' if missing == 'image' else missing}."
             )
     reasons += [
-        f"{entry.name} is a spreadsheet, which lesiontk does not read: save it as 'CSV UTF-8'."
+        f"{entry.name} is a spreadsheet, which is not supported: save it as 'CSV UTF-8'."
         for entry in sorted(path.iterdir())
         if entry.suffix.lower() in _SPREADSHEETS and not entry.name.startswith((".", "~"))
     ]

@@ -52,7 +52,7 @@ def read_member(
 
 
 def checksums(path: Path) -> dict[str, tuple[int, int]]:
-    """Return member -> (bytes, CRC-32), as the archive states them."""
+    """Return member -> (bytes, CRC-32) from the archive's directory."""
     check_regular(path, "archive")
     try:
         with zipfile.ZipFile(path) as archive:

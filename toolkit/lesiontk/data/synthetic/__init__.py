@@ -1,1 +1,1 @@
-"""Synthetic dermoscopic images, for trials and tests without data."""
+"""Synthetic dermoscopic images, for demonstrations and tests without data."""

@@ -2,8 +2,7 @@
 
 The seed of a lesion determines its patient's skin, its outline and the place of every structure.
 Views of it differ as photographs do: rotation, zoom, shift, light, hair, focus and sensor noise.
-The pictures are caricatures; a figure measured on them shows that the software works and nothing
-about skin.
+The images are caricatures: a result on them shows that the software works, and nothing about skin.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def write_synthetic_dataset(
     Pictures are `image_size` pixels high and a third wider. A lesion depends on `seed` and its
     number alone, so a larger set begins with the smaller one, and writing again changes no byte.
     `advance(1)` is called after each image. Raises `DataError` for fewer than seven lesions, an
-    image size below 16 pixels, a negative seed, or a directory that holds other images.
+    image size below 16 pixels, a negative seed, or a directory with other images.
     """
     if lesions < len(DIAGNOSES):
         raise DataError(
@@ -137,9 +136,11 @@ def _plan_diagnoses(lesions: int) -> list[str]:
     planned = list(DIAGNOSES)
     counts = dict.fromkeys(DIAGNOSES, 1)
     while len(planned) < lesions:
-        behind = max(DIAGNOSES, key=lambda name: _SHARES[name] * (len(planned) + 1) - counts[name])
-        planned.append(behind)
-        counts[behind] += 1
+        furthest_below = max(
+            DIAGNOSES, key=lambda name: _SHARES[name] * (len(planned) + 1) - counts[name]
+        )
+        planned.append(furthest_below)
+        counts[furthest_below] += 1
     return planned
 
 
@@ -150,8 +151,9 @@ def _check_nothing_else(directory: Path, shots: list[_Shot]) -> None:
         for found in sorted((directory / part).glob("*.jpg")):
             if found not in expected:
                 raise DataError(
-                    f"{directory} holds {found.name}, which is not one of the {len(shots)} images "
-                    "of this set; expected an empty directory. Choose another or remove its images."
+                    f"{directory} contains {found.name}, which is not one of the {len(shots)} "
+                    "images of this set; expected an empty directory. Choose another or remove "
+                    "its images."
                 )
 
 

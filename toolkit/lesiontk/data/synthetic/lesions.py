@@ -55,8 +55,8 @@ def _clarity(rng: Generator) -> float:
 def _paint_actinic_keratosis(skin: Skin, rng: Generator) -> Tissue:
     """Actinic keratosis or Bowen's disease: pale follicles in red, scale, dotted vessels."""
     pick, clarity = rng.uniform, _clarity(rng)
-    bent = warp(skin, rng, 0.05, 0.25)
-    depth = depth_inside(bent, rng, pick(0.4, 0.78), pick(1, 1.6), pick(0.05, 0.13))
+    warped = warp(skin, rng, 0.05, 0.25)
+    depth = depth_inside(warped, rng, pick(0.4, 0.78), pick(1, 1.6), pick(0.05, 0.13))
     body = ramp(depth, -0.15, pick(0.08, 0.25))
     follicles = cells(warp(skin, rng, 0.025, 0.12), rng, pick(0.11, 0.18))
     present = clarity * body * ramp(follicles.tint, 0.1, 0.5)
@@ -74,18 +74,18 @@ def _paint_actinic_keratosis(skin: Skin, rng: Generator) -> Tissue:
 def _paint_basal_cell_carcinoma(skin: Skin, rng: Generator) -> Tissue:
     """Basal cell carcinoma: translucent pink, arborizing vessels, blue-grey nests, ulceration."""
     pick, clarity, radius = rng.uniform, _clarity(rng), rng.uniform(0.38, 0.75)
-    bent = warp(skin, rng, 0.03, 0.2)
-    depth = depth_inside(bent, rng, radius, pick(1, 1.5), pick(0.05, 0.13))
+    warped = warp(skin, rng, 0.03, 0.2)
+    depth = depth_inside(warped, rng, radius, pick(1, 1.5), pick(0.05, 0.13))
     body = ramp(depth, -0.1, pick(0.05, 0.22))
     blood = body * pick(0.2, 0.7) * (1 + 0.3 * noise(skin, rng, 0.3))
     sheen = body * (pick(0.1, 0.35) + 0.12 * noise(skin, rng, 0.25))
     trees = vessel_trees(rng, int(rng.integers(1, 5)), radius)
     vessels = strokes(skin, trees) * ramp(depth, -0.25, -0.05) * pick(0.5, 1.0)
-    nests = ovoids(bent, rng, int(rng.integers(3, 9)), pick(0.05, 0.11), 0.8 * radius)
+    nests = ovoids(warped, rng, int(rng.integers(3, 9)), pick(0.05, 0.11), 0.8 * radius)
     nests *= pick(0.45, 0.85) * (0.8 + 0.2 * noise(skin, rng, 0.08)) * (rng.random() < 0.68)
-    ulcer = 0.8 * ovoids(bent, rng, 1, 0.16 * radius, 0.5 * radius) * (rng.random() < 0.3)
+    ulcer = 0.8 * ovoids(warped, rng, 1, 0.16 * radius, 0.5 * radius) * (rng.random() < 0.3)
     pigment = pick(0.4, 1.2) if rng.random() < 0.35 else 0.0
-    melanin = pigment * body * ramp(noise(bent, rng, 0.25), 0.2, 1.0)
+    melanin = pigment * body * ramp(noise(warped, rng, 0.25), 0.2, 1.0)
     coats = ((clarity * nests, _SLATE), (ulcer, _CRUST), (clarity * vessels, _VESSEL))
     return Tissue(melanin, blood, ((sheen, _PINK), *coats))
 
@@ -93,11 +93,11 @@ def _paint_basal_cell_carcinoma(skin: Skin, rng: Generator) -> Tissue:
 def _paint_benign_keratosis(skin: Skin, rng: Generator) -> Tissue:
     """Seborrhoeic keratosis or lentigo: stuck on and sharp-edged, with cysts, plugs and furrows."""
     pick, clarity = rng.uniform, _clarity(rng)
-    bent = warp(skin, rng, 0.02, 0.1)
-    depth = depth_inside(bent, rng, pick(0.38, 0.76), pick(1, 1.5), pick(0.03, 0.11))
+    warped = warp(skin, rng, 0.02, 0.1)
+    depth = depth_inside(warped, rng, pick(0.38, 0.76), pick(1, 1.5), pick(0.03, 0.11))
     depth += pick(0.0, 0.04) * noise(skin, rng, 0.12)
     body = ramp(depth, -0.02, pick(0.02, 0.09))
-    furrows = 1 - ramp(np.abs(noise(bent, rng, pick(0.1, 0.17))), 0.0, 0.5)
+    furrows = 1 - ramp(np.abs(noise(warped, rng, pick(0.1, 0.17))), 0.0, 0.5)
     plugs = dots(skin, rng, pick(0.12, 0.18), 0.34, pick(0.1, 0.4)) * pick(0.6, 1.8)
     cysts = body * dots(skin, rng, pick(0.13, 0.2), 0.26, pick(0.15, 0.5)) * pick(0.5, 0.95)
     melanin = body * pick(0.35, 1.4) * (1 + 0.2 * noise(skin, rng, 0.35))
@@ -115,8 +115,8 @@ def _paint_benign_keratosis(skin: Skin, rng: Generator) -> Tissue:
 def _paint_dermatofibroma(skin: Skin, rng: Generator) -> Tissue:
     """Dermatofibroma: a white, scar-like centre in a delicate ring of pigment network."""
     pick, clarity, radius = rng.uniform, _clarity(rng), rng.uniform(0.36, 0.68)
-    bent = warp(skin, rng, 0.02, 0.2)
-    depth = depth_inside(bent, rng, radius, pick(1, 1.35), pick(0.02, 0.08))
+    warped = warp(skin, rng, 0.02, 0.2)
+    depth = depth_inside(warped, rng, radius, pick(1, 1.35), pick(0.02, 0.08))
     body = ramp(depth, -0.12, pick(0.1, 0.2))
     core = depth + 0.05 * noise(skin, rng, 0.15)
     scar = clarity * ramp(core, pick(0.25, 0.45) * radius, pick(0.6, 0.8) * radius)
@@ -130,25 +130,27 @@ def _paint_dermatofibroma(skin: Skin, rng: Generator) -> Tissue:
 def _paint_melanoma(skin: Skin, rng: Generator) -> Tissue:
     """Melanoma: asymmetric, notched, many colours, broken net, streaks and a blue-white veil."""
     pick, clarity = rng.uniform, _clarity(rng)
-    bent = warp(skin, rng, 0.01 + 0.025 * clarity, 0.22)
+    warped = warp(skin, rng, 0.01 + 0.025 * clarity, 0.22)
     depth = depth_inside(
-        bent, rng, pick(0.42, 0.8), pick(1.0, 1.6), pick(0.04, 0.07) + pick(0.03, 0.12) * clarity
+        warped, rng, pick(0.42, 0.8), pick(1.0, 1.6), pick(0.04, 0.07) + pick(0.03, 0.12) * clarity
     )
     active = sector(skin, rng)
-    spokes = np.cos(int(rng.integers(22, 34)) * np.arctan2(bent.v, bent.u) + noise(skin, rng, 0.2))
+    spokes = np.cos(
+        int(rng.integers(22, 34)) * np.arctan2(warped.v, warped.u) + noise(skin, rng, 0.2)
+    )
     depth += 0.06 * clarity * active * ramp(spokes, 0.0, 1.0) * (rng.random() < 0.4)
     body = ramp(depth, -0.04, pick(0.04, 0.15))
-    patches = ramp(noise(bent, rng, 0.42), 0.1, 1.0)
-    broken_net = net(bent, rng, pick(0.07, 0.13), pick(0.8, 1.5)) * ramp(
+    patches = ramp(noise(warped, rng, 0.42), 0.1, 1.0)
+    broken_net = net(warped, rng, pick(0.07, 0.13), pick(0.8, 1.5)) * ramp(
         noise(skin, rng, 0.5), -0.3 - (1 - clarity), 0.6
     )
     melanin = body * (pick(0.5, 1.0) + pick(0.3, 1.1) * active)
     melanin += body * (clarity * patches * pick(0.6, 2.2) + broken_net * pick(0.3, 1.1))
-    spots = dots(bent, rng, 0.13, 0.36, 0.22) * pick(0.2, 1.8)
+    spots = dots(warped, rng, 0.13, 0.36, 0.22) * pick(0.2, 1.8)
     melanin += clarity * ramp(depth, -0.1, 0.0) * spots
     blood = body * (pick(0.05, 0.45) + pick(0.0, 0.7) * ramp(noise(skin, rng, 0.5), 0.0, 1.0))
-    veil = ramp(depth, 0.02, 0.2) * ramp(noise(bent, rng, 0.5), 0.0, 0.9) * pick(0.45, 0.8)
-    scar = body * ramp(noise(bent, rng, 0.45), 0.5, 1.1) * pick(0.4, 0.8)
+    veil = ramp(depth, 0.02, 0.2) * ramp(noise(warped, rng, 0.5), 0.0, 0.9) * pick(0.45, 0.8)
+    scar = body * ramp(noise(warped, rng, 0.45), 0.5, 1.1) * pick(0.4, 0.8)
     pepper = scar * dots(skin, rng, 0.06, 0.35, 0.4)
     has_veil, has_scar = clarity * (rng.random() < 0.7), clarity * (rng.random() < 0.45)
     # One in twelve lacks pigment, the form that is missed most.
@@ -181,9 +183,9 @@ def _paint_naevus(skin: Skin, rng: Generator) -> Tissue:
 def _paint_vascular_lesion(skin: Skin, rng: Generator) -> Tissue:
     """Angioma or angiokeratoma: red to purple lacunae parted by pale septa."""
     pick, clarity = rng.uniform, _clarity(rng)
-    bent = warp(skin, rng, 0.025, 0.15)
-    depth = depth_inside(bent, rng, pick(0.28, 0.64), pick(1, 1.45), pick(0.03, 0.1))
-    grid = cells(bent, rng, pick(0.14, 0.25))
+    warped = warp(skin, rng, 0.025, 0.15)
+    depth = depth_inside(warped, rng, pick(0.28, 0.64), pick(1, 1.45), pick(0.03, 0.1))
+    grid = cells(warped, rng, pick(0.14, 0.25))
     lacunae = ramp(grid.edge, 0.0, pick(0.25, 0.5))
     lacunae *= clarity * (1 - 0.7 * ramp(grid.centre, 0.35, 0.75))
     lacunae += 0.5 * (1 - clarity)

@@ -1,10 +1,10 @@
 """Dermoscopic structures as functions of a position on the skin.
 
-Everything is a field over a `Skin`, the coordinates that one camera sees. A structure draws as many
-random numbers for one pixel as for a million, so the same generator gives the same structure under
-any rotation, zoom or picture size. `Tissue` turns fields into colour: melanin and blood absorb
-light (Beer-Lambert), so they multiply; keratin, scar and the blue veil of deep melanin scatter
-it, so they cover what is below.
+A structure is a field over a `Skin`, the coordinates of one camera view. The number of random
+numbers it draws does not depend on the pixels, so one generator gives the same structure under any
+rotation, zoom or image size. `Tissue` converts fields to colour: melanin and blood absorb light
+(Beer-Lambert), so they multiply; keratin, scar and the blue veil of deep melanin scatter it, so
+they cover what is below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Coat = tuple[Field, Colour]
 Polyline = tuple[NDArray[np.float64], float]
 _Index = NDArray[np.int32]
 
-# Optical density of one unit, for red, green and blue: a plain naevus holds about one of melanin.
+# Optical density of one unit, for red, green and blue: a plain naevus has about one of melanin.
 _MELANIN = np.array([0.46, 0.69, 0.88], np.float32)
 _BLOOD = np.array([0.10, 0.66, 0.58], np.float32)
 
@@ -36,7 +36,7 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True, slots=True)
 class Skin:
-    """A piece of skin as one camera sees it.
+    """A piece of skin in one camera view.
 
     `u` and `v`, [H, W], are the place of every pixel in skin units: the lesion's centre is (0, 0)
     and one unit is about half the height of the picture. `pixels_from_skin`, [2, 3], takes
@@ -102,7 +102,7 @@ def noise(skin: Skin, rng: Generator, spacing: float) -> Field:
         line = ((row + step) & _WRAP) * _TILE
         for across, weight_u in zip(columns, _spline(u), strict=True):
             field += weight_v * weight_u * knots.take(line + across)
-    # The spline averages over its knots; 1.8 restores the deviation it takes away.
+    # The spline averages over its knots, which reduces the deviation; 1.8 restores it.
     return np.float32(1.8) * field
 
 
@@ -112,7 +112,7 @@ def _spline(t: Field) -> tuple[Field, Field, Field]:
 
 
 def warp(skin: Skin, rng: Generator, amount: float, spacing: float) -> Skin:
-    """Return the skin with coordinates warped by `amount` units, so that patterns look natural."""
+    """Return the skin with coordinates warped by `amount` units, for natural patterns."""
     return replace(
         skin,
         u=skin.u + amount * noise(skin, rng, spacing),

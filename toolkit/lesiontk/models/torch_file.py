@@ -9,7 +9,7 @@ numbers, text, tuples and dictionaries, and nothing else.
 from __future__ import annotations
 
 import io
-import pickletools
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -32,6 +32,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 DICTIONARY, TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 KNOWN = (DICTIONARY, TENSOR, *DTYPES)
+TUPLES = (pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +71,27 @@ def read_torch_tensors(path: Path) -> dict[str, NDArray[Any]]:
         return _read_tensors(content)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(
-            f"{path.name} is not a state_dict in the format of PyTorch before 1.6, or is damaged: "
-            f"{error}"
+            f"{path.name} is damaged, or contains other objects than a state_dict: {error}"
         ) from error
     except DataError as error:
         raise DataError(f"{path.name} {error}") from error
 
 
 def _read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
+    if not content.startswith(pickle.dumps(MAGIC, 2) + pickle.dumps(PROTOCOL, 2)):
+        raise DataError(
+            "is not in the format of PyTorch before 1.6; expected a file of torch.save(state_dict, "
+            "FILE, _use_new_zipfile_serialization=False)."
+        )
     stream = io.BytesIO(content[:MAX_PICKLED])
-    magic, protocol, machine, tensors, keys = (_interpret(stream) for _ in range(5))
-    if (magic, protocol) != (MAGIC, PROTOCOL):
-        raise ValueError("it begins with another magic number")
+    *_, machine, tensors, keys = (_interpret(stream) for _ in range(5))
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise ValueError("its numbers are not little-endian")
     if not isinstance(tensors, dict) or not all(isinstance(t, _Tensor) for t in tensors.values()):
         raise DataError("contains other objects than named tensors.")
     declared = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    if any(declared[tensor.storage.key] != tensor.storage for tensor in tensors.values()):
+        raise ValueError("a storage is declared twice, with another type or length")
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise TypeError("its storages have no names")
     if sorted(keys) != sorted(declared):
@@ -115,8 +120,6 @@ def _read_storage(content: bytes, at: int, declared: _Storage) -> tuple[NDArray[
 def _read_tensor(name: str, tensor: _Tensor, storages: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Return a contiguous copy of a view that lies within its storage."""
     values = storages[tensor.storage.key]
-    if tensor.storage.dtype != values.dtype:
-        raise DataError(f"declares a storage of {name} with two types.")
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
@@ -134,69 +137,88 @@ def _interpret(stream: io.BytesIO) -> Any:
     """Return what the next pickle of a stream builds; `DataError` if that is no data."""
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[Any, Any] = {}
+    memo: dict[int, Any] = {}
 
-    def pop_to_mark() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
+    def pop_last(count: int) -> list[Any]:
+        items = stack[len(stack) - count :]
+        del stack[len(stack) - count :]
         return items
 
-    for opcode, argument, _ in pickletools.genops(stream):
-        match opcode.name:
-            case "PROTO":
-                pass
-            case "STOP":
+    def pop_to_mark() -> list[Any]:
+        return pop_last(len(stack) - marks.pop())
+
+    while code := stream.read(1):
+        match code:
+            case pickle.PROTO:
+                _read_number(stream, 1)
+            case pickle.STOP:
                 return stack.pop()
-            case "MARK":
+            case pickle.MARK:
                 marks.append(len(stack))
-            case "NONE":
+            case pickle.NONE:
                 stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE":
-                stack.append(argument)
-            case "EMPTY_TUPLE":
+            case pickle.NEWTRUE | pickle.NEWFALSE:
+                stack.append(code == pickle.NEWTRUE)
+            case pickle.BININT:
+                stack.append(_read_number(stream, 4, signed=True))
+            case pickle.BININT1 | pickle.BININT2:
+                stack.append(_read_number(stream, 1 if code == pickle.BININT1 else 2))
+            case pickle.LONG1:
+                stack.append(_read_number(stream, _read_number(stream, 1), signed=True))
+            case pickle.BINUNICODE:
+                stack.append(_read(stream, _read_number(stream, 4)).decode())
+            case pickle.EMPTY_TUPLE:
                 stack.append(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                count = int(opcode.name[-1])
-                stack[-count:] = [tuple(stack[-count:])]
-            case "TUPLE":
+            case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
+                stack.append(tuple(pop_last(1 + TUPLES.index(code))))
+            case pickle.TUPLE:
                 stack.append(tuple(pop_to_mark()))
-            case "EMPTY_LIST":
+            case pickle.EMPTY_LIST:
                 stack.append([])
-            case "APPENDS":
-                items = pop_to_mark()
+            case pickle.APPEND | pickle.APPENDS:
+                items = pop_last(1) if code == pickle.APPEND else pop_to_mark()
                 if not isinstance(stack[-1], list):
                     raise TypeError("it appends to what is no list")
                 stack[-1].extend(items)
-            case "EMPTY_DICT":
+            case pickle.EMPTY_DICT:
                 stack.append({})
-            case "SETITEM":
-                items = stack[-2:]
-                del stack[-2:]
+            case pickle.SETITEM | pickle.SETITEMS:
+                items = pop_last(2) if code == pickle.SETITEM else pop_to_mark()
                 _set_items(stack[-1], items)
-            case "SETITEMS":
-                items = pop_to_mark()
-                _set_items(stack[-1], items)
-            case "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                if argument not in KNOWN:
-                    raise DataError(f"asks for {show_value(argument)}; expected tensors alone.")
-                stack.append(_Global(argument))
-            case "BINPERSID":
+            case pickle.BINPUT | pickle.LONG_BINPUT:
+                memo[_read_number(stream, 1 if code == pickle.BINPUT else 4)] = stack[-1]
+            case pickle.BINGET | pickle.LONG_BINGET:
+                stack.append(memo[_read_number(stream, 1 if code == pickle.BINGET else 4)])
+            case pickle.GLOBAL:
+                name = f"{_read_line(stream)} {_read_line(stream)}"
+                if name not in KNOWN:
+                    raise DataError(f"asks for {show_value(name)}; expected tensors alone.")
+                stack.append(_Global(name))
+            case pickle.BINPERSID:
                 stack.append(_storage_from(stack.pop()))
-            case "REDUCE":
+            case pickle.REDUCE:
                 arguments = stack.pop()
                 stack.append(_call(stack.pop(), arguments))
-            case "BUILD":  # a dictionary's metadata, which no tensor needs
+            case pickle.BUILD:  # a dictionary's metadata, which no tensor needs
                 stack.pop()
-            case other:
-                raise DataError(f"has the pickle instruction {other}; expected tensors alone.")
+            case _:
+                raise DataError(f"has the pickle instruction {code!r}; expected tensors alone.")
     raise ValueError("a pickle has no end")
+
+
+def _read(stream: io.BytesIO, count: int) -> bytes:
+    found = stream.read(count)
+    if len(found) < count:
+        raise ValueError("a pickle has no end")
+    return found
+
+
+def _read_number(stream: io.BytesIO, count: int, *, signed: bool = False) -> int:
+    return int.from_bytes(_read(stream, count), "little", signed=signed)
+
+
+def _read_line(stream: io.BytesIO) -> str:
+    return stream.readline().decode().rstrip("\n")
 
 
 def _set_items(target: Any, items: list[Any]) -> None:

@@ -29,6 +29,7 @@ from lesiontk.data.tasks import list_tasks, load_task
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.models import ARCHITECTURES
+from lesiontk.models.architecture import Architecture
 from lesiontk.recipe import Recipe, TrainSection, list_recipes, read_recipe
 from lesiontk.recipe.gate_grammar import DEFAULT_GATES, DEVICE, gate_metrics
 from lesiontk.registry import Registry
@@ -312,6 +313,14 @@ def targets_page() -> str:
 # Registered names
 
 
+def describe_weights(architecture: Architecture) -> str:
+    """Return what `model.weights` may be, and where it comes from."""
+    if architecture.load is None:
+        return "none"
+    package = architecture.weights_package
+    return f"imagenet, of {code(package)}" if package else "imagenet, downloaded by Keras"
+
+
 def names_page() -> str:
     """Return every name that a recipe or an option can give, by family."""
     parts = ["# Registered names", "Names that recipes and options take, by family."]
@@ -323,7 +332,7 @@ def names_page() -> str:
         table(
             ("name", "smallest image", "published weights"),
             (
-                (code(name), f"{a.min_image_size} px", "imagenet" if a.load else "none")
+                (code(name), f"{a.min_image_size} px", describe_weights(a))
                 for name, a in ARCHITECTURES.items()
             ),
         )

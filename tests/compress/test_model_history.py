@@ -58,3 +58,12 @@ def test_a_child_states_what_it_holds_and_remembers_what_was_done() -> None:
     child = inherit_facts(pruned)
     assert child["history"][-1]["pruned"] == {"macs": [2, 1]}
     assert structure_facts(child) == {}
+
+
+def test_a_child_states_the_weights_that_training_started_from() -> None:
+    weights = {"file": "lite2.pth", "sha256": "a" * 64}
+    trained = model("train")
+    trained.manifest["facts"].update(architecture="cnn", initial_weights=weights)
+    assert inherit_facts(trained)["initial_weights"] == weights
+    del trained.manifest["facts"]["initial_weights"]
+    assert "initial_weights" not in inherit_facts(trained)

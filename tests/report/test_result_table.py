@@ -154,6 +154,15 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert said in render_model_card(**foreign)
     large = render_model_card(**arguments, left_out=["onnx:int8"])
     assert "Too large to be here: onnx:int8." in large
+    weights = {"file": "a.pth", "sha256": "0123456789ab" + 52 * "f", "package": "p", "version": "3"}
+    pretrained = {
+        "recipe": {**arguments["recipe"], "model": {"weights": "imagenet"}},
+        "model": {**model, "initial_weights": weights},
+    }
+    assert (
+        "trained from pretrained weights (imagenet, p 3, SHA-256 0123456789ab)."
+        in render_model_card(**{**arguments, **pretrained})
+    )
     assert "It was made in" not in card
     assert "trained from random weights." in card
     assert "on the class shares of the collection" in card

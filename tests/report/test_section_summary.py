@@ -150,6 +150,13 @@ def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
     assert "AdamW" in read(make_report_data()).text
 
 
+def test_the_file_of_the_starting_weights_is_identified() -> None:
+    assert "starting weights: none" in read(make_report_data()).text
+    model = {**make_report_data().model, "initial_weights": {"file": "a.h5", "sha256": "c" * 64}}
+    text = read(make_report_data(model=model)).text
+    assert "starting weights: none, SHA-256 cccccccccccc" in text
+
+
 def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
     leaky = make_split(SEVEN, leaky=True, lesions_on_several_sides=7)
     text = read(make_report_data(split=leaky)).text

@@ -56,6 +56,7 @@ def inherit_facts(model: Artefact) -> dict[str, Any]:
     own = {name: facts[name] for name in (*OF_EVERY_MODEL, *technique) if name in facts}
     return {
         "architecture": str(facts["architecture"]),
+        **{name: facts[name] for name in ("initial_weights",) if name in facts},
         **unknown_facts(facts.get(MAY_HAVE_SEEN_TEST)),
         **structure_facts(facts),
         "history": [*facts.get("history", []), {"stage": model.stage, **own}],

@@ -25,7 +25,12 @@ from lesiontk.report.result_table import (
     table_from_external,
 )
 from lesiontk.report.tables import describe_steps
-from lesiontk.report.wording import describe_best, describe_found, describe_recall_constraint
+from lesiontk.report.wording import (
+    describe_best,
+    describe_found,
+    describe_initial_weights,
+    describe_recall_constraint,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,11 @@ def _describe_left_out(targets: Sequence[str]) -> str:
 
 def _describe_origin(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     weights = recipe["model"]["weights"]
-    origin = "random weights" if weights == "none" else f"pretrained weights ({weights})"
+    origin = (
+        "random weights"
+        if weights == "none"
+        else f"pretrained weights ({describe_initial_weights(model, weights)})"
+    )
     phases = ", first its head, then all layers" if recipe["train"].get("head_epochs") else ""
     return (
         f"{model['architecture']} on {_describe_size(recipe, model)}, for "

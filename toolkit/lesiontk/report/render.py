@@ -66,6 +66,7 @@ FILTERS = {
     "backend_name": wording.name_backend,
     "compression_words": describe_step,
     "best_words": wording.describe_best,
+    "initial_weights_words": wording.describe_initial_weights,
     "kept_words": wording.describe_recall_constraint,
     "near_duplicate_words": data_wording.describe_near_duplicates,
     "site_words": data_wording.describe_sites,

@@ -120,6 +120,14 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def describe_initial_weights(model: Mapping[str, Any], stated: str) -> str:
+    """Return what training started from: `stated` in the recipe, and the file that it was."""
+    file = model.get("initial_weights", {})
+    package = [f"{file['package']} {file['version']}"] if "package" in file else []
+    digest = [f"SHA-256 {file['sha256'][:12]}"] if file else []
+    return ", ".join([stated, *package, *digest])
+
+
 def describe_best(model: Mapping[str, Any]) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
     kept, best = describe_recall_constraint(model), "the best by validation balanced accuracy"

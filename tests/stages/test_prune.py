@@ -218,7 +218,7 @@ def test_the_command_tells_the_latency_and_whether_it_is_what_was_asked_for() ->
         (
             Availability(True),
             (Execution("runtime", "TensorRT", "ONNX Runtime", "there is no driver"),),
-            r"there is no driver \(ONNX Runtime would answer\)",
+            r"there is no driver \(ONNX Runtime would run\)",
         ),
     ],
 )

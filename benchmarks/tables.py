@@ -126,7 +126,7 @@ def summarize(published: Mapping[str, Mapping[str, Any]], engines: str) -> str:
                 format_estimate(whole.point.sensitivity),
                 format_estimate(versus.differences["balanced_accuracy"]),
                 format_estimate(small.point.sensitivity),
-                f"{versus.speedup or 0:.1f}×",
+                _format_speedup(versus, 1),
                 f"{versus.size_ratio:.1f}×",
                 count_outcomes(document, SMALL),
             ]
@@ -252,7 +252,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
                 format_estimate(versus.differences["balanced_accuracy"], 4),
                 _recall(document, row),
                 f"{row.size_bytes / 1e6:.2f}",
-                f"{versus.speedup or 0:.2f}×",
+                _format_speedup(versus, 2),
                 f"{versus.size_ratio:.2f}×",
                 f"{len(versus.changed)}",
             ]
@@ -287,6 +287,11 @@ def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:
         )
     header = ["recipe", "minutes", "best epoch", "validation balanced accuracy", "again"]
     return _table(header, rows)
+
+
+def _format_speedup(versus: ParentComparison, digits: int) -> str:
+    """Return ``3.1×``, or a dash where nothing was timed."""
+    return "–" if versus.speedup is None else f"{versus.speedup:.{digits}f}×"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

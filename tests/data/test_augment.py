@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lesiontk.data.augment import AUGMENTATIONS, augment_dermoscopy, flip_images, keep_images
+from lesiontk.data.augment import (
+    AUGMENTATIONS,
+    augment_dermoscopy,
+    augment_trivially,
+    flip_images,
+    keep_images,
+)
 from lesiontk.system.frameworks import import_tensorflow
 
 Images = NDArray[np.float32]
@@ -51,6 +57,16 @@ def test_shape_type_and_range_are_kept(name: str) -> None:
         assert result.dtype == np.float32
         assert result.min() >= 0
         assert result.max() <= 255
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_wide_picture_becomes_a_square_with_its_middle(name: str) -> None:
+    wide = np.full((6, SIZE, SIZE + 12, 3), 10, np.float32)
+    wide[:, SIZE // 4 : -SIZE // 4, SIZE // 4 + 6 : -SIZE // 4 - 6] = 240
+    for seed in range(5):
+        result = apply(AUGMENTATIONS.get(name), wide, (seed, 1))
+        assert result.shape == (6, SIZE, SIZE, 3)
+        assert (result[:, SIZE // 2, SIZE // 2] > result.mean(axis=(1, 2))).all()
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -159,6 +175,17 @@ def test_dermoscopy_keeps_the_colour_of_skin_recognizable() -> None:
     assert np.abs(means / np.array(SKIN) - 1).max() < 0.35
     assert means.std(axis=0).min() > 5  # and does change it
     assert (np.diff(means, axis=1) < 0).mean() > 0.95  # red > green > blue stays
+
+
+def test_trivial_augment_makes_one_change_of_colour_at_most() -> None:
+    """Of flat pictures crops show nothing: a tenth or more stay, others differ in kind."""
+    flat = np.broadcast_to(np.array(SKIN, np.float32), (400, SIZE, SIZE, 3)).copy()
+    result = apply(augment_trivially, flat, (1, 1))
+    varied = np.ptp(result, axis=(1, 2)).max(axis=1) > 0.5
+    moved = np.abs(result.mean(axis=(1, 2)) - SKIN).max(axis=1) > 0.5
+    assert 0.03 < varied.mean() < 0.3  # noise, on flat color
+    assert 0.25 < moved.mean() < 0.6  # white balance, brightness, saturation, gamma
+    assert 0.3 < (~varied & ~moved).mean() < 0.65
 
 
 def test_dermoscopy_keeps_a_lesion_in_the_picture() -> None:

@@ -20,11 +20,12 @@ from lesiontk.data.pictures import load_picture
 from lesiontk.data.split import hash_split
 from lesiontk.errors import DataError, LeakageError, UsageError
 from lesiontk.files.hashing import hash_file
-from lesiontk.recipe import SplitRule
+from lesiontk.recipe import ModelSection, SplitRule, TrainSection
 from lesiontk.records import SUBSETS, Artefact, Preprocessing
 from lesiontk.stages.inspect_images import InspectConfig, InspectStage, read_inspection
 from lesiontk.stages.prepare import PrepareConfig, PrepareStage
 from lesiontk.stages.split import SplitConfig, SplitStage
+from lesiontk.stages.train import TrainConfig
 from lesiontk.store import Store
 from lesiontk.store.manifest import write_manifest
 
@@ -287,6 +288,35 @@ def test_enhancements_are_applied_and_told(store: Store, folder: Folder) -> None
         "image_size": SIZE, "crop_mode": "crop", "interpolation": "bilinear"
     }  # fmt: skip
     assert not np.array_equal(open_images(plain).pixels, images.pixels)
+
+
+def test_training_pictures_show_more_around_the_same_square(store: Store, folder: Folder) -> None:
+    made = split(store, inspect(store, folder.path))
+    plain, wide = (prepare(store, folder.path, made, training_aspect=a) for a in (1.0, 1.2))
+    assert (wide.path / "images.npy").read_bytes() == (plain.path / "images.npy").read_bytes()
+    images = open_images(wide)
+    rows = images.indices("train")[[5, 0, 3]]
+    pictures = images.read_training(rows)
+    assert pictures.shape == (3, SIZE, SIZE * 6 // 5, 3)
+    margin = SIZE // 10
+    difference = pictures[:, :, margin : margin + SIZE].astype(int) - images.pixels[rows]
+    assert np.abs(difference).mean() < 2
+    assert not np.array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(open_images(plain).read_training(rows), images.pixels[rows])
+
+
+def test_a_key_at_the_value_that_it_had_before_it_existed_changes_no_artefact() -> None:
+    config = PrepareConfig(image_size=SIZE)
+    assert "training_aspect" not in config.key_document()
+    assert config.model_dump()["training_aspect"] == 1
+    assert PrepareConfig(image_size=SIZE, training_aspect=1.5).key_document() == {
+        **config.key_document(),
+        "training_aspect": 1.5,
+    }
+    assert (
+        "stochastic_depth"
+        not in TrainConfig(model=ModelSection(), train=TrainSection()).key_document()["train"]
+    )
 
 
 def test_an_unknown_enhancement_is_refused_with_the_nearest() -> None:

@@ -129,6 +129,7 @@ def test_balanced_sampling_draws_every_class_equally_often() -> None:
         ("label_smoothing:0.5", "at least 0 and below 0.5"),
         ("logit_adjustment:0", "tau must be above 0"),
         ("mixup:0", "alpha must be above 0"),
+        ("cutmix:0", "alpha must be above 0"),
         ("mix_up", "unknown imbalance choice 'mix_up'.* Did you mean 'mixup'"),
     ],
 )

@@ -111,6 +111,38 @@ def test_mixup_is_repeatable_by_seed() -> None:
     assert not np.array_equal(mix(0.4)[0], mix(0.4, seed=2)[0])
 
 
+def cut(alpha: float = 1.0, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what CutMix makes of 200 flat images of value 0, 1, 2 ... and of one-hot targets."""
+    blend = choose_imbalance(f"cutmix:{alpha}").mix
+    assert blend is not None
+    images = np.arange(200, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 20, 20, 3))
+    mixed, targets = blend(images.astype(np.float32), np.eye(200, dtype=np.float32), [seed, 0])
+    return np.asarray(mixed), np.asarray(targets)
+
+
+def test_cutmix_puts_one_rectangle_of_the_neighbour_into_each_image() -> None:
+    for number, image in enumerate(cut()[0][..., 0]):
+        foreign = image != number
+        assert set(image[foreign].tolist()) <= {float((number - 1) % 200)}
+        rows, columns = foreign.any(axis=1), foreign.any(axis=0)
+        np.testing.assert_array_equal(foreign, np.outer(rows, columns))
+        for line in (rows, columns):  # one piece
+            assert np.abs(np.diff(np.pad(line.astype(int), 1))).sum() <= 2
+
+
+def test_cutmix_mixes_targets_by_area() -> None:
+    mixed, targets = cut()
+    own = (mixed[..., 0] == np.arange(200)[:, np.newaxis, np.newaxis]).mean(axis=(1, 2))
+    np.testing.assert_allclose(np.diag(targets), own, atol=1e-6)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    assert own.std() > 0.1
+
+
+def test_cutmix_is_repeatable_by_seed() -> None:
+    np.testing.assert_array_equal(cut()[0], cut()[0])
+    assert not np.array_equal(cut()[0], cut(seed=2)[0])
+
+
 # --------------------------------------------------------------------- lessons
 
 

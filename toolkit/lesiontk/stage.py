@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact
@@ -16,14 +22,34 @@ from lesiontk.system.cores import count_cores
 
 T = TypeVar("T")
 
+ADDED_LATER: dict[str, Any] = {}
+"""Marks a field of a config that came after its stage's version; compared by identity."""
+
 
 class StageConfig(BaseModel):
     """Base of every config: unknown keys are errors, instances are frozen.
 
-    A field with ``exclude=True``, such as a path on this machine, is not part of the key.
+    A field with ``exclude=True``, such as a path on this machine, is not part of the key. A field
+    with ``json_schema_extra=ADDED_LATER`` is not part of it at its default, which must be what the
+    stage did before it had the field: older artefacts stay valid.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def key_document(self) -> dict[str, Any]:
+        """Return the config as it enters a key."""
+        return self.model_dump(mode="json", context=ADDED_LATER)
+
+    @model_serializer(mode="wrap")
+    def _omit_added(
+        self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        document: dict[str, Any] = serialize(self)
+        if info.context is ADDED_LATER:
+            for name, field in type(self).model_fields.items():
+                if field.json_schema_extra is ADDED_LATER and getattr(self, name) == field.default:
+                    del document[name]
+        return document
 
     def refuse_idle(self, *names: str, belongs_to: str) -> None:
         """Raise `ValueError` if one of these keys, which have no effect here, was set."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.api.findings import Judged, estimate_columns, show_bytes, show_table, table_of
+from lesiontk.api.findings import Judged, estimate_columns, show_table, table_of
+from lesiontk.report.formatting import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,7 @@ class Benchmark(Judged):
                     "engine": row.name,
                     "median ms": f"{latency.median:.2f}" if latency else "–",
                     "p90 ms": f"{latency.p90:.2f}" if latency else "–",
-                    "size": show_bytes(row.size_bytes),
+                    "size": format_bytes(row.size_bytes),
                     **{
                         name.replace("_", " "): format_estimate(
                             row.metrics.get(name), interval="({}–{})"

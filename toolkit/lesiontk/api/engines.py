@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lesiontk.api.engine import Engine
-from lesiontk.api.findings import number, show_bytes, show_table, table_of
+from lesiontk.api.findings import number, show_table, table_of
 from lesiontk.errors import LesionTKError, UsageError, suggest
+from lesiontk.report.formatting import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ class Engines(Mapping[str, Engine]):
 
     def _repr_html_(self) -> str:
         formats = {
-            "size_bytes": show_bytes, "top1_agreement": number(3), "mean_drift": number(4)
+            "size_bytes": format_bytes, "top1_agreement": number(3), "mean_drift": number(4)
         }  # fmt: skip
         refused = "; ".join(f"{target} was not made: {e}" for target, e in self.refused.items())
         return show_table(self.to_pandas(), refused, formats)

@@ -100,11 +100,6 @@ def number(digits: int, unit: str = "") -> Callable[[Any], str]:
     return lambda value: "–" if value is None or value != value else f"{value:.{digits}f}{unit}"
 
 
-def show_bytes(value: float | None) -> str:
-    """Return bytes in megabytes; a dash for what is missing."""
-    return number(2, " MB")(None if value is None else value / 1e6)
-
-
 def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """Return a value and its interval as three columns: NAME, NAME_low, NAME_high."""
     return {

@@ -14,12 +14,14 @@ from lesiontk.cli.session import (
     load_recipe,
     recipe_options,
     say,
+    weights_option,
 )
 
 
 @click.command()
 @click.argument("recipe")
 @recipe_options
+@weights_option
 @gate_option
 @click.option("--dry-run", is_flag=True, help="Check and show the plan; do nothing.")
 @command_options

@@ -124,14 +124,13 @@ class RecipeOptions:
 
 
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data, --weights, options of the split, and --set; the command gets `RecipeOptions`."""
+    """Add --data, options of the split, and --set; the command gets `RecipeOptions`."""
 
     @click.option(
         "--data",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Folder of images and their table.",
     )
-    @click.option("--weights", metavar="imagenet|none|FILE", help="Initial weights of the network.")
     @click.option(
         "--accept-near-duplicates",
         is_flag=True,
@@ -142,17 +141,23 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "leaky",
         is_flag=True,
         help="Split by image instead of lesion, to see how much that inflates scores; makes "
-        "float32 "
-        "engines only.",
+        "float32 engines only.",
     )
     @set_option
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         names = ("data", "weights", "leaky", "accept_near_duplicates", "overrides")
-        options = RecipeOptions(**{name: kwargs.pop(name) for name in names})
+        given = {name: kwargs.pop(name) for name in names if name in kwargs}
+        options = RecipeOptions(**given)
         return function(*args, options=options, **kwargs)
 
     return wrapped
+
+
+weights_option = click.option(
+    "--weights", metavar="imagenet|none|FILE", help="Initial weights of the network."
+)
+"""For commands that train, below `recipe_options`."""
 
 
 def load_recipe(name: str, options: RecipeOptions) -> Recipe:

@@ -11,12 +11,14 @@ from lesiontk.cli.session import (
     load_recipe,
     recipe_options,
     say,
+    weights_option,
 )
 
 
 @click.command()
 @click.argument("recipe", default="demo")
 @recipe_options
+@weights_option
 @click.option(
     "--resume/--restart", default=True, help="Resume an unfinished training, or start over."
 )

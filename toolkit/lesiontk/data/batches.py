@@ -49,20 +49,21 @@ def training_batches(
         if probabilities is None
         else generator.choice(rows, len(rows), p=probabilities)
     )
-    stored = images.preprocessing.image_size
-    size = size or stored
+    height, width = images.read_training(rows[:1]).shape[1:3]
+    size = size or height
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return images.pixels[indices], targets[indices]
+        return images.read_training(indices), targets[indices]
 
     def load(step: Any, indices: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.float32])
-        pixels.set_shape([batch_size, stored, stored, 3])
+        pixels.set_shape([batch_size, height, width, 3])
         labels.set_shape([batch_size, targets.shape[1]])
         key = tf.cast(tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step]), tf.int32)
         pictures = tf.cast(pixels, tf.float32)
-        if size != stored:
-            pictures = tf.image.resize(pictures, [size, size], antialias=True)
+        if size != height:
+            shape = [size, round(size * width / height)]
+            pictures = tf.image.resize(pictures, shape, antialias=True)
         pictures = augment(pictures, key)
         for number, mix in enumerate(mixtures, start=1):
             pictures, labels = mix(pictures, labels, tf.add(key, [0, number << 24]))

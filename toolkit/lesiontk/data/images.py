@@ -17,6 +17,7 @@ from lesiontk.records import Artefact, Preprocessing
 from lesiontk.system.disk import reserve_space
 
 ARRAY = "images.npy"
+TRAINING_ARRAY = "training.npy"
 TABLE = "images.csv"
 
 
@@ -25,6 +26,8 @@ class ImageSet:
     """Prepared images in the order of their table.
 
     `pixels` is uint8 [N, S, S, 3] RGB, mapped from disk; `targets` are indices into `labels`.
+    `training_pixels` is uint8 [n, S, W, 3]: the pictures of the training subset, in order, with
+    more than the centered square; None where only that was prepared.
     """
 
     pixels: NDArray[np.uint8]
@@ -38,6 +41,7 @@ class ImageSet:
     critical: str
     preprocessing: Preprocessing
     split_hash: str
+    training_pixels: NDArray[np.uint8] | None = None
 
     def indices(self, subset: str) -> NDArray[np.int64]:
         """Return the rows of one subset. Raises `DataError` if it is empty."""
@@ -47,6 +51,12 @@ class ImageSet:
         if len(rows) == 0:
             raise DataError(f"the {subset} subset of the split has no images.")
         return rows
+
+    def read_training(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the pictures of these rows of the training subset, uint8 [n, S, W, 3]."""
+        if self.training_pixels is None:
+            return self.pixels[rows]
+        return self.training_pixels[np.searchsorted(self.indices("train"), rows)]
 
     def draw_stratified(self, subset: str, count: int, seed: int) -> NDArray[np.int64]:
         """Return up to `count` rows of a subset, balanced over the classes where possible."""
@@ -82,7 +92,14 @@ def open_images(artefact: Artefact) -> ImageSet:
         critical=str(facts["critical"]),
         preprocessing=Preprocessing.from_document(facts["preprocessing"]),
         split_hash=str(facts["split_hash"]),
+        training_pixels=_open_training(artefact),
     )
+
+
+def _open_training(artefact: Artefact) -> NDArray[np.uint8] | None:
+    if TRAINING_ARRAY not in artefact.manifest["files"]:
+        return None
+    return np.asarray(np.load(artefact.file(TRAINING_ARRAY), mmap_mode="r"))
 
 
 def create_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:

@@ -19,7 +19,7 @@ from lesiontk.recipe.gate_grammar import (
     translate_mapping,
 )
 from lesiontk.recipe.renamed import rename_keys
-from lesiontk.stage import StageConfig
+from lesiontk.stage import ADDED_LATER, StageConfig
 
 THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)"
 """Rules that choose a threshold on validation; a sensitivity is above 0 and at most 1."""
@@ -66,12 +66,28 @@ class DataSection(StageConfig):
     crop_mode: Literal["crop", "stretch"] = Field(
         "crop", description="crop: the largest centered square; stretch: the whole image"
     )
+    training_aspect: float = Field(
+        1.0,
+        ge=1,
+        le=2,
+        description="width to height of the training pictures from which augmentation draws its "
+        "crops; 1: the network's centered square",
+    )
     enhance: tuple[str, ...] = Field(
         (), description="registered enhancements after crop and resize, in order"
     )
     max_failures: float = Field(0.01, ge=0, le=1, description="share of broken images tolerated")
     split: SplitRule = SplitRule()
     synthetic: SynthesizeConfig = SynthesizeConfig()
+
+    @model_validator(mode="after")
+    def _check_aspect(self) -> DataSection:
+        if self.training_aspect > 1 and (self.enhance or self.crop_mode != "crop"):
+            raise ValueError(
+                f"training_aspect is {self.training_aspect:g}; expected 1 with enhance or with "
+                "crop_mode: stretch"
+            )
+        return self
 
     @field_validator("enhance", mode="before")
     @classmethod
@@ -139,6 +155,14 @@ class TrainSection(StageConfig):
         description="registered choices, as name or name:strength",
     )
     augment: str = Field("dermoscopy", description="one of the registered augmentations")
+    stochastic_depth: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        json_schema_extra=ADDED_LATER,
+        description="chance of skipping the last residual block for an image in training; "
+        "earlier blocks less, linearly",
+    )
     ema: float = Field(
         0.0,
         ge=0,

@@ -11,14 +11,15 @@ from pydantic import Field, field_validator
 
 from lesiontk.data.decode import ImageError
 from lesiontk.data.enhance import check_enhancements
-from lesiontk.data.images import ARRAY, TABLE, create_array, write_rows
+from lesiontk.data.images import ARRAY, TABLE, TRAINING_ARRAY, create_array, write_rows
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.split import SplitItem, check_leakage
+from lesiontk.data.training_picture import make_training_picture
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.split import COLUMNS, list_records, read_split
 
@@ -29,6 +30,7 @@ class PrepareConfig(StageConfig):
     path: str | None = Field(None, exclude=True)
     image_size: int = Field(ge=16, le=1024)
     crop_mode: Literal["crop", "stretch"] = "crop"
+    training_aspect: float = Field(1.0, ge=1, le=2, json_schema_extra=ADDED_LATER)
     enhance: tuple[str, ...] = ()
     max_failures: float = Field(0.01, ge=0, le=1)
 
@@ -40,7 +42,11 @@ class PrepareConfig(StageConfig):
 
 
 class PrepareStage(Stage):
-    """Produces ``images.npy`` uint8 [N, S, S, 3] and its table, in the order of image ids."""
+    """Produces ``images.npy`` uint8 [N, S, S, 3] and its table, in the order of image ids.
+
+    With `training_aspect` above 1 also ``training.npy`` uint8 [n, S, W, 3], in the same order: more
+    of the pictures of the training subset.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="prepare",
@@ -61,11 +67,20 @@ class PrepareStage(Stage):
         records = list_records(rows)
         size = config.image_size
         array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
+        aspect, wide = config.training_aspect, None
+        training = [row for row, image in enumerate(rows) if image["subset"] == "train"]
+        if aspect > 1:
+            shape = (len(training), size, round(size * aspect), 3)
+            wide = create_array(context.directory / TRAINING_ARRAY, shape)
+        places = {row: place for place, row in enumerate(training)}
         broken, changed = [], []
 
         def look(image: Any) -> Any:
             digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint8)
-            return np.concatenate([digest, preprocess_image(image, preprocessing).ravel()])
+            parts = [digest, preprocess_image(image, preprocessing).ravel()]
+            if wide is not None:
+                parts.append(make_training_picture(image, size, aspect).ravel())
+            return np.concatenate(parts)
 
         with (
             ImageReader(data_root(config.path, parents)) as reader,
@@ -82,11 +97,15 @@ class PrepareStage(Stage):
                 if isinstance(result, ImageError):
                     broken.append(f"{rows[index]['image_id']} ({result.reason})")
                     continue
-                digest, pixels = np.split(result, [32])
-                array[index] = pixels.reshape(size, size, 3)
+                digest, pixels, more = np.split(result, [32, 32 + array[index].size])
+                array[index] = pixels.reshape(array[index].shape)
+                if wide is not None and index in places:
+                    wide[places[index]] = more.reshape(wide.shape[1:])
                 if digest.tobytes().hex() != rows[index]["pixel_sha256"]:
                     changed.append(rows[index]["image_id"])
         array.flush()
+        if wide is not None:
+            wide.flush()
         if broken:
             raise DataError(
                 f"{len(broken)} image(s) could be read when the data was checked and cannot now: "

@@ -84,7 +84,7 @@ class Store:
         identity = self._identify(stage, config, parents)
         key = hash_document(identity)
         target = self.workspace / f"{stage.info.produces}-{key[:12]}"
-        shared = stage.without_budget(config).model_dump(mode="json")
+        shared = stage.without_budget(config).key_document()
         begun = hash_document({**identity, "config": shared})
         scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{begun[:12]}"
         with self._lock(scratch.name, log=True):
@@ -114,7 +114,7 @@ class Store:
             "format": FORMAT,
             "stage": {"name": info.name, "version": info.version},
             "schema_version": info.schema_version,
-            "config": config.model_dump(mode="json"),
+            "config": config.key_document(),
             "parents": {
                 role: stage.identify_parent(role, parent)
                 for role, parent in sorted(parents.items())

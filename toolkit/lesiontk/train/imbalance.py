@@ -132,6 +132,33 @@ def mix_up(alpha: float = 0.2) -> Imbalance:
     return Imbalance(mix=mix)
 
 
+def cut_mix(alpha: float = 1.0) -> Imbalance:
+    """Return CutMix: a rectangle of each image comes from its neighbour in the batch, and the
+    targets are mixed by area; its share is drawn from Beta(alpha, alpha) (Yun et al.,
+    arXiv:1905.04899, eq. 1 and 2)."""
+    if alpha <= 0:
+        raise ValueError("alpha must be above 0")
+
+    def mix(images: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
+        tf = import_tensorflow()
+        count, size = tf.shape(images)[0], tf.shape(images)[1]
+        draws = tf.random.stateless_gamma([2, count], seed, alpha) + 1e-7
+        side = tf.sqrt(draws[1] / (draws[0] + draws[1]))
+        center = tf.random.stateless_uniform([2, count], seed)
+        pixel = (tf.range(size, dtype=tf.float32) + 0.5) / tf.cast(size, tf.float32)
+        rows, columns = (
+            tf.abs(pixel - position[:, tf.newaxis]) < side[:, tf.newaxis] / 2
+            for position in tf.unstack(center)
+        )
+        inside = rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
+        share = tf.reduce_mean(tf.cast(inside, tf.float32), [1, 2])[:, tf.newaxis]
+        # Batches are in random order, so the neighbour is a random image.
+        mixed = tf.where(inside[..., tf.newaxis], tf.roll(images, 1, 0), images)
+        return mixed, (1 - share) * targets + share * tf.roll(targets, 1, 0)
+
+    return Imbalance(mix=mix)
+
+
 IMBALANCE: Registry[Callable[..., Imbalance]] = Registry("imbalance choice")
 IMBALANCE.register("none", "lesiontk.train.imbalance:leave_alone")
 IMBALANCE.register("class_weight", "lesiontk.train.imbalance:weigh_loss")
@@ -143,6 +170,7 @@ IMBALANCE.register("focal_loss", "lesiontk.train.imbalance:focus_on_hard")
 IMBALANCE.register("logit_adjustment", "lesiontk.train.imbalance:adjust_logits")
 IMBALANCE.register("label_smoothing", "lesiontk.train.imbalance:smooth_labels")
 IMBALANCE.register("mixup", "lesiontk.train.imbalance:mix_up")
+IMBALANCE.register("cutmix", "lesiontk.train.imbalance:cut_mix")
 
 
 def choose_imbalance(text: str) -> Imbalance:

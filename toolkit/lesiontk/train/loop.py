@@ -40,6 +40,7 @@ from lesiontk.train.recall_constraint import (
     raise_biases,
     shift_probabilities,
 )
+from lesiontk.train.stochastic_depth import add_stochastic_depth
 from lesiontk.train.training_set import TrainingSet, make_training_set
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def _train(
     with distribution.strategy.scope():
         size = None if section.grow else training_set.images.preprocessing.image_size
         model = _build_in_policy(lambda: build(size), section)
+        model = add_stochastic_depth(model, section.stochastic_depth)
         accumulating = accumulate_gradients(model, section.micro_batches)
     if state.keep_recalls and not has_bias(model):
         logger.warning(NO_BIAS)

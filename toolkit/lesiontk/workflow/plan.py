@@ -103,6 +103,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
                 path=data.path,
                 image_size=data.image_size,
                 crop_mode=data.crop_mode,
+                training_aspect=data.training_aspect,
                 enhance=data.enhance,
                 max_failures=data.max_failures,
             ),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.store import Store
@@ -28,6 +29,8 @@ def pin_worker() -> None:
 
 pin_worker()
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests that import onnxruntime themselves send nothing
+settings.register_profile("lesiontk", deadline=None)  # a busy machine is no failure
+settings.load_profile("lesiontk")
 
 
 LONGEST_FIRST = ("end_to_end", "stages", "conformance", "compress", "workflow", "models", "deploy")

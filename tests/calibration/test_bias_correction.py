@@ -37,7 +37,7 @@ def convolve(values: NDArray[Any], weights: NDArray[Any], window: Window) -> NDA
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     groups=st.sampled_from([1, 2, 4]),

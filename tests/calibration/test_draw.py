@@ -64,7 +64,7 @@ def test_a_natural_draw_gives_a_rare_class_one_image() -> None:
     assert drawn_by_label(rare, rows) == {"bkl": 1, "mel": 1, "nv": 8}
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     lesions=st.fixed_dictionaries({name: st.integers(0, 30) for name in ("bkl", "mel", "nv")}),
     images=st.integers(1, 3),
@@ -208,7 +208,7 @@ def test_a_draw_that_covers_nothing_misses_rare_sites() -> None:
     assert any(set(spread(6, seed, cover=False)) < {"back", "face", "ear"} for seed in range(5))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), count=st.integers(4, 60), seed=st.integers(0, 99))
 def test_covering_changes_no_share_of_a_class(data: st.DataObject, count: int, seed: int) -> None:
     levels = data.draw(

@@ -51,7 +51,7 @@ def array(*values: float) -> NDArray[np.float32]:
 
 
 @each_observer
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(images=observations)
 def test_a_range_holds_zero_and_has_a_width(name: str, images: Images) -> None:
     low, high = observe(OBSERVERS.get(name)(), images)
@@ -60,7 +60,7 @@ def test_a_range_holds_zero_and_has_a_width(name: str, images: Images) -> None:
 
 
 @each_observer
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(images=observations)
 def test_no_range_is_much_wider_than_the_values(name: str, images: Images) -> None:
     """Resolution is not given away: at most one percentile bin beyond the extremes."""
@@ -114,7 +114,7 @@ def test_the_same_images_give_the_same_range(name: str) -> None:
 # ------------------------------------------------------------------------------ min-max
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(images=observations)
 def test_min_max_holds_every_value_and_touches_the_extremes(images: Images) -> None:
     low, high = observe(MinMaxObserver(), images)
@@ -140,7 +140,7 @@ def test_a_moving_average_begins_with_the_first_image_and_follows_slowly() -> No
     assert observe(observer, [array(-2, 0)]) == (-2.0, 3.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(images=observations, momentum=st.floats(0, 1))
 def test_a_moving_average_is_its_weighted_sum(images: Images, momentum: float) -> None:
     """Written out: the first extreme times m^(n-1), each later one times (1 - m) m^(n-1-k)."""
@@ -162,7 +162,7 @@ def test_a_moving_average_lets_a_single_outlier_saturate() -> None:
 # ------------------------------------------------------------------------------ percentile
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(images=observations, percentile=st.sampled_from([50.0, 90.0, 99.0, 99.9, 99.99]))
 def test_a_percentile_holds_at_least_its_share(images: Images, percentile: float) -> None:
     low, high = observe(PercentileObserver(percentile), images)

@@ -37,7 +37,7 @@ def random_scores(graph: ChannelGraph, seed: int) -> dict[int, float]:
     return {channel: float(generator.random()) for channel in graph.producers()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     widths=st.lists(st.integers(4, 40), min_size=1, max_size=5),
     share=st.floats(0.3, 0.95),
@@ -60,7 +60,7 @@ def test_the_limit_is_kept_and_no_channel_goes_in_vain(
         assert count(graph.narrow(removed - {best})) > limit
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 50), multiple=st.sampled_from([4, 8]))
 def test_widths_are_multiples(seed: int, multiple: int) -> None:
     graph = make_graph(32, 48, 20)
@@ -85,7 +85,7 @@ def test_the_least_important_channels_go() -> None:
     assert abs(len(per_layer & set(first)) - len(per_layer & set(second))) <= 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     widths=st.lists(st.integers(4, 40), min_size=1, max_size=4),
     share=st.floats(0.3, 0.95),

@@ -127,7 +127,7 @@ SEEDS = [encode_rgb(form, exif=exif_of(6)) for form in ("JPEG", "PNG", "TIFF", "
 SEEDS += [encode_rgb("BMP"), encode(Image.fromarray(make_rgb()).convert("P"), "PNG")]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(
     seed=st.sampled_from(SEEDS),
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6),

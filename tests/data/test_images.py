@@ -50,7 +50,7 @@ def test_a_draw_is_even_as_far_as_each_class_reaches() -> None:
     }
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lesions=st.fixed_dictionaries({name: st.integers(0, 12) for name in ("bkl", "mel", "nv")}),
     count=st.integers(1, 50),

@@ -127,7 +127,7 @@ def flip_bits(hashes: Hashes, count: int, rng: np.random.Generator) -> Hashes:
     return hashes
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(0, 40),

@@ -100,7 +100,7 @@ def tangled_data_sets(draw: st.DrawFn) -> list[SplitItem]:
 # ------------------------------------------------------------------------------ properties
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(items=tangled_data_sets(), seed=st.integers(0, 2**32))
 def test_no_lesion_and_no_pixels_stand_on_two_sides(items: list[SplitItem], seed: int) -> None:
     try:
@@ -114,7 +114,7 @@ def test_no_lesion_and_no_pixels_stand_on_two_sides(items: list[SplitItem], seed
         assert all(len(found) == 1 for found in sides_by(items, subsets, key).values())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(items=data_sets, seed=st.integers(0, 2**32))
 def test_every_class_stands_on_every_side_with_its_share(items: list[SplitItem], seed: int) -> None:
     subsets = deal(items, seed)
@@ -122,7 +122,7 @@ def test_every_class_stands_on_every_side_with_its_share(items: list[SplitItem],
     assert shares_are_met(items, subsets)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(items=tangled_data_sets(), data=st.data())
 def test_the_split_depends_on_the_seed_alone_and_not_on_the_order(
     items: list[SplitItem], data: st.DataObject
@@ -134,7 +134,7 @@ def test_the_split_depends_on_the_seed_alone_and_not_on_the_order(
     assert deal(data.draw(st.permutations(items))) == subsets
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(items=tangled_data_sets())
 def test_groups_are_the_smallest_that_keep_lesions_and_pixels_whole(
     items: list[SplitItem],
@@ -273,7 +273,7 @@ def test_the_hash_does_not_depend_on_the_order() -> None:
 # ----------------------------------------------------------------- tasks, leaks
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(items=data_sets, seed=st.integers(0, 5))
 def test_a_task_that_sums_diagnoses_up_has_the_same_sides(
     items: list[SplitItem], seed: int

@@ -73,7 +73,7 @@ def test_weights_repeat_with_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_weights_follow_the_images_when_they_are_reordered(groups: list[str], seed: int) -> None:
     forward = bootstrap_weights(groups, resamples=5, seed=seed)
     backward = bootstrap_weights(groups[::-1], resamples=5, seed=seed)

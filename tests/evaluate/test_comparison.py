@@ -135,7 +135,7 @@ def test_every_changed_image_is_listed() -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_mcnemar_is_the_binomial_test(b: int, c: int) -> None:
     parent = np.array([True] * b + [False] * c + [True, False])
     child = np.array([False] * b + [True] * c + [True, False])
@@ -169,7 +169,7 @@ def test_agreement_worked_by_hand() -> None:
 
 
 @given(st.integers(0, 2**32), st.floats(0.0, 3.0))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_divergence_agrees_with_scipy_and_is_never_negative(seed: int, size: float) -> None:
     _, parent = make_parent(seed, images=10)
     child = perturb(parent, size)

@@ -104,7 +104,7 @@ def test_a_point_estimate_alone_never_passes_a_difference() -> None:
         judge("recall[mel] >= parent - 0.05", make_answers(60))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 80), st.integers(0, 80), st.integers(0, 80))
 def test_a_verdict_says_what_its_bounds_say(mel: int, lost: int, gained: int) -> None:
     lost = min(lost, mel)

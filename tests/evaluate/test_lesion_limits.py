@@ -69,7 +69,7 @@ def test_plentiful_outcomes_keep_their_bootstrap_interval() -> None:
     assert metrics["accuracy"].low == pytest.approx(np.quantile(shares, 0.025))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 4), st.integers(2, 25), st.integers(0, 2**32 - 1), st.sampled_from("pcwr"))
 def test_no_share_of_any_engine_has_an_interval_of_width_0(
     classes: int, images: int, seed: int, kind: str

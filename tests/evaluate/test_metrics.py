@@ -313,7 +313,7 @@ def predictions(draw: st.DrawFn) -> tuple[IntArray, FloatArray, tuple[str, ...],
 
 
 @given(predictions(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_order_of_the_images_does_not_matter(case, random) -> None:  # type: ignore[no-untyped-def]
     y_true, probabilities, labels, weights = case
     order = list(range(len(y_true)))
@@ -325,7 +325,7 @@ def test_the_order_of_the_images_does_not_matter(case, random) -> None:  # type:
 
 
 @given(predictions())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_whole_weight_equals_repeating_the_image(case) -> None:  # type: ignore[no-untyped-def]
     y_true, probabilities, labels, weights = case
     weighted = compute_metrics(y_true, probabilities, labels, weights[None])
@@ -337,7 +337,7 @@ def test_a_whole_weight_equals_repeating_the_image(case) -> None:  # type: ignor
 
 
 @given(predictions(), st.floats(0.01, 100.0))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_metrics_stay_in_range_and_ignore_the_scale_of_weights(case, scale) -> None:  # type: ignore[no-untyped-def]
     y_true, probabilities, labels, weights = case
     plain = compute_metrics(y_true, probabilities, labels, weights[None])

@@ -295,7 +295,7 @@ def build_links(store: Store, chain: list[tuple[set[int], set[str], set[str]]]) 
     return runs
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(links(), st.sampled_from(TOOLS))
 def test_an_upgrade_rebuilds_its_users_and_what_reads_other_content(
     chain: list[tuple[set[int], set[str], set[str]]], tool: str

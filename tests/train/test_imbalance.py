@@ -54,14 +54,14 @@ def test_the_log_prior_of_a_known_case() -> None:
     assert shift(np.array([0.75, 0.25])) == pytest.approx(2 * np.log([0.75, 0.25]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts=class_counts)
 def test_inverse_weights_make_every_class_count_the_same(counts: NDArray[np.int64]) -> None:
     weights = weigh_inverse(counts)
     assert weights * counts == pytest.approx(np.full(len(counts), counts.sum() / len(counts)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts=class_counts)
 def test_roots_lie_between_equal_and_inverse_weights(counts: NDArray[np.int64]) -> None:
     root, inverse = weigh_inverse_root(counts), weigh_inverse(counts)
@@ -73,7 +73,7 @@ def test_roots_lie_between_equal_and_inverse_weights(counts: NDArray[np.int64]) 
 @pytest.mark.parametrize(
     "name", [n for n, make in IMBALANCE.items() if make().draw_weight or make().loss_weight]
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(counts=class_counts)
 def test_the_rarer_class_never_weighs_less(name: str, counts: NDArray[np.int64]) -> None:
     choice = choose_imbalance(name)

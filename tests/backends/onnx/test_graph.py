@@ -161,7 +161,6 @@ def test_what_no_output_needs_is_left_out() -> None:
     assert len(model.graph.initializer) == 2
 
 
-@settings(deadline=None)
 @given(st.floats(-1e3, 1e3, width=32))
 def test_naming_changes_no_answer(value: float) -> None:
     model = make_chain((5, 6, 7, 8), (0, 1, 2))
@@ -230,9 +229,7 @@ def test_weights_are_counted_by_type_without_scales_and_zero_points(
     assert "float32" not in int8
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
 def test_a_description_comes_back_as_it_was(first: str, second: str) -> None:
     model = make_chain((1, 2, 3, 4), (0, 1, 2))

@@ -117,9 +117,7 @@ def test_only_float_constants_have_values(tiny_parent: TinyParent) -> None:
 # ----------------------------------------------------------------- description
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text())
 def test_a_description_comes_back_as_it_was(tiny_parent: TinyParent, text: str) -> None:
     assert extract_spec(embed_spec(float_content(tiny_parent, "cnn"), text)) == text.encode()

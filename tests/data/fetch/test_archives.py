@@ -321,7 +321,7 @@ def test_a_full_disk_is_noticed_before_writing(tmp_path: Path) -> None:
     assert unpack_folder(archive, tmp_path / "images", free_bytes=lambda folder: 9).files == 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True), st.binary(), min_size=1))
 def test_what_was_packed_comes_out(contents: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -331,7 +331,7 @@ def test_what_was_packed_comes_out(contents: dict[str, bytes]) -> None:
     assert found == contents
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_one_wrong_byte_is_refused_or_changes_no_content(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,8 @@
 """Augmentations: registered functions on a batch of images, stateless by seed.
 
 Each maps float32 [N, S, W, 3] in 0..255, W at least S, and a seed int32 [2] to float32 [N, S, S, 3]
-in 0..255. W exceeds S where the
-recipe keeps more of each picture than the network's centered square (``data.training_aspect``). The
-seed depends on the step, so a resumed epoch gets the same pixels.
+in 0..255. W exceeds S where the recipe keeps more of each picture than the network's square
+(``data.training_aspect``). The seed depends on the step: a resumed epoch gets the same pixels.
 """
 
 from __future__ import annotations

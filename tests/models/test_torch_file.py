@@ -276,6 +276,10 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
         r"has the pickle instruction .*x96",
     ),
     "a bomb: text that is not there": (BEGINNING + b"\x80\x02X\xff\xff\xff\xff", "is damaged"),
+    "a tuple in a tuple, often": (
+        BEGINNING + b"\x80\x02)" + b"\x85" * 300_000 + b"." + dump({}) + dump([]),
+        "not little-endian",
+    ),
     "a place in the memo": (BEGINNING + b"\x80\x02Nr\xff\xff\xff\x7f." * 3, "little-endian"),
     "an append to a number": (BEGINNING + b"\x80\x02K\x01(K\x02e.", "no list"),
 }

@@ -2,8 +2,8 @@
 
 The format is that of ``torch.save`` before 1.6: four pickles (magic number, version, machine, and
 the tensors' shapes), a pickled list of storage names, then each storage's length and bytes.
-A pickle is a program: here a dozen of its instructions are interpreted, which can build tensors,
-numbers, text, tuples and dictionaries, and nothing else.
+A pickle is a program: only the instructions that build tensors, numbers, text, tuples, lists and
+dictionaries are interpreted here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lesiontk.errors import DataError, show_value
 
 MAX_BYTES = 2**30
-MAX_PICKLED = 2**22
+MAX_PICKLED = 2**20
 """Bytes of the five pickles together; they describe tensors, about 150 bytes each."""
 MAX_RANK = 8
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

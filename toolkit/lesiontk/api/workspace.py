@@ -154,6 +154,37 @@ class Workspace(DataWorkspace):
         )
         return Model(self, made)
 
+    def fit_encoder(
+        self,
+        encoder: str | Path,
+        *,
+        recipe: RecipeLike = "demo",
+        data: str | Path | None = None,
+        pretraining: str = "unknown",
+        has_not_seen_test: bool = False,
+        set: Settings = None,
+        **keys: str | int,
+    ) -> Path:
+        """Return the engine file of a linear classifier on the features of an ONNX image encoder.
+
+        It is a teacher for `Model.distill`. `pretraining` names the images that the encoder was
+        pretrained on; unless it is known that it `has_not_seen_test` images, students are marked.
+        `keys` are `image_size`, `pixels`, `output`, `pooling`, `views` and `augment`, as of
+        ``lesiontk encoder``.
+        """
+        from lesiontk.backends.reference_outputs import engine_file
+        from lesiontk.workflow.encode import fit_encoder
+
+        made = fit_encoder(
+            self.store,
+            self._choose(recipe, data=data, set=set),
+            Path(encoder),
+            pretraining=pretraining,
+            has_not_seen_test=has_not_seen_test,
+            **keys,
+        )
+        return engine_file(made)
+
     # ---------------------------------------------------------------- whole runs
 
     def run(

@@ -31,6 +31,7 @@ COMMANDS = {
     "calibration": ("calibration:calibration", "Draw, show and check calibration lists."),
     "train": ("train:train", "Train a recipe's network."),
     "import": ("import_model:import_model", "Import a Keras model trained elsewhere."),
+    "encoder": ("encoder:encoder", "Make a teacher of a frozen image encoder (ONNX)."),
     "sensitivity": ("sensitivity:sensitivity", "Measure what int8 costs in each layer."),
     "quantize": ("quantize:quantize", "Quantize a model to int8."),
     "convert": ("convert:convert", "Convert a model to BACKEND:PRECISION."),

@@ -28,6 +28,8 @@ class PixelFormat:
 
 
 BGR_MEANS = (103.939, 116.779, 123.68)
+CLIP_MEANS = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATIONS = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEANS, IMAGENET_DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 PIXELS: dict[str, PixelFormat] = {
@@ -40,6 +42,11 @@ PIXELS: dict[str, PixelFormat] = {
     "imagenet": PixelFormat(
         tuple(1 / (255 * deviation) for deviation in IMAGENET_DEVIATIONS),
         tuple(-m / d for m, d in zip(IMAGENET_MEANS, IMAGENET_DEVIATIONS, strict=True)),
+    ),
+    # Of CLIP and its descendants, such as BiomedCLIP.
+    "clip": PixelFormat(
+        tuple(1 / (255 * deviation) for deviation in CLIP_DEVIATIONS),
+        tuple(-m / d for m, d in zip(CLIP_MEANS, CLIP_DEVIATIONS, strict=True)),
     ),
 }
 """The values of ``--pixels``."""

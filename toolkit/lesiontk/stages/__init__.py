@@ -20,6 +20,8 @@ STAGES.register(
     "teacher_predictions", "lesiontk.stages.teacher_predictions:TeacherPredictionsStage"
 )
 STAGES.register("parent_predictions", "lesiontk.stages.parent_predictions:ParentPredictionsStage")
+STAGES.register("encode", "lesiontk.stages.encode:EncodeStage")
+STAGES.register("encoder_head", "lesiontk.stages.encoder_head:EncoderHeadStage")
 STAGES.register("calibrate", "lesiontk.stages.calibrate:CalibrateStage")
 STAGES.register("ranges", "lesiontk.stages.ranges:RangesStage")
 STAGES.register("sensitivity", "lesiontk.stages.sensitivity:SensitivityStage")

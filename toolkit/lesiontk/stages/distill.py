@@ -82,7 +82,9 @@ class DistillStage(Technique):
 
     def describe(self, facts: Mapping[str, Any]) -> str:
         """Whose soft targets it learned."""
-        return f"taught by {facts['teacher']['file']}"
+        teacher = facts["teacher"]
+        known = f" (pretrained on: {teacher['pretraining']})" if "pretraining" in teacher else ""
+        return f"taught by {teacher['file']}{known}"
 
     def run(
         self, parents: Mapping[str, Artefact], config: DistillConfig, context: Context
@@ -125,7 +127,15 @@ class DistillStage(Technique):
             facts={
                 **inherit_facts(parents["model"]),
                 **unknown,
-                "teacher": {"file": Path(config.teacher).name, "accuracy_on_training": right},
+                "teacher": {
+                    "file": Path(config.teacher).name,
+                    "accuracy_on_training": right,
+                    **{
+                        name: soft_targets.facts[name]
+                        for name in ("pretraining",)
+                        if name in soft_targets.facts
+                    },
+                },
             },
         )
 

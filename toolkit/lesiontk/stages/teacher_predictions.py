@@ -103,6 +103,7 @@ class TeacherPredictionsStage(Stage):
                 "labels": list(spec.labels),
                 "images": len(rows),
                 "split_hash": spec.split_hash,
+                **{k: spec.extra[k] for k in ("pretraining",) if k in spec.extra},
                 **unknown_facts(spec.may_have_seen_test),
             }
         )

@@ -216,12 +216,15 @@ def find_assessment(store: Store, reference: str) -> Assessment | None:
 
 
 def locate_teacher(store: Store, reference: str) -> Path:
-    """Return the whole path of a teacher: a file's, or of a model or engine of the workspace.
+    """Return the whole path of a teacher: a file's, or of a model, engine or encoder of the
+    workspace.
 
     Raises `DataError` if it is not there, or `UsageError` if it is neither.
     """
     if is_engine_file(reference):
         return locate_engine(store, reference).resolve()
+    if reference.startswith("encoder-"):
+        return engine_file(intact(store, store.resolve(reference, "encoder"))).resolve()
     return engine_file(intact(store, resolve_network(store, reference))).resolve()
 
 

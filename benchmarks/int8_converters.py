@@ -50,7 +50,7 @@ from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.system.machine import describe_machine
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 RESULTS = Path(__file__).parent / "results"
 FLOAT = "float32"
@@ -75,7 +75,7 @@ def convert_with_tensorflow(model: Path, images: Pixels) -> bytes:
     converter.representative_dataset = lambda: ([i[np.newaxis].astype(np.float32)] for i in images)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
-    with warnings.catch_warnings(), hold_native_output():
+    with warnings.catch_warnings(), suppress_native_output():
         warnings.simplefilter("ignore")
         return bytes(converter.convert())
 

@@ -38,8 +38,8 @@ from lesiontk.evaluate.comparison import Comparison, compare_predictions
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.evaluate.evaluation import EngineEvaluation, evaluate_engine
-from lesiontk.evaluate.gate import Judged, judge_engines
-from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.gate import GateInput, judge_engines
+from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     freeze_operating_point,
@@ -310,16 +310,16 @@ def describe_judged(
     name: str,
     task: Task,
     row: EngineRow,
-) -> Judged:
+) -> GateInput:
     """Return what the gates are asked of."""
     truth, probabilities, lesions = found.outputs.of(test=True)
     matched = None
     if parent is not None:
         matched = match_specificity(*found.outputs.of(test=False)[:2], task.labels, parent.point)
-    return Judged(
+    return GateInput(
         target,
         None if parent is None else name,
-        Answers(
+        Predictions(
             truth, probabilities, task.labels, lesions, task.positive,
             None if parent is None else parent.outputs.of(test=True)[1],
             Points(None if parent is None else parent.point, found.point, matched),

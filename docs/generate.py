@@ -199,7 +199,7 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         "Every command takes the options in this table. Exit codes: 0 success, 1 a gate failed, 2 "
-        "bad usage or input, 3 this machine lacks something, 130 and 143 stopped by Ctrl-C or "
+        "bad usage or input, 3 a missing requirement, 130 and 143 stopped by Ctrl-C or "
         "SIGTERM (the same command goes on).",
         "A MODEL is an artefact of the workspace: the latest one by default, `latest:RECIPE`, the "
         "beginning of a key, or a path.",

@@ -63,7 +63,7 @@ def test_items_come_in_the_order_of_registration(paints: Registry[str]) -> None:
 
 
 def test_a_name_that_is_taken_is_refused_and_keeps_its_object(paints: Registry[str]) -> None:
-    with pytest.raises(ValueError, match="paint 'red' is registered already"):
+    with pytest.raises(ValueError, match="paint 'red' is already registered"):
         paints.register("red", "paints_of_a_test:GREEN")
     assert paints.get("red") == "ff0000"
 

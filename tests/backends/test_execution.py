@@ -84,7 +84,7 @@ def test_a_provider_that_this_onnxruntime_lacks_falls_back_and_says_so(
     with open_engine(tiny_parent("cnn").convert("onnx:float32"), provider="NoSuchProvider") as e:
         (execution,) = e.describe_execution()
     assert (execution.asked, execution.used) == ("NoSuchProvider", CPU)
-    assert "lacks it" in execution.detail
+    assert "not in this build" in execution.detail
 
 
 def row(*execution: Execution) -> EngineRow:
@@ -95,12 +95,12 @@ def row(*execution: Execution) -> EngineRow:
 
 
 def test_only_what_fell_back_is_listed() -> None:
-    fell = Execution("provider", CUDA, CPU, "this onnxruntime lacks it")
+    fell = Execution("provider", CUDA, CPU, "not in this build of onnxruntime")
     ran = Execution("delegate", XNNPACK, XNNPACK)
     none = Execution("delegate", XNNPACK, NOTHING)
     assert row(ran).describe_fallbacks() == row().describe_fallbacks() == []
     assert row(ran, fell, none).describe_fallbacks() == [
-        f"provider {CUDA} was requested, {CPU} ran (this onnxruntime lacks it)",
+        f"provider {CUDA} was requested, {CPU} ran (not in this build of onnxruntime)",
         f"delegate {XNNPACK} was requested, none was applied",
     ]
     assert list(list_fallbacks([row(ran), row(fell)])) == ["onnx:int8"]

@@ -127,7 +127,9 @@ def test_figures_of_another_file_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_threshold_of_labels_that_the_engine_lacks_is_refused(tmp_path: Path) -> None:
     path = tmp_path / FILES[0]
     stamp(ENGINES / FILES[0], KNOWN.with_threshold(0.4, ("malignant",)), path)
-    with pytest.raises(DataError, match=r"threshold is of malignant; expected some of .* akiec"):
+    with pytest.raises(
+        DataError, match=r"threshold's labels are malignant; expected some, not all, of .* akiec"
+    ):
         open_engine(path)
 
 

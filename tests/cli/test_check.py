@@ -62,7 +62,7 @@ def test_only_a_parser_that_ran_is_named(
         return
     assert document["parser"] is None
     assert document["no_parser"] == (
-        "tensorrt 10.3.0: TensorRT gives no builder without an NVIDIA driver and GPU: " + NO_DRIVER
+        "tensorrt 10.3.0: TensorRT's builder requires an NVIDIA driver and GPU: " + NO_DRIVER
     )
     assert f"no parser of TensorRT read it: {document['no_parser']}" in text
 

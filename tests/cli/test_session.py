@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lesiontk.cli.session import say
+from lesiontk.cli.session import print_text
 
 CLI = Path(__file__).parents[2] / "toolkit" / "lesiontk" / "cli"
 STEERING = "\x1b[2J\x1b]0;title\x07"
@@ -21,8 +21,8 @@ ALLOWED = {
 
 
 def test_what_is_said_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    say(f"first {STEERING}\nsecond")
-    say(f"note {STEERING}", err=True)
+    print_text(f"first {STEERING}\nsecond")
+    print_text(f"note {STEERING}", err=True)
     ended = capsys.readouterr()
     assert ended.out == "first \\x1b[2J\\x1b]0;title\\x07\nsecond\n"
     assert ended.err == "note \\x1b[2J\\x1b]0;title\\x07\n"
@@ -32,7 +32,7 @@ def test_figures_keep_their_spaces_and_marks_of_direction_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     figure = "1\N{NARROW NO-BREAK SPACE}234 images, 69.6\N{NO-BREAK SPACE}%"
-    say(f"{figure} \N{RIGHT-TO-LEFT OVERRIDE}gpj")
+    print_text(f"{figure} \N{RIGHT-TO-LEFT OVERRIDE}gpj")
     assert capsys.readouterr().out == f"{figure} \\u202egpj\n"
 
 

@@ -148,11 +148,11 @@ def test_one_picture_under_two_diagnoses_is_refused_with_both_ids(
         other.write_bytes(original.read_bytes())
     else:
         Image.open(original).save(other.with_suffix(".jpg"), quality=quality)
-    with pytest.raises(DataError, match=r"picture has several .*odd \(benign\) and"):
+    with pytest.raises(DataError, match=r"image has several .*odd \(benign\) and"):
         split(store, copies)
     code, _, error = check()
     assert code == 2
-    assert "1 picture has several diagnoses: mel_3 (mel) and odd (nv)" in error
+    assert "1 image has several diagnoses: mel_3 (mel) and odd (nv)" in error
 
 
 def test_a_copy_under_another_diagnosis_can_be_accepted_and_the_same_pixels_cannot() -> None:

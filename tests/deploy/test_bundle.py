@@ -166,7 +166,7 @@ def test_a_small_drift_beyond_the_limit_fails(copy: Path) -> None:
 def test_a_missing_runtime_or_package_exits_with_3(bundle: Path) -> None:
     done = call_runner(bundle, "self-test", without=("ai_edge_litert",))
     assert done.returncode == 3
-    assert "this machine lacks something: LiteRT" in done.stderr
+    assert "missing requirement: LiteRT" in done.stderr
     assert "pip install ai-edge-litert" in done.stderr
     done = call_runner(bundle, "self-test", without=("numpy",))
     assert done.returncode == 3
@@ -181,10 +181,10 @@ def test_without_pillow_all_but_pictures_is_tested(bundle: Path, picture: Path) 
     assert found["pillow"] is None
     assert found["pictures"]["as_expected"] is None
     done = call_runner(bundle, "self-test", "--rounds", "0", without=("PIL",))
-    assert "pictures: not checked, `predict` will not run: this machine lacks Pillow" in done.stdout
+    assert "pictures: not checked, and `predict` cannot run: Pillow" in done.stdout
     done = call_runner(bundle, "predict", str(picture), without=("PIL",))
     assert (done.returncode, done.stdout) == (3, "")
-    assert "this machine lacks something: Pillow 9.1 or later" in done.stderr
+    assert "missing requirement: Pillow 9.1 or later" in done.stderr
     assert "pip install 'Pillow>=9.1'" in done.stderr
 
 
@@ -363,8 +363,8 @@ def test_a_bundle_without_a_threshold_promises_none(bundle: Path, picture: Path)
     assert "No threshold was frozen" in readme
     assert "decision at" not in readme
     assert "threshold, tolerances" not in readme
-    assert "This file carries no evaluation" in card
-    assert "decides nothing" in card
+    assert "This file contains no evaluation" in card
+    assert "without a decision" in card
 
 
 def test_a_threshold_of_ones_own_is_told_apart(stamped: Path, tmp_path: Path) -> None:
@@ -391,6 +391,6 @@ def test_each_figure_of_a_card_stands_beside_the_images_that_it_is_of(known: boo
 def test_a_card_says_so_if_the_engine_was_not_evaluated() -> None:
     spec = EngineSpec(("a", "b"), Preprocessing(8), "t", "tflite", "int8", "probe", "5" * 64)
     card = render_bundle_card(spec, "", None, "probe.tflite", "6" * 64)
-    assert "carries no evaluation" in card
+    assert "contains no evaluation" in card
     assert f"`probe.tflite`, SHA-256 `{'6' * 64}`" in card
     assert "must not be used to diagnose" in card

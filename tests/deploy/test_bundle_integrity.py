@@ -54,7 +54,7 @@ def test_every_flipped_byte_is_found(bundle: Path, run: ModuleType) -> None:
         path.write_bytes(changed)
         found = run.check_files(bundle)
         assert not found["as_expected"], path
-        with pytest.raises(run.DamagedError, match="Nothing is answered with changed files"):
+        with pytest.raises(run.DamagedError, match="A bundle with changed files does not run"):
             run.require_files(found, {"engine": {"file": "a"}, "golden": {"file": "b"}})
         path.write_bytes(content)
     assert run.check_files(bundle)["as_expected"]
@@ -148,7 +148,7 @@ def test_the_self_test_runs_no_changed_code(bundle: Path, tmp_path: Path) -> Non
         stream.write(MARK.format(str(mark)))
     done = call_runner(bundle, "self-test", "--rounds", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "crop.py was changed. Nothing is answered with changed files" in done.stderr
+    assert "crop.py was changed. A bundle with changed files does not run" in done.stderr
     assert not mark.exists()
 
 

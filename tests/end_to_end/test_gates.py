@@ -28,7 +28,7 @@ def test_a_file_is_judged_as_far_as_it_can_be(file: Path, tmp_path: Path) -> Non
     assert call.code == 0, call.err
     outcomes = [entry["outcome"] for entry in call.document["gate"]]
     assert outcomes == ["passed", "passed", "not_shown"]
-    assert "`accuracy >= 0.1 @ 0.95` not shown: a file is timed without labels" in call.err
+    assert "`accuracy >= 0.1 @ 0.95` not shown: files are timed without labels" in call.err
     strict = ["--set", "unresolved=fail"]
     call = call_lesiontk("bench", file, *options, *quick, *strict, workspace=tmp_path / "new")
     assert call.code == 1
@@ -87,7 +87,7 @@ def test_no_bundle_is_made_of_an_engine_whose_gate_is_not_shown(
     assert entry["outcome"] == "not_shown"
     card = (folder / "MODEL_CARD.md").read_text()
     assert "1 not shown." in card
-    assert "What is not shown was accepted when the bundle was made" in card
+    assert "Gates that are not shown were accepted when the bundle was made" in card
 
 
 def test_the_power_of_a_split_is_shown_for_each_gate(chain: Chain) -> None:

@@ -238,11 +238,11 @@ def test_bad_settings_are_named() -> None:
 
 def test_a_record_that_contradicts_itself_cannot_be_made() -> None:
     for value, low, high in [(math.nan, None, None), (0.5, 0.4, None), (0.5, 0.6, 0.4)]:
-        with pytest.raises(ValueError, match="is no estimate"):
+        with pytest.raises(ValueError, match="is not an estimate"):
             Estimate(value, low, high)
     metrics = {name: Estimate(None, None, None) for name in metric_names(LABELS)}
     fields = {"lesions": 1, "labels": LABELS, "confidence": 0.95, "resamples": 40, "seed": 0}
-    with pytest.raises(ValueError, match="does not count 2 images"):
+    with pytest.raises(ValueError, match="is not 2 images"):
         Evaluation(n=2, metrics=metrics, confusion=((1, 0), (0, 0)), reliability=(), **fields)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not those of"):
         Evaluation(n=1, metrics={}, confusion=((1, 0), (0, 0)), reliability=(), **fields)  # type: ignore[arg-type]

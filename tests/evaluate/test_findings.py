@@ -78,8 +78,8 @@ def test_one_that_finds_nearly_all_has_no_caution() -> None:
 def test_one_that_calls_everything_critical_is_no_better_than_chance() -> None:
     evaluation = judge(TRUTH, [1] * 52)
     assert cautions_of(evaluation) == (
-        "this is not shown to be better than chance, because it gives the same answer to 100.0 % "
-        "of the other images",
+        "this is not shown to be better than chance, because it predicts the same class for 100.0 "
+        "% of the other images",
     )
     assert (
         "answers malignant for 52 of 52 images, of which 12 show it"
@@ -95,7 +95,7 @@ def test_no_image_of_the_critical_class_is_said() -> None:
         "2 classes"
     )
     assert "was judged on no image of malignant" in sentence
-    assert "nothing is known" in sentence
+    assert "is unknown" in sentence
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.device_gate import DeviceFigures, bound_quantile
-from lesiontk.evaluate.gate import Judged, judge_engines
+from lesiontk.evaluate.gate import GateInput, judge_engines
 from lesiontk.evaluate.holm import adjust_holm
-from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     freeze_operating_point,
@@ -42,14 +42,14 @@ def answer(y_true: npt.NDArray[np.int64], wrong: npt.NDArray[np.bool_]) -> npt.N
 
 def make_answers(
     mel: int, lost: int = 0, gained: int = 0, nv: int = 60, images_each: int = 1
-) -> Answers:
+) -> Predictions:
     """Return two engines on `mel` melanomas: the child loses some of the parent's, finds others."""
     y_true = np.repeat([1, 0], [mel * images_each, nv]).astype(np.int64)
     row = np.arange(len(y_true))
     before = (row >= lost * images_each) & (row < (lost + gained) * images_each)
     after = row < lost * images_each
     lesion = np.where(row < mel * images_each, row // images_each, row)
-    return Answers(
+    return Predictions(
         y_true=y_true,
         child=answer(y_true, after),
         labels=LABELS,
@@ -59,9 +59,9 @@ def make_answers(
     )
 
 
-def judge(gate: str, answers: Answers) -> GateVerdict:
+def judge(gate: str, answers: Predictions) -> GateVerdict:
     (verdict,) = judge_engines(
-        [Judged("tflite:int8", "tflite:float32", answers)], [gate], STATISTICS
+        [GateInput("tflite:int8", "tflite:float32", answers)], [gate], STATISTICS
     )
     return verdict
 
@@ -142,8 +142,8 @@ def test_a_passed_gate_is_right_as_often_as_it_says() -> None:
 
 def test_engines_that_answer_alike_pass_on_enough_lesions_and_not_on_few() -> None:
     gates = ["macro_auc >= parent - 0.05 @ 0.95", "log_loss <= parent + 0.1 @ 0.95"]
-    many = judge_engines([Judged("e", None, make_answers(300, nv=300))], gates, STATISTICS)
-    few = judge_engines([Judged("e", None, make_answers(5, nv=5))], gates, STATISTICS)
+    many = judge_engines([GateInput("e", None, make_answers(300, nv=300))], gates, STATISTICS)
+    few = judge_engines([GateInput("e", None, make_answers(5, nv=5))], gates, STATISTICS)
     assert {v.outcome for v in many} == {Outcome.PASSED}
     assert {v.outcome for v in few} == {Outcome.NOT_SHOWN}
     assert all((v.measured, v.low) != (v.high, v.high) for v in (*many, *few))
@@ -162,10 +162,10 @@ def test_a_rare_loss_that_few_lesions_do_not_show_passes_no_gate(lesions: int) -
             for right in (np.full(lesions, 0.8), 0.8 * np.exp(-loss))
         )
         groups = [f"lesion {row}" for row in range(lesions)]
-        answers = Answers(y_true, child, LABELS, groups, ("mel",), parent)
+        answers = Predictions(y_true, child, LABELS, groups, ("mel",), parent)
         statistics = EvaluateRule(resamples=100, seed=draw)
         (verdict,) = judge_engines(
-            [Judged("e", None, answers)], ["log_loss <= parent + 0.05 @ 0.95"], statistics
+            [GateInput("e", None, answers)], ["log_loss <= parent + 0.05 @ 0.95"], statistics
         )
         passed += verdict.passed
     assert passed <= 9  # 5 % of 60, and three deviations of it
@@ -226,7 +226,7 @@ def test_sensitivity_is_compared_at_the_parents_specificity() -> None:
     assert frozen.validation is not None
     assert matched.validation.specificity >= frozen.validation.specificity
     generous = OperatingPoint("given", 0.0, ("mel",))
-    answers = Answers(
+    answers = Predictions(
         y_true, child, LABELS, [str(n) for n in range(400)], ("mel",), parent,
         Points(frozen, generous, matched),
     )  # fmt: skip
@@ -251,7 +251,7 @@ def test_a_point_that_was_frozen_on_other_images_is_not_matched() -> None:
 @pytest.mark.parametrize(
     ("gate", "change", "reason"),
     [
-        (MEL, {"parent": None}, "the parent's answers are not known"),
+        (MEL, {"parent": None}, "the parent's predictions are not known"),
         ("p90_ms <= 20", {}, "the engine was not evaluated"),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_class_without_images_is_not_shown() -> None:
 def test_an_engine_without_labels_is_judged_by_its_file_alone() -> None:
     figures = DeviceFigures([10.0] * 100, 4_000_000, 90_000_000)
     size, memory, accuracy = judge_engines(
-        [Judged("file", device=figures, why_not="no labels")],
+        [GateInput("file", device=figures, not_measured="no labels")],
         ["size_mb <= 5", "peak_memory_mb <= 80", "accuracy >= 0.5"],
         STATISTICS,
     )
@@ -288,7 +288,7 @@ def test_latency_is_judged_on_its_samples_and_not_on_their_quantile() -> None:
     figures = DeviceFigures(samples, 1, 1)
 
     def latency(gate: str, figures: DeviceFigures = figures) -> GateVerdict:
-        (verdict,) = judge_engines([Judged("e", device=figures)], [gate], STATISTICS)
+        (verdict,) = judge_engines([GateInput("e", device=figures)], [gate], STATISTICS)
         return verdict
 
     assert latency("p90_ms <= 20").unresolved
@@ -329,7 +329,7 @@ def test_engines_judged_together_are_adjusted_together() -> None:
     """A gate that passes alone by little does not pass among twenty engines."""
     answers = make_answers(62)
     assert judge(MEL, answers).passed
-    judged = [Judged(f"engine {n}", "parent", answers) for n in range(20)]
+    judged = [GateInput(f"engine {n}", "parent", answers) for n in range(20)]
     verdicts = judge_engines(judged, [MEL], STATISTICS)
     assert {verdict.outcome for verdict in verdicts} == {Outcome.NOT_SHOWN}
     assert verdicts[0].tests == 20
@@ -361,5 +361,5 @@ def test_what_is_not_shown_blocks_only_where_it_must() -> None:
 
 def test_a_reason_belongs_to_what_is_not_shown() -> None:
     verdict = judge(MEL, make_answers(99))
-    with pytest.raises(ValueError, match="a reason belongs"):
+    with pytest.raises(ValueError, match="expected a reason"):
         replace(verdict, reason="because")

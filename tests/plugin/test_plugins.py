@@ -172,7 +172,7 @@ def test_its_command_is_listed_and_only_where_it_is_installed(site: Path, tmp_pa
         (
             "from lesiontk.technique import TECHNIQUES\n"
             "def register():\n    TECHNIQUES.register('prune', 'a:b')\n",
-            "ValueError: compression 'prune' is registered already",
+            "ValueError: compression 'prune' is already registered",
         ),
     ],
 )

@@ -22,8 +22,8 @@ from lesiontk.data.inspection import Ages, BrokenImage, Inspection
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import Agreement, compare_predictions
 from lesiontk.evaluate.evaluation import EngineEvaluation
-from lesiontk.evaluate.gate import Judged, judge_engines
-from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.evaluate.gate import GateInput, judge_engines
+from lesiontk.evaluate.loss_bounds import Predictions
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     evaluate_operating_point,
@@ -150,8 +150,8 @@ def measure(
                 size_ratio=3.78 if precision == "int8" else 1.0,
             )
             if precision != "float32":
-                answers = Answers(truth, mine, labels, GROUPS, labels[:1], theirs)
-                judged.append(Judged(target, parent, answers))
+                answers = Predictions(truth, mine, labels, GROUPS, labels[:1], theirs)
+                judged.append(GateInput(target, parent, answers))
         found.rows.append(
             EngineRow(
                 engine=f"engine-{number:012d}",

@@ -108,7 +108,7 @@ def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
     data = make_report_data()
     noisy = summary_of(read(make_report_data(benchmark=slow_down(data, 7.0))))
     assert "Noisy run: latencies of tflite:int8 spread by more than 2 times" in noisy
-    assert "time again" in noisy
+    assert "measure again" in noisy
     quiet = summary_of(read(make_report_data(benchmark=slow_down(data, 1.9))))
     assert "Noisy run" not in quiet
 

@@ -15,7 +15,7 @@ from lesiontk.data.images import create_array
 from lesiontk.errors import MissingRequirementError
 from lesiontk.stage import Context
 from lesiontk.store import Store
-from lesiontk.system.disk import explain_lack
+from lesiontk.system.disk import explain_disk_error
 from tests.fake_stages import TextConfig, TextStage
 
 LIMITED = """
@@ -109,7 +109,7 @@ def test_what_the_disk_lacks_is_known_from_any_library(
     tmp_path: Path, error: Exception, reported: str | None
 ) -> None:
     for raised in (error, wrap(error)):
-        lack = explain_lack(raised, tmp_path)
+        lack = explain_disk_error(raised, tmp_path)
         assert (lack is None) == (reported is None)
         assert reported is None or reported in str(lack)
 

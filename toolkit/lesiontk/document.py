@@ -1,4 +1,4 @@
-"""Records that read and write their own documents: what crosses a file, a manifest or a module."""
+"""Records with their documents, for files, manifests and module boundaries."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Record:
     DERIVED: ClassVar[tuple[str, ...]] = ()
 
     def to_document(self) -> dict[str, Any]:
-        """Return the record as JSON holds it."""
+        """Return the record as a JSON document."""
         derived = {name: getattr(self, name) for name in self.DERIVED}
         return {name: plain_value(v) for name, v in {**self.field_values(), **derived}.items()}
 
     def field_values(self) -> dict[str, Any]:
-        """Return the fields by name, as they are, for a record that extends this one."""
+        """Return the fields by name, unconverted, for a record that extends this one."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_document(cls, document: object) -> Self:
-        """Return the record of a document; `DataError` names the key that is wrong."""
+        """Return the record of a document. Raises `DataError` with the wrong key."""
         try:
             record: Self = _adapter(cls).validate_python(document)  # type: ignore[arg-type]
         except ValidationError as error:
@@ -64,16 +64,17 @@ class Record:
 
     @classmethod
     def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a document; a record that reads older ones renames their keys."""
+        """Return the fields of a document; overridden to rename the keys of older documents."""
         return document
 
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Let pydantic read each record, also a nested one, through `upgrade`."""
+        """Return the schema with which pydantic reads each record, also nested ones, by
+        `upgrade`."""
         inner: dict[str, Any] = {**handler.resolve_ref_schema(handler(source))}
-        reference = inner.pop("ref", None)  # else further fields of this type would pass it by
+        reference = inner.pop("ref", None)  # otherwise further fields of this type would not use it
 
         def prepare(value: Any) -> Any:
             if not isinstance(value, Mapping):
@@ -84,12 +85,12 @@ class Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record's document as JSON; NaN and infinity, which JSON lacks, are errors."""
+    """Write a record's document as JSON. Raises for NaN and infinity, which are not JSON."""
     path.write_text(json.dumps(record.to_document(), indent=1, allow_nan=False) + "\n")
 
 
 def plain_value(value: Any) -> Any:
-    """Return records, mappings, lists and enumerations within a value as JSON holds them."""
+    """Return the JSON form of records, mappings, lists and enumerations within a value."""
     if isinstance(value, Record):
         return value.to_document()
     if isinstance(value, Mapping):

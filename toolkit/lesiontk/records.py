@@ -47,10 +47,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """The conversion of a picture of any size to an engine's input; stored with every model.
+    """The conversion of an image of any size to an engine's input; stored with every model.
 
     `crop_mode` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio not preserved).
-    `enhance` names the filters that follow, in order. Normalization of the pixel values is part of
+    `enhance` lists the filters that follow, in order. Normalization of the pixel values is part of
     the graph.
     """
 
@@ -124,7 +124,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether something can be used on this machine, and if not, the reason and the mend."""
+    """Whether something can be used on this machine, and if not, the reason and the remedy."""
 
     available: bool
     reason: str = ""
@@ -153,7 +153,7 @@ class Artefact:
 
     @property
     def key(self) -> str:
-        """The full SHA-256 key of the inputs it was made from."""
+        """The full SHA-256 key of its inputs."""
         return str(self.manifest["key"])
 
     @property
@@ -178,7 +178,7 @@ class Artefact:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the stage recorded and measured: labels, metrics with n, fallbacks, specs."""
+        """The facts of the stage: labels, metrics with n, fallbacks, specs."""
         return {**self.manifest["facts"], **self.manifest.get("measured", {})}
 
     def read(self, name: str, record: type[R]) -> R:
@@ -187,9 +187,9 @@ class Artefact:
         return record.from_document(read_json(self.file(name), name))
 
     def read_facts(self, record: type[R]) -> R:
-        """Return the record that the facts are.
+        """Return the facts as a record.
 
-        Raises `DataError` for an artefact that holds another version of the record.
+        Raises `DataError` for an artefact with another version of the record.
         """
         self._check_schema(record)
         return record.from_document(self.facts)

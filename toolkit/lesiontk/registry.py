@@ -1,7 +1,7 @@
 """A registry of named, interchangeable objects, and the plugins that add to it.
 
 A plugin is an entry point of the group ``lesiontk.plugins``: a function without arguments that
-calls `Registry.register` for what its distribution brings.
+calls `Registry.register` for the entries of its distribution.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ PLUGINS = "lesiontk.plugins"
 
 
 class _PluginLoader:
-    """Loads every plugin once a process, when a registry is first asked for a name.
+    """Loads every plugin once per process, at the first look-up in a registry.
 
-    `distribution` is the one whose plugin is registering now, with its version.
+    `distribution` is the one whose plugin is being registered, with its version.
     """
 
     def __init__(self) -> None:
         self.distribution = ""
         self._lock = RLock()
-        self._begun = False
+        self._started = False
         self._failure: LesionTKError | None = None
 
     def load(self) -> None:
-        """Let the plugins register; raises `MissingRequirementError` for one that cannot."""
+        """Register the plugins. Raises `MissingRequirementError` if one fails."""
         with self._lock:
-            if not self._begun:  # a plugin that asks a registry finds what there is so far
-                self._begun = True
+            if not self._started:  # a look-up by a plugin finds the entries so far
+                self._started = True
                 for plugin in entry_points(group=PLUGINS):
                     self._load(plugin)
             if self._failure is not None:
@@ -47,11 +47,11 @@ class _PluginLoader:
         )
         try:
             plugin.load()()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the plugin is at fault
+        except Exception as error:  # noqa: BLE001 - any error is that of the plugin
             self._failure = self._failure or MissingRequirementError(
                 f"the plugin {plugin.name} of {self.distribution} cannot be loaded: "
-                f"{type(error).__name__}: {error}; expected a function that registers what it "
-                "brings. Mend, update or uninstall that distribution."
+                f"{type(error).__name__}: {error}; expected a function that registers its entries. "
+                "Fix, update or uninstall that distribution."
             )
         finally:
             self.distribution = ""
@@ -64,8 +64,8 @@ class Registry(Generic[T]):
     """A mapping from names to objects that are imported on first use.
 
     An entry is ``"package.module:attribute"``: listing names and summaries imports nothing, so a
-    command's choices are known without loading a framework. What is in one of the registries
-    `includes` is found here, too.
+    command's choices are listed without loading a framework. Entries of the registries `includes`
+    are found, too.
     """
 
     def __init__(self, family: str, includes: tuple[Registry[Any], ...] = ()) -> None:
@@ -77,12 +77,12 @@ class Registry(Generic[T]):
         self._distributions: dict[str, str] = {}
 
     def register(self, name: str, target: str, summary: str = "", *, formerly: str = "") -> None:
-        """Add `name`; a name taken already is an error, because a silent replacement hides a bug.
+        """Add `name`. A duplicate name is an error, because a silent replacement hides a bug.
 
         `summary` is a line for listings, `formerly` the name in the last release.
         """
         if name in self._targets:
-            raise ValueError(f"{self.family} {name!r} is registered already")
+            raise ValueError(f"{self.family} {name!r} is already registered")
         if target.count(":") != 1:
             raise ValueError(
                 f"target {target!r} of {self.family} {name!r} is not 'module:attribute'"
@@ -95,7 +95,7 @@ class Registry(Generic[T]):
 
     @property
     def renamed(self) -> Mapping[str, str]:
-        """Former name -> name of today."""
+        """Former name -> current name."""
         _LOADER.load()
         return dict(self._renamed)
 
@@ -115,11 +115,11 @@ class Registry(Generic[T]):
                 raise
             raise MissingRequirementError(
                 f"{self.family} {name!r} of the plugin {self._distributions[name]} cannot be "
-                f"imported from {targets[name]}: {error}. Mend, update or uninstall it."
+                f"imported from {targets[name]}: {error}. Fix, update or uninstall it."
             ) from error
 
     def summarize(self) -> dict[str, str]:
-        """Return name -> the line about it, of what is registered here."""
+        """Return name -> its summary, without the entries of other registries."""
         _LOADER.load()
         return {name: self._summaries.get(name, "") for name in self._targets}
 
@@ -141,10 +141,10 @@ class Registry(Generic[T]):
         _LOADER.load()
         targets = dict(self._targets)
         for registry in self._includes:
-            theirs = registry._all_targets()
-            if taken := targets.keys() & theirs.keys():
+            included = registry._all_targets()
+            if taken := targets.keys() & included.keys():
                 raise ValueError(
                     f"{registry.family} {min(taken)!r} has the name of another {self.family}"
                 )
-            targets |= theirs
+            targets |= included
         return targets

@@ -61,11 +61,11 @@ class StageConfig(BaseModel):
 
 
 class StepId(str):
-    """The name of a step: the kind of what it makes, of which target, in which variant.
+    """The name of a step: kind, target and variant of its artefact.
 
-    It is a text where names are written, ``engine:tflite:int8@trained``, and also the role of what
-    the step makes for a stage that takes several of a kind. Its parts are fields: nothing parses
-    it. `of` is the target with its variant, ``tflite:int8@trained``.
+    It is a text, ``engine:tflite:int8@trained``, and also the role of the artefact for a stage with
+    several parents of a kind. Its parts are fields and are never parsed. `of` is the target with
+    its variant, ``tflite:int8@trained``.
     """
 
     kind: str
@@ -86,11 +86,11 @@ class StepId(str):
 
 
 REFERENCE = "trained"
-"""The variant of an engine of the network as it was trained, beside which others are judged."""
+"""The variant of an engine of the trained network, the reference of compressed ones."""
 
 
 def kind_of_role(role: str) -> str:
-    """Return the role by which `StageInfo.accepts` names it: without its target."""
+    """Return the role as in `StageInfo.accepts`: without its target."""
     return role.kind if isinstance(role, StepId) else role
 
 
@@ -105,11 +105,11 @@ def collect_roles(parents: Mapping[str, T], kind: str) -> dict[str, T]:
 
 @dataclass(frozen=True, slots=True)
 class StageInfo:
-    """What the plan check, the store and the command line need to know about a stage.
+    """The properties of a stage for the plan check, the store and the command line.
 
     `accepts` maps each parent's role to the artefact kind it must be (``a|b`` for either); a role
-    that several parents have is written ``role:which``. `tools` are the distributions whose version
-    is part of every key; `Stage.list_tools` adds those that depend on config and parents.
+    of several parents is written ``role:which``. `tools` are the distributions whose version is
+    part of every key; `Stage.list_tools` adds those that depend on config and parents.
     `schema_version` is that of the record it produces.
     """
 
@@ -124,9 +124,9 @@ class StageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a stage writes and how it reports.
+    """The folders and the progress of a stage.
 
-    `directory` becomes the artefact. `scratch` outlives a killed process (checkpoints) and is
+    `directory` becomes the artefact. `scratch` survives a killed process (checkpoints) and is
     removed on success.
     """
 
@@ -155,12 +155,12 @@ class StageOutput:
 
 
 class Stage(ABC):
-    """One box of the pipeline."""
+    """One stage of the pipeline."""
 
     info: ClassVar[StageInfo]
 
     def check(self, config: Any) -> None:  # noqa: B027 - most stages have no external input
-        """Raise before any work if an input from outside the workspace is missing."""
+        """Raise, before any work, if an external input is missing."""
 
     def check_model(  # noqa: B027 - most accept any model
         self, model: Artefact, config: Any

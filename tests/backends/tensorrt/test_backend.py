@@ -172,7 +172,7 @@ def test_a_driver_that_finds_nothing_says_so(
 def test_a_tensorrt_without_a_driver_is_no_builder() -> None:
     trt = FakeTensorRT("10.3.0", FakeMemory(), answer, driver=False)
     with pytest.raises(
-        on_device.MissingRequirementError, match=f"gives no builder without .*: {NO_DRIVER}"
+        on_device.MissingRequirementError, match=f"builder requires .*: {NO_DRIVER}"
     ):
         on_device.build_from_onnx(trt, b"", "int8")
 

@@ -178,7 +178,7 @@ def test_a_timing_cache_of_another_gpu_is_refused(
 def test_an_engine_of_another_version_does_not_load() -> None:
     memory = FakeMemory()
     trt = FakeTensorRT("10.3.0", memory, answer)
-    with pytest.raises(on_device.BuildError, match="the engine does not load here"):
+    with pytest.raises(on_device.BuildError, match="the engine cannot be loaded"):
         on_device.Runner(trt, FakeCuda(memory), b"plan of 8.5.2")
 
 
@@ -192,7 +192,7 @@ def test_images_of_another_size_are_refused() -> None:
 
 def test_only_tensorrt_for_rtx_builds_for_another_gpu() -> None:
     trt = FakeTensorRT("10.3.0", FakeMemory(), answer)
-    with pytest.raises(on_device.BuildError, match="builds for the GPU it runs on"):
+    with pytest.raises(on_device.BuildError, match="builds for the local GPU only"):
         on_device.build_from_onnx(trt, b"", "int8", capabilities=("SM87",))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.api.findings import Judged, estimate_columns, show_table, table_of
+from lesiontk.api.findings import GatedFindings, estimate_columns, show_table, table_of
 from lesiontk.report.formatting import format_bytes
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 METRICS = ("balanced_accuracy", "macro_auc")
 
 
-class Benchmark(Judged):
+class Benchmark(GatedFindings):
     """One row an engine; `record` has every figure by name.
 
     `artefact` is where the workspace has it, None for engine files.

@@ -58,7 +58,7 @@ class PlainFindings(Findings):
         return self._document
 
 
-class Judged(Findings):
+class GatedFindings(Findings):
     """A result that gates judged."""
 
     unresolved: str = "warn"

@@ -10,7 +10,7 @@ import numpy as np
 from lesiontk.api.findings import (
     Findings,
     Formats,
-    Judged,
+    GatedFindings,
     PlainFindings,
     number,
     table_of,
@@ -78,7 +78,7 @@ class Predictions(PlainFindings):
         )
 
 
-class Evaluation(Judged):
+class Evaluation(GatedFindings):
     """How an engine did on labelled images: metrics with confidence intervals over lesions.
 
     `record` has every figure by name.

@@ -20,7 +20,7 @@ REFERENCE_OUTPUTS = "reference_outputs.npz"
 
 @dataclass(frozen=True, slots=True)
 class ReferenceOutputs:
-    """An engine's description, and its probabilities [N, C] for images and golden pictures."""
+    """An engine's description, and its probabilities [N, C] for images and golden images."""
 
     spec: EngineSpec
     outputs: NDArray[np.float32]
@@ -33,7 +33,7 @@ def engine_file(artefact: Artefact) -> Path:
 
 
 def run_engine(path: Path, pixels: NDArray[np.uint8], threads: int) -> ReferenceOutputs:
-    """Return the outputs of a model or engine for `pixels` and for the golden pictures.
+    """Return the outputs of a model or engine for `pixels` and for the golden images.
 
     The outputs are not checked: verification judges them.
     """

@@ -8,12 +8,12 @@ from importlib import metadata
 from lesiontk.records import Availability
 
 
-def check_distributions(names: Iterable[str], mend: str) -> Availability:
+def check_distributions(names: Iterable[str], remedy: str) -> Availability:
     """Return the versions found, or the first distribution that is missing."""
     versions = {}
     for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            return Availability(False, f"the package {name} is not installed; {mend}", versions)
+            return Availability(False, f"the package {name} is not installed; {remedy}", versions)
     return Availability(True, versions=versions)

@@ -54,16 +54,16 @@ def find_same(origin: Iterable[Values], tensors: Iterable[Values]) -> dict[str, 
 def _find_alike(origin: Values, tensors: Values) -> dict[str, list[str]]:
     """Return tensor -> those with its size and extremes, which are compared first."""
     extremes = {name: _extremes(values) for name, values in origin.items()}
-    alike: dict[str, list[str]] = {}
+    candidates_of: dict[str, list[str]] = {}
     for name, values in tensors.items():
         size, low, high = _extremes(values)
         near = TOLERANCE * max(abs(low), abs(high), 1e-6)
-        alike[name] = [
+        candidates_of[name] = [
             other
             for other, (other_size, other_low, other_high) in extremes.items()
             if size == other_size and max(abs(low - other_low), abs(high - other_high)) <= near
         ]
-    return alike
+    return candidates_of
 
 
 def _extremes(values: NDArray[Any]) -> tuple[int, float, float]:

@@ -1,4 +1,5 @@
-"""A benchmark: engines timed in turns, each beside its full-precision parent, and the verdicts."""
+"""A benchmark: interleaved timings of engines, each with its full-precision parent, and
+verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from lesiontk.stage import REFERENCE
 from lesiontk.system.machine import Machine
 
 TRAINED = f"@{REFERENCE}"
-"""Behind the target of an engine of the model as it was before pruning and the like."""
+"""Suffix of the target of an engine of the model before compression."""
 
 FULL_PRECISION = "float32"
 
@@ -26,13 +27,13 @@ Value = TypeVar("Value")
 
 
 def is_trained(target: str) -> bool:
-    """Return whether a target is of the model as it was before compression."""
+    """Return whether a target is of the model before compression."""
     return target.endswith(TRAINED)
 
 
 @dataclass(frozen=True, slots=True)
 class Latency(Record):
-    """Percentiles in ms of `n` timings; `p10` is None where it was not kept."""
+    """Percentiles in ms of `n` timings; `p10` is None if it was not recorded."""
 
     median: float
     p90: float
@@ -44,9 +45,9 @@ class Latency(Record):
 class ParentComparison(Comparison):
     """An engine against its full-precision `parent`, named by its target.
 
-    `speedup` is the ratio of median latencies, above 1 where the engine is faster, with its
-    interval at `confidence`; None where either was emulated. `size_ratio` is the parent's size over
-    the engine's.
+    `speedup` is the ratio of median latencies, above 1 if the engine is faster, with its interval
+    at `confidence`; None if either was emulated. `size_ratio` is the parent's size over the
+    engine's.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("balanced_accuracy_delta",)
@@ -58,7 +59,7 @@ class ParentComparison(Comparison):
 
     @property
     def balanced_accuracy_delta(self) -> float | None:
-        """The engine's balanced accuracy less the parent's."""
+        """The engine's balanced accuracy minus the parent's."""
         return self.differences["balanced_accuracy"].value
 
 
@@ -67,8 +68,8 @@ class EngineRow(Record):
     """One engine of a benchmark, by its `target` such as ``tflite:int8``.
 
     `engine` is its artefact or file. Sizes and memory are in bytes, `image_size` in pixels a side.
-    `metrics` and what else is of the `n` test images is empty or None where no labels were at hand,
-    `latency_ms` where nothing was timed. `versus_parent` is None for an engine without a parent.
+    `metrics` and the other results on the `n` test images are empty or None without labels,
+    `latency_ms` without timing. `versus_parent` is None for an engine without a parent.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("emulated_by",)
@@ -100,47 +101,47 @@ class EngineRow(Record):
 
     @property
     def emulated_by(self) -> str | None:
-        """What ran in the place of the engine's runtime; None if that itself ran.
+        """The runtime that emulated the engine's own; None without emulation.
 
-        The scores of an emulated engine are those of its graph's arithmetic; its latency and its
-        memory are those of another program.
+        The scores of an emulated engine are those of its graph's arithmetic; its latency and memory
+        are those of another program.
         """
         return name_emulator(self.execution)
 
     @property
     def name(self) -> str:
-        """The target for people: with a mark where it was emulated."""
+        """The target, with a mark if it was emulated."""
         return self.target + (" (emulated)" if self.emulated_by else "")
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is of less than was trained: of lower precision, or compressed."""
+        """Whether it is of lower precision than the trained model, or compressed."""
         compressed = self.versus_parent is not None and is_trained(self.versus_parent.parent)
         return self.precision != FULL_PRECISION or (compressed and not is_trained(self.target))
 
     @property
     def has_own_parent(self) -> bool:
-        """Whether its parent is of the same runtime, so that speeds compare like with like."""
+        """Whether its parent has the same runtime, so that speeds are comparable."""
         versus = self.versus_parent
         return versus is not None and versus.parent.partition(":")[0] == self.backend
 
     @property
     def latency(self) -> Latency:
-        """The latency of an engine that was timed; `ValueError` for any other."""
+        """The latency. Raises `ValueError` for an engine that was not timed."""
         return _known(self.latency_ms, self, "timed")
 
     @property
     def point(self) -> OperatingEvaluation:
-        """The operating point of an engine that was judged; `ValueError` for any other."""
+        """The operating point. Raises `ValueError` for an engine that was not evaluated."""
         return _known(self.operating_point, self, "judged")
 
     @property
     def scaled(self) -> TemperatureEvaluation:
-        """The temperature of an engine that was judged; `ValueError` for any other."""
+        """The temperature. Raises `ValueError` for an engine that was not evaluated."""
         return _known(self.temperature, self, "judged")
 
     def describe_fallbacks(self) -> list[str]:
-        """Return a sentence for each thing that fell back; none where that is not known."""
+        """Return a sentence for each fallback; empty if unknown."""
         return [part.describe() for part in self.execution if part.fell_back]
 
 
@@ -152,11 +153,12 @@ def _known(value: Value | None, row: EngineRow, how: str) -> Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark(Record):
-    """Engines timed in turns on one `machine`, and what the `gates` found of them.
+    """Interleaved timings of engines on one `machine`, and the verdicts of the `gates`.
 
-    `gates` are lines of the grammar, `gate` has the verdict of each on each engine. `labels` and
-    what else is of a recipe's test split is empty for files without labels. Intervals are at level
-    `confidence`. `findings` are sentences without their full stop, what matters most first.
+    `gates` are lines of the gate grammar, `gate` contains the verdict of each on each engine.
+    `labels` and the other facts of a recipe's test split are empty for files without labels.
+    Intervals are at level `confidence`. `findings` are sentences without their full stop, the most
+    important first.
     """
 
     rows: tuple[EngineRow, ...]
@@ -177,7 +179,7 @@ class Benchmark(Record):
 
     @property
     def verdicts(self) -> tuple[GateVerdict, ...]:
-        """The verdicts, failures first, then what is not shown."""
+        """The verdicts: failures first, then not shown."""
         return sort_verdicts(self.gate)
 
     @property
@@ -187,18 +189,18 @@ class Benchmark(Record):
 
 
 def list_emulated(rows: Iterable[EngineRow]) -> dict[str, str]:
-    """Return target -> what emulated it, of the rows that were emulated."""
+    """Return target -> its emulator, for the emulated rows."""
     return {row.target: row.emulated_by for row in rows if row.emulated_by is not None}
 
 
 def size_facts(rows: Iterable[EngineRow]) -> dict[str, str]:
-    """Return target -> `` at 96 px`` where the rows' images differ in size, else nothing."""
+    """Return target -> `` at 96 px`` if the rows' images differ in size, else empty texts."""
     sizes = {row.target: row.image_size for row in rows}
     differ = len(set(sizes.values())) > 1
     return {name: f" at {size} px" if differ else "" for name, size in sizes.items()}
 
 
 def list_fallbacks(rows: Iterable[EngineRow]) -> dict[str, list[str]]:
-    """Return target -> what fell back, for the rows where anything did but emulation."""
+    """Return target -> its fallbacks other than emulation, for the rows with any."""
     found = {row.target: row.describe_fallbacks() for row in rows if not row.emulated_by}
     return {target: sentences for target, sentences in found.items() if sentences}

@@ -1,4 +1,4 @@
-"""The exit code of a measuring process when the engine file, not the machine, is at fault."""
+"""The exit code of a measuring process for an error in the engine file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timing engine files that stand outside a workspace."""
+"""Timing of engine files outside a workspace."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import measure_engines
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.evaluation import EngineEvaluation
-from lesiontk.evaluate.gate import Judged, judge_engines
+from lesiontk.evaluate.gate import GateInput, judge_engines
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.progress import Progress
 from lesiontk.recipe import Recipe
 from lesiontk.system.machine import describe_machine
 
 NO_LABELS = (
-    "a file is timed without labels; `lesiontk evaluate FILE --images DIR --labels CSV --gate …` "
-    "judges its answers"
+    "files are timed without labels; `lesiontk evaluate FILE --images DIR --labels CSV --gate …` "
+    "evaluates their outputs"
 )
 
 
@@ -35,9 +35,9 @@ def benchmark_files(
     foreign: ForeignDescription | None = None,
     scores: Mapping[str, EngineEvaluation] | None = None,
 ) -> Benchmark:
-    """Return a benchmark of engine files, with what the recipe's gates find.
+    """Return a benchmark of engine files, with the verdicts of the recipe's gates.
 
-    `foreign` describes the files that carry no description. `scores` are the evaluations of the
+    `foreign` describes the files without a description. `scores` are the evaluations of the
     files on labelled images; without them gates on accuracy are not shown. The pixels are noise:
     the kernels' time does not depend on values.
     """
@@ -67,7 +67,7 @@ def benchmark_files(
         gates=recipe.gate,
         gate=judge_engines(
             [
-                Judged(name, device=result.device_figures(), why_not=NO_LABELS)
+                GateInput(name, device=result.device_figures(), not_measured=NO_LABELS)
                 for name, result in measured.items()
             ],
             recipe.gate,
@@ -80,18 +80,18 @@ def benchmark_files(
 
 
 def score_fields(evaluation: EngineEvaluation) -> dict[str, Any]:
-    """Return what a row takes of an evaluation, by the names of `EngineRow`."""
+    """Return the fields of an `EngineRow` from an evaluation."""
     names = ("n", "lesions", "metrics", "confusion", "operating_point", "temperature")
     return {name: getattr(evaluation, name) for name in names}
 
 
 def _shared(scores: Mapping[str, EngineEvaluation]) -> dict[str, Any]:
-    """Return what all evaluations have in common; `UsageError` where they differ."""
+    """Return the common fields of all evaluations. Raises `UsageError` if they differ."""
     first = next(iter(scores.values()))
     for name, evaluation in scores.items():
         if evaluation.labels != first.labels:
             raise UsageError(
                 f"{name} has the labels {', '.join(evaluation.labels)}; expected those of the "
-                f"others, {', '.join(first.labels)}. Bench them one after the other."
+                f"others, {', '.join(first.labels)}. Run a benchmark for each."
             )
     return {name: getattr(first, name) for name in ("labels", "critical", "confidence")}

@@ -1,4 +1,4 @@
-"""Findings that a benchmark reports beside its numbers, once for engines that are alike."""
+"""Findings of a benchmark, once for all engines to which they apply."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def critical_recalls(benchmark: Benchmark) -> dict[str, CriticalRecall]:
 
 
 def list_uninformative(benchmark: Benchmark) -> dict[str, list[str]]:
-    """Return how engines fail to tell classes apart -> the targets of which it is true."""
+    """Return how engines fail to separate the classes -> their targets."""
     found: dict[str, list[str]] = {}
     for row in benchmark.rows:
         if row.metrics:
@@ -34,7 +34,7 @@ def list_uninformative(benchmark: Benchmark) -> dict[str, list[str]]:
 
 
 def list_low_recalls(benchmark: Benchmark) -> dict[CriticalRecall, list[str]]:
-    """Return recall of the critical class that is no good news -> the targets that have it."""
+    """Return low recall of the critical class -> the targets with it."""
     found: dict[CriticalRecall, list[str]] = {}
     for target, recall in critical_recalls(benchmark).items():
         if recall.list_cautions():
@@ -43,7 +43,7 @@ def list_low_recalls(benchmark: Benchmark) -> dict[CriticalRecall, list[str]]:
 
 
 def list_findings(benchmark: Benchmark) -> list[str]:
-    """Return sentences without their full stop, what matters most first."""
+    """Return sentences without their full stop, the most important first."""
     judged = [row for row in benchmark.rows if row.metrics]
     absent = describe_absent(judged[0], benchmark.labels) if judged else ""
     sentences = [absent] if absent else []
@@ -57,7 +57,7 @@ def list_findings(benchmark: Benchmark) -> list[str]:
     ]
     sentences += [
         f"{target} was emulated by {emulator}: its scores are those of its graph's arithmetic, its "
-        "speed is not known"
+        "latency is unknown"
         for target, emulator in list_emulated(benchmark.rows).items()
     ]
     return sentences + [noise for noise in [describe_noise(benchmark.rows)] if noise]

@@ -1,4 +1,4 @@
-"""What follows from verdicts: warnings, or the error that ends a command with exit code 1."""
+"""The effect of verdicts: warnings, or the error that ends a command with exit code 1."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lesiontk.evaluate.verdict import Comparand, GateVerdict, Unresolved
 
 logger = logging.getLogger(__name__)
 
-MORE_LESIONS = "More test lesions or a wider margin would tell (`lesiontk gate power RECIPE`)"
-WARN_ONLY = "`--set unresolved=warn` lets what is not shown pass with a warning"
-ACCEPT = "`lesiontk bundle --accept-unresolved` takes the engine all the same, and says so in it"
+MORE_LESIONS = "Use more test lesions or a wider margin (`lesiontk gate power RECIPE`)"
+WARN_ONLY = "`--set unresolved=warn` turns gates that are not shown into warnings"
+ACCEPT = "`lesiontk bundle --accept-unresolved` accepts the engine, and records it in the bundle"
 
 
 def require_gates(
@@ -21,7 +21,7 @@ def require_gates(
 ) -> None:
     """Raise `GateFailedError` naming each verdict that blocks; log the other unresolved ones.
 
-    `otherwise` is the sentence on what lets a gate pass that is not shown.
+    `otherwise` is the advice for gates that are not shown.
     """
     blocking = [verdict for verdict in verdicts if verdict.blocks(unresolved)]
     for verdict in verdicts:
@@ -33,21 +33,21 @@ def require_gates(
 
 
 def _advise(blocking: Sequence[GateVerdict], otherwise: str) -> str:
-    """Return how to mend the first that failed, or what is not shown."""
+    """Return the advice for the first failed gate, or for those not shown."""
     failed = [verdict for verdict in blocking if verdict.failed]
     if not failed:
         return f"{MORE_LESIONS}; {otherwise}"
     if any(verdict.comparand is Comparand.DEVICE for verdict in failed):
         return "A smaller network (`lesiontk prune`, `lesiontk resize`) is faster and takes less"
     if any(verdict.comparand is Comparand.VALUE for verdict in failed):
-        return "The network must be better, or the bound lower"
+        return "Improve the network, or lower the bound"
     if any(verdict.engine.endswith(f":{FULL_PRECISION}") for verdict in failed):
         return (
-            "The compressed network lost it before it was quantized: keep more of it, let it "
-            "recover longer, or let a stronger model teach it (lesiontk distill); the report shows "
-            "which lesions changed class"
+            "The loss is that of compression, not of quantization: compress less, fine-tune "
+            "longer, or distill from a stronger teacher (lesiontk distill); the report lists the "
+            "lesions that changed class"
         )
     return (
-        "Calibrate on more images or with another observer, or train with quantization in mind; "
-        "the report shows which lesions changed class"
+        "Calibrate on more images or with another observer, or use quantization-aware training "
+        "(lesiontk qat); the report lists the lesions that changed class"
     )

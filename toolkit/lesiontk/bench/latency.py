@@ -1,8 +1,8 @@
-"""Single-image latency of several engines in one process of their own, taken in turns.
+"""Interleaved single-image latency of several engines in a separate process.
 
-Run as ``python -m lesiontk.bench.latency REQUEST.json RESULT.json``. A process of its own sees no
-thread pool and no cache of what ran before; turns spread what else the machine does over all
-engines alike.
+Run as ``python -m lesiontk.bench.latency REQUEST.json RESULT.json``. A separate process has no
+thread pools or caches of earlier work; interleaving distributes the machine's other load over all
+engines equally.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def time_engines(
     provider: str | None = None,
     foreign: ForeignDescription | None = None,
 ) -> tuple[dict[str, list[float]], dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Return engine name -> latencies in ms, one a round; what ran it; the size of its images.
+    """Return engine name -> latencies in ms, one per round; its runtime; the size of its images.
 
-    `engines` maps names to files. Each round gives the same image to every engine, at its own size,
-    starting with another engine each time.
+    `engines` maps names to files. Each round runs every engine on the same image, at its own size,
+    and starts with another engine.
     """
     from lesiontk.backends import open_any
     from lesiontk.data.crop import crop_and_resize
@@ -55,7 +55,7 @@ def time_engines(
         for name, engine in opened:
             image = fitted[sizes[name]][:1]
             if engine.spec.recipe == RECIPE:
-                engine.infer(image)  # logits take as long
+                engine.infer(image)  # the latency is the same with logits
             else:
                 engine.predict(image)  # a damaged engine is not timed
         for turn in range(warmup + rounds):
@@ -75,7 +75,7 @@ def time_engines(
 
 
 def main(request: Path, result: Path) -> None:
-    """Read a request document, time, write the samples and what ran."""
+    """Read a request document, time the engines, write the samples and the runtimes."""
     document: dict[str, Any] = json.loads(request.read_text())
     # TensorFlow reads its number of threads before its first operation.
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(document["threads"])
@@ -93,7 +93,7 @@ def main(request: Path, result: Path) -> None:
 
 
 def read_foreign(document: dict[str, Any] | None) -> ForeignDescription | None:
-    """Return the description that a request gives of files without one."""
+    """Return a request's description of files without one."""
     if document is None:
         return None
     return ForeignDescription(tuple(document["labels"]), document["pixels"])

@@ -1,4 +1,4 @@
-"""Measuring engine files: latency and memory in processes of their own, size on disk."""
+"""Measurement of engine files: latency and memory in separate processes, size on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lesiontk.recipe import BenchRule
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Raw latencies in ms, one a round; what ran the engine, as of `Measurement`; pixels a side."""
+    """Raw latencies in ms, one per round; execution as in `Measurement`; image size in pixels."""
 
     samples_ms: tuple[float, ...]
     execution: tuple[Execution, ...]
@@ -36,9 +36,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Raw latencies in ms, one a round; bytes of the file and of memory; what ran the engine.
+    """Raw latencies in ms, one per round; bytes of the file and of memory; execution.
 
-    `execution` is empty where a runtime has no choice.
+    `execution` is empty if a runtime has only one provider.
     """
 
     samples_ms: tuple[float, ...]
@@ -58,31 +58,30 @@ class Measurement:
 
     @property
     def fallback(self) -> Execution | None:
-        """The runtime that ran in the place of the engine's; None if that itself ran."""
+        """The runtime that ran instead of the requested one; None if that ran."""
         return find_fallback(self.execution)
 
     def compare_speed(self, parent: Measurement, confidence: float) -> Speedup | None:
         """Return the speed-up over a parent that was timed in the same rounds.
 
-        None where either was emulated: its latency is that of another program.
+        None if either was emulated, because its latency is that of another program.
         """
         if self.fallback or parent.fallback:
             return None
         return estimate_speedup(parent.samples_ms, self.samples_ms, confidence)
 
     def device_figures(self) -> DeviceFigures:
-        """Return what gates on latency, size and memory judge."""
+        """Return the input of gates on latency, size and memory."""
         fallback = self.fallback
         emulated = (
-            f"{fallback.used} ran in the place of {fallback.asked}, so its latency says nothing "
-            "here"
+            f"{fallback.used} ran instead of {fallback.asked}, so its latency says nothing here"
             if fallback
             else ""
         )
         return DeviceFigures(self.samples_ms, self.size_bytes, self.peak_memory_bytes, emulated)
 
     def row_fields(self) -> dict[str, Any]:
-        """Return what a benchmark's row has of it, by the names of `EngineRow`."""
+        """Return its fields of an `EngineRow`."""
         return {
             "image_size": self.image_size,
             "latency_ms": self.latency,
@@ -94,7 +93,7 @@ class Measurement:
 
 
 def deflated_bytes(path: Path) -> int:
-    """Return the size of a file as zip would store it, as it is sent to a device."""
+    """Return the size of a file after zip compression, as for a download."""
     return len(zlib.compress(path.read_bytes(), 6))
 
 
@@ -107,7 +106,7 @@ def measure_engines(
 ) -> dict[str, Measurement]:
     """Return engine name -> measurement; `images` uint8 [N, S, S, 3], of any size.
 
-    `foreign` describes the files that carry no description.
+    `foreign` describes the files without a description.
     """
     timed = time_engines(engines, images, rule, progress, foreign)
     described = [] if foreign is None else [json.dumps(asdict(foreign))]
@@ -138,7 +137,7 @@ def time_engines(
     progress: Progress,
     foreign: ForeignDescription | None = None,
 ) -> dict[str, Timing]:
-    """Return engine name -> latencies, taken in turns; `images` as for `measure_engines`."""
+    """Return engine name -> interleaved latencies; `images` as for `measure_engines`."""
     with tempfile.TemporaryDirectory() as folder, progress.task("timing", None):
         request, result, array = (Path(folder) / n for n in ("request", "result", "images.npy"))
         np.save(array, images)

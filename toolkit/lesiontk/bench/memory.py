@@ -1,8 +1,7 @@
-"""Peak memory of a process that loads one engine and answers.
+"""Peak memory of a process that loads and runs one engine.
 
-Run as ``python -m lesiontk.bench.memory ENGINE [DESCRIPTION]``; prints bytes. What counts is the
-whole process: the interpreter, the runtime's libraries and the engine, as a device would have to
-hold them.
+Run as ``python -m lesiontk.bench.memory ENGINE [DESCRIPTION]``; prints bytes. It is that of the
+whole process: interpreter, runtime libraries and engine, as on a device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What timings in turns tell: how much faster one engine is than another, and how noisy a run was.
+"""Speed-up and noise of interleaved timings.
 
-Rounds are drawn with replacement, and all engines keep the rounds that are drawn: what slowed the
-whole machine down for a moment slowed them alike.
+Rounds are resampled with replacement, the same rounds for all engines: a load that slows the
+machine affects all engines in the same round.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from lesiontk.bench.benchmark import EngineRow
 
 NOISY_RATIO = 2.0
-"""A run is noisy where one round in ten takes more than this times the median, or the median more
-than this times the fastest tenth."""
+"""A run is noisy if one round in ten takes more than this times the median, or the median more than
+this times the fastest tenth."""
 
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """A ratio of median latencies, above 1 where the engine is faster, and its interval."""
+    """A ratio of median latencies, above 1 if the engine is faster, and its interval."""
 
     value: float
     low: float | None
@@ -30,7 +30,7 @@ class Speedup:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends of the interval, where there is one."""
+        """Both ends of the interval, if there is one."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
 
@@ -57,8 +57,8 @@ def estimate_speedup(
 def list_noisy(rows: Iterable[EngineRow]) -> dict[str, float]:
     """Return target -> the ratio that is greater than `NOISY_RATIO`, of a benchmark's noisy rows.
 
-    It is that of the 90th percentile to the median, or of the median to the 10th, if greater.
-    Emulated engines are left out: their latency is not shown anywhere.
+    It is the ratio of the 90th percentile to the median, or of the median to the 10th, if greater.
+    Emulated engines are left out.
     """
     found = {}
     for row in rows:
@@ -69,7 +69,7 @@ def list_noisy(rows: Iterable[EngineRow]) -> dict[str, float]:
 
 
 def describe_noise(rows: Iterable[EngineRow]) -> str:
-    """Return in a sentence which engines' timings are noisy and what to do; empty if none are."""
+    """Return a sentence on noisy timings and the remedy; empty without noise."""
     noisy = list_noisy(rows)
     if not noisy:
         return ""
@@ -77,6 +77,6 @@ def describe_noise(rows: Iterable[EngineRow]) -> str:
     return (
         f"noisy run: latencies of {', '.join(noisy)} spread by more than {NOISY_RATIO:g} times "
         f"(90th percentile to median, or median to 10th; up to {noisy[worst]:.1f} times, {worst}): "
-        "something else used the machine; stop other programs and time again, with --fresh and "
-        "more rounds (--set bench.rounds=300)"
+        "other programs used the machine; stop them and measure again, with --fresh and more "
+        "rounds (--set bench.rounds=300)"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 from lesiontk.errors import UsageError
 
 
@@ -92,9 +92,9 @@ def _show(built: Mapping[str, Any]) -> None:
     least, usual, greatest = built["batches"]
     many = f"batches of {least} to {greatest} images, tuned for {usual}"
     where = f", on {', '.join(built['capabilities'])}" if built["capabilities"] else ""
-    say(
+    print_text(
         f"{built['path']}: {format_bytes(built['bytes'])}, built by {built['builder']} for "
         f"{many if greatest > 1 else 'one image at a time'}{where}"
     )
     types = ", ".join(f"{count} in {kind}" for kind, count in built["operators"].items() if count)
-    say(f"operators of its graph: {types}; the kernels are chosen on the GPU that loads it")
+    print_text(f"operators of its graph: {types}; the kernels are chosen on the GPU that loads it")

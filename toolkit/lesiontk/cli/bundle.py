@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 from lesiontk.deploy import BUNDLE_TARGETS
 
 
@@ -19,7 +19,7 @@ from lesiontk.deploy import BUNDLE_TARGETS
     help="Also copy the bundle to this new folder.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 1),
-              help="Summed probability from which the device calls a picture positive; default: "
+              help="Summed probability from which an image is positive on the device; default: "
               "the one that was frozen on validation.")  # fmt: skip
 @click.option(
     "--accept-unresolved",
@@ -57,4 +57,4 @@ def bundle(
         f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
         f"try it: python {folder / 'run.py'} self-test"
     )
-    session.emit({"path": str(folder), **facts}, lambda: say(text))
+    session.emit({"path": str(folder), **facts}, lambda: print_text(text))

@@ -11,7 +11,7 @@ import click
 from lesiontk.cli.session import (
     Session,
     command_options,
-    say,
+    print_text,
     set_option,
 )
 
@@ -54,10 +54,10 @@ def draw_command(
     made = session.open_workspace().draw_calibration(
         recipe, data=data_folder, out=out, set=overrides, **wishes
     )
-    drawn, beside = made.artefact.read_facts(DrawnList), out.with_suffix(".yaml")
-    files = {"file": str(out), "description": str(beside)}
+    drawn, sidecar = made.artefact.read_facts(DrawnList), out.with_suffix(".yaml")
+    files = {"file": str(out), "description": str(sidecar)}
     document = {"artefact": made.name, **files, **drawn.to_document()}
-    session.emit(document, lambda: _show_drawn(drawn, out, beside))
+    session.emit(document, lambda: _show_drawn(drawn, out, sidecar))
 
 
 @calibration.command("show")
@@ -138,16 +138,16 @@ def stability_command(
 def _show_proof(document: Mapping[str, Any]) -> None:
     others = " and ".join(f"{n} {subset}" for subset, n in document["disjoint_from"].items())
     by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
-    say(f"{document['images']} training images of {document['split']}; none is shared "
+    print_text(f"{document['images']} training images of {document['split']}; none is shared "
                f"with {others} images, by {by}")  # fmt: skip
     if confirmed := document["pixels_confirmed"]:
-        say(f"{confirmed} have the pixels that the list was drawn with")
+        print_text(f"{confirmed} have the pixels that the list was drawn with")
     if not document["pixels_compared"]:
-        say("note: pixels were not compared, because the split has no hashes; specify its "
+        print_text("note: pixels were not compared, because the split has no hashes; specify its "
                    "images with --data DIR")  # fmt: skip
 
 
-def _show_drawn(drawn: DrawnList, out: Path, beside: Path) -> None:
+def _show_drawn(drawn: DrawnList, out: Path, sidecar: Path) -> None:
     others = " and ".join(f"{n} {subset}" for subset, n in drawn.disjoint_from.items())
     labels, sites, bands = (
         ", ".join(f"{level} {n}" for level, n in counts.items())
@@ -155,16 +155,16 @@ def _show_drawn(drawn: DrawnList, out: Path, beside: Path) -> None:
     )
     from lesiontk.report.data_wording import describe_sites
 
-    say(f"{drawn.images} training images, {drawn.draw} by class: {labels}")
-    say(f"body sites: {describe_sites(drawn)}: {sites}\nbrightness: {bands}")
-    say(f"shared with {others} images, by id, lesion and pixels: none")
-    say(f"{out}\n{beside}")
+    print_text(f"{drawn.images} training images, {drawn.draw} by class: {labels}")
+    print_text(f"body sites: {describe_sites(drawn)}: {sites}\nbrightness: {bands}")
+    print_text(f"shared with {others} images, by id, lesion and pixels: none")
+    print_text(f"{out}\n{sidecar}")
 
 
 def _show_list(document: Mapping[str, Any]) -> None:
     from lesiontk.cli.tables import print_table
 
-    say(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
+    print_text(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
     composition = document["composition"]
     labels = list(composition.get("label", {}))
     for axis, levels in composition.items():
@@ -176,7 +176,7 @@ def _show_list(document: Mapping[str, Any]) -> None:
         print_table([{"label": "class"}.get(axis, axis), *columns], rows)
     absent = [axis for axis in ("site", "brightness") if axis not in composition]
     if absent:
-        say(f"note: the list does not contain {' nor '.join(absent)}")
+        print_text(f"note: the list does not contain {' nor '.join(absent)}")
     if drawn := document["drawn"]:
-        say(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
+        print_text(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
                    f"{drawn['split_hash'][:12]}")  # fmt: skip

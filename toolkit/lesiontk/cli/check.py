@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.command()
@@ -40,7 +40,7 @@ def check(
 
     def show() -> None:
         for line in report.findings if verbose else group_findings(report.findings):
-            say(str(line))
+            print_text(str(line))
         how = f"rules, the operators of TensorRT {', '.join(report.versions)}"
         how += (
             f" and the parser of {report.parser}"
@@ -48,7 +48,7 @@ def check(
             else f"; no parser of TensorRT read it: {report.no_parser}"
         )
         count = f"{len(report.findings)} finding(s)" if report.findings else "nothing"
-        say(f"{path.name}: {count} found by {how}")
+        print_text(f"{path.name}: {count} found by {how}")
 
     session.emit(report.to_json(), show)
     if not report.passed:

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 from pydantic import BaseModel
 
-from lesiontk.cli.session import Session, command_options, say, set_option
+from lesiontk.cli.session import Session, command_options, print_text, set_option
 from lesiontk.technique import Technique, TechniqueInfo, find_technique
 
 
@@ -119,7 +119,7 @@ def _compress(
     )
     session.emit(
         {"model": made.name, "path": str(made.path), **facts},
-        lambda: say(f"{made.name}: {'; '.join(filter(None, parts))}"),
+        lambda: print_text(f"{made.name}: {'; '.join(filter(None, parts))}"),
     )
 
 

@@ -13,8 +13,8 @@ from lesiontk.cli.session import (
     Session,
     command_options,
     load_recipe,
+    print_text,
     recipe_options,
-    say,
 )
 from lesiontk.errors import DataError
 
@@ -42,8 +42,8 @@ def fetch_command(session: Session, source: str, folder: Path, unpack: bool) -> 
     result = fetch_data(source, folder, unpack=unpack)
 
     def show() -> None:
-        say(result["notice"])
-        say(f"in {folder}: {', '.join(file['name'] for file in result['files'])}")
+        print_text(result["notice"])
+        print_text(f"in {folder}: {', '.join(file['name'] for file in result['files'])}")
 
     session.emit(result, show)
 
@@ -98,8 +98,8 @@ def split_command(
         ]  # fmt: skip
         unit = "groups" if dealt.patients else "lesions"
         print_table([f"images ({unit})", *dealt.labels], rows)
-        say(f"near-duplicates: {describe_near_duplicates(found, dealt)}")
-        say(f"hash {dealt.split_hash}\n{split.file('split.csv')}")
+        print_text(f"near-duplicates: {describe_near_duplicates(found, dealt)}")
+        print_text(f"hash {dealt.split_hash}\n{split.file('split.csv')}")
 
     session.emit({"artefact": split.name, "path": str(split.path), **dealt.to_document()}, show)
 
@@ -115,13 +115,13 @@ def _show_inspection(found: Inspection, path: Path) -> None:
         title=f"{found.source}: {found.images} images of {found.lesions} lesions",
     )
     if not found.lesion_ids_known:
-        say(
+        print_text(
             "warning: lesion ids are not known for every image; one without counts as a separate "
-            "lesion unless it is a near-duplicate, and pictures of one lesion may be in two "
+            "lesion unless it is a near-duplicate, and images of one lesion may be in two "
             "subsets of a split"
         )
     if found.patients:
-        say(f"patients: {found.patients}; a split keeps the images of each together")
+        print_text(f"patients: {found.patients}; a split keeps the images of each together")
     broken, missing = found.broken, found.missing_files
     identical = found.identical_pixels
     _list_findings("broken", len(broken), [f"{b.image_id} ({b.reason})" for b in broken])
@@ -137,14 +137,14 @@ def _show_inspection(found: Inspection, path: Path) -> None:
     where = "" if not pairs else "; see near_duplicates.csv"
     if listed < pairs:
         where = f"; the nearest {listed} are in near_duplicates.csv"
-    say(f"near-duplicates: {describe_near_duplicates(found)}{where}")
+    print_text(f"near-duplicates: {describe_near_duplicates(found)}{where}")
     age = found.age
     quartiles = f", quartiles {list(age.quartiles)}" if age.quartiles else ""
-    say(f"age known: {age.known}{quartiles}")
+    print_text(f"age known: {age.known}{quartiles}")
     for name, counts in (("sex", found.sex), ("site", found.site)):
         values = ", ".join(f"{value} {number}" for value, number in counts.items())
-        say(f"{name}: {values}")
-    say(f"licence: {found.licence}\n{path}")
+        print_text(f"{name}: {values}")
+    print_text(f"licence: {found.licence}\n{path}")
 
 
 def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
@@ -154,4 +154,4 @@ def _list_findings(title: str, number: int, examples: Sequence[str]) -> None:
     if shown and more > 0:
         shown.append(f"and {more} more")
     lines = "".join(f"\n  {entry}" for entry in shown)
-    say(f"{title}: {number or 'none'}{lines}")
+    print_text(f"{title}: {number or 'none'}{lines}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.command()
@@ -22,19 +22,19 @@ def doctor(session: Session) -> None:
 
 def _show(findings: Mapping[str, Any]) -> None:
     machine = findings["machine"]
-    say(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
-    say(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
-    say(findings["gpu"])
-    say(findings["int8"])
+    print_text(f"lesiontk {findings['lesiontk']}, Python {machine['python']}")
+    print_text(f"{machine['processor']}, {machine['cores']} cores, {machine['architecture']}")
+    print_text(findings["gpu"])
+    print_text(findings["int8"])
     for backend in findings["backends"]:
         versions = ", ".join(f"{name} {version}" for name, version in backend["versions"].items())
         more = f" ({versions})" if versions else ""
-        say(f"\n{backend['name']}: {_describe_state(backend)}{more}")
+        print_text(f"\n{backend['name']}: {_describe_state(backend)}{more}")
         for entry in backend["precisions"]:
             state = _describe_precision(entry, findings["int8"]) if backend["available"] else ""
-            say(f"  {entry['precision']:12} {state or 'not here'}")
+            print_text(f"  {entry['precision']:12} {state or 'not here'}")
         for part in backend["execution"]:
-            say(f"  {part['kind']} {_describe_execution(part)}")
+            print_text(f"  {part['kind']} {_describe_execution(part)}")
 
 
 def _describe_state(backend: Mapping[str, Any]) -> str:

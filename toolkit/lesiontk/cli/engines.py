@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.cli.session import Session, say
+from lesiontk.cli.session import Session, print_text
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
@@ -46,15 +46,15 @@ def show_engines(
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
         for target, engine in known.items():
             if otherwise := engine.quantization.get("otherwise_than_trained"):
-                say(
+                print_text(
                     f"{target}: {otherwise}; so it was not compared with the fake-quantized "
                     "model of qat"
                 )
         for target, reason in (refused or {}).items():
-            say(f"{target}: not made: {reason}")
+            print_text(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():
             which = bundle.facts["engine"]
-            say(f"{which} for {device}: copy {bundle.path} to it; see its README.md")
+            print_text(f"{which} for {device}: copy {bundle.path} to it; see its README.md")
 
     document: dict[str, dict[str, Any]] = {
         target: {"artefact": e.name, "path": str(e.file(known[target].file)), **e.facts}

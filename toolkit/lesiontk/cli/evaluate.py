@@ -6,23 +6,23 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
+from lesiontk.cli.session import Session, command_options, gate_option, print_text, set_option
 
 
 @click.command()
 @click.argument("engine", default="latest")
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder to judge on, instead of the engine's own test split.")  # fmt: skip
+              help="Folder of images to use instead of the engine's test split.")  # fmt: skip
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="HAM10000 metadata, ISIC one-hot or another CSV.")  # fmt: skip
 @click.option("--include-seen", is_flag=True,
-              help="Also judge on images that the engine was trained or validated on.")  # fmt: skip
+              help="Also use images that the engine was trained or validated on.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1),
-              help="Probability from which an image of --images is called positive; default: what "
-              "was frozen on validation, 0.5 for a file that carries none.")  # fmt: skip
+              help="Probability from which an image of --images is positive; default: the "
+              "threshold frozen on validation, else 0.5.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
               help="Also write the engine to this new file, with threshold, temperature and these "
-              "figures inside: it then suffices for predict, evaluate and bundle.")  # fmt: skip
+              "results, for predict, evaluate and bundle.")  # fmt: skip
 @gate_option
 @set_option
 @command_options
@@ -51,6 +51,6 @@ def evaluate(
         set=overrides,
     )
     for note in found.notes:
-        say(f"note: {note}", err=True)
+        print_text(f"note: {note}", err=True)
     session.emit(found.document, lambda: print_evaluation(found.record))
     found.check_gates()

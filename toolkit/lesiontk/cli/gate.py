@@ -12,8 +12,8 @@ from lesiontk.cli.session import (
     command_options,
     gate_option,
     load_recipe,
+    print_text,
     recipe_options,
-    say,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def power_command(
         rows = [_describe(power) for power in found]
         print_table(["gate", "lesions", *ASSUMED, "can pass"], rows)
         if found:
-            say(
+            print_text(
                 "the smallest margin that can be shown, alone and at the first step of Holm's "
                 f"adjustment for {found[0].tests} tests; of a value, how far above it must be "
                 "measured"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say, set_option
+from lesiontk.cli.session import Session, command_options, print_text, set_option
 from lesiontk.records import MAY_HAVE_SEEN_TEST
 
 
@@ -63,7 +63,7 @@ def import_model(
     )  # fmt: skip
     facts, scores = made.facts, made.facts["validation"]
     unknown = facts.get(MAY_HAVE_SEEN_TEST)
-    note = _tell_order(facts["imported"])
+    note = _describe_order(facts["imported"])
     text = (
         f"{made.name}: {facts['parameters']:,} parameters in {facts['imported']['layers']} layers, "
         f"outputs within {facts['imported']['greatest_difference']:.1g} of {model.name}'s; "
@@ -71,10 +71,10 @@ def import_model(
         f"{'; it may have been trained on these' if unknown else ''})\n{note}"
     )
     document = {"model": made.name, "path": str(made.path), "note": note, **facts}
-    session.emit(document, lambda: say(text))
+    session.emit(document, lambda: print_text(text))
 
 
-def _tell_order(imported: Mapping[str, Any]) -> str:
+def _describe_order(imported: Mapping[str, Any]) -> str:
     order = f"outputs taken in the order {', '.join(imported['labels'])}"
     assumed = "; the task's order was assumed, specify another with --labels"
     return order + (assumed if imported["labels_assumed"] else ", as given")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.command()
@@ -17,6 +17,6 @@ def lineage(session: Session, reference: str | None) -> None:
     store = session.open_store()
     artefact = store.resolve("latest", "model") if reference is None else store.resolve(reference)
     if reference is None:
-        say(f"lineage of {artefact.name}, the latest model", err=True)
+        print_text(f"lineage of {artefact.name}, the latest model", err=True)
     found = Lineage(store.lineage(artefact))
-    session.emit(found.tree, lambda: say(found))
+    session.emit(found.tree, lambda: print_text(found))

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.command()
@@ -35,6 +35,6 @@ def ls(session: Session, kind: str | None) -> None:
         ]
         print_table(["artefact", "what", "recipe", "size", "made"], rows)
         for failure in failures:
-            say(f"failed: {failure['kind']}: {failure['error']}")
+            print_text(f"failed: {failure['kind']}: {failure['error']}")
 
     session.emit({"artefacts": artefacts, "failures": failures}, show)

@@ -17,9 +17,9 @@ import click
 from lesiontk import __version__
 from lesiontk.cli.compression import make_command, name_command
 from lesiontk.cli.run_folder import own_temporary_folder
-from lesiontk.cli.session import say
+from lesiontk.cli.session import print_text
 from lesiontk.errors import MESSAGE, LesionTKError, escape_controls, shorten, show_value, suggest
-from lesiontk.system.disk import explain_lack
+from lesiontk.system.disk import explain_disk_error
 from lesiontk.system.malloc_tuning import keep_freed_memory
 from lesiontk.technique import TECHNIQUES
 
@@ -97,7 +97,7 @@ class LazyGroup(click.Group):
         known = list_summaries()
         if args and args[0] in TECHNIQUES.renamed:
             current = name_command(TECHNIQUES.renamed[args[0]])
-            say(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
+            print_text(f"lesiontk {args[0]} is now called lesiontk {current}.", err=True)
             args = [current, *args[1:]]
         if args and args[0] not in known:
             ctx.fail(f"unknown command {args[0]!r}.{suggest(args[0], known)}")
@@ -157,7 +157,7 @@ def _run() -> int:
         cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
         if isinstance(cause, EOFError):  # click treats it as Ctrl-D
             return _report_bug(cause)
-        say("interrupted; finished work is kept, run the same command to continue", err=True)
+        print_text("interrupted; finished work is kept, run the same command to continue", err=True)
         return 128 + int(cause.args[0]) if isinstance(cause, Terminated) else 130
     except click.ClickException as error:
         error.message = escape_controls(shorten(_describe_usage(error), MESSAGE))  # type: ignore[misc]
@@ -166,9 +166,9 @@ def _run() -> int:
     except LesionTKError as error:
         return _report(error, error.exit_code)
     except OSError as error:
-        lack = explain_lack(error, Path("/"))
-        if lack is not None:
-            return _report(lack, lack.exit_code)
+        disk_error = explain_disk_error(error, Path("/"))
+        if disk_error is not None:
+            return _report(disk_error, disk_error.exit_code)
         name = "" if error.filename is None else f": {show_value(str(error.filename))}"
         shown = LesionTKError(f"{error.strerror or error}{name}").with_traceback(
             error.__traceback__
@@ -202,11 +202,11 @@ PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, e
 def _report(error: LesionTKError, code: int) -> int:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    say(f"error: {error}", err=True)
+    print_text(f"error: {error}", err=True)
     return code
 
 
 def _report_bug(error: BaseException) -> int:
     traceback.print_exception(error)
-    say(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
+    print_text(f"this is a bug in lesiontk, please report it: {error!r}", err=True)
     return 70

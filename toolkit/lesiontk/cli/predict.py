@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 NO_THRESHOLD = (
     "the engine contains no threshold, so there is no decision; specify --threshold, or use the "
@@ -35,17 +35,19 @@ def predict(
 
     document = predict_reference(session.open_store(), engine, images, threshold)
     if document["operating_point"] is None:
-        say(f"note: {NO_THRESHOLD}", err=True)
+        print_text(f"note: {NO_THRESHOLD}", err=True)
     if emulator := document.get("emulated_by"):
-        say(f"note: {emulator} emulates the engine; its device may round differently", err=True)
+        print_text(
+            f"note: {emulator} emulates the engine; its device may round differently", err=True
+        )
 
     def show() -> None:
         print_table(*table_predictions(document))
-        say(document["notice"])
+        print_text(document["notice"])
 
     session.emit(document, show)
     for failure in document["failures"]:
-        say(f"error: {failure['message']}", err=True)
+        print_text(f"error: {failure['message']}", err=True)
     if document["failures"]:
         raise click.exceptions.Exit(2)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say, set_option
+from lesiontk.cli.session import Session, command_options, print_text, set_option
 
 
 @click.group()
@@ -22,7 +22,7 @@ def list_command(session: Session) -> None:
 
     found = {name: read_recipe(name).description for name in list_recipes()}
     lines = [f"{name:28} {description}" for name, description in found.items()]
-    session.emit(found, lambda: say("\n".join(lines)))
+    session.emit(found, lambda: print_text("\n".join(lines)))
 
 
 @recipe.command("show")
@@ -71,7 +71,7 @@ def new_command(
 
     def show() -> None:
         if new_task is not None:
-            say(f"{new_task}: the classes; check which is critical")
-        say(f"{file}: the task is {made.data.task}; next: lesiontk run {file}")
+            print_text(f"{new_task}: the classes; check which is critical")
+        print_text(f"{file}: the task is {made.data.task}; next: lesiontk run {file}")
 
     session.emit(document, show)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, gate_option, say, set_option
+from lesiontk.cli.session import Session, command_options, gate_option, print_text, set_option
 
 
 @click.command()
@@ -18,5 +18,6 @@ def report(
     """Write one HTML file about MODEL (default: the latest) and its engines."""
     made = session.open_workspace().report(model, gates=gates, set=overrides)
     session.emit(
-        {"report": str(made.file), "artefact": made.name}, lambda: say(f"report: {made.file}")
+        {"report": str(made.file), "artefact": made.name},
+        lambda: print_text(f"report: {made.file}"),
     )

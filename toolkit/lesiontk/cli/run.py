@@ -12,8 +12,8 @@ from lesiontk.cli.session import (
     command_options,
     gate_option,
     load_recipe,
+    print_text,
     recipe_options,
-    say,
     weights_option,
 )
 
@@ -47,6 +47,6 @@ def run(
         steps = describe_plan(plan_run(store, chosen))
         lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
                  for s in steps]  # fmt: skip
-        session.emit(steps, lambda: say("\n".join(lines)))
+        session.emit(steps, lambda: print_text("\n".join(lines)))
         return
     finish_run(session, run_recipe(store, chosen))

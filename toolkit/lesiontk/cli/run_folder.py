@@ -55,10 +55,10 @@ def _make_folder(root: Path) -> tuple[Path, int]:
         raise PermissionError(f"{root} belongs to another user")
     gate = lock_folder(root, fcntl.LOCK_EX)
     try:
-        for left in root.glob("run-*"):
+        for previous in root.glob("run-*"):
             with suppress(OSError):
-                descriptor = lock_folder(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
+                descriptor = lock_folder(previous, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(previous, ignore_errors=True)
                 os.close(descriptor)
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
         return folder, lock_folder(folder, fcntl.LOCK_EX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lesiontk.cli.session import Session, say
+from lesiontk.cli.session import Session, print_text
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
@@ -24,9 +24,9 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
 
     def show() -> None:
         print_benchmark(benchmark)
-        say(f"report: {report}")
+        print_text(f"report: {report}")
         for device, bundle in bundles.items():
-            say(f"bundle for {device}: {bundle.path}")
+            print_text(f"bundle for {device}: {bundle.path}")
 
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark.to_document(), "artefacts": artefacts, "report": str(report)}, show)

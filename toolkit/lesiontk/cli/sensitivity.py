@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say, set_option
+from lesiontk.cli.session import Session, command_options, print_text, set_option
 
 
 @click.command()
@@ -47,9 +47,9 @@ def sensitivity(session: Session, model: str, backend: str, overrides: tuple[str
             title=f"{made.name}: the most sensitive of {len(rows)} layers on {backend} "
             f"(n = {facts.images} validation images)",
         )
-        say(facts.outcome)
+        print_text(facts.outcome)
         for name, layers in (("kept", facts.kept), ("next", facts.untried)):
             if layers:
-                say(f"{name}: {', '.join(map(shorten_name, layers))}")
+                print_text(f"{name}: {', '.join(map(shorten_name, layers))}")
 
     session.emit(found.document, show)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from lesiontk.store import Store
 
 
-def say(text: object, *, err: bool = False) -> None:
+def print_text(text: object, *, err: bool = False) -> None:
     """Print a text; control characters, as in a file's name, are escaped."""
     click.echo(escape_controls(str(text)), err=err)
 
 
 class _Formatter(logging.Formatter):
-    """A formatter of the message alone, escaped as by `say`."""
+    """A formatter of the message alone, escaped as by `print_text`."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_controls(super().format(record))
@@ -134,7 +134,7 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--accept-near-duplicates",
         is_flag=True,
-        help="Split near-duplicates as if they were different pictures.",
+        help="Split near-duplicates as if they were different images.",
     )
     @click.option(
         "--allow-leaky-split",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesiontk.bench.benchmark import Benchmark, EngineRow, list_fallbacks, size_facts
-from lesiontk.cli.session import say
+from lesiontk.cli.session import print_text
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.evaluation import EngineEvaluation
@@ -114,10 +114,10 @@ def print_benchmark(benchmark: Benchmark) -> None:
         f"n = {benchmark.rows[0].latency.n} per engine",
     )  # fmt: skip
     for target, sentences in list_fallbacks(benchmark.rows).items():
-        say(f"fallback: {target}: {'; '.join(sentences)}")
+        print_text(f"fallback: {target}: {'; '.join(sentences)}")
     print_verdicts(benchmark.verdicts)
     for sentence in benchmark.findings:
-        say(f"warning: {sentence}.")
+        print_text(f"warning: {sentence}.")
 
 
 def _describe_cost(row: EngineRow) -> list[str]:

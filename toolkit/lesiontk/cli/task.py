@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.group()
@@ -27,7 +27,7 @@ def list_command(session: Session) -> None:
         name: {"title": task.title, "labels": task.labels, "critical": task.critical}
         for name, task in found.items()
     }
-    session.emit(document, lambda: say("\n".join(lines)))
+    session.emit(document, lambda: print_text("\n".join(lines)))
 
 
 @task.command("new")
@@ -47,7 +47,7 @@ def new_command(
 
     def show() -> None:
         for found in classes:
-            say(f"{found.label}: {found.images} images of {found.lesions} lesions")
-        say(f"{file}: check which class is critical")
+            print_text(f"{found.label}: {found.images} images of {found.lesions} lesions")
+        print_text(f"{file}: check which class is critical")
 
     session.emit({"task": str(file), "classes": [asdict(c) for c in classes]}, show)

@@ -9,8 +9,8 @@ from lesiontk.cli.session import (
     Session,
     command_options,
     load_recipe,
+    print_text,
     recipe_options,
-    say,
     weights_option,
 )
 
@@ -41,11 +41,11 @@ def train(
     facts, scores = model.facts, model.facts["validation"]
 
     def show() -> None:
-        say(
+        print_text(
             f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best "
             f"epoch {facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
             f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
         )
-        say(f"curves: {model.file('curves.png')}")
+        print_text(f"curves: {model.file('curves.png')}")
 
     session.emit({"model": model.name, "path": str(model.path), **facts}, show)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lesiontk.cli.session import Session, command_options, say
+from lesiontk.cli.session import Session, command_options, print_text
 
 
 @click.command()
@@ -21,7 +21,7 @@ def verify(session: Session, reference: str | None) -> None:
     if reference is None:
         findings = verify_workspace(store)
         model = f", and the engines of {findings['artefact']}, the latest model"
-        say(
+        print_text(
             f"checked every artefact of {store.workspace}{model if findings['artefact'] else ''}",
             err=True,
         )
@@ -29,13 +29,13 @@ def verify(session: Session, reference: str | None) -> None:
         findings = verify_artefact(store, store.resolve(reference))
 
     def show() -> None:
-        say(f"{len(findings['intact'])} artefact(s) intact: {', '.join(findings['intact'])}")
+        print_text(f"{len(findings['intact'])} artefact(s) intact: {', '.join(findings['intact'])}")
         if findings["gone"]:
-            say(f"not checked, because they were deleted: {', '.join(findings['gone'])}")
+            print_text(f"not checked, because they were deleted: {', '.join(findings['gone'])}")
         for name, verification in findings["engines"].items():
             for check in verification["checks"]:
                 sign = "at least" if check["at_least"] else "at most"
                 value = f"{check['value']:.4g} ({sign} {check['bound']:.4g})"
-                say(f"{name}: {check['name']}: {value}")
+                print_text(f"{name}: {check['name']}: {value}")
 
     session.emit(findings, show)

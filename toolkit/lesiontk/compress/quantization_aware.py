@@ -1,11 +1,11 @@
-"""Fake quantization through tensorflow-model-optimization: a model that trains as int8 computes.
+"""Quantization-aware training by fake quantization with tensorflow-model-optimization.
 
-Weights are rounded per channel, symmetrically, to the whole numbers -127 to 127; activations per
-tensor to 256 steps between ends that follow the values, where the engine rounds them and nowhere
-else. Two schemes: ``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0, the
-inputs of weighted layers and average pools, normalized pixels among them, and of an addition the
-skip alone, as NVIDIA advises). After training the fake quantization is taken off again: what is
-left is a float model whose weights and ranges any back end quantizes as it does others.
+Weights are rounded per channel, symmetrically, to integers from -127 to 127; activations per tensor
+to 256 steps of a range that follows the values, exactly where the engine rounds them. Two schemes:
+``tflite`` (any zero point, every tensor) and ``tensorrt`` (zero point 0; the inputs of weighted
+layers and average pools, including normalized pixels, and only the skip of an addition, as NVIDIA
+recommends). After training the fake quantization is removed: the result is a float model whose
+weights and ranges any back end quantizes.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ Scheme = Literal["tflite", "tensorrt"]
 Ranges = dict[str, tuple[float, float]]
 
 WEIGHTS = {"Conv2D": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
-"""Layer -> its attribute that is rounded."""
+"""Layer -> its attribute with the quantized weight."""
 COMPUTING = (
     *WEIGHTS, *JOINING, *ACTIVATIONS, "Concatenate", "AveragePooling2D", "GlobalAveragePooling2D",
 )  # fmt: skip
-"""Layers that give new values; the others move or select, and keep the scale of what they read."""
+"""Layers that compute new values; the others move or select values and keep their scale."""
 AVERAGED = ("AveragePooling2D", "GlobalAveragePooling2D")
 WITH_RELU = (*WEIGHTS, "Add", "Subtract", "Multiply", "Average", "AveragePooling2D", "Rescaling")
-"""Layers that TFLite computes in one operator with a ReLU or ReLU6 behind them."""
-BORDER = ("image", "probabilities")
-BORDER_KINDS = ("InputLayer", "Rescaling", "Softmax")
+"""Layers that TFLite fuses with a following ReLU or ReLU6."""
+GRAPH_IO = ("image", "probabilities")
+GRAPH_IO_KINDS = ("InputLayer", "Rescaling", "Softmax")
 NORMALIZATION = "normalisation"
-"""The layer that bytes go through first; TFLite folds it into the scale of its input."""
+"""The first layer; TFLite folds it into the scale of its input."""
 
 
-REFUSED = {
-    "SeparableConv2D": "has two kernels in one; expected a DepthwiseConv2D and a Conv2D, whose "
-    "middle can be rounded: import the model anew, or",
-    "LayerNormalization": "is several operators in an int8 engine, whose rounding is not learned",
+UNSUPPORTED = {
+    "SeparableConv2D": "has two kernels in one; expected a DepthwiseConv2D and a Conv2D with a "
+    "quantizable tensor between: import the model again, or",
+    "LayerNormalization": "is several operators in an int8 engine, which qat cannot simulate",
 }
-"""Layers that have no place in the schemes -> why."""
+"""Unsupported layers -> the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """What is rounded of one layer: the named weight, its output.
+    """The quantization of one layer: the attribute of its weight, and whether of its output.
 
-    `pixels` says that its output is rounded, too, between ends that are known: those of all bytes.
+    With `pixels` its output is quantized in the known range of all bytes.
     """
 
     weight: str | None
@@ -67,9 +67,9 @@ class Rounding:
 
 
 def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding]:
-    """Return layer -> what is rounded of it; layers that round nothing are left out.
+    """Return layer -> its quantization; layers without any are left out.
 
-    Raises `DataError` for a layer that has weights and no place in the scheme.
+    Raises `DataError` for an unsupported layer with weights.
     """
     readers = find_readers(layers)
     weighted = {
@@ -82,17 +82,18 @@ def plan_rounding(layers: Sequence[Layer], scheme: Scheme) -> dict[str, Rounding
     computing = {layer.name for layer in layers if _is_computing(layer, images)} - within
     plan = {}
     for layer in layers:
-        if layer.kind in REFUSED:
+        if layer.kind in UNSUPPORTED:
             raise DataError(
-                f"layer {layer.name!r} ({layer.kind}) {REFUSED[layer.kind]}; quantize without qat."
+                f"layer {layer.name!r} ({layer.kind}) {UNSUPPORTED[layer.kind]}; quantize without "
+                "qat."
             )
-        if layer.name in BORDER:
+        if layer.name in GRAPH_IO:
             continue
         weight = WEIGHTS.get(layer.kind)
         after = find_next(layer, readers)
         output = layer.name in computing and not (
             after and (after.kind == "Concatenate" or _is_joined(layer, after, scheme))
-        )  # of a concatenation, the whole is rounded
+        )  # the output of a concatenation is rounded, not its inputs
         if scheme == "tensorrt":
             output = output and _is_quantized(layer.name, readers, weighted)
         pixels = scheme == "tensorrt" and layer.name == NORMALIZATION
@@ -120,10 +121,10 @@ def _is_joined(layer: Layer, activation: Layer, scheme: Scheme) -> bool:
 def _is_quantized(
     name: str, readers: Mapping[str, list[Layer]], weighted: Mapping[str, int]
 ) -> bool:
-    """Return whether any layer rounds what it reads of `name`, in the scheme of TensorRT.
+    """Return whether any reader of `name` quantizes its input, in the scheme of TensorRT.
 
-    Of two layers with weights that are added, the addition becomes part of the later one; places
-    are those of `weighted`. What moves values on is passed.
+    An addition of two layers with weights is fused with the later one, by the order in `weighted`.
+    Layers that only move values are skipped.
     """
     for layer in readers.get(name, []):
         if layer.kind in (*WEIGHTS, *AVERAGED):
@@ -132,7 +133,7 @@ def _is_quantized(
             fused = max(set(layer.inputs) & set(weighted), key=weighted.__getitem__, default=name)
             if name != fused:
                 return True
-        moves = layer.kind not in (*COMPUTING, *BORDER_KINDS)
+        moves = layer.kind not in (*COMPUTING, *GRAPH_IO_KINDS)
         if moves and _is_quantized(layer.name, readers, weighted):
             return True
     return False
@@ -147,19 +148,21 @@ def quantize_aware(
 ) -> Any:
     """Return the model with fake quantization; it shares no weights with `model`.
 
-    `model` has no BatchNormalization. `ranges` are where the ends of each rounded output begin,
-    `structures` those of the kernels that have one, which training keeps.
+    `model` has no BatchNormalization. `ranges` are the initial ranges of the quantized outputs,
+    `structures` those of the kernels, which training preserves.
     """
     tools, keras = import_model_optimization(), import_keras()
     plan = plan_rounding(layers, scheme)
     kit = _define_kit(structures or {}, symmetric=scheme == "tensorrt")
 
     def annotate(layer: Any) -> Any:
-        ours = type(layer).from_config(layer.get_config())
+        copied = type(layer).from_config(layer.get_config())
         if layer.name not in plan:
-            return ours
+            return copied
         rounding = plan[layer.name]
-        return tools.quantize_annotate.QuantizeAnnotate(ours, quantize_config=kit.config(rounding))
+        return tools.quantize_annotate.QuantizeAnnotate(
+            copied, quantize_config=kit.config(rounding)
+        )
 
     with keras.utils.custom_object_scope(kit.objects):
         annotated = keras.models.clone_model(model, clone_function=annotate)
@@ -180,15 +183,15 @@ def quantize_aware(
 
 
 def find_pixel_ends(model: Any) -> tuple[float, float]:
-    """Return the least and the greatest that a byte becomes; normalization is monotone."""
+    """Return the range of normalized bytes; normalization is monotonic."""
     values = model.get_layer(NORMALIZATION)(np.array([0, 255], np.float32).reshape(2, 1, 1, 1))
     return min(0.0, float(np.min(values))), max(0.0, float(np.max(values)))
 
 
 def mirror_ends(low: float, high: float) -> tuple[float, float]:
-    """Return the ends -128 s and 127 s of a range that TensorRT stores with the scale s.
+    """Return the range -128 s to 127 s that TensorRT stores with the scale s.
 
-    The zero point is 0 then, and stays so: averages of such ends are such ends.
+    Its zero point is 0, also for averages of such ranges.
     """
     from lesiontk.backends.tensorrt.quantize import symmetric_scale
 
@@ -202,7 +205,8 @@ def strip_quantization(
     layers: Sequence[Layer],
     structures: Mapping[str, KernelStructure] | None = None,
 ) -> Ranges:
-    """Copy the trained weights into the float model; return layer -> the ends of its output."""
+    """Copy the trained weights into the float model, and return layer -> the range of its
+    output."""
     ranges = {}
     for layer in layers:
         wrapper = aware.get_layer(layer.name)
@@ -222,13 +226,13 @@ def find_moves(layers: Sequence[Layer], rounded: Collection[str]) -> dict[str, s
     """Return layer -> the rounded layer whose values it only moves or selects, at their scale."""
     origins = {name: name for name in rounded}
     for layer in layers:
-        if layer.kind not in (*COMPUTING, *BORDER_KINDS) and layer.inputs[0] in origins:
+        if layer.kind not in (*COMPUTING, *GRAPH_IO_KINDS) and layer.inputs[0] in origins:
             origins[layer.name] = origins[layer.inputs[0]]
     return {name: origin for name, origin in origins.items() if name != origin}
 
 
 def _inner_variables(wrapper: Any) -> list[Any]:
-    """Return kernel and bias: while a wrapper runs, the layer's own kernel is the rounded one."""
+    """Return kernel and bias variables; in a wrapped layer its own kernel is the quantized one."""
     layer = getattr(wrapper, "layer", wrapper)
     kernels = [entry[0] for entry in getattr(wrapper, "_weight_vars", [])]
     if not kernels:
@@ -250,7 +254,7 @@ def set_inner_weights(wrapper: Any, weights: Sequence[NDArray[np.float32]]) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Kit:
-    """tensorflow-model-optimization's classes, as they are needed here."""
+    """The required classes of tensorflow-model-optimization."""
 
     config: Any
     scheme: Any
@@ -259,28 +263,30 @@ class _Kit:
 
 def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -> _Kit:
     tf, tools = import_tensorflow(), import_model_optimization()
-    holders = {name: make_kernel_constraint(structure) for name, structure in structures.items()}
+    constraints = {
+        name: make_kernel_constraint(structure) for name, structure in structures.items()
+    }
     base_quantizer: Any = tools.quantizers.Quantizer
     base_follower: Any = tools.quantizers.MovingAverageQuantizer
     base_config: Any = tools.quantize_config.QuantizeConfig
 
     class ChannelQuantizer(base_quantizer):  # type: ignore[misc]
-        """Symmetric, per output channel, by today's weights: what the engine's scales will be.
+        """Symmetric, per output channel, with the scales of the current weights, as in the engine.
 
-        Of a depthwise kernel [h, w, in, multiplier] each input has outputs of its own. `hold` gives
-        the kernel its structure before it is rounded.
+        A depthwise kernel is [h, w, in, multiplier], with outputs for each input. `constrain`
+        applies the kernel's structure before quantization.
         """
 
-        def __init__(self, depthwise: bool, hold: Callable[[Any], Any] | None) -> None:
-            self.depthwise, self.hold = depthwise, hold
+        def __init__(self, depthwise: bool, constrain: Callable[[Any], Any] | None) -> None:
+            self.depthwise, self.constrain = depthwise, constrain
 
         def build(self, tensor_shape: Any, name: str, layer: Any) -> dict[str, Any]:
             return {}
 
         def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
             shape = inputs.shape
-            if self.hold is not None:
-                inputs = self.hold(inputs)
+            if self.constrain is not None:
+                inputs = self.constrain(inputs)
             flat = tf.reshape(inputs, [-1, shape[-2] * shape[-1] if self.depthwise else shape[-1]])
             top = tf.maximum(tf.reduce_max(tf.abs(tf.stop_gradient(flat)), axis=0), 1e-8)
             rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
@@ -292,13 +298,13 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
             return {"depthwise": self.depthwise, "hold": None}
 
     class FixedQuantizer(base_follower):  # type: ignore[misc]
-        """Between ends that stay where they begin."""
+        """A quantizer with a fixed range."""
 
         def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
             return super().__call__(inputs, False, weights, **kwargs)
 
     steps = {"num_bits": 8, "per_axis": False, "symmetric": symmetric, "narrow_range": False}
-    follow, stay = base_follower(**steps), FixedQuantizer(**steps)
+    moving_range, fixed_range = base_follower(**steps), FixedQuantizer(**steps)
 
     class RoundingConfig(base_config):  # type: ignore[misc]
         """One layer's `Rounding`."""
@@ -309,7 +315,9 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
         def get_weights_and_quantizers(self, layer: Any) -> list[Any]:
             if self.weight is None:
                 return []
-            quantizer = ChannelQuantizer(self.weight == "depthwise_kernel", holders.get(layer.name))
+            quantizer = ChannelQuantizer(
+                self.weight == "depthwise_kernel", constraints.get(layer.name)
+            )
             return [(getattr(layer, self.weight), quantizer)]
 
         def get_activations_and_quantizers(self, layer: Any) -> list[Any]:
@@ -320,16 +328,16 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
                 setattr(layer, self.weight, quantize_weights[0])
 
         def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
-            """Outputs alone are rounded."""
+            """Only outputs are quantized."""
 
         def get_output_quantizers(self, layer: Any) -> list[Any]:
-            return [stay] if self.pixels else [follow] if self.output else []
+            return [fixed_range] if self.pixels else [moving_range] if self.output else []
 
         def get_config(self) -> dict[str, Any]:
             return {"weight": self.weight, "output": self.output, "pixels": self.pixels}
 
-    class Untouched:
-        """The layout and the registry of layers: the plan says all, so both do nothing."""
+    class NoTransforms:
+        """An empty layout and registry of layers, because the plan defines the quantization."""
 
         def get_layout_transformer(self) -> Any:
             return self
@@ -345,7 +353,7 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
 
     return _Kit(
         config=lambda rounding: RoundingConfig(**asdict(rounding)),
-        scheme=Untouched(),
+        scheme=NoTransforms(),
         objects={
             "RoundingConfig": RoundingConfig,
             "QuantizeAnnotate": tools.quantize_annotate.QuantizeAnnotate,

@@ -37,7 +37,7 @@ def decode_image(
     max_bytes: int = MAX_BYTES,
     draft_size: int | None = None,
 ) -> RgbImage:
-    """Return the picture in `data` as uint8 [H, W, 3] RGB, upright, as `decode_picture` does.
+    """Return the image in `data` as uint8 [H, W, 3] RGB, upright, as `decode_picture` does.
 
     Raises `ImageError` where that raises `PictureError`.
     """

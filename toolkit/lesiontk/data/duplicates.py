@@ -1,4 +1,4 @@
-"""Repeated pictures of a data set: identical pixels, copies and near-duplicates."""
+"""Repeated images of a data set: identical pixels, copies and near-duplicates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesiontk.data.tasks import canonical_diagnosis
 from lesiontk.document import Record
 
 COPY_DISTANCE = 8
-"""Distance in bits of 256 up to which a picture counts as a re-encoded copy.
+"""Distance in bits of 256 up to which an image counts as a re-encoded copy.
 
 300 images of HAM10000: all within 7 of their JPEG copies of quality 80 and 90, and 99 in 100 within
 8 when enlarged twice; no two lesions of HAM10000's 10,015 images are within 10.
@@ -45,7 +45,7 @@ class Contradictions(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateCounts(Record):
-    """How often pictures repeat.
+    """How often images repeat.
 
     `identical_pixels` are groups of image ids, of `identical_groups`. Contradictions are among
     identical pixels and among copies. `near_duplicates` counts pairs within
@@ -67,7 +67,7 @@ class DuplicateCounts(Record):
 class Duplicates:
     """`copies` and `alike` name each image's cluster after its first image.
 
-    `copies` are pictures with the same pixels or within `COPY_DISTANCE`, `alike` those within the
+    `copies` are images with the same pixels or within `COPY_DISTANCE`, `alike` those within the
     requested distance. `pairs` are rows of `PAIR_COLUMNS`.
     """
 
@@ -140,7 +140,7 @@ def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
 def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> Contradictions:
     """Return how many of `pictures` have several diagnoses, and which.
 
-    `pictures` is the picture number of each row. An example has an image id for each diagnosis.
+    `pictures` is the image number of each row. An example has an image id for each diagnosis.
     """
     found: dict[int, dict[str, str]] = defaultdict(dict)
     for row, picture in zip(rows, pictures.tolist(), strict=True):

@@ -1,12 +1,12 @@
 """Decoding of image files to RGB pixels: bounded, thread-safe and silent.
 
-Pillow's file classes are used directly: `Image.open` warns about large pictures, and warnings
+Pillow's file classes are used directly: `Image.open` warns about large images, and warnings
 cannot be silenced in one thread alone. Limits are checked on the header, before anything the size
-of the picture is allocated. No state of Pillow is changed; its own limit on pixels applies where
+of the image is allocated. No state of Pillow is changed; its own limit on pixels applies where
 its TIFF and WebP readers enforce it. (libtiff writes a line to standard error about a broken
 compressed TIFF; Python cannot prevent that.)
 
-Bundles contain this file, so that toolkit and device accept the same pictures and get the same
+Bundles contain this file, so that toolkit and device accept the same images and get the same
 bytes. It needs only NumPy and Pillow (9.1 or later) and runs on Python 3.8 or later.
 """
 
@@ -54,8 +54,8 @@ _REMEDY = {
     "corrupt": "Fetch the file again, or save it again with an image editor.",
     "not_an_image": "Check the content of the file, or remove it from the table.",
     "unsupported": "Convert the file to 8-bit RGB PNG or JPEG.",
-    "too_large": "Scale the picture down, or raise the limit if you trust its source.",
-    "too_small": "Use the full-size picture, not its thumbnail.",
+    "too_large": "Scale the image down, or raise the limit if you trust its source.",
+    "too_small": "Use the full-size image, not its thumbnail.",
 }
 # Exceptions of Pillow's readers on broken input, besides its decompression bomb error.
 _BROKEN = (
@@ -74,7 +74,7 @@ _WHOLE = f"a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
 
 
 class PictureError(Exception):
-    """A picture that cannot be read; `name` is its name, `reason` one word for programs.
+    """An image that cannot be read; `name` is its name, `reason` one word for programs.
 
     Reasons here: empty, too_large, too_small, not_an_image, unsupported, truncated, corrupt.
     """
@@ -95,7 +95,7 @@ def decode_picture(
     max_bytes: int = MAX_BYTES,
     draft_size: int | None = None,
 ) -> Any:
-    """Return the picture in `data` as uint8 [H, W, 3] RGB, upright.
+    """Return the image in `data` as uint8 [H, W, 3] RGB, upright.
 
     JPEG, PNG, BMP, TIFF and WebP; of several frames or pages the first. The EXIF orientation is
     applied. Transparent pixels are blended with white, as on paper. 16-bit grey is scaled by
@@ -106,7 +106,7 @@ def decode_picture(
     falls below `draft_size` pixels: faster, but not the same pixels, so not for evaluation.
 
     `name` is used in messages; an image suffix in it must match the content. Raises `PictureError`
-    for anything but a complete picture of at least 8 x 8 and at most `max_pixels` pixels in at most
+    for anything but a complete image of at least 8 x 8 and at most `max_pixels` pixels in at most
     `max_bytes` bytes. Pillow does not report damage inside a JPEG's scan that leaves it decodable.
     """
     if not data:
@@ -140,7 +140,7 @@ def _image_error(name: str, reason: str, received: str, expected: str) -> Pictur
 def _load_picture(
     container: Container, name: str, max_pixels: int, draft_size: int | None
 ) -> Image.Image:
-    """Return the picture, opened and decoded after a check of the size in its header."""
+    """Return the image, opened and decoded after a check of the size in its header."""
     if container.size is not None:
         _check_size(name, container, container.size, max_pixels)
     try:

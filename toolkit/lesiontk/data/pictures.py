@@ -19,7 +19,7 @@ def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.u
 
     Raises `ImageError` (a `DataError`) for a missing, broken or invalid image.
     """
-    path = resolve_path(path, "picture")  # a link that the user names may lead anywhere
+    path = resolve_path(path, "image")  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:
         content = reader.read(path.name)
     return preprocess_image(decode_image(content, name=path.name), preprocessing)

@@ -146,7 +146,7 @@ class ImageReader:
                 return data
         message = (
             f"{location}: received {max(stated, self.max_bytes + 1):,} bytes or more; expected at "
-            f"most {self.max_bytes:,}. Scale the picture down, or raise the limit."
+            f"most {self.max_bytes:,}. Scale the image down, or raise the limit."
         )
         raise ImageError(message, location, "too_large")
 

@@ -207,16 +207,16 @@ def hash_split(subsets: Mapping[str, str], diagnoses: Mapping[str, str]) -> str:
 
 
 def check_contradictions(items: Iterable[SplitItem], near_duplicates: NearDuplicates) -> None:
-    """Raise `DataError` if one picture has two labels.
+    """Raise `DataError` if one image has two labels.
 
-    The same pixels always count as one picture, copies unless near-duplicates are accepted.
+    The same pixels always count as one image, copies unless near-duplicates are accepted.
     """
     items = list(items)  # it is iterated twice
     remedy = "Correct the diagnosis or remove these images; `lesiontk data check` lists them."
-    _refuse_two_labels(items, lambda item: item.pixels, "picture", remedy)
+    _refuse_two_labels(items, lambda item: item.pixels, "image", remedy)
     if near_duplicates == "group":
-        remedy += " --accept-near-duplicates treats them as different pictures."
-        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical picture", remedy)
+        remedy += " --accept-near-duplicates treats them as different images."
+        _refuse_two_labels(items, lambda item: item.copy_of, "near-identical image", remedy)
 
 
 def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, remedy: str) -> None:
@@ -232,5 +232,5 @@ def _refuse_two_labels(items: Iterable[SplitItem], key: _Key, what: str, remedy:
     if contradictory:
         raise DataError(
             f"{len(contradictory)} {what}{' has' if len(contradictory) == 1 else 's have'} several "
-            f"diagnoses: {'; '.join(contradictory[:3])}; expected one for each picture. {remedy}"
+            f"diagnoses: {'; '.join(contradictory[:3])}; expected one for each image. {remedy}"
         )

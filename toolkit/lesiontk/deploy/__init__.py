@@ -1,7 +1,7 @@
-"""Bundles: folders that run an engine on a device, test themselves there and need no lesiontk.
+"""Bundles: folders that run an engine on a device without lesiontk, with a self-test.
 
 A target is one file and one registration line; the registered class is called with the target's
-name, because a family such as the Jetsons differs in data alone.
+name, because targets of a family such as the Jetsons differ only in data.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ for _name in (
 
 
 def find_bundle_target(name: str) -> BundleTarget:
-    """Return the target called `name`; `UsageError` names the known ones."""
+    """Return the target called `name`. Raises `UsageError` with the known names."""
     return BUNDLE_TARGETS.get(name)(name)

@@ -14,7 +14,7 @@ LABELS = "labels.txt"
 
 
 class Android(BundleTarget):
-    """The LiteRT engine with labels and golden answers as plain bytes, which Java reads easily."""
+    """The LiteRT engine with labels and golden outputs as plain bytes, for Java."""
 
     engines: ClassVar[tuple[str, ...]] = (
         "tflite:int8",
@@ -40,12 +40,12 @@ class Android(BundleTarget):
             f"In the app: add `com.google.ai.edge.litert:litert` to Gradle, copy `{engine.name}` "
             f"and `{LABELS}` to `src/main/assets`, and keep the engine uncompressed "
             '(`androidResources { noCompress += "tflite" }`). The engine takes one direct '
-            f"ByteBuffer of {size} x {size} x 3 bytes, RGB, rows from above; it gives "
-            f"{classes} floats in the order of `{LABELS}`. Nothing else is to be normalized.\n\n"
+            f"ByteBuffer of {size} x {size} x 3 bytes, RGB, rows from the top; it returns "
+            f"{classes} floats in the order of `{LABELS}`. Normalization is inside the engine.\n\n"
             "Crop and resize as `crop.py` does: largest centred square, then an antialiased "
             "bilinear reduction. `Bitmap.createScaledBitmap` does not antialias and gives other "
-            "answers. To be sure of it, let a test of the app prepare the pictures in `golden/` "
-            "and compare with the hashes in `bundle.json`; and answer "
+            "pixels. Verify it in a test of the app: prepare the images in `golden/` and compare "
+            "with the hashes in `bundle.json`; run the engine on "
             f"`golden_images.u8` (bytes, {shape}) and compare with `golden_probabilities.f32` "
             f"(little-endian floats, [{len(images)}, {classes}]).\n\n"
             "On a computer, or on the phone itself in Termux, `run.py` tests the same folder:\n\n"

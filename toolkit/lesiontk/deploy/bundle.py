@@ -1,4 +1,4 @@
-"""Writing the folder that runs an engine on a device and tests itself there."""
+"""Writing of the folder that runs an engine on a device, with a self-test."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 
 RUNNER = "lesiontk.deploy.runner"
-CARRIED = ("crop.py", "picture_decoder.py", "image_container.py")
-"""The toolkit's own way from a file to pixels, and from pixels to the engine's input."""
+PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py")
+"""The toolkit's own decoding and preprocessing."""
 GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
 CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
 PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
-"""Name -> (height, width) of the pictures that prove crop and resize, byte for byte."""
+"""Name -> (height, width) of the images that test crop and resize, byte for byte."""
 VIEWS = 7
-"""Procedural pictures of each diagnosis."""
+"""Procedural images of each diagnosis."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineAssessment:
-    """What is known of an engine beyond its file: its recipe's words and its evaluation.
+    """The facts of an engine beyond its file: its recipe's description and its evaluation.
 
-    Without an `assessment` the one counts that the file carries. `threshold` takes the place of the
-    frozen one, and `rule` says how near TensorRT's answers must be to those given here. `verdicts`
-    are what its acceptance gates found; none where no gate was asked.
+    Without an `assessment` the one in the file is used. `threshold` replaces the frozen one, and
+    `rule` contains the tolerances of TensorRT's outputs. `verdicts` are those of its acceptance
+    gates, if any.
     """
 
     description: str = ""
@@ -66,38 +66,38 @@ def write_bundle(
     folder: Path,
     engine_path: Path,
     target: BundleTarget,
-    worth: EngineAssessment,
+    assessed: EngineAssessment,
     *,
     min_agreement: float,
     max_mean_drift: float,
 ) -> dict[str, Any]:
-    """Write the bundle of an engine file into an empty folder; returns the facts of it.
+    """Write the bundle of an engine file into an empty folder, and return its facts.
 
-    `min_agreement` and `max_mean_drift` say how near the device's answers must be to those given
-    here where the runtime is the same; where it is TensorRT, `worth.rule` does.
+    `min_agreement` and `max_mean_drift` are the tolerances of the device's outputs for the same
+    runtime; for TensorRT they are those of `assessed.rule`.
 
-    Raises `UsageError` if the target does not run the engine, `DataError` if it refuses the graph.
+    Raises `UsageError` if the target does not run the engine, `DataError` if it rejects the graph.
     """
     with open_engine(engine_path) as engine:
         spec = engine.spec
         target.choose([f"{spec.backend}:{spec.precision}"])
         images = make_golden_images(spec.preprocessing)
-        answers = engine.predict(images)
+        outputs = engine.predict(images)
         execution = [part.to_document() for part in engine.describe_execution()]
-        assessment = worth.assessment or engine.assessment
-    if worth.threshold is not None:
+        assessment = assessed.assessment or engine.assessment
+    if assessed.threshold is not None:
         positive = task_of_engine(spec).positive
-        assessment = (assessment or Assessment()).with_threshold(worth.threshold, positive)
+        assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
     if assessment is None:
         shutil.copyfile(engine_path, folder / engine_path.name)
     else:
         assessment = stamp(engine_path, assessment, folder / engine_path.name)
-    np.savez_compressed(folder / GOLDEN, images=images, probabilities=answers)
+    np.savez_compressed(folder / GOLDEN, images=images, probabilities=outputs)
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
     if runtimes[0] is TENSORRT:
-        min_agreement, max_mean_drift = limits_of(worth.rule, spec.precision)
+        min_agreement, max_mean_drift = limits_of(assessed.rule, spec.precision)
     point = assessment.operating_point if assessment else None
     document = {
         "format": 1,
@@ -131,7 +131,7 @@ def write_bundle(
             "min_agreement": min_agreement,
             "max_mean_drift": max_mean_drift,
         },
-        "gates": [verdict.to_document() for verdict in worth.verdicts],
+        "gates": [verdict.to_document() for verdict in assessed.verdicts],
         "split_hash": spec.split_hash,
         "licence": spec.licence,
         "notice": spec.notice,
@@ -143,7 +143,7 @@ def write_bundle(
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
     digest = hash_file(folder / engine_path.name)
     card = render_bundle_card(
-        spec, worth.description, assessment, engine_path.name, digest, worth.verdicts
+        spec, assessed.description, assessment, engine_path.name, digest, assessed.verdicts
     )
     (folder / CARD).write_text(card)
     readme = render_readme(target, spec, contents.instructions, len(images), point)
@@ -161,9 +161,9 @@ def write_bundle(
 
 
 def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return uint8 [65, S, S, 3]: 16 pure forms and colours, 49 procedural lesions, prepared.
+    """Return uint8 [65, S, S, 3]: 16 pure forms and colours and 49 procedural lesions, prepared.
 
-    None is of a data set, so that a bundle can be passed on under the engine's licence alone.
+    None is from a data set, so a bundle can be distributed under the engine's licence alone.
     """
     size = preprocessing.image_size
     lesions = [
@@ -176,10 +176,10 @@ def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
 def write_runner(
     folder: Path, runtimes: Iterable[Runtime], enhance: Iterable[str]
 ) -> list[tuple[str, str]]:
-    """Copy the files that run the bundle; returns (module, function) of each filter."""
+    """Copy the bundle's runner, and return (module, function) of each filter."""
     for name in ("run.py", "decision.py", "picture.py"):
         _copy(RUNNER, name, folder / name)
-    for name in CARRIED:
+    for name in PREPROCESSING_FILES:
         _copy("lesiontk.data", name, folder / name)
     for runtime in runtimes:
         _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
@@ -201,7 +201,7 @@ def _copy(package: str, name: str, to: Path) -> None:
 
 
 def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
-    """Write pictures of other shapes than the engine's; returns path -> SHA-256 once prepared."""
+    """Write images of other shapes than the engine's, and return path -> SHA-256 when prepared."""
     hashes = {}
     (folder / "golden").mkdir()
     for number, (name, (height, width)) in enumerate(PICTURES.items()):
@@ -220,38 +220,38 @@ def render_readme(
     golden: int,
     point: OperatingPoint | None,
 ) -> str:
-    """Return the instructions that lie in the folder."""
+    """Return the text of the bundle's README."""
     decision = "classes" if point is None else f"classes, and the decision at {point.threshold:.4g}"
-    contract = "" if point is None else "threshold, "
-    lacks = (
-        "\nNo threshold was frozen for this engine: `predict` gives probabilities and decides "
-        "nothing.\n`lesiontk bundle --threshold` sets one.\n"
+    threshold_entry = "" if point is None else "threshold, "
+    no_threshold = (
+        "\nNo threshold was frozen for this engine: `predict` returns probabilities without a "
+        "decision.\n`lesiontk bundle --threshold` sets one.\n"
         if point is None
         else ""
     )
     return f"""# {spec.recipe}, {spec.precision}, for {target.name}
 
-{spec.notice} `{CARD}` says what the engine was judged to be worth and under which licence it is.
-The folder needs Python {target.python} or later and nothing of lesiontk.
+{spec.notice} `{CARD}` contains the engine's evaluation and licence.
+The folder needs Python {target.python} or later; it does not need lesiontk.
 
 {instructions}
 
 Then:
 
-    python3 run.py self-test              # files, preprocessing, {golden} answers, latency
+    python3 run.py self-test              # files, preprocessing, {golden} outputs, latency
     python3 run.py predict picture.jpg    # {decision}
-{lacks}
-Both take `--json`. Exit codes: 0 as expected, 1 other answers than expected, 2 a file is missing,
-damaged or refused, 3 something that the machine lacks.
+{no_threshold}
+Both accept `--json`. Exit codes: 0 as expected, 1 outputs differ from those expected, 2 a file is
+missing, damaged or rejected, 3 a missing requirement.
 
 | file | what |
 | --- | --- |
-| `{BUNDLE}` | the contract: labels, crop and resize, input, output, {contract}tolerances |
-| `run.py`, the other `*.py` | the runner; it decodes, crops and decides as lesiontk does |
-| `{GOLDEN}`, `golden/` | images with the answers expected, pictures with the bytes expected |
+| `{BUNDLE}` | labels, crop and resize, input, output, {threshold_entry}tolerances |
+| `run.py`, the other `*.py` | the runner, with the same preprocessing and decision as lesiontk |
+| `{GOLDEN}`, `golden/` | images with their expected outputs and prepared bytes |
 | `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
 
-The golden images are procedural: none is of the data set that trained the engine.
+The golden images are procedural: none is from the training data.
 """
 
 
@@ -263,6 +263,6 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_destination(out: Path) -> None:
-    """Raise `UsageError` if a bundle would be mixed with what lies in `out` already."""
+    """Raise `UsageError` unless `out` is new or an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already; expected a new or empty folder.")
+        raise UsageError(f"{out} exists; expected a new or empty folder.")

@@ -1,4 +1,4 @@
-"""The model card that lies in a bundle: what the engine is, what it was judged to be worth."""
+"""The model card of a bundle: the engine's description and its evaluation."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def render_bundle_card(
 ) -> str:
     """Return the card (after Mitchell et al., arXiv:1810.03993) in Markdown.
 
-    It is of the engine `file` with the SHA-256 `digest`; `assessment` is what that carries of its
-    evaluation, if it carries any.
+    It describes the engine `file` with the SHA-256 `digest`; `assessment` is the evaluation in that
+    file, if any.
     """
     steps = [spec.preprocessing.crop_mode, "resize", *spec.preprocessing.enhance]
     sections = [
         f"# {spec.recipe}, {spec.backend} {spec.precision}\n\n{description}".rstrip(),
-        f"**{spec.notice}** It must not be used to diagnose or to decide on treatment. Its "
-        "probabilities are not the risk of a patient.",
-        f"This card is of `{file}`, SHA-256 `{digest}`.",
-        "## Input and output\n\nOne dermoscopic picture with the lesion in its centred square: "
+        f"**{spec.notice}** It must not be used for diagnosis or treatment decisions. Its "
+        "probabilities are not a patient's risk.",
+        f"This card describes `{file}`, SHA-256 `{digest}`.",
+        "## Input and output\n\nOne dermoscopic image with the lesion in its centred square: "
         f"{', '.join(step.replace('_', ' ') for step in steps)} to uint8 RGB "
         f"{list(spec.input_shape)}; normalization is inside the engine. Output: probabilities of "
         f"{', '.join(spec.labels)}.",
@@ -46,13 +46,13 @@ def render_bundle_card(
 
 
 def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
-    """Return what the gates found; those not shown were accepted when it was made."""
+    """Return the verdicts; those not shown were accepted when the bundle was made."""
     if not verdicts:
-        return "No gate judged this engine."
+        return "The engine was not tested by gates."
     lines = [f"- {verdict.describe()}" for verdict in verdicts]
     accepted = (
-        "\n\nWhat is not shown was accepted when the bundle was made (`--accept-unresolved`): the "
-        "test images neither show that the engine holds it nor that it does not."
+        "\n\nGates that are not shown were accepted when the bundle was made "
+        "(`--accept-unresolved`): the test images show neither a pass nor a failure."
         if any(verdict.unresolved for verdict in verdicts)
         else ""
     )
@@ -62,10 +62,10 @@ def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
 def _describe_decision(assessment: Assessment) -> str:
     point = assessment.operating_point
     if point is None:
-        decision = "No threshold was frozen: the engine gives probabilities and decides nothing."
+        decision = "No threshold was frozen: the engine returns probabilities without a decision."
     else:
         decision = (
-            f"Positive is a picture whose summed probability of {' + '.join(point.positive)} is at "
+            f"An image is positive if the summed probability of {' + '.join(point.positive)} is at "
             f"least {point.threshold:.4f} (chosen by: {describe_origin(point)})."
         )
     if assessment.temperature is None:
@@ -80,8 +80,8 @@ def _describe_results(assessment: Assessment | None) -> str:
     test = assessment.test if assessment else None
     if assessment is None or test is None:
         return (
-            "This file carries no evaluation. `lesiontk evaluate` judges it on labelled images; "
-            "an engine bundled from the workspace that made it carries its own."
+            "This file contains no evaluation. `lesiontk evaluate` evaluates it on labelled "
+            "images; an engine bundled from its workspace contains its evaluation."
         )
     rows = [
         f"| {name.replace('_', ' ')} | {_count(test, name)} | {format_estimate(value)} |"
@@ -116,7 +116,7 @@ def _list_operating(test: TestResult, point: OperatingPoint | None) -> list[str]
 
 
 def _count(test: TestResult, metric: str) -> str:
-    """Return on how many images a metric is measured, a dash where the file does not say."""
+    """Return the number of images of a metric, or a dash if the file does not state it."""
     if not metric.startswith("recall["):
         return str(test.n)
     return str(test.images.get(metric.removeprefix("recall[").removesuffix("]"), "–"))

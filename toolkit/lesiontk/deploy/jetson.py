@@ -1,4 +1,4 @@
-"""Targets ``jetson-…``: the graph from which the device builds a TensorRT engine of its own."""
+"""Targets ``jetson-…``: the graph from which the device builds its TensorRT engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesiontk.records import EngineSpec
 
 
 class Jetson(BundleTarget):
-    """TensorRT on the device; ONNX Runtime, on request, to try the folder elsewhere."""
+    """TensorRT on the device; optionally ONNX Runtime, to test the folder elsewhere."""
 
     engines: ClassVar[tuple[str, ...]] = (
         "tensorrt:int8",
@@ -40,19 +40,19 @@ class Jetson(BundleTarget):
         }
         lines = "\n".join(f"# TensorRT {version}\n{line}" for version, line in trtexec.items())
         return Contents(
-            f"For {device.device}, JetPack {device.jetpack}. An engine belongs to the TensorRT and "
-            "the GPU that built it, so it is built on the device. The graph was checked for "
-            f"TensorRT {', '.join(device.tensorrt)}; it was not run on a {device.device}. On the "
+            f"For {device.device}, JetPack {device.jetpack}. An engine runs only with the "
+            "TensorRT and the GPU that built it, so it is built on the device. The graph was "
+            f"checked for TensorRT {', '.join(device.tensorrt)}; it was not run on a "
+            f"{device.device}. On the "
             "device, in this folder:\n\n"
             "    sudo apt install python3-libnvinfer   # part of JetPack\n"
-            "    pip3 install -r requirements.txt      # cuda-python does in pycuda's place\n\n"
+            "    pip3 install -r requirements.txt      # or cuda-python instead of pycuda\n\n"
             "The first call builds `engine.plan`, which takes minutes; `timing.cache` makes the "
-            "next build faster. Remove both to build anew. `SHA256SUMS` cannot list what is built "
-            "here: the plan's SHA-256 is in `engine.json`, and one that was changed is built anew. "
-            "Build and self-test need NumPy, "
-            "TensorRT and pycuda or cuda-python; only what reads pictures needs Pillow. Latency is "
+            "next build faster. Remove both to build again. `engine.json` contains the plan's "
+            "SHA-256; a modified plan is built again. Build and self-test need NumPy, "
+            "TensorRT and pycuda or cuda-python; reading image files needs Pillow. Latency is "
             "timed with CUDA events; fix the clocks before: `sudo nvpmodel -m 0 && sudo "
-            "jetson_clocks`. On a machine without TensorRT, `--runtime onnx` answers with ONNX "
+            "jetson_clocks`. On a machine without TensorRT, `--runtime onnx` uses ONNX "
             "Runtime (`pip install onnxruntime`).\n\n"
             "NVIDIA's own tool builds and times the same graph (input `image`, output "
             f"`probabilities`):\n\n```\n{lines}\n```",

@@ -30,11 +30,9 @@ class LinuxArm64(BundleTarget):
 
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
         return Contents(
-            "On the board, in this folder:\n\n"
-            "    python3 -m venv .venv && . .venv/bin/activate\n"
-            "    pip install -r requirements.txt\n\n"
-            "int8 is fast on processors with the dot-product instructions (`asimddp` in "
-            "/proc/cpuinfo: Cortex-A55, A75 and later); older ones such as the Cortex-A72 of the "
-            "Raspberry Pi 4 run it more slowly, with the same answers. `--threads` takes more "
-            "cores."
+            "On the board, in this folder:\n\n    python3 -m venv .venv && . .venv/bin/activate\n "
+            "   pip install -r requirements.txt\n\nint8 is fast on processors with the "
+            "dot-product instructions (`asimddp` in /proc/cpuinfo: Cortex-A55, A75 and later); "
+            "older ones such as the Cortex-A72 of the Raspberry Pi 4 run it more slowly, with the "
+            "same outputs. `--threads` takes more cores."
         )

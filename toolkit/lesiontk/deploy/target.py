@@ -1,4 +1,4 @@
-"""What a bundle target says of itself, and the runtimes that a bundle can carry."""
+"""The interface of a bundle target, and the runtimes that a bundle can contain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.records import EngineSpec
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A file of the bundle that runs its engine: where lesiontk keeps it, what it needs of pip."""
+    """A file of the bundle that runs its engine: its place in lesiontk, its pip requirements."""
 
     name: str
     package: str
@@ -34,7 +34,7 @@ TENSORRT = Runtime("tensorrt", "lesiontk.backends.tensorrt", "on_device.py", ("p
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a target adds: keys of ``bundle.json``, facts of the artefact, its part of README.md."""
+    """A target's additions: keys of ``bundle.json``, facts of the artefact, part of README.md."""
 
     instructions: str
     bundle: Mapping[str, Any] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Contents:
 
 
 class BundleTarget(ABC):
-    """A kind of device. `engines` are the targets that it runs, the most fitting first."""
+    """A kind of device. `engines` are the targets that it runs, the preferred one first."""
 
     engines: ClassVar[tuple[str, ...]]
     python: str = "3.9"
@@ -51,23 +51,23 @@ class BundleTarget(ABC):
         self.name = name
 
     def choose(self, available: Collection[str]) -> str:
-        """Return the most fitting of the engines that there are.
+        """Return the preferred one of the `available` engines.
 
-        Raises `UsageError` if none runs there.
+        Raises `UsageError` if none of them runs there.
         """
         for engine in self.engines:
             if engine in available:
                 return engine
         raise UsageError(
-            f"{self.name} runs {', '.join(self.engines)}, and there is "
-            f"{', '.join(available) or 'no engine'}; make one with `lesiontk convert --to "
+            f"{self.name} runs {', '.join(self.engines)}; received "
+            f"{', '.join(available) or 'no engine'}. Make one with `lesiontk convert --to "
             f"{self.engines[0]}`."
         )
 
     @abstractmethod
     def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
-        """Return what can run the engine; the first is what the device uses."""
+        """Return the runtimes of the engine; the device uses the first."""
 
     @abstractmethod
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
-        """Check the engine, write what this target alone has, describe it."""
+        """Check the engine, write the target's own files, and describe them."""

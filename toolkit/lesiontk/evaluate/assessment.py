@@ -1,4 +1,4 @@
-"""What an engine's evaluation froze and found, as its file carries it."""
+"""The record of an engine's evaluation in its file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ from lesiontk.files.strict_json import parse_json
 from lesiontk.records import EngineSpec
 
 FORMAT = 1
-KEPT = ("accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "expected_calibration_error")
-"""The metrics that a file carries, beside the recall of each class."""
+STORED_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_auc",
+    "macro_f1",
+    "expected_calibration_error",
+)
+"""The metrics in an engine's file, besides the recall of each class."""
 
 
 class JudgedScores(Scores, Protocol):
-    """An evaluation or a benchmark's row, which may have no labels to be judged by."""
+    """An evaluation, or a row of a benchmark, which may have no labels."""
 
     @property
     def n(self) -> int | None: ...
@@ -42,15 +48,15 @@ class JudgedScores(Scores, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TestResult(Record):
-    """What an engine is worth on the `n` test images, of `lesions` lesions, of its own split.
+    """An engine's results on the `n` test images, of `lesions` lesions, of its own split.
 
     `metrics` are by arg-max. `at_threshold` has `OPERATING_METRICS` at the frozen threshold; it is
-    empty where another threshold was given since. Intervals are at level `confidence`. `findings`
-    are the sentences of `describe_evaluation`, such as that the engine was emulated. `images` are
-    how many of the n show each label; empty where a file does not say.
+    empty if the threshold was replaced. Intervals are at level `confidence`. `findings` are the
+    sentences of `describe_evaluation`, for example on emulation. `images` are the counts by label;
+    empty if the file has none.
     """
 
-    __test__ = False  # pytest takes the name for a test's
+    __test__ = False  # the name is not that of a test for pytest
 
     n: int
     lesions: int
@@ -66,8 +72,8 @@ class TestResult(Record):
 class Assessment(Record):
     """An engine's operating point and temperature, frozen on validation, and its test result.
 
-    `content` is the SHA-256 of the engine file without this record: the figures are of that very
-    file and of no other. It is empty until the record is written into a file.
+    `content` is the SHA-256 of the engine file without this record, to which the results belong. It
+    is empty until the record is written into a file.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("format",)
@@ -83,12 +89,12 @@ class Assessment(Record):
 
     @property
     def format(self) -> int:
-        """The version of the text that files carry."""
+        """The format version of the text in files."""
         return FORMAT
 
     @classmethod
     def from_evaluation(cls, evaluation: EngineEvaluation) -> Assessment:
-        """Return what an evaluation on the test split found."""
+        """Return the assessment of an evaluation on the test split."""
         return cls.from_scores(
             evaluation,
             evaluation.labels,
@@ -107,11 +113,11 @@ class Assessment(Record):
         confidence: float,
         findings: Sequence[str],
     ) -> Assessment:
-        """Return what an engine's scores on the test split are; `ValueError` if there are none."""
+        """Return the assessment of an engine's scores. Raises `ValueError` without scores."""
         point, scaled, metrics = scores.operating_point, scores.temperature, scores.metrics
         if point is None or scores.n is None or scores.lesions is None:
-            raise ValueError("the engine was not judged on labelled images")
-        kept = [name for name in metrics if name in KEPT or name.startswith("recall[")]
+            raise ValueError("the engine was not evaluated on labelled images")
+        kept = [name for name in metrics if name in STORED_METRICS or name.startswith("recall[")]
         return cls(
             point.point,
             None if scaled is None else scaled.temperature,
@@ -128,9 +134,9 @@ class Assessment(Record):
         )
 
     def with_threshold(self, threshold: float, positive: tuple[str, ...]) -> Assessment:
-        """Return the assessment that decides at a user's own threshold.
+        """Return the assessment with the user's threshold.
 
-        What the frozen threshold gave on the test split is not what this one gives: it is left out.
+        The results at the frozen threshold do not apply to it and are left out.
         """
         test = None if self.test is None else replace(self.test, at_threshold={})
         return replace(self, operating_point=OperatingPoint(GIVEN, threshold, positive), test=test)
@@ -140,17 +146,18 @@ class Assessment(Record):
         positive = self.operating_point.positive if self.operating_point else spec.labels[:1]
         if not set(positive) < set(spec.labels):
             raise DataError(
-                f"the threshold is of {', '.join(positive)}; expected some of the engine's labels "
-                f"{', '.join(spec.labels)}."
+                f"the threshold's labels are {', '.join(positive)}; expected some, not all, of the "
+                f"engine's {', '.join(spec.labels)}."
             )
 
     def dump(self) -> str:
-        """Return the JSON text that engine files carry."""
+        """Return the JSON text for engine files."""
         return json.dumps(self.to_document(), sort_keys=True, allow_nan=False)
 
     @classmethod
     def parse(cls, text: str) -> Assessment:
-        """Return what a file carries; `DataError` for what `dump` does not write."""
+        """Return the assessment of a file's text. Raises `DataError` for other text than that of
+        `dump`."""
         document = parse_json(text, "it")
         written = document.get("format") if isinstance(document, dict) else None
         if written != FORMAT:

@@ -1,18 +1,17 @@
-"""Confidence intervals that resample lesions, not images.
+"""Confidence intervals by resampling lesions, not images.
 
-Pictures of one lesion resemble each other. Resampling images would count them as independent and
-give intervals that are too narrow, so whole lesions are drawn (the cluster bootstrap, Field & Welsh
+Images of one lesion are correlated. Resampling images would treat them as independent and give
+intervals that are too narrow, so whole lesions are drawn (the cluster bootstrap, Field & Welsh
 2007) and the interval is the percentile interval (Efron & Tibshirani 1993, chapter 13).
 
-Where few lesions have one of the outcomes, a bootstrap sees too little of it, and nothing at all of
-what never happened. There an interval is widened to the exact one (`lesion_limits`). Where no exact
-one is known and all resamples agree, there is no interval, rather than one of width 0.
+If few lesions have an outcome, a bootstrap underestimates its variation, and for an outcome without
+lesions it is zero. Such an interval is widened to the exact one (`lesion_limits`). If there is no
+exact one and all resamples agree, there is no interval, instead of one of width 0.
 
-The calibration error is the mean of absolute gaps: chance makes it larger, in the images already
-and in a resample of them once more. Its interval is therefore also taken from the resamples
-mirrored at the value (the basic interval, Davison & Hinkley 1997, section 5.2), and covers both.
-
-Its known limit: a resample that misses a rare class leaves that class out of the balanced accuracy.
+The calibration error is a mean of absolute gaps, so it is biased upward in the sample and again in
+each resample. Its interval therefore also covers the basic interval, the resamples mirrored at the
+value (Davison & Hinkley 1997, section 5.2). Known limitation: a resample without a rare class
+leaves that class out of the balanced accuracy.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from lesiontk.evaluate.metrics import (
 )
 from lesiontk.recipe.metric import METRICS
 
-# Weights of at most this many (resample, image) pairs stand in memory at once: 8 MB an array.
+# The maximum number of (resample, image) weights in memory at once: 8 MB an array.
 CHUNK_CELLS = 1_000_000
 SMALLEST_WIDTH = 1e-12
-"""Resamples that differ by less differ by rounding alone."""
+"""Resamples that differ by less differ only by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate(Record):
-    """A value and its confidence interval; None is what the data cannot tell."""
+    """A value and its confidence interval; None if undefined."""
 
     value: float | None
     low: float | None
@@ -54,17 +53,17 @@ class Estimate(Record):
     def __post_init__(self) -> None:
         numbers = [x for x in (self.value, self.low, self.high) if x is not None]
         if any(math.isnan(x) for x in numbers) or (self.low is None) != (self.high is None):
-            raise ValueError(f"{self} is no estimate: NaN is None, low and high come together")
+            raise ValueError(f"{self} is not an estimate: NaN is None, low and high come together")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"{self} is no estimate: low lies above high")
+            raise ValueError(f"{self} is not an estimate: low is above high")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation(Record):
-    """How a model did on `n` images of `lesions` lesions.
+    """The results of a model on `n` images of `lesions` lesions.
 
-    `metrics` maps each of `metric_names(labels)` to its estimate at level `confidence`;
-    `confusion` is counts with truth in rows; `reliability` holds the 15 bins of the diagram.
+    `metrics` maps each of `metric_names(labels)` to its estimate at level `confidence`; `confusion`
+    contains counts with the true labels in rows; `reliability` the 15 bins of the diagram.
     """
 
     n: int
@@ -81,7 +80,7 @@ class Evaluation(Record):
         if sorted(self.metrics) != sorted(metric_names(self.labels)):
             raise ValueError(f"metrics are {list(self.metrics)}, not those of {self.labels}")
         if sum(map(sum, self.confusion)) != self.n:
-            raise ValueError(f"confusion {self.confusion} does not count {self.n} images")
+            raise ValueError(f"the sum of confusion {self.confusion} is not {self.n} images")
 
 
 def check_groups(groups: Sequence[str], images: int | None = None) -> IntArray:
@@ -113,10 +112,10 @@ def check_resampling(resamples: int, confidence: float) -> None:
 def iterate_bootstrap_weights(
     groups: Sequence[str], *, resamples: int, seed: int
 ) -> Iterator[FloatArray]:
-    """Yield weights float64 [B, N], `resamples` rows in all: how often each lesion was drawn.
+    """Yield weights float64 [B, N], `resamples` rows in all: the number of draws of each lesion.
 
-    Each row draws as many lesions as there are, with replacement. The rows depend on the lesions
-    and `seed` alone, so two models scored with the same arguments are compared in pairs, and a
+    Each row draws as many lesions as there are, with replacement. The rows depend only on the
+    lesions and `seed`, so two models scored with the same arguments are compared in pairs, and a
     shorter run is the beginning of a longer one. A chunk has at most `CHUNK_CELLS` numbers.
     """
     lesion = check_groups(groups)
@@ -140,13 +139,13 @@ def estimate_from_resamples(
     samples: FloatArray,
     confidence: float,
     exact: Limits | None = None,
-    grows_by_chance: bool = False,
+    biased_upward: bool = False,
 ) -> Estimate:
     """Return `value` with the percentile interval of `samples`, float64 [B], NaN ignored.
 
-    The interval covers the limits `exact`, where they are given, and the basic interval, from 0 on,
-    of a value that `grows_by_chance`. It is None if the value is
-    undefined, if more than half of the samples are, or if it would have width 0.
+    The interval covers the limits `exact`, if given, and the basic interval, from 0, of a value
+    that is `biased_upward`. It is None if the value is undefined, if more than half of the samples
+    are, or if it would have width 0.
     """
     if math.isnan(value):
         return Estimate(None, None, None)
@@ -156,7 +155,7 @@ def estimate_from_resamples(
         tail = (1.0 - confidence) / 2.0
         low, high = np.quantile(defined, [tail, 1.0 - tail]).tolist()
         ends += [low, high]
-        if grows_by_chance:
+        if biased_upward:
             ends += [max(0.0, 2 * value - end) for end in (low, high)]
     if not ends or max(ends) - min(ends) < SMALLEST_WIDTH:
         return Estimate(float(value), None, None)
@@ -171,15 +170,15 @@ def estimate_metrics(
     confidence: float,
     seed: int,
     limits: Callable[[IntArray, float], Mapping[str, Limits]] = lambda lesion, confidence: {},
-    growing: Collection[str] = (),
+    biased_upward: Collection[str] = (),
 ) -> dict[str, Estimate]:
     """Return every metric of `compute` with its interval from draws of whole lesions.
 
     `compute` maps weights [B, N] of the images, or None for ones, to metric -> float64 [B];
     `groups` are the lesions of the N images. `limits` maps the images' lesion numbers, int64 [N],
-    and the confidence to metric -> the limits that its interval has to cover, where a bootstrap
-    alone is too narrow. `growing` are the metrics that chance makes larger. With a single lesion no
-    metric has an interval.
+    and the confidence to metric -> the limits that its interval must cover, where a bootstrap alone
+    is too narrow. `biased_upward` are the metrics with upward bias. With a single lesion no metric
+    has an interval.
     """
     values = compute(None)
     chunks = [
@@ -188,9 +187,9 @@ def estimate_metrics(
     ]
     lesion = check_groups(groups, len(groups))
     if int(lesion.max()) == 0:
-        nothing = np.full(resamples, np.nan)
+        no_limits = np.full(resamples, np.nan)
         return {
-            name: estimate_from_resamples(float(value[0]), nothing, confidence)
+            name: estimate_from_resamples(float(value[0]), no_limits, confidence)
             for name, value in values.items()
         }
     exact = limits(lesion, confidence)
@@ -200,7 +199,7 @@ def estimate_metrics(
             np.concatenate([c[name] for c in chunks]),
             confidence,
             exact.get(name),
-            grows_by_chance=name in growing,
+            biased_upward=name in biased_upward,
         )
         for name, value in values.items()
     }
@@ -219,8 +218,8 @@ def evaluate_predictions(
     """Return every metric of `compute_metrics` with its lesion-bootstrap interval.
 
     `y_true` is int [N], `probabilities` float [N, C], `groups` the N lesion names (an image without
-    a lesion is a group of its own). With a single lesion there is nothing to resample and every
-    interval is None. Raises `DataError` for bad inputs, `UsageError` for bad settings.
+    a lesion is its own group). With a single lesion every interval is None. Raises `DataError` for
+    bad inputs, `UsageError` for bad settings.
     """
     check_resampling(resamples, confidence)
     scorer = MetricScorer(y_true, probabilities, labels)
@@ -232,7 +231,7 @@ def evaluate_predictions(
         confidence=confidence,
         seed=seed,
         limits=partial(limit_metrics, scorer),
-        growing=[
+        biased_upward=[
             n for n in metric_names(labels) if METRICS.get(n.partition("[")[0]).grows_by_chance
         ],
     )

@@ -1,4 +1,4 @@
-"""The metrics of classification that come with lesiontk; `compute_metrics` says what each is."""
+"""The built-in metrics of classification; `compute_metrics` defines them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An engine against its parent on the same images: what conversion or compression changed.
+"""Comparison of an engine with its parent on the same images.
 
-`measure_agreement` needs no truth and suits the moment after a conversion; `compare_predictions`
-adds the truth: paired intervals, McNemar's test and the images whose class changed.
+`measure_agreement` needs no labels, as after a conversion; `compare_predictions` uses them for
+paired intervals, McNemar's test and the images whose class changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lesiontk.evaluate.bootstrap import (
     estimate_metrics,
 )
 from lesiontk.evaluate.exact_bounds import BoolArray
-from lesiontk.evaluate.lesion_limits import Limits, keep_needed, limit_few_discordant
+from lesiontk.evaluate.lesion_limits import Limits, drop_missing, limit_few_discordant
 from lesiontk.evaluate.metrics import (
     SMALLEST_PROBABILITY,
     FloatArray,
@@ -38,7 +38,7 @@ THRESHOLD_METRICS = ("sensitivity", "specificity")
 
 @dataclass(frozen=True, slots=True)
 class Agreement(Record):
-    """How close a child's outputs are to its parent's on `n` images, truth aside.
+    """How close a child's outputs are to its parent's on `n` images, without labels.
 
     `top1_agreement` is the share of images with the same arg-max; the drifts are the mean and the
     largest |child - parent| over images and classes, in [0, 1]; `mean_kl_divergence` is the mean
@@ -54,10 +54,10 @@ class Agreement(Record):
 
 @dataclass(frozen=True, slots=True)
 class McNemarTest(Record):
-    """The exact test that parent and child err equally often (McNemar 1947).
+    """McNemar's exact test that parent and child err equally often (McNemar 1947).
 
-    `b` images are right in the parent alone, `c` in the child alone. The test takes images as
-    independent; where lesions have several pictures, trust the paired bootstrap more.
+    `b` images are correct only in the parent, `c` only in the child. The test assumes independent
+    images; for lesions with several images the paired bootstrap is more reliable.
     """
 
     b: int
@@ -67,7 +67,7 @@ class McNemarTest(Record):
 
 @dataclass(frozen=True, slots=True)
 class ChangedImage(Record):
-    """An image, by its row in the predictions, to which the child gives another class."""
+    """An image whose class differs in the child, by its row in the predictions."""
 
     index: int
     true_label: str
@@ -83,7 +83,8 @@ class Comparison(Record):
 
     `differences` are child - parent, with paired intervals at level `confidence`, for accuracy,
     balanced_accuracy, macro_auc and each recall, and, where both have an operating point, for
-    sensitivity and specificity, each at its own threshold; below 0 the child is worse.
+    sensitivity and specificity, each at its own threshold. Negative values mean that the child is
+    worse.
     """
 
     n: int
@@ -109,7 +110,7 @@ def _check_pair(parent: npt.ArrayLike, child: npt.ArrayLike) -> tuple[FloatArray
 
 
 def _compute_kl_divergence(parent: FloatArray, child: FloatArray) -> FloatArray:
-    """Return KL(parent || child) [N] of rows kept above 1.2e-7 and brought to sum 1."""
+    """Return KL(parent || child) [N] of rows clipped at 1.2e-7 and normalized to sum 1."""
     before, after = (np.maximum(x, SMALLEST_PROBABILITY) for x in (parent, child))
     before /= before.sum(axis=1, keepdims=True)
     after /= after.sum(axis=1, keepdims=True)
@@ -120,8 +121,8 @@ def _compute_kl_divergence(parent: FloatArray, child: FloatArray) -> FloatArray:
 def measure_agreement(parent: npt.ArrayLike, child: npt.ArrayLike) -> Agreement:
     """Return how close `child` is to `parent`, probabilities float [N, C] of the same images.
 
-    For the divergence alone, values below 1.2e-7 count as 1.2e-7 and rows are brought to sum 1, so
-    that an engine's rounded zeros give a finite number. Raises `DataError` for bad inputs.
+    For the divergence only, values below 1.2e-7 count as 1.2e-7 and rows are normalized to sum 1,
+    so that rounded zeros give a finite number. Raises `DataError` for bad inputs.
     """
     before, after = _check_pair(parent, child)
     drift = np.abs(after - before)
@@ -135,10 +136,11 @@ def measure_agreement(parent: npt.ArrayLike, child: npt.ArrayLike) -> Agreement:
 
 
 def is_constant(probabilities: npt.ArrayLike, tolerance: float = 1e-6) -> bool:
-    """Return whether different images all get one output, the mark of a broken engine.
+    """Return whether the output is the same for all images, as in a broken engine.
 
-    `probabilities` is float [N >= 2, C]; no class may vary by more than `tolerance`. Rows need not
-    sum to 1, because a broken engine's may not. Raises `DataError` for another shape or NaN.
+    `probabilities` is float [N >= 2, C]; the output is constant if no class varies by more than
+    `tolerance`. Rows need not sum to 1, because a broken engine's may not. Raises `DataError` for
+    another shape or NaN.
     """
     array = np.asarray(probabilities, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] == 0:
@@ -146,17 +148,17 @@ def is_constant(probabilities: npt.ArrayLike, tolerance: float = 1e-6) -> bool:
             f"probabilities have shape {list(array.shape)}; expected [N, C] with N >= 2 images."
         )
     if not np.isfinite(array).all():
-        raise DataError("probabilities hold NaN or infinity; expected finite numbers.")
+        raise DataError("probabilities contain NaN or infinity; expected finite numbers.")
     return bool(np.ptp(array, axis=0).max() <= tolerance)
 
 
 def apply_mcnemar_test(
     parent_right: npt.NDArray[np.bool_], child_right: npt.NDArray[np.bool_]
 ) -> McNemarTest:
-    """Return the exact two-sided test on two bool arrays [N]: was each image right.
+    """Return the exact two-sided test on two bool arrays [N]: whether each image is correct.
 
     The p-value is 2 P(X <= min(b, c)) with X ~ Binomial(b + c, 1/2), at most 1, and 1 where no
-    image is discordant. Computed in whole numbers, so it does not underflow early.
+    image is discordant. It is computed in integers to avoid underflow.
     """
     if parent_right.shape != child_right.shape or parent_right.ndim != 1:
         raise DataError(
@@ -165,10 +167,10 @@ def apply_mcnemar_test(
         )
     b = int((parent_right & ~child_right).sum())
     c = int((child_right & ~parent_right).sum())
-    ways = tail = 1
+    outcomes = tail = 1
     for k in range(1, min(b, c) + 1):
-        ways = ways * (b + c - k + 1) // k
-        tail += ways
+        outcomes = outcomes * (b + c - k + 1) // k
+        tail += outcomes
     return McNemarTest(b=b, c=c, p_value=min(1.0, 2 * tail / (1 << (b + c))))
 
 
@@ -194,27 +196,27 @@ def _limit_differences(
     lesion: IntArray,
     confidence: float,
 ) -> dict[str, Limits]:
-    """Return metric -> the limits of child - parent, where few lesions are discordant.
+    """Return metric -> the limits of child - parent, if few lesions are discordant.
 
-    `at_points` are the parent's and the child's operating point, or nothing.
+    `at_points` are the parent's and the child's operating point, or empty.
     """
     before, after = (scorer.top1 == scorer.y_true for scorer in (parent, child))
     kinds = [parent.y_true == index for index in range(len(parent.labels))]
-    everything = np.ones(len(lesion), dtype=np.bool_)
+    all_images = np.ones(len(lesion), dtype=np.bool_)
 
     def limit(
         *kinds: BoolArray, pair: tuple[BoolArray, BoolArray] = (before, after)
     ) -> Limits | None:
         return limit_few_discordant(*pair, kinds, lesion, confidence)
 
-    found = {"accuracy": limit(everything), "balanced_accuracy": limit(*kinds)}
+    found = {"accuracy": limit(all_images), "balanced_accuracy": limit(*kinds)}
     for label, kind in zip(parent.labels, kinds, strict=True):
         found[f"recall[{label}]"] = limit(kind)
     if at_points:
         old, new = at_points
         found["sensitivity"] = limit(old.truth, pair=(old.called, new.called))
         found["specificity"] = limit(~old.truth, pair=(~old.called, ~new.called))
-    return keep_needed(found)
+    return drop_missing(found)
 
 
 def compared_metrics(labels: Sequence[str]) -> tuple[str, ...]:
@@ -237,7 +239,7 @@ def compare_predictions(
 ) -> Comparison:
     """Return what changed from `parent` to `child`, probabilities float [N, C] of the same images.
 
-    Both are scored on the same draws of whole lesions, so that what they share cancels (the paired
+    Both are scored on the same draws of whole lesions, so that common variation cancels (the paired
     bootstrap). `y_true`, `groups` and the errors are those of `evaluate_predictions`; `points` are
     the parent's and the child's, each frozen on its own outputs, because they may differ.
     """
@@ -263,7 +265,7 @@ def compare_predictions(
         return {name: new[name] - old[name] for name in names}
 
     def limit(lesion: IntArray, confidence: float) -> dict[str, Limits]:
-        """Return metric -> the limits of its difference, where few lesions are discordant."""
+        """Return metric -> the limits of its difference, if few lesions are discordant."""
         return _limit_differences(*scorers, *at_points, lesion=lesion, confidence=confidence)
 
     return Comparison(

@@ -1,4 +1,4 @@
-"""The gates of a recipe that names none, for any task: margins, and why they are what they are."""
+"""The default gates of a recipe, for any task, with the reasons for their margins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lesiontk.recipe.gate_grammar import (
 
 @dataclass(frozen=True, slots=True)
 class DefaultGate:
-    """A gate against the parent; its metric is of the positive labels where `of_positive`."""
+    """A gate against the parent; with `of_positive` its metric is that of the positive labels."""
 
     metric: str
     margin: float
@@ -37,15 +37,15 @@ DEFAULTS = (
         "macro_auc",
         0.01,
         0.95,
-        "How well the probabilities rank each class, at any threshold. The paired bound is narrow "
-        "enough for compressed networks too: one point of AUC is what they can be held to.",
+        "The ranking of each class, at any threshold. The paired bound is narrow enough for a "
+        "margin of one point of AUC, also for compressed networks.",
     ),
     DefaultGate(
         AT_PARENT_SPECIFICITY,
         0.05,
         0.95,
-        "Malignant lesions found at as many false alarms as the parent gives on validation. It is "
-        "the smallest round margin that a split with some 190 malignant lesions can show for an "
+        "Sensitivity to malignant lesions at the parent's specificity on validation. It is the "
+        "smallest round margin that a split with some 190 malignant lesions can show for an "
         "engine that was only quantized; a compressed network must be no worse to pass.",
         of_positive=True,
     ),
@@ -53,16 +53,16 @@ DEFAULTS = (
         "log_loss",
         0.05,
         0.95,
-        "Whether the probabilities stay calibrated: rounding that leaves every predicted class as "
-        "it is can still make them overconfident. In nats an image.",
+        "The calibration of the probabilities: rounding that changes no predicted class can still "
+        "make them overconfident. In nats per image.",
     ),
 )
 
 
 def expand_gates(entries: Iterable[str], positive: Sequence[str]) -> tuple[str, ...]:
-    """Return the gates of a recipe's list; ``default`` stands for those of the task.
+    """Return the gates of a recipe's list; ``default`` is replaced by those of the task.
 
-    A line of the recipe's own on the same metric takes the place of the default one.
+    A recipe's own line replaces the default gate on the same metric.
     """
     listed = list(entries)
     own = [parse_gate(entry) for entry in listed if entry != DEFAULT_GATES]
@@ -75,6 +75,6 @@ def expand_gates(entries: Iterable[str], positive: Sequence[str]) -> tuple[str, 
 def check_gates_of_task(
     entries: Iterable[str], task: str, labels: Sequence[str], positive: Sequence[str]
 ) -> None:
-    """Raise `UsageError` for a gate on a metric that the task does not have."""
+    """Raise `UsageError` for a gate on a metric that is not defined for the task."""
     for gate in parse_gates(expand_gates(entries, positive)):
         check_metric(gate, task, labels, positive)

@@ -1,9 +1,9 @@
 """Gates on latency, size and memory.
 
-Quantiles of latency are judged on the raw samples, with order statistics as bounds (David &
+Quantiles of latency are tested on the raw samples, with order statistics as bounds (David &
 Nagaraja, Order Statistics, 2003, section 7.1): exact for independent samples of any distribution.
-Samples of one run are not quite independent, so the bounds are those of this run on this machine.
-Size and memory are single figures and judged exactly.
+Samples of one run are not fully independent, so the bounds apply to this run on this machine. Size
+and memory are single values, compared exactly.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
 from lesiontk.recipe.gate_grammar import Gate
 
 CONFIDENCE = 0.95
-"""Of the bounds of a latency, where the gate names none."""
+"""The confidence of a latency's bounds if the gate specifies none."""
 QUANTILES = {"p90_ms": 0.9, "median_ms": 0.5}
 MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
-    """Raw latencies in ms, bytes of the file and of memory at its peak, where that was measured.
+    """Raw latencies in ms, bytes of the file, and of peak memory if measured.
 
-    `not_timed` is why the latencies say nothing, as of an engine that is emulated; else empty.
+    `not_timed` is the reason why the latencies are not valid, for example emulation; else empty.
     """
 
     samples_ms: Sequence[float]
@@ -38,7 +38,7 @@ class DeviceFigures:
 def bound_quantile(
     samples: Sequence[float], quantile: float, confidence: float
 ) -> tuple[float | None, float | None]:
-    """Return one-sided lower and upper bounds of a quantile; None where there are too few samples.
+    """Return one-sided lower and upper bounds of a quantile; None if there are too few samples.
 
     The upper bound is the k-th smallest sample for the least k with P(Bin(n, q) < k) >= confidence.
     """
@@ -55,9 +55,10 @@ def bound_quantile(
 
 
 def judge_device(
-    engine: str, gate: Gate, figures: DeviceFigures | None, why_not: str
+    engine: str, gate: Gate, figures: DeviceFigures | None, not_measured: str
 ) -> GateVerdict:
-    """Return the verdict of a gate on a device figure; `why_not` is why there are none."""
+    """Return the verdict of a gate on a device figure; `not_measured` is the reason if there is
+    none."""
     verdict = GateVerdict(
         engine=engine,
         gate=str(gate),
@@ -65,7 +66,7 @@ def judge_device(
         comparand=Comparand.DEVICE,
         outcome=Outcome.NOT_SHOWN,
         limit=gate.limit,
-        reason=why_not,
+        reason=not_measured,
     )
     if figures is None:
         return verdict
@@ -100,8 +101,8 @@ def _conclude(
     else:
         shown = " to ".join("unknown" if x is None else f"{x:.4g}" for x in (low, high))
         reason = (
-            f"{measured:.4g} was measured, with bounds {shown}; more rounds (bench.rounds) or a "
-            "quieter machine would tell"
+            f"{measured:.4g} was measured, with bounds {shown}; use more rounds (bench.rounds) or "
+            "an idle machine"
         )
     return replace(
         verdict,

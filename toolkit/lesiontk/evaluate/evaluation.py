@@ -1,4 +1,4 @@
-"""The evaluation of one engine: its metrics, and what its frozen threshold and temperature give."""
+"""The evaluation of one engine: its metrics, also at its frozen threshold and temperature."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lesiontk.recipe import EvaluateRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEvaluation(Evaluation):
-    """What the engine `target` is worth: by arg-max, at its frozen point, at its temperature.
+    """The results of the engine `target`: by arg-max, at its frozen point, at its temperature.
 
-    `subset` and `split_hash` say of which images; they are empty for images from elsewhere.
-    `critical` is the label whose sensitivity matters first. `emulated_by` is what ran in the place
-    of the engine's runtime, None if that itself ran. `gate` has the verdicts on this engine alone.
+    `subset` and `split_hash` identify the images; they are empty for external images. `critical` is
+    the label whose sensitivity has priority. `emulated_by` is the runtime that ran instead of the
+    engine's own, None without emulation. `gate` contains the verdicts on this engine alone.
     """
 
     target: str
@@ -44,11 +44,11 @@ class EngineEvaluation(Evaluation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalEvaluation(EngineEvaluation):
-    """An evaluation on images from elsewhere.
+    """An evaluation on external images.
 
     `seen_images` counts, by subset, images of the engine's own split among them, which are left out
-    unless `seen_included`; nothing is known of them without `split_known`. `failures` are images
-    that could not be read, with the reason; `missing_files` those that the table names in vain.
+    unless `seen_included`; it is unknown without `split_known`. `failures` are images that could
+    not be read, with the reason; `missing_files` are listed images without a file.
     """
 
     recipe: str
@@ -76,7 +76,7 @@ def evaluate_engine(
 
     `y_true` [N] are indices into the task's labels, the columns of `probabilities` [N, C]; `groups`
     are the N lesions. The critical label comes first in each kind of metric. With a `temperature`
-    the calibration error that it gives stands beside that of the probabilities as they are.
+    the calibration error of the scaled probabilities is also estimated.
     """
     statistics: dict[str, Any] = {
         "resamples": rule.resamples,

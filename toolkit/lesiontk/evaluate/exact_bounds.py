@@ -1,11 +1,11 @@
-"""Bounds that hold where a bootstrap has width 0: nothing, or almost nothing, differs.
+"""Exact bounds for cases in which a bootstrap has width 0: no, or almost no, difference.
 
 A share of lesions is bounded with the exact binomial interval (Clopper & Pearson 1934). Lesions
-with several images enter with Kish's effective number ``(sum m)^2 / sum m^2`` of lesions of ``m``
+with several images count by Kish's effective number ``(sum m)^2 / sum m^2`` of lesions of ``m``
 images each, as Korn & Graubard (1998, Survey Methodology 24, 193-201) do for clustered samples; the
 counts may then be fractions. The difference of two such shares, and the mean of several, is bounded
 by adding the squared distances of the parts (MOVER: Newcombe 1998, Statistics in Medicine 17,
-2635-2650; Zou & Donner 2008, Statistics in Medicine 27, 1693-1702). All is plain NumPy and SciPy.
+2635-2650; Zou & Donner 2008, Statistics in Medicine 27, 1693-1702). Plain NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class OneSided:
-    """A value with a lower and an upper bound, each of which holds alone at the confidence."""
+    """A value with a lower and an upper bound, each one-sided at the confidence."""
 
     value: float
     low: float
@@ -31,9 +31,9 @@ class OneSided:
 
 @dataclass(frozen=True, slots=True)
 class PairedShare:
-    """Of independent lesions, an effective number `n` of them: the shares lost and gained.
+    """The shares of lesions lost and gained, of an effective number `n` of independent ones.
 
-    Lost is what the parent had right and the child has not; gained is the reverse.
+    Lost lesions are correct in the parent and wrong in the child; gained ones the reverse.
     """
 
     n: float
@@ -80,9 +80,9 @@ def bound_mean(parts: Sequence[OneSided]) -> OneSided:
 def bound_auc(auc: float, positive: float, negative: float, confidence: float) -> OneSided:
     """Return the one-sided bounds of an AUC in (0, 1) of so many `positive` and `negative` lesions.
 
-    A bound is the AUC from which the one found lies z standard deviations away, by the variance
-    that Hanley and McNeil (1982) give to exponential scores, with both numbers averaged: method 5
-    of Newcombe (2006, Statistics in Medicine 25, 559-573). It holds from one lesion on.
+    A bound is the AUC whose distance to the observed one is z standard deviations, by the variance
+    of Hanley and McNeil (1982) for exponential scores, with both numbers averaged: method 5 of
+    Newcombe (2006, Statistics in Medicine 25, 559-573). It is valid from one lesion.
     """
     from scipy.optimize import brentq  # slow to import; no help needs it
     from scipy.stats import norm
@@ -98,7 +98,7 @@ def bound_auc(auc: float, positive: float, negative: float, confidence: float) -
 
 
 def bound_unseen(lesions: float, confidence: float) -> float:
-    """Return the largest share of lesions that may behave as none of `lesions` did."""
+    """Return the upper bound of the share of lesions with an outcome that none of `lesions` has."""
     return bound_share(0.0, lesions, confidence).high
 
 
@@ -111,9 +111,9 @@ def count_effective(lesion: npt.NDArray[np.int64]) -> float:
 def pair_shares(
     before: BoolArray, after: BoolArray, among: BoolArray, lesion: npt.NDArray[np.int64]
 ) -> PairedShare:
-    """Return what was lost and gained among some images; all are [N], `among` holds one or more.
+    """Return the shares lost and gained among some images; masks are bool [N], `among` not empty.
 
-    `before` and `after` say which images the parent and the child have right.
+    `before` and `after` are the images that the parent and the child classify correctly.
     """
     return PairedShare(
         n=count_effective(lesion[among]),

@@ -1,8 +1,8 @@
-"""Findings on an engine that come before any comparison with its parent.
+"""Findings on an engine that do not depend on its parent.
 
-Does it find what matters, and does it tell classes apart at all? An engine that loses nothing
-against a useless parent passes every gate on losses. No threshold here is a clinical one: an
-engine is compared with chance, with its own misses, and with what so many images can show.
+An engine that loses nothing against a useless parent passes every gate on losses; these findings
+show low sensitivity and outputs that do not separate the classes. The thresholds are not clinical:
+an engine is compared with chance, with its own misses, and with the resolution of the sample.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import Protocol
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.evaluation import EngineEvaluation
 
-ONE_ANSWER = 0.99
-"""An engine that gives one class to this share of the images is said to answer one class."""
+CONSTANT_SHARE = 0.99
+"""The share of images with one predicted class from which the prediction counts as constant."""
 
 CHANCE = 0.5
-"""The AUC of answers that are independent of the picture."""
+"""The AUC of predictions that are independent of the image."""
 
 
 class Scores(Protocol):
-    """An evaluation or a benchmark's row: metrics by arg-max, counts [C, C] with truth in rows."""
+    """An evaluation or a benchmark's row: metrics by arg-max, counts [C, C] with true labels in
+    rows."""
 
     @property
     def metrics(self) -> Mapping[str, Estimate]: ...
@@ -32,10 +33,10 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CriticalRecall:
-    """How many of the `images` of the critical `label` are `found` by arg-max.
+    """The recall of the critical `label`: `found` of its `images` by arg-max.
 
-    `low` and `high` are the interval of the share at `confidence`, None where there is none.
-    `elsewhere` is the share of the other images that get the label too, None without any.
+    `low` and `high` are the interval at `confidence`, or None. `elsewhere` is the share of the
+    other images with this prediction, None without other images.
     """
 
     label: str
@@ -47,34 +48,34 @@ class CriticalRecall:
     elsewhere: float | None
 
     def list_cautions(self) -> tuple[str, ...]:
-        """Return the reasons why the recall is no good news, as clauses; empty if there are none.
+        """Return the problems of the recall as clauses; empty if there are none.
 
         They are: it misses more than it finds; the images are too few to exclude that; the label is
-        not shown to be given more often to its own images than to others.
+        not shown to be predicted more often for its own images than for others.
         """
         if not self.images:
-            return ("no image shows it, so nothing is known of how many it finds",)
+            return ("no image shows it, so its recall is unknown",)
         cautions = []
-        few = "1 image is" if self.images == 1 else f"{self.images} images are"
+        too_few = "1 image is" if self.images == 1 else f"{self.images} images are"
         if 2 * self.found < self.images:
             unsure = self.high is None or self.high > 0.5
-            though = f", though {few} too few to show this" if unsure else ""
+            though = f", though {too_few} too few to show this" if unsure else ""
             cautions.append(f"it misses more than it finds{though}")
         elif self.low is None or self.low <= 0.5:
-            cautions.append(f"{few} too few to show that it finds more than it misses")
+            cautions.append(f"{too_few} too few to show that it finds more than it misses")
         if not self.found and not self.elsewhere:
-            cautions.append("it gives this answer to no image at all")
+            cautions.append("it predicts this class for no image")
         elif self.elsewhere is not None and (self.low is None or self.low <= self.elsewhere):
             cautions.append(
-                "this is not shown to be better than chance, because it gives the same answer to "
-                f"{_percent(self.elsewhere)} of the other images"
+                "this is not shown to be better than chance, because it predicts the same class "
+                f"for {_percent(self.elsewhere)} of the other images"
             )
         return tuple(cautions)
 
     def describe(self, name: Callable[[str], str] = str) -> str:
         """Return ``finds 1 of 12 images of mel by the highest probability (8.3 %, …)``."""
         if not self.images:
-            return f"was judged on no image of {name(self.label)}"
+            return f"was tested on no image of {name(self.label)}"
         images = "image" if self.images == 1 else "images"
         text = (
             f"finds {self.found} of {self.images} {images} of {name(self.label)} by the highest "
@@ -97,7 +98,7 @@ def read_critical_recall(
     index, counts = list(labels).index(critical), scores.confusion
     images = sum(counts[index])
     others = sum(map(sum, counts)) - images
-    answered = sum(row[index] for row in counts) - counts[index][index]
+    predicted = sum(row[index] for row in counts) - counts[index][index]
     recall = scores.metrics[f"recall[{critical}]"]
     return CriticalRecall(
         label=critical,
@@ -106,25 +107,25 @@ def read_critical_recall(
         low=recall.low,
         high=recall.high,
         confidence=confidence,
-        elsewhere=answered / others if others else None,
+        elsewhere=predicted / others if others else None,
     )
 
 
 def explain_uninformative(scores: Scores, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return, as clauses, how an engine fails to tell classes apart; empty for one that does.
+    """Return, as clauses, how an engine fails to separate the classes; empty if it does not fail.
 
-    It gives one class to `ONE_ANSWER` of the images or more, though these show others; or the
-    interval of its macro AUC contains `CHANCE`. `scores` is as for `read_critical_recall`.
+    It predicts one class for `CONSTANT_SHARE` of the images or more, although they show others; or
+    the interval of its macro AUC contains `CHANCE`. `scores` is as for `read_critical_recall`.
     """
     counts = scores.confusion
     images = sum(map(sum, counts))
-    answers = [sum(row[column] for row in counts) for column in range(len(labels))]
-    most = max(range(len(labels)), key=answers.__getitem__)
+    predictions = [sum(row[column] for row in counts) for column in range(len(labels))]
+    most = max(range(len(labels)), key=predictions.__getitem__)
     shown = sum(counts[most])
     found = []
-    if images > 1 and answers[most] >= ONE_ANSWER * images > shown:
+    if images > 1 and predictions[most] >= CONSTANT_SHARE * images > shown:
         found.append(
-            f"answers {labels[most]} for {answers[most]} of {images} images, of which {shown} "
+            f"predicts {labels[most]} for {predictions[most]} of {images} images, of which {shown} "
             f"{'shows' if shown == 1 else 'show'} it"
         )
     auc = scores.metrics["macro_auc"]
@@ -139,7 +140,7 @@ def explain_uninformative(scores: Scores, labels: Sequence[str]) -> tuple[str, .
 
 
 def describe_absent(scores: Scores, labels: Sequence[str]) -> str:
-    """Return which classes no image shows, and what the means leave out; empty if none is absent.
+    """Return which classes no image shows and the means therefore exclude; empty if none is absent.
 
     `scores` is as for `read_critical_recall`.
     """
@@ -166,7 +167,7 @@ def describe_scores(
     confidence: float,
     emulated_by: str | None,
 ) -> list[str]:
-    """Return what must be said of the scores of an engine, as sentences without their full stop."""
+    """Return the findings on an engine's scores, as sentences without their full stop."""
     recall = read_critical_recall(scores, labels, critical, confidence)
     absent = describe_absent(scores, labels)
     sentences = [absent] if absent else []

@@ -1,10 +1,10 @@
-"""What a split can show: the smallest margin within which each gate can pass.
+"""The power of gates on a split: the smallest margin within which each gate can pass.
 
-An engine is supposed to lose nothing on average, and to differ from its parent as published engines
-did on HAM10000's validation split (`ASSUMED`). The smallest margin is then the upper bound of a
-measured loss of 0: exact for shares of lesions; for the others the wider of what unseen lesions are
-taken to cost and of ``z * spread / sqrt(n)``, whose spread is the bootstrap's standard deviation
-times the square root of the lesions.
+The assumed engine loses nothing on average, and differs from its parent as published engines did on
+HAM10000's validation split (`ASSUMED`). The smallest margin is then the upper bound of a measured
+loss of 0: exact for shares of lesions; for other metrics the wider of the assumed cost of unseen
+lesions and ``z * spread / sqrt(n)``, where spread is the bootstrap's standard deviation times the
+square root of the number of lesions.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SHARES = ("accuracy", "recall", "specificity", "sensitivity")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How an engine differs from its parent: the shares of lesions lost and gained, each
-    `discordant`, and the `spread` of other losses by metric, `auc` being that of one class.
+    """The difference of an engine from its parent: the share of lesions lost, and gained, each
+    `discordant`, and the `spread` of other losses by metric; `auc` is that of one class.
     """
 
     discordant: float
@@ -60,13 +60,13 @@ vgg16_7class for TFLite, each beside its float network."""
 
 @dataclass(frozen=True, slots=True)
 class GatePower(Record):
-    """What a split can show of one gate.
+    """The power of one gate on a split.
 
-    `lesions` are those `of` the kind that the metric needs. `alone` and `among` map each of
-    `ASSUMED` to the smallest margin that can be shown; for a bound of a value, whose `margin` is
-    None, to how much better than the bound must be measured. None is what depends on the engine.
-    `alone` is with this gate on one engine alone, `among` at the first step of Holm's adjustment
-    for all `tests`.
+    `lesions` is the number of lesions `of` the kind that the metric needs. `alone` and `among` map
+    each of `ASSUMED` to the smallest margin that can be shown; for a bound of a value, whose
+    `margin` is None, to the required distance of the measured value from the bound. None means that
+    it depends on the engine. `alone` is for this gate on one engine, `among` for the first step of
+    Holm's adjustment over all `tests`.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("can_pass",)
@@ -85,7 +85,7 @@ class GatePower(Record):
         return {change: self.shows(change) for change in ASSUMED}
 
     def shows(self, change: str) -> bool | None:
-        """Return whether an engine of that kind can pass; None where that depends on more."""
+        """Return whether an engine of that kind can pass; None if that depends on the engine."""
         smallest = self.among[change]
         if smallest is None or self.margin is None:
             return None
@@ -96,7 +96,7 @@ class GatePower(Record):
 class TestLesions:
     """The label index and the lesion number of each test image, int64 [N] both."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a test for pytest
 
     y_true: IntArray
     lesion: IntArray
@@ -105,7 +105,7 @@ class TestLesions:
 
     def __post_init__(self) -> None:
         if not len(self.y_true):
-            raise DataError("the split has no test images; expected some to judge gates on.")
+            raise DataError("the split has no test images; expected some to test gates on.")
 
 
 def compute_power(
@@ -113,8 +113,8 @@ def compute_power(
 ) -> tuple[GatePower, ...]:
     """Return the power of each gate of a difference or of a value at a confidence.
 
-    `engines` is how many are judged together. Figures of a device, and values without a confidence,
-    need no lesions and are left out.
+    `engines` is the number of engines tested together. Device figures, and values without a
+    confidence, need no lesions and are left out.
     """
     tested = [g for g in parse_gates(gates) if g.confidence is not None and not g.of_device]
     tests = max(1, engines * len(tested))
@@ -145,7 +145,7 @@ def _compute(gate: Gate, lesions: TestLesions, tests: int) -> GatePower:
 def _find_smallest(
     gate: Gate, lesions: TestLesions, among: BoolArray, change: Change, confidence: float
 ) -> float | None:
-    """Return the smallest margin, or how much better than the bound must be measured."""
+    """Return the smallest margin, or the required distance from the bound."""
     if not among.any():
         return 1.0
     effective = count_effective(lesions.lesion[among])
@@ -174,7 +174,8 @@ def _bound_discordant(lesions: float, change: Change, confidence: float) -> OneS
 
 
 def _find_surplus(value: float, lesions: float, confidence: float) -> float | None:
-    """Return how much above `value` a share of so many lesions must lie; None if even 1 is not."""
+    """Return the required distance of a share above `value`; None if even a share of 1 is too
+    low."""
     low, high = value, 1.0
     if bound_share(1.0, lesions, confidence).low < value:
         return None

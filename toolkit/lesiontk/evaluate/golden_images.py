@@ -1,7 +1,7 @@
-"""Pictures made of whole numbers alone, the same on every machine, to ask any engine about.
+"""Golden images: computed from integers, identical on every machine, for the test of any engine.
 
-They need no data and hold what validation images may not: black, white, pure colours, hard edges,
-noise, so that an overflow, exchanged channels or a turned picture shows.
+They need no data and contain what validation images may not: black, white, pure colours, hard edges
+and noise, which reveal overflows, exchanged channels and rotations.
 """
 
 from __future__ import annotations

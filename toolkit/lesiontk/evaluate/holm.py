@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def adjust_holm(p_values: Sequence[float], alphas: Sequence[float] | None = None) -> list[float]:
-    """Return the adjusted p-values, each to be compared with its own alpha.
+    """Return the adjusted p-values, to compare with the alpha of each test.
 
     With equal alphas this is Holm's procedure: the k-th smallest of m is multiplied by m - k + 1,
-    and none falls below an earlier one. Where tests have different `alphas`, they are ordered by
-    p / alpha; the closed test then holds the largest alpha over all.
+    and none is below an earlier one. Tests with different `alphas` are ordered by p / alpha; the
+    closed test then controls the error at the largest alpha.
     """
     levels = list(alphas) if alphas is not None else [1.0] * len(p_values)
     order = sorted(range(len(p_values)), key=lambda index: p_values[index] / levels[index])

@@ -1,9 +1,9 @@
-"""Which metrics of given predictions need more than a bootstrap, and the limits that they get.
+"""Exact limits for metrics of few lesions, for which a bootstrap is too narrow.
 
-A bootstrap repeats what it saw. It gives a share of 12 of 12 an interval of width 0, and also the
-difference between two engines that disagree about no image; an AUC of one positive lesion varies in
-it only as the negatives do. Where fewer than `FEW` lesions have one of the outcomes, `exact_bounds`
-gives the limits, of an AUC `bound_auc`. Both limits hold together at `confidence`.
+A bootstrap repeats the sample. A share of 12 of 12 gets an interval of width 0, and so does the
+difference of two engines that agree on all images; an AUC of one positive lesion varies only by the
+negatives. If fewer than `FEW` lesions have one of the outcomes, the limits are those of
+`exact_bounds`, for an AUC of `bound_auc`. Both limits hold together at `confidence`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from lesiontk.evaluate.exact_bounds import (
 from lesiontk.evaluate.metrics import IntArray, MetricScorer
 
 FEW = 5
-"""The number of lesions from which on a bootstrap is relied on, as in Cochran's rule (1954)."""
+"""The number of lesions from which a bootstrap is reliable, as in Cochran's rule (1954)."""
 
 Limits = tuple[float, float]
 
 
 def one_sided(confidence: float) -> float:
-    """Return the confidence of each limit of an interval whose limits hold together."""
+    """Return the one-sided confidence of each limit of a two-sided interval."""
     return (1.0 + confidence) / 2.0
 
 
-def keep_needed(limits: Mapping[str, Limits | None]) -> dict[str, Limits]:
+def drop_missing(limits: Mapping[str, Limits | None]) -> dict[str, Limits]:
     """Return the entries that are not None."""
     return {name: limit for name, limit in limits.items() if limit is not None}
 
@@ -47,8 +47,8 @@ def limit_few(
 ) -> Limits | None:
     """Return the limits of the share of the images `among` that are `right`.
 
-    The masks are bool [N], `lesion` is int [N], one number a lesion. None where hits and misses are
-    both plentiful, `few` or more, or no image is `among`.
+    The masks are bool [N], `lesion` is int [N], one number per lesion. None if hits and misses are
+    both at least `few`, or if no image is `among`.
     """
     if not among.any():
         return None
@@ -62,19 +62,25 @@ def limit_few(
 def limit_auc(
     auc: float, positive: BoolArray, lesion: IntArray, confidence: float, few: float = FEW
 ) -> Limits | None:
-    """Return the limits of an AUC whose positives or negatives are few, or ranked almost perfectly.
+    """Return the limits of an AUC with few positives or negatives, or of almost 0 or 1.
 
-    None where both are plentiful, `few` or more, or it is NaN. For one of exactly 0 or 1: k
-    positive and k negative lesions form k independent pairs. All of them are ranked rightly with a
+    None if both are at least `few`, or if it is NaN. For an AUC of exactly 0 or 1: k positive and k
+    negative lesions form k independent pairs, and all of them are ranked correctly with a
     probability of at most AUC^k.
     """
     if math.isnan(auc):
         return None
     if auc in (0.0, 1.0):
-        pairs = min(len(np.unique(lesion[side])) for side in (positive, ~positive))
+        pairs = min(
+            len(np.unique(lesion[one_sided_confidence]))
+            for one_sided_confidence in (positive, ~positive)
+        )
         unseen = bound_unseen(pairs, one_sided(confidence))
         return (1 - unseen, 1.0) if auc == 1.0 else (0.0, unseen)
-    positives, negatives = (count_effective(lesion[side]) for side in (positive, ~positive))
+    positives, negatives = (
+        count_effective(lesion[one_sided_confidence])
+        for one_sided_confidence in (positive, ~positive)
+    )
     if min(auc, 1 - auc) * min(positives, negatives) >= few:
         return None
     bounds = bound_auc(auc, positives, negatives, one_sided(confidence))
@@ -84,9 +90,9 @@ def limit_auc(
 def limit_metrics(scorer: MetricScorer, lesion: IntArray, confidence: float) -> dict[str, Limits]:
     """Return metric -> limits, of the metrics of `MetricScorer.compute` that need them."""
     values = {name: float(value[0]) for name, value in scorer.compute().items()}
-    everything = np.ones(len(lesion), dtype=np.bool_)
+    all_images = np.ones(len(lesion), dtype=np.bool_)
     right = scorer.y_true == scorer.top1
-    found = {"accuracy": limit_few(right, everything, lesion, confidence)}
+    found = {"accuracy": limit_few(right, all_images, lesion, confidence)}
     for index, label in enumerate(scorer.labels):
         true, called = scorer.y_true == index, scorer.top1 == index
         found |= {
@@ -102,14 +108,14 @@ def limit_metrics(scorer: MetricScorer, lesion: IntArray, confidence: float) -> 
         two = metric == "auc" and len(scorer.labels) == 2
         names = [f"{metric}[{label}]" for label in scorer.labels[-1 if two else 0 :]]
         limits = [limit for name in names if (limit := found[name])]
-        if values[mean] in (0.0, 1.0):  # perfect in all classes or in none: all limits hold at once
+        if values[mean] in (0.0, 1.0):  # all classes or no class perfect: all limits hold together
             found[mean] = _average(limits)
         elif limits:
             limited = _limit_each(metric, scorer, values, lesion, confidence)
             found[mean] = _limit_mean(
                 OneSided(values[name], *limited[name]) for name in names if name in limited
             )
-    return keep_needed(found)
+    return drop_missing(found)
 
 
 def _limit_each(
@@ -127,7 +133,7 @@ def _limit_each(
             found[name] = limit_auc(values[name], true, lesion, confidence, few=math.inf)
         else:
             found[name] = _limit_f1(true, scorer.top1 == index, lesion, confidence, few=math.inf)
-    return keep_needed(found)
+    return drop_missing(found)
 
 
 def _limit_mean(parts: Iterable[OneSided]) -> Limits:
@@ -137,7 +143,7 @@ def _limit_mean(parts: Iterable[OneSided]) -> Limits:
 def _limit_f1(
     true: BoolArray, called: BoolArray, lesion: IntArray, confidence: float, few: float = FEW
 ) -> Limits | None:
-    """F1 is 2 r / (1 + r) of the Jaccard index r, which is a share; absent classes have none."""
+    """F1 is 2 r / (1 + r) with the Jaccard index r, which is a share; absent classes have none."""
     if not true.any():
         return None
     limits = limit_few(true & called, true | called, lesion, confidence, few)
@@ -170,10 +176,10 @@ def limit_few_discordant(
     lesion: IntArray,
     confidence: float,
 ) -> Limits | None:
-    """Return the limits of after - before: of the mean over `kinds` of the shares that are right.
+    """Return the limits of after - before, of the mean over `kinds` of the correct shares.
 
-    `before` and `after` say which images are right; they and each of `kinds` are bool [N]. None
-    where discordant lesions are plentiful, or a kind has no images.
+    `before` and `after` are the correct images; they and each of `kinds` are bool [N]. None if
+    discordant lesions are not few, or if a kind has no images.
     """
     kinds = [kind for kind in kinds if kind.any()]
     pairs = [pair_shares(before, after, kind, lesion) for kind in kinds]

@@ -1,12 +1,13 @@
-"""How much an engine loses, with one-sided bounds: of each metric that a gate can name.
+"""The loss of an engine with one-sided bounds, for each metric of a gate.
 
-All is said as *badness*: the loss against the parent, or the negative of a value that should be
-high. The bounds are the wider of two: those of a bootstrap of whole lesions, paired where there is
-a parent, and exact ones (`exact_bounds`) for shares of lesions and means of such. A metric that is
-no share has no exact bound, and a bootstrap repeats what it saw: on 5 lesions that lose little it
-shows a small loss with any confidence. So the share of lesions that may behave otherwise than all
-that were seen is bounded exactly, and each is taken to cost as much as an answer that says nothing:
-`cost_of_unseen`. That is an assumption, not a bound.
+The statistic of a gate is the loss against the parent, or the negative of a value that should be
+high. The bounds are the wider of two: those of a bootstrap of whole lesions, paired if there is a
+parent, and exact ones (`exact_bounds`) for shares of lesions and means of shares.
+
+Other metrics have no exact bound, and a bootstrap repeats the sample: on 5 lesions that lose little
+it shows a small loss at any confidence. Therefore the share of unseen lesions, which may behave
+differently from all observed ones, is bounded exactly, and the cost of each is that of an
+uninformative prediction: `cost_of_unseen`. That is an assumption, not a bound.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from lesiontk.evaluate.badness import Badness, Bound
 from lesiontk.evaluate.bootstrap import check_groups, iterate_bootstrap_weights
 from lesiontk.evaluate.exact_bounds import (
     BoolArray,
@@ -31,6 +31,7 @@ from lesiontk.evaluate.exact_bounds import (
     count_effective,
     pair_shares,
 )
+from lesiontk.evaluate.gate_statistic import Bound, GateStatistic
 from lesiontk.evaluate.metrics import FloatArray, IntArray, MetricScorer
 from lesiontk.evaluate.operating_point import (
     OPERATING_METRICS,
@@ -51,10 +52,10 @@ Scoring = Callable[[FloatArray | None], Mapping[str, FloatArray]]
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The thresholds that a gate on the positive labels needs.
+    """The thresholds of a gate on the positive labels.
 
-    `parent` and `child` are frozen on validation, as they are deployed; `at_specificity` is the
-    child's at which its validation specificity is the parent's.
+    `parent` and `child` are frozen on validation, as deployed; `at_specificity` is the child's
+    threshold at the parent's validation specificity.
     """
 
     parent: OperatingPoint | None = None
@@ -63,8 +64,8 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What an engine, and its parent where there is one, answered on the same N images.
+class Predictions:
+    """The probabilities of an engine, and of its parent if any, on the same N images.
 
     `y_true` int [N], `child` and `parent` probabilities float [N, C], `labels` C names, `groups`
     the N lesions, `positive` the labels that a threshold separates from the rest.
@@ -80,45 +81,48 @@ class Answers:
 
 
 def cost_of_unseen(gate: Gate, classes: int) -> float:
-    """Return what a lesion is taken to cost that behaves otherwise than all that were seen.
+    """Return the assumed cost of a lesion that behaves differently from all observed ones.
 
     It is `Metric.cost_of_nothing`, else 1: an area under the curve A loses ``2 u (A - 1/2) <= u``
-    if a share u of positives and of negatives gets ranks that say nothing. Precision, F1 and the
-    calibration error lose u at most, too.
+    if a share u of positives and of negatives gets uninformative ranks. Precision, F1 and the
+    calibration error lose at most u, too.
     """
     cost = METRICS.get(gate.kind).cost_of_nothing if gate.kind in METRICS else None
     return 1.0 if cost is None else cost(classes)
 
 
-class Judge:
-    """Parent and child scored once on the same draws of lesions; then any gate's badness."""
+class LossEstimator:
+    """Parent and child, scored once on the same draws of lesions, for the statistic of any gate."""
 
-    def __init__(self, answers: Answers, *, resamples: int, seed: int) -> None:
-        self.answers = answers
-        self.lesion: IntArray = check_groups(answers.groups, len(answers.y_true))
-        draws = Draws(answers.groups, 0 if int(self.lesion.max()) == 0 else resamples, seed)
-        points = answers.points
-        self.child = Scorer(answers, answers.child, points.child, draws)
+    def __init__(self, predictions: Predictions, *, resamples: int, seed: int) -> None:
+        self.predictions = predictions
+        self.lesion: IntArray = check_groups(predictions.groups, len(predictions.y_true))
+        draws = Draws(predictions.groups, 0 if int(self.lesion.max()) == 0 else resamples, seed)
+        points = predictions.points
+        self.child = Scorer(predictions, predictions.child, points.child, draws)
         self.parent = self.at_specificity = None
-        if answers.parent is not None:
-            self.parent = Scorer(answers, answers.parent, points.parent, draws)
+        if predictions.parent is not None:
+            self.parent = Scorer(predictions, predictions.parent, points.parent, draws)
             if points.at_specificity is not None:
-                self.at_specificity = Scorer(answers, answers.child, points.at_specificity, draws)
+                self.at_specificity = Scorer(
+                    predictions, predictions.child, points.at_specificity, draws
+                )
 
-    def measure(self, gate: Gate) -> Badness | None:
-        """Return the badness that the gate limits; None where the images or the points lack it."""
+    def measure(self, gate: Gate) -> GateStatistic | None:
+        """Return the statistic that the gate limits; None if the images or the points do not define
+        it."""
         child = self._of_child(gate)
         before = self.parent if gate.relative else None
         if child is None or (gate.relative and before is None):
             return None
         metric = self._name(gate)
         scores = child.score(metric)
-        theirs = before.score(metric) if before is not None else 0.0
+        parent_scores = before.score(metric) if before is not None else 0.0
         among, of = self._relevant(gate)
-        if scores is None or theirs is None or not among.any():
+        if scores is None or parent_scores is None or not among.any():
             return None
-        badness = (1.0 if gate.lower_is_better else -1.0) * (scores - theirs)
-        value, samples = float(badness[0]), badness[1:]
+        statistic = (1.0 if gate.lower_is_better else -1.0) * (scores - parent_scores)
+        value, samples = float(statistic[0]), statistic[1:]
         if math.isnan(value):
             return None
         defined = np.sort(samples[~np.isnan(samples)])
@@ -127,32 +131,32 @@ class Judge:
         lesions = len(np.unique(self.lesion[among]))
         exact = self._bound_exactly(gate, child, before)
         if exact is not None:
-            return Badness(value, defined, exact, lesions, of)
+            return GateStatistic(value, defined, exact, lesions, of)
         unseen = self._bound_unseen(gate, value, count_effective(self.lesion[among]))
-        return Badness(value, defined, unseen, lesions, of, assumed=True)
+        return GateStatistic(value, defined, unseen, lesions, of, assumed=True)
 
     def _of_child(self, gate: Gate) -> Scorer | None:
         return self.at_specificity if gate.kind == AT_PARENT_SPECIFICITY else self.child
 
     def _name(self, gate: Gate) -> str:
         """Return the metric's name of `Scorer`."""
-        if not is_of_positive(gate, self.answers.positive):
+        if not is_of_positive(gate, self.predictions.positive):
             return gate.metric
-        if gate.kind == "auc" and gate.label in self.answers.labels:
+        if gate.kind == "auc" and gate.label in self.predictions.labels:
             return gate.metric  # needs no threshold
         return "sensitivity" if gate.kind == AT_PARENT_SPECIFICITY else gate.kind
 
     def _relevant(self, gate: Gate) -> tuple[BoolArray, str]:
-        answers = self.answers
-        return find_relevant(gate, answers.y_true, answers.labels, answers.positive)
+        predictions = self.predictions
+        return find_relevant(gate, predictions.y_true, predictions.labels, predictions.positive)
 
     def _bound_exactly(self, gate: Gate, child: Scorer, parent: Scorer | None) -> Bound | None:
         metric = self._name(gate)
         if metric == "balanced_accuracy":
-            present = np.unique(self.answers.y_true)
+            present = np.unique(self.predictions.y_true)
             before = None if parent is None else parent.right
             parts = [
-                self._bound_share(self.answers.y_true == label, child.right, before)
+                self._bound_share(self.predictions.y_true == label, child.right, before)
                 for label in present
             ]
             return lambda confidence, factor: bound_mean([p(confidence, factor) for p in parts])
@@ -164,7 +168,8 @@ class Judge:
         return self._bound_share(among, after, known)
 
     def _bound_share(self, among: BoolArray, after: BoolArray, before: BoolArray | None) -> Bound:
-        """Return bounds of a loss in a share of `among`; without `before`, of the share missed."""
+        """Return bounds of the loss in a share of `among`; without `before`, of the share
+        missed."""
         if before is not None:
             paired = pair_shares(before, after, among, self.lesion)
             return lambda confidence, factor: bound_loss(paired.scale(factor), confidence)
@@ -177,7 +182,7 @@ class Judge:
         return bound
 
     def _bound_unseen(self, gate: Gate, value: float, lesions: float) -> Bound:
-        cost = cost_of_unseen(gate, len(self.answers.labels))
+        cost = cost_of_unseen(gate, len(self.predictions.labels))
         most = 1.0 if gate.lies_in_unit else math.inf
         least = -most
         if not gate.relative:
@@ -192,14 +197,14 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Draws of whole lesions: the same for all who score with equal fields."""
+    """Draws of whole lesions; equal fields give equal draws."""
 
     groups: Sequence[str]
     resamples: int
     seed: int
 
     def score(self, compute: Scoring) -> dict[str, FloatArray]:
-        """Return metric -> [1 + resamples]: the plain value, then that of each draw."""
+        """Return metric -> [1 + resamples]: the value, then that of each draw."""
         chunks = [compute(None)]
         if self.resamples:
             chunks += map(
@@ -210,25 +215,25 @@ class Draws:
 
 
 class Scorer:
-    """One engine's answers at one point; each family of metrics is scored when one is asked for.
+    """One engine's predictions at one point; each family of metrics is computed on demand.
 
-    With a point there are ``sensitivity``, ``specificity`` and ``auc`` of the positive labels too.
+    With a point there are also ``sensitivity``, ``specificity`` and ``auc`` of the positive labels.
     """
 
     def __init__(
         self,
-        answers: Answers,
+        predictions: Predictions,
         probabilities: npt.ArrayLike,
         point: OperatingPoint | None,
         draws: Draws,
     ) -> None:
         self._draws = draws
-        self._metrics = MetricScorer(answers.y_true, probabilities, answers.labels)
+        self._metrics = MetricScorer(predictions.y_true, probabilities, predictions.labels)
         self.right: BoolArray = self._metrics.top1 == self._metrics.y_true
         self._at_point = (
             None
             if point is None
-            else OperatingPointScorer(point, answers.y_true, probabilities, answers.labels)
+            else OperatingPointScorer(point, predictions.y_true, probabilities, predictions.labels)
         )
 
     @cached_property
@@ -240,13 +245,13 @@ class Scorer:
         return {} if self._at_point is None else self._draws.score(self._at_point.compute)
 
     def score(self, metric: str) -> FloatArray | None:
-        """Return a metric's value and resamples, [1 + B]; None for one that needs a point."""
+        """Return a metric's value and resamples, [1 + B]; None if it needs a missing point."""
         if metric in OPERATING_METRICS:
             return self._by_metric_at_point.get(metric)
         return self._by_metric[metric]
 
     def find_right(self, metric: str) -> BoolArray | None:
-        """Return which images [N] count as right in a share of images; None for other metrics."""
+        """Return which images [N] count as correct in a share of images; None for other metrics."""
         if metric in ("sensitivity", "specificity") and self._at_point is not None:
             called_right: BoolArray = self._at_point.called == self._at_point.truth
             return called_right

@@ -1,12 +1,12 @@
-"""Classification metrics of a batch of weight vectors, so that a bootstrap is one computation.
+"""Classification metrics for a batch of weight vectors, so that a bootstrap is one computation.
 
 Every metric is a ratio of sums over images; an image's weight multiplies its term, and weight 2
-equals the image standing twice. What cannot be computed (the recall of a class without images, the
-precision of a class never predicted) is NaN, never 0.
+equals a duplicate of the image. An undefined metric (the recall of a class without images, the
+precision of a class never predicted) is NaN, never 0. The precision of an absent class that is
+predicted is defined (0), and so is the F1 of a present class that is never predicted (0).
 
-Not undefined, hence a number: the precision of an absent class that is predicted (0), and the F1 of
-a present class that is never predicted (0). The predicted class is the arg-max; of equal
-probabilities the earlier label wins. Probabilities are scored as given, not rescaled.
+The predicted class is the arg-max; of equal probabilities the earlier label is predicted.
+Probabilities are not rescaled.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ IntArray = npt.NDArray[np.int64]
 
 CALIBRATION_BINS = 15
 ROW_SUM_TOLERANCE = 1e-2
-# Logarithms see no less than the step of float32 at 1, for engines return float32 or coarser.
+# The minimum in logarithms is the step of float32 at 1, because engines return float32 or coarser.
 SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 MELANOMA_LABELS = ("mel", "malignant")
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin(Record):
-    """Images whose top-1 confidence lies in (`low`, `high`], the first bin including 0.
+    """The images with a top-1 confidence in (`low`, `high`], the first bin including 0.
 
     `confidence` and `accuracy` are means in [0, 1] over the `count` images, None without images.
     """
@@ -55,8 +55,8 @@ def order_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def metric_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return every metric's name in the order of `compute_metrics`, such as ``recall[mel]``.
 
-    They are in order of registration, each per-label metric with melanoma first. What holds at a
-    chosen threshold is in `lesiontk.evaluate.operating_point`.
+    They are in order of registration, each per-label metric with melanoma first. Metrics at a
+    chosen threshold are in `lesiontk.evaluate.operating_point`.
     """
     ordered = order_labels(labels)
     return tuple(
@@ -82,7 +82,7 @@ def order_metrics(names: Iterable[str], critical: str) -> tuple[str, ...]:
 def check_probabilities(
     name: str, probabilities: npt.ArrayLike, classes: int | None = None
 ) -> FloatArray:
-    """Return `probabilities` as float64 [N, C], N >= 1 and C >= 2 (`classes` where given).
+    """Return `probabilities` as float64 [N, C], N >= 1 and C >= 2 (`classes` if given).
 
     Raises `DataError`, naming `name`, for another shape or type, values that are negative or not
     finite, and rows whose sum is further than 0.01 from 1.
@@ -114,7 +114,7 @@ def check_probabilities(
 
 
 def check_truth(y_true: npt.ArrayLike, images: int, classes: int) -> IntArray:
-    """Return the indices of the true labels, int64 [images]; `DataError` for anything else."""
+    """Return the indices of the true labels, int64 [images]. Raises `DataError` for others."""
     truth = np.asarray(y_true)
     if truth.shape != (images,) or truth.dtype.kind not in "iu":
         raise DataError(
@@ -134,22 +134,22 @@ def _check_weights(weights: npt.ArrayLike, images: int) -> FloatArray:
         raise DataError(f"weights have shape {list(array.shape)}; expected [B >= 1, {images}].")
     array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all() or array.min() < 0:
-        raise DataError("weights hold a negative or non-finite value; expected finite and >= 0.")
+        raise DataError("weights contain a negative or non-finite value; expected finite and >= 0.")
     empty = np.flatnonzero(array.sum(axis=1) == 0)
     if empty.size:
-        raise DataError(f"weights[{empty[0]}] are all 0; expected one positive weight at least.")
+        raise DataError(f"weights[{empty[0]}] are all 0; expected at least one positive weight.")
     return array
 
 
 def divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Return the quotient, NaN where the denominator is 0."""
+    """Return the quotient, NaN if the denominator is 0."""
     result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator > 0)
     return result
 
 
 def mean_of_defined(values: FloatArray) -> FloatArray:
-    """Return the mean over the last axis of what is not NaN; NaN where nothing is left."""
+    """Return the mean over the last axis without NaN; NaN if all values are NaN."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(axis=-1)
     return divide(total, defined.sum(axis=-1).astype(np.float64))
@@ -162,7 +162,7 @@ def _assign_bins(confidence: FloatArray) -> IntArray:
 
 
 class RankedScores:
-    """Positives against the rest: sorted once, then the AUC of any number of weight vectors."""
+    """Positives against the rest, sorted once for the AUC of any number of weight vectors."""
 
     def __init__(self, scores: FloatArray, is_positive: npt.NDArray[np.bool_]) -> None:
         self.positives = np.flatnonzero(is_positive)
@@ -173,19 +173,19 @@ class RankedScores:
         self.not_above = np.searchsorted(ranked, scores[self.positives], side="right")
 
     def compute_auc(self, weights: FloatArray) -> FloatArray:
-        """Return [B]: the weight of (positive, negative) pairs ranked rightly, ties half."""
+        """Return [B]: the weight of (positive, negative) pairs ranked correctly, ties half."""
         cumulative = np.zeros((weights.shape[0], self.negatives.size + 1))
         np.cumsum(weights[:, self.negatives], axis=1, out=cumulative[:, 1:])
         positive = weights[:, self.positives]
         surpassed = 0.5 * (cumulative[:, self.below] + cumulative[:, self.not_above])
         pairs = np.einsum("bp,bp->b", positive, surpassed)
         auc = divide(pairs, positive.sum(axis=1) * cumulative[:, -1])
-        return np.minimum(auc, 1.0)  # fractional weights can round to a hair above 1
+        return np.minimum(auc, 1.0)  # fractional weights can round to slightly above 1
 
 
 @dataclass(frozen=True)
 class WeightedScores:
-    """What metrics are computed of: N images' predictions of C labels under B weightings.
+    """The input of a metric: predictions of C labels for N images, under B weightings.
 
     `y_true` is int64 [N], `probabilities` float64 [N, C], `weights` float64 [B, N], `terms` the
     images' own [N, C*C + 15 + 2]: confusion cell, bin gap, squared and logarithmic loss.
@@ -200,33 +200,35 @@ class WeightedScores:
 
     @cached_property
     def confusion(self) -> FloatArray:
-        """Weights [B, C, C]: rows truth, columns predicted class."""
+        """Weights [B, C, C]: true labels in rows, predicted classes in columns."""
         classes = len(self.labels)
         sums: FloatArray = self.weights @ self.terms[:, : classes * classes]
         return sums.reshape(-1, classes, classes)
 
     @cached_property
     def right(self) -> FloatArray:
-        """Weight [B, C] of a label's images that are called so."""
+        """Weight [B, C] of a label's images that are predicted as such: true positives."""
         return np.diagonal(self.confusion, axis1=1, axis2=2)
 
     @cached_property
     def missed(self) -> FloatArray:
-        """Weight [B, C] of a label's images that are called otherwise."""
+        """Weight [B, C] of a label's images that are predicted otherwise: false negatives."""
         missed: FloatArray = (self.confusion * self._other).sum(axis=2)
         return missed
 
     @cached_property
     def intruded(self) -> FloatArray:
-        """Weight [B, C] of other labels' images that are called so."""
+        """Weight [B, C] of other labels' images that are predicted as the label: false
+        positives."""
         intruded: FloatArray = (self.confusion * self._other).sum(axis=1)
         return intruded
 
     @cached_property
     def rejected(self) -> FloatArray:
-        """Weight [B, C] of other labels' images that are called otherwise.
+        """Weight [B, C] of other labels' images that are not predicted as the label: true
+        negatives.
 
-        It is summed over cells, because a difference of totals would round to a false "not 0".
+        It is summed over cells, because a difference of totals would not round to 0.
         """
         other = self._other
         rejected: FloatArray = np.einsum("bij,ci,cj->bc", self.confusion, other, other)
@@ -271,7 +273,7 @@ class WeightedScores:
 class MetricScorer:
     """Predictions prepared once (checked, sorted) and scored under many weight vectors.
 
-    Takes what `compute_metrics` takes. `top1` is the predicted class, int64 [N].
+    The arguments are those of `compute_metrics`. `top1` is the predicted class, int64 [N].
     """
 
     def __init__(
@@ -336,7 +338,8 @@ class MetricScorer:
         return values
 
     def count_confusion(self) -> IntArray:
-        """Return the number of images, int64 [C, C]: rows truth, columns predicted class."""
+        """Return the number of images, int64 [C, C]: true labels in rows, predictions in
+        columns."""
         classes = len(self.labels)
         cells = self.y_true * classes + self.top1
         return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

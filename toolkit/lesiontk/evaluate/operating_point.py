@@ -1,8 +1,8 @@
-"""One threshold, frozen on validation, and what it is worth on images that did not choose it.
+"""An operating point: one threshold, frozen on validation and evaluated on other images.
 
-The score of an image is the summed probability of the task's positive labels (malignant ones); an
-image is called positive where its score is at least the threshold. A threshold that the judged
-images had chosen themselves would flatter their sensitivity and specificity.
+The score of an image is the summed probability of the task's positive (malignant) labels; an image
+is positive if its score is at least the threshold. A threshold chosen on the test images would
+overestimate sensitivity and specificity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lesiontk.evaluate.bootstrap import (
     estimate_metrics,
 )
 from lesiontk.evaluate.exact_bounds import BoolArray
-from lesiontk.evaluate.lesion_limits import Limits, keep_needed, limit_auc, limit_few
+from lesiontk.evaluate.lesion_limits import Limits, drop_missing, limit_auc, limit_few
 from lesiontk.evaluate.metrics import (
     ROW_SUM_TOLERANCE,
     FloatArray,
@@ -46,7 +46,8 @@ OPERATING_METRICS = ("sensitivity", "specificity", "auc")
 
 @dataclass(frozen=True, slots=True)
 class ValidationOutcome(Record):
-    """What the threshold gives on the `n` images that chose it, `positives` of them positive."""
+    """The results on the `n` images on which the threshold was chosen, `positives` of them
+    positive."""
 
     n: int
     positives: int
@@ -58,10 +59,9 @@ class ValidationOutcome(Record):
 class OperatingPoint(Record):
     """A threshold on the summed probability of the labels `positive`.
 
-    `rule` says how it came about: ``youden`` or ``sensitivity:S`` on `validation`,
-    ``parent_sensitivity`` where it keeps that of the engine's parent, ``parent_specificity`` where
-    a gate compares both at the same specificity, ``given`` by the user, or ``default``, which is
-    0.5 (for two labels the arg-max) where none was chosen.
+    `rule` is its origin: ``youden`` or ``sensitivity:S`` on `validation`, ``parent_sensitivity`` to
+    keep that of the engine's parent, ``parent_specificity`` for a gate at equal specificity,
+    ``given`` by the user, or ``default``, which is 0.5 (for two labels the arg-max).
     """
 
     rule: str
@@ -78,10 +78,10 @@ class OperatingPoint(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatingEvaluation(OperatingPoint):
-    """A frozen point and what it is worth on judged images, `positives` of them positive.
+    """The results of a frozen point on test images, `positives` of them positive.
 
     Sensitivity and specificity are those at the threshold; `auc` is the area under the ROC curve of
-    the score, whatever the threshold.
+    the score, at any threshold.
     """
 
     positives: int
@@ -91,7 +91,7 @@ class OperatingEvaluation(OperatingPoint):
 
     @property
     def point(self) -> OperatingPoint:
-        """The frozen point alone."""
+        """The frozen point without results."""
         return OperatingPoint(self.rule, self.threshold, self.positive, self.validation)
 
 
@@ -128,7 +128,7 @@ def _columns(labels: Sequence[str], positive: Sequence[str]) -> list[int]:
 
 
 def parse_rule(rule: str) -> Fraction | None:
-    """Return the sensitivity that ``sensitivity:0.90`` asks for, exactly; None for ``youden``."""
+    """Return the exact sensitivity of ``sensitivity:0.90``; None for ``youden``."""
     match = re.fullmatch(THRESHOLD_RULE, rule)
     if match is None:
         raise UsageError(
@@ -138,14 +138,14 @@ def parse_rule(rule: str) -> Fraction | None:
 
 
 def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fraction) -> float:
-    """Return the threshold that `rule` chooses among the scores of `is_positive` [N] images.
+    """Return the threshold of `rule` among the scores of `is_positive` [N] images.
 
-    - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several thresholds
-      that reach it the lowest, because a missed melanoma costs more than a false alarm.
+    - ``youden``: the largest sensitivity + specificity - 1 (Youden 1950). Of several such
+      thresholds the lowest, because a missed melanoma costs more than a false alarm.
     - ``sensitivity:S``, or S as a fraction: the highest threshold whose sensitivity is at least S.
 
-    Counts are compared as whole numbers, so that rounding decides nothing. Raises `DataError` if
-    the images are all positive or all negative, or a score is not finite.
+    Counts are compared as integers, without rounding. Raises `DataError` if the images are all
+    positive or all negative, or a score is not finite.
     """
     wanted = parse_rule(rule) if isinstance(rule, str) else rule
     if is_positive.ndim != 1 or is_positive.shape != scores.shape:
@@ -154,7 +154,7 @@ def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fra
             "expected the same [N]."
         )
     if not np.isfinite(scores).all():
-        raise DataError("the scores hold NaN or infinity; expected finite numbers.")
+        raise DataError("the scores contain NaN or infinity; expected finite numbers.")
     positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
     if not positives or not negatives:
         raise DataError(
@@ -167,7 +167,7 @@ def choose_threshold(is_positive: BoolArray, scores: FloatArray, rule: str | Fra
     candidates = np.unique(scores)
     hits = positives - np.searchsorted(np.sort(scores[is_positive]), candidates, side="left")
     alarms = negatives - np.searchsorted(np.sort(scores[~is_positive]), candidates, side="left")
-    # J times both counts; the first of equal ones is the lowest threshold.
+    # J times both counts; the first maximum is the lowest threshold.
     return float(candidates[np.argmax(hits * negatives - alarms * positives)])
 
 
@@ -179,12 +179,13 @@ def freeze_operating_point(
     rule: str,
     parent: OperatingPoint | None = None,
 ) -> OperatingPoint:
-    """Return the point that `rule` chooses on validation: `y_true` int [N], probabilities [N, C].
+    """Return the point of `rule` on validation: `y_true` int [N], probabilities [N, C].
 
     An engine with a `parent`, frozen on the same images, gets the highest threshold that finds as
-    many positives there: a rule of its own would choose another point of a flat curve, and what
-    differed then would be the choice, not the engine. Raises `DataError` as `choose_threshold`
-    does, and for a parent frozen on other images; `UsageError` for an unknown rule.
+    many positives there: applied to the engine itself, the rule could choose another point of a
+    flat curve, and the difference would be that of the choice, not of the engine. Raises
+    `DataError` as `choose_threshold` does, and for a parent frozen on other images; `UsageError`
+    for an unknown rule.
     """
     scores = score_positive(probabilities, labels, positive)
     truth = find_positive(y_true, labels, positive)
@@ -208,11 +209,11 @@ def match_specificity(
     labels: Sequence[str],
     parent: OperatingPoint,
 ) -> OperatingPoint | None:
-    """Return an engine's point with no less specificity on validation than the `parent` has there.
+    """Return an engine's point with at least the `parent`'s specificity on validation.
 
-    It is the lowest such threshold among the engine's own scores, so that sensitivities can be
-    compared at the same specificity. `y_true` int [N] and `probabilities` float [N, C] are of the
-    images that froze the parent's; None if the parent's was not frozen on images.
+    It is the lowest such threshold among the engine's scores, to compare sensitivities at equal
+    specificity. `y_true` int [N] and `probabilities` float [N, C] are of the images that froze the
+    parent's; None if the parent's was not frozen on images.
     """
     known = parent.validation
     scores = score_positive(probabilities, labels, parent.positive)
@@ -220,8 +221,8 @@ def match_specificity(
     if known is None or (known.n, known.positives) != (len(truth), int(truth.sum())):
         return None
     negatives = np.sort(scores[~truth])
-    rejected = round(known.specificity * len(negatives))
-    above = scores[scores > negatives[rejected - 1]] if rejected else scores
+    true_negatives = round(known.specificity * len(negatives))
+    above = scores[scores > negatives[true_negatives - 1]] if true_negatives else scores
     beyond = np.nextafter(scores.max(), np.inf)
     threshold = float(above.min() if above.size else beyond)
     return _freeze(PARENT_SPECIFICITY, threshold, truth, scores, labels, parent.positive)
@@ -235,7 +236,7 @@ def _freeze(
     labels: Sequence[str],
     positive: Sequence[str],
 ) -> OperatingPoint:
-    """Return the point at a threshold, with what it gives on the images that chose it."""
+    """Return the point at a threshold, with its results on the images on which it was chosen."""
     called = scores >= threshold
     outcome = ValidationOutcome(
         n=len(truth),
@@ -248,7 +249,7 @@ def _freeze(
 
 
 class OperatingPointScorer:
-    """Images called by a frozen point, prepared once and scored under many weight vectors."""
+    """Predictions at a frozen point, prepared once and scored under many weight vectors."""
 
     def __init__(
         self,
@@ -267,7 +268,7 @@ class OperatingPointScorer:
     def compute(self, weights: FloatArray | None = None) -> dict[str, FloatArray]:
         """Return each of `OPERATING_METRICS`, [B]; `weights` is [B, N] >= 0, None for ones.
 
-        What the images cannot tell, for want of positives or negatives, is NaN.
+        A metric without positives or negatives is NaN.
         """
         checked = np.ones((1, len(self.truth))) if weights is None else weights
         return {
@@ -279,7 +280,7 @@ class OperatingPointScorer:
     def limit(self, lesion: IntArray, confidence: float) -> dict[str, Limits]:
         """Return the limits of the metrics that need them, as `limit_metrics` does."""
         auc = float(self.compute()["auc"][0])
-        return keep_needed(
+        return drop_missing(
             {
                 "sensitivity": limit_few(self.called, self.truth, lesion, confidence),
                 "specificity": limit_few(~self.called, ~self.truth, lesion, confidence),
@@ -306,10 +307,10 @@ def evaluate_operating_point(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> OperatingEvaluation:
-    """Return what a frozen point is worth on other images, with lesion-bootstrap intervals.
+    """Return the results of a frozen point on other images, with lesion-bootstrap intervals.
 
-    Arguments and errors are those of `evaluate_predictions`; the threshold is held fixed, so the
-    intervals are those of the judged images and leave out how validation might have chosen.
+    Arguments and errors are those of `evaluate_predictions`; the threshold is fixed, so the
+    intervals exclude the variation of its choice on validation.
     """
     check_resampling(resamples, confidence)
     scorer = OperatingPointScorer(point, y_true, probabilities, labels)

@@ -1,4 +1,4 @@
-"""Which images a gate's metric is of, and what their lesions are called."""
+"""The images of a gate's metric, and the name of their lesions."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""When a search on validation has found enough: a criterion, and no gate.
+"""The stopping criterion of a search on validation images.
 
-A search tries many candidates on the validation images, so a test of each at a confidence would say
-nothing that still holds of the one it chooses. What it needs is one number a candidate: for each
-gate, by how much the measured loss exceeds the margin. Whether the engine that comes of it is good
-enough, its gates decide on test.
+A search tries many candidates on the validation images, so a test of each at a confidence would not
+be valid for the chosen one. The criterion is the measured loss of each gate against its margin,
+without a test. The gates then test the resulting engine on the test images.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lesiontk.document import Record
-from lesiontk.evaluate.loss_bounds import Answers, Judge
+from lesiontk.evaluate.loss_bounds import LossEstimator, Predictions
 from lesiontk.recipe.gate_grammar import (
     DEFAULT_GATES,
     Gate,
@@ -24,7 +23,7 @@ from lesiontk.recipe.gate_grammar import (
 
 @dataclass(frozen=True, slots=True)
 class CriterionResult(Record):
-    """One metric of a candidate: what was measured on validation, and the limit of the gate."""
+    """One metric of a candidate: its value on validation, and the limit of the gate."""
 
     gate: str
     measured: float
@@ -33,7 +32,7 @@ class CriterionResult(Record):
 
 
 def list_guiding(entries: Iterable[str]) -> tuple[str, ...]:
-    """Return the entries of a recipe's list without bounds of a device, which a search ignores."""
+    """Return the entries of a recipe's list without device gates, which a search ignores."""
     return tuple(
         entry for entry in entries if entry == DEFAULT_GATES or not parse_gate(entry).of_device
     )
@@ -42,8 +41,8 @@ def list_guiding(entries: Iterable[str]) -> tuple[str, ...]:
 def choose_criteria(gates: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
     """Return the gates whose measured value can guide a search on validation.
 
-    Left out are figures of a device, and metrics at a threshold: that is chosen on the very images
-    of validation, so that an engine meets them there by construction.
+    Device figures are left out, and metrics at a threshold, because the threshold is chosen on the
+    validation images: they are met there by construction.
     """
     return tuple(
         str(gate)
@@ -52,22 +51,22 @@ def choose_criteria(gates: Sequence[str], positive: Sequence[str]) -> tuple[str,
     )
 
 
-def meet_criteria(answers: Answers, criteria: Sequence[str]) -> tuple[CriterionResult, ...]:
-    """Return each criterion's result by the measured value alone.
+def meet_criteria(predictions: Predictions, criteria: Sequence[str]) -> tuple[CriterionResult, ...]:
+    """Return each criterion's result by the measured value.
 
-    A metric of which validation has no images has no result.
+    A metric without validation images has no result.
     """
-    judge = Judge(answers, resamples=0, seed=0)
+    estimator = LossEstimator(predictions, resamples=0, seed=0)
     return tuple(
-        result for gate in parse_gates(criteria) if (result := _meet(judge, gate)) is not None
+        result for gate in parse_gates(criteria) if (result := _meet(estimator, gate)) is not None
     )
 
 
-def _meet(judge: Judge, gate: Gate) -> CriterionResult | None:
-    badness = judge.measure(gate)
-    if badness is None:
+def _meet(estimator: LossEstimator, gate: Gate) -> CriterionResult | None:
+    statistic = estimator.measure(gate)
+    if statistic is None:
         return None
     sign = 1.0 if gate.relative or gate.lower_is_better else -1.0
     return CriterionResult(
-        str(gate), sign * badness.value, gate.limit, badness.value <= sign * gate.limit
+        str(gate), sign * statistic.value, gate.limit, statistic.value <= sign * gate.limit
     )

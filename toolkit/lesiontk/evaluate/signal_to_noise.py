@@ -1,4 +1,4 @@
-"""How much of each layer's signal an engine keeps. Plain NumPy over two engines' activations."""
+"""The signal-to-noise ratio of an engine's layers. Plain NumPy over two engines' activations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from lesiontk.calibration.ranges import TensorReader
 from lesiontk.document import Record
 
 HIGHEST = 120.0
-"""Decibels given where nothing differs, or less than float32 can say."""
+"""The maximum in decibels, for equal values or differences below float32's precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSignal(Record):
     """One activation's signal-to-noise ratio: ``10 log10(sum x^2 / sum (x - y)^2)`` in dB.
 
-    `x` is the parent's value, `y` the engine's, over all images. Noise of earlier layers is in it.
+    `x` is the parent's value, `y` the engine's, over all images. It includes the noise of earlier
+    layers.
     """
 
     tensor: str
@@ -29,7 +30,7 @@ class LayerSignal(Record):
 
 @dataclass(frozen=True, slots=True)
 class SignalSummary(Record):
-    """The ratios of so many `layers` on `n` images: their median in dB and the worst."""
+    """The ratios of `layers` layers on `n` images: their median in dB and the worst."""
 
     n: int
     layers: int
@@ -58,10 +59,10 @@ class SignalReport:
 def measure_signal(
     parent: TensorReader, child: TensorReader, images: Iterable[NDArray[np.uint8]]
 ) -> SignalReport:
-    """Return the ratio of each activation that both readers give in one shape.
+    """Return the ratio of each activation that both readers return in the same shape.
 
-    `images` are uint8 [1, S, S, 3]. Activations are matched by name; those that one of the two
-    lacks (merged operators, casts) are left out.
+    `images` are uint8 [1, S, S, 3]. Activations are matched by name; those of only one of the two
+    (fused operators, casts) are left out.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
@@ -78,7 +79,7 @@ def measure_signal(
 
 
 def ratio_in_decibels(signal: float, noise: float) -> float:
-    """Return ``10 log10(signal / noise)``, at most 120; at least -120 where there is no signal."""
+    """Return ``10 log10(signal / noise)``, at most 120; at least -120 without a signal."""
     if noise == 0.0:
         return HIGHEST
     if signal == 0.0:
@@ -87,7 +88,7 @@ def ratio_in_decibels(signal: float, noise: float) -> float:
 
 
 def _energy(values: NDArray[Any]) -> float:
-    """Return the sum of squares; float32 throughout is exact to far less than a decibel."""
+    """Return the sum of squares; in float32 the error is far below a decibel."""
     flat = np.ravel(values)
     return float(np.vdot(flat, flat))
 

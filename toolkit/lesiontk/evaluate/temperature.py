@@ -1,8 +1,8 @@
-"""One temperature, fitted on validation, that brings confidence nearer to accuracy.
+"""Temperature scaling: one temperature, fitted on validation, that calibrates the confidence.
 
 Guo et al. 2017 (arXiv:1706.04599), section 4.2: logits are divided by a T > 0 that minimizes the
-log loss on validation. The arg-max stays; an engine gives probabilities, whose logarithms are its
-logits up to a constant for each image.
+log loss on validation. The arg-max does not change. An engine returns probabilities, whose
+logarithms are its logits up to a constant for each image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CALIBRATION_ERROR = "expected_calibration_error"
 
 @dataclass(frozen=True, slots=True)
 class TemperatureEvaluation(Record):
-    """A `temperature` frozen on validation and the calibration error that it gives elsewhere."""
+    """A `temperature` frozen on validation, and its calibration error on other images."""
 
     temperature: float
     expected_calibration_error: Estimate
@@ -49,7 +49,8 @@ def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Float
 
 
 def fit_temperature(y_true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Return the T in [0.05, 20] of the least log loss; `y_true` int [N], probabilities [N, C]."""
+    """Return the T in [0.05, 20] that minimizes the log loss; `y_true` int [N], probabilities [N,
+    C]."""
     array = check_probabilities("probabilities", probabilities)
     truth = check_truth(y_true, *array.shape)
     rows = np.arange(len(truth))
@@ -86,6 +87,6 @@ def evaluate_temperature(
         resamples=resamples,
         confidence=confidence,
         seed=seed,
-        growing=(CALIBRATION_ERROR,),
+        biased_upward=(CALIBRATION_ERROR,),
     )
     return TemperatureEvaluation(temperature, estimates[CALIBRATION_ERROR])

@@ -1,4 +1,4 @@
-"""The outcome of an acceptance gate: passed, failed, or not shown for want of lesions."""
+"""The outcome of an acceptance gate: passed, failed, or not shown with too few lesions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lesiontk.document import Record
 
 
 class Outcome(StrEnum):
-    """What a gate found out. `NOT_SHOWN`: the data resolves neither a pass nor a failure."""
+    """The outcome of a gate. `NOT_SHOWN`: the data shows neither a pass nor a failure."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -18,19 +18,19 @@ class Outcome(StrEnum):
 
     @property
     def words(self) -> str:
-        """Return the outcome as it is shown to people."""
+        """Return the outcome as text."""
         return self.value.replace("_", " ")
 
 
 class Unresolved(StrEnum):
-    """What becomes of a gate that is not shown: a warning, or exit code 1."""
+    """The effect of a gate that is not shown: a warning, or exit code 1."""
 
     WARN = "warn"
     FAIL = "fail"
 
 
 class Comparand(StrEnum):
-    """What a gate compares: the loss against the parent, a metric's value, or a device figure."""
+    """The quantity of a gate: the loss against the parent, a metric's value, or a device figure."""
 
     LOSS = "loss"
     VALUE = "value"
@@ -43,11 +43,11 @@ class GateVerdict(Record):
 
     `measured` is the loss against `parent` (positive: the engine is worse), the value of the
     metric, or of a device figure in the unit of its name. `low` and `high` are its one-sided bounds
-    at `confidence`, each alone; None where nothing was resampled. `limit` is the margin or the
-    bound of the gate. `p_value` is of the test that shows the gate to hold; `p_adjusted` is after
-    Holm's adjustment for `tests` tests. `lesions` counts those `of` the kind that the metric
-    needs; `needed` is how many would be enough if the engine did as it did here, None where no
-    number would. `reason` is why nothing was shown; empty for other outcomes.
+    at `confidence`; None without resampling. `limit` is the margin or the bound of the gate.
+    `p_value` is that of the gate's test; `p_adjusted` is after Holm's adjustment for `tests` tests.
+    `lesions` is the number of lesions `of` the kind that the metric needs; `needed` is the
+    sufficient number with the same results, None if no number suffices. `reason` is the reason for
+    the outcome not shown; empty for other outcomes.
     """
 
     engine: str
@@ -72,21 +72,24 @@ class GateVerdict(Record):
 
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.NOT_SHOWN) != bool(self.reason):
-            raise ValueError(f"{self.engine}, {self.gate}: a reason belongs to what is not shown")
+            raise ValueError(
+                f"{self.engine}, {self.gate}: expected a reason if, and only if, the gate is not "
+                "shown"
+            )
 
     @property
     def passed(self) -> bool:
-        """Whether the gate is shown to hold."""
+        """Whether the gate passed."""
         return self.outcome is Outcome.PASSED
 
     @property
     def failed(self) -> bool:
-        """Whether the gate is shown not to hold."""
+        """Whether the gate failed."""
         return self.outcome is Outcome.FAILED
 
     @property
     def unresolved(self) -> bool:
-        """Whether neither is shown."""
+        """Whether it neither passed nor failed."""
         return self.outcome is Outcome.NOT_SHOWN
 
     def blocks(self, unresolved: Unresolved) -> bool:
@@ -116,14 +119,14 @@ class GateVerdict(Record):
 
 
 def sort_verdicts(verdicts: Iterable[GateVerdict]) -> tuple[GateVerdict, ...]:
-    """Return verdicts in another order: failures first, then what is not shown."""
+    """Return verdicts sorted by outcome: failures first, then not shown."""
     order = (Outcome.FAILED, Outcome.NOT_SHOWN, Outcome.PASSED)
     return tuple(sorted(verdicts, key=lambda verdict: order.index(verdict.outcome)))
 
 
 def describe_outcomes(verdicts: Iterable[GateVerdict]) -> str:
-    """Return how many gates passed, failed and are not shown, as ``3 passed, 1 not shown``."""
+    """Return the counts of outcomes, as ``3 passed, 1 not shown``."""
     listed = [verdict.outcome for verdict in verdicts]
     counts = {outcome: listed.count(outcome) for outcome in Outcome}
     counted = [f"{count} {outcome.words}" for outcome, count in counts.items() if count]
-    return ", ".join(counted) or "no gate was judged"
+    return ", ".join(counted) or "no gate was tested"

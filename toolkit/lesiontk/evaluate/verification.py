@@ -1,4 +1,4 @@
-"""Is a converted engine still the model it was made from? Plain NumPy over two sets of outputs."""
+"""Verification of a converted engine against its parent. Plain NumPy over two sets of outputs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.recipe import VerifyRule
 
 MIN_NARROW_WEIGHTS = 0.9
-"""Least share of the weights that an engine of reduced precision must hold in it."""
+"""Minimum share of the weights of an engine of reduced precision that have that precision."""
 
 MIN_INTEGER_OPERATORS = 0.5
-"""Least share of a static int8 engine's operators that must compute in integers."""
+"""Minimum share of a static int8 engine's operators that compute in integers."""
 
 INTEGER = ("int8", "int16x8")
 """The precisions whose activations are integers."""
 
 UNEXPLAINED = "operators in float without a reason"
 GOLDEN = "golden mean drift"
-SATURATED = "biases cut off at the end of int32"
+SATURATED = "biases saturated at a limit of int32"
 
 PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
     "float32": "float",
@@ -35,11 +35,11 @@ PRECISION_CLASSES: dict[str, Literal["float", "half", "int8"]] = {
     "int16x8": "int8",
     "mixed": "int8",
 }
-"""By which thresholds of `VerifyRule` a precision is judged."""
+"""Precision -> its class of thresholds in `VerifyRule`."""
 
 
 class Structure(Protocol):
-    """An engine's file: shares 0..1 of its weights and operators, and biases that were cut off."""
+    """An engine's file: shares 0..1 of its weights and operators, and saturated biases."""
 
     @property
     def int8_weight_share(self) -> float: ...
@@ -53,9 +53,9 @@ class Structure(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check(Record):
-    """One measured value against its bound; `at_least` says on which side it must lie.
+    """One measured value and its bound, a minimum if `at_least`, else a maximum.
 
-    `found` names what was counted, where it has names.
+    `found` lists the names of counted items, if they have names.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
@@ -68,7 +68,7 @@ class Check(Record):
 
     @property
     def passed(self) -> bool:
-        """Whether the value lies on the right side of its bound."""
+        """Whether the value is within its bound."""
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
@@ -82,9 +82,9 @@ class Check(Record):
 class Verification(Record):
     """Every check of one engine against its parent on n images.
 
-    `agreement` is None where the outputs are not finite or no probabilities. `golden_agreement` is
-    that on pictures which need no data, `rounded_agreement` that with the model that was trained
-    with int8's rounding; None where there is none.
+    `agreement` is None if the outputs are not finite or not probabilities. `golden_agreement` is
+    that on the golden images, `rounded_agreement` that with the fake-quantized model, if there is
+    one.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("passed",)
@@ -119,13 +119,12 @@ def verify_outputs(
 ) -> Verification:
     """Compare probabilities float32 [N, C] of parent and child on the same images.
 
-    An engine of reduced precision must in truth hold such weights, and a static int8 one compute in
-    integers and have no `unexplained` operators: left in float without a known reason. No integer
-    bias may lie at an end of its type, where a quantizer has cut it off. None may
-    give numbers that are not finite or no probabilities, or one answer for all images where its
-    parent gives several. `same_description` says whether labels and preprocessing
-    are its parent's; `golden` are parent's and child's answers to pictures that need no data,
-    `rounded` those of the model trained with the child's rounding, and the child's to the same.
+    An engine of reduced precision must contain such weights, and a static int8 one must compute in
+    integers without `unexplained` operators, which are in float without a known reason. No integer
+    bias may be saturated. Outputs must be finite probabilities, and not constant if the parent's
+    vary. `same_description` is whether labels and preprocessing equal the parent's; `golden` are
+    parent's and child's outputs for the golden images, `rounded` those of the fake-quantized model
+    and of the child for the same images.
     """
     outputs = np.concatenate([child, *(pair[1] for pair in (golden, rounded) if pair is not None)])
     finite = np.isfinite(outputs).all(axis=1)
@@ -160,13 +159,15 @@ def verify_outputs(
         )
     narrow = {"half": structure.float16_weight_share, "int8": structure.int8_weight_share}
     kind = classify_precision(precision)
-    if kind != "float" and precision != "mixed":  # a search has found how much stays wide
+    if kind != "float" and precision != "mixed":  # the share is the result of a search
         name = "share of int8 weights" if kind == "int8" else "share of float16 weights"
         checks.append(Check(name, narrow[kind], MIN_NARROW_WEIGHTS, at_least=True))
     saturated = structure.saturated_biases
     if kind == "int8":
         named = tuple(
-            f"{layer} channel {index}" for layer, cut in saturated.items() for index in cut
+            f"{layer} channel {index}"
+            for layer, saturated_list in saturated.items()
+            for index in saturated_list
         )
         checks.append(Check(SATURATED, float(len(named)), 0.0, at_least=False, found=named))
     if precision in INTEGER:
@@ -180,16 +181,16 @@ def verify_outputs(
 
 
 def classify_precision(precision: str) -> Literal["float", "half", "int8"]:
-    """Return the class of thresholds of a precision; `ValueError` for one that has none."""
+    """Return the class of thresholds of a precision. Raises `ValueError` for an unknown one."""
     if precision not in PRECISION_CLASSES:
         raise ValueError(
-            f"precision {precision!r} has no class of thresholds; give it one in PRECISION_CLASSES"
+            f"precision {precision!r} has no class of thresholds; add it to PRECISION_CLASSES"
         )
     return PRECISION_CLASSES[precision]
 
 
 def limits_of(rule: VerifyRule, precision: str) -> tuple[float, float]:
-    """Return the least agreement and the greatest mean drift that the rule allows a precision."""
+    """Return the minimum agreement and the maximum mean drift of a precision."""
     return {
         "float": (rule.min_agreement_float, rule.max_mean_drift_float),
         "half": (rule.min_agreement_half, rule.max_mean_drift_half),

@@ -25,7 +25,7 @@ class ExplainedImage(Record):
     """An image, its heatmaps of the predicted class and of its rival, and its probabilities.
 
     The rival is the true class, or the runner-up of a correct image (`reason` is ``unsure``).
-    `original` and the heatmaps' `file` are pictures of the artefact.
+    `original` and the heatmaps' `file` are images of the artefact.
     """
 
     image_id: str

@@ -1,4 +1,4 @@
-"""A heatmap over its image, as a small picture."""
+"""A heatmap over its image, as a small image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 EDGE = 128
-"""Height and width of a picture in pixels: a dozen images fit into a report."""
+"""Height and width of an image in pixels: a dozen images fit into a report."""
 OPACITY = 0.5
 QUALITY = 85
 

@@ -93,4 +93,4 @@ ADVICE: Mapping[str, str] = {
     "LayerScale": "ConvNeXt contains its own code; expected a network of Keras' standard layers, "
     "such as ResNet, DenseNet or EfficientNet",
 }
-"""Class that users meet -> how to mend a model that contains it."""
+"""Unsupported class -> the remedy for a model that contains it."""

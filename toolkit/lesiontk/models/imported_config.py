@@ -1,6 +1,6 @@
 """A model's config, read with bounds and reduced to what `allow_list` permits.
 
-Keras instantiates whatever a config names: classes of any module, TensorFlow functions that write
+Keras instantiates any class and function in a config, including TensorFlow functions that write
 files. Therefore Keras never gets a config as read. `permit_model` copies the permitted parts into a
 new config, with known modules, and refuses the rest by the layer's name.
 """
@@ -323,7 +323,7 @@ def _reads_a_layer(node: Any) -> bool:
 
 
 def _advise(kind: str) -> str | None:
-    """Return the mend for a class; Keras 2 writes a registered one as ``Custom>Name``."""
+    """Return the remedy for a class; Keras 2 writes a registered one as ``Custom>Name``."""
     return ADVICE.get(kind.split(">")[-1])
 
 

@@ -213,9 +213,10 @@ def _load(opened: _Opened, name: str) -> Any:
         raise
     except Exception as error:  # the type depends on the damage
         keras3_hdf5 = not (opened.file.is_keras2 or opened.file.modules)
-        mend = " Keras 3 cannot read every .h5 file that it writes: save the model as .keras."
+        remedy = " Keras 3 cannot read every .h5 file that it writes: save the model as .keras."
         raise DataError(
-            f"{name} cannot be loaded: {_shorten(error).rstrip('.')}.{mend if keras3_hdf5 else ''}"
+            f"{name} cannot be loaded: "
+            f"{_shorten(error).rstrip('.')}.{remedy if keras3_hdf5 else ''}"
         ) from error
     return model
 

@@ -98,10 +98,10 @@ def import_model(
     dense.set_weights([head.kernel[:, columns], head.bias[columns]])
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, probabilities, name="imported")
-    asked = pictures.astype(np.float32)
-    fed = PIXELS[pixels].of(asked, NORMALIZED).apply(asked).astype(np.float32)
+    pixel_values = pictures.astype(np.float32)
+    fed = PIXELS[pixels].of(pixel_values, NORMALIZED).apply(pixel_values).astype(np.float32)
     expected = head.probabilities(np.asarray(source(fed, training=False)))
-    received = np.asarray(model(asked, training=False))
+    received = np.asarray(model(pixel_values, training=False))
     difference = float(np.abs(received - expected[:, columns]).max())
     if not difference <= TOLERANCE:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The input format of a user's model, computed from the bytes of an RGB picture."""
+"""The input format of a user's model, computed from the bytes of an RGB image."""
 
 from __future__ import annotations
 

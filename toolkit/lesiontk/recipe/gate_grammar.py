@@ -1,11 +1,12 @@
 """The one-line grammar of acceptance gates, in recipes and on the command line.
 
-    METRIC >= parent - MARGIN @ CONFIDENCE    the loss against the parent lies within the margin
+    METRIC >= parent - MARGIN @ CONFIDENCE    the loss against the parent is within the margin
     METRIC <= parent + MARGIN @ CONFIDENCE    the same where lower is better, as of log_loss
     METRIC >= VALUE [@ CONFIDENCE]            an absolute bound; `<=` where lower is better
     FIGURE <= VALUE                           p90_ms, median_ms, size_mb, peak_memory_mb
 
-A metric of one class names it, as ``recall[mel]``. `format` of a parsed gate parses to the same.
+A metric of one class contains its label, as ``recall[mel]``. The text of a parsed gate parses to an
+equal gate.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Gate:
 
     @property
     def label(self) -> str:
-        """The label in brackets; empty where there is none."""
+        """The label in brackets; empty without one."""
         return self.metric.partition("[")[2].rstrip("]")
 
     @property
@@ -63,12 +64,12 @@ class Gate:
 
     @property
     def lower_is_better(self) -> bool:
-        """Whether a smaller value is the better one."""
+        """Whether smaller values are better."""
         return self.of_device or (self.kind in METRICS and METRICS.get(self.kind).lower_is_better)
 
     @property
     def lies_in_unit(self) -> bool:
-        """Whether the metric lies in 0 to 1."""
+        """Whether the metric is in 0 to 1."""
         if self.of_device:
             return False
         return self.kind not in METRICS or METRICS.get(self.kind).cost_of_nothing is None
@@ -77,8 +78,8 @@ class Gate:
         """Return the gate in the grammar, in one spelling."""
         sign, margin = ("<=", "+") if self.lower_is_better else (">=", "-")
         against = f"parent {margin} " if self.relative else ""
-        sure = "" if self.confidence is None else f" @ {_format_number(self.confidence)}"
-        return f"{self.metric} {sign} {against}{_format_number(self.limit)}{sure}"
+        confidence = "" if self.confidence is None else f" @ {_format_number(self.confidence)}"
+        return f"{self.metric} {sign} {against}{_format_number(self.limit)}{confidence}"
 
 
 def parse_gate(text: str) -> Gate:
@@ -99,7 +100,7 @@ def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
 
 
 def gate_metrics(labels: Sequence[str], positive: Sequence[str]) -> tuple[str, ...]:
-    """Return each metric and figure that a gate of a task with these labels can name."""
+    """Return the metrics and figures of gates for a task with these labels."""
     per_label = tuple(f"{kind}[{label}]" for kind in list_per_label() for label in labels)
     groups = [f"{kind}[{name}]" for kind in OF_POSITIVE for name in name_group(positive)]
     known = (*list_plain(), *per_label, *groups, *DEVICE)

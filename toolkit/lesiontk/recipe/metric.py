@@ -1,4 +1,4 @@
-"""What a metric says of itself, and which there are: gates name them, evaluations compute them."""
+"""The interface of a metric, and the registry of metrics for gates and evaluations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lesiontk.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of classification.
+    """A metric of classification.
 
     `compute` maps a `lesiontk.evaluate.metrics.WeightedScores` of B weightings to float64 [B], or
-    [B, C] with `per_label`, NaN where the images leave it undefined. `compared` says that an
-    engine's difference to its parent is estimated. `grows_by_chance` is a figure that chance
-    makes larger, in a resample once more. `cost_of_nothing` maps C to what a lesion loses whose C
-    probabilities become equal; it is None for a metric that lies in 0 to 1 and so loses 1 at most.
+    [B, C] with `per_label`, NaN where it is undefined. With `compared` an engine's difference to
+    its parent is estimated. `grows_by_chance` marks a metric that is biased upward, in a resample
+    again. `cost_of_nothing` maps C to the loss of a lesion whose C probabilities become equal; it
+    is None for a metric in 0 to 1, whose loss is at most 1.
     """
 
     name: str

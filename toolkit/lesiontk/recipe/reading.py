@@ -21,7 +21,7 @@ SHOWN = 5
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Return the names of the shipped recipes."""
+    """Return the names of the packaged recipes."""
     folder = resources.files("lesiontk.recipes")
     return tuple(
         sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
@@ -42,7 +42,8 @@ def read_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         known = list_recipes()
         if name_or_path not in known:
             raise UsageError(
-                f"unknown recipe {name_or_path!r}; known are {', '.join(known)}, or give the path "
+                f"unknown recipe {name_or_path!r}; known are {', '.join(known)}, or specify the "
+                "path "
                 f"of a .yaml file.{suggest(name_or_path, known)}"
             )
         text = resources.files("lesiontk.recipes").joinpath(f"{name_or_path}.yaml").read_text()

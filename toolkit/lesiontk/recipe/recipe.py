@@ -1,7 +1,7 @@
 """The schema of a recipe: every section, key and default.
 
-A recipe is YAML, validated when it is read; an unknown key is an error that names the nearest
-known one. Any key can be overridden with ``section.key=value``.
+A recipe is YAML, validated when it is read; an unknown key is an error with the nearest known one.
+Any key can be overridden with ``section.key=value``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ THRESHOLD_RULE = r"youden|sensitivity:(?P<sensitivity>0\.\d*[1-9]\d*|1(?:\.0+)?)
 class SynthesizeConfig(StageConfig):
     """The procedural data set that is used where no data is given."""
 
-    lesions: int = Field(420, ge=14, description="lesions to draw, one to three images each")
-    image_size: int = Field(96, ge=16, le=1024, description="pixels a side of the drawn images")
-    seed: int = Field(7, ge=0, lt=2**32, description="seed of the drawing")
+    lesions: int = Field(420, ge=14, description="number of lesions, with one to three images each")
+    image_size: int = Field(96, ge=16, le=1024, description="side of the images in pixels")
+    seed: int = Field(7, ge=0, lt=2**32, description="seed of the images")
 
 
 class SplitRule(StageConfig):
-    """How lesions are assigned to the subsets; only `leaky` breaks the groups.
+    """The assignment of lesions to subsets; only `leaky` breaks the groups.
 
-    Where the data has patient ids, the lesions of a patient stay together, too.
+    If the data has patient ids, the lesions of a patient stay together, too.
     """
 
-    group: Literal["lesion_id"] = Field("lesion_id", description="what stays in one subset")
+    group: Literal["lesion_id"] = Field("lesion_id", description="images that stay in one subset")
     test: float = Field(0.15, gt=0, lt=0.5, description="share of the lesions for the test split")
     validation: float = Field(
         0.15, gt=0, lt=0.5, description="share of the lesions for the validation split"
@@ -50,12 +50,12 @@ class SplitRule(StageConfig):
         description="group: copies, and near-duplicates without a lesion id, count as one lesion",
     )
     leaky: bool = Field(
-        False, description="assign single images: only to show how much that inflates the scores"
+        False, description="assign single images, to measure how much leakage inflates the scores"
     )
 
 
 class DataSection(StageConfig):
-    """Which images, for which task, at which size."""
+    """The images, their task and their preprocessing."""
 
     source: str = Field("auto", description="auto or a registered source")
     path: str | None = Field(None, description="the folder of the images")
@@ -100,7 +100,7 @@ class ModelSection(StageConfig):
 
     architecture: str = Field("cnn", description="one of the registered architectures")
     weights: str = Field("none", description="none, imagenet, or a path to a weights file")
-    dropout: float = Field(0.3, ge=0, lt=1, description="rate before the last layer")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout rate before the last layer")
 
 
 class ImportedSection(StageConfig):
@@ -116,9 +116,9 @@ class ImportedSection(StageConfig):
 
 
 class TrainSection(StageConfig):
-    """How the network is trained."""
+    """The training of the network."""
 
-    epochs: int = Field(30, ge=1, description="passes over the training images, at most")
+    epochs: int = Field(30, ge=1, description="maximum number of passes over the training images")
     batch_size: int = Field(32, ge=1, description="images per step, over all replicas")
     micro_batches: int = Field(
         1, ge=1, description="parts of a batch for gradient accumulation, to save memory"
@@ -207,18 +207,18 @@ class TrainSection(StageConfig):
 
 
 class CalibrateConfig(StageConfig):
-    """The training images on which int8 ranges are measured, and how."""
+    """The calibration images, and the observer of int8 ranges."""
 
     images: int = Field(210, ge=8, description="training images to measure ranges on")
     draw: Literal["balanced", "natural"] = Field(
-        "balanced", description="the same number of each class, or classes as frequent as they are"
+        "balanced", description="equal numbers of each class, or the natural class frequencies"
     )
     cover: tuple[Literal["site", "brightness"], ...] = Field(
         ("site", "brightness"),
         description="properties over which the images of each class are stratified",
     )
     list: str | None = Field(
-        None, description="a shipped list or a CSV file instead of a new sample"
+        None, description="a packaged list or a CSV file instead of a new sample"
     )
     observer: str = Field("min_max", description="a registered observer")
     seed: int = Field(7, ge=0, lt=2**32, description="seed of the draw")
@@ -230,7 +230,7 @@ class CalibrateConfig(StageConfig):
 
 
 class QuantizeRule(StageConfig):
-    """How a calibrated engine is quantized, beyond the ranges."""
+    """Options of quantization besides the ranges."""
 
     correct_bias: bool = Field(
         True, description="correct biases for the mean shift caused by weight rounding"
@@ -245,7 +245,7 @@ class QuantizeRule(StageConfig):
 class SensitivityRule(StageConfig):
     """The search for layers that stay in higher precision (precision ``mixed``).
 
-    The budget counts trials, not minutes, so that every machine finds the same layers.
+    The budget counts trials, not minutes, so that all machines find the same layers.
     """
 
     images: int = Field(
@@ -257,7 +257,7 @@ class SensitivityRule(StageConfig):
 
 
 class StabilityRule(StageConfig):
-    """How much int8 engines depend on the choice of calibration images."""
+    """The dependence of int8 engines on the choice of calibration images."""
 
     draws: int = Field(
         0, ge=0, description="further calibration samples from which each int8 engine is built"
@@ -265,14 +265,16 @@ class StabilityRule(StageConfig):
 
 
 class VerifyRule(StageConfig):
-    """How close an engine must be to its parent, measured on validation images.
+    """The tolerances of an engine's outputs against its parent's, on validation images.
 
     ``float`` applies to float32, ``half`` to float16, ``int8`` to every precision of 8-bit weights.
     """
 
     images: int = Field(128, ge=16, description="validation images to compare outputs on")
     float_images: int = Field(
-        32, ge=16, description="images for float32, where a difference shows on all images or none"
+        32,
+        ge=16,
+        description="images for float32, for which a difference affects all images or none",
     )
     min_agreement_float: float = Field(
         0.99, ge=0, le=1, description="share of images with the parent's predicted class"
@@ -304,7 +306,7 @@ class VerifyRule(StageConfig):
 
 
 class EvaluateRule(StageConfig):
-    """How the test split is evaluated, and the rule that freezes a threshold on validation."""
+    """The evaluation on the test split, and the rule that freezes a threshold on validation."""
 
     threshold: str = Field("youden", description="youden, or sensitivity:S, chosen on validation")
     resamples: int = Field(1000, ge=100, le=10**6, description="bootstrap resamples of lesions")
@@ -328,12 +330,12 @@ class ExplainRule(StageConfig):
 
 
 class BenchRule(StageConfig):
-    """How latency is measured."""
+    """The measurement of latency."""
 
-    rounds: int = Field(100, ge=20, description="timed predictions of one image an engine")
-    warmup: int = Field(10, ge=1, description="predictions before, which do not count")
+    rounds: int = Field(100, ge=20, description="timed predictions of one image per engine")
+    warmup: int = Field(10, ge=1, description="warm-up predictions, not timed")
     threads: int = Field(1, ge=1, le=1024, description="threads of each engine")
-    repetition: int = Field(0, ge=0, description="another number repeats the measurement")
+    repetition: int = Field(0, ge=0, description="a new number repeats the measurement")
     provider: str | None = Field(
         None,
         description="execution provider of ONNX Runtime, such as CUDAExecutionProvider; "
@@ -374,7 +376,7 @@ class Recipe(StageConfig):
         "expands to the gates of the task",
     )
     unresolved: Literal["warn", "fail"] = Field(
-        "warn", description="verdict where too few lesions leave a gate unresolved"
+        "warn", description="effect of a gate that is not shown, because there are too few lesions"
     )
     bundle: tuple[str, ...] = Field((), description="devices, such as linux-arm64 or android")
 

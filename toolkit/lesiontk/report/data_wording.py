@@ -51,7 +51,7 @@ def describe_sites(drawn: DrawnList) -> str:
 
 
 def describe_contradictions(found: Contradictions) -> str:
-    """Return which pictures have several diagnoses, the first of them by name."""
+    """Return the images with several diagnoses as a sentence, the first of them by name."""
     number = found.pictures
     shown = [
         " and ".join(f"{image} ({diagnosis})" for diagnosis, image in images.items())
@@ -59,7 +59,7 @@ def describe_contradictions(found: Contradictions) -> str:
     ]
     more = f" and {number - len(shown)} more" if number > len(shown) else ""
     return (
-        f"{number} {'picture has' if number == 1 else 'pictures have'} several "
-        f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each picture. Correct "
-        "it, or take these images out."
+        f"{number} {'image has' if number == 1 else 'images have'} several "
+        f"diagnoses: {'; '.join(shown)}{more}; expected one diagnosis for each image. Correct "
+        "it, or remove these images."
     )

@@ -33,7 +33,7 @@ from lesiontk.stages.evaluate import (
     read_operating_point,
     read_predictions,
 )
-from lesiontk.stages.gate_inputs import collect_answers, drop_losses, list_gated
+from lesiontk.stages.gate_inputs import collect_gate_input, drop_losses, list_gated
 from lesiontk.system.machine import describe_machine
 
 DOCUMENT, SAMPLES = "benchmark.json", "latency_samples.json"
@@ -89,7 +89,7 @@ class BenchStage(Stage):
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         points = {target: read_operating_point(a) for target, a in evaluations.items()}
         judged = [
-            collect_answers(
+            collect_gate_input(
                 target,
                 references[target],
                 task.positive,

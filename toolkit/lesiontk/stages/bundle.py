@@ -70,7 +70,7 @@ class BundleStage(Stage):
         verdicts = read_own_verdicts(parents["benchmark"], engine) if "benchmark" in parents else ()
         policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
         require_gates(verdicts, policy, ACCEPT)
-        worth = EngineAssessment(
+        assessed = EngineAssessment(
             description=str(engine.manifest["recipe"].get("description", "")),
             rule=VerifyRule(**engine.manifest["config"]["verify"]),
             assessment=read_assessment(evaluation) if evaluation else None,
@@ -82,7 +82,7 @@ class BundleStage(Stage):
                 context.directory,
                 engine_file(engine),
                 find_bundle_target(config.target),
-                worth,
+                assessed,
                 **list_limits(config),
             )
         )
@@ -119,9 +119,9 @@ def write_bundle_of_file(
     """
     check_destination(out)
     limits = list_limits(BundleConfig(target=target.name))
-    worth = EngineAssessment(assessment=assessment, threshold=threshold)
+    assessed = EngineAssessment(assessment=assessment, threshold=threshold)
     with folder_when_whole(out) as folder:
-        return write_bundle(folder, engine, target, worth, **limits)
+        return write_bundle(folder, engine, target, assessed, **limits)
 
 
 def copy_bundle(artefact: Artefact, out: Path) -> None:

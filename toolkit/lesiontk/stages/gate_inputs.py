@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from lesiontk.bench.benchmark import FULL_PRECISION, is_trained
 from lesiontk.evaluate.device_gate import DeviceFigures
-from lesiontk.evaluate.gate import Judged
-from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.gate import GateInput
+from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import match_specificity
 from lesiontk.recipe.gate_grammar import parse_gate
 from lesiontk.records import Artefact
@@ -35,31 +35,31 @@ def list_gated(
     return reduced or tuple(engines)
 
 
-def drop_losses(gates: Sequence[str], judged: Sequence[Judged]) -> tuple[str, ...]:
+def drop_losses(gates: Sequence[str], judged: Sequence[GateInput]) -> tuple[str, ...]:
     """Return the gates without those on a loss, where every engine is as it was trained."""
     if any(entry.parent for entry in judged):
         return tuple(gates)
     return tuple(gate for gate in gates if not parse_gate(gate).relative)
 
 
-def collect_answers(
+def collect_gate_input(
     target: str,
     reference: str | None,
     positive: Sequence[str],
     evaluations: Mapping[str, Artefact],
     figures: DeviceFigures,
-) -> Judged:
-    """Return what gates ask of an engine, beside the engine that it is compared with, if any."""
+) -> GateInput:
+    """Return the input of the gates on an engine, with its parent's predictions, if any."""
     truth, child, groups, _, labels = read_predictions(evaluations[target])
     known = read_operating_point(evaluations[reference]) if reference else None
     matched = None
     if known is not None:
         on_validation = read_predictions(evaluations[target], VALIDATION_PREDICTIONS)
         matched = match_specificity(on_validation[0], on_validation[1], labels, known)
-    return Judged(
+    return GateInput(
         target,
         reference,
-        Answers(
+        Predictions(
             truth,
             child,
             labels,

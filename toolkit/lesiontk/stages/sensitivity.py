@@ -27,7 +27,7 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import measure_agreement
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
-from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.evaluate.loss_bounds import Predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.evaluate.search_criterion import choose_criteria, meet_criteria
 from lesiontk.recipe import QuantizeRule, SensitivityRule
@@ -132,7 +132,7 @@ class SensitivityStage(Stage):
 
         def judge(kept: frozenset[str]) -> Trial:
             answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
-            found = Answers(
+            found = Predictions(
                 y_true=images.targets[asked],
                 child=answers,
                 labels=images.labels,

@@ -29,7 +29,7 @@ from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manife
 from lesiontk.store.own_files import check_own_files
 from lesiontk.store.use_order import UseOrder
 from lesiontk.system.cores import count_cores
-from lesiontk.system.disk import explain_lack
+from lesiontk.system.disk import explain_disk_error
 from lesiontk.system.environment import describe_environment, version_of
 
 logger = logging.getLogger(__name__)
@@ -208,9 +208,9 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         except Exception as error:
-            if lack := explain_lack(error, self.workspace):
+            if disk_error := explain_disk_error(error, self.workspace):
                 shutil.rmtree(temporary, ignore_errors=True)
-                raise lack from error
+                raise disk_error from error
             _record_failure(header, error, temporary, target)
             raise
         if not output.unfinished:

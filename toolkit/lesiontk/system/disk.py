@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from lesiontk.errors import MissingRequirementError
 
-_LACKS = {
+_PROBLEMS = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "is full: your quota is used up",
     errno.EFBIG: "does not support files of this size",
@@ -35,16 +35,16 @@ def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
                 stream.write(bytes(min(missing, 1 << 20)))
             stream.flush()
     except OSError as error:
-        if error.errno not in _LACKS:
+        if error.errno not in _PROBLEMS:
             raise
         raise MissingRequirementError(
             f"{path.name} needs {_megabytes(size)} in {path.parent}, whose disk "
-            f"{_LACKS[error.errno]}: {_free(path.parent)}. Free some space, or specify "
+            f"{_PROBLEMS[error.errno]}: {_free(path.parent)}. Free some space, or specify "
             "a workspace on another disk with --workspace."
         ) from error
 
 
-def explain_lack(error: BaseException, workspace: Path) -> MissingRequirementError | None:
+def explain_disk_error(error: BaseException, workspace: Path) -> MissingRequirementError | None:
     """Return the error of the workspace's disk if it caused the failure, else None.
 
     TensorFlow and HDF5 raise errors of their own, whose text contains the system's message.
@@ -56,18 +56,18 @@ def explain_lack(error: BaseException, workspace: Path) -> MissingRequirementErr
         )
     for cause in _causes(error):
         code = getattr(cause, "errno", None)
-        lack = next(
-            (lack for number, lack in _LACKS.items()
+        problem = next(
+            (problem for number, problem in _PROBLEMS.items()
              if code == number or os.strerror(number) in str(cause)),
             None,
         )  # fmt: skip
-        if lack and isinstance(error, MissingRequirementError):
+        if problem and isinstance(error, MissingRequirementError):
             return error  # it is more specific
-        if lack:
+        if problem:
             named = Path(str(getattr(cause, "filename", None) or workspace))
-            place = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
+            folder = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
             return MissingRequirementError(
-                f"the disk of {place} {lack}: {_free(place)}. Free some space, or specify a "
+                f"the disk of {folder} {problem}: {_free(folder)}. Free some space, or specify a "
                 "workspace on another disk with --workspace, and run the same command again."
             )
     return None

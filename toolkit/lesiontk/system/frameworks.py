@@ -10,7 +10,7 @@ import warnings
 from typing import Any
 
 from lesiontk.errors import MissingRequirementError
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 
 def import_tensorflow() -> Any:
@@ -24,7 +24,7 @@ def import_tensorflow() -> Any:
     talkative = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with hold_native_output(shown=talkative):
+        with suppress_native_output(shown=talkative):
             import tensorflow
 
             tensorflow.config.list_physical_devices()  # its messages about GPUs appear here

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def hold_native_output(*, shown: bool = False) -> Iterator[None]:
+def suppress_native_output(*, shown: bool = False) -> Iterator[None]:
     """Suppress what native libraries print on standard error, unless they fail.
 
     TensorFlow logs a page about CPUs and missing GPUs before its own log level applies; LiteRT

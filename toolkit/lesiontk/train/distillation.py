@@ -45,14 +45,14 @@ class SoftTargets:
         weights = (class_weights * balance).astype(np.float32)
 
         def loss(targets: Any, logits: Any) -> Any:
-            truth, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
+            labels, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
             shifted = soft * tf.exp(tf.constant(half))
             shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
-            taught = tf.nn.softmax_cross_entropy_with_logits(
+            teacher_targets = tf.nn.softmax_cross_entropy_with_logits(
                 shifted, logits / self.temperature + tf.constant(half)
             )
-            taught *= self.temperature**2 * tf.linalg.matvec(truth, tf.constant(weights))
-            return (1 - self.weight) * hard(truth, logits) + self.weight * taught
+            teacher_targets *= self.temperature**2 * tf.linalg.matvec(labels, tf.constant(weights))
+            return (1 - self.weight) * hard(labels, logits) + self.weight * teacher_targets
 
         return loss
 

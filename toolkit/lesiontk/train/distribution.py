@@ -1,8 +1,8 @@
-"""Distributed training over GPUs or machines with tf.distribute, with the same steps as alone.
+"""Distributed training over GPUs or machines with tf.distribute, with the steps of one process.
 
-Every worker reads the same images and makes the same global batches, of which each replica takes
-its rows, so that augmentation and mixing do not depend on the number of replicas. All replicas
-apply the sum of the gradients, scaled to the mean over the global batch. Differences from a single
+Every worker reads the same images and makes the same global batches, and each replica uses its
+rows, so that augmentation and mixing do not depend on the number of replicas. All replicas apply
+the sum of the gradients, scaled to the mean over the global batch. Differences from a single
 process, besides rounding: dropout is drawn separately in each replica, and BatchNormalization uses
 only the rows of its replica (its moving averages are averaged over replicas after each epoch).
 """
@@ -52,8 +52,8 @@ class Distribution:
         def take(context: Any) -> Any:
             rows = batch_size // context.num_input_pipelines
             first = context.input_pipeline_id * rows
-            mine = batches.map(lambda *parts: tuple(p[first : first + rows] for p in parts))
-            return mine.rebatch(size).prefetch(import_tensorflow().data.AUTOTUNE)
+            local = batches.map(lambda *parts: tuple(p[first : first + rows] for p in parts))
+            return local.rebatch(size).prefetch(import_tensorflow().data.AUTOTUNE)
 
         return self.strategy.distribute_datasets_from_function(take)
 
@@ -64,12 +64,12 @@ class Distribution:
         """
         if self.replicas == 1:
             return np.array([values], np.int64)
-        mine = self.strategy.experimental_distribute_values_from_function(
+        local = self.strategy.experimental_distribute_values_from_function(
             lambda _: import_tensorflow().constant([values], "int64")
         )
-        return np.asarray(self.strategy.gather(mine, axis=0))
+        return np.asarray(self.strategy.gather(local, axis=0))
 
-    def level(self, model: Any) -> None:
+    def average_variables(self, model: Any) -> None:
         """Average the replicas' own variables (BatchNormalization) over all replicas."""
         if self.replicas > 1:
             for variable in model.non_trainable_variables:
@@ -97,16 +97,16 @@ def check_distribution(section: TrainSection) -> None:
 
 
 def make_distribution(section: TrainSection, devices: Sequence[str] = ()) -> Distribution:
-    """Return the distribution of the recipe; with several workers, once all are connected.
+    """Return the distribution of the recipe; with several workers, when all are connected.
 
     `devices` are those of ``mirrored``, such as ``CPU:0``; by default all GPUs. Raises as
     `check_distribution`, and `UsageError` if TensorFlow was already used in this process, because
-    it can then join no other worker.
+    it cannot join other workers then.
     """
     return Distribution(_STRATEGIES[section.distribute](section, devices))
 
 
-def _stay_alone(section: TrainSection, devices: Sequence[str]) -> Any:
+def _use_one_replica(section: TrainSection, devices: Sequence[str]) -> Any:
     return import_tensorflow().distribute.get_strategy()
 
 
@@ -139,7 +139,7 @@ def _open_mirrored(devices: tuple[str, ...]) -> Any:
 @functools.cache
 def _open_workers(cluster: Cluster) -> Any:
     try:
-        with _stay_killable():
+        with _keep_signals():
             return import_tensorflow().distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise UsageError(
@@ -149,7 +149,7 @@ def _open_workers(cluster: Cluster) -> Any:
 
 
 @contextmanager
-def _stay_killable() -> Iterator[None]:
+def _keep_signals() -> Iterator[None]:
     """Let Ctrl-C, or a SIGTERM after it, end the process while TensorFlow waits.
 
     TensorFlow waits outside of Python, which then handles no signal, and treats SIGTERM as a
@@ -168,7 +168,7 @@ def _stay_killable() -> Iterator[None]:
 
 
 _STRATEGIES: dict[str, Callable[[TrainSection, Sequence[str]], Any]] = {
-    "none": _stay_alone,
+    "none": _use_one_replica,
     "mirrored": _mirror,
     "multi_worker": _join_workers,
 }

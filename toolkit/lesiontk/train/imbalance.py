@@ -59,7 +59,7 @@ def weigh_effective_number(counts: Counts, beta: float = 0.999) -> ClassWeights:
     return np.asarray(weights / weights.mean())
 
 
-def leave_alone() -> Imbalance:
+def keep_unweighted() -> Imbalance:
     """Return plain cross entropy on a plain shuffle."""
     return Imbalance()
 
@@ -160,7 +160,7 @@ def cut_mix(alpha: float = 1.0) -> Imbalance:
 
 
 IMBALANCE: Registry[Callable[..., Imbalance]] = Registry("imbalance choice")
-IMBALANCE.register("none", "lesiontk.train.imbalance:leave_alone")
+IMBALANCE.register("none", "lesiontk.train.imbalance:keep_unweighted")
 IMBALANCE.register("class_weight", "lesiontk.train.imbalance:weigh_loss")
 IMBALANCE.register("sqrt_class_weight", "lesiontk.train.imbalance:weigh_loss_by_root")
 IMBALANCE.register("effective_number", "lesiontk.train.imbalance:weigh_loss_by_effective_number")

@@ -77,7 +77,7 @@ def train_model(
             state.keep_recalls = dict(keep_recalls or {})
             training_set = make_training_set(images, section, soft_targets)
             _train(build, training_set, distribution, state, scratch, progress)
-            distribution.gather([state.epoch])  # all have it: no worker waits for this one again
+            distribution.gather([state.epoch])  # all workers have it: none waits for this one again
         state.done = True
         save_state(state, scratch)
     import_keras().backend.clear_session()
@@ -154,7 +154,7 @@ def _train(
             while state.epoch < phase.last and not state.is_over(section):
                 start = time.perf_counter()
                 loss = _train_epoch(accumulating, training_set, distribution, state.epoch, advance)
-                distribution.level(model)
+                distribution.average_variables(model)
                 scores = _validate(model, training_set.images, section, scratch, state)
                 row = {"epoch": state.epoch, "loss": loss, **scores}
                 state.curves.append(row)
@@ -237,12 +237,12 @@ def _validate(
     """
     replicas = model.distribute_strategy.num_replicas_in_sync
     rows = images.indices("validation")
-    said = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
+    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
     shifts = fit_logit_bias(
-        images.targets[rows], said, images.labels, images.critical, state.keep_recalls
+        images.targets[rows], probabilities, images.labels, images.critical, state.keep_recalls
     )
     scores = score_probabilities(
-        shift_probabilities(said, shifts) if shifts.any() else said, images
+        shift_probabilities(probabilities, shifts) if shifts.any() else probabilities, images
     )
     state.epoch += 1
     if scores["balanced_accuracy"] > state.best_score:

@@ -1,7 +1,7 @@
 """Recall constraint: the bias of the last layer is raised until each class keeps its recall.
 
-A smaller network with the same average score may trade melanomas for naevi, or a rare class for a
-common one. Networks are compared and returned at the recalls of the network before them.
+A smaller network with the same average score may have a lower recall of melanoma, or of a rare
+class. Networks are compared and returned at the recalls of their parent.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ def fit_logit_bias(
     stays. Classes that are not in `recalls` are not constrained.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
-    wanted = np.array([recalls.get(label, 0.0) for label in labels])
+    required = np.array([recalls.get(label, 0.0) for label in labels])
     first = labels.index(critical)
-    shifts = _raise_to(targets, logits, np.zeros(len(labels)), first, wanted)
-    short = measure_recalls(targets, logits + shifts) - wanted
+    shifts = _raise_to(targets, logits, np.zeros(len(labels)), first, required)
+    short = measure_recalls(targets, logits + shifts) - required
     for label in np.argsort(short):
         if label != first and short[label] < 0:
-            tried = _raise_to(targets, logits, shifts, label, wanted)
-            tried = _raise_to(targets, logits, tried, first, wanted)
+            tried = _raise_to(targets, logits, shifts, label, required)
+            tried = _raise_to(targets, logits, tried, first, required)
             if _balance(targets, logits + tried) > _balance(targets, logits + shifts):
                 shifts = tried
     return shifts
 
 
 def _raise_to(
-    targets: Targets, logits: Shifts, shifts: Shifts, label: int, wanted: NDArray[np.float64]
+    targets: Targets, logits: Shifts, shifts: Shifts, label: int, required: NDArray[np.float64]
 ) -> Shifts:
     """Return the shifts with one class raised by the least that restores the required recall."""
-    own = (logits + shifts)[targets == label]
-    if not len(own):
+    own_margin = (logits + shifts)[targets == label]
+    if not len(own_margin):
         return shifts
-    margins = np.sort(np.delete(own, label, axis=1).max(axis=1) - own[:, label])
-    needed = math.ceil(wanted[label] * len(margins) - 1e-9)
+    margins = np.sort(np.delete(own_margin, label, axis=1).max(axis=1) - own_margin[:, label])
+    needed = math.ceil(required[label] * len(margins) - 1e-9)
     raised = shifts.copy()
     if needed and margins[needed - 1] >= 0:
         raised[label] += margins[needed - 1] + 1e-3

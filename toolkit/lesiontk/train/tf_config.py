@@ -34,7 +34,7 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     if not text:
         raise MissingRequirementError(
             f"train.distribute is multi_worker, but {VARIABLE} is not set; expected, on every "
-            f"worker with an index of its own, {VARIABLE}='{EXAMPLE}'. Without other machines, use "
+            f"worker with its own index, {VARIABLE}='{EXAMPLE}'. Without other machines, use "
             "train.distribute=none or mirrored."
         )
     try:
@@ -42,21 +42,21 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
     except DataError as error:
         raise _malformed(text, f"which is not JSON ({error})") from error
     cluster, task = (_section(document, name, text) for name in ("cluster", "task"))
-    strangers = set(cluster) - {"chief", "worker"}
-    if strangers:
-        raise _malformed(text, f"with tasks of type {', '.join(sorted(strangers))}")
+    unknown_types = set(cluster) - {"chief", "worker"}
+    if unknown_types:
+        raise _malformed(text, f"with tasks of type {', '.join(sorted(unknown_types))}")
     chiefs, workers = (cluster.get(kind, []) for kind in ("chief", "worker"))
     for addresses in (chiefs, workers):
         if not isinstance(addresses, list) or not all(map(_is_address, addresses)):
             raise _malformed(text, f"with {addresses!r} where host:port strings are listed")
     kind, index = task.get("type"), task.get("index")
-    mates = {"chief": chiefs, "worker": workers}.get(str(kind), [])
-    if type(index) is not int or not 0 <= index < len(mates):
+    other_tasks = {"chief": chiefs, "worker": workers}.get(str(kind), [])
+    if type(index) is not int or not 0 <= index < len(other_tasks):
         raise _malformed(text, f"with the task {kind!r}, index {index!r}, which it does not list")
-    everyone = (*chiefs, *workers)
-    if len(set(everyone)) < len(everyone) or len(chiefs) > 1:
+    all_addresses = (*chiefs, *workers)
+    if len(set(all_addresses)) < len(all_addresses) or len(chiefs) > 1:
         raise _malformed(text, "with a duplicate address or two chiefs")
-    return Cluster(everyone, index + (len(chiefs) if kind == "worker" else 0))
+    return Cluster(all_addresses, index + (len(chiefs) if kind == "worker" else 0))
 
 
 def _section(document: Any, name: str, text: str) -> dict[str, Any]:

@@ -79,12 +79,12 @@ class TrainingSet:
 def make_training_set(
     images: ImageSet, section: TrainSection, soft_targets: SoftTargets | None = None
 ) -> TrainingSet:
-    """Return the training set. Raises `DataError` if the training subset lacks a class."""
+    """Return the training set. Raises `DataError` if a class has no training image."""
     rows = images.indices("train")
     counts = np.bincount(images.targets[rows], minlength=len(images.labels))
     if (counts == 0).any():
-        lacking = [name for name, n in zip(images.labels, counts, strict=True) if n == 0]
-        raise DataError(f"the training subset has no image of {', '.join(lacking)}.")
+        missing = [name for name, n in zip(images.labels, counts, strict=True) if n == 0]
+        raise DataError(f"the training subset has no image of {', '.join(missing)}.")
     choices = tuple(choose_imbalance(text) for text in section.imbalance)
     factors = draw_weights(choices, counts)
     probabilities = None if factors is None else factors[images.targets[rows]]

@@ -25,7 +25,7 @@ from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.evaluation import EngineEvaluation, ExternalEvaluation, evaluate_engine
 from lesiontk.evaluate.findings import describe_evaluation
-from lesiontk.evaluate.loss_bounds import Answers, Points
+from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN, OperatingPoint
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
@@ -224,7 +224,7 @@ def evaluate_folder(
                 outputs.append(engine.predict(result[np.newaxis])[0])
                 groups.append(record.patient_id or record.lesion_id or record.image_id)
     y_true, probabilities = np.array(truth, dtype=np.int64), np.stack(outputs)
-    answers = Answers(
+    answers = Predictions(
         y_true, probabilities, task.labels, groups, task.positive, points=Points(child=point)
     )
     evaluation = evaluate_engine(

@@ -9,13 +9,13 @@ from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
-from lesiontk.evaluate.gate import Judged, judge_engines
-from lesiontk.evaluate.loss_bounds import Answers
+from lesiontk.evaluate.gate import GateInput, judge_engines
+from lesiontk.evaluate.loss_bounds import Predictions
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stages.evaluate import read_operating_point
-from lesiontk.stages.gate_inputs import collect_answers
+from lesiontk.stages.gate_inputs import collect_gate_input
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import model_of
 
@@ -23,11 +23,11 @@ NOT_TIMED = "an evaluation measures no latency and no memory; `lesiontk bench` d
 
 
 def judge_file(
-    path: Path, answers: Answers, gates: Sequence[str], rule: EvaluateRule
+    path: Path, predictions: Predictions, gates: Sequence[str], rule: EvaluateRule
 ) -> tuple[GateVerdict, ...]:
     """Return what gates find of an engine file and its answers; nothing without gates."""
     figures = DeviceFigures((), path.stat().st_size, None, NOT_TIMED)
-    return _judge([Judged(path.name, answers=answers, device=figures)], gates, rule)
+    return _judge([GateInput(path.name, predictions=predictions, device=figures)], gates, rule)
 
 
 def judge_evaluation(
@@ -42,7 +42,7 @@ def judge_evaluation(
         evaluations[parent] = before
     positive = read_operating_point(evaluation).positive
     figures = DeviceFigures((), engine_file(engine).stat().st_size, None, NOT_TIMED)
-    judged = collect_answers(target, parent, positive, evaluations, figures)
+    judged = collect_gate_input(target, parent, positive, evaluations, figures)
     rule = EvaluateRule(**evaluation.manifest["config"])
     return _judge([judged], expand_gates(gates, positive), rule)
 
@@ -62,6 +62,6 @@ def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact)
 
 
 def _judge(
-    judged: Sequence[Judged], gates: Sequence[str], rule: EvaluateRule
+    judged: Sequence[GateInput], gates: Sequence[str], rule: EvaluateRule
 ) -> tuple[GateVerdict, ...]:
     return tuple(judge_engines(judged, gates, rule)) if gates else ()

@@ -19,14 +19,14 @@ def is_listed(provider: str) -> bool:
     return provider in import_onnxruntime().get_available_providers()
 
 
-def describe_provider(session: Any, asked: str) -> Execution:
+def describe_provider(session: Any, requested: str) -> Execution:
     """Return the provider that a session runs with: the first in its list."""
     used = str(session.get_providers()[0])
-    if used == asked:
-        return Execution("provider", asked, used)
-    listed = is_listed(asked)
-    why = "this onnxruntime could not load it" if listed else "this onnxruntime lacks it"
-    return Execution("provider", asked, used, why)
+    if used == requested:
+        return Execution("provider", requested, used)
+    listed = is_listed(requested)
+    why = "onnxruntime could not load it" if listed else "not in this build of onnxruntime"
+    return Execution("provider", requested, used, why)
 
 
 def try_providers() -> tuple[Execution, ...]:

@@ -58,13 +58,13 @@ def import_tensorrt() -> Any:
 
 
 def explain_no_gpu() -> str:
-    """Return what engines lack to run in TensorRT here, or an empty string."""
-    lacking = [
+    """Return the missing requirement of engines in TensorRT, or an empty string."""
+    missing = [
         "" if find_installation() else "neither tensorrt nor tensorrt-rtx is installed",
         _explain_no_driver(),
         "" if any(map(_is_there, BINDINGS)) else "neither pycuda nor cuda-python is installed",
     ]
-    return ", ".join(filter(None, lacking))
+    return ", ".join(filter(None, missing))
 
 
 def explain_no_builder() -> str:
@@ -74,8 +74,8 @@ def explain_no_builder() -> str:
         return "neither tensorrt nor tensorrt-rtx is installed; the latter builds without a GPU"
     if installed.builds_without_gpu:
         return ""
-    lacking = _explain_no_driver()
-    return f"{installed} needs a GPU to build, but {lacking}" if lacking else ""
+    missing = _explain_no_driver()
+    return f"{installed} needs a GPU to build, but {missing}" if missing else ""
 
 
 def _is_there(module: str) -> bool:

@@ -1,8 +1,8 @@
-"""Builds a TensorRT engine from an ONNX file and runs it.
+"""Build a TensorRT engine from an ONNX file and run it.
 
-A bundle for a device carries this very file. It needs Python 3.8 or later, NumPy, TensorRT 8.5 or
-later (or TensorRT for RTX), and pycuda or cuda-python; nothing of lesiontk, which itself uses these
-same functions: what is tested there is what runs on the device.
+A bundle for a device contains this file. It needs Python 3.8 or later, NumPy, TensorRT 8.5 or later
+(or TensorRT for RTX), and pycuda or cuda-python. It does not import lesiontk, which uses the same
+functions: the tested code is the code on the device.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 
 WORKSPACE_BYTES = 1 << 30
 FLAGS = {"float32": (), "float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8", "FP16")}
-"""Precision -> the builder's flags that permit it, before TensorRT takes types from the graph."""
+"""Precision -> builder flags, for TensorRT versions without strongly typed networks."""
 
 
 class MissingRequirementError(Exception):
-    """This machine lacks a package, a driver or a GPU."""
+    """A package, a driver or a GPU is missing."""
 
     exit_code = 3
 
 
 class BuildError(Exception):
-    """TensorRT refuses the graph or the settings; its own messages are in the text."""
+    """TensorRT rejects the graph or the settings; the message contains its errors."""
 
     exit_code = 2
 
@@ -35,7 +35,7 @@ class BuildError(Exception):
 
 
 def import_tensorrt() -> Any:
-    """Return the module ``tensorrt``, or ``tensorrt_rtx`` where there is no other."""
+    """Return the module ``tensorrt``, else ``tensorrt_rtx``."""
     reasons = []
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
@@ -43,7 +43,7 @@ def import_tensorrt() -> Any:
         except (ImportError, OSError, RuntimeError) as error:
             reasons.append(f"{name}: {error}")
     raise MissingRequirementError(
-        "no TensorRT can be imported ({}). JetPack has it as python3-libnvinfer.".format(
+        "TensorRT cannot be imported ({}). JetPack provides it as python3-libnvinfer.".format(
             "; ".join(reasons)
         )
     )
@@ -55,34 +55,35 @@ def version_of(trt: Any) -> str:
 
 
 def make_logger(trt: Any) -> Any:
-    """Return a logger that keeps errors in its list `errors`, instead of printing them."""
+    """Return a logger that appends errors to its list `errors` instead of printing them."""
 
-    class Keeper(trt.ILogger):  # type: ignore[misc]
+    class ErrorLogger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            said = leave_out_driver(message)
-            if said and int(severity) <= int(trt.ILogger.Severity.ERROR):
-                self.errors.append(said)
+            text = without_driver_errors(message)
+            if text and int(severity) <= int(trt.ILogger.Severity.ERROR):
+                self.errors.append(text)
 
-    return Keeper()
+    return ErrorLogger()
 
 
-def leave_out_driver(message: str) -> str:
-    """Return a message in one line, without what it says of a missing driver.
+def without_driver_errors(message: str) -> str:
+    """Return a message in one line, without errors about a missing driver.
 
-    TensorRT looks for one at each step and complains, though parsing and building need none.
+    TensorRT looks for a driver at each step and logs an error, although parsing and building need
+    none.
     """
     return "; ".join(line for line in message.splitlines() if "catchCudaError" not in line)
 
 
 def network_flags(trt: Any) -> int:
-    """Return the flags with which a network takes its types from the graph, where it can.
+    """Return the flags of a network that is strongly typed, if supported.
 
-    TensorRT 8 wants EXPLICIT_BATCH and knows no strong typing, 10 has both, 11 and RTX dropped the
-    former.
+    TensorRT 8 requires EXPLICIT_BATCH and has no strong typing, 10 has both flags, 11 and RTX
+    dropped the first.
     """
     known = trt.NetworkDefinitionCreationFlag.__members__
     flags = 0
@@ -98,27 +99,27 @@ def is_strongly_typed(trt: Any) -> bool:
 
 
 class RefusedGraphError(BuildError):
-    """The parser refuses a graph; `nodes` has node, operator and reason of each refusal."""
+    """The parser rejects a graph; `nodes` contains node, operator and reason of each error."""
 
     def __init__(self, nodes: list[dict[str, str]]) -> None:
         self.nodes = nodes
         reasons = ["{node} ({operator}): {reason}".format(**node) for node in nodes]
-        super().__init__("TensorRT's parser refuses the graph: " + "; ".join(reasons))
+        super().__init__("TensorRT's parser rejects the graph: " + "; ".join(reasons))
 
 
 def make_builder(trt: Any, logger: Any) -> Any:
-    """Return a builder; `MissingRequirementError` where TensorRT gives none."""
+    """Return a builder. Raises `MissingRequirementError` without a driver."""
     try:
         return trt.Builder(logger)
-    except TypeError as error:  # the binding's way of saying that there is no driver
-        what = "TensorRT gives no builder without an NVIDIA driver and GPU"
+    except TypeError as error:  # the binding raises it without a driver
+        what = "TensorRT's builder requires an NVIDIA driver and GPU"
         raise MissingRequirementError(_reasons(what, logger)) from error
 
 
-def keeps_timings(trt: Any) -> bool:
-    """Return whether a build accepts the timing cache of an earlier one.
+def has_timing_cache(trt: Any) -> bool:
+    """Return whether builds use a timing cache.
 
-    TensorRT for RTX has the methods, which do nothing: it chooses kernels on the user's GPU.
+    TensorRT for RTX has the methods, but they do nothing: it selects kernels on the user's GPU.
     """
     return bool(trt.__name__ != "tensorrt_rtx")
 
@@ -126,28 +127,28 @@ def keeps_timings(trt: Any) -> bool:
 def parse_graph(trt: Any, builder: Any, logger: Any, content: bytes) -> Any:
     """Return (network, parser) of an ONNX file's bytes; `RefusedGraphError` with the reasons.
 
-    The network lives as long as its parser: keep both.
+    The network is valid as long as its parser exists: keep both.
     """
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(content):
         errors = [read_error(parser.get_error(i)) for i in range(parser.num_errors)]
-        said = "; ".join(logger.errors) or "no reason given"
-        raise RefusedGraphError(errors or [{"node": "-", "operator": "-", "reason": said}])
+        text = "; ".join(logger.errors) or "no reason given"
+        raise RefusedGraphError(errors or [{"node": "-", "operator": "-", "reason": text}])
     return network, parser
 
 
 def read_error(error: Any) -> dict[str, str]:
     """Return node, operator and reason of a parser's error.
 
-    TensorRT 8.5 reports only the node's number.
+    TensorRT 8.5 reports only the node's index.
     """
     name = error.node_name() if hasattr(error, "node_name") else ""
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     return {
         "node": name or f"node {error.node()}",
         "operator": operator or "unknown operator",
-        "reason": leave_out_driver(error.desc()) or "no reason given",
+        "reason": without_driver_errors(error.desc()) or "no reason given",
     }
 
 
@@ -165,10 +166,10 @@ def configure_build(
     workspace: int = WORKSPACE_BYTES,
     capabilities: tuple[str, ...] = (),
 ) -> Any:
-    """Return the build's settings; `BuildError` for one that TensorRT does not take.
+    """Return the builder config. Raises `BuildError` for a setting that TensorRT rejects.
 
-    `batches` are the least, usual and greatest number of images; `capabilities` such as ``SM86``
-    are GPUs to build for where the machine has none, which only TensorRT for RTX can.
+    `batches` are the minimum, optimum and maximum batch size; `capabilities` such as ``SM86`` are
+    the GPUs to build for on a machine without one, which only TensorRT for RTX supports.
     """
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
@@ -176,32 +177,32 @@ def configure_build(
         for name in FLAGS[precision]:
             config.set_flag(trt.BuilderFlag.__members__[name])
     source = network.get_input(0)
-    picture = tuple(source.shape)[1:]
+    image_shape = tuple(source.shape)[1:]
     profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, *[(count, *picture) for count in batches])
+    profile.set_shape(source.name, *[(count, *image_shape) for count in batches])
     if not profile or config.add_optimization_profile(profile) < 0:
         raise BuildError(
-            f"the optimization profile {list(batches)} of {source.name} is refused; expected 1 <= "
-            "least <= usual <= greatest number of images"
+            f"the optimization profile {list(batches)} of {source.name} is rejected; expected 1 <= "
+            "minimum <= optimum <= maximum batch size"
         )
     if capabilities:
-        _aim_at(trt, config, logger, capabilities)
+        _set_capabilities(trt, config, logger, capabilities)
     return config
 
 
-def _aim_at(trt: Any, config: Any, logger: Any, capabilities: tuple[str, ...]) -> None:
+def _set_capabilities(trt: Any, config: Any, logger: Any, capabilities: tuple[str, ...]) -> None:
     if not hasattr(trt, "ComputeCapability"):
         raise BuildError(
-            f"{version_of(trt)} builds for the GPU it runs on; expected no compute capability, not "
-            f"{list(capabilities)}"
+            f"{version_of(trt)} builds for the local GPU only; received compute capabilities "
+            f"{list(capabilities)}, expected none"
         )
     known = trt.ComputeCapability.__members__
     config.num_compute_capabilities = len(capabilities)
     for index, name in enumerate(capabilities):
-        # It only returns False, and the build then gives nothing.
+        # It only returns False, and the build then returns nothing.
         if name not in known or config.set_compute_capability(known[name], index) is False:
             raise BuildError(
-                "{} cannot build for {}; it knows {}. {}".format(
+                "{} cannot build for {}; known are {}. {}".format(
                     version_of(trt),
                     name,
                     ", ".join(k for k in known if k.startswith("SM")),
@@ -214,7 +215,7 @@ def build_plan(builder: Any, network: Any, config: Any, logger: Any) -> bytes:
     """Return the serialized engine; `BuildError` with TensorRT's reasons if there is none."""
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BuildError(_reasons("TensorRT builds no engine", logger))
+        raise BuildError(_reasons("TensorRT built no engine", logger))
     return bytes(plan)
 
 
@@ -230,8 +231,8 @@ def build_from_onnx(
     Timings are read from the file `timing_cache` and added to it; the other settings are those of
     `configure_build`.
     """
-    if timing_cache is not None and not keeps_timings(trt):
-        raise BuildError(f"{version_of(trt)} keeps no timings; expected no timing cache")
+    if timing_cache is not None and not has_timing_cache(trt):
+        raise BuildError(f"{version_of(trt)} does not support a timing cache; expected none")
     logger = make_logger(trt)
     builder = make_builder(trt, logger)
     network, parser = parse_graph(trt, builder, logger, content)
@@ -241,7 +242,9 @@ def build_from_onnx(
         cache = config.create_timing_cache(known)
         if cache is None or config.set_timing_cache(cache, False) is False:
             raise BuildError(
-                _reasons(f"{timing_cache} is of another GPU or TensorRT; remove it", logger)
+                _reasons(
+                    f"{timing_cache} belongs to another GPU or TensorRT version; remove it", logger
+                )
             )
     plan = build_plan(builder, network, config, logger)
     if timing_cache is not None:
@@ -254,7 +257,7 @@ def build_from_onnx(
 
 
 class PyCuda:
-    """What is needed of CUDA, through pycuda."""
+    """The required CUDA functions, through pycuda."""
 
     def __init__(self) -> None:
         import pycuda.driver as driver
@@ -262,11 +265,11 @@ class PyCuda:
         self._cuda = driver
         driver.init()
         if driver.Device.count() == 0:
-            raise MissingRequirementError("CUDA finds no GPU.")
+            raise MissingRequirementError("CUDA found no GPU.")
         self._context = driver.Device(0).make_context()
         self.stream = driver.Stream()
         self.handle = self.stream.handle
-        self._held: list[Any] = []
+        self._memory: list[Any] = []
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Return an array in page-locked memory."""
@@ -275,7 +278,7 @@ class PyCuda:
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes on the GPU."""
         memory = self._cuda.mem_alloc(size)
-        self._held.append(memory)
+        self._memory.append(memory)
         return int(memory)
 
     def upload(self, address: int, array: Any) -> None:
@@ -287,7 +290,7 @@ class PyCuda:
         self._cuda.memcpy_dtoh_async(array, address, self.stream)
 
     def mark(self) -> Any:
-        """Return an event that stands at this point of the stream."""
+        """Return an event recorded at this point of the stream."""
         event = self._cuda.Event()
         event.record(self.stream)
         return event
@@ -301,17 +304,17 @@ class PyCuda:
         self.stream.synchronize()
 
     def close(self) -> None:
-        """Give the GPU's memory back."""
-        for memory in self._held:
+        """Free the GPU memory."""
+        for memory in self._memory:
             memory.free()
-        self._held = []
+        self._memory = []
         if self._context is not None:
             self._context.pop()
             self._context = None
 
 
 class CudaPython:
-    """What is needed of CUDA, through cuda-python."""
+    """The required CUDA functions, through cuda-python."""
 
     def __init__(self) -> None:
         try:
@@ -322,15 +325,15 @@ class CudaPython:
         self._cuda = runtime
         count = self._call(runtime.cudaGetDeviceCount())
         if not count:
-            raise MissingRequirementError("CUDA finds no GPU.")
+            raise MissingRequirementError("CUDA found no GPU.")
         self._call(runtime.cudaSetDevice(0))
         self.stream = self._call(runtime.cudaStreamCreate())
         self.handle = int(self.stream)
-        self._held: list[int] = []
+        self._memory: list[int] = []
         self._pinned: list[int] = []
 
     def _call(self, result: Any) -> Any:
-        """Return what a call gave; `MissingRequirementError` names what went wrong."""
+        """Return the values of a call. Raises `MissingRequirementError` with CUDA's error."""
         code, values = result[0], result[1:]
         if int(code) != 0:
             raise MissingRequirementError(f"CUDA error {int(code)} ({code}).")
@@ -349,7 +352,7 @@ class CudaPython:
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes on the GPU."""
         address = int(self._call(self._cuda.cudaMalloc(size)))
-        self._held.append(address)
+        self._memory.append(address)
         return address
 
     def upload(self, address: int, array: Any) -> None:
@@ -365,7 +368,7 @@ class CudaPython:
         self._call(self._cuda.cudaMemcpyAsync(to, source, size, direction, self.stream))
 
     def mark(self) -> Any:
-        """Return an event that stands at this point of the stream."""
+        """Return an event recorded at this point of the stream."""
         event = self._call(self._cuda.cudaEventCreate())
         self._call(self._cuda.cudaEventRecord(event, self.stream))
         return event
@@ -379,12 +382,12 @@ class CudaPython:
         self._call(self._cuda.cudaStreamSynchronize(self.stream))
 
     def close(self) -> None:
-        """Give the memory back."""
-        for address in self._held:
+        """Free the memory."""
+        for address in self._memory:
             self._cuda.cudaFree(address)
         for address in self._pinned:
             self._cuda.cudaFreeHost(address)
-        self._held, self._pinned = [], []
+        self._memory, self._pinned = [], []
 
 
 def open_cuda() -> Any:
@@ -396,7 +399,7 @@ def open_cuda() -> Any:
     for name, binding in (("pycuda", PyCuda), ("cuda-python", CudaPython)):
         try:
             return binding()
-        except Exception as error:  # noqa: BLE001 - each binding has its own, of no common base
+        except Exception as error:  # noqa: BLE001 - the bindings' exceptions have no common base
             reasons.append(f"{name}: {str(error) or type(error).__name__}")
     raise MissingRequirementError("no GPU can be used ({}).".format("; ".join(reasons)))
 
@@ -413,50 +416,53 @@ class Runner:
         self._logger = make_logger(trt)
         try:
             self._runtime = trt.Runtime(self._logger)
-        except TypeError as error:  # the binding's way of saying that there is no driver
-            what = "TensorRT gives no runtime without an NVIDIA driver and GPU"
+        except TypeError as error:  # the binding raises it without a driver
+            what = "TensorRT's runtime requires an NVIDIA driver and GPU"
             raise MissingRequirementError(_reasons(what, self._logger)) from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BuildError(
-                "the engine does not load here: {}. An engine belongs to the TensorRT and the GPU "
+                "the engine cannot be loaded: {}. An engine runs only with the TensorRT version "
+                "and the GPU "
                 "that built it; build it again.".format("; ".join(self._logger.errors))
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         outputs = [n for n in names if n not in inputs]
         if len(inputs) != 1 or len(outputs) != 1:
-            raise BuildError(f"the engine has {inputs} and gives {outputs}.")
+            raise BuildError(
+                f"the engine has the inputs {inputs} and outputs {outputs}; expected one of each."
+            )
         self._input, self._output = inputs[0], outputs[0]
-        greatest = self._engine.get_tensor_profile_shape(self._input, 0)[2]
-        self.images_at_once = int(greatest[0])
+        max_shape = self._engine.get_tensor_profile_shape(self._input, 0)[2]
+        self.images_at_once = int(max_shape[0])
         classes = int(tuple(self._engine.get_tensor_shape(self._output))[-1])
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise MissingRequirementError(
-                "no room to run the engine: " + "; ".join(self._logger.errors)
+                "too little GPU memory to run the engine: " + "; ".join(self._logger.errors)
             )
-        self._images = cuda.pinned(tuple(greatest), np.uint8)
-        self._answers = cuda.pinned((self.images_at_once, classes), np.float32)
+        self._images = cuda.pinned(tuple(max_shape), np.uint8)
+        self._outputs = cuda.pinned((self.images_at_once, classes), np.float32)
         self._addresses = (
             cuda.allocate(self._images.nbytes),
-            cuda.allocate(self._answers.nbytes),
+            cuda.allocate(self._outputs.nbytes),
         )
         self._context.set_tensor_address(self._input, self._addresses[0])
         self._context.set_tensor_address(self._output, self._addresses[1])
 
     def predict(self, images: Any) -> Any:
-        """Return probabilities float32 [N, C]; as many images at once as the engine takes."""
-        answers = []
+        """Return probabilities float32 [N, C], in batches of the engine's maximum size."""
+        outputs = []
         for start in range(0, len(images), self.images_at_once):
             part = images[start : start + self.images_at_once]
             self._start(part)
             self._cuda.wait()
-            answers.append(self._answers[: len(part)].copy())
-        return np.concatenate(answers)
+            outputs.append(self._outputs[: len(part)].copy())
+        return np.concatenate(outputs)
 
     def time_images(self, images: Any, rounds: int, warmup: int) -> list[float]:
-        """Return the milliseconds of each round: one image up, through the engine, answer down."""
+        """Return the milliseconds of each round: upload of an image, inference, download."""
         samples = []
         for turn in range(warmup + rounds):
             image = images[turn % len(images)][np.newaxis]
@@ -473,14 +479,14 @@ class Runner:
         self._images[:count] = part
         if not self._context.set_input_shape(self._input, tuple(part.shape)):
             raise BuildError(
-                "the engine does not take {} images of {}: {}".format(
+                "the engine does not accept {} images of {}: {}".format(
                     count, list(part.shape[1:]), "; ".join(self._logger.errors)
                 )
             )
         self._cuda.upload(self._addresses[0], self._images[:count])
         if not self._context.execute_async_v3(self._cuda.handle):
-            raise BuildError("the engine fails to run: " + "; ".join(self._logger.errors))
-        self._cuda.download(self._answers[:count], self._addresses[1])
+            raise BuildError("inference failed: " + "; ".join(self._logger.errors))
+        self._cuda.download(self._outputs[:count], self._addresses[1])
 
     def close(self) -> None:
         """Release the engine, then the memory."""
@@ -494,16 +500,19 @@ class Runner:
 def load_or_build(trt: Any, folder: Path, bundle: dict[str, Any]) -> tuple[bytes, str]:
     """Return the engine and ``loaded`` or ``built``.
 
-    Rebuilt is one of another file or TensorRT, and one that is not as it was written:
-    ``engine.json`` has its SHA-256, because SHA256SUMS lists only what the bundle came with.
+    It is rebuilt if the file or TensorRT changed, or if the stored engine was modified:
+    ``engine.json`` contains its SHA-256, because SHA256SUMS lists only the files of the original
+    bundle.
     """
     settings = bundle["tensorrt"]
     content = (folder / bundle["engine"]["file"]).read_bytes()
-    made_of = {"model_sha256": hashlib.sha256(content).hexdigest(), "tensorrt": version_of(trt)}
-    plan_file, note_file = folder / "engine.plan", folder / "engine.json"
-    if plan_file.is_file() and note_file.is_file():
+    built_from = {"model_sha256": hashlib.sha256(content).hexdigest(), "tensorrt": version_of(trt)}
+    plan_file, record_file = folder / "engine.plan", folder / "engine.json"
+    if plan_file.is_file() and record_file.is_file():
         plan = plan_file.read_bytes()
-        if read_note(note_file) == dict(made_of, plan_sha256=hashlib.sha256(plan).hexdigest()):
+        if read_record(record_file) == dict(
+            built_from, plan_sha256=hashlib.sha256(plan).hexdigest()
+        ):
             return plan, "loaded"
     plan = build_from_onnx(
         trt,
@@ -511,16 +520,16 @@ def load_or_build(trt: Any, folder: Path, bundle: dict[str, Any]) -> tuple[bytes
         settings["precision"],
         batches=tuple(settings["batches"]),
         workspace=settings["workspace_bytes"],
-        timing_cache=folder / "timing.cache" if keeps_timings(trt) else None,
+        timing_cache=folder / "timing.cache" if has_timing_cache(trt) else None,
     )
     plan_file.write_bytes(plan)
-    made_of["plan_sha256"] = hashlib.sha256(plan).hexdigest()
-    note_file.write_text(json.dumps(made_of, indent=1) + "\n")
+    built_from["plan_sha256"] = hashlib.sha256(plan).hexdigest()
+    record_file.write_text(json.dumps(built_from, indent=1) + "\n")
     return plan, "built"
 
 
-def read_note(path: Path) -> Any:
-    """Return what ``engine.json`` says; None where it cannot be read, so that a build mends it."""
+def read_record(path: Path) -> Any:
+    """Return the content of ``engine.json``; None if it cannot be read, which causes a rebuild."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -528,9 +537,11 @@ def read_note(path: Path) -> Any:
 
 
 def check_version(trt: Any, versions: list[str]) -> str:
-    """Return a warning where this TensorRT is none of `versions`, else nothing."""
-    mine = ".".join(trt.__version__.split(".")[:2])
-    if trt.__name__ == "tensorrt" and mine not in [".".join(v.split(".")[:2]) for v in versions]:
+    """Return a warning if this TensorRT is not among `versions`, else an empty string."""
+    installed = ".".join(trt.__version__.split(".")[:2])
+    if trt.__name__ == "tensorrt" and installed not in [
+        ".".join(v.split(".")[:2]) for v in versions
+    ]:
         return "this is TensorRT {}; the graph was checked for {}".format(
             trt.__version__, ", ".join(versions)
         )
@@ -538,9 +549,9 @@ def check_version(trt: Any, versions: list[str]) -> str:
 
 
 def open_engine(folder: Path, bundle: dict[str, Any], threads: int) -> Runner:
-    """Build the bundle's engine, or load what was built before, and open it on the GPU.
+    """Return the bundle's engine on the GPU, built or loaded from an earlier build.
 
-    `threads` is of no use here: the engine runs on the GPU.
+    `threads` is ignored, because the engine runs on the GPU.
     """
     trt = import_tensorrt()
     plan, how = load_or_build(trt, folder, bundle)

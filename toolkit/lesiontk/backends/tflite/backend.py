@@ -28,7 +28,7 @@ from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 from lesiontk.records import EngineSpec
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 TURNED_TO_FLOAT = (
     "int8 in the file and converted to float32 at load time, because LiteRT's kernel with dynamic "
@@ -82,7 +82,7 @@ def open_interpreter(path: Path, threads: int) -> Any:
     if content[4:8] != b"TFL3":
         raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the identifier TFL3).")
     try:
-        with hold_native_output():
+        with suppress_native_output():
             interpreter = Interpreter(model_content=content, num_threads=threads)
             check_no_loop(content, path)  # the interpreter has checked the structure
             check_tensor_sizes(content, path)

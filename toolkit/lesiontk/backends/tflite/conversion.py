@@ -12,7 +12,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_tensorflow
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 INPUT, OUTPUT = "image", "probabilities"
 
@@ -35,7 +35,7 @@ def convert_keras(path: Path) -> bytes:
     ).get_concrete_function()
     ends = [[function.graph.get_tensor_by_name(f"{name}:0")] for name in (INPUT, OUTPUT)]
     converter = tf.compat.v1.lite.TFLiteConverter(freeze(function), *ends)
-    with warnings.catch_warnings(), hold_native_output():
+    with warnings.catch_warnings(), suppress_native_output():
         warnings.simplefilter("ignore")  # the converter's own deprecations
         return _name_ends(bytes(converter.convert()))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lesiontk.backends.execution import NOTHING, Execution
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 XNNPACK = "XNNPACK"
 
@@ -30,7 +30,7 @@ def try_xnnpack() -> Execution:
     """Return whether XNNPACK runs a graph of one float32 addition on this machine."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with hold_native_output():
+    with suppress_native_output():
         interpreter = Interpreter(model_content=_build_addition(), num_threads=1)
         interpreter.allocate_tensors()
     return describe_xnnpack(interpreter)

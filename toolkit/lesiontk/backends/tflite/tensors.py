@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.tflite.graph import expose_activations
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.system.cores import count_cores
-from lesiontk.system.native_output import hold_native_output
+from lesiontk.system.native_output import suppress_native_output
 
 
 def tensor_reader(content: bytes) -> TensorReader:
@@ -21,7 +21,7 @@ def tensor_reader(content: bytes) -> TensorReader:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    with hold_native_output():
+    with suppress_native_output():
         interpreter = Interpreter(
             model_content=expose_activations(content), num_threads=count_cores()
         )

@@ -15,7 +15,7 @@ def remove_colour_cast(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     The light's colour e is estimated as the Minkowski norm (mean v^p)^(1/p) of each channel with
     p = 6, and each channel is divided by sqrt(3) times its part of e / |e| (Finlayson and Trezzi,
     Shades of Gray and Colour Constancy, CIC 2004; on dermoscopy: Barata, Celebi and Marques, IEEE
-    JBHI 19(3), 2015). A picture with an empty channel is returned unchanged.
+    JBHI 19(3), 2015). An image with an empty channel is returned unchanged.
     """
     powers = np.arange(256, dtype=np.float64) ** ORDER  # below 2^53: exact
     counts = np.stack([np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)])

@@ -1,4 +1,4 @@
-"""Edge detection: the picture with its edge map laid over it."""
+"""Edge detection: the image with its edge map laid over it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ FULL_GRADIENT = 2000
 
 
 def blend_edge_map(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return uint8 [S, S, 3] RGB, the mean of the picture and of its edge map in white.
+    """Return uint8 [S, S, 3] RGB, the mean of the image and of its edge map in white.
 
     The map is the Sobel gradient (Sobel and Feldman, 1968), the largest of the three channels'.
-    It does not replace the picture, because colour is a criterion of malignancy. A mean clips
+    It does not replace the image, because colour is a criterion of malignancy. A mean clips
     nothing: dark pigment and bright edges remain, at half the contrast.
     """
     gradient = np.max([measure_gradient(image[..., c]) for c in range(3)], axis=0)

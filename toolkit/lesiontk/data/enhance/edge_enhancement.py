@@ -19,7 +19,7 @@ def enhance_edges(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Marr and Hildreth, Proc. R. Soc. B 207, 1980) is added to all three channels, which preserves
     colour differences. It is weighted by the gradient, which masks the noise that
     sharpening would raise on plain skin (Gonzalez and Woods, Digital Image Processing, 4th ed.,
-    section 3.8); the weight is full from `FULL_GRADIENT` grey levels per picture width.
+    section 3.8); the weight is full from `FULL_GRADIENT` grey levels per image width.
     """
     luminance = luminance_from_rgb(image)
     fine, coarse = (

@@ -14,9 +14,9 @@ def luminance_from_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def measure_gradient(channel: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return int64 [S, S], the length of the Sobel gradient in grey levels per picture width.
+    """Return int64 [S, S], the length of the Sobel gradient in grey levels per image width.
 
-    The picture is smoothed with a sigma of S / 128, at least 0.6 pixels. The unit is per width, not
+    The image is smoothed with a sigma of S / 128, at least 0.6 pixels. The unit is per width, not
     per pixel, so that one threshold fits all sizes.
     """
     size = len(channel)

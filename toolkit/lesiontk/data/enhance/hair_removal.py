@@ -28,7 +28,7 @@ def remove_hair(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def find_hair(luminance: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return bool [S, S], true on dark lines: thinner than S / 24 and longer than S / 6.
 
-    The black-hat (closing minus picture) of at least `THRESHOLD` grey levels finds dark, thin
+    The black-hat (closing minus image) of at least `THRESHOLD` grey levels finds dark, thin
     structures; openings by lines in sixteen directions keep those that are long and straight.
     """
     size = len(luminance)
@@ -74,7 +74,7 @@ def fill_mask(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.u
 
 
 def sum_around(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the sum of the 3 x 3 values around each; zeros outside the picture."""
+    """Return the sum of the 3 x 3 values around each; zeros outside the image."""
     padded = np.pad(values, [(1, 1), (1, 1), *[(0, 0)] * (values.ndim - 2)])
     height, width = values.shape[:2]
     total = np.zeros_like(values)

@@ -47,7 +47,7 @@ class Ham10000Source(Source):
             if row.cells["dx_type"] == SYNTHETIC_DX_TYPE:
                 raise DataError(
                     f"{table.where(row)}: dx_type is {SYNTHETIC_DX_TYPE!r}; expected only "
-                    "photographs. Keep synthetic pictures in a separate folder."
+                    "photographs. Keep synthetic images in a separate folder."
                 )
         return table_from_ham10000(path, table, licence=LICENCE, citation=CITATION)
 
@@ -60,7 +60,7 @@ def ham10000_tables(path: Path) -> list[TableFile]:
 
 
 def is_synthetic(file: TableFile) -> bool:
-    """Return whether every row of a table in HAM10000's layout marks its picture as synthetic."""
+    """Return whether every row of a table in HAM10000's layout marks its image as synthetic."""
     return all(row.cells["dx_type"] == SYNTHETIC_DX_TYPE for row in read_table(file).rows)
 
 

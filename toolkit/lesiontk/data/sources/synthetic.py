@@ -20,7 +20,7 @@ class SyntheticSource(Source):
 
     info: ClassVar[SourceInfo] = SourceInfo(
         name="synthetic",
-        description="Procedural pictures for demonstrations and tests, without medical value",
+        description="Procedural images for demonstrations and tests, without medical value",
         layout=(
             "HAM10000_metadata.csv with dx_type 'synthetic' in every row, and the images below, as "
             "written by write_synthetic_dataset"

@@ -45,10 +45,10 @@ _TONE_SHARES = (0.4, 0.3, 0.2, 0.1)
 
 
 def render_view(diagnosis: str, lesion_seed: int, view: int, size: int) -> NDArray[np.uint8]:
-    """Return a picture of one lesion, uint8 RGB [size, size, 3], determined by the arguments.
+    """Return an image of one lesion, uint8 RGB [size, size, 3], determined by the arguments.
 
     `lesion_seed` and `diagnosis` determine the lesion, `view` (0, 1, 2, ...) its photograph. The
-    square is the centre of the picture of 4 : 3 that `write_synthetic_dataset` stores. Raises
+    square is the centre of the image of 4 : 3 that `write_synthetic_dataset` stores. Raises
     `DataError` for an unknown diagnosis, a negative seed or view, or a size below 16 pixels.
     """
     picture = _photograph(diagnosis, lesion_seed, view, size)
@@ -66,7 +66,7 @@ def write_synthetic_dataset(
 ) -> int:
     """Write `lesions` lesions in HAM10000's layout below `directory`; return the image count.
 
-    Pictures are `image_size` pixels high and a third wider. A lesion depends on `seed` and its
+    Images are `image_size` pixels high and a third wider. A lesion depends on `seed` and its
     number alone, so a larger set begins with the smaller one, and writing again changes no byte.
     `advance(1)` is called after each image. Raises `DataError` for fewer than seven lesions, an
     image size below 16 pixels, a negative seed, or a directory with other images.
@@ -99,7 +99,7 @@ def write_synthetic_dataset(
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """One picture to render, its path and its row of the metadata."""
+    """One image to render, its path and its row of the metadata."""
 
     diagnosis: str
     lesion_seed: int
@@ -109,7 +109,7 @@ class _Shot:
 
 
 def _plan_shots(lesions: int, seed: int) -> Iterator[_Shot]:
-    """Yield every picture of the set, in order."""
+    """Yield every image of the set, in order."""
     number = 0
     for index, diagnosis in enumerate(_plan_diagnoses(lesions)):
         rng = np.random.default_rng([seed, index])
@@ -145,7 +145,7 @@ def _plan_diagnoses(lesions: int) -> list[str]:
 
 
 def _check_nothing_else(directory: Path, shots: list[_Shot]) -> None:
-    """Raise `DataError` for a directory with pictures that the new metadata would not list."""
+    """Raise `DataError` for a directory with images that the new metadata would not list."""
     expected = {directory / shot.location for shot in shots}
     for part in _PARTS:
         for found in sorted((directory / part).glob("*.jpg")):
@@ -168,7 +168,7 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _photograph(diagnosis: str, lesion_seed: int, view: int, height: int) -> NDArray[np.uint8]:
-    """Return one picture, uint8 RGB [height, 4/3 height, 3]."""
+    """Return one image, uint8 RGB [height, 4/3 height, 3]."""
     if diagnosis not in PAINTERS:
         raise DataError(
             f"diagnosis is {diagnosis!r}; expected one of {', '.join(DIAGNOSES)}."
@@ -219,7 +219,7 @@ def _bare_skin(skin: Skin, rng: Generator) -> Field:
 
 
 def _add_hair(colour: Field, skin: Skin, rng: Generator) -> Field:
-    """Return the picture with dark curved hairs in about half of the views."""
+    """Return the image with dark curved hairs in about half of the views."""
     count = int(rng.integers(1, 14)) if rng.random() < 0.45 else 0
     shade = rng.uniform(25, 95)
     along = np.linspace(0, 1, 12)
@@ -249,7 +249,7 @@ def _light(colour: Field, rng: Generator) -> Field:
 
 
 def _expose(colour: Field, rng: Generator) -> NDArray[np.uint8]:
-    """Return the picture after focus and sensor: slight blur, noise, 8 bits."""
+    """Return the image after focus and sensor: slight blur, noise, 8 bits."""
     blur = rng.uniform(0.0, 0.012) * colour.shape[0] / 2
     blurred: Field = ndimage.gaussian_filter(colour, (blur, blur, 0))
     blurred += rng.uniform(1, 4) * rng.standard_normal(colour.shape, dtype=np.float32)

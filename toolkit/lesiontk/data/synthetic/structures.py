@@ -39,7 +39,7 @@ class Skin:
     """A piece of skin in one camera view.
 
     `u` and `v`, [H, W], are the place of every pixel in skin units: the lesion's centre is (0, 0)
-    and one unit is about half the height of the picture. `pixels_from_skin`, [2, 3], takes
+    and one unit is about half the height of the image. `pixels_from_skin`, [2, 3], takes
     (u, v, 1) back to pixels (x, y).
     """
 
@@ -74,7 +74,7 @@ class Tissue:
 
 
 def cover(colour: Field, opacity: Field, coat: Colour) -> Field:
-    """Return a picture [H, W, 3] under a coat of `opacity` [H, W] in 0 to 1."""
+    """Return an image [H, W, 3] under a coat of `opacity` [H, W] in 0 to 1."""
     return colour + opacity[..., None] * (np.array(coat, np.float32) - colour)
 
 

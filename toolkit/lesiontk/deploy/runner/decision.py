@@ -1,6 +1,6 @@
-"""From an engine's probabilities to what it says of a picture. Needs NumPy.
+"""The prediction and decision from an engine's probabilities. Needs NumPy.
 
-The toolkit and the bundle's runner decide with this one file.
+The toolkit and the bundle's runner both use this file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 SUM_TOLERANCE = 1e-2
-"""How far from 1 the sum of an image's probabilities may be: int8 ones come in steps of 1/256."""
+"""Tolerance of the sum of an image's probabilities: int8 ones have steps of 1/256."""
 
 
 def are_probabilities(outputs: Any) -> bool:
@@ -24,48 +24,48 @@ def are_probabilities(outputs: Any) -> bool:
 def decide(
     values: Any, labels: list[str], point: dict[str, Any] | None, temperature: float | None
 ) -> dict[str, Any]:
-    """Return what probabilities float [C] of `labels` say, rounded to six digits.
+    """Return the prediction of probabilities float [C] of `labels`, rounded to six digits.
 
     `label` is the most probable class. With a `temperature`, `confidence` is the largest of the
     probabilities scaled by it. With an operating point (`threshold`, `positive` labels), `score` is
     the summed probability of its labels and `positive` whether it reaches the threshold.
     """
-    said: dict[str, Any] = {
+    prediction: dict[str, Any] = {
         "label": labels[int(np.argmax(values))],
         "probabilities": {name: round(float(value), 6) for name, value in zip(labels, values)},
     }
     if temperature:
-        said["confidence"] = round(float(scale(values, temperature).max()), 6)
+        prediction["confidence"] = round(float(scale(values, temperature).max()), 6)
     if point:
         # In the labels' order and in float64, as where the threshold was chosen.
         chosen = [column for column, name in enumerate(labels) if name in point["positive"]]
         score = float(np.asarray(values, np.float64)[chosen].sum())
-        said["score"] = round(score, 6)
-        said["positive"] = score >= point["threshold"]
-    return said
+        prediction["score"] = round(score, 6)
+        prediction["positive"] = score >= point["threshold"]
+    return prediction
 
 
 def scale(probabilities: Any, temperature: float) -> Any:
-    """Return softmax(log p / T), of which the largest is nearer to how often it is right."""
+    """Return softmax(log p / T), probabilities whose largest value is better calibrated."""
     powers = np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).eps)
     powers **= 1 / temperature
     return powers / powers.sum()
 
 
-def describe(said: dict[str, Any], point: dict[str, Any] | None) -> list[str]:
-    """Return the lines for people: classes, confidence, and the decision at the threshold."""
-    ranked = sorted(said["probabilities"].items(), key=lambda pair: -pair[1])
-    chances = ", ".join("{} {:.3f}".format(*pair) for pair in ranked)
-    lines = ["{}: {} ({})".format(said["image"], said["label"], chances)]
-    if "confidence" in said:
-        lines.append("  confidence {:.3f}".format(said["confidence"]))
+def describe(prediction: dict[str, Any], point: dict[str, Any] | None) -> list[str]:
+    """Return the prediction as lines of text: classes, confidence, decision at the threshold."""
+    ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
+    probabilities = ", ".join("{} {:.3f}".format(*pair) for pair in ranked)
+    lines = ["{}: {} ({})".format(prediction["image"], prediction["label"], probabilities)]
+    if "confidence" in prediction:
+        lines.append("  confidence {:.3f}".format(prediction["confidence"]))
     if point:
         lines.append(
             "  {} score {:.3f}, threshold {:.3f}: {}".format(
                 " + ".join(point["positive"]),
-                said["score"],
+                prediction["score"],
                 point["threshold"],
-                "positive" if said["positive"] else "negative",
+                "positive" if prediction["positive"] else "negative",
             )
         )
     return lines

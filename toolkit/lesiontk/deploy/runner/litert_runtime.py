@@ -1,4 +1,4 @@
-"""Runs a ``.tflite`` file with LiteRT. Needs NumPy and ai-edge-litert."""
+"""Run a ``.tflite`` file with LiteRT. Needs NumPy and ai-edge-litert."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class MissingRequirementError(Exception):
-    """This machine lacks LiteRT."""
+    """LiteRT is missing."""
 
     exit_code = 3
 
@@ -37,12 +37,12 @@ class Engine:
 
     def predict(self, images: Any) -> Any:
         """Return probabilities float32 [N, C]."""
-        answers = []
+        outputs = []
         for image in images:
             self._interpreter.set_tensor(self._input, image[np.newaxis])
             self._interpreter.invoke()
-            answers.append(self._interpreter.get_tensor(self._output)[0].copy())
-        return np.stack(answers)
+            outputs.append(self._interpreter.get_tensor(self._output)[0].copy())
+        return np.stack(outputs)
 
     def close(self) -> None:
         """Release the model."""

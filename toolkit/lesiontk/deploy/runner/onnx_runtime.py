@@ -1,4 +1,4 @@
-"""Runs an ``.onnx`` file with ONNX Runtime on the CPU. Needs NumPy and onnxruntime."""
+"""Run an ``.onnx`` file with ONNX Runtime on the CPU. Needs NumPy and onnxruntime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class MissingRequirementError(Exception):
-    """This machine lacks ONNX Runtime."""
+    """ONNX Runtime is missing."""
 
     exit_code = 3
 
@@ -19,7 +19,7 @@ class Engine:
     """uint8 [N, S, S, 3] in, float32 [N, C] out, one image at a time."""
 
     def __init__(self, model: Path, threads: int) -> None:
-        # Else it resolves a host of its maker's; no call of its API prevents that.
+        # Otherwise it resolves a host of its vendor; its API offers no equivalent.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime
@@ -30,7 +30,7 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Else int8 products overflow on x86 CPUs without VNNI; elsewhere this changes nothing.
+        # Otherwise int8 products overflow on x86 CPUs without VNNI; no effect on other CPUs.
         options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
@@ -45,10 +45,10 @@ class Engine:
 
     def predict(self, images: Any) -> Any:
         """Return probabilities float32 [N, C]."""
-        answers = [
+        outputs = [
             self._session.run(None, {self._input: image[np.newaxis]})[0][0] for image in images
         ]
-        return np.stack(answers)
+        return np.stack(outputs)
 
     def close(self) -> None:
         """Release the model."""

@@ -1,4 +1,4 @@
-"""From a picture file to the engine's input, as training did it. Needs NumPy and Pillow."""
+"""The engine's input from an image file, prepared as in training. Needs NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from picture_decoder import MAX_BYTES, PictureError, decode_picture
 
 
 def read_picture(path: Path) -> Any:
-    """Return uint8 [H, W, 3] RGB, upright, as `decode_picture` says.
+    """Return uint8 [H, W, 3] RGB, upright, as `decode_picture`.
 
-    Raises `PictureError` for what cannot be read; what is no regular file is not opened.
+    Raises `PictureError` for a file that cannot be read; only regular files are opened.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -23,18 +23,18 @@ def read_picture(path: Path) -> Any:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        message = f"{path}: {error}; expected a picture."
+        message = f"{path}: {error}; expected an image."
         raise PictureError(message, str(path), "unreadable") from error
     return decode_picture(data, name=str(path))
 
 
 def prepare_picture(image: Any, preprocessing: dict[str, Any]) -> Any:
-    """Return uint8 [S, S, 3] from uint8 [H, W, 3]: crop, resize, and the filters it was trained on.
+    """Return uint8 [S, S, 3] from uint8 [H, W, 3]: crop, resize and the filters of training.
 
-    The filters lie in the folder ``enhance`` where the engine needs any; they need OpenCV.
+    The filters are in the folder ``enhance``, if the engine needs any; they require OpenCV.
     """
-    fitted = crop_and_resize(image, preprocessing["image_size"], preprocessing["crop_mode"])
+    prepared = crop_and_resize(image, preprocessing["image_size"], preprocessing["crop_mode"])
     for module, function in preprocessing["filters"]:
         enhance = getattr(importlib.import_module("enhance." + module), function)
-        fitted = enhance(np.ascontiguousarray(fitted))
-    return fitted
+        prepared = enhance(np.ascontiguousarray(prepared))
+    return prepared

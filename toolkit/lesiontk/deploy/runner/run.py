@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Test this bundle on the machine it lies on, and classify pictures with it.
+"""Test this bundle on this machine, and classify images with it.
 
     python3 run.py self-test
     python3 run.py predict picture.jpg
 
-Research software, not a medical device. Needs Python 3.8 or later, NumPy and the runtime that
-README.md names, to read pictures also Pillow; nothing of lesiontk. Exit codes: 0 as expected;
-1 other answers than expected; 2 a file is missing, damaged or refused; 3 something that the machine
-lacks.
+Research software, not a medical device. Needs Python 3.8 or later, NumPy, the runtime in README.md,
+and Pillow to read images; lesiontk is not needed.
+
+Exit codes: 0 as expected; 1 outputs differ from those expected; 2 a file is
+missing, damaged or rejected; 3 a missing requirement.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from __future__ import annotations
 import os
 import sys
 
-# Python would import whatever lies beside this file, compiled or in folders, before installed
-# packages of that name: `ListedModules` gives the bundle's own modules instead.
+# Python would import any module beside this file, compiled or in folders, before installed packages
+# of that name: `ListedModules` imports only the bundle's own modules.
 HERE = os.path.split(os.path.realpath(__file__))[0]
 sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != HERE]
 
@@ -38,15 +39,15 @@ FOLDER = Path(HERE)
 try:
     import numpy as np
 except ImportError as lacking:
-    sys.stderr.write(f"this machine lacks something: {lacking}. pip install -r requirements.txt\n")
+    sys.stderr.write(f"missing requirement: {lacking}. pip install -r requirements.txt\n")
     sys.exit(3)
 
 
-COPY = "Nothing is answered with changed files: copy the bundle again"
+COPY = "A bundle with changed files does not run: copy it again"
 
 
 class MissingRequirementError(Exception):
-    """This machine lacks Pillow, or has too old a one."""
+    """Pillow is missing or too old."""
 
     exit_code = 3
 
@@ -58,15 +59,15 @@ class DamagedError(Exception):
 
 
 class OutputError(Exception):
-    """What the engine returns is no probabilities of the labels."""
+    """The engine's outputs are not probabilities of the labels."""
 
     exit_code = 2
 
 
 class ListedModules:
-    """Finds the modules of a bundle that SHA256SUMS lists, before any other of their names.
+    """An import hook for the modules that SHA256SUMS lists, with precedence over others.
 
-    Nothing else in the folder is ever run: no other file, no compiled one, no folder's.
+    Nothing else in the folder is imported: no other file, compiled file or package.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,13 +75,13 @@ class ListedModules:
         self._listed = read_checksums(folder)[0]
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return where a module of the bundle is; None for others. A hook of Python's."""
+        """Return the spec of a module of the bundle; None for others."""
         place = name.replace(".", "/")
         for file in (f"{place}.py", f"{place}/__init__.py"):
             if file in self._listed:
                 path = self._folder / file
                 loader = ListedSource(name, path, self._listed[file])
-                package = file.endswith("/__init__.py")  # of no folder: all is found here
+                package = file.endswith("/__init__.py")  # all modules are found by this hook
                 return ModuleSpec(name, loader, origin=str(path), is_package=package)
         if path is None and (self._folder / f"{place}.py").is_file():
             raise DamagedError(f"{place}.py is not listed in SHA256SUMS. {COPY}")
@@ -88,14 +89,14 @@ class ListedModules:
 
 
 class ListedSource(SourceFileLoader):
-    """Compiles the very bytes that the checksum is of; what was compiled earlier is not asked."""
+    """A loader that compiles the verified bytes and ignores compiled files."""
 
     def __init__(self, name: str, path: Path, digest: str) -> None:
         super().__init__(name, str(path))
         self._digest = digest
 
     def get_code(self, fullname: str) -> CodeType:
-        """Return the module's code; `DamagedError` if its file was changed. A hook of Python's."""
+        """Return the module's code. Raises `DamagedError` if its file was changed."""
         content = self.get_data(self.path)
         if hashlib.sha256(content).hexdigest() != self._digest:
             raise DamagedError(f"{Path(self.path).name} was changed. {COPY}")
@@ -104,13 +105,13 @@ class ListedSource(SourceFileLoader):
 
 
 def import_picture() -> Any:
-    """Return the module that reads pictures: all but that goes without Pillow."""
+    """Return the module that reads images, the only one that needs Pillow."""
     try:
         import picture
-        from PIL.Image import Resampling  # noqa: F401 - older Pillows lack it
+        from PIL.Image import Resampling  # noqa: F401 - not in older versions of Pillow
     except ImportError as error:
         raise MissingRequirementError(
-            f"Pillow 9.1 or later, to read pictures ({error}): pip install 'Pillow>=9.1'"
+            f"Pillow 9.1 or later, to read images ({error}): pip install 'Pillow>=9.1'"
         ) from error
     return picture
 
@@ -119,10 +120,9 @@ def import_picture() -> Any:
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """Return which files are not what SHA256SUMS says, or are used and not listed there.
+    """Return the files that differ from SHA256SUMS, or are used but not listed there.
 
-    Pictures and other files in the folder are not checked; code and contract must be
-    listed.
+    Images and other files in the folder are not checked; code and bundle.json must be listed.
     """
     listed, damaged = read_checksums(folder)
     used = {"bundle.json", *(path.relative_to(folder).as_posix() for path in list_code(folder))}
@@ -142,14 +142,14 @@ def check_files(folder: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text; a named pipe, which would never answer, is an `OSError`."""
+    """Return a file's text. Raises `OSError` for a named pipe, which would block."""
     if path.exists() and not path.is_file():
-        raise OSError(f"{path.name} is no regular file")
+        raise OSError(f"{path.name} is not a regular file")
     return path.read_text(encoding="utf-8")
 
 
 def read_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Return file -> SHA-256 as SHA256SUMS says, and what is wrong with that file itself."""
+    """Return file -> SHA-256 from SHA256SUMS, and the faults of that file itself."""
     listed: dict[str, str] = {}
     try:
         lines = read_text(folder / "SHA256SUMS").splitlines()
@@ -165,7 +165,7 @@ def read_checksums(folder: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def list_code(folder: Path) -> list[Path]:
-    """Return every file that Python could import from here."""
+    """Return every file that Python could import from the folder."""
     return [*folder.glob("*.py"), *folder.glob("enhance/*.py")]
 
 
@@ -179,7 +179,7 @@ def hash_file(path: Path) -> str:
 
 
 def require_files(files: dict[str, Any], bundle: dict[str, Any]) -> None:
-    """Raise `DamagedError` unless all files are as written, and those that are used are listed."""
+    """Raise `DamagedError` unless all files are intact, and those that are used are listed."""
     damaged = list(files["damaged"])
     for name in (bundle["engine"]["file"], bundle["golden"]["file"]):
         if not damaged and name not in files["listed"]:
@@ -190,9 +190,9 @@ def require_files(files: dict[str, Any], bundle: dict[str, Any]) -> None:
 
 
 def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
-    """Return which pictures come out of decoding, crop and resize with other bytes.
+    """Return the images whose decoding, crop and resize give other bytes than expected.
 
-    Without Pillow none is read: `as_expected` is then None, and `lacks` says why.
+    Without Pillow none is read: `as_expected` is then None, and `lacks` is the reason.
     """
     differ = []
     try:
@@ -209,7 +209,7 @@ def check_pictures(folder: Path, bundle: dict[str, Any]) -> dict[str, Any]:
 
 
 def infer(engine: Any, images: Any, labels: list[str]) -> Any:
-    """Return the engine's outputs float32 [N, C]; `OutputError` unless C is the labels' number."""
+    """Return the outputs float32 [N, C]. Raises `OutputError` if C is not the number of labels."""
     outputs = np.asarray(engine.predict(images), np.float32)
     if outputs.shape != (len(images), len(labels)):
         raise OutputError(
@@ -220,10 +220,10 @@ def infer(engine: Any, images: Any, labels: list[str]) -> Any:
 
 
 def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, Any]:
-    """Return how answers float32 [N, C] agree with those expected, and whether well enough.
+    """Return the agreement of outputs float32 [N, C] with those expected, within `limits` or not.
 
-    `limits` has `min_agreement`, the least share of images with the same class, and
-    `max_mean_drift`, the greatest mean difference of a probability.
+    `limits` contains `min_agreement`, the minimum share of images with the same class, and
+    `max_mean_drift`, the maximum mean difference of a probability.
     """
     from decision import are_probabilities
 
@@ -245,17 +245,17 @@ def compare(expected: Any, received: Any, limits: dict[str, Any]) -> dict[str, A
 
 
 def time_engine(engine: Any, images: Any, rounds: int) -> dict[str, Any]:
-    """Return the milliseconds of `rounds` single images, after a tenth as many unmeasured ones."""
+    """Return the milliseconds of `rounds` single images, after a warm-up of a tenth of them."""
     warmup = max(1, rounds // 10)
     if hasattr(engine, "time_images"):
         samples = engine.time_images(images, rounds, warmup)
     else:
         samples = []
-        for turn in range(warmup + rounds):
-            image = images[turn % len(images)][np.newaxis]
+        for round_ in range(warmup + rounds):
+            image = images[round_ % len(images)][np.newaxis]
             start = time.perf_counter()
             engine.predict(image)
-            if turn >= warmup:
+            if round_ >= warmup:
                 samples.append(1000 * (time.perf_counter() - start))
     return {
         "n": len(samples),
@@ -268,7 +268,7 @@ def time_engine(engine: Any, images: Any, rounds: int) -> dict[str, Any]:
 def test_bundle(
     folder: Path, bundle: dict[str, Any], files: dict[str, Any], options: Any
 ) -> dict[str, Any]:
-    """Return what the self-test finds: files, preprocessing, answers, latency."""
+    """Return the results of the self-test: files, preprocessing, outputs, latency."""
     for name in (bundle["engine"]["file"], bundle["golden"]["file"]):
         if not (folder / name).is_file():
             raise DamagedError(f"{name} is missing. {COPY}")
@@ -297,18 +297,18 @@ def test_bundle(
 
 
 def show_findings(found: dict[str, Any]) -> str:
-    """Return the findings as text for people."""
-    answers, engine = found["answers"], found["engine"]
-    drift = answers["mean_drift"]
+    """Return the results as text."""
+    outputs, engine = found["answers"], found["engine"]
+    drift = outputs["mean_drift"]
     files = found["files"]
     lines = [
         "{bundle} on {machine}, Python {python}".format(**found),
         "engine: " + ", ".join(f"{k} {v}" for k, v in engine.items() if v != ""),
         "files: {}".format("; ".join(files["damaged"]) or "all {n} intact".format(**files)),
         "pictures: " + describe_pictures(found["pictures"]),
-        "answers: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "
+        "outputs: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "
         "difference of a probability {} (at most {max_mean_drift})".format(
-            answers["agreement"], "not a number" if drift is None else round(drift, 6), **answers
+            outputs["agreement"], "not a number" if drift is None else round(drift, 6), **outputs
         ),
     ]
     if "latency_ms" in found:
@@ -320,11 +320,11 @@ def show_findings(found: dict[str, Any]) -> str:
 
 
 def describe_pictures(pictures: dict[str, Any]) -> str:
-    """Return what came out of decoding, crop and resize."""
+    """Return the result of decoding, crop and resize."""
     if "lacks" in pictures:
-        return "not checked, `predict` will not run: this machine lacks {lacks}".format(**pictures)
+        return "not checked, and `predict` cannot run: {lacks}".format(**pictures)
     if pictures["differ"]:
-        return ", ".join(pictures["differ"]) + " came out differently"
+        return ", ".join(pictures["differ"]) + " differ"
     return "all {n} prepared to the same bytes".format(**pictures)
 
 
@@ -332,12 +332,12 @@ def describe_pictures(pictures: dict[str, Any]) -> str:
 
 
 def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict[str, Any]:
-    """Return one prediction a readable picture, and the failures."""
+    """Return one prediction for each readable image, and the failures."""
     from decision import are_probabilities, decide
 
     labels, point = bundle["labels"], bundle["operating_point"]
     predictions, failures = [], []
-    picture = import_picture()  # before minutes of building an engine
+    picture = import_picture()  # before an engine is built, which takes minutes
     engine = open_engine(folder, bundle, options)
     try:
         for path in options.pictures:
@@ -350,11 +350,11 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
             if not are_probabilities(values[np.newaxis]):
                 raise OutputError(
                     f"{path}: the engine returns {values.tolist()}; expected finite probabilities "
-                    "that sum to 1. Its file is damaged or does not suit this machine: try "
+                    "that sum to 1. Its file is damaged, or this machine cannot run it: try "
                     "`run.py self-test`"
                 )
-            said = decide(values, labels, point, bundle["temperature"])
-            predictions.append({"image": str(path), **said})
+            prediction = decide(values, labels, point, bundle["temperature"])
+            predictions.append({"image": str(path), **prediction})
     finally:
         engine.close()
     return {
@@ -368,7 +368,7 @@ def predict_pictures(folder: Path, bundle: dict[str, Any], options: Any) -> dict
 
 
 def show_predictions(document: dict[str, Any]) -> str:
-    """Return the predictions as text for people."""
+    """Return the predictions as text."""
     from decision import describe
 
     point = document["operating_point"]
@@ -383,7 +383,7 @@ def show_predictions(document: dict[str, Any]) -> str:
 
 
 def open_engine(folder: Path, bundle: dict[str, Any], options: Any) -> Any:
-    """Open the engine with the runtime asked for, or the bundle's first."""
+    """Open the engine with the requested runtime, or the bundle's first."""
     name = options.runtime or next(iter(bundle["runtimes"]))
     return importlib.import_module(bundle["runtimes"][name]).open_engine(
         folder, bundle, options.threads
@@ -391,15 +391,15 @@ def open_engine(folder: Path, bundle: dict[str, Any], options: Any) -> Any:
 
 
 def parse_arguments(bundle: dict[str, Any]) -> Any:
-    """Return the command line's options."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    test = commands.add_parser("self-test", help="compare with the answers expected")
-    test.add_argument("--rounds", type=int, default=50, help="timed images, 0 for none")
-    predict = commands.add_parser("predict", help="classify pictures")
+    test = commands.add_parser("self-test", help="compare with the expected outputs")
+    test.add_argument("--rounds", type=int, default=50, help="number of timed images, 0 for none")
+    predict = commands.add_parser("predict", help="classify images")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
     for command in (test, predict):
         command.add_argument("--json", action="store_true", help="one JSON document")
@@ -409,10 +409,10 @@ def parse_arguments(bundle: dict[str, Any]) -> Any:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command line."""
     try:
         sys.meta_path.insert(0, ListedModules(FOLDER))
-        files = check_files(FOLDER)  # once a start, before anything in the folder is believed
+        files = check_files(FOLDER)  # before any other file of the folder is used
         bundle = json.loads(read_text(FOLDER / "bundle.json"))
         options = parse_arguments(bundle)
         if options.command == "self-test":
@@ -422,10 +422,10 @@ def main() -> int:
             require_files(files, bundle)
             document = predict_pictures(FOLDER, bundle, options)
             text, code = show_predictions(document), 2 if document["failures"] else 0
-    except Exception as error:  # noqa: BLE001 - a runtime's own errors have no common base
+    except Exception as error:  # noqa: BLE001 - the runtimes' exceptions have no common base
         code = getattr(error, "exit_code", 2)
-        lacks = "this machine lacks something: " if code == 3 else "error: "
-        sys.stderr.write(f"{lacks}{str(error) or type(error).__name__}\n")
+        kind = "missing requirement: " if code == 3 else "error: "
+        sys.stderr.write(f"{kind}{str(error) or type(error).__name__}\n")
         return int(code)
     sys.stdout.write((json.dumps(document, indent=1) if options.json else text) + "\n")
     return code

@@ -1,4 +1,4 @@
-"""A value that should be low, and how sure it is that it is: one-sided bounds, p-value, lesions."""
+"""The statistic of a gate: a value that should be low, with one-sided bounds and p-value."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Bound = Callable[[float, float], OneSided]
 
 SMALLEST_ALPHA = 1e-6
 MOST_LESIONS = 1e6
-"""Times as many lesions as there are: beyond that, no number is said to be enough."""
+"""Limit of the factor on the number of lesions: beyond it, no number is reported as sufficient."""
 
 
 @dataclass(frozen=True, slots=True)
-class Badness:
-    """A value that should be low, its resamples float64 [B], sorted (none with one lesion).
+class GateStatistic:
+    """A value that should be low, with its resamples float64 [B], sorted (none with one lesion).
 
-    `exact` maps a confidence and a factor, how many times as many lesions, to bounds that hold
-    where a bootstrap has width 0; they are `assumed` where they rest on what an unseen lesion is
-    taken to cost. `lesions` are those `of` the kind that the metric needs.
+    `exact` maps a confidence and a factor on the number of lesions to bounds that are valid where a
+    bootstrap has width 0; they are `assumed` if they depend on the assumed cost of unseen lesions.
+    `lesions` is the number of lesions `of` the kind that the metric needs.
     """
 
     value: float
@@ -37,12 +37,12 @@ class Badness:
 
     @property
     def method(self) -> str:
-        """Where the bounds come from."""
+        """The method of the bounds."""
         exact = "cost of unseen lesions assumed" if self.assumed else "exact"
         return f"bootstrap of lesions, {exact}" if self.samples.size else exact
 
     def bound(self, confidence: float, factor: float = 1.0) -> OneSided:
-        """Return the one-sided bounds as of `factor` times as many lesions."""
+        """Return the one-sided bounds for `factor` times as many lesions."""
         found = [self.exact(confidence, factor)]
         if self.samples.size:
             tail = 1.0 - confidence
@@ -54,37 +54,38 @@ class Badness:
         return OneSided(self.value, min(b.low for b in found), max(b.high for b in found))
 
     def p_value(self, limit: float) -> float:
-        """Return the smallest alpha at which the upper bound lies within `limit`, else 1."""
+        """Return the smallest alpha at which the upper bound is within `limit`, else 1."""
         smallest = max(SMALLEST_ALPHA, 1 / (self.samples.size + 1) if self.samples.size else 0)
         low, high = math.log(smallest), math.log(0.5)
-        if not self._lies_within(limit, 0.5):
+        if not self._is_within(limit, 0.5):
             return 1.0
-        if self._lies_within(limit, 1 - smallest):
+        if self._is_within(limit, 1 - smallest):
             return smallest
         for _ in range(30):
             middle = (low + high) / 2
-            if self._lies_within(limit, 1 - math.exp(middle)):
+            if self._is_within(limit, 1 - math.exp(middle)):
                 high = middle
             else:
                 low = middle
         return math.exp(high)
 
-    def _lies_within(self, limit: float, confidence: float, factor: float = 1.0) -> bool:
+    def _is_within(self, limit: float, confidence: float, factor: float = 1.0) -> bool:
         return self.bound(confidence, factor).high <= limit + 1e-12
 
     def count_needed(self, limit: float, confidence: float) -> int | None:
-        """Return how many lesions would bring the bound within `limit`, if they did as these did.
+        """Return the number of lesions with which the bound is within `limit`, with the same
+        results.
 
-        The bootstrap's distance shrinks with the square root of their number; the exact bounds are
-        those of the same shares of more lesions. None if no number would, since the value itself
-        lies beyond the limit.
+        The width of the bootstrap interval falls with the square root of their number; the exact
+        bounds are those of the same shares of more lesions. None if no number suffices, because the
+        value itself exceeds the limit.
         """
-        if self.value >= limit or not self._lies_within(limit, confidence, MOST_LESIONS):
+        if self.value >= limit or not self._is_within(limit, confidence, MOST_LESIONS):
             return None
         low, high = 0.0, math.log(MOST_LESIONS)
         for _ in range(40):
             middle = (low + high) / 2
-            if self._lies_within(limit, confidence, math.exp(middle)):
+            if self._is_within(limit, confidence, math.exp(middle)):
                 high = middle
             else:
                 low = middle

@@ -53,7 +53,7 @@ def test_networks_that_miss_most_or_say_one_class_are_called_so_with_their_paren
     assert "of 80 images of malignant" in blind
     assert "it misses more than it finds" in blind
     _, constant = show(capsys, answers="constant")
-    assert f"{', '.join(TARGETS)}: answers malignant for 160 of 160 images" in constant
+    assert f"{', '.join(TARGETS)}: predicts malignant for 160 of 160 images" in constant
 
 
 def test_what_a_table_shows_does_not_steer_the_terminal(

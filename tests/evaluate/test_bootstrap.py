@@ -196,7 +196,7 @@ def test_the_interval_of_the_calibration_error_covers_its_value_and_reaches_belo
     assert found.low is not None
     assert found.high is not None
     assert 0 <= found.low < found.value < found.high
-    assert estimate_from_resamples(0.2, np.full(9, 0.5), 0.5, grows_by_chance=True) == Estimate(
+    assert estimate_from_resamples(0.2, np.full(9, 0.5), 0.5, biased_upward=True) == Estimate(
         0.2, 0.0, 0.5
     )
 

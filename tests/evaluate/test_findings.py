@@ -82,7 +82,7 @@ def test_one_that_calls_everything_critical_is_no_better_than_chance() -> None:
         "% of the other images",
     )
     assert (
-        "answers malignant for 52 of 52 images, of which 12 show it"
+        "predicts malignant for 52 of 52 images, of which 12 show it"
         in describe_evaluation(evaluation)[0]
     )
 
@@ -94,7 +94,7 @@ def test_no_image_of_the_critical_class_is_said() -> None:
         "no image shows malignant: balanced accuracy and the other means over classes are of 1 of "
         "2 classes"
     )
-    assert "was judged on no image of malignant" in sentence
+    assert "was tested on no image of malignant" in sentence
     assert "is unknown" in sentence
 
 
@@ -102,7 +102,7 @@ def test_no_image_of_the_critical_class_is_said() -> None:
 def test_one_answer_in_99_of_100_images_is_one_answer(others: int) -> None:
     truth = [0, 1] * 50
     clauses = explain_uninformative(judge(truth, [0] * (100 - others) + [1] * others), LABELS)
-    assert clauses[0] == f"answers benign for {100 - others} of 100 images, of which 50 show it"
+    assert clauses[0] == f"predicts benign for {100 - others} of 100 images, of which 50 show it"
     assert "macro AUC" in clauses[1]
 
 

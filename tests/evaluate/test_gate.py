@@ -83,7 +83,7 @@ def test_twelve_melanomas_of_which_none_is_lost_show_no_small_loss() -> None:
     assert verdict.high == pytest.approx(1 - 0.05 ** (1 / 12), abs=1e-6)
     assert (verdict.measured, verdict.lesions, verdict.of) == (0, 12, "mel lesions")
     assert verdict.needed == 59  # the least n with 0.95 ** n <= 0.05
-    assert "12 mel lesions are too few, about 59 would be enough" in verdict.reason
+    assert "12 mel lesions are too few; about 59 suffice" in verdict.reason
 
 
 def test_the_lesions_that_are_said_to_be_enough_are_enough_and_one_less_is_not() -> None:
@@ -265,7 +265,7 @@ def test_what_cannot_be_judged_is_not_shown_and_says_why(
 def test_a_class_without_images_is_not_shown() -> None:
     verdict = judge(MEL, make_answers(0))
     assert (verdict.outcome, verdict.reason) == (
-        Outcome.NOT_SHOWN, "no image has what recall[mel] is of",
+        Outcome.NOT_SHOWN, "no image has the labels of recall[mel]",
     )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_one_that_finds_nearly_all_is_not_warned_of() -> None:
 def test_a_network_that_answers_one_class_is_called_so_with_its_parents() -> None:
     page = read(make_report_data(SEVEN, answers="constant"))
     text = summary_of(page)
-    assert f"{', '.join(TARGETS)}: answers vasc for 160 of 160 images, of which 22 show it" in text
+    assert f"{', '.join(TARGETS)}: predicts vasc for 160 of 160 images, of which 22 show it" in text
     assert "is not shown to rank classes better than chance: macro AUC 0." in text
     summary = text.index("The int8 TFLite engine")
     assert text.index("The network does not separate the classes") < summary

@@ -50,8 +50,8 @@ def test_a_gate_that_is_not_shown_is_not_passed_over() -> None:
     assert "– 2 of 2 gates are not shown." in page.text
     assert "passed" not in page.text.partition("Acceptance gates")[0]
     row = page.tables["Acceptance gates"][1]
-    assert row[-1].startswith("– not shown the loss that was measured is 0, but")
-    assert "80 lesions are too few, about" in row[-1]
+    assert row[-1].startswith("– not shown the measured loss is 0, but")
+    assert "80 lesions are too few; about" in row[-1]
 
 
 def test_a_recipe_without_gates_says_that_nothing_was_accepted() -> None:

@@ -89,7 +89,7 @@ def test_every_target_says_what_it_runs(name: str) -> None:
     assert target.name == name
     assert target.choose(["keras:float32", *reversed(target.engines)]) == target.engines[0]
     with pytest.raises(
-        UsageError, match=f"there is keras:float32; make one with .* {target.engines[0]}"
+        UsageError, match=f"received keras:float32. Make one with .* {target.engines[0]}"
     ):
         target.choose(["keras:float32"])
 
@@ -137,7 +137,7 @@ def test_a_changed_file_is_named(copy: Path) -> None:
     done = call_runner(copy, "self-test", "--rounds", "0")
     assert done.returncode == 1
     assert "files: MODEL_CARD.md was changed\n" in done.stdout
-    assert "golden/tall.png, golden/wide.png came out differently" in done.stdout
+    assert "golden/tall.png, golden/wide.png differ" in done.stdout
     assert "NOT AS EXPECTED" in done.stdout
 
 
@@ -279,13 +279,13 @@ def test_android_has_labels_and_golden_answers_as_plain_bytes(tmp_path: Path) ->
 
 
 def test_android_refuses_an_onnx_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"android runs tflite:int8, .* and there is onnx:int8"):
+    with pytest.raises(UsageError, match=r"android runs tflite:int8, .* received onnx:int8"):
         make_bundle(tmp_path / "bundle", "onnx_int8.onnx", "android")
 
 
 def test_nothing_is_mixed_into_a_folder_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
-    with pytest.raises(UsageError, match="is there already; expected a new or empty folder"):
+    with pytest.raises(UsageError, match="exists; expected a new or empty folder"):
         check_destination(tmp_path)
     options = ["bundle", str(ENGINES / "tflite_int8.tflite"), "--target", "android"]
     done = CliRunner().invoke(cli, [*options, "--out", str(tmp_path)])
@@ -393,4 +393,4 @@ def test_a_card_says_so_if_the_engine_was_not_evaluated() -> None:
     card = render_bundle_card(spec, "", None, "probe.tflite", "6" * 64)
     assert "contains no evaluation" in card
     assert f"`probe.tflite`, SHA-256 `{'6' * 64}`" in card
-    assert "must not be used to diagnose" in card
+    assert "must not be used for diagnosis" in card

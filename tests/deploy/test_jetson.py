@@ -148,7 +148,7 @@ def test_a_device_without_pillow_builds_and_answers(
         found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
     assert found["as_expected"], found
     assert found["engine"]["engine"] == "built"
-    assert "this machine lacks Pillow" in run.show_findings(found)
+    assert "`predict` cannot run: Pillow" in run.show_findings(found)
     device.log.clear()
     options = Namespace(**vars(OPTIONS), pictures=[folder / "golden/wide.png"])
     with pytest.raises(run.MissingRequirementError, match=r"Pillow 9\.1 or later, to read images"):
@@ -185,5 +185,5 @@ def test_a_graph_that_tensorrt_refuses_makes_no_bundle(
 def test_an_engine_of_another_back_end_makes_no_bundle(
     int8: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=r"there is onnx:int8; make one with .*tensorrt:int8"):
+    with pytest.raises(UsageError, match=r"received onnx:int8. Make one with .*tensorrt:int8"):
         build(tmp_path, int8, spec=replace(SPEC, backend="onnx"))

@@ -170,7 +170,7 @@ def test_a_timing_cache_of_another_gpu_is_refused(
 ) -> None:
     (folder / "timing.cache").write_bytes(b"of another GPU")
     Device(monkeypatch, "10.3.0")
-    expected = r"timing.cache is of another GPU or TensorRT; remove it"
+    expected = r"timing.cache belongs to another GPU or TensorRT version; remove it"
     with pytest.raises(on_device.BuildError, match=expected):
         open_engine(folder)
 

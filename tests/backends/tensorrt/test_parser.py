@@ -196,7 +196,7 @@ def test_a_bad_profile_is_refused_when_it_is_made(batches: tuple[int, int, int])
 
 def test_a_bad_profile_is_refused_by_tensorrt_too(float32: onnx.ModelProto) -> None:
     content = float32.SerializeToString()
-    with pytest.raises(on_device.BuildError, match=r"profile \[2, 1, 4\] of image is refused"):
+    with pytest.raises(on_device.BuildError, match=r"profile \[2, 1, 4\] of image is rejected"):
         on_device.build_from_onnx(trt, content, "float32", batches=(2, 1, 4))
 
 

@@ -11,8 +11,8 @@ from lesiontk.cli.session import (
     Session,
     command_options,
     load_recipe,
+    print_text,
     recipe_options,
-    say,
 )
 
 
@@ -85,4 +85,6 @@ def encoder(
         f"{scores['macro_auc']:.3f} (n = {scores['n']}, {made.facts['views']} view(s) of each "
         f"training image)\nnext: lesiontk distill --teacher {made.name}"
     )
-    session.emit({"name": made.name, "path": str(made.path), **made.facts}, lambda: say(text))
+    session.emit(
+        {"name": made.name, "path": str(made.path), **made.facts}, lambda: print_text(text)
+    )

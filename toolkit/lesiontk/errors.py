@@ -1,6 +1,6 @@
 """Errors that a user can cause, each with its exit code.
 
-An error's message is one sentence or two: what was received, what was expected, how to mend it.
+An error's message is one sentence or two: what was received, what was expected, and the remedy.
 Anything that is not a `LesionTKError` is a bug in lesiontk.
 """
 

@@ -1,4 +1,4 @@
-"""What is known of a converted engine beside its file: how it was made, and how near it is."""
+"""The facts of a converted engine: its conversion and its verification."""
 
 from __future__ import annotations
 

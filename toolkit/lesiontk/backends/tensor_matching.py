@@ -41,11 +41,11 @@ def find_same(origin: Iterable[Values], tensors: Iterable[Values]) -> dict[str, 
     is used.
     """
     candidates: dict[str, list[str]] = {}
-    for number, (theirs, ours) in enumerate(zip(origin, tensors, strict=True)):
+    for number, (origin_tensors, own_tensors) in enumerate(zip(origin, tensors, strict=True)):
         if number == 0:
-            candidates = _find_alike(theirs, ours)
+            candidates = _find_alike(origin_tensors, own_tensors)
         candidates = {
-            name: [other for other in others if is_same(theirs[other], ours[name])]
+            name: [other for other in others if is_same(origin_tensors[other], own_tensors[name])]
             for name, others in candidates.items()
         }
     return {name: others[0] for name, others in candidates.items() if others}

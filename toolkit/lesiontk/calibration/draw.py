@@ -189,13 +189,15 @@ def prove_disjoint(images: SplitImages, rows: NDArray[np.int64]) -> dict[str, in
             ("lesion", images.groups),
             ("pixels", images.hashes),
         ):
-            theirs = {names[row]: images.image_ids[row] for row in others if names[row]}
-            shared = {names[row]: images.image_ids[row] for row in rows if names[row] in theirs}
+            other_names = {names[row]: images.image_ids[row] for row in others if names[row]}
+            shared = {
+                names[row]: images.image_ids[row] for row in rows if names[row] in other_names
+            }
             if shared:
                 name, image_id = min(shared.items())
                 raise LeakageError(
                     f"{len(shared)} calibration image(s) share their {what} with the {subset} "
-                    f"split ({image_id} of the list and {theirs[name]} of {subset}: {name}); "
+                    f"split ({image_id} of the list and {other_names[name]} of {subset}: {name}); "
                     "calibrate on training images only."
                 )
     return compared

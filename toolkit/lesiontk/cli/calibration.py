@@ -46,13 +46,13 @@ def draw_command(
     data_folder: Path | None,
     out: Path,
     overrides: tuple[str, ...],
-    **wishes: Any,
+    **draw_options: Any,
 ) -> None:
     """Draw a list from the training split of RECIPE, or of the images prepared last."""
     from lesiontk.calibration.drawn_list import DrawnList
 
     made = session.open_workspace().draw_calibration(
-        recipe, data=data_folder, out=out, set=overrides, **wishes
+        recipe, data=data_folder, out=out, set=overrides, **draw_options
     )
     drawn, sidecar = made.artefact.read_facts(DrawnList), out.with_suffix(".yaml")
     files = {"file": str(out), "description": str(sidecar)}
@@ -66,7 +66,7 @@ def draw_command(
 def show_command(session: Session, list_: str) -> None:
     """Show the images of LIST by class, body site and brightness.
 
-    LIST is a shipped list's name, a CSV file or an artefact; default: the latest drawn.
+    LIST is a packaged list's name, a CSV file or an artefact; default: the latest drawn.
     """
     from lesiontk.workflow.calibration_lists import describe_list
 
@@ -76,10 +76,10 @@ def show_command(session: Session, list_: str) -> None:
 
 @calibration.command("check")
 @click.argument("list_", metavar="[LIST]", default="latest")
-@click.option("--split", help="An artefact, a split.csv, or a shipped split's first digits; "
+@click.option("--split", help="An artefact, a split.csv, or a packaged split's first digits; "
               "default: the split that LIST was drawn from, else the latest.")  # fmt: skip
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Folder of the split's images, whose pixels are compared; needed for a shipped "
+              help="Folder of the split's images, whose pixels are compared; needed for a packaged "
               "split, which has no hashes.")  # fmt: skip
 @command_options
 def check_command(session: Session, list_: str, split: str | None, data: Path | None) -> None:

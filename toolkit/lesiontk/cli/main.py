@@ -120,7 +120,7 @@ def cli() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal that asks the process to end; it is cleaned up as after Ctrl-C."""
+    """A termination signal; the clean-up is that of Ctrl-C."""
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -130,8 +130,8 @@ def _terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 success, 1 gate failed, 2 bad input, 3 lacking, 70 bug, 130 interrupted (Ctrl-C),
-    143 terminated (SIGTERM; 129 for SIGHUP), 141 closed pipe.
+    Exit codes: 0 success, 1 gate failed, 2 bad input, 3 missing requirement, 70 bug, 130
+    interrupted (Ctrl-C), 143 terminated (SIGTERM; 129 for SIGHUP), 141 closed pipe.
     """
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):

@@ -17,7 +17,7 @@ def recipe() -> None:
 @recipe.command("list")
 @command_options
 def list_command(session: Session) -> None:
-    """List the shipped recipes with their descriptions."""
+    """List the packaged recipes with their descriptions."""
     from lesiontk.recipe import list_recipes, read_recipe
 
     found = {name: read_recipe(name).description for name in list_recipes()}
@@ -50,7 +50,7 @@ def show_command(session: Session, name: str, overrides: tuple[str, ...]) -> Non
               required=True, help="Folder of images and their table.")  # fmt: skip
 @click.option("--task", help="A task or its file; default: a matching task, else a new file.")
 @click.option("--critical", metavar="CLASS", help="The class that must not be missed.")
-@click.option("--like", metavar="RECIPE", help="The shipped recipe to start from.")
+@click.option("--like", metavar="RECIPE", help="The packaged recipe to start from.")
 @command_options
 def new_command(
     session: Session,

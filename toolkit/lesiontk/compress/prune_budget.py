@@ -74,9 +74,9 @@ def check_latency(target: str, backend: Backend) -> None:
     fallback = find_fallback(backend.examine_runtime()) if state.available else None
     if state.available and fallback is None:
         return
-    lacking = f"{fallback.detail} ({fallback.used} would run)" if fallback else state.reason
+    reason = f"{fallback.detail} ({fallback.used} would run)" if fallback else state.reason
     raise MissingRequirementError(
-        f"the latency of {target} cannot be measured on this machine: {lacking}; expected an "
+        f"the latency of {target} cannot be measured on this machine: {reason}; expected an "
         "engine that runs here as latency_on, or keep_macs."
     )
 

@@ -295,7 +295,7 @@ def _define_kit(structures: Mapping[str, KernelStructure], *, symmetric: bool) -
             return tf.reshape(rounded, shape)
 
         def get_config(self) -> dict[str, Any]:
-            return {"depthwise": self.depthwise, "hold": None}
+            return {"depthwise": self.depthwise, "constrain": None}
 
     class FixedQuantizer(base_follower):  # type: ignore[misc]
         """A quantizer with a fixed range."""

@@ -81,7 +81,7 @@ def augment_trivially(images: Any, seed: Any) -> Any:
     count, (size, width) = tf.shape(images)[0], images.shape[1:3]
     unit = tf.random.stateless_uniform([12, count], seed)
     zoom = tf.sqrt(_between(unit[0], 0.3, 1.3))
-    # The crop stays inside the picture, and the lesion, centered by the photographer, in the crop.
+    # The crop stays inside the image, and the lesion, centered by the photographer, in the crop.
     room_x, room_y = (0.3 * tf.maximum(side - zoom * size, 0.0) for side in (width, size))
     images = _sample_square(
         images,

@@ -55,7 +55,7 @@ ASSUMED: Mapping[str, Change] = {
 }
 """Name -> change. Measured on the validation split (1,503 images of 1,135 lesions): quantized, as
 int8 efficientnet_lite0_7class for ONNX and TensorRT; compressed and quantized, as cnn_7class and
-vgg16_7class for TFLite, each beside its float network."""
+vgg16_7class for TFLite, each against its float network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,8 +150,8 @@ def load_keras_weights(
         raise DataError(
             f"{weights} does not contain the weights of {model.name}: {error}"
         ) from error
-    ours = {layer.name: layer for layer in model.layers}
+    layers = {layer.name: layer for layer in model.layers}
     for layer in source.layers:
         if layer.weights:
-            ours[layer.name].set_weights(layer.get_weights())
+            layers[layer.name].set_weights(layer.get_weights())
     return source

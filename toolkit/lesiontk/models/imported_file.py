@@ -133,10 +133,10 @@ def _read_config(file: h5py.File, name: str) -> bytes | str:
 
     It is uncompressed in the file: of a fixed length, or outside of the arrays.
     """
-    beside = bytes_beside_arrays(file, name)  # first, because it refuses unbounded texts
+    other_bytes = bytes_beside_arrays(file, name)  # first, because it refuses unbounded texts
     attribute = file.attrs.get_id("model_config")
     fixed = attribute.dtype.kind == "S"
-    check_size(prod(attribute.shape) * attribute.dtype.itemsize if fixed else beside, name)
+    check_size(prod(attribute.shape) * attribute.dtype.itemsize if fixed else other_bytes, name)
     text = file.attrs["model_config"]
     if not isinstance(text, bytes | str):
         raise TypeError("not text")

@@ -174,12 +174,12 @@ def _rebuild_plain(layer: ForeignLayer, make: Maker) -> Apply:
 
 def _rebuild_same(layer: ForeignLayer, make: Maker) -> Apply:
     """Return the same layer of Keras 2."""
-    ours = make_same(layer, make)
+    rebuilt = make_same(layer, make)
     if layer.kind in MERGING:
-        return lambda values: ours([make.real(value) for value in values])
+        return lambda values: rebuilt([make.real(value) for value in values])
     if layer.kind in COMMUTING:
-        return lambda value: _pass_channels(value, ours, make)
-    return lambda value: ours(make.real(value))
+        return lambda value: _pass_channels(value, rebuilt, make)
+    return lambda value: rebuilt(make.real(value))
 
 
 def make_same(
@@ -196,13 +196,13 @@ def make_same(
         raise layer.refuse(str(error)) from error
 
 
-def _pass_channels(value: Any, ours: Any, make: Maker) -> Any:
+def _pass_channels(value: Any, rebuilt: Any, make: Maker) -> Any:
     """Apply a layer that treats channels alike before they are reordered."""
     parts = value.split() if isinstance(value, Affine) else None
     if parts is None:
-        return ours(make.real(value))
+        return rebuilt(make.real(value))
     first, second = parts
-    return replace(second, tensor=ours(make.real(first)))
+    return replace(second, tensor=rebuilt(make.real(first)))
 
 
 def _rebuild_convolution(layer: ForeignLayer, make: Maker) -> Apply:
@@ -271,14 +271,14 @@ def _rebuild_layer_normalization(layer: ForeignLayer, make: Maker) -> Apply:
     axis = np.ravel(layer.config.get("axis", -1)).tolist()
     if len(axis) != 1 or layer.config.get("rms_scaling"):
         raise layer.refuse(f"it normalizes the axes {axis}; expected only the last, by its mean")
-    ours = make_same(layer, make, axis=axis[0])
-    return lambda value: ours(make.real(value))
+    rebuilt = make_same(layer, make, axis=axis[0])
+    return lambda value: rebuilt(make.real(value))
 
 
 def _rebuild_leaky_relu(layer: ForeignLayer, make: Maker) -> Apply:
     slope = layer.config.get("negative_slope", layer.config.get("alpha", 0.3))
-    ours = make_same(layer, make, alpha=_number(slope))
-    return lambda value: ours(make.real(value))
+    rebuilt = make_same(layer, make, alpha=_number(slope))
+    return lambda value: rebuilt(make.real(value))
 
 
 def _rebuild_resizing(layer: ForeignLayer, make: Maker) -> Apply:

@@ -256,9 +256,9 @@ class _Build:
 
     def set_weights(self) -> None:
         """Set the weights of the layers, once they are built."""
-        for name, kind, ours, weights in self._waiting:
+        for name, kind, rebuilt, weights in self._waiting:
             try:
-                ours.set_weights(weights)
+                rebuilt.set_weights(weights)
             except ValueError as error:
                 raise ForeignLayer(kind, name, {}, ()).refuse(str(error)) from error
 

@@ -85,8 +85,8 @@ class Store:
         key = hash_document(identity)
         target = self.workspace / f"{stage.info.produces}-{key[:12]}"
         shared = stage.without_budget(config).key_document()
-        begun = hash_document({**identity, "config": shared})
-        scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{begun[:12]}"
+        resume_key = hash_document({**identity, "config": shared})
+        scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{resume_key[:12]}"
         with self._lock(scratch.name, log=True):
             document = self._conceal(recipe)
             artefact = self._reuse(target, key, parents, document)

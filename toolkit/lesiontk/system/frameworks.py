@@ -21,10 +21,10 @@ def import_tensorflow() -> Any:
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    talkative = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    verbose = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with suppress_native_output(shown=talkative):
+        with suppress_native_output(shown=verbose):
             import tensorflow
 
             tensorflow.config.list_physical_devices()  # its messages about GPUs appear here

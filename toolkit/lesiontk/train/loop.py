@@ -94,13 +94,13 @@ def _agree(
     """Return the last epoch that all workers have. Raises `DataError` if their inputs differ."""
     plan = [section.model_dump(mode="json"), images.split_hash, images.hashes, images.subsets]
     digest = int(hash_document(plan)[:15], 16)
-    everyone = distribution.gather([digest, state.epoch])
-    if (everyone[:, 0] != digest).any():
+    gathered = distribution.gather([digest, state.epoch])
+    if (gathered[:, 0] != digest).any():
         raise DataError(
             "the workers have different images, splits or train sections; expected the same recipe "
             "and the same data on each."
         )
-    return int(everyone[:, 1].min())
+    return int(gathered[:, 1].min())
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""What the back ends whose engines are ``.onnx`` files share: description, record, tensors."""
+"""The base of back ends with ``.onnx`` files: description, record, tensors."""
 
 from __future__ import annotations
 

@@ -205,8 +205,8 @@ class _Fetch:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _by_hand(self) -> str:
-        lacking = [f for f in self.source.files if not (self.directory / f.name).exists()]
-        steps = "; ".join(f"{f.url} as {self.directory / f.name}" for f in lacking)
+        missing = [f for f in self.source.files if not (self.directory / f.name).exists()]
+        steps = "; ".join(f"{f.url} as {self.directory / f.name}" for f in missing)
         return (
             f"To fetch by hand, save {steps}; then run the command again, which verifies and "
             f"unpacks what it finds. The data set's page is {self.source.homepage}"

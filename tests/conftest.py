@@ -6,13 +6,18 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from lesiontk.backends.onnx import from_tflite
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.store import Store
+from tests.preloaded import PreloadedProcess
+
+RUN_SEPARATELY = from_tflite._run_module
 
 
 def pin_worker() -> None:
@@ -89,6 +94,22 @@ def tiny_store(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("tiny") / "workspace"
     with registered(), measuring_here():
         yield Store(Path(shutil.copytree(tiny_workspace, folder)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded_tf2onnx() -> Iterator[None]:
+    """Files are converted by forks of one process: TensorFlow is not loaded for each of them."""
+    process = PreloadedProcess(from_tflite.SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(from_tflite, "_run_module", partial(process.run, from_tflite.__name__))
+        yield
+    process.close()
+
+
+@pytest.fixture
+def separate_tf2onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is converted in a process of its own, as outside of tests."""
+    monkeypatch.setattr(from_tflite, "_run_module", RUN_SEPARATELY)
 
 
 @pytest.fixture(autouse=True)

@@ -323,6 +323,7 @@ def test_int8_without_a_plan_is_refused(
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.usefixtures("separate_tf2onnx")
 def test_converting_again_gives_the_same_bytes(
     target: str, file: Path, parent: FittedParent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,9 @@ from typing import Any
 from lesiontk.errors import DataError
 
 OPSET = 17  # the newest that TensorRT 8.5 (JetPack 5) reads
+# Without the second, tf2onnx copies the graph before each optimization and silently skips an
+# optimization that fails.
+SETTINGS = {"PYTHONHASHSEED": "0", "TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
 def onnx_from_tflite(path: Path) -> Any:
@@ -32,20 +35,21 @@ def onnx_from_tflite(path: Path) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.onnx"
-        command = [sys.executable, "-W", "ignore", "-m", __name__, str(path), str(out)]
-        # Without the second, tf2onnx copies the graph before each optimization and silently skips
-        # an optimization that fails.
-        settings = {"PYTHONHASHSEED": "0", "TF2ONNX_CATCH_ERRORS": "FALSE"}
-        environment = {**os.environ, **settings}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise DataError(
-                f"tf2onnx cannot convert {path.name} (exit code {done.returncode}): {last}"
-            )
+        code, errors = _run_module(str(path), str(out))
+        if code != 0:
+            last = (errors.strip().splitlines() or ["no message"])[-1]
+            raise DataError(f"tf2onnx cannot convert {path.name} (exit code {code}): {last}")
         model = onnx.load(out)
     refuse_unknown(model, path.name)
     return model
+
+
+def _run_module(*arguments: str) -> tuple[int, str]:
+    """Run this module in a process of its own; return its exit code and standard error."""
+    command = [sys.executable, "-W", "ignore", "-m", __name__, *arguments]
+    environment = {**os.environ, **SETTINGS}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def refuse_unknown(model: Any, name: str) -> None:

@@ -140,6 +140,12 @@ def test_a_training_that_diverges_says_what_to_change(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- resume
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> TrainingState:
+    """The course of a plain training of four epochs."""
+    return train(tmp_path_factory.mktemp("plain"))[1]
+
+
 def weights_equal(first: list[NDArray[Any]], second: list[NDArray[Any]]) -> bool:
     return all(np.allclose(a, b, atol=1e-6, rtol=0) for a, b in zip(first, second, strict=True))
 
@@ -157,7 +163,7 @@ def curves_equal(first: TrainingState, second: TrainingState) -> bool:
 
 
 RESUMED = {
-    "plain": {},
+    "augmented": {"augment": "dermoscopy"},
     "averaged": {"ema": 0.9},
     "sampled": {"imbalance": ("balanced_sampling",), "schedule": "constant"},
 }
@@ -181,9 +187,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_resume_that_lost_the_optimizer_would_be_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, whole = train(tmp_path / "whole")
     with pytest.raises(KilledError):
         train(tmp_path / "killed", progress=KillingProgress(10))
 
@@ -193,13 +198,12 @@ def test_a_resume_that_lost_the_optimizer_would_be_noticed(
 
     monkeypatch.setattr(loop, "restore_checkpoint", restore_model_alone)
     _, damaged = train(tmp_path / "killed")
-    assert not curves_equal(whole, damaged)
+    assert not curves_equal(plain, damaged)
 
 
-def test_another_seed_takes_another_course(tmp_path: Path) -> None:
-    _, first = train(tmp_path / "first", epochs=2)
-    _, other = train(tmp_path / "other", epochs=2, seed=2)
-    assert not curves_equal(first, other)
+def test_another_seed_takes_another_course(plain: TrainingState, tmp_path: Path) -> None:
+    _, other = train(tmp_path, seed=2)
+    assert not curves_equal(plain, other)
 
 
 def test_a_kill_between_checkpoint_and_state_costs_one_epoch(
@@ -240,19 +244,19 @@ def test_one_checkpoint_is_kept(learned: tuple[Any, TrainingState, Path]) -> Non
 # --------------------------------------------------------------------- options
 
 
-def test_an_epoch_goes_on_from_the_averages_of_the_one_before(tmp_path: Path) -> None:
-    _, raw = train(tmp_path / "raw")
-    _, averaged = train(tmp_path / "averaged", ema=0.99)
-    losses = [[row["loss"] for row in state.curves] for state in (raw, averaged)]
+def test_an_epoch_goes_on_from_the_averages_of_the_one_before(
+    plain: TrainingState, tmp_path: Path
+) -> None:
+    _, averaged = train(tmp_path, ema=0.99)
+    losses = [[row["loss"] for row in state.curves] for state in (plain, averaged)]
     assert losses[0][0] == pytest.approx(losses[1][0], abs=1e-4)  # nothing was averaged yet
     assert losses[0][1] < losses[1][1] - 0.01  # averages lag behind
 
 
-def test_averaging_scores_the_averaged_weights(tmp_path: Path) -> None:
+def test_averaging_scores_the_averaged_weights(plain: TrainingState, tmp_path: Path) -> None:
     """With a momentum near 1 the average stays where it began, whatever the weights do."""
-    _, raw = train(tmp_path / "raw", epochs=4)
-    model, averaged = train(tmp_path / "averaged", epochs=4, ema=0.99999)
-    assert raw.curves[-1]["log_loss"] < averaged.curves[-1]["log_loss"] - 0.1
+    model, averaged = train(tmp_path, ema=0.99999)
+    assert plain.curves[-1]["log_loss"] < averaged.curves[-1]["log_loss"] - 0.1
     kernel = model.get_layer("conv").get_weights()[0]
     import_keras().utils.set_random_seed(make_section().seed)
     np.testing.assert_allclose(kernel, build().get_layer("conv").get_weights()[0], atol=1e-3)
@@ -322,11 +326,22 @@ def test_in_the_first_phase_only_the_last_layer_learns(tmp_path: Path) -> None:
     assert all(changed)
 
 
-@pytest.mark.parametrize("steps", [2, 6, 9])
-def test_a_kill_in_either_phase_changes_nothing(tmp_path: Path, steps: int) -> None:
-    """Four steps an epoch: the kill comes in the first phase, right after it, and in the second."""
+@pytest.fixture(scope="module")
+def in_phases(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Any, TrainingState, dict[str, Any]]:
+    """A model trained in two phases, its course, and how."""
     changes: dict[str, Any] = {"epochs": 3, "head_epochs": 1, "lowest_rate": 0.1, "ema": 0.8}
-    whole, course = train(tmp_path / "whole", **changes)
+    model, state = train(tmp_path_factory.mktemp("phases"), **changes)
+    return model, state, changes
+
+
+@pytest.mark.parametrize("steps", [2, 6, 9])
+def test_a_kill_in_either_phase_changes_nothing(
+    in_phases: tuple[Any, TrainingState, dict[str, Any]], tmp_path: Path, steps: int
+) -> None:
+    """Four steps an epoch: the kill comes in the first phase, right after it, and in the second."""
+    whole, course, changes = in_phases
     with pytest.raises(KilledError):
         train(tmp_path / "parts", progress=KillingProgress(steps), **changes)
     parts, resumed = train(tmp_path / "parts", **changes)

@@ -20,6 +20,7 @@ from lesiontk.backends import find_backend
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
 from tests.end_to_end.chain import CHAIN, TRAINING, Chain, set_keys
 from tests.end_to_end.command_line import Call, call_lesiontk, start_lesiontk
+from tests.measuring import measuring_here
 
 TARGETS = ["keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8"]
 LABELS = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
@@ -113,7 +114,7 @@ def test_a_plan_is_shown_without_work(tmp_path: Path) -> None:
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
     """``train``, ``quantize --int8``, ``bench`` in a fresh workspace, named by the environment."""
     workspace = tmp_path_factory.mktemp("steps") / "workspace"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, measuring_here():
         patch.setenv("LESIONTK_WORKSPACE", str(workspace))
         return {
             "train": call_lesiontk("train", "--json", *set_keys(CHAIN)),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.chain import CHAIN, Chain, set_keys
 from tests.end_to_end.command_line import call_lesiontk
+from tests.measuring import measuring_here
 
 ONE_IN_A_THOUSAND = "recall[mel] >= parent - 0.001 @ 0.95"
 
 
 @pytest.fixture
-def file(chain: Chain, tmp_path: Path) -> Path:
-    """An engine file outside of any workspace."""
-    return Path(shutil.copy(chain.engine("tflite:int8"), tmp_path / "tflite_int8.tflite"))
+def file(chain: Chain, tmp_path: Path) -> Iterator[Path]:
+    """An engine file outside of any workspace; it is measured in this process."""
+    with measuring_here():
+        yield Path(shutil.copy(chain.engine("tflite:int8"), tmp_path / "tflite_int8.tflite"))
 
 
 def test_a_file_is_judged_as_far_as_it_can_be(file: Path, tmp_path: Path) -> None:
@@ -66,10 +69,7 @@ def test_an_evaluation_is_judged_beside_the_parent_or_on_images_alone(chain: Cha
     assert outcomes == {"macro_auc": "not_shown", "size_mb": "passed", "accuracy": "failed"}
 
 
-def test_no_bundle_is_made_of_an_engine_whose_gate_is_not_shown(
-    chain: Chain, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(chain.workspace, tmp_path / "copy"))
+def test_no_bundle_is_made_of_an_engine_whose_gate_is_not_shown(copy: Path, tmp_path: Path) -> None:
     change = ("--set", f'gate=["{ONE_IN_A_THOUSAND}"]')
     made = call_lesiontk("convert", "--to", "tflite:float16", *change, "--json", workspace=copy)
     assert made.code == 0, made.err

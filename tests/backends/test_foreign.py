@@ -21,6 +21,7 @@ from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.workflow.evaluate import evaluate_folder
 from tests.deploy.bundles import ENGINES
+from tests.measuring import measuring_here
 
 LABELS = "akiec,bcc,bkl,df,mel,nv,vasc"
 OWN = ENGINES / "tflite_int8.tflite"
@@ -63,7 +64,8 @@ def make_onnx(
 
 
 def bench(*words: str) -> Result:
-    return CliRunner().invoke(cli, ["bench", *words, *QUICK, "--json"])
+    with measuring_here():
+        return CliRunner().invoke(cli, ["bench", *words, *QUICK, "--json"])
 
 
 def test_bench_times_a_file_of_other_tools(plain: Path, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lesiontk.backends import find_backend
-from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle import write_checksums
+from lesiontk.deploy import bundle, find_bundle_target
 from lesiontk.report.published_card import list_engine_files
 from lesiontk.stages.bundle import write_bundle_of_file
 
@@ -32,6 +34,8 @@ def copy_engines() -> Path:
 
 
 ENGINES = copy_engines()
+GOLDEN_IMAGES = cache(bundle.make_golden_images)
+"""Drawing them takes longer than all else that a bundle asks for."""
 HIDDEN = "import sys, runpy; sys.modules['lesiontk'] = None; {}sys.argv = sys.argv[1:]; "
 RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 
@@ -39,33 +43,35 @@ RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 def make_bundle(folder: Path, engine: str | Path, target: str = "linux-arm64") -> Path:
     """Write the bundle of a published engine, or of an engine file, into `folder`."""
     path = ENGINES / engine if isinstance(engine, str) else engine
-    write_bundle_of_file(folder, path, find_bundle_target(target))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "make_golden_images", GOLDEN_IMAGES)
+        write_bundle_of_file(folder, path, find_bundle_target(target))
     return folder
 
 
 def call_runner(
-    bundle: Path, *words: str, without: tuple[str, ...] = ()
+    folder: Path, *words: str, without: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Call ``run.py``, from elsewhere; the packages `without` cannot be imported."""
     code = HIDDEN.format("".join(f"sys.modules[{name!r}] = None; " for name in without)) + RUN
     return subprocess.run(
-        [sys.executable, "-c", code, str(bundle / "run.py"), *words],
-        capture_output=True, text=True, check=False, cwd=bundle.parent, timeout=120,
+        [sys.executable, "-c", code, str(folder / "run.py"), *words],
+        capture_output=True, text=True, check=False, cwd=folder.parent, timeout=120,
     )  # fmt: skip
 
 
-def read_contract(bundle: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((bundle / "bundle.json").read_text())
+def read_contract(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "bundle.json").read_text())
     return document
 
 
-def change_contract(bundle: Path, changes: Mapping[str, Any]) -> None:
+def change_contract(folder: Path, changes: Mapping[str, Any]) -> None:
     """Change what the contract says, as if the bundle had been written so."""
-    (bundle / "bundle.json").write_text(json.dumps({**read_contract(bundle), **changes}))
-    reseal(bundle)
+    (folder / "bundle.json").write_text(json.dumps({**read_contract(folder), **changes}))
+    reseal(folder)
 
 
-def reseal(bundle: Path) -> None:
+def reseal(folder: Path) -> None:
     """Write the checksums anew, so that a change made on purpose is found by other checks."""
-    (bundle / "SHA256SUMS").unlink()
-    write_checksums(bundle)
+    (folder / "SHA256SUMS").unlink()
+    bundle.write_checksums(folder)

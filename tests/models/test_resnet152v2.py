@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 
 
+@pytest.mark.slow
 def test_residual_branches_begin_at_zero_but_where_channels_change() -> None:
     architecture = ARCHITECTURES.get("resnet152v2")
     model = build_model(architecture, image_size=32, classes=7)

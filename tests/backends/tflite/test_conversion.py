@@ -11,7 +11,7 @@ import pytest
 from lesiontk.backends.tflite.conversion import convert_keras, freeze
 from lesiontk.backends.tflite.graph import operator_name, read_model
 from lesiontk.errors import DataError
-from lesiontk.models import ARCHITECTURES
+from lesiontk.models import ARCHITECTURES, efficientnet_lite0
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
@@ -47,8 +47,18 @@ def list_weights(content: bytes) -> list[tuple[str, list[bytes | None]]]:
 
 
 @pytest.mark.filterwarnings("ignore")  # the converter's own deprecations
-@pytest.mark.parametrize("name", ["cnn", "efficientnet_lite0"])
-def test_it_is_what_the_plain_way_gives(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        pytest.param("cnn", 7, id="cnn"),
+        pytest.param("efficientnet_lite0", 2, id="shallow efficientnet_lite0"),
+        pytest.param("efficientnet_lite0", 7, id="efficientnet_lite0", marks=pytest.mark.slow),
+    ],
+)
+def test_it_is_what_the_plain_way_gives(
+    name: str, stages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efficientnet_lite0, "STAGES", efficientnet_lite0.STAGES[:stages])
     model = build_model(ARCHITECTURES.get(name), image_size=SIZE, classes=3)
     model.save(str(tmp_path / "model.keras"))
     ours, theirs = convert_keras(tmp_path / "model.keras"), convert_plainly(model)

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from steps import list_compressions, shorten_orders
 
 from lesiontk.api.progress import make_progress
 from lesiontk.bench.benchmark import TRAINED
-from lesiontk.compress.model_history import find_trained
 from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts, ValidationScores
 from lesiontk.report.result_table import format_estimate, format_sizes
-from lesiontk.report.tables import describe_steps, list_steps, shorten_orders
 from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.prune import Pruning
+from lesiontk.stages.resize import Resizing
 from lesiontk.store import Store
-from lesiontk.technique import trains_network
 from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.lineage import recipe_of, trained_of, training_seconds
 
@@ -100,23 +100,20 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
     versus = after.versus_parent
     if versus is None:
         raise click.ClickException(f"{INT8} of {model.name} was compared with no parent.")
-    steps = describe_steps(model.facts, model.stage)
-    if not steps or not trains_network(steps[0]["step"]):
-        raise click.ClickException(f"{model.name} does not tell all its steps; compress it anew")
-    first = find_trained(step["step"] for step in steps)
+    trained, facts = (m.read_facts(ModelFacts) for m in (trained_of(store, model), model))
     return {
         "model": model.name,
-        "recipe": model.manifest["recipe"]["name"],
-        "architecture": model.manifest["recipe"]["model"]["architecture"],
+        "recipe": model.recipe_name,
+        "architecture": facts.architecture,
         "image_size": found.image_size,
-        "trained_size": trained_of(store, model).facts["preprocessing"]["image_size"],
+        "trained_size": trained.preprocessing.image_size,
         "split_hash": found.split_hash,
         "critical": found.critical,
-        "steps": steps[first + 1 :],
+        "steps": [step.to_document() for step in list_compressions(facts)],
         "compress": shorten_orders(list(recipe_of(model).compress), RESULTS.parents[1]),
         "seconds": training_seconds(store, model),
-        "macs_share": macs_share(model),
-        "validation": [trained_of(store, model).facts["validation"], model.facts["validation"]],
+        "macs_share": macs_share(facts),
+        "validation": [m.validation.to_document() for m in (trained, facts)],
         "latency_ms": {
             "before": before.latency.to_document(),
             "after": after.latency.to_document(),
@@ -146,16 +143,16 @@ def find_missed(row: Mapping[str, Any]) -> list[str]:
 
 def describe_validation(row: Mapping[str, Any]) -> str:
     """Return the validation balanced accuracy of the trained and of the compressed network."""
-    return " → ".join(f"{scores['balanced_accuracy']:.3f}" for scores in row["validation"])
+    scores = map(ValidationScores.from_document, row["validation"])
+    return " → ".join(f"{score.balanced_accuracy:.3f}" for score in scores)
 
 
-def macs_share(model: Artefact) -> float:
+def macs_share(model: ModelFacts) -> float:
     """Return the share of the multiplications that smaller images and prunings have left."""
     share = 1.0
-    for step in list_steps(model.facts, model.stage):
-        fact = {"resize": "resized", "prune": "pruned"}.get(str(step["stage"]))
-        if fact:
-            before, after = step[fact]["macs"]
+    for step in model.line:
+        if record := {"resize": Resizing, "prune": Pruning}.get(step.stage):
+            before, after = step.read_change(record).macs
             share *= after / before
     return share
 

@@ -23,7 +23,7 @@ from lesiontk.evaluate.bootstrap import estimate_metrics
 from lesiontk.evaluate.comparison import apply_mcnemar_test
 from lesiontk.evaluate.metrics import MetricScorer
 from lesiontk.recipe import override_recipe, read_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stages.evaluate import read_predictions
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import PARENT
@@ -50,6 +50,7 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
         for recipe in (PLAIN, ENHANCED):
             changes = [f"data.path={json.dumps(str(data.resolve()))}", f"train.seed={seed}"]
             model = train_recipe(store, override_recipe(read_recipe(recipe), changes))
+            facts = model.read_facts(ModelFacts)
             evaluation = judge(store, model)
             truth, probabilities, groups, image_ids, labels = read_predictions(evaluation)
             scorer = MetricScorer(truth, probabilities, labels)
@@ -60,9 +61,9 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
                     "recipe": recipe,
                     "seed": seed,
                     "training_seconds": model.manifest["seconds"],
-                    "epochs": model.facts["epochs"],
-                    "best_epoch": model.facts["best_epoch"],
-                    "split_hash": model.facts["split_hash"],
+                    "epochs": facts.epochs,
+                    "best_epoch": facts.best_epoch,
+                    "split_hash": facts.split_hash,
                     "n": len(truth),
                     "metrics": {name: float(values[name][0]) for name in METRICS},
                     "images": list(image_ids),

@@ -18,6 +18,7 @@ import click
 
 from lesiontk.api.progress import make_progress
 from lesiontk.recipe import override_recipe, read_recipe
+from lesiontk.records import ModelFacts
 from lesiontk.store import Store
 from lesiontk.workflow.train import train_recipe
 
@@ -66,7 +67,8 @@ def ablate(
             }
             overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
             model = train_recipe(store, override_recipe(read_recipe(RECIPE), overrides))
-            scores.append(model.facts["validation"])
+            facts = model.read_facts(ModelFacts)
+            scores.append(dict(facts.validation.metrics))
         rows.append({"treatment": list(treatment), "seeds": scores})
         click.echo(f"{' + '.join(treatment)}: {summarize(scores, 'balanced_accuracy')}")
     rows.sort(key=lambda row: -mean(s["balanced_accuracy"] for s in row["seeds"]))
@@ -74,8 +76,8 @@ def ablate(
         "recipe": RECIPE,
         "image_size": image_size,
         "epochs": epochs,
-        "split_hash": model.facts["split_hash"],
-        "n": model.facts["validation"]["n"],
+        "split_hash": facts.split_hash,
+        "n": facts.validation.n,
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)

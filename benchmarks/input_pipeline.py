@@ -39,14 +39,14 @@ from scipy import stats
 
 from lesiontk.api.progress import make_progress
 from lesiontk.cli.session import load_recipe, recipe_options
-from lesiontk.data.images import open_images
+from lesiontk.data.images import PreparedImages, open_images
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.errors import UsageError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import build_model
 from lesiontk.recipe import Recipe
-from lesiontk.records import Artefact, ImageRecord, Preprocessing
+from lesiontk.records import Artefact, ImageRecord
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras, import_tensorflow
@@ -136,7 +136,7 @@ def time_decoding(
     records = [
         ImageRecord(rows[i]["image_id"], rows[i]["diagnosis"], rows[i]["location"]) for i in order
     ]
-    preprocessing = Preprocessing(**images.facts["preprocessing"])
+    preprocessing = images.read_facts(PreparedImages).preprocessing
     dataset = {role: store.parent(images, role) for role in images.manifest["parents"]}
     with ImageReader(data_root(recipe.data.path, dataset)) as reader:
 

@@ -44,7 +44,7 @@ from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.recipe import BenchRule, CalibrateConfig
-from lesiontk.records import Artefact, EngineSpec
+from lesiontk.records import Artefact, EngineSpec, ModelFacts
 from lesiontk.report.result_table import format_estimate
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
@@ -201,7 +201,7 @@ def compare_ways(
         )
     return {
         "model": name,
-        "architecture": model.facts["architecture"],
+        "architecture": model.read_facts(ModelFacts).architecture,
         "image_size": spec.preprocessing.image_size,
         "calibration_images": len(listed),
         "n": len(rows),

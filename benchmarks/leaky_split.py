@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from lesiontk.api.progress import make_progress
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.recipe import override_recipe, read_recipe
 from lesiontk.report.result_table import format_estimate
@@ -62,14 +63,14 @@ def measure(
             evaluation = evaluate_artefact(store, engine)
             judged = read_evaluation(evaluation)
             elsewhere = evaluate_external(store, engine, evaluation, external)
-            split = store.parent(store.parent(model, "images"), "split").facts
+            split = store.parent(store.parent(model, "images"), "split").read_facts(DealtSplit)
             runs.append(
                 {
                     "split": kind,
                     "seed": seed,
                     "n": judged.n,
-                    "split_hash": split["split_hash"],
-                    "lesions_on_several_sides": split["lesions_on_several_sides"],
+                    "split_hash": split.split_hash,
+                    "lesions_on_several_sides": split.lesions_on_several_sides,
                     "test": {name: judged.metrics[name].to_document() for name in METRICS},
                     "external": elsewhere.to_document(),
                 }

@@ -20,8 +20,9 @@ import click
 from matplotlib.figure import Figure
 
 from lesiontk.api.progress import make_progress
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_picture
+from lesiontk.stages.prune import Pruning
 from lesiontk.store import Store
 from lesiontk.workflow.compress import compress_model
 
@@ -73,15 +74,16 @@ def cli(
 
 def measure(store: Store, model: Artefact, recover: dict[str, Any]) -> None:
     """Measure what is missing of one model's curve, and write all curves after each point."""
+    whole = model.read_facts(ModelFacts)
     settings = {
-        "recipe": model.manifest["recipe"]["name"],
-        "image_size": model.facts["preprocessing"]["image_size"],
-        "split_hash": model.facts["split_hash"],
+        "recipe": model.recipe_name,
+        "image_size": whole.preprocessing.image_size,
+        "split_hash": whole.split_hash,
         **recover,
-        "parameters": model.facts["parameters"],
+        "parameters": whole.parameters,
     }
     known = [curve for curve in read_curves() if settings.items() <= curve.items()]
-    curve = known[0] if known else {**settings, "validation": model.facts["validation"]}
+    curve = known[0] if known else {**settings, "validation": list_scores(whole)}
     points = curve.setdefault("points", [])
     for share in LEVELS:
         for way, overrides in WAYS.items():
@@ -89,21 +91,27 @@ def measure(store: Store, model: Artefact, recover: dict[str, Any]) -> None:
                 continue
             options = {"keep_macs": share, "recover": recover}
             pruned = compress_model(store, model, "prune", options, overrides)
-            before, after = pruned.facts["pruned"]["macs"]
+            facts = pruned.read_facts(ModelFacts)
+            before, after = facts.read_change(Pruning).macs
             points.append(
                 {
                     "way": way,
                     "asked": share,
                     "macs_share": after / before,
-                    "parameters": pruned.facts["parameters"],
-                    "validation": pruned.facts["validation"],
+                    "parameters": facts.parameters,
+                    "validation": list_scores(facts),
                     "seconds": pruned.manifest["seconds"],
                 }
             )
             points.sort(key=lambda point: (point["asked"], point["way"]))
-            click.echo(f"{share:.0%} {way}: {pruned.facts['validation']['balanced_accuracy']:.3f}")
+            click.echo(f"{share:.0%} {way}: {facts.validation.balanced_accuracy:.3f}")
             kept = [other for other in read_curves() if other["recipe"] != curve["recipe"]]
             write(sorted([*kept, curve], key=lambda curve: str(curve["recipe"])))
+
+
+def list_scores(model: ModelFacts) -> dict[str, float]:
+    """Return the scores on validation by metric, and how many images these are."""
+    return {"n": model.validation.n, **model.validation.metrics}
 
 
 def read_curves() -> list[dict[str, Any]]:

@@ -22,26 +22,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+from model_card import ExternalCheck, render_model_card
+from published_card import update_files_section
+from steps import describe_steps, shorten_orders
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import is_trained
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.report.drawing import look_of_engines
-from lesiontk.report.model_card import ExternalCheck, render_model_card
 from lesiontk.report.pareto_plot import plot_pareto
-from lesiontk.report.published_card import update_files_section
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
     recalls_from_benchmark,
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import describe_steps, list_points, shorten_orders
+from lesiontk.report.tables import list_points
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
@@ -88,7 +90,8 @@ def publish(
     trained = trained_of(store, model)
     images = store.parent(model, "images")
     split = store.parent(images, "split")
-    sizes = dict(store.parent(split, "inspection").facts["sizes"])
+    facts = model.read_facts(ModelFacts)
+    sizes = dict(store.parent(split, "inspection").read_facts(Inspection).sizes)
     document = read_benchmark(benchmark)
     checked: ExternalCheck | None = None
     if external is not None:
@@ -96,21 +99,21 @@ def publish(
         checked = ExternalCheck(external_name or external.resolve().name, engines)
     course = read_course(store, trained, recipe)
     seconds = training_seconds(store, model) - training_seconds(store, trained) + course.seconds
-    stage = model.stage
     folder = HERE / "engines" / recipe
     folder.mkdir(parents=True, exist_ok=True)
     shown: list[EngineFacts] = []
     left_out: list[str] = []
     calibration: Artefact | None = None
     for target, artefact in {**engines_of(store, model), **timed}.items():
-        wanted = parent if target == "keras:float32" else artefact.facts["precision"] == "int8"
+        engine = artefact.read_facts(EngineFacts)
+        wanted = parent if target == "keras:float32" else engine.precision == "int8"
         if not wanted:
             continue
         if "calibration" in artefact.manifest["parents"]:
             calibration = store.parent(artefact, "calibration")
-        if artefact.facts["size_bytes"] <= MAX_BYTES:
+        if engine.size_bytes <= MAX_BYTES:
             copy_engine(store, artefact, folder)
-            shown.append(artefact.read_facts(EngineFacts))
+            shown.append(engine)
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
@@ -124,7 +127,7 @@ def publish(
     command = describe_command(chosen)
     card = render_model_card(
         recipe=chosen,
-        model=model.facts,
+        model=facts,
         training_seconds=seconds,
         split=split.read_facts(DealtSplit),
         calibration=calibration.read_facts(DrawnList) if calibration else None,
@@ -132,7 +135,6 @@ def publish(
         engines=shown,
         sizes=sizes,
         command=command,
-        stage=stage,
         left_out=left_out,
         external=checked,
     )
@@ -148,13 +150,13 @@ def publish(
     (results / f"{recipe}_pareto.svg").write_bytes(picture.content)
     if calibration is not None:
         publish_calibration(recipe, calibration)
-    facts = {
+    results_document = {
         "recipe": chosen,
-        "split": dict(split.facts),
+        "split": split.read_facts(DealtSplit).to_document(),
         "sizes": sizes,
-        "model": dict(model.facts),
+        "model": facts.to_document(),
         "trained": course.facts,
-        "steps": describe_steps(model.facts, stage),
+        "steps": [step.to_document() for step in describe_steps(facts)],
         "training_seconds": course.seconds,
         "compression_seconds": seconds - course.seconds,
         "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
@@ -162,7 +164,7 @@ def publish(
         "benchmark": document.to_document(),
         "external": checked and checked.to_document(),
     }
-    (results / f"{recipe}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (results / f"{recipe}.json").write_text(json.dumps(results_document, indent=1) + "\n")
     counted = document.rows[0]
     (results / f"{recipe}.md").write_text(
         f"# {recipe}\n\nTest split by lesion, n = {counted.n} images, split "
@@ -192,12 +194,13 @@ class Course:
 
 def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
     """Return the course of a training; that of an imported network stands in what is published."""
+    facts = trained.read_facts(ModelFacts)
     names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
     if "curves.csv" in trained.manifest["files"]:
         curves = {name: trained.file(file) for name, file in names.items()}
-        return Course(dict(trained.facts), training_seconds(store, trained), curves)
+        return Course(facts.to_document(), training_seconds(store, trained), curves)
     published = json.loads((HERE / "results" / f"{recipe}.json").read_text())
-    if published["trained"]["parameters"] != trained.facts["parameters"]:
+    if published["trained"]["parameters"] != facts.parameters:
         raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
     curves = {name: HERE / "results" / name for name in names}
     return Course(published["trained"], published["training_seconds"], curves)
@@ -218,7 +221,7 @@ def describe_command(chosen: Mapping[str, Any]) -> str:
 
 def copy_engine(store: Store, engine: Artefact, folder: Path) -> None:
     """Write an engine into the folder, with its evaluation inside where it was evaluated."""
-    name, evaluation = str(engine.facts["file"]), find_evaluation(store, engine)
+    name, evaluation = engine.read_facts(EngineFacts).file, find_evaluation(store, engine)
     if evaluation is None:
         shutil.copyfile(engine.file(name), folder / name)
     else:
@@ -259,11 +262,11 @@ def publish_split(split: Artefact) -> None:
     """Write recipes/splits/HASH.csv: which side each image is on, so that none is judged twice."""
     with split.file("split.csv").open(newline="") as stream:
         rows = csv.DictReader(stream)
-        lines = [f"{row['image_id']},{row['lesion_id']},{row['side']}\n" for row in rows]
+        lines = [f"{row['image_id']},{row['lesion_id']},{row['subset']}\n" for row in rows]
     folder = HERE.parent / "recipes" / "splits"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{split.facts['split_hash'][:12]}.csv"
-    path.write_text("image_id,lesion_id,side\n" + "".join(lines))
+    path = folder / f"{split.read_facts(DealtSplit).split_hash[:12]}.csv"
+    path.write_text("image_id,lesion_id,subset\n" + "".join(lines))
 
 
 if __name__ == "__main__":

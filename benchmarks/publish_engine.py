@@ -10,20 +10,18 @@ results/RECIPE.json (`replaced`), and what they are into the model card.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
+from published_card import ReplacedEngine, read_replaced, update_card
+from steps import list_compressions, shorten_orders
 
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.calibration.draw import read_list
-from lesiontk.compress.model_history import find_trained
-from lesiontk.records import Artefact
-from lesiontk.report.published_card import update_card
-from lesiontk.report.tables import describe_steps, shorten_orders
+from lesiontk.evaluate.verdict import GateVerdict
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.calibrate import read_calibration
 from lesiontk.stages.evaluate import read_assessment
@@ -47,31 +45,31 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     trained = trained_of(store, model)
     file = HERE / "results" / f"{recipe}.json"
     published = json.loads(file.read_text())
-    if trained.facts["parameters"] != published["trained"]["parameters"]:
+    facts = model.read_facts(ModelFacts)
+    if trained.read_facts(ModelFacts).parameters != published["trained"]["parameters"]:
         raise click.ClickException(f"{trained.name} is not the network that {recipe} publishes.")
-    steps = describe_steps(model.facts, model.stage)
-    made = {
-        "parameters": model.facts["parameters"],
-        "validation": model.facts["validation"],
-        "recall_constraint": model.facts.get("recall_constraint"),
-        "steps": steps[find_trained(step["step"] for step in steps) + 1 :],
-        "compress": shorten_orders(list(recipe_of(model).compress), HERE.parent),
-        "seconds": training_seconds(store, model) - training_seconds(store, trained),
-    }
-    replaced = published.setdefault("replaced", {})
+    steps = tuple(list_compressions(facts))
+    orders = shorten_orders(list(recipe_of(model).compress), HERE.parent)
+    seconds = training_seconds(store, model) - training_seconds(store, trained)
+    replaced = read_replaced(published)
     for target, engine in engines.items():
         if "calibration" in engine.manifest["parents"]:
             check_calibration(store, engine, recipe)
-        replaced[target] = {
-            "file": engine_file(engine).name,
-            "row": found.by_target[target].to_document(),
-            "gate": passed_gate(found, target),
-            "benchmark": benchmark.name,
-            **made,
-            "critical": found.critical,
-            "machine": found.machine.to_document(),
-        }
-    if {entry.get("benchmark") for entry in replaced.values()} != {benchmark.name}:
+        replaced[target] = ReplacedEngine(
+            file=engine_file(engine).name,
+            row=found.by_target[target],
+            gate=passed_gate(found, target),
+            benchmark=benchmark.name,
+            parameters=facts.parameters,
+            validation=facts.validation,
+            recall_constraint=facts.recall_constraint,
+            steps=steps,
+            compress=orders,
+            seconds=seconds,
+            critical=found.critical,
+            machine=found.machine,
+        )
+    if {entry.benchmark for entry in replaced.values()} != {benchmark.name}:
         raise click.ClickException("engines of another benchmark stand there: replace all at once.")
     folder = HERE / "engines" / recipe
     for target, engine in engines.items():
@@ -79,7 +77,8 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
         assessment = read_assessment(store.parent(benchmark, f"evaluation:{target}"))
         stamp(path, assessment, folder / path.name)
         click.echo(f"wrote {folder / path.name}")
-    verdicts = [verdict for entry in replaced.values() for verdict in entry["gate"]]
+    published["replaced"] = {target: entry.to_document() for target, entry in replaced.items()}
+    verdicts = [v.to_document() for entry in replaced.values() for v in entry.gate]
     others = [v for v in published["benchmark"]["gate"] if v["engine"] not in replaced]
     published["benchmark"]["gate"] = [*others, *verdicts]
     file.write_text(json.dumps(published, indent=1) + "\n")
@@ -87,13 +86,13 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     card.write_text(update_card(card.read_text(), folder, published))
 
 
-def passed_gate(found: Benchmark, target: str) -> list[Mapping[str, Any]]:
+def passed_gate(found: Benchmark, target: str) -> tuple[GateVerdict, ...]:
     """Return the verdicts on a target; `ClickException` unless every gate passed."""
     verdicts = [verdict for verdict in found.verdicts if verdict.engine == target]
     missed = [verdict.describe() for verdict in verdicts if not verdict.passed]
     if missed or not verdicts:
         raise click.ClickException(f"{target}: {'; '.join(missed) or 'no gate judged it'}.")
-    return [verdict.to_document() for verdict in verdicts]
+    return tuple(verdicts)
 
 
 def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:

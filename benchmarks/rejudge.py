@@ -23,6 +23,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from published_card import list_engine_files, read_replaced
 from restamp import restamp
 
 from lesiontk.api.progress import make_progress
@@ -49,7 +50,6 @@ from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import ImageRecord
-from lesiontk.report.published_card import list_engine_files
 from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
@@ -112,8 +112,8 @@ def rejudge(
 ) -> dict[str, Any]:
     """Return the results of a recipe with rows and verdicts of the files that are published."""
     benchmark = Benchmark.from_document(published["benchmark"])
-    replaced = published.get("replaced", {})
-    others = {target: EngineRow.from_document(entry["row"]) for target, entry in replaced.items()}
+    replaced = read_replaced(published)
+    others = {target: entry.row for target, entry in replaced.items()}
     rule = EvaluateRule(**published["recipe"]["evaluate"])
     files = {name_file(path): path for path in list_engine_files(folder)}
     task = load_task(benchmark.task)
@@ -162,11 +162,11 @@ def rejudge(
     ).to_document()
     if replaced:
         made["replaced"] = {
-            target: {
-                **entry,
-                "row": renewed[target].to_document(),
-                "gate": [v.to_document() for v in verdicts if v.engine == target],
-            }
+            target: replace(
+                entry,
+                row=renewed[target],
+                gate=tuple(v for v in verdicts if v.engine == target),
+            ).to_document()
             for target, entry in replaced.items()
         }
     return made

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from published_card import list_engine_files, read_replaced, update_card
 
 from lesiontk.backends import find_backend
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.benchmark import Benchmark, EngineRow
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation, describe_scores
-from lesiontk.report.published_card import list_engine_files, update_card
 
 HERE = Path(__file__).parent
 CARD = "README.md"
@@ -61,8 +61,8 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
     """Return each engine file's assessment; None where the results have no figures of it."""
     benchmark = Benchmark.from_document(published["benchmark"])
     rows = benchmark.by_target
-    for target, entry in published.get("replaced", {}).items():
-        rows[target] = EngineRow.from_document(entry["row"])
+    for target, entry in read_replaced(published).items():
+        rows[target] = entry.row
     confidence = published["recipe"].get("evaluate", {}).get("confidence", 0.95)
     found: dict[Path, Assessment | None] = {}
     for path in list_engine_files(folder):

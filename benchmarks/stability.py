@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from lesiontk.api.progress import make_progress
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stages.stability import read_draws
 from lesiontk.store import Store
 from lesiontk.workflow.convert import measure_stability
@@ -45,13 +45,13 @@ def cli(models: tuple[str, ...], workspace: Path, draws: int) -> None:
 def measure(store: Store, model: Artefact, draws: int) -> dict[str, Any]:
     """Return what further draws give for one model, beside its unquantized scores."""
     made = measure_stability(store, model, TARGET, draws)
-    images = store.parent(model, "images")
+    facts = model.read_facts(ModelFacts)
     return {
-        "recipe": model.manifest["recipe"]["name"],
-        "image_size": images.facts["preprocessing"]["image_size"],
-        "split_hash": model.facts["split_hash"],
-        "critical": images.facts["critical"],
-        "whole": model.facts["validation"],
+        "recipe": model.recipe_name,
+        "image_size": facts.preprocessing.image_size,
+        "split_hash": facts.split_hash,
+        "critical": facts.critical,
+        "whole": dict(facts.validation.metrics),
         **made.facts,
         "rows": [row.to_document() for row in read_draws(made)],
     }

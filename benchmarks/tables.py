@@ -15,6 +15,7 @@ from typing import Any
 from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentComparison
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.verdict import describe_outcomes
+from lesiontk.records import ValidationScores
 from lesiontk.report.result_table import format_estimate, format_sizes
 
 RESULTS = Path(__file__).parent / "results"
@@ -275,13 +276,13 @@ def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, document in published.items():
         model = document["trained"]
-        validation = model["validation"]
+        validation = ValidationScores.from_document(model["validation"])
         rows.append(
             [
                 name,
                 f"{document['training_seconds'] / 60:.0f}",
                 f"{model['best_epoch']} of {model['epochs']}",
-                f"{validation['balanced_accuracy']:.3f} (n = {validation['n']})",
+                f"{validation.balanced_accuracy:.3f} (n = {validation.n})",
                 f"`{document['command']}`",
             ]
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lesiontk.data.images import ImageSet
+from lesiontk.data.images import ImageSet, PreparedImages
+from lesiontk.data.tasks import load_task
 from lesiontk.records import Preprocessing
 
 
@@ -44,3 +45,17 @@ def make_image_set(rows: Sequence[Row], labels: Sequence[str] = ("bkl", "mel", "
         preprocessing=Preprocessing(8),
         split_hash="0" * 64,
     )
+
+
+def make_prepared(**fields: Any) -> PreparedImages:
+    """Return the facts of prepared images, of the task seven_class unless given."""
+    known = {
+        "images": 3,
+        "preprocessing": Preprocessing(8),
+        "split_hash": "5" * 64,
+        "leaky": False,
+        "task": load_task("seven_class"),
+        "licence": "CC0",
+        "citation": "",
+    }
+    return PreparedImages(**{**known, **fields})

@@ -29,20 +29,15 @@ from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.evaluate.verdict import GateVerdict, sort_verdicts
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
-from lesiontk.report.published_card import (
-    drop_rows,
-    list_engine_files,
-    update_compressed_section,
-    update_files_section,
-)
 from lesiontk.stages.known_splits import find_split
 from lesiontk.workflow.evaluate import evaluate_folder
-from tests.loose_modules import load_module
+from tests.loose_modules import load_benchmark
 
 ROOT = Path(__file__).parents[1]
 ENGINES = sorted(
     path for path in (ROOT / "benchmarks" / "engines").glob("*/*") if path.suffix != ".md"
 )
+CARDS = load_benchmark("published_card")
 LARGE = 5_000_000
 """Bytes from which an engine takes seconds to open."""
 RESULTS = [
@@ -207,12 +202,12 @@ def describe_target(path: Path) -> str:
 def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None:
     document, folder = json.loads(path.read_text()), ROOT / "benchmarks" / "engines" / path.stem
     card = (folder / "README.md").read_text()
-    if replaced := document.get("replaced"):
-        assert update_compressed_section(card, replaced) == card
-    for engine in document.get("replaced", {}).values():
-        path = folder / engine["file"]
+    if replaced := CARDS.read_replaced(document):
+        assert CARDS.update_compressed_section(card, replaced) == card
+    for engine in replaced.values():
+        path = folder / engine.file
         content, _ = find_backend(path)().split_record(path.read_bytes())
-        assert len(content) == engine["row"]["size_bytes"]
+        assert len(content) == engine.row.size_bytes
 
 
 # ------------------------------------------------------ cards and their files
@@ -222,7 +217,7 @@ FOLDERS = sorted(path for path in (ROOT / "benchmarks" / "engines").iterdir() if
 
 def are_stamped(folder: Path) -> bool:
     """Whether any engine of the folder carries its evaluation; then the card tells of all."""
-    files = list_engine_files(folder)
+    files = CARDS.list_engine_files(folder)
     return any(find_backend(path)().read_assessment(path) is not None for path in files)
 
 
@@ -231,10 +226,10 @@ def test_a_card_says_what_the_files_beside_it_carry(folder: Path) -> None:
     if not are_stamped(folder):
         pytest.skip(f"python benchmarks/restamp.py {folder.name} has not been run yet")
     card = (folder / "README.md").read_text()
-    assert update_files_section(card, folder) == card
+    assert CARDS.update_files_section(card, folder) == card
     published = json.loads((ROOT / "benchmarks/results" / f"{folder.name}.json").read_text())
-    assert drop_rows(card, published.get("replaced", {})) == card
-    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    assert CARDS.drop_rows(card, published.get("replaced", {})) == card
+    restamp = load_benchmark("restamp")
     for path, known in restamp.find_assessments(folder, published).items():
         carried = find_backend(path)().read_assessment(path)
         assert (carried and replace(carried, content="")) == known
@@ -245,7 +240,7 @@ def restamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A published folder in which one engine is a smaller network's, stamped anew."""
     folder = tmp_path_factory.mktemp("restamped") / "efficientnet_lite0_7class"
     shutil.copytree(ROOT / "benchmarks" / "engines" / folder.name, folder)
-    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    restamp = load_benchmark("restamp")
     restamp.restamp(folder, read_results(folder.name))
     return folder
 
@@ -258,8 +253,8 @@ def read_results(name: str) -> dict[str, Any]:
 def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
     card, published = (restamped / "README.md").read_text(), read_results(restamped.name)
     assert are_stamped(restamped)
-    assert update_files_section(card, restamped) == card
-    for path in list_engine_files(restamped):
+    assert CARDS.update_files_section(card, restamped) == card
+    for path in CARDS.list_engine_files(restamped):
         (row,) = (line for line in card.splitlines() if line.startswith(f"| `{path.name}` |"))
         assert f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`" in row
         known = find_backend(path)().read_assessment(path)
@@ -270,10 +265,10 @@ def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
         for row, there in ((EngineRow.from_document(entry["row"]), True), (whole, False)):
             threshold = f"{row.point.threshold:.4f}"
             assert (threshold in card) is there
-    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    restamp = load_benchmark("restamp")
     restamp.renew_card(restamped, published)
     assert (restamped / "README.md").read_text() == card
-    assert update_compressed_section(card, published["replaced"]) == card
+    assert CARDS.update_compressed_section(card, CARDS.read_replaced(published)) == card
 
 
 @pytest.mark.parametrize("damage", ["threshold", "file", "figures"])
@@ -293,14 +288,14 @@ def test_a_card_that_says_otherwise_than_its_files_is_found(
         stamp(path, known.with_threshold(0.5, known.operating_point.positive), path)
     else:
         card = card.replace(str(known.test.metrics["balanced_accuracy"].value)[:5], "0.999")
-    assert update_files_section(card, folder) != card
+    assert CARDS.update_files_section(card, folder) != card
 
 
 def test_figures_are_not_written_into_another_file(restamped: Path) -> None:
     published = read_results(restamped.name)
     (replaced,) = published["replaced"].values()
     replaced["row"]["size_bytes"] += 1
-    restamp = load_module(ROOT / "benchmarks" / "restamp.py")
+    restamp = load_benchmark("restamp")
     with pytest.raises(click.ClickException, match="publish it together with its own"):
         restamp.restamp(restamped, published)
 
@@ -326,7 +321,7 @@ def test_the_published_figures_come_out_again() -> None:
     rule = EvaluateRule(resamples=100)
     found = evaluate_folder(path, SHARED, None, rule, NoProgress())
     published = json.loads((ROOT / "benchmarks" / "results" / "cnn_7class.json").read_text())
-    tables = load_module(ROOT / "benchmarks" / "tables.py")
+    tables = load_benchmark("tables")
     row = tables.find_row(published, "tflite:int8")
     assert found.n == row.n
     assert found.seen_images.keys() == {"train", "validation"}
@@ -337,7 +332,7 @@ def test_the_published_figures_come_out_again() -> None:
 
 
 def test_the_page_of_all_results_is_what_the_results_say() -> None:
-    tables = load_module(ROOT / "benchmarks" / "tables.py")
+    tables = load_benchmark("tables")
     published = {path.stem: json.loads(path.read_text()) for path in RESULTS}
     front = {name: published[name] for name in tables.FRONT}
     assert tables.summarize(front, "benchmarks/engines") in (ROOT / "README.md").read_text()
@@ -349,7 +344,7 @@ def test_the_table_of_compressed_networks_is_what_the_figures_say() -> None:
     file = ROOT / "benchmarks" / "results" / "compression.json"
     if not file.is_file():
         pytest.skip("no compressed network is published yet")
-    module = load_module(ROOT / "benchmarks" / "compression.py")
+    module = load_benchmark("compression")
     rows = json.loads(file.read_text())
     assert file.with_suffix(".md").read_text() == module.render(rows)
     splits = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
@@ -358,7 +353,7 @@ def test_the_table_of_compressed_networks_is_what_the_figures_say() -> None:
 
 def test_the_page_of_pruning_curves_is_what_the_figures_say() -> None:
     file = ROOT / "benchmarks" / "results" / "pruning_curves.json"
-    module = load_module(ROOT / "benchmarks" / "pruning_curves.py")
+    module = load_benchmark("pruning_curves")
     curves = json.loads(file.read_text())
     assert file.with_suffix(".md").read_text() == module.render(curves)
     for curve in curves:

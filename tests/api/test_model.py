@@ -12,12 +12,13 @@ import lesiontk
 from lesiontk.api.engines import UnknownEngineError
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.errors import DataError, UsageError
+from lesiontk.stages.cluster import Clustering
 
 
 def test_a_compression_returns_a_new_model(model: lesiontk.Model) -> None:
     clustered = model.cluster(clusters=8, recover={"epochs": 1})
     assert clustered.architecture == "tiny_cnn + cluster"
-    assert clustered.facts["clustered"]["clusters"] == 8
+    assert clustered.record.read_change(Clustering).clusters == 8
     assert model.architecture == "tiny_cnn"
     assert len(clustered.curves()) >= 1
 

@@ -22,7 +22,7 @@ from lesiontk.store import Store
 from lesiontk.workflow.calibration_lists import check_list, describe_list, draw_list
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import build_step
-from tests.loose_modules import load_module
+from tests.loose_modules import load_benchmark
 
 Run = Callable[..., str]
 DRAW = ("calibration", "draw", "cnn_7class", "--set", "data.image_size=32", "--images", "14")
@@ -181,7 +181,7 @@ def test_a_shipped_list_has_a_hash_of_every_image(name: str) -> None:
 def test_a_list_is_published_as_it_was_drawn(
     drawn: dict[str, Any], desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publishing = load_module(Path(__file__).parents[2] / "benchmarks" / "publish.py")
+    publishing = load_benchmark("publish")
     monkeypatch.setattr(publishing, "HERE", tmp_path / "benchmarks")
     published = tmp_path / "calibration" / "probe.csv"
     published.parent.mkdir()

@@ -13,7 +13,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.cli.main import cli
 from lesiontk.compress.equalization import choose_scale
 from lesiontk.errors import DataError, UsageError
-from lesiontk.records import MODEL_FILE
+from lesiontk.records import MODEL_FILE, ModelFacts
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
@@ -81,8 +81,8 @@ def test_a_model_of_bounded_activations_is_refused() -> None:
 def test_as_a_step_of_a_recipe_it_changes_no_score(tiny_store: Store) -> None:
     made = train_recipe(tiny_store, tiny_recipe({"equalize": {}}))
     parent = tiny_store.parent(made, "model")
-    assert made.facts["equalized"]["pairs"] >= 3
-    ours, theirs = (m.facts["validation"]["balanced_accuracy"] for m in (made, parent))
+    assert made.facts["change"]["pairs"] >= 3
+    ours, theirs = (m.read_facts(ModelFacts).validation.balanced_accuracy for m in (made, parent))
     assert ours == pytest.approx(theirs, abs=0.02)
     assert load_model(made.file(MODEL_FILE)).count_params() > 0
     command = ["equalize", parent.name, "--json", "--workspace", str(tiny_store.workspace)]

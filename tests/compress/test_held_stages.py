@@ -18,10 +18,11 @@ from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.kernel_constraint import list_constrained
 from lesiontk.errors import UsageError
 from lesiontk.recipe import Recipe
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
 from lesiontk.report.formatting import format_bytes, format_latency
 from lesiontk.stages.constrained_training import KERNELS
 from lesiontk.store import Store
+from lesiontk.technique import SHARED_VALUES, ZEROS, list_left
 from lesiontk.workflow.benchmark import report_model
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.plan import plan_recipe
@@ -64,7 +65,7 @@ def both(store: Store) -> Artefact:
 
 
 def test_the_share_that_was_asked_for_is_zero_after_the_recovery(sparse: Artefact) -> None:
-    assert sparse.facts["sparsified"]["sparsity"] == pytest.approx(0.7, abs=0.01)
+    assert sparse.facts["change"]["sparsity"] == pytest.approx(0.7, abs=0.01)
     for row in read_rows(sparse):
         assert row["zeros"] / row["weights"] == pytest.approx(0.7, abs=0.02)
 
@@ -80,28 +81,31 @@ def test_the_rest_has_learned_on(store: Store, sparse: Artefact) -> None:
 
 
 def test_it_is_told_that_the_file_compresses_better_and_how_fast_it_is(sparse: Artefact) -> None:
-    footprint = sparse.facts["footprint"]
-    before, after = footprint["before"], footprint["after"]
-    assert after["size_bytes"] == pytest.approx(before["size_bytes"], rel=0.01)
-    assert after["deflated_bytes"] < 0.6 * before["deflated_bytes"]
-    assert footprint["n"] >= 20
-    assert min(before["median_ms"], after["median_ms"]) > 0
+    footprint = sparse.read_facts(ModelFacts).footprint
+    assert footprint is not None
+    before, after = footprint.before, footprint.after
+    assert after.size_bytes == pytest.approx(before.size_bytes, rel=0.01)
+    assert after.deflated_bytes < 0.6 * before.deflated_bytes
+    assert footprint.n >= 20
+    assert min(before.median_ms, after.median_ms) > 0
 
 
 def test_the_report_shows_what_was_measured_of_both_steps(store: Store, both: Artefact) -> None:
     sparse = store.parent(both, "model")
-    assert all("footprint" not in step for step in both.facts["history"])
+    assert all(step["footprint"] is None for step in both.facts["history"])
     made = report_model(store, both, ["explain.images=0", "bench.rounds=20"])
     page = Page(made.file("report.html").read_text(encoding="utf-8"))
     table = page.tables["Sizes and latencies before and after"]
     assert [row[0] for row in table[1:]] == ["sparsify", "cluster"]
     for row, model in zip(table[1:], (sparse, both), strict=True):
-        footprint = model.facts["footprint"]
-        states = (footprint["before"], footprint["after"])
+        footprint = model.read_facts(ModelFacts).footprint
+        assert footprint is not None
+        states = (footprint.before, footprint.after)
         assert row[1:] == [
-            *(format_bytes(state["size_bytes"]) for state in states),
-            *(format_bytes(state["deflated_bytes"]) for state in states),
-            *(format_latency(state["median_ms"]) for state in states),
+            "tflite:float32",
+            *(format_bytes(state.size_bytes) for state in states),
+            *(format_bytes(state.deflated_bytes) for state in states),
+            *(format_latency(state.median_ms) for state in states),
         ]
 
 
@@ -109,7 +113,7 @@ def test_clusters_keep_the_zeros_and_their_number(both: Artefact) -> None:
     for row in read_rows(both):
         assert row["values"] <= 8
         assert row["zeros"] / row["weights"] == pytest.approx(0.7, abs=0.02)
-    assert {"sparsified", "clustered"} <= set(both.facts)
+    assert list_left(both.read_facts(ModelFacts).line) == {ZEROS, SHARED_VALUES}
 
 
 @pytest.mark.parametrize(
@@ -139,8 +143,8 @@ def test_quantization_aware_training_keeps_structures(
             for channel in range(ours.shape[-1]):
                 assert len(np.unique(ours[..., channel])) <= 8
     assert moved > 0
-    told = {"sparsify": "sparsified", "cluster": "clustered"}
-    assert model.facts["qat"]["keeps"] == [told[name] for step in steps[:-1] for name in step]
+    told = {"sparsify": ZEROS, "cluster": SHARED_VALUES}
+    assert model.facts["change"]["keeps"] == [told[name] for step in steps[:-1] for name in step]
 
 
 def test_zeros_are_zeros_in_the_int8_engine(store: Store, sparse: Artefact) -> None:
@@ -165,7 +169,7 @@ def test_two_of_four_leaves_dense_what_has_no_fours(store: Store) -> None:
     model = train_recipe(
         store, recipe(pruned, {"sparsify": {"pattern": "2:4", "recover": RECOVER}})
     )
-    dense = model.facts["sparsified"]["dense"]
+    dense = model.facts["change"]["dense"]
     network = load_model(model.file(MODEL_FILE))
     assert 0 < len(dense) < len(read_rows(model))
     for row in read_rows(model):
@@ -182,7 +186,7 @@ def test_blocks_are_zeroed_whole_within_a_place(store: Store) -> None:
     """Layers whose inputs are no whole blocks of three stay dense, and are named."""
     blocks = {"pattern": "block", "block": [3, 4], "sparsity": 0.5, "rounds": 1, "recover": RECOVER}
     model = train_recipe(store, recipe({"sparsify": blocks}))
-    network, dense = load_model(model.file(MODEL_FILE)), model.facts["sparsified"]["dense"]
+    network, dense = load_model(model.file(MODEL_FILE)), model.facts["change"]["dense"]
     assert 0 < len(dense) < len(read_rows(model))
     for row in read_rows(model):
         kernel = network.get_layer(row["layer"]).get_weights()[0]

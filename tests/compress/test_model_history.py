@@ -1,25 +1,21 @@
-"""Which recalls a compressed network is held to."""
+"""Which recalls a compressed network is held to, and what it remembers."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep, structure_facts
-from lesiontk.records import Artefact
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
+from lesiontk.records import EngineFootprint, Footprint, ModelFacts
+from lesiontk.stages.sparsify import Sparsity
+from lesiontk.technique import SHARED_VALUES, ZEROS, list_left
+from tests.model_facts import make_facts, make_step
 
 
-def model(*stages: str) -> Artefact:
+def model(*stages: str) -> ModelFacts:
     """A model that these stages made, one after the other; the nth had the recall n / 10."""
-    line: list[dict[str, Any]] = [
-        {"stage": stage, "validation": {"recall[mel]": number / 10}}
-        for number, stage in enumerate(stages, start=1)
-    ]
-    facts = {"critical": "mel", "history": line[:-1], "validation": line[-1]["validation"]}
-    manifest = {"stage": {"name": stages[-1]}, "facts": facts}
-    return Artefact(Path("model-1"), manifest)
+    recalls = [{"mel": number / 10} for number in range(1, len(stages) + 1)]
+    *history, _ = (make_step(s, recalls=r) for s, r in zip(stages, recalls, strict=True))
+    return make_facts(stages[-1], recalls=recalls[-1], history=tuple(history))
 
 
 @pytest.mark.parametrize(
@@ -40,30 +36,35 @@ def test_it_is_that_of_the_network_as_it_was_trained(
 
 
 def test_every_class_is_kept_whose_recall_is_told() -> None:
-    trained = model("train")
-    trained.manifest["facts"]["recalls"] = {"mel": 0.1, "nv": 0.7}
+    trained = make_facts(recalls={"mel": 0.1, "nv": 0.7})
     assert recalls_to_keep(trained, "prune") == {"mel": 0.1, "nv": 0.7}
 
 
-def test_a_child_states_what_it_holds_and_remembers_what_was_done() -> None:
-    sparse = model("train", "sparsify")
-    told = {"pattern": "2:4", "sparsity": 0.5}
-    sparse.manifest["facts"].update(architecture="cnn", sparsified=told, footprint={"n": 9})
-    child = inherit_facts(sparse)
-    assert structure_facts(child) == {"sparsified": told}
-    assert child["history"][-1]["sparsified"] == told
-    assert "footprint" not in child["history"][-1]  # it was measured, and differs between runs
-    pruned = model("train", "prune")
-    pruned.manifest["facts"].update(architecture="cnn", pruned={"macs": [2, 1]})
-    child = inherit_facts(pruned)
-    assert child["history"][-1]["pruned"] == {"macs": [2, 1]}
-    assert structure_facts(child) == {}
+def test_a_child_remembers_what_was_done_and_not_what_was_measured() -> None:
+    engine = EngineFootprint(2, 1, 0.5)
+    change = Sparsity("2:4", 0.5, ())
+    sparse = make_facts(
+        "sparsify",
+        change,
+        history=(make_step("train"),),
+        footprint=Footprint("tflite:float32", 9, engine, engine),
+    )
+    child = derive_model(sparse, "qat", change)
+    assert [step.stage for step in child.history] == ["train", "sparsify"]
+    assert child.history[-1].read_change(Sparsity) == change
+    assert child.history[-1].footprint is None  # it differs between runs
 
 
-def test_a_child_states_the_weights_that_training_started_from() -> None:
-    weights = {"file": "lite2.pth", "sha256": "a" * 64}
-    trained = model("train")
-    trained.manifest["facts"].update(architecture="cnn", initial_weights=weights)
-    assert inherit_facts(trained)["initial_weights"] == weights
-    del trained.manifest["facts"]["initial_weights"]
-    assert "initial_weights" not in inherit_facts(trained)
+@pytest.mark.parametrize("seen", ["parent", "weights"])
+def test_what_may_have_seen_the_test_images_says_so_in_all_that_is_made_of_it(seen: str) -> None:
+    parent = make_facts(may_have_seen_test=seen == "parent")
+    change = Sparsity("2:4", 0.5, ())
+    child = derive_model(parent, "sparsify", change, may_have_seen_test=seen == "weights")
+    assert child.may_have_seen_test
+    assert not derive_model(make_facts(), "sparsify", change).may_have_seen_test
+
+
+def test_the_structure_of_a_model_is_what_the_techniques_of_its_line_left() -> None:
+    assert list_left(model("train", "prune").line) == frozenset()
+    assert list_left(model("train", "sparsify").line) == {ZEROS}
+    assert list_left(model("train", "sparsify", "cluster").line) == {ZEROS, SHARED_VALUES}

@@ -89,7 +89,7 @@ def test_a_network_leaves_recovers_and_comes_back(
     orders = ["--epochs", "4", "--batch-size", "16", "--ema", "0.5", "--warmup-epochs", "0"]
     recover.cli.main([*arguments, *orders], standalone_mode=False)
     adopted = compress_model(store, model, "load_weights", {"file": str(out)})
-    assert adopted.facts["adopted"]["trained_by"]["epochs"] == 4
+    assert adopted.facts["change"]["trained_by"]["epochs"] == 4
     before, after = (load_model(a.file("model.keras")).get_weights() for a in (model, adopted))
     assert all(np.abs(old - new).max() > 0 for old, new in zip(before, after, strict=True))
     pixels = open_images(images).pixels[:8].astype(np.float32)

@@ -21,7 +21,7 @@ from lesiontk.compress.keras_layers import read_layers, remove_channels, with_in
 from lesiontk.errors import DataError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import parse_recipe
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
 from lesiontk.stage import Context
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.stages.parent_predictions import (
@@ -37,6 +37,7 @@ from lesiontk.workflow.runner import build_step
 from tests.compress.silent_channels import draw_channels, silence
 from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent, settle_statistics
+from tests.model_facts import make_facts
 
 TOLERANCE = 1e-4
 """Of how far logits spread over the pictures; rounding differs in what is computed otherwise."""
@@ -173,14 +174,14 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     """The stage as a recipe runs it, taught by the whole network, for one short epoch."""
     if network.name == "resnet152v2":
         pytest.skip("its training takes minutes to build; its blocks are tested above")
-    facts = {
-        "architecture": network.name,
-        "critical": "mel",
-        "validation": {"recall[mel]": 0.5},
-    }
-    described = {"facts": facts, "stage": {"name": "train"}}
+    facts = make_facts(architecture=network.name, recalls={"mel": 0.5})
     network.model.save(str(tmp_path / MODEL_FILE))
-    parent = Artefact(tmp_path, {**described, "files": [MODEL_FILE]})
+    manifest = {
+        "facts": facts.to_document(),
+        "schema_version": ModelFacts.SCHEMA,
+        "files": [MODEL_FILE],
+    }
+    parent = Artefact(tmp_path, manifest)
     recover = {"epochs": 1, "batch_size": 32, "augment": "none", "learning_rate": 1e-3}
     config = PruneConfig.model_validate({"keep_macs": 0.5, "images": 16, "recover": recover})
     parents = {"model": parent, "images": images}
@@ -191,10 +192,10 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     ParentPredictionsStage().run(parents, ParentPredictionsConfig(), asking)
     soft_targets = Artefact(asking.directory, {"files": [SOFT_TARGETS]})
     output = PruneStage().run({**parents, "soft_targets": soft_targets}, config, context)
-    pruned = output.facts["pruned"]
+    pruned = output.facts["change"]
     assert pruned["macs"][1] <= 0.5 * pruned["macs"][0]
     assert output.measured == {}
-    assert output.facts["validation"]["recall[mel]"] >= 0.5
+    assert output.facts["validation"]["metrics"]["recall[mel]"] >= 0.5
     made = load_model(context.directory / MODEL_FILE)
     assert macs_of(read_layers(made)) == pruned["macs"][1]
     assert np.isfinite(network.logits(made)).all()

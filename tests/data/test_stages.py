@@ -228,7 +228,7 @@ def test_the_split_counts_its_sides_and_carries_its_hash(store: Store, folder: F
 def test_the_task_gives_the_labels(store: Store, folder: Folder) -> None:
     made = split(store, inspect(store, folder.path), task="malignancy")
     malignant = {"mel", "bcc", "akiec"}
-    assert made.facts["labels"] == ["benign", "malignant"]
+    assert made.facts["task"]["labels"] == ["benign", "malignant"]
     for row in read_rows(made.file("split.csv")):
         assert (row["label"] == "malignant") == (row["diagnosis"] in malignant)
 
@@ -285,7 +285,7 @@ def test_enhancements_are_applied_and_told(store: Store, folder: Folder) -> None
     plain = prepare(store, folder.path, made)
     assert plain.key != enhanced.key
     assert plain.facts["preprocessing"] == {
-        "image_size": SIZE, "crop_mode": "crop", "interpolation": "bilinear"
+        "image_size": SIZE, "crop_mode": "crop", "interpolation": "bilinear", "enhance": []
     }  # fmt: skip
     assert not np.array_equal(open_images(plain).pixels, images.pixels)
 

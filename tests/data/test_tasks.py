@@ -12,11 +12,9 @@ import yaml
 
 from lesiontk.data.tasks import (
     Task,
-    definition_of,
     list_tasks,
     load_task,
     normalize_diagnosis,
-    task_from_definition,
     task_of_engine,
 )
 from lesiontk.errors import DataError, UsageError
@@ -242,10 +240,3 @@ def test_an_engine_with_other_labels_than_its_task_is_refused() -> None:
     seven, two = load_task("seven_class"), load_task("malignancy")
     with pytest.raises(DataError, match="expected those of its task seven_class"):
         task_of_engine(make_spec(two, asdict(seven)))
-
-
-def test_images_of_an_early_version_have_their_tasks_name_alone() -> None:
-    task = load_task("malignancy")
-    assert task_from_definition(definition_of({"task": "malignancy"})) == task
-    own = {**asdict(task), "name": "another"}
-    assert definition_of({"task": "another", "task_definition": own}) == own

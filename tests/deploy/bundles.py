@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from lesiontk.backends import find_backend
+from lesiontk.backends import find_backend, is_engine_file
 from lesiontk.deploy import bundle, find_bundle_target
-from lesiontk.report.published_card import list_engine_files
 from lesiontk.stages.bundle import write_bundle_of_file
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
@@ -27,7 +26,7 @@ def copy_engines() -> Path:
     """Copy the published engines as their back ends wrote them: without figures inside."""
     folder = Path(tempfile.mkdtemp(prefix="engines-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for path in list_engine_files(PUBLISHED):
+    for path in sorted(filter(is_engine_file, PUBLISHED.iterdir())):
         content, _ = find_backend(path)().split_record(path.read_bytes())
         (folder / path.name).write_bytes(content)
     return folder

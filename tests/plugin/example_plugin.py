@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,19 +27,20 @@ from lesiontk.backends.backend import (
     QuantizationPlan,
 )
 from lesiontk.backends.keras.backend import KerasBackend, KerasEngine, load_model
-from lesiontk.compress.model_history import inherit_facts
+from lesiontk.compress.model_history import derive_model
 from lesiontk.data.images import open_images
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.sources.source import Source, SourceInfo, SourceTable
 from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.deploy.target import LITERT, BundleTarget, Contents, Runtime
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import FloatArray, WeightedScores
 from lesiontk.files.hashing import hash_document
 from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.recipe.metric import METRICS, Metric
-from lesiontk.records import MODEL_FILE, Artefact, EngineSpec, ImageRecord
+from lesiontk.records import MODEL_FILE, Artefact, EngineSpec, ImageRecord, ModelFacts, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
 from lesiontk.system.frameworks import import_keras
@@ -54,6 +55,13 @@ class RoundKernelsConfig(StageConfig):
     bits: int = Field(6, ge=2, le=16, description="of a weight, on a grid for each kernel")
 
 
+@dataclass(frozen=True, slots=True)
+class Rounding(Record):
+    """The bits of a weight."""
+
+    bits: int
+
+
 class RoundKernels(Technique):
     """Rounds every kernel to a grid of its own, without training."""
 
@@ -65,7 +73,6 @@ class RoundKernels(Technique):
         tools=("tensorflow", "tf_keras", "numpy"),
         leaves=frozenset({"a grid"}),
         why_last="the weights lie on a grid, which any training would leave",
-        remembers=("rounded",),
         help="Round the weights of MODEL to a grid of each kernel.",
         options={"bits": "Bits of a weight; default 6."},
     )
@@ -81,11 +88,13 @@ class RoundKernels(Technique):
             open_images(parents["images"]),
             parents["images"],
             context,
-            facts={**inherit_facts(parents["model"]), "rounded": {"bits": config.bits}},
+            derive_model(
+                parents["model"].read_facts(ModelFacts), self.info.name, Rounding(config.bits)
+            ),
         )
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
-        return f"weights on a grid of {facts['rounded']['bits']} bits"
+    def describe(self, step: ModelStep) -> str:
+        return f"weights on a grid of {step.read_change(Rounding).bits} bits"
 
 
 def round_to_grid(weights: NDArray[np.float32], bits: int) -> NDArray[np.float32]:

@@ -19,9 +19,10 @@ from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Contradictions
 from lesiontk.data.inspection import Ages, BrokenImage, Inspection
+from lesiontk.data.tasks import Task
 from lesiontk.evaluate.bootstrap import evaluate_predictions
 from lesiontk.evaluate.comparison import Agreement, compare_predictions
-from lesiontk.evaluate.evaluation import EngineEvaluation
+from lesiontk.evaluate.evaluation import EngineEvaluation, ExternalEvaluation
 from lesiontk.evaluate.gate import GateInput, judge_engines
 from lesiontk.evaluate.loss_bounds import Predictions
 from lesiontk.evaluate.operating_point import (
@@ -39,6 +40,7 @@ from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stages.bench import find_reference
 from lesiontk.system.machine import Machine
+from tests.model_facts import make_facts
 
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 TWO = ("benign", "malignant")
@@ -219,7 +221,7 @@ def make_report_data(
         "metrics": measured.metrics,
         "engines": {target: make_engine(target) for target in targets},
         "curves": make_curves(critical),
-        "model": {"architecture": "cnn", "parameters": 409_767, "epochs": 6, "best_epoch": 5},
+        "model": make_facts(),
         "training_seconds": 4000.0,
         "recipe": {
             **read_recipe("demo", ("train.epochs=14",)).model_dump(mode="json"),
@@ -241,6 +243,17 @@ def make_report_data(
         "versions": {"tensorflow": ("2.20.0", "2.21.0")},
     }
     return ReportData(**{**fields, **changes})
+
+
+def make_external(data: ReportData, **changes: Any) -> dict[str, ExternalEvaluation]:
+    """Return what the evaluations found, as if it had been on other images."""
+    known: dict[str, Any] = {"recipe": "", "lesion_ids_known": True, "split_known": True}
+    return {
+        target: ExternalEvaluation(
+            **{**evaluation.field_values(), "critical": "mel", **known, **changes}
+        )
+        for target, evaluation in data.metrics.items()
+    }
 
 
 def make_engine(target: str) -> EngineFacts:
@@ -296,10 +309,7 @@ def make_split(
     images = {subset: {name: factor * n for name, n in judged.items()} for subset, factor in SHARES}
     split = DealtSplit(
         split_hash="5" * 64,
-        task="seven_class",
-        task_definition={},
-        labels=tuple(labels),
-        critical=labels[0],
+        task=Task("seven_class", "", tuple(labels), labels[0], {name: name for name in labels}),
         lesion_ids_known=lesion_ids_known,
         licence="CC BY-NC 4.0",
         citation="Tschandl et al. (2018). doi:10.1038/sdata.2018.161",

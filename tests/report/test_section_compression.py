@@ -9,51 +9,64 @@ from typing import Any
 import pytest
 
 from lesiontk.calibration.stability import DrawScores, OwnDraw, Stability
+from lesiontk.compress.layers import LayerWidths
+from lesiontk.compress.prune_budget import LatencyGoal
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
+from lesiontk.records import EngineFootprint, Footprint, RecallConstraint
 from lesiontk.report.drawing import look_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_best
+from lesiontk.stages.load_weights import LoadedWeights
+from lesiontk.stages.prune import Pruning, PruningRound
+from lesiontk.stages.qat import LearnedRounding
+from lesiontk.stages.resize import Resizing
+from lesiontk.stages.sparsify import Sparsity
 from lesiontk.technique import describe_step
+from tests.model_facts import SCORES, make_facts, make_step
 from tests.report.page import read, read_with_figures
 from tests.report.sample_report import make_report_data
 
-SCORES = {"n": 1503, "balanced_accuracy": 0.712, "recall[mel]": 0.64}
-EFFECT = {
-    "engine": "tflite:float32",
-    "n": 100,
-    "before": {"size_bytes": 1_600_000, "deflated_bytes": 1_500_000, "median_ms": 0.5},
-    "after": {"size_bytes": 1_600_000, "deflated_bytes": 500_000, "median_ms": 0.49},
+SMALLER = Footprint(
+    engine="tflite:float32",
+    n=100,
+    before=EngineFootprint(1_600_000, 1_500_000, 0.5),
+    after=EngineFootprint(1_600_000, 500_000, 0.49),
+)
+FASTER = Footprint(
+    engine="tflite:int8",
+    n=100,
+    before=EngineFootprint(1_600_000, 1_500_000, 4.0),
+    after=EngineFootprint(400_000, 300_000, 1.9),
+)
+ROUND = PruningRound(
+    removed=3, wanted=0.5, kept=None, next=None, validation_before=SCORES, validation_after=SCORES
+)
+PRUNED = Pruning(
+    criterion="taylor",
+    multiple=8,
+    macs=(200, 50),
+    parameters=(1000, 300),
+    rounds=(ROUND, ROUND),
+    latency=LatencyGoal("tflite:int8", 0.5),
+)
+HALF = Sparsity("2:4", 0.5, ())
+LEARNED = LearnedRounding(
+    scheme="tflite", rounded_tensors=11, keeps=("zeros",), validation_before=SCORES
+)
+WORSE = replace(SCORES, metrics={**SCORES.metrics, "balanced_accuracy": 0.7})
+ANCESTORS = (
+    make_step("train"),
+    make_step("prune", PRUNED, validation=WORSE, footprint=FASTER),
+    make_step("sparsify", HALF, footprint=SMALLER),
+)
+COMPRESSED: dict[str, Any] = {
+    "model": make_facts("qat", LEARNED, epochs=2, best_epoch=2, history=ANCESTORS),
+    "ancestors": ANCESTORS,
 }
-PRUNED = {"criterion": "taylor", "macs": [200, 50], "parameters": [1000, 300], "rounds": [{}, {}]}
-MODEL: dict[str, Any] = {
-    "architecture": "cnn",
-    "parameters": 300_000,
-    "epochs": 2,
-    "best_epoch": 2,
-    "validation": SCORES,
-    "qat": {"scheme": "tflite", "rounded_tensors": 11, "keeps": ["sparsified"]},
-}
-ANCESTORS: list[dict[str, Any]] = [
-    {"stage": "train", "parameters": 1_000_000, "epochs": 30, "validation": SCORES},
-    {
-        "stage": "prune",
-        "parameters": 300_000,
-        "epochs": 4,
-        "validation": {**SCORES, "balanced_accuracy": 0.7},
-        "pruned": {**PRUNED, "latency": {"engine": "tflite:int8", "wanted": 0.5}},
-        "latency": {"before_ms": 4.0, "after_ms": 1.9, "n": 100},
-    },
-    {
-        "stage": "sparsify",
-        "parameters": 300_000,
-        "epochs": 4,
-        "validation": SCORES,
-        "sparsified": {"pattern": "2:4", "sparsity": 0.5},
-        "footprint": EFFECT,
-    },
-]
-COMPRESSED: dict[str, Any] = {"model": MODEL, "stage": "qat", "ancestors": ANCESTORS}
-WIDTHS = ({"layer": "a", "channels": 32, "kept": 8}, {"layer": "b", "channels": 64, "kept": 16})
+WIDTHS = tuple(
+    LayerWidths(layer=name, kind="Conv2D", channels=before, kept=after, macs=9, macs_kept=5)
+    for name, before, after in (("a", 32, 8), ("b", 64, 16))
+)
 ROWS = (
     LayerSensitivity("block3/Relu", 0.12, 0.75, -0.1),
     LayerSensitivity("pooling<b>", 0.0, 1.0, 0.0),
@@ -100,31 +113,30 @@ def test_each_step_is_a_row_with_what_it_changed() -> None:
         table[3][1]
         == "50.0\N{NO-BREAK SPACE}% of the weights of the compressed kernels are zero (2:4)"
     )
-    assert table[4][1].endswith("in 11 tensors; what is sparsified stays so")
+    assert table[4][1].endswith("in 11 tensors; zeros are kept")
 
 
 def test_a_latency_that_was_asked_for_is_told_with_the_one_measured() -> None:
-    pruned = {**PRUNED, "latency": {"engine": "tflite:int8", "wanted": 0.5}}
-    step = {"stage": "prune", "pruned": pruned}
+    step = make_step("prune", PRUNED)
     asked = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
     assert asked.endswith("in 2 rounds; 50.0 % of the latency on int8 TFLite were asked for")
-    measured = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
-    told = describe_step({**step, "latency": measured}).replace("\N{NO-BREAK SPACE}", " ")
+    slower = replace(FASTER, after=replace(FASTER.after, median_ms=2.2))
+    told = describe_step(replace(step, footprint=slower)).replace("\N{NO-BREAK SPACE}", " ")
     assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in told
-    measured["after_ms"] = 1.9
-    assert "missed" not in describe_step({**step, "latency": measured})
+    assert "missed" not in describe_step(replace(step, footprint=FASTER))
 
 
 def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
-    sparsified = {"pattern": "2:4", "sparsity": 0.4, "dense": ["conv2", "conv3"]}
-    told = describe_step({"stage": "sparsify", "sparsified": sparsified})
+    told = describe_step(make_step("sparsify", Sparsity("2:4", 0.4, ("conv2", "conv3"))))
     assert told.endswith("left dense, their inputs no multiple of the pattern's: conv2, conv3")
 
 
-def test_size_and_latency_are_shown_for_what_keeps_the_shape() -> None:
+def test_size_and_latency_are_shown_of_each_step_that_was_measured() -> None:
     table = read(make_report_data(**COMPRESSED)).tables["Sizes and latencies before and after"]
-    assert [row[0] for row in table[1:]] == ["sparsify"]
-    assert len(table[1]) == 7
+    assert [row[:2] for row in table[1:]] == [
+        ["prune", "tflite:int8"], ["sparsify", "tflite:float32"]
+    ]  # fmt: skip
+    assert table[2][-2:] == ["0.500 ms", "0.490 ms"]
 
 
 def test_widths_are_drawn_after_a_pruning() -> None:
@@ -192,39 +204,35 @@ def test_without_stability_the_report_says_how_to_have_it() -> None:
 
 
 def test_smaller_images_are_told_with_what_they_save() -> None:
-    step = {"stage": "resize", "resized": {"image_size": [112, 80], "macs": [100, 51]}}
+    step = make_step("resize", Resizing((112, 80), (100, 51)))
     told = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
     assert told == "80 px instead of 112: 51.0 % of the operations are left"
 
 
 def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
     trained = {"script": "mine.py", "teachers": ["a", "b"], "epochs": 9}
-    step = {"stage": "load_weights", "adopted": {"file": "better.keras", "trained_by": trained}}
-    told = describe_step(step)
+    loaded = LoadedWeights.from_document({"file": "better.keras", "trained_by": trained})
+    told = describe_step(make_step("load_weights", loaded))
     assert told == (
         "trained further elsewhere (better.keras; script mine.py; teachers a, b; epochs 9)"
     )
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("constraint", "told"),
     [
-        ({"critical": "mel"}, "balanced accuracy$"),
+        (None, "balanced accuracy$"),
         (
-            {"critical": "mel", "recall_constraint": {"wanted": {"mel": 0.6}, "bias_raised": {}}},
+            RecallConstraint({"mel": 0.6}, {}),
             "at no less melanoma recall than the 0.600 of the network as it was trained,$",
         ),
         (
-            {
-                "critical": "mel",
-                "recall_constraint": {
-                    "wanted": {"mel": 0.6, "nv": 0.9},
-                    "bias_raised": {"nv": 0.25},
-                },
-            },
+            RecallConstraint({"mel": 0.6, "nv": 0.9}, {"nv": 0.25}),
             "trained and, .* of another class, for which biases were raised: nv by 0.25,$",
         ),
     ],
 )
-def test_it_is_told_how_the_best_epoch_was_chosen(facts: dict[str, Any], told: str) -> None:
-    assert re.search(told, describe_best(facts))
+def test_it_is_told_how_the_best_epoch_was_chosen(
+    constraint: RecallConstraint | None, told: str
+) -> None:
+    assert re.search(told, describe_best(make_facts("prune", recall_constraint=constraint)))

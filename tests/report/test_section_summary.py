@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from lesiontk.bench.benchmark import Benchmark, Latency
 from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.models.architecture import InitialWeights
 from lesiontk.report.render import ReportData, draw_pictures
 from lesiontk.report.wording import describe_at_threshold
+from lesiontk.stages.import_model import ModelImport
+from tests.model_facts import make_facts
 from tests.report.page import Page, read
 from tests.report.sample_report import SEVEN, TARGETS, TWO, make_report_data, make_split
 
@@ -141,8 +144,16 @@ def test_every_table_and_matrix_marks_what_was_emulated() -> None:
 
 
 def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
-    imported = {"file": "theirs.keras", "labels": list(SEVEN)}
-    model = {"architecture": "imported", "epochs": 0, "imported": imported}
+    imported = ModelImport(
+        file="theirs.keras",
+        labels=SEVEN,
+        labels_assumed=False,
+        layers=9,
+        left_out=(),
+        copied=(),
+        greatest_difference=1e-7,
+    )
+    model = make_facts("import", imported, epochs=0)
     text = read(make_report_data(model=model, curves=[])).text
     assert "imported from theirs.keras" in text
     assert "AdamW" not in text
@@ -152,7 +163,7 @@ def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
 
 def test_the_file_of_the_starting_weights_is_identified() -> None:
     assert "starting weights: none" in read(make_report_data()).text
-    model = {**make_report_data().model, "initial_weights": {"file": "a.h5", "sha256": "c" * 64}}
+    model = make_facts("train", InitialWeights("a.h5", "c" * 64))
     text = read(make_report_data(model=model)).text
     assert "starting weights: none, SHA-256 cccccccccccc" in text
 

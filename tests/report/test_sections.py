@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lesiontk.records import MAY_HAVE_SEEN_TEST
+from lesiontk.records import Preprocessing
 from lesiontk.report.formatting import (
     format_percent,
     share_estimate,
@@ -33,7 +33,7 @@ def test_failed_gates_are_said_in_words(page: Page) -> None:
 def test_a_model_that_may_have_seen_the_test_images_is_said_to() -> None:
     said = "It may have seen the test images."
     data = make_report_data()
-    foreign = replace(data, model={**data.model, MAY_HAVE_SEEN_TEST: True})
+    foreign = replace(data, model=replace(data.model, may_have_seen_test=True))
     assert said in read(foreign).text
     assert said not in read(data).text
 
@@ -151,10 +151,9 @@ def test_data_facts_are_all_there(page: Page) -> None:
 
 def test_the_enhancement_of_the_input_is_told_where_there_is_one() -> None:
     data = make_report_data()
-    fitted = {"crop_mode": "crop", "image_size": 96}
-    for enhance, expected in ((["hair_removal", "edge_detection"], True), ([], False)):
-        preprocessing = {**fitted, "enhance": enhance}
-        text = read(replace(data, model={**data.model, "preprocessing": preprocessing})).text
+    for enhance, expected in ((("hair_removal", "edge_detection"), True), ((), False)):
+        model = replace(data.model, preprocessing=Preprocessing(96, enhance=enhance))
+        text = read(replace(data, model=model)).text
         assert "pixels, RGB, fitted by crop" in text
         assert ("fitted by crop, then hair removal, edge detection" in text) is expected
 

@@ -16,8 +16,9 @@ from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.recipe import dump_recipe
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.records import Artefact
 from lesiontk.stages import encode
+from lesiontk.stages.encoder_head import EncoderTeacher
 from lesiontk.store import Store
 from lesiontk.workflow.encode import fit_encoder
 from lesiontk.workflow.train import build_data, train_recipe
@@ -74,23 +75,23 @@ def test_the_engine_gives_what_validation_was_scored_on(store: Store, made: Arte
         assert engine.spec.split_hash == prepared.split_hash
         probabilities = engine.predict(prepared.pixels[rows])
     scored = compute_metrics(prepared.targets[rows], probabilities, prepared.labels)
-    expected = made.facts["validation"]
-    assert scored["balanced_accuracy"][0] == pytest.approx(expected["balanced_accuracy"], abs=0.02)
-    assert expected["n"] == len(rows)
+    expected = made.read_facts(EncoderTeacher).validation
+    assert scored["balanced_accuracy"][0] == pytest.approx(expected.balanced_accuracy, abs=0.02)
+    assert expected.n == len(rows)
 
 
 def test_an_encoder_that_is_not_known_to_be_blind_marks_its_student(
     store: Store, made: Artefact
 ) -> None:
-    assert made.facts[MAY_HAVE_SEEN_TEST] is True
+    assert made.facts["may_have_seen_test"] is True
     student = train_recipe(store, tiny_recipe({"distill": {"teacher": made.name, "train": TRAIN}}))
-    assert student.facts[MAY_HAVE_SEEN_TEST] is True
-    assert student.facts["teacher"]["pretraining"] == "made-up colors"
+    assert student.facts["may_have_seen_test"] is True
+    assert student.facts["change"]["pretraining"] == "made-up colors"
 
 
 def test_one_that_is_known_to_be_blind_does_not(store: Store, encoder: Path) -> None:
     blind = fit_encoder(store, tiny_recipe(), encoder, has_not_seen_test=True, **KEYS)
-    assert MAY_HAVE_SEEN_TEST not in blind.facts
+    assert not blind.facts["may_have_seen_test"]
     with open_engine(engine_file(blind)) as engine:
         assert not engine.spec.may_have_seen_test
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from lesiontk.backends.execution import Execution
+from lesiontk.data.images import PreparedImages
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
@@ -34,6 +35,7 @@ from lesiontk.stages.evaluate import (
     read_operating_point,
     read_predictions,
 )
+from tests.image_sets import make_prepared
 
 SEVEN = load_task("seven_class")
 COLUMNS = ("image_id", "group", "label", "subset", "pixel_sha256")
@@ -118,15 +120,15 @@ class Run:
             writer.writerow(COLUMNS)
             for n, label in enumerate(self.labels):
                 writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SUBSETS[n % 2], str(n)])
-        facts = {
-            "labels": list(SEVEN.labels),
-            "task": SEVEN.name,
-            "critical": "mel",
-            "preprocessing": asdict(Preprocessing(8)),
-            "split_hash": "5" * 64,
+        prepared = make_prepared(images=IMAGES, preprocessing=Preprocessing(8), task=SEVEN)
+        manifest = {
+            "kind": "images",
+            "key": "a" * 64,
+            "schema_version": PreparedImages.SCHEMA,
+            "facts": prepared.to_document(),
+            "files": {"images.npy": {}, "images.csv": {}},
         }
-        files: dict[str, Any] = {"images.npy": {}, "images.csv": {}}
-        return Artefact(folder, {"kind": "images", "key": "a" * 64, "facts": facts, "files": files})
+        return Artefact(folder, manifest)
 
 
 @pytest.fixture

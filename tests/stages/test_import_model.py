@@ -18,10 +18,10 @@ from lesiontk.backends.keras.backend import MEMBER, read_spec
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import override_recipe, read_recipe
-from lesiontk.records import MAY_HAVE_SEEN_TEST, EngineSpec, Preprocessing
+from lesiontk.records import EngineSpec, Preprocessing
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.plan import plan_recipe
-from tests.loose_modules import load_module
+from tests.loose_modules import load_benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,11 +75,11 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
     document = import_it(workspace, file, "--labels", ",".join(LABELS))
     assert document["labels"] == sorted(LABELS)
     assert document["architecture"] == "imported"
-    assert document["imported"]["copied"] == ["conv2d_1"]
-    assert document["imported"]["layers"] == 7
-    assert document["imported"]["greatest_difference"] < 1e-4
+    assert document["change"]["copied"] == ["conv2d_1"]
+    assert document["change"]["layers"] == 7
+    assert document["change"]["greatest_difference"] < 1e-4
     assert document["note"] == f"outputs taken in the order {', '.join(LABELS)}, as given"
-    assert 0 <= document["validation"]["balanced_accuracy"] <= 1
+    assert 0 <= document["validation"]["metrics"]["balanced_accuracy"] <= 1
     again = import_it(workspace, file, "--labels", ",".join(LABELS))
     assert again["model"] == document["model"]  # nothing is made twice
     loose = ["calibration.images=16", "verify.min_agreement_int8=0"]
@@ -92,8 +92,8 @@ def test_it_becomes_a_model_and_int8_engines(tmp_path: Path) -> None:
 def test_another_file_under_the_same_name_is_imported_anew(tmp_path: Path) -> None:
     workspace, file = tmp_path / "workspace", tmp_path / "net.keras"
     first = import_it(workspace, save_model(file))
-    assert first["imported"]["labels"] == sorted(LABELS)
-    assert first["imported"]["labels_assumed"]
+    assert first["change"]["labels"] == sorted(LABELS)
+    assert first["change"]["labels_assumed"]
     assert "the task's order was assumed, specify another with --labels" in first["note"]
     model = import_keras().models.load_model(str(file))
     model.layers[-1].set_weights([2 * weights for weights in model.layers[-1].get_weights()])
@@ -156,22 +156,22 @@ def test_of_a_model_that_nobody_knows_it_is_said_that_it_may_have_seen_the_test_
 ) -> None:
     workspace = tmp_path / "workspace"
     document = import_it(workspace, save_model(tmp_path / "net.keras"))
-    assert document[MAY_HAVE_SEEN_TEST]
+    assert document["may_have_seen_test"]
     made = Path(document["path"]) / "model.keras"
     assert "trained on the images it is judged on is not known" in read_spec(made).notice
     assert call(workspace, "convert", "latest", "--to", "keras:float32").exit_code == 0
     done = call(workspace, "evaluate", "latest", "--set", "evaluate.resamples=100")
-    assert json.loads(done.stdout)[MAY_HAVE_SEEN_TEST]
+    assert json.loads(done.stdout)["may_have_seen_test"]
     assert "whether it was trained on these test images is not known" in done.stderr
     again = import_it(workspace, made, "--set", "imported.pixels=0..255")
-    assert again[MAY_HAVE_SEEN_TEST]  # though the file tells a split
+    assert again["may_have_seen_test"]  # though the file tells a split
 
 
 def test_a_file_of_lesiontk_must_be_of_the_split_of_the_images(tmp_path: Path) -> None:
     workspace, file = tmp_path / "workspace", save_model(tmp_path / "net.keras")
     split = import_it(workspace, file)["split_hash"]
     own = import_it(workspace, write_spec(file, split))
-    assert MAY_HAVE_SEEN_TEST not in own
+    assert not own["may_have_seen_test"]
     assert not read_spec(Path(own["path"]) / "model.keras").may_have_seen_test
     with pytest.raises(DataError, match=rf"split {split[:12]}; expected that of the images here"):
         import_it(workspace, file, "--set", "data.split.seed=8")
@@ -179,7 +179,7 @@ def test_a_file_of_lesiontk_must_be_of_the_split_of_the_images(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_network_widened_from_a_published_engine_says_its_split(tmp_path: Path) -> None:
-    module = load_module(ROOT / "benchmarks" / "widen_engine.py")
+    module = load_benchmark("widen_engine")
     file = tmp_path / "vgg16.keras"
     done = CliRunner().invoke(module.cli, ["vgg16_binary", str(file)])
     assert done.exit_code == 0, done.output

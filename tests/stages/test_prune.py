@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,17 @@ from lesiontk.data.images import open_images
 from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.evaluate.operating_point import PARENT_SENSITIVITY
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import MODEL_FILE, Artefact, Availability
+from lesiontk.records import (
+    MODEL_FILE,
+    Artefact,
+    Availability,
+    EngineFootprint,
+    Footprint,
+    ModelFacts,
+)
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
-from lesiontk.stages.prune import WIDTHS, PruneStage
+from lesiontk.stages.prune import WIDTHS
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model, report_model
 from lesiontk.workflow.compress import compress_model
@@ -51,7 +57,7 @@ def pruned(store: Store) -> Artefact:
 
 
 def test_it_keeps_the_share_that_was_asked_for(store: Store, pruned: Artefact) -> None:
-    facts = pruned.facts["pruned"]
+    facts = pruned.facts["change"]
     before, after = facts["macs"]
     assert 0.3 * before < after <= 0.4 * before
     assert [round_["kept"] <= limit for round_, limit in zip(
@@ -86,7 +92,7 @@ def test_the_widths_are_told(pruned: Artefact) -> None:
     convolutions = [row for row in rows if row["kind"] == "Conv2D"]
     assert all(int(row["kept"]) % 8 == 0 for row in convolutions)
     assert any(int(row["kept"]) < int(row["channels"]) for row in convolutions)
-    assert sum(int(row["macs_kept"]) for row in rows) == pruned.facts["pruned"]["macs"][1]
+    assert sum(int(row["macs_kept"]) for row in rows) == pruned.facts["change"]["macs"][1]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_the_budget_is_kept_by_every_way_to_choose(
     store: Store, counted: str, options: dict[str, Any]
 ) -> None:
     made = train_recipe(store, recipe(**options))
-    before, after = made.facts["pruned"][counted]
+    before, after = made.facts["change"][counted]
     assert 0.4 * before < after <= 0.5 * before
     with made.file(WIDTHS).open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["layer"] != "logits"]
@@ -166,11 +172,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Latency is an engine's size in KiB: no test measures time. Names the engines asked for."""
     timed: list[str] = []
 
-    def time_files(engines: Mapping[str, Path], images: Any, context: Any) -> dict[str, float]:
-        timed.extend(path.name for path in engines.values())
-        return {name: path.stat().st_size / 1024 for name, path in engines.items()}
+    def compare(target: str, before: Path, after: Path, *_: Any) -> Footprint:
+        timed.extend(path.name for path in (before, after))
+        sizes = (path.stat().st_size for path in (before, after))
+        return Footprint(target, 1, *(EngineFootprint(size, size, size / 1024) for size in sizes))
 
-    monkeypatch.setattr("lesiontk.compress.prune_budget.time_files", time_files)
+    monkeypatch.setattr("lesiontk.compress.prune_budget.compare_engines", compare)
     return timed
 
 
@@ -180,35 +187,17 @@ def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(
     """The candidates are timed as int8 engines, and the largest that is fast enough is kept."""
     made = train_recipe(store, recipe(keep_latency=0.8, criterion="l1", multiple=4))
     assert set(clock) == {"tflite_int8.tflite"}
-    assert made.facts["pruned"]["latency"] == {"engine": "tflite:int8", "wanted": 0.8}
-    latency = made.facts["latency"]
-    assert 0.7 < latency["after_ms"] / latency["before_ms"] <= 0.8
+    assert made.facts["change"]["latency"] == {"engine": "tflite:int8", "wanted": 0.8}
+    footprint = made.read_facts(ModelFacts).footprint
+    assert footprint is not None
+    ratio = footprint.after.median_ms / footprint.before.median_ms
+    assert 0.7 < ratio <= 0.8
     whole, small = (
         convert_model(store, model, ["tflite:int8"], LOOSE)["tflite:int8"]
         for model in (store.parent(made, "model"), made)
     )
     share = small.facts["size_bytes"] / whole.facts["size_bytes"]
-    assert share == pytest.approx(latency["after_ms"] / latency["before_ms"], abs=0.02)
-
-
-def test_the_command_tells_the_latency_and_whether_it_is_what_was_asked_for() -> None:
-    facts = {
-        "pruned": {
-            "criterion": "taylor",
-            "rounds": [{}],
-            "macs": [4e6, 2e6],
-            "parameters": [100, 40],
-            "latency": {"engine": "tflite:int8", "wanted": 0.5},
-        },
-        "latency": {"before_ms": 4.0, "after_ms": 1.9, "n": 100},
-        "validation": {"balanced_accuracy": 0.7, "n": 20},
-    }
-    told = PruneStage().describe(facts).replace("\N{NO-BREAK SPACE}", " ")
-    assert "50.0 % of the latency on int8 TFLite were asked for, and 47.5 % measured: 1.90" in told
-    assert told.endswith("before 4.00 ms (n = 100)")
-    facts["latency"] = {"before_ms": 4.0, "after_ms": 2.2, "n": 100}
-    missed = PruneStage().describe(facts).replace("\N{NO-BREAK SPACE}", " ")
-    assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in missed
+    assert share == pytest.approx(ratio, abs=0.02)
 
 
 @pytest.mark.parametrize(

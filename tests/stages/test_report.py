@@ -11,10 +11,14 @@ import pytest
 
 from lesiontk.explain.explanation import DOCUMENT
 from lesiontk.recipe import read_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, EngineFootprint, Footprint, ModelFacts
 from lesiontk.report.formatting import format_latency
 from lesiontk.stage import Context, StepId
+from lesiontk.stages.cluster import Clustering
+from lesiontk.stages.equalize import Equalization
+from lesiontk.stages.prune import Pruning
 from lesiontk.stages.report import FILE, ReportConfig, ReportStage
+from tests.model_facts import make_facts
 from tests.report.page import Page
 from tests.report.sample_explanation import make_explanation
 from tests.report.sample_report import GROUPS, SEVEN, make_report_data
@@ -60,7 +64,6 @@ def make_artefact(
 @pytest.fixture
 def parents(tmp_path: Path) -> dict[str, Artefact]:
     data = make_report_data(targets=TARGETS, noise=0.8)
-    model = {**data.model, "labels": list(SEVEN)}
     table = ["image_id,lesion_id"]
     table += [f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''}" for row in range(160)]
     found = {
@@ -71,9 +74,10 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
             tools={"NumPy": "2.5.0"},
         ),
         "model": make_artefact(
-            tmp_path, "model", "b", model, {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},
+            tmp_path, "model", "b", data.model.to_document(),
+            {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},
             parents={"images": {"name": "images-cccccccccccc"}},
-            stage={"name": "train", "version": 1},
+            schema_version=ModelFacts.SCHEMA,
         ),
         "images": make_artefact(tmp_path, "images", "c", {}, {"images.csv": "\n".join(table)}),
     }  # fmt: skip
@@ -153,11 +157,9 @@ def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
     assert roles[-2:] == ["explanation", "benchmark"]
 
 
-def make_step(model: Artefact, stage: str, **facts: Any) -> Artefact:
+def make_model(model: Artefact, facts: ModelFacts) -> Artefact:
     """Return a model as the step of a compression would have left it."""
-    scores = {"n": 9, "balanced_accuracy": 0.5, "recall[mel]": 0.5}
-    told = {**model.facts, "parameters": 5, "epochs": 1, "validation": scores, **facts}
-    return Artefact(model.path, {**model.manifest, "facts": told, "stage": {"name": stage}})
+    return Artefact(model.path, {**model.manifest, "facts": facts.to_document()})
 
 
 def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
@@ -165,14 +167,14 @@ def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
 ) -> None:
     """Eleven before the last, whose roles would not sort as words."""
     model = parents["model"]
-    line = {StepId("ancestor", "0", "train"): make_step(model, "train")}
+    line = {StepId("ancestor", "0", "train"): model}
     for number in range(1, 11):
-        subset = {"size_bytes": 1000, "deflated_bytes": 500, "median_ms": float(number)}
-        footprint = {"engine": "tflite:float32", "n": 9, "before": subset, "after": subset}
-        line[StepId("ancestor", str(number), "cluster")] = make_step(
-            model, "cluster", clustered={"clusters": 2}, footprint=footprint
+        engine = EngineFootprint(1000, 500, float(number))
+        footprint = Footprint("tflite:float32", 9, engine, engine)
+        line[StepId("ancestor", str(number), "cluster")] = make_model(
+            model, make_facts("cluster", Clustering(2), footprint=footprint)
         )
-    last = make_step(model, "equalize", equalized={"pairs": 3})
+    last = make_model(model, make_facts("equalize", Equalization(3, 0.0)))
     page = report({**dict(reversed(line.items())), **parents, "model": last}, tmp_path)
     steps = [row[0] for row in page.tables["Steps of the compression"][1:]]
     assert steps == ["train", *["cluster"] * 10, "equalize"]
@@ -185,15 +187,15 @@ def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
 def test_widths_are_those_of_the_last_pruning_whatever_followed(
     parents: dict[str, Artefact], tmp_path: Path
 ) -> None:
-    before = {"macs": [2, 1], "parameters": [2, 1], "criterion": "l1", "rounds": [{}]}
+    pruning = Pruning(criterion="l1", multiple=1, macs=(2, 1), parameters=(2, 1), rounds=())
+    facts = make_facts("prune", pruning).to_document()
     line = {}
     for number, kept in enumerate((6, 4), start=1):
-        files = {"widths.csv": f"layer,channels,kept\na,8,{kept}\n"}
-        made = make_artefact(
-            tmp_path, "model", str(number), {}, files, stage={"name": "prune", "version": 1}
+        files = {"widths.csv": f"layer,kind,channels,kept,macs,macs_kept\na,Conv2D,8,{kept},2,1\n"}
+        line[StepId("ancestor", str(number), "prune")] = make_artefact(
+            tmp_path, "model", str(number), facts, files, schema_version=ModelFacts.SCHEMA
         )
-        line[StepId("ancestor", str(number), "prune")] = make_step(made, "prune", pruned=before)
-    last = make_step(parents["model"], "equalize", equalized={"pairs": 3})
+    last = make_model(parents["model"], make_facts("equalize", Equalization(3, 0.0)))
     page = report({**parents, **line, "model": last}, tmp_path)
     assert any("50% of 8 channels are left" in text for text in page.values("alt"))
 

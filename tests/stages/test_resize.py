@@ -64,9 +64,9 @@ def test_the_weights_are_the_parents(parent: Artefact, smaller: Artefact) -> Non
     assert ours.input_shape == (None, 32, 32, 3)
     for mine, its in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, its)
-    before, after = smaller.facts["resized"]["macs"]
+    before, after = smaller.facts["change"]["macs"]
     assert 0.3 < after / before < 0.6
-    assert smaller.facts["resized"]["image_size"] == [48, 32]
+    assert smaller.facts["change"]["image_size"] == [48, 32]
 
 
 def test_its_images_are_prepared_anew_and_judged(store: Store, smaller: Artefact) -> None:
@@ -76,7 +76,7 @@ def test_its_images_are_prepared_anew_and_judged(store: Store, smaller: Artefact
     rows = images.indices("validation")
     said = load_model(engine_file(smaller))(images.pixels[rows].astype(np.float32))
     right = float((np.argmax(said, axis=1) == images.targets[rows]).mean())
-    assert smaller.facts["validation"]["accuracy"] == pytest.approx(right)
+    assert smaller.facts["validation"]["metrics"]["accuracy"] == pytest.approx(right)
 
 
 def test_the_parent_teaches_of_its_own_images(store: Store, parent: Artefact) -> None:

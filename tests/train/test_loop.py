@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.progress import NoProgress
+from lesiontk.records import ValidationScores
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train import loop
 from lesiontk.train.checkpoints import TrainingState, read_state, restore_checkpoint
@@ -74,8 +75,9 @@ def test_the_best_epoch_may_be_an_early_one(
         weights.append(model.get_weights())
         return predict_probabilities(model, *rest)
 
-    def score_by_script(*_: Any) -> dict[str, float]:
-        return {"balanced_accuracy": [0.3, 0.9, 0.5][len(weights) - 1], "log_loss": 1.0}
+    def score_by_script(*_: Any) -> ValidationScores:
+        scores = {"balanced_accuracy": [0.3, 0.9, 0.5][len(weights) - 1], "log_loss": 1.0}
+        return ValidationScores(1, scores)
 
     monkeypatch.setattr(loop, "predict_probabilities", remember)
     monkeypatch.setattr(loop, "score_probabilities", score_by_script)

@@ -10,13 +10,14 @@ from typing import ClassVar
 import pytest
 
 from lesiontk.errors import DataError, GateFailedError, UsageError
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import StageInfo
 from lesiontk.store import Store
 from lesiontk.store.manifest import write_manifest
 from lesiontk.workflow.lineage import describe_derivation
 from lesiontk.workflow.verify import verify_artefact, verify_workspace
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
+from tests.model_facts import make_facts, make_step
 
 
 class ModelStage(JoinStage):
@@ -103,9 +104,10 @@ def test_the_latest_model_is_not_the_latest_artefact(store: Store, model: Artefa
 
 def test_a_model_is_told_by_its_derivation() -> None:
     def made(stage: str, *before: str) -> Artefact:
-        history = [{"stage": name} for name in before]
-        facts = {"architecture": "imported", "history": history}
-        return Artefact(None, {"stage": {"name": stage}, "facts": facts})  # type: ignore[arg-type]
+        history = tuple(make_step(name) for name in before)
+        facts = make_facts(stage, architecture="imported", history=history)
+        manifest = {"facts": facts.to_document(), "schema_version": ModelFacts.SCHEMA}
+        return Artefact(None, manifest)  # type: ignore[arg-type]
 
     assert describe_derivation(made("import")) == "imported"
     assert describe_derivation(made("prune", "import")) == "imported + prune"

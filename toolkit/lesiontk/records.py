@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lesiontk.document import Record
 from lesiontk.errors import DataError
@@ -17,12 +17,8 @@ MODEL_FILE = "model.keras"
 """The file of a model artefact."""
 SUBSETS = ("train", "validation", "test")
 MAY_HAVE_SEEN_TEST = "may_have_seen_test"
-"""Key in the facts and `EngineSpec.extra` of an imported model."""
-
-
-def unknown_facts(unknown: object) -> dict[str, bool]:
-    """Return the fact that a model may have seen the test images, or nothing if it has not."""
-    return {MAY_HAVE_SEEN_TEST: True} if unknown else {}
+"""Key in `EngineSpec.extra` of an imported model."""
+NOTICE = "Research software; not a medical device."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
+class Preprocessing(Record):
     """The conversion of an image of any size to an engine's input; stored with every model.
 
     `crop_mode` is ``crop`` (largest centred square) or ``stretch`` (aspect ratio not preserved).
@@ -60,11 +56,9 @@ class Preprocessing:
     enhance: tuple[str, ...] = ()
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Preprocessing:
-        """Return the record of a document; files before 0.2 call `crop_mode` ``fit``."""
-        if not isinstance(document, Mapping):
-            raise DataError(f"preprocessing is {document!r}; expected a mapping.")
-        return cls(**{"crop_mode" if k == "fit" else k: v for k, v in document.items()})
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document; files before 0.2 call `crop_mode` ``fit``."""
+        return {"crop_mode" if name == "fit" else name: v for name, v in document.items()}
 
     def __post_init__(self) -> None:
         if not isinstance(self.image_size, int) or not 8 <= self.image_size <= 2048:
@@ -91,7 +85,7 @@ class EngineSpec:
     recipe: str
     split_hash: str
     licence: str = ""
-    notice: str = "Research software; not a medical device."
+    notice: str = NOTICE
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,6 +114,117 @@ class EngineSpec:
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of one image."""
         return (self.preprocessing.image_size, self.preprocessing.image_size, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationScores(Record):
+    """Metric -> value of a model on the `n` validation images."""
+
+    n: int
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document; earlier published results have the metrics beside `n`."""
+        if "metrics" in document:
+            return document
+        metrics = {name: v for name, v in document.items() if name not in ("n", "loss")}
+        return {"n": document.get("n"), "metrics": metrics}
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The metric by which epochs and models are compared."""
+        return self.metrics["balanced_accuracy"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFootprint(Record):
+    """An engine file's size and deflated size in bytes, and its median latency in ms."""
+
+    size_bytes: int
+    deflated_bytes: int
+    median_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint(Record):
+    """What a compression changes on a device, as an engine of the target `engine`.
+
+    Latency is that of one image on one thread: the median of `n` rounds in turns.
+    """
+
+    engine: str
+    n: int
+    before: EngineFootprint
+    after: EngineFootprint
+
+
+@dataclass(frozen=True, slots=True)
+class RecallConstraint(Record):
+    """Label -> the recall to keep, and label -> by how much its bias was raised for that."""
+
+    wanted: Mapping[str, float]
+    bias_raised: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStep(Record):
+    """A model as its children remember it: made by `stage`, trained for `epochs`.
+
+    `recalls` are those on validation by label. `change` is the document of the stage's own record.
+    `footprint` is None in a history, because it differs between equal runs.
+    """
+
+    stage: str
+    parameters: int
+    epochs: int
+    validation: ValidationScores
+    recalls: Mapping[str, float]
+    change: Mapping[str, Any] = field(default_factory=dict)
+    footprint: Footprint | None = None
+
+    def read_change(self, record: type[R]) -> R:
+        """Return what the stage changed, as its own record."""
+        return record.from_document(self.change)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts(ModelStep):
+    """A model of the workspace. `history` are the models before it, the trained one first.
+
+    `may_have_seen_test` says that it, or what it was made of, may have been trained on the test
+    images of its split. `recall_constraint` is None for a model that was not held to recalls.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+
+    architecture: str
+    labels: tuple[str, ...]
+    task: str
+    critical: str
+    preprocessing: Preprocessing
+    split_hash: str
+    best_epoch: int
+    recall_constraint: RecallConstraint | None = None
+    may_have_seen_test: bool = False
+    history: tuple[ModelStep, ...] = ()
+
+    @property
+    def line(self) -> tuple[ModelStep, ...]:
+        """The models from the trained one to this."""
+        return (*self.history, self)
+
+    @property
+    def step(self) -> ModelStep:
+        """What its children remember."""
+        return ModelStep(
+            stage=self.stage,
+            parameters=self.parameters,
+            epochs=self.epochs,
+            validation=self.validation,
+            recalls=self.recalls,
+            change=self.change,
+        )
 
 
 @dataclass(frozen=True, slots=True)

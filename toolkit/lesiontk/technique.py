@@ -6,11 +6,12 @@ Plan, order, report, model card and command line ask the technique; none has a t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from lesiontk.errors import UsageError
+from lesiontk.records import ModelFacts, ModelStep
 from lesiontk.registry import Registry
 from lesiontk.stage import Stage, StageInfo
 
@@ -39,10 +40,8 @@ class TechniqueInfo(StageInfo):
     model if it holds everything that the techniques before it left.
 
     `trains` says that its model is the network as it was trained, beside which compressed ones are
-    judged; of others it is none. `remembers` are the facts that its model's children keep in their
-    history, `carries` those that they state of themselves, because they hold what it left.
-    `inherits` maps a section of the config that is a training to the keys that it takes
-    from the recipe's ``train`` unless they are given.
+    judged; of others it is none. `inherits` maps a section of the config that is a training to the
+    keys that it takes from the recipe's ``train`` unless they are given.
 
     `help` is the command's text and `options` its options: a key of the config, dotted in a
     section, mapped to its help. `argument` is the option that comes first on the command line,
@@ -51,12 +50,11 @@ class TechniqueInfo(StageInfo):
     """
 
     produces: str = "model"
+    schema_version: int = ModelFacts.SCHEMA
     holds: frozenset[str] = frozenset()
     leaves: frozenset[str] = frozenset()
     why_last: str = ""
     trains: bool = False
-    remembers: tuple[str, ...] = ()
-    carries: tuple[str, ...] = ()
     inherits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     help: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -96,13 +94,10 @@ class Technique(Stage):
         return True
 
     @abstractmethod
-    def describe(self, facts: Mapping[str, Any]) -> str:
-        """Return in one sentence, without its end, what it changed, of a model's facts or history.
+    def describe(self, step: ModelStep) -> str:
+        """Return in one sentence, without its end, what it changed in a model that it made."""
 
-        A history lacks what was measured, such as latencies.
-        """
-
-    def advise(self, facts: Mapping[str, Any]) -> str:
+    def advise(self, step: ModelStep) -> str:
         """Return what the command adds of its result; empty for nothing."""
         return ""
 
@@ -148,6 +143,15 @@ def find_technique(name: str) -> Technique:
     return TECHNIQUES.get(name)()
 
 
+def list_left(line: Iterable[ModelStep]) -> frozenset[str]:
+    """Return what the techniques of a line left in its last model, such as `ZEROS`.
+
+    A technique may follow only if it holds what those before it left.
+    """
+    known = [TECHNIQUES.get(step.stage).info for step in line if step.stage in TECHNIQUES]
+    return frozenset().union(*(info.leaves for info in known))
+
+
 def trains_network(stage: str) -> bool:
     """Whether a stage's model is the network as it was trained, not a compressed one."""
     return stage in ORIGINS or (stage in TECHNIQUES and TECHNIQUES.get(stage).info.trains)
@@ -181,12 +185,11 @@ def _may_follow(technique: str, before: str) -> bool:
     return left <= TECHNIQUES.get(technique).info.holds
 
 
-def describe_step(facts: Mapping[str, Any]) -> str:
-    """Return what a step of a model's history changed; `facts` have its ``stage``.
+def describe_step(step: ModelStep) -> str:
+    """Return what a step of a model's history changed.
 
     It is empty for a technique that is not installed here.
     """
-    stage = str(facts["stage"])
-    if stage in ORIGINS:
-        return ORIGINS[stage]
-    return find_technique(stage).describe(facts) if stage in TECHNIQUES else ""
+    if step.stage in ORIGINS:
+        return ORIGINS[step.stage]
+    return find_technique(step.stage).describe(step) if step.stage in TECHNIQUES else ""

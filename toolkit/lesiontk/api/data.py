@@ -86,7 +86,7 @@ class Split(Stored):
 
     def _repr_html_(self) -> str:
         rows = [
-            {"subset": subset, **{label: counts[label] for label in self.record.labels}}
+            {"subset": subset, **{label: counts[label] for label in self.record.task.labels}}
             for subset, counts in self.record.images.items()
         ]
         return show_table(table_of(rows), f"images; split {self.hash[:12]}")

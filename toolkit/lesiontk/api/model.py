@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lesiontk.api.report import Report
     from lesiontk.api.results import Verification
     from lesiontk.api.workspace import Workspace
-    from lesiontk.records import Artefact
+    from lesiontk.records import Artefact, ModelFacts, ValidationScores
 
 
 class Model(Stored):
@@ -37,7 +37,7 @@ class Model(Stored):
 
     >>> model.labels
     ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
-    >>> model.validation["n"] > 0
+    >>> model.validation.n > 0
     True
     """
 
@@ -45,6 +45,13 @@ class Model(Stored):
 
     def __init__(self, workspace: Workspace, artefact: Artefact) -> None:
         super().__init__(workspace, artefact)
+
+    @property
+    def record(self) -> ModelFacts:
+        """Every fact by name, with the history of the models that it was made of."""
+        from lesiontk.records import ModelFacts
+
+        return self.artefact.read_facts(ModelFacts)
 
     @property
     def architecture(self) -> str:
@@ -56,18 +63,17 @@ class Model(Stored):
     @property
     def parameters(self) -> int:
         """The number of its parameters."""
-        return int(self.facts["parameters"])
+        return self.record.parameters
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes, in the order of its outputs."""
-        return tuple(self.facts["labels"])
+        return self.record.labels
 
     @property
-    def validation(self) -> Mapping[str, Any]:
-        """Its metrics on the validation images, and how many these are: ``n``."""
-        scores: Mapping[str, Any] = self.facts["validation"]
-        return scores
+    def validation(self) -> ValidationScores:
+        """Its `metrics` on the validation images, and how many these are: `n`."""
+        return self.record.validation
 
     @property
     def file(self) -> Path:
@@ -327,7 +333,7 @@ class Model(Stored):
         return f"<Model {self.name} ({self.architecture}, {self.parameters:,} parameters)>"
 
     def _repr_html_(self) -> str:
-        scores = {k: v for k, v in self.validation.items() if isinstance(v, int | float)}
+        scores = self.validation.metrics
         rows = [{"validation": name, "value": f"{value:.4g}"} for name, value in scores.items()]
         caption = f"{self.architecture}: {self.parameters:,} parameters, {', '.join(self.labels)}"
         return f"{show_table(table_of(rows), caption)}<p><code>{escape(self.name)}</code></p>"

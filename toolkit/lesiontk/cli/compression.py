@@ -12,6 +12,7 @@ import click
 from pydantic import BaseModel
 
 from lesiontk.cli.session import Session, command_options, print_text, set_option
+from lesiontk.records import Footprint, ModelFacts
 from lesiontk.technique import Technique, TechniqueInfo, find_technique
 
 
@@ -111,28 +112,29 @@ def _compress(
     made = compress_model(
         store, store.resolve(model, "model"), technique.info.name, options, overrides, data=data
     )
-    facts = made.facts
-    parts = [technique.describe(facts), technique.advise(facts), *_describe_footprint(facts)]
-    scores = facts["validation"]
-    parts.append(
-        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']})"
-    )
+    facts = made.read_facts(ModelFacts)
+    scores = facts.validation
+    parts = [
+        technique.describe(facts),
+        technique.advise(facts),
+        _describe_footprint(facts.footprint),
+        f"validation balanced accuracy {scores.balanced_accuracy:.3f} (n = {scores.n})",
+    ]
     session.emit(
-        {"model": made.name, "path": str(made.path), **facts},
+        {"model": made.name, "path": str(made.path), **facts.to_document()},
         lambda: print_text(f"{made.name}: {'; '.join(filter(None, parts))}"),
     )
 
 
-def _describe_footprint(facts: Mapping[str, Any]) -> list[str]:
+def _describe_footprint(footprint: Footprint | None) -> str:
     """Return the change of the footprint against the parent, if measured."""
-    if "footprint" not in facts:
-        return []
+    if footprint is None:
+        return ""
     from lesiontk.report.formatting import format_bytes
 
-    footprint = facts["footprint"]
-    before, after = footprint["before"], footprint["after"]
-    return [
-        f"as {footprint['engine']} {format_bytes(after['deflated_bytes'])} deflated (before "
-        f"{format_bytes(before['deflated_bytes'])}), {after['median_ms']:.2f} ms (before "
-        f"{before['median_ms']:.2f} ms, n = {footprint['n']})"
-    ]
+    before, after = footprint.before, footprint.after
+    return (
+        f"as {footprint.engine} {format_bytes(after.deflated_bytes)} deflated (before "
+        f"{format_bytes(before.deflated_bytes)}), {after.median_ms:.2f} ms (before "
+        f"{before.median_ms:.2f} ms, n = {footprint.n})"
+    )

@@ -93,11 +93,11 @@ def split_command(
     def show() -> None:
         rows = [
             [subset, *(f"{dealt.images[subset][n]} ({dealt.lesions[subset][n]})"
-                     for n in dealt.labels)]
+                     for n in dealt.task.labels)]
             for subset in dealt.images
         ]  # fmt: skip
         unit = "groups" if dealt.patients else "lesions"
-        print_table([f"images ({unit})", *dealt.labels], rows)
+        print_table([f"images ({unit})", *dealt.task.labels], rows)
         print_text(f"near-duplicates: {describe_near_duplicates(found, dealt)}")
         print_text(f"hash {dealt.split_hash}\n{split.file('split.csv')}")
 

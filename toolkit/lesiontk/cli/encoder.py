@@ -72,6 +72,7 @@ def encoder(
 
     Use it with distill --teacher NAME.
     """
+    from lesiontk.stages.encoder_head import EncoderTeacher
     from lesiontk.workflow.encode import fit_encoder
 
     made = fit_encoder(
@@ -79,12 +80,14 @@ def encoder(
         pixels=pixels, output=output, pooling=pooling, views=views, augment=augment,
         pretraining=pretraining, has_not_seen_test=has_not_seen_test,
     )  # fmt: skip
-    scores = made.facts["validation"]
+    teacher = made.read_facts(EncoderTeacher)
+    scores = teacher.validation
     text = (
-        f"{made.name}: validation balanced accuracy {scores['balanced_accuracy']:.3f}, macro AUC "
-        f"{scores['macro_auc']:.3f} (n = {scores['n']}, {made.facts['views']} view(s) of each "
+        f"{made.name}: validation balanced accuracy {scores.balanced_accuracy:.3f}, macro AUC "
+        f"{scores.metrics['macro_auc']:.3f} (n = {scores.n}, {teacher.views} view(s) of each "
         f"training image)\nnext: lesiontk distill --teacher {made.name}"
     )
     session.emit(
-        {"name": made.name, "path": str(made.path), **made.facts}, lambda: print_text(text)
+        {"name": made.name, "path": str(made.path), **teacher.to_document()},
+        lambda: print_text(text),
     )

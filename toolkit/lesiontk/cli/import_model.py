@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text, set_option
-from lesiontk.records import MAY_HAVE_SEEN_TEST
+from lesiontk.records import ModelFacts
+
+if TYPE_CHECKING:
+    from lesiontk.stages.import_model import ModelImport
 
 
 @click.command("import")
@@ -54,6 +56,7 @@ def import_model(
 
     Its layers are rebuilt and its outputs compared; then quantize, bench and bundle it.
     """
+    from lesiontk.stages.import_model import ModelImport
     from lesiontk.workflow.train import import_file
 
     order = [label.strip() for label in labels.split(",") if label.strip()]
@@ -61,20 +64,22 @@ def import_model(
         session.open_store(), model, data=data, task=task, pixels=pixels, labels=order,
         recipe=recipe, overrides=overrides,
     )  # fmt: skip
-    facts, scores = made.facts, made.facts["validation"]
-    unknown = facts.get(MAY_HAVE_SEEN_TEST)
-    note = _describe_order(facts["imported"])
+    facts = made.read_facts(ModelFacts)
+    imported, scores = facts.read_change(ModelImport), facts.validation
+    note = _describe_order(imported)
     text = (
-        f"{made.name}: {facts['parameters']:,} parameters in {facts['imported']['layers']} layers, "
-        f"outputs within {facts['imported']['greatest_difference']:.1g} of {model.name}'s; "
-        f"validation balanced accuracy {scores['balanced_accuracy']:.3f} (n = {scores['n']}"
-        f"{'; it may have been trained on these' if unknown else ''})\n{note}"
+        f"{made.name}: {facts.parameters:,} parameters in {imported.layers} layers, "
+        f"outputs within {imported.greatest_difference:.1g} of {model.name}'s; "
+        f"validation balanced accuracy {scores.balanced_accuracy:.3f} (n = {scores.n}"
+        f"{'; it may have been trained on these' if facts.may_have_seen_test else ''})\n{note}"
     )
-    document = {"model": made.name, "path": str(made.path), "note": note, **facts}
+    document = {
+        "model": made.name, "path": str(made.path), "note": note, **facts.to_document()
+    }  # fmt: skip
     session.emit(document, lambda: print_text(text))
 
 
-def _describe_order(imported: Mapping[str, Any]) -> str:
-    order = f"outputs taken in the order {', '.join(imported['labels'])}"
+def _describe_order(imported: ModelImport) -> str:
+    order = f"outputs taken in the order {', '.join(imported.labels)}"
     assumed = "; the task's order was assumed, specify another with --labels"
-    return order + (assumed if imported["labels_assumed"] else ", as given")
+    return order + (assumed if imported.labels_assumed else ", as given")

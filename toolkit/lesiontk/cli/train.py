@@ -13,6 +13,7 @@ from lesiontk.cli.session import (
     recipe_options,
     weights_option,
 )
+from lesiontk.records import ModelFacts
 
 
 @click.command()
@@ -38,14 +39,15 @@ def train(
 
     chosen = load_recipe(recipe, options)
     model = train_recipe(session.open_store(), chosen, restart=not resume)
-    facts, scores = model.facts, model.facts["validation"]
+    facts = model.read_facts(ModelFacts)
+    scores = facts.validation
 
     def show() -> None:
         print_text(
-            f"{model.name}: {facts['architecture']}, {facts['parameters']:,} parameters, best "
-            f"epoch {facts['best_epoch']} of {facts['epochs']}, validation balanced accuracy "
-            f"{scores['balanced_accuracy']:.3f} (n = {scores['n']})"
+            f"{model.name}: {facts.architecture}, {facts.parameters:,} parameters, best "
+            f"epoch {facts.best_epoch} of {facts.epochs}, validation balanced accuracy "
+            f"{scores.balanced_accuracy:.3f} (n = {scores.n})"
         )
         print_text(f"curves: {model.file('curves.png')}")
 
-    session.emit({"model": model.name, "path": str(model.path), **facts}, show)
+    session.emit({"model": model.name, "path": str(model.path), **facts.to_document()}, show)

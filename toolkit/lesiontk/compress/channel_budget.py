@@ -13,14 +13,14 @@ Scope = Literal["global", "per_layer"]
 Cost = Callable[[tuple[Layer, ...]], float]
 
 
-def macs_of(layers: tuple[Layer, ...]) -> float:
+def macs_of(layers: tuple[Layer, ...]) -> int:
     """Return the multiply-accumulate operations of a network for one image."""
-    return float(sum(count_macs(layers).values()))
+    return sum(count_macs(layers).values())
 
 
-def parameters_of(layers: tuple[Layer, ...]) -> float:
+def parameters_of(layers: tuple[Layer, ...]) -> int:
     """Return the parameters of a network."""
-    return float(sum(count_weights(layers).values()))
+    return sum(count_weights(layers).values())
 
 
 COSTS: dict[str, Cost] = {"macs": macs_of, "parameters": parameters_of}

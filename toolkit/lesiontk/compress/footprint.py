@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from lesiontk.backends.keras.backend import read_spec
 from lesiontk.bench.measure import deflated_bytes, time_engines
 from lesiontk.data.images import ImageSet
 from lesiontk.recipe import BenchRule
-from lesiontk.records import EngineSpec
+from lesiontk.records import EngineFootprint, EngineSpec, Footprint
 from lesiontk.stage import Context
 
 TARGET = "tflite:float32"
@@ -41,35 +39,35 @@ def make_engine(source: Path, spec: EngineSpec, target: str, images: ImageSet, o
     return out / backend.convert(source, precision, described, plan, out).file
 
 
-def time_files(engines: Mapping[str, Path], images: ImageSet, context: Context) -> dict[str, float]:
-    """Return name -> median latency in ms of one image on one thread, of engines timed in turns."""
-    pixels = images.pixels[images.draw_stratified("validation", TIMED_IMAGES, seed=0)]
-    timed = time_engines(engines, pixels, BenchRule(), context.progress)
-    return {name: float(np.median(timing.samples_ms)) for name, timing in timed.items()}
-
-
-def measure_footprint(
-    before: Path, after: Path, images: ImageSet, context: Context
-) -> dict[str, Any]:
-    """Return size, deflated size and latency of two ``.keras`` files as float32 TFLite engines.
-
-    Latency is that of one image on one thread, in turns; the median of ``n`` rounds, in ms.
-    """
+def measure_footprint(before: Path, after: Path, images: ImageSet, context: Context) -> Footprint:
+    """Return what two ``.keras`` files cost as float32 TFLite engines."""
     spec = read_spec(before)
-    engines = {
-        name: make_engine(source, spec, TARGET, images, context.scratch / f"engine-{name}")
-        for name, source in {"before": before, "after": after}.items()
-    }
-    medians = time_files(engines, images, context)
-    return {
-        "engine": TARGET,
-        "n": BenchRule().rounds,
+    scratch = context.scratch
+    return compare_engines(
+        TARGET,
+        make_engine(before, spec, TARGET, images, scratch / "engine-before"),
+        make_engine(after, spec, TARGET, images, scratch / "engine-after"),
+        images,
+        context,
+    )
+
+
+def compare_engines(
+    target: str, before: Path, after: Path, images: ImageSet, context: Context
+) -> Footprint:
+    """Return what two engine files of a target cost, timed in turns."""
+    files = {"before": before, "after": after}
+    pixels = images.pixels[images.draw_stratified("validation", TIMED_IMAGES, seed=0)]
+    timed = time_engines(files, pixels, BenchRule(), context.progress)
+    return Footprint(
+        engine=target,
+        n=BenchRule().rounds,
         **{
-            name: {
-                "size_bytes": path.stat().st_size,
-                "deflated_bytes": deflated_bytes(path),
-                "median_ms": round(medians[name], 4),
-            }
-            for name, path in engines.items()
+            name: EngineFootprint(
+                size_bytes=path.stat().st_size,
+                deflated_bytes=deflated_bytes(path),
+                median_ms=round(float(np.median(timed[name].samples_ms)), 4),
+            )
+            for name, path in files.items()
         },
-    }
+    )

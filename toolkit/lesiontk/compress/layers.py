@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 
 PRODUCING = ("Conv2D", "Dense", "SeparableConv2D")
@@ -141,3 +142,15 @@ def count_weights(layers: Sequence[Layer]) -> dict[str, int]:
         elif layer.kind in PRODUCING:
             counts[layer.name] = area * (inputs // layer.groups) * layer.channels + biases
     return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWidths(Record):
+    """The channels and MACs of a layer with weights, before a pruning and after it (`kept`)."""
+
+    layer: str
+    kind: str
+    channels: int
+    kept: int
+    macs: int
+    macs_kept: int

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
-from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact, unknown_facts
-from lesiontk.technique import TECHNIQUES, trains_network
+from lesiontk.document import Record
+from lesiontk.records import ModelFacts, ModelStep
+from lesiontk.technique import trains_network
 
-OF_EVERY_MODEL = ("parameters", "validation", "recalls", "epochs")
-"""Facts that children remember of each model: what equal runs give again, so no latency.
 
-What they remember besides is its technique's `TechniqueInfo.remembers`.
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOrigin:
+    """How a model was made and of what: what its stage knows before the model is measured.
+
+    `change` is the stage's own record, which the model's children remember.
+    """
+
+    stage: str
+    architecture: str
+    change: Record | None = None
+    may_have_seen_test: bool = False
+    history: tuple[ModelStep, ...] = ()
+
+
+def derive_model(
+    parent: ModelFacts, stage: str, change: Record, *, may_have_seen_test: bool = False
+) -> ModelOrigin:
+    """Return the origin of a model that `stage` makes of `parent`.
+
+    Of what may have seen the test images, all that is made of it says so.
+    """
+    return ModelOrigin(
+        stage=stage,
+        architecture=parent.architecture,
+        change=change,
+        may_have_seen_test=parent.may_have_seen_test or may_have_seen_test,
+        history=(*parent.history, parent.step),
+    )
 
 
 def find_trained(stages: Iterable[str]) -> int:
@@ -24,46 +49,11 @@ def find_trained(stages: Iterable[str]) -> int:
     return sum(1 for _ in takewhile(trains_network, stages)) - 1
 
 
-def derivation_facts(facts: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
-    """Return the record of each model of a line; the last has `facts`, and `stage` made it."""
-    return [*facts.get("history", []), {"stage": stage, **facts}]
-
-
-def recalls_to_keep(parent: Artefact, stage: str) -> dict[str, float]:
+def recalls_to_keep(parent: ModelFacts, stage: str) -> dict[str, float]:
     """Return label -> the validation recall that a child of `parent` is to keep.
 
-    They are those of the trained network; none for a `stage` that trains a network itself. Early
-    versions recorded only the critical class's recall.
+    They are those of the trained network; none for a `stage` that trains a network itself.
     """
-    line = derivation_facts(parent.facts, parent.stage)
-    stages = [str(step["stage"]) for step in line]
+    stages = [step.stage for step in parent.line]
     first = find_trained(stages)
-    if find_trained([*stages, stage]) > first:
-        return {}
-    critical = str(parent.facts["critical"])
-    recalls = {critical: line[first]["validation"][f"recall[{critical}]"]}
-    return {**recalls, **line[first].get("recalls", {})}
-
-
-def inherit_facts(model: Artefact) -> dict[str, Any]:
-    """Return what a model made of `model` says of it: architecture, structure, and its history.
-
-    ``history`` has an entry for each model before, the trained one first. Of what may have seen the
-    test images, all that is made of it says so.
-    """
-    facts = model.facts
-    technique = TECHNIQUES.get(model.stage).info.remembers if model.stage in TECHNIQUES else ()
-    own = {name: facts[name] for name in (*OF_EVERY_MODEL, *technique) if name in facts}
-    return {
-        "architecture": str(facts["architecture"]),
-        **{name: facts[name] for name in ("initial_weights",) if name in facts},
-        **unknown_facts(facts.get(MAY_HAVE_SEEN_TEST)),
-        **structure_facts(facts),
-        "history": [*facts.get("history", []), {"stage": model.stage, **own}],
-    }
-
-
-def structure_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model's facts say of a structure that each of its children holds."""
-    carried = [name for _, technique in TECHNIQUES.items() for name in technique.info.carries]
-    return {name: facts[name] for name in carried if name in facts}
+    return {} if find_trained([*stages, stage]) > first else dict(parent.line[first].recalls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.keras.backend import read_spec
 from lesiontk.compress.channel_budget import COSTS, find_next_cost
 from lesiontk.compress.channel_graph import ChannelGraph
-from lesiontk.compress.footprint import make_engine, time_files
+from lesiontk.compress.footprint import compare_engines, make_engine
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
+from lesiontk.document import Record
 from lesiontk.errors import DataError, MissingRequirementError
-from lesiontk.recipe import BenchRule
+from lesiontk.records import Footprint
 from lesiontk.stage import Context
 
 Removed = frozenset[int]
@@ -26,28 +28,37 @@ Build = Callable[[Removed], Any]
 TRIES = 7
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyGoal(Record):
+    """The target share of the original's median latency, as this engine."""
+
+    engine: str
+    wanted: float
+
+
 class PruneBudget(ABC):
     """A cost of the original model; pruning keeps at most a share of it."""
 
-    def describe_next(self, graph: ChannelGraph, removed: Removed, multiple: int) -> dict[str, Any]:
-        """Return ``next``, the lowest share with one more group of channels, if counted."""
-        return {}
+    @property
+    def goal(self) -> LatencyGoal | None:
+        """The target share, if latency is the budget; no other figure contains it."""
+        return None
+
+    def next_share(self, graph: ChannelGraph, removed: Removed, multiple: int) -> float | None:
+        """Return the lowest share with one more group of channels, if counted."""
+        return None
 
     @abstractmethod
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         """Return the channels to remove so that at most `share` stays."""
 
-    def describe(self) -> dict[str, Any]:
-        """Return the facts of a budget that no other figures contain."""
-        return {}
+    def count(self, model: Any) -> float | None:
+        """Return the share of the cost that a model has, if counted."""
+        return None
 
-    def count(self, model: Any) -> dict[str, float]:
-        """Return ``kept``, the share of the cost that a model has, if counted."""
-        return {}
-
-    def measure(self, model: Any) -> dict[str, Any]:
-        """Return ``latency`` of the original and of a model, if that is the budget."""
-        return {}
+    def measure(self, model: Any) -> Footprint | None:
+        """Return size and latency of the original and of a model, if latency is the budget."""
+        return None
 
 
 class CountBudget(PruneBudget):
@@ -60,12 +71,12 @@ class CountBudget(PruneBudget):
     def choose(self, share: float, choose: Choose, build: Build) -> Removed:
         return choose(self.name, share * self.whole)
 
-    def describe_next(self, graph: ChannelGraph, removed: Removed, multiple: int) -> dict[str, Any]:
+    def next_share(self, graph: ChannelGraph, removed: Removed, multiple: int) -> float | None:
         cost = find_next_cost(graph, removed, cost=COSTS[self.name], multiple=multiple)
-        return {} if cost is None else {"next": cost / self.whole}
+        return None if cost is None else cost / self.whole
 
-    def count(self, model: Any) -> dict[str, float]:
-        return {"kept": COSTS[self.name](read_layers(model)) / self.whole}
+    def count(self, model: Any) -> float:
+        return COSTS[self.name](read_layers(model)) / self.whole
 
 
 def check_latency(target: str, backend: Backend) -> None:
@@ -93,12 +104,8 @@ class LatencyBudget(PruneBudget):
         images: ImageSet,
         context: Context,
     ) -> None:
-        self.target, self.target_share, self.images, self.context = (
-            target,
-            target_share,
-            images,
-            context,
-        )
+        self._goal = LatencyGoal(target, target_share)
+        self.images, self.context = images, context
         self.spec = read_spec(original)
         self.macs = COSTS["macs"](read_layers(model))
         self.original = self._convert(original, "engine-original")
@@ -108,38 +115,24 @@ class LatencyBudget(PruneBudget):
 
         def measure(macs: float) -> float:
             found[macs] = choose("macs", macs * self.macs)
-            before, after = self._time(build(found[macs]))
-            return after / before
+            footprint = self.measure(build(found[macs]))
+            return footprint.after.median_ms / footprint.before.median_ms
 
         return found[find_share(measure, share)]
 
-    def describe(self) -> dict[str, Any]:
-        return {"latency": {"engine": self.target, "wanted": self.target_share}}
+    @property
+    def goal(self) -> LatencyGoal:
+        return self._goal
 
-    def measure(self, model: Any) -> dict[str, Any]:
-        before, after = self._time(model)
-        return {
-            "latency": {
-                "before_ms": round(before, 4),
-                "after_ms": round(after, 4),
-                "n": BenchRule().rounds,
-            }
-        }
-
-    def _time(self, model: Any) -> tuple[float, float]:
-        """Return the median latency in ms of the original and of a model, interleaved."""
+    def measure(self, model: Any) -> Footprint:
         candidate = self.context.scratch / "candidate.keras"
         model.save(str(candidate))
-        engines = {
-            "original": self.original,
-            "candidate": self._convert(candidate, "engine-candidate"),
-        }
-        medians = time_files(engines, self.images, self.context)
-        return medians["original"], medians["candidate"]
+        engine = self._convert(candidate, "engine-candidate")
+        return compare_engines(self.goal.engine, self.original, engine, self.images, self.context)
 
     def _convert(self, source: Path, folder: str) -> Path:
         out = self.context.scratch / folder
-        return make_engine(source, self.spec, self.target, self.images, out)
+        return make_engine(source, self.spec, self.goal.engine, self.images, out)
 
 
 def find_share(measure: Callable[[float], float], target_share: float, tries: int = TRIES) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+from lesiontk.data.tasks import Task
 from lesiontk.document import Record
 
 
@@ -18,11 +19,10 @@ class DealtSplit(Record):
     `near_duplicates_on_several_sides` counts the sets of them that are in more than one subset.
     """
 
+    SCHEMA: ClassVar[int] = 2
+
     split_hash: str
-    task: str
-    task_definition: Mapping[str, Any]
-    labels: tuple[str, ...]
-    critical: str
+    task: Task
     images: Mapping[str, Mapping[str, int]]
     lesions: Mapping[str, Mapping[str, int]]
     licence: str

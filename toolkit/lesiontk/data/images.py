@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.tasks import Task
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.system.disk import reserve_space
@@ -19,6 +21,21 @@ from lesiontk.system.disk import reserve_space
 ARRAY = "images.npy"
 TRAINING_ARRAY = "training.npy"
 TABLE = "images.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImages(Record):
+    """How many images of which split were prepared, how, and the terms of their source."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    images: int
+    preprocessing: Preprocessing
+    split_hash: str
+    leaky: bool
+    task: Task
+    licence: str
+    citation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +92,8 @@ def open_images(artefact: Artefact) -> ImageSet:
     """Return the images of an artefact made by the stage ``prepare``."""
     with artefact.file(TABLE).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    facts = artefact.facts
-    labels = tuple(facts["labels"])
+    prepared = artefact.read_facts(PreparedImages)
+    labels = prepared.task.labels
     pixels = np.load(artefact.file(ARRAY), mmap_mode="r")
     if len(pixels) != len(rows):
         raise DataError(f"{artefact.name}: {len(pixels)} images but {len(rows)} table rows.")
@@ -88,10 +105,10 @@ def open_images(artefact: Artefact) -> ImageSet:
         hashes=tuple(row["pixel_sha256"] for row in rows),
         subsets=tuple(row["subset"] for row in rows),
         labels=labels,
-        task=str(facts["task"]),
-        critical=str(facts["critical"]),
-        preprocessing=Preprocessing.from_document(facts["preprocessing"]),
-        split_hash=str(facts["split_hash"]),
+        task=prepared.task.name,
+        critical=prepared.task.critical,
+        preprocessing=prepared.preprocessing,
+        split_hash=prepared.split_hash,
         training_pixels=_open_training(artefact),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.files.regular_file import read_regular_text
 from lesiontk.files.strict_yaml import BYTES, load_yaml
@@ -23,7 +24,7 @@ _PACKAGED = "tasks.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Task(Record):
     """Labels in the order of a model's outputs, and the label of every diagnosis.
 
     `critical` is the label whose sensitivity has priority. `mapping` is diagnosis -> label and
@@ -39,6 +40,15 @@ class Task:
     mapping: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
     positive: tuple[str, ...] = ()
+
+    @classmethod
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a definition; one without `positive` gets that of the packaged task it equals."""
+        if "positive" in document or document.get("name") not in list_tasks():
+            return document
+        packaged = load_task(document["name"]).to_document()
+        same = all(document.get(key) == packaged[key] for key in ("labels", "mapping"))
+        return {**document, "positive": packaged["positive"]} if same else document
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -101,41 +111,13 @@ class Task:
         )
 
 
-def task_from_definition(definition: Mapping[str, Any]) -> Task:
-    """Return the task stored in an engine, as written by ``dataclasses.asdict``.
-
-    Older definitions without ``positive`` get that of the packaged task if they equal it, else the
-    critical label.
-    """
-    task = Task(
-        **{
-            **definition,
-            "labels": tuple(definition["labels"]),
-            "positive": tuple(definition.get("positive", ())),
-        }
-    )
-    if "positive" not in definition and task.name in list_tasks():
-        packaged = load_task(task.name)
-        if (packaged.labels, packaged.mapping) == (task.labels, task.mapping):
-            return replace(task, positive=packaged.positive)
-    return task
-
-
-def definition_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definition of a task from the facts of prepared images.
-
-    Images that an early lesiontk prepared have only the name of a packaged task.
-    """
-    return dict(facts.get("task_definition") or asdict(load_task(str(facts["task"]))))
-
-
 def task_of_engine(spec: EngineSpec) -> Task:
     """Return the task stored in an engine; older engines store only its name.
 
     Raises `UsageError` for an unknown name, `DataError` if engine and task differ in their labels.
     """
     definition = spec.extra.get("task_definition")
-    task = task_from_definition(definition) if definition else load_task(spec.task)
+    task = Task.from_document(definition) if definition else load_task(spec.task)
     if task.labels != spec.labels:
         raise DataError(
             f"the engine's labels are {', '.join(spec.labels)}; expected those of its task "

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.system.frameworks import import_keras
@@ -24,6 +25,16 @@ class Normalization:
 
 
 @dataclass(frozen=True, slots=True)
+class InitialWeights(Record):
+    """The file of the weights that training started from; the package is empty for a user's."""
+
+    file: str
+    sha256: str
+    package: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsFile:
     """A file of initial weights, and the installed package that it belongs to, if any."""
 
@@ -31,10 +42,9 @@ class WeightsFile:
     package: str = ""
     version: str = ""
 
-    def describe(self) -> dict[str, str]:
-        """Return the file's name and SHA-256, and the package, as a model's facts record them."""
-        package = {"package": self.package, "version": self.version} if self.package else {}
-        return {"file": self.path.name, "sha256": hash_file(self.path), **package}
+    def describe(self) -> InitialWeights:
+        """Return what a model's facts record of it."""
+        return InitialWeights(self.path.name, hash_file(self.path), self.package, self.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uni
 from lesiontk.bench.speed import describe_noise
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
+from lesiontk.compress.layers import LayerWidths
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
@@ -31,6 +32,7 @@ from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
+from lesiontk.records import ModelFacts, ModelStep
 from lesiontk.report import data_wording, formatting, tables, wording
 from lesiontk.report.result_table import describe_emulated
 from lesiontk.report.tables import JudgedImage
@@ -102,9 +104,9 @@ class ReportData:
     heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
     tool to the versions that took part. `tensors` maps targets to their quantized activations, the
     widest first; `sensitivities` maps back ends to their search and `sensitive_layers` to the
-    layers, the most sensitive first; `stabilities` maps targets to theirs. `stage`
-    is what made the model, `widths` has a row for each layer if it was pruned. `ancestors` are
-    the facts of the models that it was made of, the trained one first, each with its `stage`.
+    layers, the most sensitive first; `stabilities` maps targets to theirs. `widths`
+    has a row for each layer if the model was pruned. `ancestors` are the models that it was made
+    of, the trained one first.
     """
 
     name: str
@@ -113,7 +115,7 @@ class ReportData:
     metrics: Mapping[str, EngineEvaluation]
     engines: Mapping[str, EngineFacts]
     curves: Sequence[Mapping[str, float]]
-    model: Mapping[str, Any]
+    model: ModelFacts
     training_seconds: float
     recipe: Mapping[str, Any]
     split: DealtSplit | None
@@ -129,9 +131,8 @@ class ReportData:
     sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)
     sensitive_layers: Mapping[str, Sequence[LayerSensitivity]] = field(default_factory=dict)
     stabilities: Mapping[str, Stability] = field(default_factory=dict)
-    stage: str = "train"
-    widths: Sequence[Mapping[str, Any]] = ()
-    ancestors: Sequence[Mapping[str, Any]] = ()
+    widths: Sequence[LayerWidths] = ()
+    ancestors: Sequence[ModelStep] = ()
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -185,7 +186,7 @@ def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
-            steps=[*data.ancestors, {"stage": data.stage, **data.model}] if data.ancestors else [],
+            steps=[*data.ancestors, data.model] if data.ancestors else [],
             synthetic=_is_synthetic(data.recipe),
             recipe_text=yaml.safe_dump(
                 shorten_paths(data.recipe), sort_keys=False, allow_unicode=True
@@ -248,9 +249,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
         pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks, names)
         pictures["reliability"] = plot_reliability(compared, looks, names)
     if data.curves:
-        pictures["training"] = plot_training(
-            data.curves, data.model.get("best_epoch"), benchmark.critical
-        )
+        pictures["training"] = plot_training(data.curves, data.model.best_epoch, benchmark.critical)
     for target, rows in data.tensors.items():
         pictures[f"ranges {target}"] = plot_ranges(rows, target, looks[target])
     if data.widths:

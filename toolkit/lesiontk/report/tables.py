@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import Benchmark
-from lesiontk.compress.model_history import derivation_facts
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.comparison import ChangedImage as ChangedRow
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.metrics import order_labels
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
-from lesiontk.technique import describe_step
 
 MAX_CHANGED = 40
 
@@ -250,35 +246,3 @@ def describe_labels(
         label: f"{totals[label]} images" + (f", {lesions[label]} lesions" if lesions else "")
         for label in labels
     }
-
-
-def list_steps(model: Mapping[str, Any], stage: str) -> list[Mapping[str, Any]]:
-    """Return what a compressed model was, step by step, and is now; empty for any other.
-
-    `model` are its facts, `stage` is what made it.
-    """
-    return derivation_facts(model, stage) if model.get("history") else []
-
-
-def describe_steps(model: Mapping[str, Any], stage: str) -> list[dict[str, str]]:
-    """Return ``step`` and ``what`` it changed, in words, of each of `list_steps`."""
-    return [
-        {"step": str(step["stage"]), "what": describe_step(step)}
-        for step in list_steps(model, stage)
-    ]
-
-
-def shorten_orders(
-    compress: Sequence[Mapping[str, Mapping[str, Any]]], root: Path
-) -> list[dict[str, dict[str, Any]]]:
-    """Return a recipe's compressions with the files that they name as seen from `root`."""
-
-    def shorten(options: Mapping[str, Any]) -> dict[str, Any]:
-        shorter = dict(options)
-        for name in {"teacher", "file"} & set(options):
-            path = Path(options[name]).resolve()
-            inside = path.is_relative_to(root.resolve())
-            shorter[name] = str(path.relative_to(root.resolve()) if inside else Path(path.name))
-        return shorter
-
-    return [{name: shorten(options) for name, options in entry.items()} for entry in compress]

@@ -18,6 +18,8 @@ from lesiontk.bench.benchmark import (
 from lesiontk.bench.findings import critical_recalls
 from lesiontk.evaluate.findings import CriticalRecall
 from lesiontk.evaluate.verdict import Outcome
+from lesiontk.models.architecture import InitialWeights
+from lesiontk.records import ModelFacts
 from lesiontk.report.formatting import (
     DASH,
     count_things,
@@ -120,32 +122,33 @@ def describe_quantization(facts: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def describe_initial_weights(model: Mapping[str, Any], stated: str) -> str:
+def describe_initial_weights(model: ModelFacts, stated: str) -> str:
     """Return what training started from: `stated` in the recipe, and the file that it was."""
-    file = model.get("initial_weights", {})
-    package = [f"{file['package']} {file['version']}"] if "package" in file else []
-    digest = [f"SHA-256 {file['sha256'][:12]}"] if file else []
-    return ", ".join([stated, *package, *digest])
+    first = model.line[0]
+    if first.stage != "train" or not first.change:
+        return stated
+    file = first.read_change(InitialWeights)
+    package = [f"{file.package} {file.version}"] if file.package else []
+    return ", ".join([stated, *package, f"SHA-256 {file.sha256[:12]}"])
 
 
-def describe_best(model: Mapping[str, Any]) -> str:
+def describe_best(model: ModelFacts) -> str:
     """Return by what the best epoch of a model's last training was chosen."""
     kept, best = describe_recall_constraint(model), "the best by validation balanced accuracy"
     return f"{best} {kept}," if kept else best
 
 
-def describe_recall_constraint(model: Mapping[str, Any]) -> str:
+def describe_recall_constraint(model: ModelFacts) -> str:
     """Return which recalls a compressed model is held to, and how; nothing for others."""
-    kept = model.get("recall_constraint")
-    if not kept:
+    kept, critical = model.recall_constraint, model.critical
+    if kept is None:
         return ""
-    critical = str(model["critical"])
-    raised = [f"{label} by {shift:.2f}" for label, shift in kept["bias_raised"].items()]
+    raised = [f"{label} by {shift:.2f}" for label, shift in kept.bias_raised.items()]
     others = " and, where balanced accuracy rises by it, no less recall of another class"
     how = f", for which biases were raised: {', '.join(raised)}"
     return (
-        f"at no less {name_recall(critical)} than the {kept['wanted'][critical]:.3f} of the "
-        f"network as it was trained{others if len(kept['wanted']) > 1 else ''}"
+        f"at no less {name_recall(critical)} than the {kept.wanted[critical]:.3f} of the "
+        f"network as it was trained{others if len(kept.wanted) > 1 else ''}"
         f"{how if raised else ''}"
     )
 

@@ -12,8 +12,7 @@ from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentCompar
 from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import Measurement, measure_engines
-from lesiontk.data.images import open_images
-from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.data.images import PreparedImages, open_images
 from lesiontk.document import write_record
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
@@ -77,7 +76,7 @@ class BenchStage(Stage):
         self, parents: Mapping[str, Artefact], config: BenchConfig, context: Context
     ) -> StageOutput:
         images = open_images(parents["images"])
-        task = task_from_definition(definition_of(parents["images"].facts))
+        task = parents["images"].read_facts(PreparedImages).task
         check_gates_of_task(config.gate, task.name, task.labels, task.positive)
         gates = expand_gates(config.gate, task.positive)
         rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)

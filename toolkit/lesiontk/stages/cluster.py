@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
 from lesiontk.compress.kernel_constraint import KernelStructure
 from lesiontk.compress.weight_clusters import cluster_weights
+from lesiontk.document import Record
 from lesiontk.recipe import TrainSection
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import HeldTraining, check_recovery, keep_arrays
 from lesiontk.stages.parent_predictions import DistillRule
@@ -30,6 +32,13 @@ class ClusterConfig(StageConfig):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Clustering(Record):
+    """How many values each kernel has."""
+
+    clusters: int
+
+
 class ClusterStage(Technique):
     """Produces ``model.keras`` with clustered kernels, and what that changes on a device.
 
@@ -46,8 +55,6 @@ class ClusterStage(Technique):
         leaves=frozenset({SHARED_VALUES}),
         why_last="the values that weights share are found for the kernels as they are; other "
         "zeros, channels or scales, or a free training, would part them again",
-        remembers=("clustered",),
-        carries=("clustered",),
         inherits=RECOVERY,
         help="""Cluster the weights of each kernel of MODEL and fine-tune it.
 
@@ -70,8 +77,8 @@ class ClusterStage(Technique):
             for name, kernel in kernels.items()
         }
         held.train(structures, config.recover, context.scratch)
-        return held.write({"clustered": {"clusters": config.clusters}})
+        return held.write(Clustering(config.clusters))
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """How many values a kernel has."""
-        return f"{facts['clustered']['clusters']} different weights a kernel"
+        return f"{step.read_change(Clustering).clusters} different weights a kernel"

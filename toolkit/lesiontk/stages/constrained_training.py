@@ -24,10 +24,11 @@ from lesiontk.compress.kernel_constraint import (
     count_structure,
     list_constrained,
 )
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.data.images import open_images, write_rows
+from lesiontk.document import Record
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
 from lesiontk.stage import Context, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
@@ -80,6 +81,7 @@ class HeldTraining:
         self._started, self._stage = time.perf_counter(), stage
         self._parents, self._context = parents, context
         self._images = open_images(parents["images"])
+        self._parent = parents["model"].read_facts(ModelFacts)
         self.model = load_model(parents["model"].file(MODEL_FILE))
         self.names = list_constrained(read_layers(self.model))
         self._lessons = read_soft_targets(parents, distill)
@@ -99,7 +101,7 @@ class HeldTraining:
             scratch,
             self._context.progress,
             soft_targets=self._lessons,
-            keep_recalls=recalls_to_keep(self._parents["model"], self._stage),
+            keep_recalls=recalls_to_keep(self._parent, self._stage),
         )
         for layer in self.model.layers:
             weights = held.get_layer(layer.name).get_weights()
@@ -108,11 +110,11 @@ class HeldTraining:
             if weights:
                 layer.set_weights(weights)
 
-    def write(self, facts: Mapping[str, Any]) -> StageOutput:
+    def write(self, change: Record) -> StageOutput:
         """Write the model, a row for each kernel, and what their structure changes on a device."""
         if self._state is None:
             raise RuntimeError("the model was not trained")
-        context, parent = self._context, self._parents["model"]
+        context = self._context
         rows = count_structure(self.kernels)
         write_rows(context.directory / KERNELS, rows, tuple(rows[0]))
         outcome = write_outcome(
@@ -121,12 +123,13 @@ class HeldTraining:
             self._images,
             self._parents["images"],
             context,
+            derive_model(self._parent, self._stage, change),
             started=self._started,
-            facts={**inherit_facts(parent), **facts},
         )
-        before, after = parent.file(MODEL_FILE), context.directory / MODEL_FILE
+        before = self._parents["model"].file(MODEL_FILE)
+        after = context.directory / MODEL_FILE
         footprint = measure_footprint(before, after, self._images, context)
-        return replace(outcome, measured={"footprint": footprint})
+        return replace(outcome, measured={"footprint": footprint.to_document()})
 
 
 def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:

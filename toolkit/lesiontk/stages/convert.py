@@ -14,6 +14,7 @@ from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import PrecisionInfo, QuantizationPlan
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.keras.backend import KerasBackend
+from lesiontk.backends.learned_ranges import LEARNED
 from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import list_tensor_rows, write_tensor_rows
 from lesiontk.backends.reference_outputs import (
@@ -39,7 +40,7 @@ from lesiontk.evaluate.verification import (
     verify_outputs,
 )
 from lesiontk.recipe import QuantizeRule, VerifyRule
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.calibrate import calibration_rows
 from lesiontk.stages.engine_tools import tools_of_conversion
@@ -49,6 +50,7 @@ from lesiontk.stages.fake_quant_outputs import (
     explain_other_rounding,
     run_fake_quantized,
 )
+from lesiontk.stages.qat import LearnedRounding
 from lesiontk.stages.ranges import read_measured
 
 LAYERS = "layers.csv"
@@ -92,7 +94,7 @@ class ConvertStage(Stage):
 
     def list_tools(self, config: ConvertConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
         model = parents.get("model", parents["source"])
-        fake_quantized = config.target.endswith(":int8") and "qat" in model.facts
+        fake_quantized = config.target.endswith(":int8") and LEARNED in model.manifest["files"]
         keras = KerasBackend().list_runtime_tools() if fake_quantized else ()
         return (*self.info.tools, *tools_of_conversion(config.target), *keras)
 
@@ -119,8 +121,9 @@ class ConvertStage(Stage):
         received = run_engine(path, images.pixels[rows], context.threads)
         quantization = dict(record.quantization)
         rounded = None
-        if plan is not None and precision == "int8" and "qat" in said_by.facts:
-            reason = explain_other_rounding(said_by.facts["qat"]["scheme"], name, plan)
+        if plan is not None and precision == "int8" and LEARNED in said_by.manifest["files"]:
+            learned = said_by.read_facts(ModelFacts).read_change(LearnedRounding)
+            reason = explain_other_rounding(learned.scheme, name, plan)
             if reason is None:
                 rounded = run_fake_quantized(said_by, path, images, context.threads)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,16 +14,16 @@ from pydantic import Field
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.keras_layers import require_input_size, with_input_size
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
-from lesiontk.data.images import open_images
-from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
+from lesiontk.data.images import PreparedImages, open_images
+from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, unknown_facts
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
-from lesiontk.stages.teacher_predictions import sum_labels
+from lesiontk.stages.teacher_predictions import TeacherPredictions, sum_labels
 from lesiontk.technique import AS_TRAINED, Teacher, Technique, TechniqueInfo
 from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.loop import train_model
@@ -43,6 +44,15 @@ class DistillConfig(StageConfig):
     train: TrainSection = TrainSection()
 
 
+@dataclass(frozen=True, slots=True)
+class Distillation(Record):
+    """The teacher's file, its accuracy on the training images, and what it was pretrained on."""
+
+    teacher: str
+    accuracy_on_training: float
+    pretraining: str = ""
+
+
 class DistillStage(Technique):
     """Produces ``model.keras``, as training does.
 
@@ -57,7 +67,6 @@ class DistillStage(Technique):
         config=DistillConfig,
         tools=("tensorflow", "tf_keras", "numpy"),
         trains=True,
-        remembers=("teacher",),
         inherits={"train": AS_TRAINED},
         help="""Train MODEL on the soft targets of a teacher.
 
@@ -80,11 +89,11 @@ class DistillStage(Technique):
         """The file's."""
         return Teacher(config.teacher)
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """Whose soft targets it learned."""
-        teacher = facts["teacher"]
-        known = f" (pretrained on: {teacher['pretraining']})" if "pretraining" in teacher else ""
-        return f"taught by {teacher['file']}{known}"
+        taught = step.read_change(Distillation)
+        known = f" (pretrained on: {taught.pretraining})" if taught.pretraining else ""
+        return f"taught by {taught.teacher}{known}"
 
     def run(
         self, parents: Mapping[str, Artefact], config: DistillConfig, context: Context
@@ -93,13 +102,13 @@ class DistillStage(Technique):
         images = open_images(parents["images"])
         self.check_model(parents["model"], config)
         path = parents["model"].file(MODEL_FILE)
-        soft_targets = parents["soft_targets"]
-        task = task_from_definition(definition_of(parents["images"].facts))
-        said = np.load(soft_targets.file(SOFT_TARGETS)) @ sum_labels(
-            tuple(soft_targets.facts["labels"]), task
+        facts = parents["model"].read_facts(ModelFacts)
+        teacher = parents["soft_targets"].read_facts(TeacherPredictions)
+        task = parents["images"].read_facts(PreparedImages).task
+        said = np.load(parents["soft_targets"].file(SOFT_TARGETS)) @ sum_labels(
+            teacher.labels, task
         )
-        unknown = unknown_facts(soft_targets.facts.get(MAY_HAVE_SEEN_TEST))
-        if unknown:
+        if teacher.may_have_seen_test:
             logger.warning(
                 "the teacher comes from elsewhere; it may have learned the student's test images, "
                 "and the student will say so"
@@ -113,7 +122,7 @@ class DistillStage(Technique):
             soft_targets=SoftTargets(
                 soften(said, config.temperature), config.temperature, config.weight
             ),
-            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+            keep_recalls=recalls_to_keep(facts, self.info.name),
         )
         rows = images.indices("train")
         right = float((said[rows].argmax(axis=1) == images.targets[rows]).mean())
@@ -123,20 +132,13 @@ class DistillStage(Technique):
             images,
             parents["images"],
             context,
+            derive_model(
+                facts,
+                self.info.name,
+                Distillation(Path(config.teacher).name, right, teacher.pretraining),
+                may_have_seen_test=teacher.may_have_seen_test,
+            ),
             started=started,
-            facts={
-                **inherit_facts(parents["model"]),
-                **unknown,
-                "teacher": {
-                    "file": Path(config.teacher).name,
-                    "accuracy_on_training": right,
-                    **{
-                        name: soft_targets.facts[name]
-                        for name in ("pretraining",)
-                        if name in soft_targets.facts
-                    },
-                },
-            },
         )
 
 

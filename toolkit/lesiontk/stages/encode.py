@@ -20,9 +20,11 @@ from lesiontk.backends.onnx.encoder import (
 )
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.crop import crop_and_resize
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError, RgbImage
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.training_picture import make_training_picture
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact, ImageRecord
@@ -53,6 +55,17 @@ class EncodeConfig(StageConfig):
     )
     augment: str = Field("dermoscopy", description="one of the registered augmentations")
     seed: int = Field(1, ge=0, lt=2**32, description="seed of the augmentation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedImages(Record):
+    """How many features the file `encoder` gave of each view of each training image."""
+
+    encoder: str
+    views: int
+    images: int
+    features: int
+    split_hash: str
 
 
 class EncodeStage(Stage):
@@ -112,15 +125,14 @@ class EncodeStage(Stage):
                 change = partial(_augment, config=config, view=view)
                 views.append(encoder.encode(f"view{view}", training, change))
             np.save(context.directory / TRAINING, np.stack(views))
-        return StageOutput(
-            {
-                "encoder": Path(config.file).name,
-                "views": config.views,
-                "images": len(training),
-                "features": views[0].shape[1],
-                "split_hash": split.facts["split_hash"],
-            }
+        encoded = EncodedImages(
+            encoder=Path(config.file).name,
+            views=config.views,
+            images=len(training),
+            features=views[0].shape[1],
+            split_hash=split.read_facts(DealtSplit).split_hash,
         )
+        return StageOutput(encoded.to_document())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +11,18 @@ import onnx
 from pydantic import Field
 
 from lesiontk.backends.onnx.encoder import add_head
-from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.document import Record
 from lesiontk.errors import DataError
-from lesiontk.records import Artefact, EngineSpec, Preprocessing, unknown_facts
+from lesiontk.records import (
+    MAY_HAVE_SEEN_TEST,
+    Artefact,
+    EngineSpec,
+    Preprocessing,
+    ValidationScores,
+)
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
-from lesiontk.stages.encode import ENCODER, TRAINING, VALIDATION
+from lesiontk.stages.encode import ENCODER, TRAINING, VALIDATION, EncodedImages
 from lesiontk.stages.split import read_split
 from lesiontk.train.linear_head import fit_linear_head
 
@@ -31,6 +38,27 @@ class EncoderHeadConfig(StageConfig):
     has_not_seen_test: bool = Field(
         False, description="the pretraining images are known to contain none of this data set"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderTeacher(Record):
+    """An engine of an encoder and a head, which was fitted with the penalty's inverse `strength`.
+
+    `strengths` has the validation scores of each that was tried.
+    """
+
+    file: str
+    labels: tuple[str, ...]
+    task: str
+    split_hash: str
+    encoder: str
+    pretraining: str
+    views: int
+    preprocessing: Preprocessing
+    strength: float
+    strengths: tuple[Mapping[str, float], ...]
+    validation: ValidationScores
+    may_have_seen_test: bool
 
 
 class EncoderHeadStage(Stage):
@@ -52,13 +80,13 @@ class EncoderHeadStage(Stage):
         self, parents: Mapping[str, Artefact], config: EncoderHeadConfig, context: Context
     ) -> StageOutput:
         features, split = parents["features"], parents["split"]
-        if features.facts["split_hash"] != split.facts["split_hash"]:
+        encoded, dealt = features.read_facts(EncodedImages), split.read_facts(DealtSplit)
+        if encoded.split_hash != dealt.split_hash:
             raise DataError(
                 f"{features.name} has the features of another split than {split.name}; expected "
                 "those of the same."
             )
-        task = task_from_definition(definition_of(split.facts))
-        labels = tuple(task.labels)
+        task, labels = dealt.task, dealt.task.labels
         targets = {
             subset: np.array(
                 [labels.index(r["label"]) for r in read_split(split) if r["subset"] == subset]
@@ -74,7 +102,7 @@ class EncoderHeadStage(Stage):
                 labels,
                 advance,
             )
-        unknown = unknown_facts(not config.has_not_seen_test)
+        unknown = not config.has_not_seen_test
         size = features.manifest["config"]["image_size"]
         spec = EngineSpec(
             labels=labels,
@@ -82,26 +110,30 @@ class EncoderHeadStage(Stage):
             task=task.name,
             backend="onnx",
             precision="float32",
-            recipe=f"encoder {features.facts['encoder']}",
-            split_hash=str(split.facts["split_hash"]),
-            licence=str(split.facts["licence"]),
-            extra={"pretraining": config.pretraining, **unknown},
+            recipe=f"encoder {encoded.encoder}",
+            split_hash=dealt.split_hash,
+            licence=dealt.licence,
+            extra={
+                "pretraining": config.pretraining,
+                **({MAY_HAVE_SEEN_TEST: True} if unknown else {}),
+            },
         )
         engine = add_head(onnx.load(features.file(ENCODER)), head.weights, head.bias, spec)
         onnx.save(engine, context.directory / FILE)
         best = next(row for row in head.scores if row["strength"] == head.strength)
-        return StageOutput(
-            {
-                "file": FILE,
-                "labels": list(labels),
-                "task": task.name,
-                "split_hash": spec.split_hash,
-                "encoder": features.facts["encoder"],
-                "pretraining": config.pretraining,
-                "views": features.facts["views"],
-                "preprocessing": asdict(spec.preprocessing),
-                "strengths": list(head.scores),
-                "validation": {**best, "n": len(targets["validation"])},
-                **unknown,
-            }
+        metrics = {name: value for name, value in best.items() if name != "strength"}
+        teacher = EncoderTeacher(
+            file=FILE,
+            labels=labels,
+            task=task.name,
+            split_hash=spec.split_hash,
+            encoder=encoded.encoder,
+            pretraining=config.pretraining,
+            views=encoded.views,
+            preprocessing=spec.preprocessing,
+            strength=head.strength,
+            strengths=tuple(head.scores),
+            validation=ValidationScores(len(targets["validation"]), metrics),
+            may_have_seen_test=unknown,
         )
+        return StageOutput(teacher.to_document())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +12,11 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
 from lesiontk.compress.equalization import equalize, find_pairs
 from lesiontk.compress.keras_layers import read_layers
-from lesiontk.compress.model_history import inherit_facts
+from lesiontk.compress.model_history import derive_model
 from lesiontk.data.images import open_images
+from lesiontk.document import Record
 from lesiontk.errors import DataError
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
 from lesiontk.technique import EVEN_RANGES, ZEROS, Technique, TechniqueInfo
@@ -27,6 +29,14 @@ COMPARED = 64
 
 class EqualizeConfig(StageConfig):
     """Nothing is to be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equalization(Record):
+    """How many `pairs` of layers were equalized, and the greatest difference of an output."""
+
+    pairs: int
+    greatest_difference: float
 
 
 class EqualizeStage(Technique):
@@ -42,7 +52,6 @@ class EqualizeStage(Technique):
         leaves=frozenset({EVEN_RANGES}),
         why_last="normalization is folded in and the ranges are even for the weights as they are; "
         "another training or other channels would make them uneven again",
-        remembers=("equalized",),
         help="""Equalize the weight ranges of MODEL across layers (CLE) before int8.
 
         Its outputs stay the same; its int8 engines may lose less. Only layers with ReLU, pooling
@@ -71,19 +80,22 @@ class EqualizeStage(Technique):
             images,
             parents["images"],
             context,
-            facts={
-                **inherit_facts(parents["model"]),
-                "equalized": {"pairs": len(pairs), "greatest_difference": difference},
-            },
+            derive_model(
+                parents["model"].read_facts(ModelFacts),
+                self.info.name,
+                Equalization(len(pairs), difference),
+            ),
         )
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """How many pairs of layers were equalized."""
-        return f"{facts['equalized']['pairs']} pairs of layers equalized, normalization folded in"
+        pairs = step.read_change(Equalization).pairs
+        return f"{pairs} pairs of layers equalized, normalization folded in"
 
-    def advise(self, facts: Mapping[str, Any]) -> str:
+    def advise(self, step: ModelStep) -> str:
         """By how much its outputs differ from the parent's."""
-        return f"its outputs differ by at most {facts['equalized']['greatest_difference']:.1e}"
+        difference = step.read_change(Equalization).greatest_difference
+        return f"its outputs differ by at most {difference:.1e}"
 
 
 def equalize_model(model: Any) -> list[tuple[str, str]]:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from lesiontk.backends.keras.backend import find_spec
+from lesiontk.compress.model_history import ModelOrigin
 from lesiontk.data.images import ImageSet, open_images
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.models.imported_model import import_model, match_labels
 from lesiontk.recipe import ImportedSection
-from lesiontk.records import Artefact, unknown_facts
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelImport(Record):
+    """A model rebuilt from `file`: its `layers`, those left out, those copied from its config.
+
+    `labels` are in the order of the file's outputs, the task's if `labels_assumed`.
+    `greatest_difference` is that of its probabilities from the file's.
+    """
+
+    file: str
+    labels: tuple[str, ...]
+    labels_assumed: bool
+    layers: int
+    left_out: tuple[str, ...]
+    copied: tuple[str, ...]
+    greatest_difference: float
 
 
 class ImportStage(Stage):
@@ -32,6 +52,7 @@ class ImportStage(Stage):
         accepts={"images": "images"},
         produces="model",
         config=ImportedSection,
+        schema_version=ModelFacts.SCHEMA,
         tools=("tensorflow", "tf_keras", "keras", "numpy"),
     )
 
@@ -66,19 +87,20 @@ class ImportStage(Stage):
             images,
             parents["images"],
             context,
-            facts={
-                "architecture": "imported",
-                **unknown_facts(unknown),
-                "imported": {
-                    "file": Path(config.file).name,
-                    "labels": list(labels),
-                    "labels_assumed": not config.labels,
-                    "layers": imported.layers,
-                    "left_out": list(imported.left_out),
-                    "copied": list(imported.copied),
-                    "greatest_difference": imported.greatest_difference,
-                },
-            },
+            ModelOrigin(
+                stage=self.info.name,
+                architecture="imported",
+                may_have_seen_test=unknown,
+                change=ModelImport(
+                    file=Path(config.file).name,
+                    labels=labels,
+                    labels_assumed=not config.labels,
+                    layers=imported.layers,
+                    left_out=imported.left_out,
+                    copied=imported.copied,
+                    greatest_difference=imported.greatest_difference,
+                ),
+            ),
         )
 
 

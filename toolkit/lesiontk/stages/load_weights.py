@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,14 +16,15 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from lesiontk.backends.keras.backend import find_spec, load_model
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.data.images import ImageSet, open_images
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import MODEL_FILE, Artefact, unknown_facts
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.import_model import check_split
-from lesiontk.stages.model_artefact import recall_constraint_facts, write_untrained
+from lesiontk.stages.model_artefact import constrain_recalls, write_untrained
 from lesiontk.technique import Technique, TechniqueInfo
 from lesiontk.train.loop import predict_probabilities
 from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, raise_biases
@@ -30,6 +32,7 @@ from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, 
 logger = logging.getLogger(__name__)
 TRAINED_BY = "trained_by"
 """In a file's description: how its weights were trained, as the trainer recorded it."""
+Setting = bool | int | float | str | None
 
 
 class LoadWeightsConfig(StageConfig):
@@ -41,6 +44,14 @@ class LoadWeightsConfig(StageConfig):
     @classmethod
     def _resolve(cls, file: str) -> str:
         return str(Path(file).resolve())
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWeights(Record):
+    """The file of the weights, and how they were trained, as its trainer recorded it."""
+
+    file: str
+    trained_by: Mapping[str, Setting | tuple[Setting, ...]] = field(default_factory=dict)
 
 
 class LoadWeightsStage(Technique):
@@ -57,7 +68,6 @@ class LoadWeightsStage(Technique):
         config=LoadWeightsConfig,
         tools=("tensorflow", "tf_keras", "numpy"),
         trains=True,
-        remembers=("adopted",),
         help="""Load into MODEL the weights of FILE: MODEL's own .keras file, trained elsewhere.
 
         What MODEL is stays known, so that its engines are compared with the network that it was
@@ -79,23 +89,24 @@ class LoadWeightsStage(Technique):
         """Raise `DataError` if the file is of another network."""
         take_weights(load_model(model.file(MODEL_FILE)), Path(config.file), model.name)
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """Which file, and how its trainer says that it was trained."""
-        adopted = facts["adopted"]
+        loaded = step.read_change(LoadedWeights)
         orders = [
-            f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
-            for name, value in adopted.get(TRAINED_BY, {}).items()
+            f"{name} {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for name, value in loaded.trained_by.items()
         ]
-        return f"trained further elsewhere ({'; '.join([adopted['file'], *orders])})"
+        return f"trained further elsewhere ({'; '.join([loaded.file, *orders])})"
 
     def run(
         self, parents: Mapping[str, Artefact], config: LoadWeightsConfig, context: Context
     ) -> StageOutput:
         images, file, parent = open_images(parents["images"]), Path(config.file), parents["model"]
+        facts = parent.read_facts(ModelFacts)
         unknown = check_split(file, images)
         model = load_model(parent.file(MODEL_FILE))
         take_weights(model, file, parent.name)
-        wanted = recalls_to_keep(parent, self.info.name)
+        wanted = recalls_to_keep(facts, self.info.name)
         if wanted and not has_bias(model):
             logger.warning(NO_BIAS)
             wanted = {}
@@ -105,30 +116,25 @@ class LoadWeightsStage(Technique):
             images,
             parents["images"],
             context,
-            facts={
-                **inherit_facts(parent),
-                **unknown_facts(unknown),
-                "adopted": {"file": file.name, **read_orders(file)},
-                **recall_constraint_facts(images.labels, wanted, shifts),
-            },
+            derive_model(facts, self.info.name, read_weights(file), may_have_seen_test=unknown),
+            constrain_recalls(images.labels, wanted, shifts),
         )
 
 
-def read_orders(file: Path) -> dict[str, Any]:
+def read_weights(file: Path) -> LoadedWeights:
     """Return how a file's weights were trained, as far as its trainer recorded it.
 
     Raises `DataError` unless that is a mapping of names to numbers, texts, or lists of them.
     """
     spec = find_spec(file)
-    stated = spec.extra.get(TRAINED_BY) if spec else None
-    if stated is None:
-        return {}
-    if not isinstance(stated, dict) or any(isinstance(value, dict) for value in stated.values()):
+    stated = spec.extra.get(TRAINED_BY, {}) if spec else {}
+    try:
+        return LoadedWeights.from_document({"file": file.name, TRAINED_BY: stated})
+    except DataError as error:
         raise DataError(
             f"{file.name} records its training as {stated!r}; expected names and numbers, texts or "
             "lists, as {'epochs': 9}."
-        )
-    return {TRAINED_BY: stated}
+        ) from error
 
 
 def take_weights(model: Any, file: Path, name: str) -> None:

@@ -16,9 +16,17 @@ from lesiontk.backends.reference_outputs import (
     run_engine,
     write_reference_outputs,
 )
-from lesiontk.data.images import ImageSet
-from lesiontk.data.tasks import definition_of
-from lesiontk.records import MAY_HAVE_SEEN_TEST, MODEL_FILE, Artefact, EngineSpec
+from lesiontk.compress.model_history import ModelOrigin
+from lesiontk.data.images import ImageSet, PreparedImages
+from lesiontk.records import (
+    MAY_HAVE_SEEN_TEST,
+    MODEL_FILE,
+    NOTICE,
+    Artefact,
+    EngineSpec,
+    ModelFacts,
+    RecallConstraint,
+)
 from lesiontk.stage import Context, StageOutput
 from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.curves import copy_events, plot_curves
@@ -35,61 +43,44 @@ def write_outcome(
     images: ImageSet,
     source: Artefact,
     context: Context,
+    origin: ModelOrigin,
     *,
     started: float,
-    facts: Mapping[str, Any],
 ) -> StageOutput:
     """Write model, curves and log into ``context.directory`` and describe them.
 
     `source` is the artefact of the images, `started` when this process began, in seconds of
     ``time.perf_counter``.
     """
-    spec, described = describe_model(model, images, source, context, facts)
-    save_model(model, spec, context.directory / MODEL_FILE)
-    answers = _ask_model(images, context)
+    answers = _write_model(model, images, source, context, origin)
     with (context.directory / "curves.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(state.curves[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(state.curves)
     plot_curves(state.curves, state.best_epoch, context.directory / "curves.png")
     copy_events(context.scratch / "tensorboard", context.directory / "tensorboard")
-    best = state.curves[state.best_epoch - 1]
+    facts = replace(
+        _describe_model(model, images, origin, answers),
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        validation=state.best_scores(len(answers.outputs)),
+        recall_constraint=constrain_recalls(images.labels, state.keep_recalls, state.shifts),
+    )
     return StageOutput(
-        facts={
-            **described,
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch,
-            "validation": {
-                "n": len(images.indices("validation")),
-                **{name: value for name, value in best.items() if name != "epoch"},
-            },
-            "recalls": recall_facts(answers, images),
-            **recall_constraint_facts(images.labels, state.keep_recalls, state.shifts),
-            **facts,
-        },
+        facts.to_document(),
         auxiliary=("tensorboard", "curves.png", REFERENCE_OUTPUTS),
         earlier_seconds=max(0.0, state.seconds - (time.perf_counter() - started)),
     )
 
 
-def recall_facts(answers: ReferenceOutputs, images: ImageSet) -> dict[str, float]:
-    """Return label -> recall on validation, as the constraint of smaller networks."""
-    recalls = measure_recalls(images.targets[images.indices("validation")], answers.outputs)
-    return {
-        label: float(recall)
-        for label, recall in zip(images.labels, recalls, strict=True)
-        if math.isfinite(recall)
-    }
-
-
-def recall_constraint_facts(
+def constrain_recalls(
     labels: Sequence[str], wanted: Mapping[str, float], shifts: Sequence[float]
-) -> dict[str, Any]:
+) -> RecallConstraint | None:
     """Return the recalls that were to be kept, and by how much biases were raised for it."""
     if not wanted:
-        return {}
+        return None
     raised = {label: shift for label, shift in zip(labels, shifts, strict=True) if shift}
-    return {"recall_constraint": {"wanted": dict(wanted), "bias_raised": raised}}
+    return RecallConstraint(wanted, raised)
 
 
 def write_untrained(
@@ -97,29 +88,23 @@ def write_untrained(
     images: ImageSet,
     source: Artefact,
     context: Context,
-    *,
-    facts: Mapping[str, Any],
+    origin: ModelOrigin,
+    recall_constraint: RecallConstraint | None = None,
 ) -> StageOutput:
     """Write a model that was not trained here into ``context.directory``, as `write_outcome`."""
-    spec, described = describe_model(model, images, source, context, facts)
+    answers = _write_model(model, images, source, context, origin)
+    facts = _describe_model(model, images, origin, answers)
+    facts = replace(facts, recall_constraint=recall_constraint)
+    return StageOutput(facts.to_document(), auxiliary=(REFERENCE_OUTPUTS,))
+
+
+def _write_model(
+    model: Any, images: ImageSet, source: Artefact, context: Context, origin: ModelOrigin
+) -> ReferenceOutputs:
+    """Write the model and run it on validation; its engines are compared with these outputs."""
+    prepared = source.read_facts(PreparedImages)
+    spec = describe_model(images, prepared, context.recipe, origin)
     save_model(model, spec, context.directory / MODEL_FILE)
-    answers = _ask_model(images, context)
-    scores = score_probabilities(answers.outputs, images)
-    return StageOutput(
-        {
-            **described,
-            "epochs": 0,
-            "best_epoch": 0,
-            "validation": {"n": len(images.indices("validation")), **scores},
-            "recalls": recall_facts(answers, images),
-            **facts,
-        },
-        auxiliary=(REFERENCE_OUTPUTS,),
-    )
-
-
-def _ask_model(images: ImageSet, context: Context) -> ReferenceOutputs:
-    """Run the written model on validation; its engines are compared with these outputs."""
     rows = images.indices("validation")
     with context.progress.task("asking the model about validation", None):
         answers = run_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)
@@ -128,33 +113,58 @@ def _ask_model(images: ImageSet, context: Context) -> ReferenceOutputs:
 
 
 def describe_model(
-    model: Any, images: ImageSet, source: Artefact, context: Context, facts: Mapping[str, Any]
-) -> tuple[EngineSpec, dict[str, Any]]:
-    """Return what the model's file says of itself, and the facts that every model has.
+    images: ImageSet, prepared: PreparedImages, recipe: str, origin: ModelOrigin
+) -> EngineSpec:
+    """Return what the model's file says of itself.
 
-    `facts` are those of its own: what may have seen the test images says so wherever it goes.
+    What may have seen the test images, or was judged on a split that leaks, says so wherever it
+    goes.
     """
-    spec = EngineSpec(
+    extra: dict[str, Any] = {"task_definition": prepared.task.to_document()}
+    notice = NOTICE
+    if prepared.leaky:
+        notice += LEAKY
+    if origin.may_have_seen_test:
+        extra[MAY_HAVE_SEEN_TEST] = True
+        notice += SEEN_UNKNOWN
+    return EngineSpec(
         labels=images.labels,
         preprocessing=images.preprocessing,
         task=images.task,
         backend="keras",
         precision="float32",
-        recipe=context.recipe,
+        recipe=recipe,
         split_hash=images.split_hash,
-        licence=str(source.facts["licence"]),
-        extra={"task_definition": definition_of(source.facts)},
+        licence=prepared.licence,
+        notice=notice,
+        extra=extra,
     )
-    if source.facts.get("leaky"):  # images that an early lesiontk prepared do not say
-        spec = replace(spec, notice=spec.notice + LEAKY)
-    if facts.get(MAY_HAVE_SEEN_TEST):
-        extra = {**spec.extra, MAY_HAVE_SEEN_TEST: True}
-        spec = replace(spec, notice=spec.notice + SEEN_UNKNOWN, extra=extra)
-    return spec, {
-        "parameters": int(model.count_params()),
-        "labels": list(images.labels),
-        "task": images.task,
-        "critical": images.critical,
-        "preprocessing": dict(source.facts["preprocessing"]),
-        "split_hash": images.split_hash,
-    }
+
+
+def _describe_model(
+    model: Any, images: ImageSet, origin: ModelOrigin, answers: ReferenceOutputs
+) -> ModelFacts:
+    """Return the facts of a model that was not trained, of its outputs on validation."""
+    rows = images.indices("validation")
+    recalls = measure_recalls(images.targets[rows], answers.outputs)
+    return ModelFacts(
+        stage=origin.stage,
+        architecture=origin.architecture,
+        change=origin.change.to_document() if origin.change else {},
+        history=origin.history,
+        may_have_seen_test=origin.may_have_seen_test,
+        parameters=int(model.count_params()),
+        epochs=0,
+        best_epoch=0,
+        validation=score_probabilities(answers.outputs, images),
+        recalls={
+            label: float(recall)
+            for label, recall in zip(images.labels, recalls, strict=True)
+            if math.isfinite(recall)
+        },
+        labels=images.labels,
+        task=images.task,
+        critical=images.critical,
+        preprocessing=images.preprocessing,
+        split_hash=images.split_hash,
+    )

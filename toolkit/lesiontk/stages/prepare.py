@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError
 from lesiontk.data.enhance import check_enhancements
-from lesiontk.data.images import ARRAY, TABLE, TRAINING_ARRAY, create_array, write_rows
+from lesiontk.data.images import (
+    ARRAY,
+    TABLE,
+    TRAINING_ARRAY,
+    PreparedImages,
+    create_array,
+    write_rows,
+)
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
@@ -54,14 +61,15 @@ class PrepareStage(Stage):
         accepts={"split": "split", "dataset": "dataset"},
         produces="images",
         config=PrepareConfig,
+        schema_version=PreparedImages.SCHEMA,
         tools=("Pillow", "numpy", "opencv-python-headless"),
     )
 
     def run(
         self, parents: Mapping[str, Artefact], config: PrepareConfig, context: Context
     ) -> StageOutput:
-        rows = read_split(parents["split"])
-        if not parents["split"].facts["leaky"]:
+        rows, split = read_split(parents["split"]), parents["split"].read_facts(DealtSplit)
+        if not split.leaky:
             _refuse_leaks(rows)
         preprocessing = Preprocessing(config.image_size, config.crop_mode, enhance=config.enhance)
         records = list_records(rows)
@@ -118,34 +126,16 @@ class PrepareStage(Stage):
                 "train anew, which checks and splits what is there now."
             )
         write_rows(context.directory / TABLE, rows, COLUMNS)
-        facts = parents["split"].facts
-        return StageOutput(
-            {
-                "images": len(rows),
-                "preprocessing": _describe(preprocessing),
-                **{
-                    name: facts[name]
-                    for name in (
-                        "split_hash",
-                        "leaky",
-                        "task",
-                        "task_definition",
-                        "labels",
-                        "critical",
-                        "licence",
-                        "citation",
-                    )
-                },
-            }
+        prepared = PreparedImages(
+            images=len(rows),
+            preprocessing=preprocessing,
+            split_hash=split.split_hash,
+            leaky=split.leaky,
+            task=split.task,
+            licence=split.licence,
+            citation=split.citation,
         )
-
-
-def _describe(preprocessing: Preprocessing) -> dict[str, Any]:
-    """An empty list is left out: with or without the key, these are the same images."""
-    document = asdict(preprocessing)
-    if not preprocessing.enhance:
-        del document["enhance"]
-    return document
+        return StageOutput(prepared.to_document())
 
 
 def _refuse_leaks(rows: list[dict[str, str]]) -> None:

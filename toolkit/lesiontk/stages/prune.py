@@ -24,18 +24,27 @@ from lesiontk.compress.channel_graph import ChannelGraph, derive_channels
 from lesiontk.compress.channel_statistics import collect_channel_statistics
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels
-from lesiontk.compress.layers import Layer, count_macs
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.layers import Layer, LayerWidths, count_macs
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.compress.prune_budget import (
     CountBudget,
     LatencyBudget,
+    LatencyGoal,
     PruneBudget,
     check_latency,
 )
 from lesiontk.data.images import ImageSet, open_images, write_rows
+from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import (
+    MODEL_FILE,
+    Artefact,
+    Footprint,
+    ModelFacts,
+    ModelStep,
+    ValidationScores,
+)
 from lesiontk.report.formatting import count_things, format_latency, format_percent
 from lesiontk.report.wording import name_engine
 from lesiontk.stage import Context, StageConfig, StageOutput
@@ -85,6 +94,38 @@ class PruneConfig(StageConfig):
         return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningRound(Record):
+    """One removal of channels, and the recovery after it.
+
+    `wanted` and `kept` are shares of the original, `next` the least share with one more group of
+    channels removed; the last two are None where latency is the budget.
+    """
+
+    removed: int
+    wanted: float
+    kept: float | None
+    next: float | None
+    validation_before: ValidationScores
+    validation_after: ValidationScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning(Record):
+    """The channels that a network lost: its MACs and parameters before and after.
+
+    Widths are multiples of `multiple`. `latency` is None where operations or parameters are the
+    budget.
+    """
+
+    criterion: str
+    multiple: int
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    rounds: tuple[PruningRound, ...]
+    latency: LatencyGoal | None = None
+
+
 class PruneStage(Technique):
     """Produces a physically smaller ``model.keras``, its curves, and the widths of its layers."""
 
@@ -94,7 +135,6 @@ class PruneStage(Technique):
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         config=PruneConfig,
         tools=("tensorflow", "tf_keras", "numpy"),
-        remembers=("pruned",),
         inherits=RECOVERY,
         help="""Remove the least important channels of MODEL and fine-tune it.
 
@@ -144,7 +184,8 @@ class PruneStage(Technique):
             )
         else:
             budget = CountBudget("macs" if config.keep_macs else "parameters", model)
-        rounds: list[dict[str, Any]] = []
+        parent = parents["model"].read_facts(ModelFacts)
+        rounds: list[PruningRound] = []
         for number in range(1, config.iterations + 1):
             scratch = context.scratch / f"round-{number}"
             scratch.mkdir(exist_ok=True)
@@ -158,84 +199,90 @@ class PruneStage(Technique):
                 scratch,
                 context.progress,
                 soft_targets=soft_targets,
-                keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+                keep_recalls=recalls_to_keep(parent, self.info.name),
             )
             rounds.append(
-                {
-                    "removed": len(cut.removed),
-                    "wanted": share,
-                    **budget.count(model),
-                    **budget.describe_next(cut.graph, cut.removed, config.multiple),
-                    "validation_before": before,
-                    "validation_after": dict(state.curves[state.best_epoch - 1]),
-                }
+                PruningRound(
+                    removed=len(cut.removed),
+                    wanted=share,
+                    kept=budget.count(model),
+                    next=budget.next_share(cut.graph, cut.removed, config.multiple),
+                    validation_before=before,
+                    validation_after=state.best_scores(before.n),
+                )
             )
             path = scratch / MODEL_FILE
             model.save(str(path))
         pruned = read_layers(model)
         widths = list_widths(original, pruned)
-        write_rows(context.directory / WIDTHS, widths, tuple(widths[0]))
+        rows = [width.to_document() for width in widths]
+        write_rows(context.directory / WIDTHS, rows, tuple(rows[0]))
         outcome = write_outcome(
             model,
             state,
             images,
             parents["images"],
             replace(context, scratch=scratch),
+            derive_model(
+                parent,
+                self.info.name,
+                Pruning(
+                    criterion=config.criterion,
+                    multiple=config.multiple,
+                    macs=(macs_of(original), macs_of(pruned)),
+                    parameters=(parameters_of(original), parameters_of(pruned)),
+                    rounds=tuple(rounds),
+                    latency=budget.goal,
+                ),
+            ),
             started=started,
-            facts={
-                **inherit_facts(parents["model"]),
-                "pruned": {
-                    "criterion": config.criterion,
-                    "multiple": config.multiple,
-                    "macs": [macs_of(layers) for layers in (original, pruned)],
-                    "parameters": [parameters_of(layers) for layers in (original, pruned)],
-                    "rounds": rounds,
-                    **budget.describe(),
-                },
-            },
         )
-        return replace(outcome, measured=budget.measure(model))
+        footprint = budget.measure(model)
+        if footprint is None:
+            return outcome
+        return replace(outcome, measured={"footprint": footprint.to_document()})
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """What is left, by which criterion; of a latency budget what was asked for and measured."""
-        pruned = facts["pruned"]
-        macs, parameters = (pruned[name][1] / pruned[name][0] for name in ("macs", "parameters"))
+        pruned = step.read_change(Pruning)
+        macs, parameters = (after / before for before, after in (pruned.macs, pruned.parameters))
         return (
             f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
-            f"parameters are left, chosen by {pruned['criterion'].replace('_', ' ')} in "
-            f"{count_things(len(pruned['rounds']), 'round')}{_describe_latency_budget(facts)}"
+            f"parameters are left, chosen by {pruned.criterion.replace('_', ' ')} in "
+            f"{count_things(len(pruned.rounds), 'round')}"
+            f"{_describe_latency(pruned.latency, step.footprint)}"
         )
 
-    def advise(self, facts: Mapping[str, Any]) -> str:
+    def advise(self, step: ModelStep) -> str:
         """What was asked for, and why less is left; nothing where latency was the budget."""
-        pruned = facts["pruned"]
-        if "latency" in pruned or "next" not in (last := pruned["rounds"][-1]):
+        pruned = step.read_change(Pruning)
+        last = pruned.rounds[-1]
+        if last.kept is None or last.next is None:
             return ""
-        multiple = pruned["multiple"]
+        multiple = pruned.multiple
         finer = f" (--set multiple={multiple // 2} comes nearer)" if multiple > 1 else ""
         return (
-            f"asked for at most {format_percent(last['wanted'])}, kept "
-            f"{format_percent(last['kept'])}: with the next group of channels it would be "
-            f"{format_percent(last['next'])}{finer}"
+            f"asked for at most {format_percent(last.wanted)}, kept "
+            f"{format_percent(last.kept)}: with the next group of channels it would be "
+            f"{format_percent(last.next)}{finer}"
         )
 
 
-def _describe_latency_budget(facts: Mapping[str, Any]) -> str:
-    """Return the latency that was asked for, and the one measured, which a ``history`` lacks."""
-    budget = facts["pruned"].get("latency")
-    if budget is None:
+def _describe_latency(goal: LatencyGoal | None, footprint: Footprint | None) -> str:
+    """Return the latency that was asked for, and the one measured, which a history lacks."""
+    if goal is None:
         return ""
     asked = (
-        f"; {format_percent(budget['wanted'])} of the latency on {name_engine(budget['engine'])} "
+        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)} "
         "were asked for"
     )
-    if "latency" not in facts:
+    if footprint is None:
         return asked
-    before, after = (facts["latency"][f"{when}_ms"] for when in ("before", "after"))
-    missed = ", which is missed" if after > budget["wanted"] * before else ""
+    before, after = footprint.before.median_ms, footprint.after.median_ms
+    missed = ", which is missed" if after > goal.wanted * before else ""
     return (
         f"{asked}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
-        f"{format_latency(before)} (n = {facts['latency']['n']}){missed}"
+        f"{format_latency(before)} (n = {footprint.n}){missed}"
     )
 
 
@@ -295,19 +342,19 @@ def cut_channels(
     return PrunedModel(path, graph, removed)
 
 
-def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[dict[str, object]]:
-    """Return a row for each layer with weights of its own: channels and MACs, before and after."""
+def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[LayerWidths]:
+    """Return a row for each layer with weights of its own."""
     macs = count_macs(before), count_macs(after)
     narrow = {layer.name: layer for layer in after}
     return [
-        {
-            "layer": layer.name,
-            "kind": layer.kind,
-            "channels": layer.channels,
-            "kept": narrow[layer.name].channels,
-            "macs": macs[0][layer.name],
-            "macs_kept": macs[1][layer.name],
-        }
+        LayerWidths(
+            layer=layer.name,
+            kind=layer.kind,
+            channels=layer.channels,
+            kept=narrow[layer.name].channels,
+            macs=macs[0][layer.name],
+            macs_kept=macs[1][layer.name],
+        )
         for layer in before
         if layer.name in macs[0]
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from lesiontk.compress.kernel_constraint import (
     list_constrained,
 )
 from lesiontk.compress.layers import Layer
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep, structure_facts
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.compress.quantization_aware import (
     Ranges,
     Scheme,
@@ -34,9 +35,10 @@ from lesiontk.compress.quantization_aware import (
     strip_quantization,
 )
 from lesiontk.data.images import open_images
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep, ValidationScores
 from lesiontk.report.wording import name_backend
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import read_kernels
@@ -52,6 +54,7 @@ from lesiontk.technique import (
     ZEROS,
     Technique,
     TechniqueInfo,
+    list_left,
 )
 from lesiontk.train.loop import predict_probabilities, score_model, train_model
 
@@ -81,6 +84,19 @@ class QatConfig(StageConfig):
         return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedRounding(Record):
+    """The rounding of a back end that a model was trained with, and the structure that it kept.
+
+    `validation_before` are the scores of the rounded model before that training.
+    """
+
+    scheme: Scheme
+    rounded_tensors: int
+    keeps: tuple[str, ...]
+    validation_before: ValidationScores
+
+
 class QatStage(Technique):
     """Produces a float ``model.keras`` without BatchNormalization, and the ranges it has learned.
 
@@ -98,7 +114,6 @@ class QatStage(Technique):
         leaves=frozenset({LEARNED_RANGES}),
         why_last="the learned ranges and roundings belong to the weights and channels as they are; "
         "what changes these makes them wrong",
-        remembers=("qat",),
         inherits={"train": AS_TRAINED},
         help="""Train MODEL with the rounding of int8 in the loop (quantization-aware training).
 
@@ -114,9 +129,11 @@ class QatStage(Technique):
         started = time.perf_counter()
         images = open_images(parents["images"])
         soft_targets = read_soft_targets(parents, config.distill)
-        kept = structure_facts(parents["model"].facts)
+        facts = parents["model"].read_facts(ModelFacts)
+        left = list_left(facts.line)
+        kept = [structure for structure in (ZEROS, SHARED_VALUES) if structure in left]
         parent = load_model(parents["model"].file(MODEL_FILE))
-        if "clustered" in kept:
+        if SHARED_VALUES in kept:
             check_ties(read_layers(parent))
         folded = split_activations(fold_batchnorm(parent))
         layers = read_layers(folded)
@@ -137,7 +154,7 @@ class QatStage(Technique):
             context.scratch,
             context.progress,
             soft_targets=soft_targets,
-            keep_recalls=recalls_to_keep(parents["model"], self.info.name),
+            keep_recalls=recalls_to_keep(facts, self.info.name),
         )
         said = predict_probabilities(aware, images.pixels, rows, 32)
         write_rounded(rows, said, context.directory)
@@ -150,30 +167,31 @@ class QatStage(Technique):
             images,
             parents["images"],
             context,
+            derive_model(
+                facts,
+                self.info.name,
+                LearnedRounding(
+                    scheme=config.scheme,
+                    rounded_tensors=len(learned),
+                    keeps=tuple(kept),
+                    validation_before=before,
+                ),
+            ),
             started=started,
-            facts={
-                **inherit_facts(parents["model"]),
-                "qat": {
-                    "scheme": config.scheme,
-                    "rounded_tensors": len(learned),
-                    "keeps": list(kept),
-                    "validation_before": before,
-                },
-            },
         )
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """Whose rounding it was trained with, in how many tensors, and what it kept."""
-        qat = facts["qat"]
-        keeps = f"; what is {' and '.join(qat['keeps'])} stays so" if qat["keeps"] else ""
+        qat = step.read_change(LearnedRounding)
+        keeps = f"; {' and '.join(qat.keeps)} are kept" if qat.keeps else ""
         return (
-            f"trained with the rounding of {name_backend(qat['scheme'])} in "
-            f"{qat['rounded_tensors']} tensors{keeps}"
+            f"trained with the rounding of {name_backend(qat.scheme)} in "
+            f"{qat.rounded_tensors} tensors{keeps}"
         )
 
-    def advise(self, facts: Mapping[str, Any]) -> str:
+    def advise(self, step: ModelStep) -> str:
         """How good the model with its rounding was before."""
-        before = facts["qat"]["validation_before"]["balanced_accuracy"]
+        before = step.read_change(LearnedRounding).validation_before.balanced_accuracy
         return f"rounded without this training, its validation balanced accuracy was {before:.3f}"
 
 
@@ -191,12 +209,12 @@ def check_ties(layers: tuple[Layer, ...]) -> None:
 
 
 def find_structures(
-    model: Any, layers: tuple[Layer, ...], kept: Collection[str]
+    model: Any, layers: tuple[Layer, ...], kept: Sequence[str]
 ) -> dict[str, KernelStructure]:
     """Return layer -> what its kernel keeps, of a model that was made sparse or clustered."""
     if not kept:
         return {}
-    find = find_ties if "clustered" in kept else find_zeros
+    find = find_ties if SHARED_VALUES in kept else find_zeros
     return {
         name: find(kernel) for name, kernel in read_kernels(model, list_constrained(layers)).items()
     }

@@ -13,6 +13,7 @@ from lesiontk.backends.quantized_tensors import FILE as TENSORS
 from lesiontk.backends.quantized_tensors import TensorRow, read_tensor_rows
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
+from lesiontk.compress.layers import LayerWidths
 from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import TABLE
@@ -20,7 +21,7 @@ from lesiontk.data.inspection import Inspection
 from lesiontk.document import Record
 from lesiontk.explain.explanation import DOCUMENT as EXPLANATION
 from lesiontk.explain.explanation import Explanation
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import (
@@ -123,8 +124,8 @@ class ReportStage(Stage):
             metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
             engines={target: a.read_facts(EngineFacts) for target, a in engines.items()},
             curves=_read_curves(model),
-            model=dict(model.facts),
-            ancestors=[_tell_step(ancestor) for ancestor in ancestors],
+            model=model.read_facts(ModelFacts),
+            ancestors=[ancestor.read_facts(ModelFacts) for ancestor in ancestors],
             training_seconds=float(model.manifest["seconds"]),
             recipe=_recipe_of_run(model, benchmark),
             split=read("split", DealtSplit),
@@ -144,7 +145,6 @@ class ReportStage(Stage):
                 target: artefact.read_facts(Stability)
                 for target, artefact in collect_roles(parents, "stability").items()
             },
-            stage=model.stage,
             widths=_read_widths([*ancestors, model]),
             sensitivities={name: a.read_facts(Sensitivity) for name, a in sensitivities.items()},
             sensitive_layers={name: rank_layers(a) for name, a in sensitivities.items()},
@@ -159,10 +159,6 @@ def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
     return [parents[role] for role in sorted(roles, key=lambda role: int(role.target))]
 
 
-def _tell_step(model: Artefact) -> dict[str, Any]:
-    return {"stage": model.stage, **model.facts}
-
-
 def _read_curves(model: Artefact) -> list[dict[str, float]]:
     """Return a row an epoch; empty for a model that was not trained but derived."""
     if CURVES not in model.manifest["files"]:
@@ -171,16 +167,13 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
 
-def _read_widths(line: Sequence[Artefact]) -> list[dict[str, Any]]:
+def _read_widths(line: Sequence[Artefact]) -> list[LayerWidths]:
     """Return the widths that the last pruning of these models left; empty where none was pruned."""
     pruned = [model for model in line if WIDTHS in model.manifest["files"]]
     if not pruned:
         return []
     with pruned[-1].file(WIDTHS).open(newline="") as stream:
-        return [
-            {**row, **{name: int(row[name]) for name in ("channels", "kept")}}
-            for row in csv.DictReader(stream)
-        ]
+        return [LayerWidths.from_document(row) for row in csv.DictReader(stream)]
 
 
 def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:

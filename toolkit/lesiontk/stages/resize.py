@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -11,10 +12,11 @@ from pydantic import Field, model_validator
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.channel_budget import macs_of
 from lesiontk.compress.keras_layers import read_layers, require_input_size, with_input_size
-from lesiontk.compress.model_history import inherit_facts, recalls_to_keep
+from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.data.images import open_images
+from lesiontk.document import Record
 from lesiontk.recipe import TrainSection
-from lesiontk.records import MODEL_FILE, Artefact
+from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
 from lesiontk.report.formatting import format_percent
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import check_recovery
@@ -50,6 +52,14 @@ class ResizeConfig(StageConfig):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Resizing(Record):
+    """The side of the images in pixels, and the network's MACs, before and after."""
+
+    image_size: tuple[int, int]
+    macs: tuple[int, int]
+
+
 class ResizeStage(Technique):
     """Produces ``model.keras`` with its parent's layers and widths, for smaller images.
 
@@ -62,7 +72,6 @@ class ResizeStage(Technique):
         accepts={"model": "model", "images": "images", "soft_targets": "soft_targets"},
         config=ResizeConfig,
         tools=("tensorflow", "tf_keras", "numpy"),
-        remembers=("resized",),
         inherits=RECOVERY,
         help="""Retrain MODEL for smaller images.
 
@@ -86,9 +95,10 @@ class ResizeStage(Technique):
         """Return whether it recovers at once."""
         return config.recover is not None
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """The sizes, and the operations that are left."""
-        (size, smaller), (before, after) = facts["resized"]["image_size"], facts["resized"]["macs"]
+        resizing = step.read_change(Resizing)
+        (size, smaller), (before, after) = resizing.image_size, resizing.macs
         left = format_percent(after / before)
         return f"{smaller} px instead of {size}: {left} of the operations are left"
 
@@ -100,15 +110,14 @@ class ResizeStage(Technique):
         images = open_images(source)
         model = load_model(parent.file(MODEL_FILE))
         smaller = make_smaller(model, config)
-        facts: dict[str, Any] = {
-            **inherit_facts(parent),
-            "resized": {
-                "image_size": [network.input_shape[1] for network in (model, smaller)],
-                "macs": [macs_of(read_layers(network)) for network in (model, smaller)],
-            },
-        }
+        facts = parent.read_facts(ModelFacts)
+        change = Resizing(
+            image_size=(model.input_shape[1], smaller.input_shape[1]),
+            macs=(macs_of(read_layers(model)), macs_of(read_layers(smaller))),
+        )
+        origin = derive_model(facts, self.info.name, change)
         if config.recover is None:
-            return write_untrained(smaller, images, source, context, facts=facts)
+            return write_untrained(smaller, images, source, context, origin)
         trained, state = train_model(
             lambda size: with_input_size(model, size),
             images,
@@ -116,9 +125,9 @@ class ResizeStage(Technique):
             context.scratch,
             context.progress,
             soft_targets=read_soft_targets(parents, config.distill),
-            keep_recalls=recalls_to_keep(parent, self.info.name),
+            keep_recalls=recalls_to_keep(facts, self.info.name),
         )
-        return write_outcome(trained, state, images, source, context, started=started, facts=facts)
+        return write_outcome(trained, state, images, source, context, origin, started=started)
 
 
 def make_smaller(model: Any, config: ResizeConfig) -> Any:

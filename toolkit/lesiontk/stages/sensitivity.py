@@ -21,8 +21,7 @@ from lesiontk.backends.backend import Backend, QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.compress.mixed_precision import SearchResult, find_fewest
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
-from lesiontk.data.images import ImageSet, open_images, write_rows
-from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.data.images import ImageSet, PreparedImages, open_images, write_rows
 from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import measure_agreement
@@ -106,7 +105,7 @@ class SensitivityStage(Stage):
         info = backend.info.precisions[PRECISION]
         measured = read_measured(parents["ranges"])
         plan = plan_quantization(parents, images, measured, config.quantize, info)
-        task = task_from_definition(definition_of(parents["images"].facts))
+        task = parents["images"].read_facts(PreparedImages).task
         check_gates_of_task(config.gate, task.name, task.labels, task.positive)
         criteria = choose_criteria(expand_gates(config.gate, task.positive), task.positive)
         if not criteria:

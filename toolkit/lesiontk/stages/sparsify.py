@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -16,9 +17,10 @@ from lesiontk.compress.magnitude import (
     inputs_of,
     plan_sparsity,
 )
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelStep
 from lesiontk.report.formatting import format_percent
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import Arrays, HeldTraining, check_recovery, keep_arrays
@@ -53,6 +55,15 @@ class SparsifyConfig(StageConfig):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Sparsity(Record):
+    """The share of zeros in the compressed kernels; layers that the pattern does not fit."""
+
+    pattern: Pattern
+    sparsity: float
+    dense: tuple[str, ...]
+
+
 class SparsifyStage(Technique):
     """Produces ``model.keras`` with zeros in its kernels, and what that changes on a device."""
 
@@ -65,8 +76,6 @@ class SparsifyStage(Technique):
         leaves=frozenset({ZEROS}),
         why_last="zeros are chosen for the kernels as they are; other channels, or a training that "
         "does not hold the zeros, would undo them",
-        remembers=("sparsified",),
-        carries=("sparsified",),
         inherits=RECOVERY,
         help="""Set the smallest weights of MODEL to zero and fine-tune it.
 
@@ -96,17 +105,16 @@ class SparsifyStage(Technique):
         kernels = held.kernels.values()
         zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
         sparsity = zeros / sum(kernel.size for kernel in kernels)
-        facts = {"pattern": config.pattern, "sparsity": sparsity, "dense": dense}
-        return held.write({"sparsified": facts})
+        return held.write(Sparsity(config.pattern, sparsity, tuple(dense)))
 
-    def describe(self, facts: Mapping[str, Any]) -> str:
+    def describe(self, step: ModelStep) -> str:
         """How many weights are zero, in which pattern, and which layers it does not fit."""
-        sparse = facts["sparsified"]
-        named = ", ".join(sparse.get("dense", ()))
+        sparse = step.read_change(Sparsity)
+        named = ", ".join(sparse.dense)
         left = f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
         return (
-            f"{format_percent(sparse['sparsity'])} of the weights of the compressed kernels are "
-            f"zero ({sparse['pattern']}){left}"
+            f"{format_percent(sparse.sparsity)} of the weights of the compressed kernels are "
+            f"zero ({sparse.pattern}){left}"
         )
 
 

@@ -6,7 +6,6 @@ import csv
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -142,10 +141,7 @@ class SplitStage(Stage):
             near_duplicates=rule.near_duplicates,
             near_duplicates_on_several_sides=alike,
             patients=len({row["patient_id"] for row in images if row["patient_id"]}),
-            task=task.name,
-            task_definition=asdict(task),
-            labels=task.labels,
-            critical=task.critical,
+            task=task,
             lesion_ids_known=inspection.lesion_ids_known,
             licence=inspection.licence,
             citation=inspection.citation,

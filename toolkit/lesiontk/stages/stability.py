@@ -102,8 +102,8 @@ class StabilityStage(Stage):
                         shared=len(drawn & set(listed.tolist())),
                         top1_agreement=agreement.top1_agreement,
                         mean_drift=agreement.mean_absolute_drift,
-                        balanced_accuracy=scores["balanced_accuracy"],
-                        critical_recall=scores[f"recall[{images.critical}]"],
+                        balanced_accuracy=scores.balanced_accuracy,
+                        critical_recall=scores.metrics[f"recall[{images.critical}]"],
                     )
                 )
                 advance(1)
@@ -112,8 +112,8 @@ class StabilityStage(Stage):
         mine = score_probabilities(expected.outputs, images)
         recipes = OwnDraw(
             None if config.calibration.list else config.calibration.seed,
-            mine["balanced_accuracy"],
-            mine[f"recall[{images.critical}]"],
+            mine.balanced_accuracy,
+            mine.metrics[f"recall[{images.critical}]"],
         )
         drawings: list[OwnDraw | FurtherDraw] = [recipes, *rows]
         facts = Stability(

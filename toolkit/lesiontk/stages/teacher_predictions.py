@@ -6,6 +6,7 @@ It is asked once, whatever the labels and the image size of a student.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,13 +16,15 @@ from pydantic import Field
 
 from lesiontk.backends import find_backend, is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
+from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
-from lesiontk.data.tasks import Task, definition_of, task_from_definition
+from lesiontk.data.tasks import Task
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import Artefact, EngineSpec, ImageRecord, unknown_facts
+from lesiontk.records import Artefact, EngineSpec, ImageRecord
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
@@ -33,6 +36,20 @@ class TeacherPredictionsConfig(StageConfig):
 
     file: str = Field(exclude=True)
     path: str | None = Field(None, exclude=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherPredictions(Record):
+    """Whose probabilities of how many training images, and what the teacher may have seen."""
+
+    SCHEMA: ClassVar[int] = 2
+
+    teacher: str
+    labels: tuple[str, ...]
+    images: int
+    split_hash: str
+    pretraining: str
+    may_have_seen_test: bool
 
 
 class TeacherPredictionsStage(Stage):
@@ -48,6 +65,7 @@ class TeacherPredictionsStage(Stage):
         accepts={"split": "split", "inspection": "inspection", "dataset": "dataset"},
         produces="soft_targets",
         config=TeacherPredictionsConfig,
+        schema_version=TeacherPredictions.SCHEMA,
         tools=("numpy", "opencv-python-headless", "Pillow"),
     )
 
@@ -73,19 +91,19 @@ class TeacherPredictionsStage(Stage):
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
         """Of the split its subsets alone: the labels are the student's."""
-        return str(parent.facts["split_hash"]) if role == "split" else parent.content
+        return parent.read_facts(DealtSplit).split_hash if role == "split" else parent.content
 
     def run(
         self, parents: Mapping[str, Artefact], config: TeacherPredictionsConfig, context: Context
     ) -> StageOutput:
-        split = parents["split"]
-        table = read_split(split)
+        dealt = parents["split"].read_facts(DealtSplit)
+        table = read_split(parents["split"])
         records = list_records(table)
         rows = [row for row, image in enumerate(table) if image["subset"] == "train"]
         with open_engine(config.file, threads=context.threads) as teacher:
             spec = teacher.spec
-            check_split(spec, str(split.facts["split_hash"]))
-            sum_labels(spec.labels, task_from_definition(definition_of(split.facts)))
+            check_split(spec, dealt.split_hash)
+            sum_labels(spec.labels, dealt.task)
             said = np.zeros((len(table), len(spec.labels)), np.float32)
             with (
                 ImageReader(data_root(config.path, parents)) as reader,
@@ -97,16 +115,15 @@ class TeacherPredictionsStage(Stage):
                     said[part] = ask_teacher(teacher, pictures)
                     advance(len(part))
         np.save(context.directory / SOFT_TARGETS, said)
-        return StageOutput(
-            {
-                "teacher": f"{spec.recipe} {spec.backend}:{spec.precision}",
-                "labels": list(spec.labels),
-                "images": len(rows),
-                "split_hash": spec.split_hash,
-                **{k: spec.extra[k] for k in ("pretraining",) if k in spec.extra},
-                **unknown_facts(spec.may_have_seen_test),
-            }
+        predictions = TeacherPredictions(
+            teacher=f"{spec.recipe} {spec.backend}:{spec.precision}",
+            labels=spec.labels,
+            images=len(rows),
+            split_hash=spec.split_hash,
+            pretraining=str(spec.extra.get("pretraining", "")),
+            may_have_seen_test=spec.may_have_seen_test,
         )
+        return StageOutput(predictions.to_document())
 
 
 def check_split(teacher: EngineSpec, split_hash: str) -> None:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from lesiontk.compress.model_history import ModelOrigin
 from lesiontk.data.images import open_images
 from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import build_model
+from lesiontk.models.architecture import InitialWeights, build_model
 from lesiontk.recipe import ModelSection, TrainSection
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.train.checkpoints import read_state
@@ -33,13 +34,14 @@ class TrainStage(Stage):
         accepts={"images": "images"},
         produces="model",
         config=TrainConfig,
+        schema_version=ModelFacts.SCHEMA,
         tools=("tensorflow", "tf_keras", "numpy"),
     )
 
     def external_inputs(self, config: TrainConfig) -> dict[str, str]:
         """The hash of a weights file: the same path or package may hold other weights tomorrow."""
         weights = find_weights(config)
-        return {"weights": weights["sha256"]} if weights else {}
+        return {"weights": weights.sha256} if weights else {}
 
     def run(
         self, parents: Mapping[str, Artefact], config: TrainConfig, context: Context
@@ -75,15 +77,14 @@ class TrainStage(Stage):
             images,
             parents["images"],
             context,
+            ModelOrigin(
+                stage=self.info.name, architecture=architecture.name, change=find_weights(config)
+            ),
             started=start,
-            facts={
-                "architecture": architecture.name,
-                **({"initial_weights": weights} if (weights := find_weights(config)) else {}),
-            },
         )
 
 
-def find_weights(config: TrainConfig) -> dict[str, str]:
-    """Return name, SHA-256 and package of the weights file that training starts from, if any."""
+def find_weights(config: TrainConfig) -> InitialWeights | None:
+    """Return the weights file that training starts from, if any."""
     source = ARCHITECTURES.get(config.model.architecture).find_weights(config.model.weights)
-    return source.describe() if source else {}
+    return source.describe() if source else None

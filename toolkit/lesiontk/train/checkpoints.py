@@ -12,6 +12,7 @@ from typing import Any
 from lesiontk.errors import DataError
 from lesiontk.files.strict_json import read_json
 from lesiontk.recipe import TrainSection
+from lesiontk.records import ValidationScores
 
 
 @dataclass(slots=True)
@@ -32,6 +33,12 @@ class TrainingState:
     done: bool = False
     keep_recalls: dict[str, float] = field(default_factory=dict)
     shifts: list[float] = field(default_factory=list)
+
+    def best_scores(self, n: int) -> ValidationScores:
+        """Return the scores of the best epoch on the `n` validation images."""
+        row = self.curves[self.best_epoch - 1]
+        metrics = {name: value for name, value in row.items() if name not in ("epoch", "loss")}
+        return ValidationScores(n, metrics)
 
     def is_over(self, section: TrainSection) -> bool:
         """Return whether the last epoch is reached or patience is used up."""

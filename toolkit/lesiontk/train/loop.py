@@ -19,6 +19,7 @@ from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.files.hashing import hash_document
 from lesiontk.progress import Progress
 from lesiontk.recipe import TrainSection
+from lesiontk.records import ValidationScores
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.checkpoints import (
     TrainingState,
@@ -156,7 +157,7 @@ def _train(
                 loss = _train_epoch(accumulating, training_set, distribution, state.epoch, advance)
                 distribution.average_variables(model)
                 scores = _validate(model, training_set.images, section, scratch, state)
-                row = {"epoch": state.epoch, "loss": loss, **scores}
+                row = {"epoch": state.epoch, "loss": loss, **scores.metrics}
                 state.curves.append(row)
                 _log_scalars(tf, writer, row)
                 seconds = time.perf_counter() - start
@@ -230,7 +231,7 @@ def _validate(
     section: TrainSection,
     scratch: Path,
     state: TrainingState,
-) -> Mapping[str, float]:
+) -> ValidationScores:
     """Score the weights on validation, keep the best, and count the epoch.
 
     With weight averaging these are the averages, which Keras' fit assigns when it ends.
@@ -245,8 +246,8 @@ def _validate(
         shift_probabilities(probabilities, shifts) if shifts.any() else probabilities, images
     )
     state.epoch += 1
-    if scores["balanced_accuracy"] > state.best_score:
-        state.best_score, state.best_epoch = scores["balanced_accuracy"], state.epoch
+    if scores.balanced_accuracy > state.best_score:
+        state.best_score, state.best_epoch = scores.balanced_accuracy, state.epoch
         state.shifts = shifts.tolist()
         temporary = scratch / "next.weights.h5"
         model.save_weights(str(temporary))
@@ -254,19 +255,19 @@ def _validate(
     return scores
 
 
-def score_model(model: Any, images: ImageSet) -> dict[str, float]:
+def score_model(model: Any, images: ImageSet) -> ValidationScores:
     """Return the validation scores by which epochs and models are compared."""
     rows = images.indices("validation")
     return score_probabilities(predict_probabilities(model, images.pixels, rows, 32), images)
 
 
-def score_probabilities(probabilities: NDArray[np.float32], images: ImageSet) -> dict[str, float]:
+def score_probabilities(probabilities: NDArray[np.float32], images: ImageSet) -> ValidationScores:
     """Return those scores of a model's probabilities for the validation images, [n, C]."""
     rows = images.indices("validation")
     values = compute_metrics(images.targets[rows], probabilities, images.labels)
     critical = f"recall[{images.critical}]"
     names = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss", critical)
-    return {name: float(values[name][0]) for name in names}
+    return ValidationScores(len(rows), {name: float(values[name][0]) for name in names})
 
 
 def predict_probabilities(

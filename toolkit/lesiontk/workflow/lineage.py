@@ -10,12 +10,12 @@ from typing import Any
 
 from lesiontk.backends import is_engine_file, list_targets
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.compress.model_history import derivation_facts, find_trained
+from lesiontk.compress.model_history import find_trained
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.files.regular_file import check_regular
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import StepId
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
@@ -43,9 +43,9 @@ def recipe_of(artefact: Artefact) -> Recipe:
 
 def describe_derivation(model: Artefact) -> str:
     """Return what a model is: its architecture, and what was done to it since it was trained."""
-    steps = [str(step["stage"]) for step in derivation_facts(model.facts, model.stage)]
-    done = [step for step in steps if step not in ORIGINS]
-    return " + ".join([str(model.facts["architecture"]), *done])
+    facts = model.read_facts(ModelFacts)
+    done = [step.stage for step in facts.line if step.stage not in ORIGINS]
+    return " + ".join([facts.architecture, *done])
 
 
 def descendant_engines(store: Store, model: Artefact) -> list[Artefact]:

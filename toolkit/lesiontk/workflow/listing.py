@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lesiontk.errors import UsageError, show_value, suggest
+from lesiontk.errors import DataError, UsageError, show_value, suggest
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.store import Store
@@ -36,7 +36,10 @@ def list_workspace(store: Store, kind: str | None = None) -> list[dict[str, Any]
 
 def _describe(artefact: Artefact) -> str:
     if artefact.kind == "model":
-        return describe_derivation(artefact)
+        try:
+            return describe_derivation(artefact)
+        except DataError:
+            return "made by another lesiontk"
     facts = artefact.facts
     return str(facts.get("target", facts.get("backend", "")))
 

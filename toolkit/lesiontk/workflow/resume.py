@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lesiontk.data.tasks import definition_of, task_from_definition
+from lesiontk.data.images import PreparedImages
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.default_gates import check_gates_of_task
 from lesiontk.recipe import override_recipe
@@ -60,7 +60,7 @@ def continue_from(
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
     models = known_models(store, plan, line)
-    task = task_from_definition(definition_of(models["images"].facts))
+    task = models["images"].read_facts(PreparedImages).task
     check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
     given: dict[str, Artefact] = {
         StepId("engine", target): engine for target, engine in (engines or {}).items()

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steps import describe_steps
+
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.bench.benchmark import Benchmark, list_emulated
@@ -15,7 +17,7 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.document import Record
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.findings import CriticalRecall
-from lesiontk.records import MAY_HAVE_SEEN_TEST
+from lesiontk.records import ModelFacts, Preprocessing
 from lesiontk.report.formatting import format_level
 from lesiontk.report.result_table import (
     gates_from_benchmark,
@@ -24,7 +26,6 @@ from lesiontk.report.result_table import (
     table_from_benchmark,
     table_from_external,
 )
-from lesiontk.report.tables import describe_steps
 from lesiontk.report.wording import (
     describe_best,
     describe_found,
@@ -44,7 +45,7 @@ class ExternalCheck(Record):
 def render_model_card(
     *,
     recipe: Mapping[str, Any],
-    model: Mapping[str, Any],
+    model: ModelFacts,
     training_seconds: float,
     split: DealtSplit,
     calibration: DrawnList | None,
@@ -52,18 +53,16 @@ def render_model_card(
     engines: Sequence[EngineFacts],
     sizes: Mapping[str, int],
     command: str,
-    stage: str = "train",
     left_out: Sequence[str] = (),
     external: ExternalCheck | None = None,
 ) -> str:
-    """Return the card; each mapping is the manifest's facts of the artefact it is called after.
+    """Return the card of a run; `recipe` is the document of its recipe.
 
     `engines` are those whose files stand beside the card, `sizes` the number of images by their
-    width and height in pixels, as ``320x240``. `stage` is what made the model: training, or the
-    last compression. `left_out` are the targets whose files are too large to be published.
-    `external` are evaluations on images from elsewhere.
+    width and height in pixels, as ``320x240``. `left_out` are the targets whose files
+    are too large to be published, `external` evaluations on images from elsewhere.
     """
-    labels = model["labels"]
+    labels = model.labels
     counts = {subset: sum(values.values()) for subset, values in split.images.items()}
     lesions = {subset: sum(values.values()) for subset, values in split.lesions.items()}
     emulated = list_emulated(benchmark.rows)
@@ -78,7 +77,7 @@ def render_model_card(
         f"{_describe_people(recipe['data'].get('source'))}.",
         f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out)}\n\nEvery "
         "file carries its labels, preprocessing "
-        f"({_describe_preprocessing(model['preprocessing'])}), input size and "
+        f"({_describe_preprocessing(model.preprocessing)}), input size and "
         "the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
         "else. Input uint8 "
         f"RGB [1, {benchmark.image_size}, {benchmark.image_size}, 3], output float32 "
@@ -90,10 +89,10 @@ def render_model_card(
         f"Split by lesion, stratified by class, hash `{split.split_hash}`: "
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
-        f"## Training\n\n{model['architecture']}, {model['parameters']:,} parameters, "
+        f"## Training\n\n{model.architecture}, {model.parameters:,} parameters, "
         f"{_describe_size(recipe, model)}; {_describe_course(model)} "
-        f"({model['validation']['balanced_accuracy']:.3f}, n = {model['validation']['n']}). It "
-        f"took {training_seconds / 60:.0f} minutes. {_describe_steps(model, stage)}"
+        f"({model.validation.balanced_accuracy:.3f}, n = {model.validation.n}). It "
+        f"took {training_seconds / 60:.0f} minutes. {_describe_steps(model)}"
         f"Again:\n\n```\n{command}\n```",
         _describe_calibration(calibration, engines),
         render_results(benchmark),
@@ -148,23 +147,24 @@ def _describe_found(benchmark: Benchmark) -> str:
     return "".join([*useless, *found])
 
 
-def _describe_course(model: Mapping[str, Any]) -> str:
-    if not model["epochs"]:
+def _describe_course(model: ModelFacts) -> str:
+    if not model.epochs:
         kept = describe_recall_constraint(model)
         left = f", left {kept}" if kept else ""
         return f"not trained by its last step{left}; on validation balanced accuracy"
-    return f"{model['epochs']} epochs, {describe_best(model)} was epoch {model['best_epoch']}"
+    return f"{model.epochs} epochs, {describe_best(model)} was epoch {model.best_epoch}"
 
 
-def _describe_steps(model: Mapping[str, Any], stage: str) -> str:
-    steps = describe_steps(model, stage)
-    described = [f"{step['step']} ({step['what']})" for step in steps]
-    return f"It was made in {len(steps)} steps: {', then '.join(described)}. " if steps else ""
+def _describe_steps(model: ModelFacts) -> str:
+    described = [f"{step.step} ({step.what})" for step in describe_steps(model)]
+    if not described:
+        return ""
+    return f"It was made in {len(described)} steps: {', then '.join(described)}. "
 
 
-def _describe_preprocessing(preprocessing: Mapping[str, Any]) -> str:
-    steps = [preprocessing["crop_mode"], "resize", *preprocessing.get("enhance", ())]
-    return ", ".join(str(step).replace("_", " ") for step in steps)
+def _describe_preprocessing(preprocessing: Preprocessing) -> str:
+    steps = [preprocessing.crop_mode, "resize", *preprocessing.enhance]
+    return ", ".join(step.replace("_", " ") for step in steps)
 
 
 def _describe_calibration(calibration: DrawnList | None, engines: Sequence[EngineFacts]) -> str:
@@ -215,7 +215,7 @@ def _describe_left_out(targets: Sequence[str]) -> str:
     )
 
 
-def _describe_origin(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+def _describe_origin(recipe: Mapping[str, Any], model: ModelFacts) -> str:
     weights = recipe["model"]["weights"]
     origin = (
         "random weights"
@@ -224,13 +224,13 @@ def _describe_origin(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str
     )
     phases = ", first its head, then all layers" if recipe["train"].get("head_epochs") else ""
     return (
-        f"{model['architecture']} on {_describe_size(recipe, model)}, for "
-        f"{len(model['labels'])} classes, trained from {origin}{phases}."
+        f"{model.architecture} on {_describe_size(recipe, model)}, for "
+        f"{len(model.labels)} classes, trained from {origin}{phases}."
     )
 
 
-def _describe_size(recipe: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    trained, now = recipe["data"]["image_size"], model["preprocessing"]["image_size"]
+def _describe_size(recipe: Mapping[str, Any], model: ModelFacts) -> str:
+    trained, now = recipe["data"]["image_size"], model.preprocessing.image_size
     return f"{now} px" if now == trained else f"{now} px, before compression {trained} px"
 
 
@@ -247,8 +247,8 @@ def _describe_prior(imbalance: Sequence[str]) -> str:
     )
 
 
-def _describe_unknown(model: Mapping[str, Any]) -> str:
-    if not model.get(MAY_HAVE_SEEN_TEST):
+def _describe_unknown(model: ModelFacts) -> str:
+    if not model.may_have_seen_test:
         return ""
     return (
         " It, or its teacher, was trained elsewhere, on unknown images: it may have seen the "

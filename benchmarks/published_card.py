@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from model_card import render_results
+from steps import DescribedStep
 
 from lesiontk.backends import find_backend, is_engine_file
 from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.data.tasks import task_of_engine
+from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import EngineSpec
-from lesiontk.report.model_card import render_results
+from lesiontk.records import EngineSpec, RecallConstraint, ValidationScores
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.wording import name_backend
+from lesiontk.system.machine import Machine
 
 SECTION, BEFORE = "### What each file carries", "Every file carries its labels"
 """The part of a card that this module writes, and what follows it."""
@@ -25,6 +30,39 @@ RESULTS = "## Results on the test split"
 COMPRESSED, QUANTIZATION = "## Compressed", "## Quantization"
 """The section on engines of a compressed network, and the one that follows it."""
 INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedEngine(Record):
+    """An engine of a compressed network that took the place of the whole network's.
+
+    `compress` are the orders that made the network in `seconds`, `steps` what they changed.
+    """
+
+    file: str
+    row: EngineRow
+    gate: tuple[GateVerdict, ...]
+    benchmark: str = ""
+    parameters: int
+    validation: ValidationScores
+    recall_constraint: RecallConstraint | None = None
+    steps: tuple[DescribedStep, ...]
+    compress: tuple[Mapping[str, Mapping[str, Any]], ...]
+    seconds: float
+    critical: str
+    machine: Machine
+
+    @classmethod
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the document; earlier ones call `recall_constraint` ``kept_recalls``."""
+        names = {"kept_recalls": "recall_constraint"}
+        return {names.get(name, name): value for name, value in document.items()}
+
+
+def read_replaced(published: Mapping[str, Any]) -> dict[str, ReplacedEngine]:
+    """Return target -> the engine that took its place, of a recipe's results."""
+    replaced = published.get("replaced", {})
+    return {target: ReplacedEngine.from_document(entry) for target, entry in replaced.items()}
 
 
 def list_engine_files(folder: Path) -> list[Path]:
@@ -53,7 +91,7 @@ def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
     `published` is the recipe's results: their ``benchmark``, and under ``replaced`` the engines of
     a compressed network that took others' places; of the engines replaced nothing is described.
     """
-    replaced = published.get("replaced", {})
+    replaced = read_replaced(published)
     card = update_results_section(card, Benchmark.from_document(published["benchmark"]))
     if replaced:
         card = update_compressed_section(card, replaced)
@@ -78,10 +116,10 @@ def drop_rows(card: str, targets: Collection[str]) -> str:
     return "".join(line for line in card.splitlines(keepends=True) if not line.startswith(rows))
 
 
-def update_compressed_section(card: str, replaced: Mapping[str, Mapping[str, Any]]) -> str:
+def update_compressed_section(card: str, replaced: Mapping[str, ReplacedEngine]) -> str:
     """Return a model card with the engines that replaced others."""
     whole, _, rest = card.partition(QUANTIZATION)
-    files = {f"- `{entry['file']}`" for entry in replaced.values()}
+    files = {f"- `{entry.file}`" for entry in replaced.values()}
     lines: list[str] = []
     others = False
     known = {line.partition(": ")[0] for line in whole.partition(COMPRESSED)[0].splitlines()}
@@ -101,29 +139,28 @@ def update_compressed_section(card: str, replaced: Mapping[str, Mapping[str, Any
     return described + rest
 
 
-def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool) -> str:
+def describe_engines(replaced: Mapping[str, ReplacedEngine], *, others: bool) -> str:
     """Return what the engines are that took others' places, and what they cost, in Markdown.
 
     `others` says whether int8 engines of the whole network stay beside them.
     """
     first = next(iter(replaced.values()))
-    row, validation = EngineRow.from_document(first["row"]), first["validation"]
+    row, validation, constraint = first.row, first.validation, first.recall_constraint
     size = row.image_size
-    made = "; ".join(f"{step['step']}: {step['what']}" for step in first["steps"])
-    constraint = first.get("recall_constraint", first.get("kept_recalls"))  # its first name
-    raised = ((constraint or {}).get("bias_raised") or {}).items()
-    biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised)
+    made = "; ".join(f"{step.step}: {step.what}" for step in first.steps)
+    raised = constraint.bias_raised if constraint else {}
+    biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised.items())
     kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
-    files = [f"`{entry['file']}`" for entry in replaced.values()]
+    files = [f"`{entry.file}`" for entry in replaced.values()]
     stay = ", and so are the other int8 engines"
-    verdicts = [GateVerdict.from_document(v) for entry in replaced.values() for v in entry["gate"]]
+    verdicts = [verdict for entry in replaced.values() for verdict in entry.gate]
     return (
         f"{', '.join(files)}: of a smaller network, "
-        f"{first['parameters']:,} parameters, input [1, {size}, {size}, 3], made of the one above "
-        f"in {first['seconds'] / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
-        f"accuracy is {validation['balanced_accuracy']:.3f} (n = {validation['n']}). Beside the "
+        f"{first.parameters:,} parameters, input [1, {size}, {size}, 3], made of the one above "
+        f"in {first.seconds / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
+        f"accuracy is {validation.balanced_accuracy:.3f} (n = {validation.n}). Beside the "
         "network as it was trained, in one run on "
-        f"{first['machine']['processor']} (n = {row.latency.n} rounds), on the "
+        f"{first.machine.processor} (n = {row.latency.n} rounds), on the "
         f"test split (n = {row.n}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
         + f"\n\nTheir gates: {describe_outcomes(verdicts)} (see Acceptance gates). The tables "
@@ -132,12 +169,12 @@ def describe_engines(replaced: Mapping[str, Mapping[str, Any]], *, others: bool)
     )
 
 
-def describe_engine(entry: Mapping[str, Any]) -> str:
+def describe_engine(entry: ReplacedEngine) -> str:
     """Return the figures of one engine."""
-    row, critical = EngineRow.from_document(entry["row"]), f"recall[{entry['critical']}]"
+    row, critical = entry.row, f"recall[{entry.critical}]"
     versus = row.versus_parent
     if versus is None:
-        raise DataError(f"{entry['file']} was compared with no parent; publish it with one.")
+        raise DataError(f"{entry.file} was compared with no parent; publish it with one.")
     described = [
         f"{name.replace('_', ' ')} {format_estimate(row.metrics[name])}, difference "
         f"{format_estimate(versus.differences[name])}"
@@ -150,7 +187,7 @@ def describe_engine(entry: Mapping[str, Any]) -> str:
     )
     parent = name_backend(versus.parent.partition(":")[0])
     return (
-        f"- `{entry['file']}`, beside float32 {parent}: {speed}{versus.size_ratio:.2f}× "
+        f"- `{entry.file}`, beside float32 {parent}: {speed}{versus.size_ratio:.2f}× "
         f"smaller; {'; '.join(described)}; specificity at the frozen threshold, difference "
         f"{format_estimate(versus.differences['specificity'])}"
     )

@@ -11,7 +11,7 @@ import pytest
 from lesiontk.backends.tflite.conversion import convert_keras, freeze
 from lesiontk.backends.tflite.graph import operator_name, read_model
 from lesiontk.errors import DataError
-from lesiontk.models import ARCHITECTURES, efficientnet_lite0
+from lesiontk.models import ARCHITECTURES, efficientnet_lite
 from lesiontk.models.architecture import build_model
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from tests.backends.tflite.tiny_graphs import TinyParent, float_content, run_graph
@@ -58,7 +58,7 @@ def list_weights(content: bytes) -> list[tuple[str, list[bytes | None]]]:
 def test_it_is_what_the_plain_way_gives(
     name: str, stages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(efficientnet_lite0, "STAGES", efficientnet_lite0.STAGES[:stages])
+    monkeypatch.setattr(efficientnet_lite, "STAGES", efficientnet_lite.STAGES[:stages])
     model = build_model(ARCHITECTURES.get(name), image_size=SIZE, classes=3)
     model.save(str(tmp_path / "model.keras"))
     ours, theirs = convert_keras(tmp_path / "model.keras"), convert_plainly(model)

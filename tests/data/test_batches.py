@@ -157,3 +157,28 @@ def test_a_mixture_gets_images_targets_and_a_seed_of_its_own(images: ImageSet) -
     pixels, targets = read_epoch(images, mixtures=(darken, darken))
     assert (pixels == 2).all()  # the second mixture's number
     assert (targets.max(axis=2) == 0.25).all()
+
+
+def mean_colors(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A teacher whose prediction shows what it was shown: the means of the three channels."""
+    return np.asarray(pictures.mean(axis=(1, 2)), np.float32)
+
+
+@pytest.mark.parametrize("size", [8, 4])
+def test_a_teacher_sees_each_augmented_and_mixed_image(images: ImageSet, size: int) -> None:
+    def darken(pictures: Any, seed: Any) -> Any:
+        return pictures / 2 + 10
+
+    def swap(pictures: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
+        return pictures[::-1], targets[::-1]
+
+    batches = training_batches(
+        images, ROWS, np.eye(3, dtype=np.float32)[images.targets], None, batch_size=8,
+        augment=darken, mixtures=[swap], teach=mean_colors, size=size, seed=1, epoch=0,
+    )  # fmt: skip
+    for pictures, targets in batches.as_numpy_iterator():
+        assert pictures.shape == (8, size, size, 3)
+        assert targets.shape == (8, 6)
+        np.testing.assert_allclose(targets[:, 3:], pictures.mean(axis=(1, 2)), atol=0.51)
+        rows = np.round((pictures[:, 0, 0, 0] - 10) * 2).astype(int)
+        np.testing.assert_array_equal(targets[:, :3].argmax(axis=1), images.targets[rows])

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from lesiontk.backends import open_engine
 from lesiontk.backends.keras.backend import load_model, read_spec
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
+from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.images import open_images
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, TrainSection, parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.stages import distill, teacher_predictions
 from lesiontk.stages.distill import check_growth
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import sum_labels
@@ -125,7 +128,7 @@ def test_growth_is_refused_where_a_layer_takes_one_size() -> None:
     keras = import_keras()
     image = keras.Input((16, 16, 3))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image)), name="flat")
-    with pytest.raises(UsageError, match="expected none for model-1, for flat does not take"):
+    with pytest.raises(UsageError, match="expected none for model-1: flat does not accept"):
         check_growth(model, TrainSection(epochs=2, grow=(8,)), "model-1")
 
 
@@ -234,3 +237,65 @@ def test_the_student_of_one_who_may_have_seen_the_test_images_says_so_and_so_do_
         assert made.facts["may_have_seen_test"]
         assert read_spec(engine_file(made)).may_have_seen_test
     assert not student.facts["may_have_seen_test"]
+
+
+# ---------------------------------------------------------------- several teachers, other views
+
+
+def test_several_teachers_count_by_their_mean(
+    store: Store, teacher: Path, student: Artefact
+) -> None:
+    other = engine_file(store.parent(student, "model"))
+    document = json.loads(json.dumps(TINY))
+    teachers = [str(teacher), str(other)]
+    document["compress"] = [{"distill": {"teacher": teachers, "train": TRAIN}}]
+    taught = train_recipe(store, parse_recipe(document))
+    both = np.load(store.parent(taught, "soft_targets").file(SOFT_TARGETS))
+    one = np.load(store.parent(student, "soft_targets").file(SOFT_TARGETS))
+    document["compress"][0]["distill"]["teacher"] = str(other)
+    alone = train_recipe(store, parse_recipe(document))
+    two = np.load(store.parent(alone, "soft_targets").file(SOFT_TARGETS))
+    np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)
+    assert not np.allclose(one, two, atol=1e-3)
+    assert taught.facts["change"]["teacher"] == f"{teacher.name} + {other.name}"
+
+
+def test_a_teacher_can_predict_each_augmented_image(
+    store: Store, teacher: Path, student: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    real = teacher_predictions.make_teach
+
+    def record(*arguments: Any) -> Any:
+        teach = real(*arguments)
+
+        def wrapped(pictures: Any) -> Any:
+            probabilities = teach(pictures)
+            seen.append((pictures, probabilities))
+            return probabilities
+
+        return wrapped
+
+    monkeypatch.setattr(distill, "make_teach", record)
+    document = json.loads(json.dumps(TINY))
+    rule = {"teacher": str(teacher), "views": "augmented", "weight": 1.0, "temperature": 1.0,
+            "train": {**TRAIN, "augment": "flips"}}  # fmt: skip
+    document["compress"] = [{"distill": rule}]
+    taught = train_recipe(store, parse_recipe(document))
+    assert taught.path != student.path
+    images = open_images(store.parent(taught, "images"))
+    assert len(seen) >= len(images.indices("train")) // TRAIN["batch_size"]
+    pictures, probabilities = seen[0]
+    assert pictures.shape == (TRAIN["batch_size"], 32, 32, 3)
+    with open_engine(teacher) as engine:
+        larger = np.stack([crop_and_resize(picture, 48, "stretch") for picture in pictures])
+        np.testing.assert_allclose(probabilities, engine.predict(larger), atol=1e-5)
+
+
+def test_teachers_of_different_labels_are_refused(store: Store, teacher: Path) -> None:
+    binary = train_recipe(store, recipe(task="malignancy"))
+    document = json.loads(json.dumps(TINY))
+    teachers = [str(teacher), str(engine_file(binary))]
+    document["compress"] = [{"distill": {"teacher": teachers, "train": TRAIN}}]
+    with pytest.raises(DataError, match=r"has the labels .*; expected those of the first teacher"):
+        train_recipe(store, parse_recipe(document))

@@ -222,6 +222,22 @@ def test_a_student_learns_from_its_teacher_what_the_labels_do_not_say(tmp_path: 
     assert score(taught, honest) > 0.7 > score(alone, honest)
 
 
+def test_a_student_learns_from_a_teacher_of_each_augmented_image(tmp_path: Path) -> None:
+    """Its predictions of the plain images are wrong, and are not used."""
+    shuffled, honest = make_images(separable=False), make_images()
+    wrong = np.full((len(shuffled.targets), 3), 1 / 3, np.float32)
+
+    def teach(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        middle = pictures.mean(axis=(1, 2))
+        nearest = np.linalg.norm(middle[:, np.newaxis] - COLOURS, axis=2).argmin(axis=1)
+        return soften(0.9 * np.eye(3, dtype=np.float32)[nearest] + 0.1 / 3, 1.0)
+
+    section = make_section(epochs=10, augment="flips")
+    taught, _ = train_model(build, shuffled, section, make_folder(tmp_path, "a"), NoProgress(),
+                            soft_targets=SoftTargets(wrong, 1.0, 1.0, teach))  # fmt: skip
+    assert score(taught, honest) > 0.7
+
+
 def true_colours(images: ImageSet) -> NDArray[np.int64]:
     middle = images.pixels.mean(axis=(1, 2))
     return np.linalg.norm(middle[:, np.newaxis] - COLOURS, axis=2).argmin(axis=1)

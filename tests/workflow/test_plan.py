@@ -453,7 +453,7 @@ def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
 
 
 def test_a_device_that_runs_none_of_the_engines_is_refused_before_any_work() -> None:
-    with pytest.raises(UsageError, match=r"jetson-orin-jetpack6 runs tensorrt:int8, .*make one"):
+    with pytest.raises(UsageError, match=r"jetson-orin-jetpack6 runs tensorrt:int8, .*Make one"):
         plan("bundle=[jetson-orin-jetpack6]")
     with pytest.raises(UsageError, match="unknown bundle target"):
         plan("bundle=[toaster]")

@@ -67,10 +67,11 @@ class TechniqueInfo(StageInfo):
 class Teacher:
     """Whose probabilities of the training images a technique learns from.
 
-    `file` is an engine's; None is the last network of its own line that was trained.
+    `files` are those of engines, whose mean counts; none stand for the last network of its own line
+    that was trained.
     """
 
-    file: str | None = None
+    files: tuple[str, ...] = ()
 
 
 class Technique(Stage):

@@ -176,18 +176,20 @@ class Model(Stored):
     def distill(
         self,
         *,
-        teacher: str | Path | Model | Engine,
+        teacher: str | Path | Model | Engine | Sequence[str | Path | Model | Engine],
         temperature: float | None = None,
         weight: float | None = None,
         **keys: Any,
     ) -> Model:
         """Return the model trained further on a teacher's soft targets.
 
-        `teacher` is an engine file, or a model or engine of the workspace, of the same split; its
-        architecture and image size may differ. `weight` is that of the soft targets beside the
-        labels, between 0 and 1.
+        `teacher` is an engine file, or a model or engine of the workspace, of the same split, or a
+        sequence of them, whose mean is learned; their architecture and image size may differ.
+        `weight` is that of the soft targets beside the labels, between 0 and 1. With
+        ``views="augmented"`` the teacher predicts each augmented image.
         """
-        reference = teacher.reference if isinstance(teacher, Engine) else refer_to(teacher)
+        several = [teacher] if isinstance(teacher, str | Path | Stored | Engine) else teacher
+        reference = [t.reference if isinstance(t, Engine) else refer_to(t) for t in several]
         given = {"temperature": temperature, "weight": weight}
         return self.compress("distill", teacher=reference, **_given(given), **keys)
 

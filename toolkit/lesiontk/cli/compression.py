@@ -69,11 +69,14 @@ def _make_option(config: type[BaseModel], key: str, text: str) -> click.Option:
     for section in sections:
         config = _type_of(config, section)
     kind = _type_of(config, last)
+    several = get_origin(kind) is tuple
+    kind = get_args(kind)[0] if several else kind
     return click.Option(
         [f"--{last.replace('_', '-')}", key.replace(".", "_")],
         type=click.Choice(get_args(kind)) if get_origin(kind) is Literal else kind,
         required=config.model_fields[last].is_required(),
-        help=text,
+        multiple=several,
+        help=f"{text} Repeatable." if several else text,
     )
 
 
@@ -88,7 +91,7 @@ def _nest(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the given options as a document, with ``train.epochs`` in its section."""
     document: dict[str, Any] = {}
     for key, value in options.items():
-        if value is not None:
+        if value is not None and value != ():
             *sections, last = key.split(".")
             node = document
             for section in sections:

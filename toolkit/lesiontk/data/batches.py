@@ -16,6 +16,9 @@ from lesiontk.system.frameworks import import_tensorflow
 Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
 """Maps images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
 
+Teach = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Maps images [B, S, S, 3] to a teacher's soft targets of these very images, [B, C]."""
+
 
 def training_batches(
     images: ImageSet,
@@ -26,6 +29,7 @@ def training_batches(
     batch_size: int,
     augment: Augmentation,
     mixtures: Sequence[Mixture] = (),
+    teach: Teach | None = None,
     size: int | None = None,
     seed: int,
     epoch: int,
@@ -33,7 +37,8 @@ def training_batches(
     """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
     float32 [B, T]).
 
-    `targets` [N, T] contains a row for each image. S is `size`, or the images' own. With
+    `targets` [N, T] contains a row for each image; with `teach`, what it returns for each augmented
+    image follows: T + C. It sees them in the images' own size. S is `size`, or that size. With
     `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
     """
@@ -61,12 +66,19 @@ def training_batches(
         labels.set_shape([batch_size, targets.shape[1]])
         key = tf.cast(tf.stack([tf.constant(seed * 100_003 + epoch, tf.int64), step]), tf.int32)
         pictures = tf.cast(pixels, tf.float32)
-        if size != height:
+        if size != height and teach is None:
             shape = [size, round(size * width / height)]
             pictures = tf.image.resize(pictures, shape, antialias=True)
         pictures = augment(pictures, key)
         for number, mix in enumerate(mixtures, start=1):
             pictures, labels = mix(pictures, labels, tf.add(key, [0, number << 24]))
+        if teach is not None:
+            seen = tf.cast(tf.round(pictures), tf.uint8)
+            taught = tf.numpy_function(teach, [seen], tf.float32)
+            taught.set_shape([batch_size, None])
+            labels = tf.concat([labels, taught], 1)
+            if size != height:
+                pictures = tf.image.resize(pictures, [size, size], antialias=True)
         return pictures, labels
 
     return (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.keras_layers import require_input_size, with_input_size
@@ -20,10 +21,15 @@ from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
-from lesiontk.stage import Context, StageConfig, StageOutput
+from lesiontk.stage import ADDED_LATER, Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
-from lesiontk.stages.teacher_predictions import TeacherPredictions, sum_labels
+from lesiontk.stages.teacher_predictions import (
+    TeacherPredictions,
+    make_teach,
+    open_teachers,
+    sum_labels,
+)
 from lesiontk.technique import AS_TRAINED, Teacher, Technique, TechniqueInfo
 from lesiontk.train.distillation import SoftTargets, soften
 from lesiontk.train.loop import train_model
@@ -34,14 +40,26 @@ logger = logging.getLogger(__name__)
 class DistillConfig(StageConfig):
     """Who teaches, how much the student listens, and how it is trained meanwhile."""
 
-    teacher: str = Field(
-        exclude=True,  # it is asked by a stage of its own, whose key has the file's content
-        description="an engine of the student's own split, of its labels or finer ones: a file, or "
-        "a model or engine of the workspace, as latest:vgg16_7class",
+    teacher: tuple[str, ...] = Field(
+        exclude=True,  # a stage of its own has the files' content in its key
+        min_length=1,
+        description="engines of the student's own split, of its labels or finer ones, whose mean "
+        "is learned: files, or models or engines of the workspace, as latest:vgg16_7class",
+    )
+    views: Literal["plain", "augmented"] = Field(
+        "plain",
+        json_schema_extra=ADDED_LATER,
+        description="plain: the teacher predicts each training image once; augmented: each "
+        "augmented image as the student sees it, which costs its inference in every step",
     )
     temperature: float = Field(2.0, gt=0, description="softens probabilities before comparison")
     weight: float = Field(0.7, gt=0, le=1, description="of the lessons beside the truth")
     train: TrainSection = TrainSection()
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _accept_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,7 @@ class DistillStage(Technique):
             "latest:vgg16_7class; of the same split, of any architecture and size.",
             "temperature": "Of the softmax; default 2.",
             "weight": "Of the soft targets beside the true labels; default 0.7.",
+            "views": "Which images the teacher predicts; default plain.",
         },
         networks=("teacher",),
     )
@@ -86,7 +105,7 @@ class DistillStage(Technique):
             check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
 
     def teacher(self, config: DistillConfig) -> Teacher:
-        """The file's."""
+        """The files'."""
         return Teacher(config.teacher)
 
     def describe(self, step: ModelStep) -> str:
@@ -113,17 +132,25 @@ class DistillStage(Technique):
                 "the teacher comes from elsewhere; it may have learned the student's test images, "
                 "and the student will say so"
             )
-        model, state = train_model(
-            lambda size: with_input_size(load_model(path), size),
-            images,
-            config.train,
-            context.scratch,
-            context.progress,
-            soft_targets=SoftTargets(
-                soften(said, config.temperature), config.temperature, config.weight
-            ),
-            keep_recalls=recalls_to_keep(facts, self.info.name),
+        soft_targets = SoftTargets(
+            soften(said, config.temperature), config.temperature, config.weight
         )
+        with ExitStack() as stack:
+            if config.views == "augmented":
+                teachers = stack.enter_context(
+                    open_teachers(config.teacher, images.split_hash, context.threads)
+                )
+                teach = make_teach(teachers, task, config.temperature)
+                soft_targets = replace(soft_targets, teach=teach)
+            model, state = train_model(
+                lambda size: with_input_size(load_model(path), size),
+                images,
+                config.train,
+                context.scratch,
+                context.progress,
+                soft_targets=soft_targets,
+                keep_recalls=recalls_to_keep(facts, self.info.name),
+            )
         rows = images.indices("train")
         right = float((said[rows].argmax(axis=1) == images.targets[rows]).mean())
         return write_outcome(
@@ -135,7 +162,11 @@ class DistillStage(Technique):
             derive_model(
                 facts,
                 self.info.name,
-                Distillation(Path(config.teacher).name, right, teacher.pretraining),
+                Distillation(
+                    " + ".join(Path(file).name for file in config.teacher),
+                    right,
+                    teacher.pretraining,
+                ),
                 may_have_seen_test=teacher.may_have_seen_test,
             ),
             started=started,

@@ -5,7 +5,9 @@ It is asked once, whatever the labels and the image size of a student.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +18,8 @@ from pydantic import Field
 
 from lesiontk.backends import find_backend, is_engine_file, open_engine
 from lesiontk.backends.backend import Engine
+from lesiontk.data.batches import Teach
+from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError
 from lesiontk.data.preprocess import preprocess_image
@@ -29,12 +33,13 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.split import list_records, read_split
+from lesiontk.train.distillation import soften
 
 
 class TeacherPredictionsConfig(StageConfig):
     """Where teacher and images lie; what they are is in the key."""
 
-    file: str = Field(exclude=True)
+    files: tuple[str, ...] = Field(exclude=True, min_length=1)
     path: str | None = Field(None, exclude=True)
 
 
@@ -70,24 +75,25 @@ class TeacherPredictionsStage(Stage):
     )
 
     def check(self, config: TeacherPredictionsConfig) -> None:
-        """The teacher's file must be there."""
-        if not is_engine_file(config.file) or not Path(config.file).is_file():
-            raise DataError(
-                f"the teacher {config.file} is no engine file; expected the path of one, such as "
-                "keras_float32.keras in benchmarks/engines/RECIPE."
-            )
+        """The teachers' files must be there."""
+        for file in config.files:
+            if not is_engine_file(file) or not Path(file).is_file():
+                raise DataError(
+                    f"the teacher {file} is no engine file; expected the path of one, such as "
+                    "keras_float32.keras in benchmarks/engines/RECIPE."
+                )
 
     def external_inputs(self, config: TeacherPredictionsConfig) -> dict[str, str]:
-        """The hash of the teacher's file."""
-        path = Path(config.file)
-        return {"teacher": hash_file(path)} if path.is_file() else {}
+        """The hashes of the teachers' files."""
+        paths = [Path(file) for file in config.files]
+        return {f"teacher{n or ''}": hash_file(p) for n, p in enumerate(paths) if p.is_file()}
 
     def list_tools(
         self, config: TeacherPredictionsConfig, parents: Mapping[str, Artefact]
     ) -> tuple[str, ...]:
-        path = Path(config.file)
-        runtime = find_backend(path)().list_runtime_tools() if path.is_file() else ()
-        return (*self.info.tools, *runtime)
+        paths = [Path(file) for file in config.files]
+        runtimes = [find_backend(p)().list_runtime_tools() for p in paths if p.is_file()]
+        return (*self.info.tools, *(tool for runtime in runtimes for tool in runtime))
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
         """Of the split its subsets alone: the labels are the student's."""
@@ -100,30 +106,78 @@ class TeacherPredictionsStage(Stage):
         table = read_split(parents["split"])
         records = list_records(table)
         rows = [row for row, image in enumerate(table) if image["subset"] == "train"]
-        with open_engine(config.file, threads=context.threads) as teacher:
-            spec = teacher.spec
-            check_split(spec, dealt.split_hash)
-            sum_labels(spec.labels, dealt.task)
-            said = np.zeros((len(table), len(spec.labels)), np.float32)
-            with (
-                ImageReader(data_root(config.path, parents)) as reader,
-                context.progress.task("asking the teacher", len(rows)) as advance,
-            ):
+        said = []
+        with (
+            open_teachers(config.files, dealt.split_hash, context.threads) as teachers,
+            ImageReader(data_root(config.path, parents)) as reader,
+            context.progress.task("teacher predictions", len(rows) * len(teachers)) as advance,
+        ):
+            specs = [teacher.spec for teacher in teachers]
+            sum_labels(specs[0].labels, dealt.task)
+            for teacher in teachers:
+                probabilities = np.zeros((len(table), len(specs[0].labels)), np.float32)
                 for first in range(0, len(rows), 256):
                     part = rows[first : first + 256]
                     pictures = _read(reader, [records[row] for row in part], teacher, context)
-                    said[part] = ask_teacher(teacher, pictures)
+                    probabilities[part] = ask_teacher(teacher, pictures)
                     advance(len(part))
-        np.save(context.directory / SOFT_TARGETS, said)
+                said.append(probabilities)
+        np.save(context.directory / SOFT_TARGETS, np.mean(said, axis=0, dtype=np.float32))
+        known = [str(spec.extra["pretraining"]) for spec in specs if "pretraining" in spec.extra]
         predictions = TeacherPredictions(
-            teacher=f"{spec.recipe} {spec.backend}:{spec.precision}",
-            labels=spec.labels,
+            teacher=" + ".join(f"{s.recipe} {s.backend}:{s.precision}" for s in specs),
+            labels=specs[0].labels,
             images=len(rows),
-            split_hash=spec.split_hash,
-            pretraining=str(spec.extra.get("pretraining", "")),
-            may_have_seen_test=spec.may_have_seen_test,
+            split_hash=dealt.split_hash,
+            pretraining=" + ".join(known),
+            may_have_seen_test=any(spec.may_have_seen_test for spec in specs),
         )
         return StageOutput(predictions.to_document())
+
+
+@contextmanager
+def open_teachers(
+    files: Sequence[str], split_hash: str, threads: int
+) -> Iterator[tuple[Engine, ...]]:
+    """Open the engines of teachers. Raises `DataError` for one of another split than the
+    student's, or if their labels differ."""
+    with ExitStack() as stack:
+        teachers = tuple(stack.enter_context(open_engine(file, threads=threads)) for file in files)
+        labels = teachers[0].spec.labels
+        for file, teacher in zip(files, teachers, strict=True):
+            check_split(teacher.spec, split_hash)
+            if teacher.spec.labels != labels:
+                raise DataError(
+                    f"the teacher {Path(file).name} has the labels "
+                    f"{', '.join(teacher.spec.labels)}; expected those of the first teacher, "
+                    f"{', '.join(labels)}."
+                )
+        yield teachers
+
+
+def make_teach(teachers: Sequence[Engine], task: Task, temperature: float) -> Teach:
+    """Return a function from images uint8 [N, S, S, 3] to the teachers' mean soft targets [N, C].
+
+    Images of another size than a teacher's input are resized to it.
+    """
+    lock = threading.Lock()  # batches are made in several threads; engines run in one
+
+    def teach(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with lock:
+            said = [
+                teacher.predict(_resize(pictures, teacher.spec.preprocessing.image_size))
+                @ sum_labels(teacher.spec.labels, task)
+                for teacher in teachers
+            ]
+        return soften(np.mean(said, axis=0, dtype=np.float32), temperature)
+
+    return teach
+
+
+def _resize(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if pictures.shape[1] == size:
+        return pictures
+    return np.stack([crop_and_resize(picture, size, "stretch") for picture in pictures])
 
 
 def check_split(teacher: EngineSpec, split_hash: str) -> None:

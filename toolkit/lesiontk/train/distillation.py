@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.batches import Teach
 from lesiontk.system.frameworks import import_tensorflow
 
 
@@ -23,11 +24,15 @@ class SoftTargets:
     classes. Where the hard loss shifts logits, half of the shift applies to teacher and student and
     half becomes weights: the full shift would leave the softened target of a rare class almost
     only common classes.
+
+    With `teach` the soft targets are the teacher's of each augmented image (Beyer et al.,
+    arXiv:2106.05237, "consistent teaching") in the place of `probabilities`.
     """
 
     probabilities: NDArray[np.float32]
     temperature: float
     weight: float
+    teach: Teach | None = None
 
     def make_loss(
         self,

@@ -60,7 +60,8 @@ class TrainingSet:
     def make_batches(self, epoch: int) -> Any:
         """Return the ``tf.data.Dataset`` of one epoch, as `training_batches`."""
         targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
-        if self.soft_targets:
+        teach = self.soft_targets.teach if self.soft_targets else None
+        if self.soft_targets and teach is None:
             targets = np.hstack([targets, self.soft_targets.probabilities])
         return training_batches(
             self.images,
@@ -70,6 +71,7 @@ class TrainingSet:
             batch_size=self.section.batch_size,
             augment=AUGMENTATIONS.get(self.section.augment),
             mixtures=[choice.mix for choice in self.choices if choice.mix],
+            teach=teach,
             size=self.image_size(epoch),
             seed=self.section.seed,
             epoch=epoch,

@@ -77,6 +77,8 @@ def with_gates(
 
 
 def locate_file(value: Any) -> Any:
-    """Return the whole path, as text, of what is a file here; anything else as it is."""
+    """Return the whole path, as text, of what is a file here, also in a tuple; or the value."""
+    if isinstance(value, tuple):
+        return [locate_file(entry) for entry in value]
     value = str(value) if isinstance(value, Path) else value
     return str(Path(value).resolve()) if isinstance(value, str) and Path(value).is_file() else value

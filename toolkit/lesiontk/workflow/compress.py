@@ -11,7 +11,7 @@ from lesiontk.recipe import override_document, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.technique import find_technique
-from lesiontk.workflow.lineage import lineage_of, locate_teacher, recipe_of
+from lesiontk.workflow.lineage import lineage_of, list_networks, locate_teacher, recipe_of
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.resume import known_models
 from lesiontk.workflow.runner import build_step
@@ -41,7 +41,7 @@ def compress_model(
     stage = find_technique(technique)
     for name in stage.info.networks:
         if name in entry:
-            entry[name] = str(locate_teacher(store, str(entry[name])))
+            entry[name] = [str(locate_teacher(store, n)) for n in list_networks(entry[name])]
     longer = recipe.model_copy(update={"compress": (*so_far, {technique: entry})})
     plan = plan_recipe(longer, images_known=True)
     done = known_models(store, plan, line)

@@ -244,22 +244,27 @@ def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"compress": tuple(compress)})
 
 
+def list_networks(value: object) -> list[str]:
+    """Return the references of one network, or of a list of them."""
+    return [str(n) for n in value] if isinstance(value, list | tuple) else [str(value)]
+
+
 def _locate_networks(
     store: Store, recipe: Recipe, technique: str, options: Mapping[str, Any]
-) -> dict[str, str]:
+) -> dict[str, list[str]]:
     """Return the file of each network that a technique's options name."""
-    files: dict[str, str] = {}
+    files: dict[str, list[str]] = {}
     networks = TECHNIQUES.get(technique).info.networks if technique in TECHNIQUES else ()
     for name in networks:
-        if network := options.get(name):
-            if str(network) in ("latest", f"latest:{recipe.name}"):
+        for network in list_networks(options[name]) if options.get(name) else ():
+            if network in ("latest", f"latest:{recipe.name}"):
                 raise UsageError(
                     f"compress.{technique}.{name} is {network}, which changes with every run of "
                     f"{recipe.name}; expected a file, another recipe's network (latest:RECIPE), or "
                     "the name of a model or engine."
                 )
             try:
-                files[name] = str(locate_teacher(store, str(network)))
+                files.setdefault(name, []).append(str(locate_teacher(store, network)))
             except LesionTKError as error:
                 raise type(error)(
                     f"the {name} {network} of compress.{technique}: {error}"

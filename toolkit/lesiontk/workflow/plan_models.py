@@ -47,7 +47,7 @@ def plan_models(recipe: Recipe, data: Sequence[Step]) -> list[Step]:
         if "images" in technique.info.accepts:
             parents["images"] = steps[-1].parents["images"]
         teacher = technique.teacher(config)
-        if teacher is not None and teacher.file is not None:
+        if teacher is not None and teacher.files:
             parents["soft_targets"] = StepId("teacher_predictions", step)
         elif teacher is not None:
             parents["soft_targets"] = StepId("parent_predictions", _find_own_teacher(steps).name)
@@ -151,8 +151,8 @@ def insert_predictions(recipe: Recipe, models: Sequence[Step], data: Sequence[St
         technique = _technique_of(model)
         teacher = technique.teacher(model.config) if technique else None
         soft_targets = model.parents.get("soft_targets")
-        if teacher is not None and teacher.file is not None and soft_targets is not None:
-            asks = TeacherPredictionsConfig(file=teacher.file, path=recipe.data.path)
+        if teacher is not None and teacher.files and soft_targets is not None:
+            asks = TeacherPredictionsConfig(files=teacher.files, path=recipe.data.path)
             roles = _known_roles(TeacherPredictionsStage.info.accepts, data)
             steps.append(Step(soft_targets, "teacher_predictions", asks, roles))
         elif soft_targets is not None and soft_targets not in (step.name for step in steps):

@@ -19,10 +19,10 @@ import click
 from steps import list_compressions, shorten_orders
 
 from lesiontk.api.progress import make_progress
-from lesiontk.bench.benchmark import TRAINED
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.records import Artefact, ModelFacts, ValidationScores
 from lesiontk.report.result_table import format_estimate, format_sizes
+from lesiontk.stage import EngineName
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.prune import Pruning
 from lesiontk.stages.resize import Resizing
@@ -31,7 +31,7 @@ from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.lineage import recipe_of, trained_of, training_seconds
 
 RESULTS = Path(__file__).parent / "results"
-FLOAT, INT8 = f"tflite:float32{TRAINED}", "tflite:int8"
+FLOAT, INT8 = EngineName("tflite:float32", reference=True), EngineName("tflite:int8")
 TARGETS = {
     "vgg16": (12, 12),
     "resnet152v2": (10, 10),

@@ -28,7 +28,6 @@ from steps import describe_steps, shorten_orders
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.stamp import stamp
-from lesiontk.bench.benchmark import is_trained
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
@@ -82,9 +81,9 @@ def publish(
     benchmark = store.resolve(reference if named else f"latest:{reference}", "benchmark")
     recipe = benchmark.recipe_name
     timed = {
-        role.removeprefix("engine:"): store.parent(benchmark, role)
-        for role in benchmark.manifest["parents"]
-        if role.startswith("engine:") and not is_trained(role)
+        row.target: store.parent(benchmark, f"engine:{row.target}")
+        for row in read_benchmark(benchmark).rows
+        if not row.reference
     }
     model = model_of(store, next(iter(timed.values())))
     trained = trained_of(store, model)

@@ -235,6 +235,7 @@ def renew_row(
             versus_parent=ParentComparison(
                 **compare(found, parent, rule).field_values(),
                 parent=versus.parent if versus else PARENT,
+                reference=versus is not None and versus.reference,
                 speedup=versus.speedup if versus else None,
                 speedup_interval=versus.speedup_interval if versus else None,
                 size_ratio=ratio,

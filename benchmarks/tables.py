@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.evaluate.verdict import describe_outcomes
 from lesiontk.records import ValidationScores
 from lesiontk.report.result_table import format_estimate, format_sizes
+from lesiontk.stage import EngineName
 
 RESULTS = Path(__file__).parent / "results"
 STUDY = (
@@ -176,7 +177,7 @@ def find_small(document: Mapping[str, Any]) -> tuple[EngineRow, ParentComparison
 def find_trained(document: Mapping[str, Any]) -> EngineRow:
     """Return the row of the network as it was trained, whatever was compressed since."""
     rows = read_benchmark(document).by_target
-    return rows.get(PARENT + TRAINED, rows[PARENT])
+    return rows.get(EngineName(PARENT, reference=True)) or rows[EngineName(PARENT)]
 
 
 def _recall(document: Mapping[str, Any], row: EngineRow) -> str:
@@ -209,7 +210,7 @@ def _list_all(published: Mapping[str, Mapping[str, Any]]) -> str:
         metrics, point = row.metrics, row.point
         checked = None
         if document["external"] is not None:
-            found = document["external"]["engines"][row.target]
+            found = document["external"]["engines"][row.key]
             checked = ExternalEvaluation.from_document(found).metrics["balanced_accuracy"]
         rows.append(
             [

@@ -38,6 +38,7 @@ from lesiontk.recipe import EvaluateRule, read_recipe
 from lesiontk.records import SUBSETS
 from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
+from lesiontk.stage import EngineName
 from lesiontk.stages.bench import find_reference
 from lesiontk.system.machine import Machine
 from tests.model_facts import make_facts
@@ -135,7 +136,7 @@ def measure(
         backend, _, precision = target.partition(":")
         latency = LATENCIES[number]
         emulated = backend == "tensorrt"
-        parent = find_reference(target, dict.fromkeys(targets)) if with_parents else None  # type: ignore[arg-type]
+        parent = find_reference(EngineName(target), set(targets)) if with_parents else None
         versus = None
         if parent is not None:
             theirs = probabilities[parent]

@@ -144,7 +144,7 @@ def test_its_engines_are_judged_against_those_of_the_network_that_was_trained(
     loose = [*LOOSE, "bench.rounds=20", "gate=balanced_accuracy >= parent - 0.5 @ 0.95"]
     benchmark = read_benchmark(benchmark_model(store, pruned, targets, loose))
     against = {
-        target: row.versus_parent and row.versus_parent.parent
+        target: row.versus_parent and row.versus_parent.parent_name
         for target, row in benchmark.by_target.items()
     }
     assert against == {

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import TRAINED
 from lesiontk.cli.main import cli
 from lesiontk.compress.keras_layers import require_input_size, with_input_size
 from lesiontk.data.images import open_images
@@ -21,6 +20,7 @@ from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, parse_recipe
 from lesiontk.records import Artefact
+from lesiontk.stage import EngineName
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.resize import ResizeConfig
@@ -125,11 +125,11 @@ def test_engines_are_compared_each_on_images_of_its_size(store: Store, pruned: A
     convert_model(store, pruned, [int8], changes)
     benchmark = read_benchmark(benchmark_model(store, pruned, [int8], rules))
     rows = benchmark.by_target
-    first = rows[f"tflite:float32{TRAINED}"]
+    first = rows[EngineName("tflite:float32", reference=True)]
     assert benchmark.image_size == 32
     versus = rows[int8].versus_parent
     assert versus is not None
-    assert versus.parent == f"tflite:float32{TRAINED}"
+    assert (versus.parent, versus.reference) == ("tflite:float32", True)
     assert (rows[int8].image_size, first.image_size) == (32, 48)
     assert rows[int8].latency.n == first.latency.n == 20
     trained = trained_of(store, pruned)

@@ -89,6 +89,32 @@ REFERENCE = "trained"
 """The variant of an engine of the trained network, the reference of compressed ones."""
 
 
+class EngineName(str):
+    """An engine of a benchmark: its target, and whether it is of the trained network, the reference
+    of a compressed one.
+
+    It is a text, ``tflite:float32@trained``, where it is shown or a key. Its parts are fields and
+    are never parsed.
+    """
+
+    target: str
+    reference: bool
+
+    def __new__(cls, target: str, *, reference: bool = False) -> EngineName:
+        """Return the name of these parts; `target` may be a name already."""
+        if isinstance(target, EngineName):
+            return target
+        name = super().__new__(cls, f"{target}@{REFERENCE}" if reference else target)
+        name.target, name.reference = target, reference
+        return name
+
+
+def split_reference(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a document with a target at `key`; earlier documents mark a reference in its text."""
+    target, mark, _ = str(document.get(key)).partition(f"@{REFERENCE}")
+    return {**document, key: target, "reference": True} if mark else {**document}
+
+
 def kind_of_role(role: str) -> str:
     """Return the role as in `StageInfo.accepts`: without its target."""
     return role.kind if isinstance(role, StepId) else role
@@ -98,6 +124,15 @@ def collect_roles(parents: Mapping[str, T], kind: str) -> dict[str, T]:
     """Return `StepId.of` -> parent, of those whose role is of this kind."""
     return {
         role.of: parent
+        for role, parent in parents.items()
+        if isinstance(role, StepId) and role.kind == kind
+    }
+
+
+def collect_engines(parents: Mapping[str, T], kind: str) -> dict[EngineName, T]:
+    """Return engine -> parent, as `collect_roles`."""
+    return {
+        EngineName(role.target, reference=role.variant == REFERENCE): parent
         for role, parent in parents.items()
         if isinstance(role, StepId) and role.kind == kind
     }

@@ -70,13 +70,13 @@ class Benchmark(GatedFindings):
                 estimates |= estimate_columns(name, row.metrics.get(name))
             rows.append(
                 {
-                    "engine": row.target,
+                    "engine": row.key,
                     "median_ms": latency and latency.median,
                     "p90_ms": latency and latency.p90,
                     "size_bytes": row.size_bytes,
                     "peak_memory_bytes": None if row.emulated_by else row.peak_memory_bytes,
                     **estimates,
-                    "parent": versus and versus.parent,
+                    "parent": versus and versus.parent_name,
                     "speedup": versus and versus.speedup,
                     "size_ratio": versus and versus.size_ratio,
                     "emulated_by": row.emulated_by,

@@ -14,21 +14,13 @@ from lesiontk.evaluate.comparison import Comparison
 from lesiontk.evaluate.operating_point import OperatingEvaluation
 from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved, sort_verdicts
-from lesiontk.stage import REFERENCE
+from lesiontk.stage import EngineName, split_reference
 from lesiontk.system.machine import Machine
-
-TRAINED = f"@{REFERENCE}"
-"""Suffix of the target of an engine of the model before compression."""
 
 FULL_PRECISION = "float32"
 
 
 Value = TypeVar("Value")
-
-
-def is_trained(target: str) -> bool:
-    """Return whether a target is of the model before compression."""
-    return target.endswith(TRAINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +37,7 @@ class Latency(Record):
 class ParentComparison(Comparison):
     """An engine against its full-precision `parent`, named by its target.
 
+    `reference` says that the parent is of the network before compression.
     `speedup` is the ratio of median latencies, above 1 if the engine is faster, with its interval
     at `confidence`; None if either was emulated. `size_ratio` is the parent's size over the
     engine's.
@@ -53,9 +46,20 @@ class ParentComparison(Comparison):
     DERIVED: ClassVar[tuple[str, ...]] = ("balanced_accuracy_delta",)
 
     parent: str
+    reference: bool = False
     speedup: float | None
     size_ratio: float
     speedup_interval: tuple[float, float] | None = None
+
+    @classmethod
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields; earlier documents mark the parent's name as a reference."""
+        return split_reference(document, "parent")
+
+    @property
+    def parent_name(self) -> EngineName:
+        """The parent in the benchmark."""
+        return EngineName(self.parent, reference=self.reference)
 
     @property
     def balanced_accuracy_delta(self) -> float | None:
@@ -67,6 +71,7 @@ class ParentComparison(Comparison):
 class EngineRow(Record):
     """One engine of a benchmark, by its `target` such as ``tflite:int8``.
 
+    `reference` says that it is of the network before compression.
     `engine` is its artefact or file. Sizes and memory are in bytes, `image_size` in pixels a side.
     `metrics` and the other results on the `n` test images are empty or None without labels,
     `latency_ms` without timing. `versus_parent` is None for an engine without a parent.
@@ -76,6 +81,7 @@ class EngineRow(Record):
 
     engine: str
     target: str
+    reference: bool = False
     backend: str
     precision: str
     threads: int
@@ -97,7 +103,13 @@ class EngineRow(Record):
     def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
         """Return the fields; the first rows named no target, and unjudged ones had no metrics."""
         target = f"{document.get('backend')}:{document.get('precision')}"
-        return {"target": target, **document, "metrics": document.get("metrics") or {}}
+        known = {"target": target, **document, "metrics": document.get("metrics") or {}}
+        return split_reference(known, "target")
+
+    @property
+    def key(self) -> EngineName:
+        """Its name in the benchmark."""
+        return EngineName(self.target, reference=self.reference)
 
     @property
     def emulated_by(self) -> str | None:
@@ -110,14 +122,14 @@ class EngineRow(Record):
 
     @property
     def name(self) -> str:
-        """The target, with a mark if it was emulated."""
-        return self.target + (" (emulated)" if self.emulated_by else "")
+        """The key, with a mark if it was emulated."""
+        return self.key + (" (emulated)" if self.emulated_by else "")
 
     @property
     def is_reduced(self) -> bool:
         """Whether it is of lower precision than the trained model, or compressed."""
-        compressed = self.versus_parent is not None and is_trained(self.versus_parent.parent)
-        return self.precision != FULL_PRECISION or (compressed and not is_trained(self.target))
+        compressed = self.versus_parent is not None and self.versus_parent.reference
+        return self.precision != FULL_PRECISION or (compressed and not self.reference)
 
     @property
     def has_own_parent(self) -> bool:
@@ -147,7 +159,7 @@ class EngineRow(Record):
 
 def _known(value: Value | None, row: EngineRow, how: str) -> Value:
     if value is None:
-        raise ValueError(f"{row.target} was not {how}")
+        raise ValueError(f"{row.key} was not {how}")
     return value
 
 
@@ -183,24 +195,24 @@ class Benchmark(Record):
         return sort_verdicts(self.gate)
 
     @property
-    def by_target(self) -> dict[str, EngineRow]:
-        """Target -> row, in the order of the rows."""
-        return {row.target: row for row in self.rows}
+    def by_target(self) -> dict[EngineName, EngineRow]:
+        """Engine -> row, in the order of the rows."""
+        return {row.key: row for row in self.rows}
 
 
 def list_emulated(rows: Iterable[EngineRow]) -> dict[str, str]:
     """Return target -> its emulator, for the emulated rows."""
-    return {row.target: row.emulated_by for row in rows if row.emulated_by is not None}
+    return {row.key: row.emulated_by for row in rows if row.emulated_by is not None}
 
 
 def size_facts(rows: Iterable[EngineRow]) -> dict[str, str]:
     """Return target -> `` at 96 px`` if the rows' images differ in size, else empty texts."""
-    sizes = {row.target: row.image_size for row in rows}
+    sizes = {row.key: row.image_size for row in rows}
     differ = len(set(sizes.values())) > 1
     return {name: f" at {size} px" if differ else "" for name, size in sizes.items()}
 
 
 def list_fallbacks(rows: Iterable[EngineRow]) -> dict[str, list[str]]:
     """Return target -> its fallbacks other than emulation, for the rows with any."""
-    found = {row.target: row.describe_fallbacks() for row in rows if not row.emulated_by}
+    found = {row.key: row.describe_fallbacks() for row in rows if not row.emulated_by}
     return {target: sentences for target, sentences in found.items() if sentences}

@@ -15,7 +15,7 @@ from lesiontk.evaluate.findings import (
 def critical_recalls(benchmark: Benchmark) -> dict[str, CriticalRecall]:
     """Return target -> the recall of the critical class, of each row with scores."""
     return {
-        row.target: read_critical_recall(
+        row.key: read_critical_recall(
             row, benchmark.labels, benchmark.critical, benchmark.confidence
         )
         for row in benchmark.rows
@@ -29,7 +29,7 @@ def list_uninformative(benchmark: Benchmark) -> dict[str, list[str]]:
     for row in benchmark.rows:
         if row.metrics:
             for clause in explain_uninformative(row, benchmark.labels):
-                found.setdefault(clause, []).append(row.target)
+                found.setdefault(clause, []).append(row.key)
     return found
 
 

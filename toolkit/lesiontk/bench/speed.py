@@ -64,7 +64,7 @@ def list_noisy(rows: Iterable[EngineRow]) -> dict[str, float]:
     for row in rows:
         latency = row.latency_ms
         if latency and latency.p10 and not row.emulated_by:
-            found[row.target] = max(latency.p90 / latency.median, latency.median / latency.p10)
+            found[row.key] = max(latency.p90 / latency.median, latency.median / latency.p10)
     return {target: ratio for target, ratio in found.items() if ratio > NOISY_RATIO}
 
 

@@ -98,7 +98,7 @@ def print_benchmark(benchmark: Benchmark) -> None:
         fell_back = " (fell back)" if row.describe_fallbacks() else ""
         rows.append(
             [
-                f"{row.target}{sizes[row.target]}{' (emulated)' if row.emulated_by else fell_back}",
+                f"{row.key}{sizes[row.key]}{' (emulated)' if row.emulated_by else fell_back}",
                 *_describe_cost(row),
                 format_estimate(row.metrics.get("balanced_accuracy")),
                 format_estimate(row.metrics.get(critical)),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from lesiontk.evaluate.device_gate import DeviceFigures, judge_device
 from lesiontk.evaluate.gate_statistic import GateStatistic
@@ -19,6 +20,7 @@ from lesiontk.evaluate.loss_bounds import LossEstimator, Predictions
 from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
 from lesiontk.recipe import EvaluateRule
 from lesiontk.recipe.gate_grammar import AT_PARENT_SPECIFICITY, Gate, is_of_positive, parse_gates
+from lesiontk.stage import EngineName
 
 RESAMPLES_BEYOND = 10
 """The minimum number of resamples beyond the smallest alpha of Holm's adjustment."""
@@ -37,6 +39,11 @@ class GateInput:
     predictions: Predictions | None = None
     device: DeviceFigures | None = None
     not_measured: str = "the engine was not evaluated"
+
+
+class _Parent(TypedDict):
+    parent: str | None
+    reference: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,19 @@ def _prepare(entry: GateInput, gate: Gate, judge: LossEstimator | None) -> GateV
             comparand=Comparand.LOSS if gate.relative else Comparand.VALUE,
             outcome=Outcome.NOT_SHOWN,
             limit=gate.limit,
-            parent=entry.parent if gate.relative else None,
+            **_name_parent(entry, gate),
             confidence=gate.confidence,
             reason=_explain_missing(entry, gate),
         )
     test = _Test(entry, gate, statistic, 1.0)
     return replace(test, p_value=statistic.p_value(test.limit)) if gate.confidence else test
+
+
+def _name_parent(entry: GateInput, gate: Gate) -> _Parent:
+    if entry.parent is None or not gate.relative:
+        return {"parent": None, "reference": False}
+    name = EngineName(entry.parent)
+    return {"parent": name.target, "reference": name.reference}
 
 
 def _explain_missing(entry: GateInput, gate: Gate) -> str:
@@ -192,7 +206,7 @@ def _describe(test: _Test) -> GateVerdict:
         comparand=Comparand.LOSS if gate.relative else Comparand.VALUE,
         outcome=Outcome.NOT_SHOWN,
         limit=gate.limit,
-        parent=test.judged.parent if gate.relative else None,
+        **_name_parent(test.judged, gate),
         measured=test.sign * statistic.value + 0.0,  # no minus before a zero
         low=ends[0],
         high=ends[1],

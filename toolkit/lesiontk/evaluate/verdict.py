@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from lesiontk.document import Record
+from lesiontk.stage import EngineName, split_reference
 
 
 class Outcome(StrEnum):
@@ -41,7 +43,8 @@ class Comparand(StrEnum):
 class GateVerdict(Record):
     """One gate on one engine.
 
-    `measured` is the loss against `parent` (positive: the engine is worse), the value of the
+    `reference` says that `parent` is of the network before compression. `measured` is the loss
+    against the parent (positive: the engine is worse), the value of the
     metric, or of a device figure in the unit of its name. `low` and `high` are its one-sided bounds
     at `confidence`; None without resampling. `limit` is the margin or the bound of the gate.
     `p_value` is that of the gate's test; `p_adjusted` is after Holm's adjustment for `tests` tests.
@@ -57,6 +60,7 @@ class GateVerdict(Record):
     outcome: Outcome
     limit: float
     parent: str | None = None
+    reference: bool = False
     measured: float | None = None
     low: float | None = None
     high: float | None = None
@@ -70,12 +74,22 @@ class GateVerdict(Record):
     needed: int | None = None
     reason: str = ""
 
+    @classmethod
+    def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields; earlier documents mark the parent's name as a reference."""
+        return split_reference(document, "parent")
+
     def __post_init__(self) -> None:
         if (self.outcome is Outcome.NOT_SHOWN) != bool(self.reason):
             raise ValueError(
                 f"{self.engine}, {self.gate}: expected a reason if, and only if, the gate is not "
                 "shown"
             )
+
+    @property
+    def parent_name(self) -> EngineName | None:
+        """The parent in the benchmark."""
+        return None if self.parent is None else EngineName(self.parent, reference=self.reference)
 
     @property
     def passed(self) -> bool:
@@ -105,7 +119,7 @@ class GateVerdict(Record):
         if self.measured is None:
             return "nothing was measured"
         what = {
-            Comparand.LOSS: f"the loss against {self.parent} is",
+            Comparand.LOSS: f"the loss against {self.parent_name} is",
             Comparand.VALUE: "the value is",
             Comparand.DEVICE: "the figure is",
         }[self.comparand]

@@ -11,7 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
+from lesiontk.bench.benchmark import FULL_PRECISION
+from lesiontk.stage import EngineName
 
 POINTS_PER_INCH = 72
 WIDTH = 10.0  # inches; about the width of the report's text
@@ -80,16 +81,17 @@ class Look:
     dashes: str
 
 
-def look_of_engines(targets: Sequence[str]) -> dict[str, Look]:
-    """Return the look of each target; hollow markers and dashed lines are full precision."""
-    unknown = [t.partition(":")[0] for t in targets if t.partition(":")[0] not in BACKEND_COLOURS]
+def look_of_engines(engines: Sequence[str]) -> dict[str, Look]:
+    """Return the look of each engine; hollow markers and dashed lines are full precision."""
+    names = list(map(EngineName, engines))
+    parts = {name: name.target.partition(":") for name in names}
+    unknown = [backend for backend, _, _ in parts.values() if backend not in BACKEND_COLOURS]
     extra = {name: OTHER_COLOURS[i % 4] for i, name in enumerate(dict.fromkeys(unknown))}
-    looks = {}
-    for target in targets:
-        backend, _, precision = target.partition(":")
+    looks: dict[str, Look] = {}
+    for name, (backend, _, precision) in parts.items():
         colour = {**BACKEND_COLOURS, **extra}[backend]
-        full = precision.removesuffix(TRAINED) == FULL_PRECISION
-        looks[target] = Look(
+        full = precision == FULL_PRECISION
+        looks[name] = Look(
             colour=colour,
             marker=PRECISION_MARKERS.get(precision, OTHER_MARKER),
             face="white" if full else colour,

@@ -15,7 +15,6 @@ from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.quantized_tensors import TensorRow
 from lesiontk.bench.benchmark import (
     Benchmark,
-    is_trained,
     list_emulated,
     list_fallbacks,
     size_facts,
@@ -51,7 +50,6 @@ FILTERS = {
     "counted": formatting.count_things,
     "duration": formatting.format_duration,
     "exact_share": formatting.format_exact_share,
-    "is_trained": is_trained,
     "latency": formatting.format_latency,
     "level": formatting.format_level,
     "number": formatting.format_number,
@@ -245,7 +243,7 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     if evaluated:
         labels = tables.label_order(benchmark)
         notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)
-        names = {row.target: row.name for row in benchmark.rows}
+        names: dict[str, str] = {row.key: row.name for row in benchmark.rows}
         pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks, names)
         pictures["reliability"] = plot_reliability(compared, looks, names)
     if data.curves:

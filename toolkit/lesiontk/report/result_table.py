@@ -45,7 +45,7 @@ def format_speedup(row: EngineRow, interval: str = "[{}, {}]") -> str:
     text, ends = f"{versus.speedup:.2f}×", versus.speedup_interval
     if ends:
         text += f" {interval.format(*(f'{end:.2f}' for end in ends))}"
-    return text if row.has_own_parent else f"{text} than {versus.parent}"
+    return text if row.has_own_parent else f"{text} than {versus.parent_name}"
 
 
 def describe_emulated(emulated: Mapping[str, str]) -> str:
@@ -99,7 +99,7 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
     for row in benchmark.rows:
         versus = row.versus_parent
         cells = [
-            row.name + sizes[row.target],
+            row.name + sizes[row.key],
             *_describe_cost(row),
             *(
                 format_estimate(row.metrics[name])
@@ -110,7 +110,7 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
             cells += ["–"] * 4
         else:
             cells += [
-                versus.parent,
+                versus.parent_name,
                 format_speedup(row),
                 f"{versus.size_ratio:.2f}×",
                 format_estimate(versus.differences["balanced_accuracy"], 4),

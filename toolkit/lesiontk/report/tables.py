@@ -94,7 +94,7 @@ def list_points(benchmark: Benchmark) -> tuple[EnginePoint, ...]:
         if score.value is not None and not row.emulated_by:
             points.append(
                 EnginePoint(
-                    name=row.target,
+                    name=row.key,
                     latency_ms=row.latency.median,
                     score=score.value,
                     low=score.low,
@@ -131,14 +131,14 @@ def list_changed(
         if versus is None or not (row.is_reduced or versus.changed):
             continue
         changed = [
-            _changed_image(entry, row.target, versus.parent, critical, images, confidences)
+            _changed_image(entry, row.key, versus.parent_name, critical, images, confidences)
             for entry in versus.changed
         ]
         changed.sort(key=lambda image: _urgency(image, critical))
         tables.append(
             ChangedTable(
-                engine=row.target,
-                parent=versus.parent,
+                engine=row.key,
+                parent=versus.parent_name,
                 judged=versus.n,
                 images=len(changed),
                 lesions=count_changed_lesions(versus.changed, images),
@@ -224,10 +224,10 @@ def list_compared(benchmark: Benchmark) -> tuple[str, ...]:
     rows = benchmark.rows
     reduced = [row for row in rows if row.is_reduced]
     if not reduced:
-        return tuple(row.target for row in rows)
-    parents = {row.versus_parent.parent for row in reduced if row.versus_parent}
-    chosen = [row for row in rows if row.target in parents]
-    return tuple(row.target for row in [*chosen, *(row for row in reduced if row not in chosen)])
+        return tuple(row.key for row in rows)
+    parents = {row.versus_parent.parent_name for row in reduced if row.versus_parent}
+    chosen = [row for row in rows if row.key in parents]
+    return tuple(row.key for row in [*chosen, *(row for row in reduced if row not in chosen)])
 
 
 def list_checks(engines: Mapping[str, EngineFacts]) -> tuple[str, ...]:

@@ -9,11 +9,9 @@ from typing import Any
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.benchmark import (
     FULL_PRECISION,
-    TRAINED,
     Benchmark,
     EngineRow,
     ParentComparison,
-    is_trained,
 )
 from lesiontk.bench.findings import critical_recalls
 from lesiontk.evaluate.findings import CriticalRecall
@@ -31,6 +29,7 @@ from lesiontk.report.formatting import (
     points_estimate,
     share_estimate,
 )
+from lesiontk.stage import EngineName
 
 LABEL_NAMES = {
     "akiec": "actinic keratosis, intraepithelial carcinoma",
@@ -80,14 +79,15 @@ def name_metric(metric: str) -> str:
 
 def name_engine(target: str) -> str:
     """Return ``int8 TFLite`` for ``tflite:int8``."""
-    backend, _, precision = target.removesuffix(TRAINED).partition(":")
-    whose = " of the network before compression" if is_trained(target) else ""
+    name = EngineName(target)
+    backend, _, precision = name.target.partition(":")
+    whose = " of the network before compression" if name.reference else ""
     return f"{precision} {name_backend(backend)}{whose}"
 
 
 def explain_float_operator(entry: str, target: str) -> str:
     """Return why an operator such as ``SOFTMAX -> name`` stayed in float in such an engine."""
-    backend, precision = parse_target(target.removesuffix(TRAINED))
+    backend, precision = parse_target(EngineName(target).target)
     return BACKENDS.get(backend)().explain_float_operator(entry, precision) or NO_REASON
 
 
@@ -185,7 +185,7 @@ def order_by_importance(benchmark: Benchmark) -> list[EngineRow]:
     return sorted(
         benchmark.rows,
         key=lambda row: (
-            not row.is_reduced, worst.get(row.target, 0), *_rank_speed(row),
+            not row.is_reduced, worst.get(row.key, 0), *_rank_speed(row),
         ),
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def _rank_speed(row: EngineRow) -> tuple[bool, float]:
 
 def summarize_engine(row: EngineRow, critical: str) -> str:
     """Return one sentence on an engine against its parent, computed from its benchmark row."""
-    engine, versus = name_engine(row.target), row.versus_parent
+    engine, versus = name_engine(row.key), row.versus_parent
     emulator = row.emulated_by
     if versus is None:
         cost = (
@@ -227,7 +227,7 @@ def summarize_engine(row: EngineRow, critical: str) -> str:
 
 def _name_parent(row: EngineRow, versus: ParentComparison) -> str:
     """Return a row's parent, and where it is of another runtime that this is so."""
-    parent = name_engine(versus.parent)
+    parent = name_engine(versus.parent_name)
     if row.has_own_parent:
         return f"its parent, {parent}"
     wanted = f"{FULL_PRECISION} {name_backend(row.backend)}"
@@ -282,9 +282,9 @@ def describe_found(recall: CriticalRecall) -> str:
 def describe_critical(benchmark: Benchmark, row: EngineRow) -> str:
     """Return how many images of the critical class an engine finds, and its parent beside it."""
     recalls = critical_recalls(benchmark)
-    mine = recalls[row.target]
+    mine = recalls[row.key]
     text = f"The engine {describe_found(mine)}"
-    parent = recalls.get(row.versus_parent.parent) if row.versus_parent else None
+    parent = recalls.get(row.versus_parent.parent_name) if row.versus_parent else None
     if parent is not None and mine.images:
         text += f"; its parent finds {parent.found}"
     return f"{text}."
@@ -343,7 +343,7 @@ def _describe_change(versus: ParentComparison, critical: str) -> str:
 def _summarize_full_precision(rows: Sequence[EngineRow], critical: str) -> str:
     timed = [row for row in rows if not row.emulated_by]
     row = min(timed or rows, key=lambda row: row.latency.median)
-    engine, size = name_engine(row.target), format_bytes(row.size_bytes)
+    engine, size = name_engine(row.key), format_bytes(row.size_bytes)
     scores = _state_scores(row, critical)
     if not timed:
         return (

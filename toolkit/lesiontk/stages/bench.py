@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import Measurement, measure_engines
@@ -22,7 +24,16 @@ from lesiontk.evaluate.verdict import Outcome, Unresolved
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput, collect_roles
+from lesiontk.stage import (
+    Context,
+    EngineName,
+    Stage,
+    StageConfig,
+    StageInfo,
+    StageOutput,
+    collect_engines,
+    collect_roles,
+)
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import (
     FloatArray,
@@ -69,7 +80,7 @@ class BenchStage(Stage):
         return {"machine": hash_document(describe_machine().to_document())}
 
     def list_tools(self, config: BenchConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
-        engines = collect_roles(parents, "engine").values()
+        engines = collect_engines(parents, "engine").values()
         return (*self.info.tools, *tools_of_runtime(engines))
 
     def run(
@@ -80,9 +91,9 @@ class BenchStage(Stage):
         check_gates_of_task(config.gate, task.name, task.labels, task.positive)
         gates = expand_gates(config.gate, task.positive)
         rows = images.draw_stratified("validation", TIMED_IMAGES, seed=0)
-        engines = collect_roles(parents, "engine")
+        engines = collect_engines(parents, "engine")
         evaluations = collect_roles(parents, "evaluation")
-        files = {target: engine_file(artefact) for target, artefact in engines.items()}
+        files: dict[str, Path] = {name: engine_file(engine) for name, engine in engines.items()}
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
         references = {target: find_reference(target, engines) for target in engines}
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
@@ -139,33 +150,34 @@ def read_benchmark(artefact: Artefact) -> Benchmark:
     return artefact.read(DOCUMENT, Benchmark)
 
 
-def find_reference(target: str, engines: Mapping[str, Artefact]) -> str | None:
-    """Return the full-precision engine that `target` is judged against.
+def find_reference(engine: EngineName, engines: Container[str]) -> EngineName | None:
+    """Return the full-precision engine that `engine` is judged against.
 
     It is the float32 engine of the same back end; for a float32 engine the trained model itself.
     The model in Keras is its own reference: None. Where a network was compressed, all its engines
     are judged against those of the network as it was trained.
     """
-    backend = target.partition(":")[0]
+    backend = engine.target.partition(":")[0]
     whole = (f"{backend}:float32", "keras:float32")
-    trained = [reference + TRAINED for reference in whole if reference + TRAINED in engines]
-    for reference in trained or whole:
-        if reference in engines and reference != target:
-            return reference
+    trained = [name for target in whole if (name := EngineName(target, reference=True)) in engines]
+    for parent in trained or map(EngineName, whole):
+        if parent in engines and parent != engine:
+            return parent
     return None
 
 
 def _row(
-    target: str,
-    engines: Mapping[str, Artefact],
+    target: EngineName,
+    engines: Mapping[EngineName, Artefact],
     measured: Mapping[str, Measurement],
-    references: Mapping[str, str | None],
+    references: Mapping[EngineName, EngineName | None],
     evaluations: Mapping[str, Artefact],
     predictions: Mapping[str, Predictions],
     points: Mapping[str, OperatingPoint],
     config: BenchConfig,
 ) -> EngineRow:
-    facts, mine, reference = engines[target].facts, measured[target], references[target]
+    facts, mine = engines[target].read_facts(EngineFacts), measured[target]
+    reference = references[target]
     versus = None
     if reference is not None:
         rule, parent = config.statistics, measured[reference]
@@ -179,16 +191,18 @@ def _row(
         speedup = mine.compare_speed(parent, rule.confidence)
         versus = ParentComparison(
             **comparison.field_values(),
-            parent=reference,
+            parent=reference.target,
+            reference=reference.reference,
             speedup=speedup.value if speedup else None,
             speedup_interval=speedup.interval if speedup else None,
             size_ratio=parent.size_bytes / mine.size_bytes,
         )
     return EngineRow(
         engine=engines[target].name,
-        target=target,
-        backend=facts["backend"],
-        precision=facts["precision"],
+        target=target.target,
+        reference=target.reference,
+        backend=facts.backend,
+        precision=facts.precision,
         threads=config.rule.threads,
         **mine.row_fields(),
         **score_fields(read_evaluation(evaluations[target])),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lesiontk.bench.benchmark import FULL_PRECISION, is_trained
+from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.evaluate.gate import GateInput
 from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import match_specificity
 from lesiontk.recipe.gate_grammar import parse_gate
 from lesiontk.records import Artefact
+from lesiontk.stage import EngineName
 from lesiontk.stages.evaluate import (
     VALIDATION_PREDICTIONS,
     read_operating_point,
@@ -19,8 +20,8 @@ from lesiontk.stages.evaluate import (
 
 
 def list_gated(
-    engines: Mapping[str, Artefact], references: Mapping[str, str | None]
-) -> tuple[str, ...]:
+    engines: Mapping[EngineName, Artefact], references: Mapping[EngineName, EngineName | None]
+) -> tuple[EngineName, ...]:
     """Return the targets that gates are asked of: engines of less than was trained.
 
     These are of reduced precision, or of a compressed network. Where there are none, all are.
@@ -29,8 +30,8 @@ def list_gated(
         target
         for target, reference in references.items()
         if reference
-        and (engines[target].facts["precision"] != FULL_PRECISION or is_trained(reference))
-        and not is_trained(target)
+        and (engines[target].facts["precision"] != FULL_PRECISION or reference.reference)
+        and not target.reference
     )
     return reduced or tuple(engines)
 

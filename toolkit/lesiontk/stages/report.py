@@ -26,11 +26,13 @@ from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import (
     Context,
+    EngineName,
     Stage,
     StageConfig,
     StageInfo,
     StageOutput,
     StepId,
+    collect_engines,
     collect_roles,
     kind_of_role,
 )
@@ -109,9 +111,9 @@ class ReportStage(Stage):
     ) -> StageOutput:
         model, benchmark = parents["model"], parents["benchmark"]
         ancestors = _list_ancestors(parents)
-        evaluations, engines, sensitivities = (
-            collect_roles(parents, kind) for kind in ("evaluation", "engine", "sensitivity")
-        )
+        engines = collect_engines(parents, "engine")
+        evaluations = collect_roles(parents, "evaluation")
+        sensitivities = collect_roles(parents, "sensitivity")
 
         def read(role: str, record: type[R]) -> R | None:
             return parents[role].read_facts(record) if role in parents else None
@@ -222,7 +224,7 @@ def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[
     }
 
 
-def _read_tensors(engines: Mapping[str, Artefact]) -> dict[str, tuple[TensorRow, ...]]:
+def _read_tensors(engines: Mapping[EngineName, Artefact]) -> dict[str, tuple[TensorRow, ...]]:
     """Return target -> the quantized activations of engines that have any."""
     return {
         target: read_tensor_rows(artefact.file(TENSORS))

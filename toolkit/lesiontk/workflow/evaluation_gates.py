@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import FULL_PRECISION, TRAINED
+from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.evaluate.default_gates import expand_gates
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.evaluate.gate import GateInput, judge_engines
@@ -14,6 +14,7 @@ from lesiontk.evaluate.loss_bounds import Predictions
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
+from lesiontk.stage import EngineName
 from lesiontk.stages.evaluate import read_operating_point
 from lesiontk.stages.gate_inputs import collect_gate_input
 from lesiontk.store import Store
@@ -34,11 +35,11 @@ def judge_evaluation(
     store: Store, engine: Artefact, evaluation: Artefact, gates: Sequence[str]
 ) -> tuple[GateVerdict, ...]:
     """Return what gates find of an engine beside its full-precision parent, as `bench` has it."""
-    target, parent = str(engine.facts["target"]), None
-    evaluations = {target: evaluation}
+    target, parent = EngineName(str(engine.facts["target"])), None
+    evaluations: dict[str, Artefact] = {target: evaluation}
     if gates and (before := find_parent_evaluation(store, engine, evaluation)) is not None:
-        parent = str(before.facts["target"])
-        parent += TRAINED if parent == target else ""
+        named = str(before.facts["target"])
+        parent = EngineName(named, reference=named == target)
         evaluations[parent] = before
     positive = read_operating_point(evaluation).positive
     figures = DeviceFigures((), engine_file(engine).stat().st_size, None, NOT_TIMED)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import log10
 from pathlib import Path
 
-from lesiontk.bench.benchmark import TRAINED, Benchmark, EngineRow
+from lesiontk.bench.benchmark import Benchmark, EngineRow
+from lesiontk.stage import EngineName
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -51,7 +52,7 @@ def read_pair(recipe: str) -> Pair:
     rows = Benchmark.from_document(document["benchmark"]).by_target
     replaced = document.get("replaced", {})
     small = EngineRow.from_document(replaced[SMALL]["row"]) if SMALL in replaced else rows[SMALL]
-    whole = rows.get(f"keras:float32{TRAINED}", rows["keras:float32"])
+    whole = rows.get(EngineName("keras:float32", reference=True), rows["keras:float32"])
     versus, size = small.versus_parent, small.size_bytes / 1e6
     return Pair(
         recipe.removesuffix("_7class"),

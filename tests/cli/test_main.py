@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,14 +23,18 @@ from lesiontk.errors import (
     MissingRequirementError,
     UsageError,
 )
+from lesiontk.system.machine import Machine
+from lesiontk.workflow.doctor import MachineFindings
 
-FINDINGS: dict[str, Any] = {
-    "lesiontk": __version__,
-    "machine": {"processor": "p", "cores": 1, "architecture": "a", "python": "3"},
-    "int8": "exact.",
-    "gpu": "none.",
-    "backends": [],
-}
+FINDINGS = MachineFindings(
+    lesiontk=__version__,
+    machine=Machine(
+        processor="p", architecture="a", cores=1, memory_bytes=None, system="", python="3"
+    ),
+    int8="exact.",
+    gpu="none.",
+    backends=(),
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException | None], 
     """Decide how the work of ``lesiontk doctor`` ends."""
 
     def decide(error: BaseException | None) -> None:
-        def examine() -> dict[str, Any]:
+        def examine() -> MachineFindings:
             if error is not None:
                 raise error
             return FINDINGS

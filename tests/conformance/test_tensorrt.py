@@ -57,7 +57,7 @@ def check_examination(record: ConversionRecord, path: Path, precision: str) -> N
         "findings": [],
     }
     again = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
-    assert record.examination["build"] == again.to_json()
+    assert record.examination["build"] == again.describe().to_document()
     assert record.examination["build"]["sha256"] == hashlib.sha256(again.content).hexdigest()
 
 

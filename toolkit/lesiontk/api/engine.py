@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lesiontk.api.lineage import Lineage
     from lesiontk.api.model import Model
     from lesiontk.api.workspace import Workspace
+    from lesiontk.backends.tensorrt.build import BuiltFile
     from lesiontk.backends.tensorrt.check import CheckReport
     from lesiontk.records import Artefact, EngineSpec
 
@@ -198,7 +199,7 @@ class Engine:
         workspace_limit: int = 1024,
         timing_cache: str | Path | None = None,
         capabilities: Sequence[str] = (),
-    ) -> Mapping[str, Any]:
+    ) -> BuiltFile:
         """Build the TensorRT plan of an ONNX engine; returns how it was built.
 
         `out` is by default the engine's name with ``.plan``, in the current folder. `batches` are

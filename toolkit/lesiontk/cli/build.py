@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text
 from lesiontk.errors import UsageError
+
+if TYPE_CHECKING:
+    from lesiontk.backends.tensorrt.build import BuiltFile
 
 
 @click.command()
@@ -72,7 +74,7 @@ def build(
         timing_cache=timing_cache,
         capabilities=capabilities,
     )
-    session.emit(built, lambda: _show(built))
+    session.emit(built.to_document(), lambda: _show(built))
 
 
 def parse_batches(text: str) -> tuple[int, int, int]:
@@ -86,15 +88,15 @@ def parse_batches(text: str) -> tuple[int, int, int]:
     return least, usual, greatest
 
 
-def _show(built: Mapping[str, Any]) -> None:
+def _show(built: BuiltFile) -> None:
     from lesiontk.report.formatting import format_bytes
 
-    least, usual, greatest = built["batches"]
+    least, usual, greatest = built.batches
     many = f"batches of {least} to {greatest} images, tuned for {usual}"
-    where = f", on {', '.join(built['capabilities'])}" if built["capabilities"] else ""
+    where = f", on {', '.join(built.capabilities)}" if built.capabilities else ""
     print_text(
-        f"{built['path']}: {format_bytes(built['bytes'])}, built by {built['builder']} for "
+        f"{built.path}: {format_bytes(built.bytes)}, built by {built.builder} for "
         f"{many if greatest > 1 else 'one image at a time'}{where}"
     )
-    types = ", ".join(f"{count} in {kind}" for kind, count in built["operators"].items() if count)
+    types = ", ".join(f"{count} in {kind}" for kind, count in built.operators.items() if count)
     print_text(f"operators of its graph: {types}; the kernels are chosen on the GPU that loads it")

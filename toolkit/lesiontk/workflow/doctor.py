@@ -2,74 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.backend import Backend
-from lesiontk.backends.execution import name_emulator
+from lesiontk.backends.execution import Execution, name_emulator
+from lesiontk.document import Record
 from lesiontk.system.accelerators import explain_gpu
 from lesiontk.system.machine import Machine, describe_machine, explain_int8, explain_precision
 
 
-def examine_machine() -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionFindings(Record):
+    """Whether engines of a precision run and are made here; `reason` says why they are not made.
+
+    `note` is what the CPU does with it, empty where engines are for other machines.
+    """
+
+    precision: str
+    runs: bool
+    converts: bool
+    reason: str
+    calibrated: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendFindings(Record):
+    """A back end's state; its engines do not `runs` where another runtime emulates them."""
+
+    name: str
+    available: bool
+    reason: str
+    versions: Mapping[str, str]
+    runs: bool
+    emulated_by: str | None
+    precisions: tuple[PrecisionFindings, ...]
+    execution: tuple[Execution, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineFindings(Record):
+    """The machine, what it has for int8 and of GPUs in a sentence, and each back end."""
+
+    lesiontk: str
+    machine: Machine
+    int8: str
+    gpu: str
+    backends: tuple[BackendFindings, ...]
+
+
+def examine_machine() -> MachineFindings:
     """Return the machine, and for each back end its state, precisions and what its runtime does.
 
     A runtime that has providers or delegates is tried on a tiny graph: what it lists is not always
     what runs.
     """
     machine = describe_machine()
-    return {
-        "lesiontk": version("lesiontk"),
-        "machine": machine.to_document(),
-        "int8": explain_int8(machine.int8_features, machine.architecture),
-        "gpu": explain_gpu(machine.accelerators),
-        "backends": [_examine_backend(name, backend(), machine) for name, backend in _backends()],
-    }
+    return MachineFindings(
+        lesiontk=version("lesiontk"),
+        machine=machine,
+        int8=explain_int8(machine.int8_features, machine.architecture),
+        gpu=explain_gpu(machine.accelerators),
+        backends=tuple(_examine_backend(name, kind(), machine) for name, kind in _backends()),
+    )
 
 
 def _backends() -> list[tuple[str, type[Backend]]]:
     return list(BACKENDS.items())
 
 
-def _examine_backend(name: str, backend: Backend, machine: Machine) -> dict[str, Any]:
-    """Return what is known of a back end; its engines do not run where another runtime answers."""
+def _examine_backend(name: str, backend: Backend, machine: Machine) -> BackendFindings:
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
     emulator = name_emulator(execution)
     runs = state.available and emulator is None
-    return {
-        "name": name,
-        "available": state.available,
-        "reason": state.reason,
-        "versions": dict(state.versions),
-        "runs": runs,
-        "emulated_by": emulator,
-        "precisions": [
+    return BackendFindings(
+        name=name,
+        available=state.available,
+        reason=state.reason,
+        versions=state.versions,
+        runs=runs,
+        emulated_by=emulator,
+        precisions=tuple(
             _examine_precision(f"{name}:{each}", machine, runs=runs)
             for each in backend.info.precisions
-        ],
-        "execution": [part.to_document() for part in execution],
-    }
+        ),
+        execution=tuple(execution),
+    )
 
 
-def _examine_precision(target: str, machine: Machine, *, runs: bool) -> dict[str, Any]:
-    """Return whether engines of a target can be made here, if not, why, and what the CPU does.
-
-    Nothing is noted of the CPU where engines are for other machines.
-    """
+def _examine_precision(target: str, machine: Machine, *, runs: bool) -> PrecisionFindings:
     name, _, precision = target.partition(":")
     info = BACKENDS.get(name).info
     lacking = explain_conversion(target)
     features, architecture = machine.int8_features, machine.architecture
-    return {
-        "precision": precision,
-        "runs": runs,
-        "converts": lacking is None,
-        "reason": lacking or "",
-        "calibrated": info.precisions[precision].calibrated,
-        "note": "" if info.opt_in else explain_precision(precision, features, architecture),
-    }
+    return PrecisionFindings(
+        precision=precision,
+        runs=runs,
+        converts=lacking is None,
+        reason=lacking or "",
+        calibrated=info.precisions[precision].calibrated,
+        note="" if info.opt_in else explain_precision(precision, features, architecture),
+    )
 
 
 def explain_conversion(target: str) -> str | None:

@@ -132,7 +132,7 @@ class TensorRTBackend(ONNXFileBackend):
             plan = build_engine(path, precision, BuildSettings(capabilities=(AHEAD_OF_TIME,)))
             if not plan.content:
                 raise DataError(f"{path.name}: TensorRT built an empty engine.")
-            document["build"] = plan.to_json()
+            document["build"] = plan.describe().to_document()
         return document
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:

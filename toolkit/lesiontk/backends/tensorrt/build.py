@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.installation import import_tensorrt
+from lesiontk.document import Record
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.whole_files import write_whole
 
@@ -41,6 +42,26 @@ class BuildSettings:
             raise UsageError(f"workspace is {self.workspace} bytes; expected at least {1 << 20}.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFacts(Record):
+    """A plan of `bytes` bytes, its builder, batch sizes as in `BuildSettings`, and its GPUs."""
+
+    builder: str
+    bytes: int
+    sha256: str
+    batches: tuple[int, int, int]
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltFile(PlanFacts):
+    """The file of a plan; `operators` counts those of its graph by the type they compute in."""
+
+    path: str
+    precision: str
+    operators: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class BuiltPlan:
     """A serialized engine and its builder."""
@@ -49,21 +70,21 @@ class BuiltPlan:
     builder: str
     settings: BuildSettings
 
-    def to_json(self) -> dict[str, Any]:
-        """Return its description, without its content."""
-        return {
-            "builder": self.builder,
-            "bytes": len(self.content),
-            "sha256": hashlib.sha256(self.content).hexdigest(),
-            "batches": list(self.settings.batches),
-            "capabilities": list(self.settings.capabilities),
-        }
+    def describe(self) -> PlanFacts:
+        """Return what is recorded of it."""
+        return PlanFacts(
+            builder=self.builder,
+            bytes=len(self.content),
+            sha256=hashlib.sha256(self.content).hexdigest(),
+            batches=self.settings.batches,
+            capabilities=self.settings.capabilities,
+        )
 
 
-def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]:
+def build_file(path: Path, out: Path, settings: BuildSettings) -> BuiltFile:
     """Build the engine of an ONNX file, write it to `out` atomically, and return its description.
 
-    The result includes the number of `operators` of each type in the graph. Raises `DataError` for
+    Raises `DataError` for
     an invalid ONNX model; the other errors are those of `build_engine`.
     """
     from lesiontk.backends.tensorrt.check import load_model
@@ -79,12 +100,12 @@ def build_file(path: Path, out: Path, settings: BuildSettings) -> dict[str, Any]
     logger.info("%s: building its %s engine", path.name, precision)
     plan = build_engine(path, precision, settings)
     write_whole({out: plan.content})
-    return {
-        "path": str(out),
-        "precision": precision,
-        "operators": dict(operators),
-        **plan.to_json(),
-    }
+    return BuiltFile(
+        path=str(out),
+        precision=precision,
+        operators=operators,
+        **plan.describe().field_values(),
+    )
 
 
 def build_engine(path: Path, precision: str, settings: BuildSettings | None = None) -> BuiltPlan:

@@ -82,8 +82,8 @@ def test_a_calibration_list_is_drawn_and_proved(
 ) -> None:
     drawn = ws.draw_calibration(recipe, images=14, seed=3, out=tmp_path / "list.csv")
     assert len(drawn.to_pandas()) == 14
-    assert ws.check_calibration(tmp_path / "list.csv")["images"] == 14
-    assert ws.describe_calibration(drawn)["images"] == 14
+    assert ws.check_calibration(tmp_path / "list.csv").images == 14
+    assert ws.describe_calibration(drawn).images == 14
     with pytest.raises(UsageError, match="recipe"):
         ws.draw_calibration(data=tmp_path)
 

@@ -226,15 +226,15 @@ def test_a_list_that_does_not_exist_is_bad_usage(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("a: [1", "is not valid YAML"),
-        ("- a\n", "has no key split_hash"),
-        ("split_hash: 7\n", "has no key split_hash"),
+        ("- a\n", "does not state how the list was drawn"),
+        ("split_hash: 7\n", "does not state how the list was drawn"),
     ],
 )
 def test_a_bad_yaml_beside_a_list_is_an_error_that_names_it(
     tmp_path: Path, text: str, reason: str
 ) -> None:
     (tmp_path / "mine.csv").write_text("image_id\nISIC_1\n")
-    assert describe_list(Store(tmp_path), str(tmp_path / "mine.csv"))["drawn"] is None
+    assert describe_list(Store(tmp_path), str(tmp_path / "mine.csv")).drawn is None
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(DataError, match=rf"mine\.yaml .*{reason}"):
         describe_list(Store(tmp_path), str(tmp_path / "mine.csv"))

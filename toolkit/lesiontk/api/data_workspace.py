@@ -21,6 +21,8 @@ from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides, with_
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lesiontk.workflow.calibration_lists import ListCheck, ListDescription
+
 DEFAULT = "lesiontk-workspace"
 """The folder where none is named, here and on the command line."""
 
@@ -123,7 +125,7 @@ class DataWorkspace:
             drawn.write(out)
         return drawn
 
-    def describe_calibration(self, reference: str | Path | Stored = "latest") -> Mapping[str, Any]:
+    def describe_calibration(self, reference: str | Path | Stored = "latest") -> ListDescription:
         """Return a list's composition by class, body site and brightness, and how it was drawn.
 
         `reference` is a shipped list's name, a CSV file or an artefact.
@@ -138,7 +140,7 @@ class DataWorkspace:
         *,
         split: str | Path | Stored | None = None,
         data: str | Path | None = None,
-    ) -> Mapping[str, Any]:
+    ) -> ListCheck:
         """Return the proof that a list holds training images alone: by id, lesion and pixels.
 
         `split` is an artefact, a ``split.csv`` or the first digits of a shipped split's hash;

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.calibration.draw import prove_disjoint, select_listed
+from lesiontk.document import Record
 from lesiontk.errors import DataError, LeakageError
 
 
@@ -32,7 +33,7 @@ class SplitTable:
 
 
 @dataclass(frozen=True, slots=True)
-class ListProof:
+class ListProof(Record):
     """The numbers of images compared: in the list, in the other subsets, and by pixel hash."""
 
     images: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from lesiontk.cli.session import (
 
 if TYPE_CHECKING:
     from lesiontk.calibration.drawn_list import DrawnList
+    from lesiontk.workflow.calibration_lists import ListCheck, ListDescription
 
 
 @click.group()
@@ -70,8 +70,8 @@ def show_command(session: Session, list_: str) -> None:
     """
     from lesiontk.workflow.calibration_lists import describe_list
 
-    document = describe_list(session.open_store(), list_)
-    session.emit(document, lambda: _show_list(document))
+    found = describe_list(session.open_store(), list_)
+    session.emit(found.to_document(), lambda: _show_list(found))
 
 
 @calibration.command("check")
@@ -90,8 +90,8 @@ def check_command(session: Session, list_: str, split: str | None, data: Path | 
     """
     from lesiontk.workflow.calibration_lists import check_list
 
-    document = check_list(session.open_store(), list_, split, data)
-    session.emit(document, lambda: _show_proof(document))
+    found = check_list(session.open_store(), list_, split, data)
+    session.emit(found.to_document(), lambda: _show_proof(found))
 
 
 @calibration.command("stability")
@@ -135,14 +135,14 @@ def stability_command(
     session.emit(found.document, show)
 
 
-def _show_proof(document: Mapping[str, Any]) -> None:
-    others = " and ".join(f"{n} {subset}" for subset, n in document["disjoint_from"].items())
-    by = "id, lesion and pixels" if document["pixels_compared"] else "id and lesion"
-    print_text(f"{document['images']} training images of {document['split']}; none is shared "
+def _show_proof(proof: ListCheck) -> None:
+    others = " and ".join(f"{n} {subset}" for subset, n in proof.disjoint_from.items())
+    by = "id, lesion and pixels" if proof.pixels_compared else "id and lesion"
+    print_text(f"{proof.images} training images of {proof.split}; none is shared "
                f"with {others} images, by {by}")  # fmt: skip
-    if confirmed := document["pixels_confirmed"]:
+    if confirmed := proof.pixels_confirmed:
         print_text(f"{confirmed} have the pixels that the list was drawn with")
-    if not document["pixels_compared"]:
+    if not proof.pixels_compared:
         print_text("note: pixels were not compared, because the split has no hashes; specify its "
                    "images with --data DIR")  # fmt: skip
 
@@ -161,11 +161,11 @@ def _show_drawn(drawn: DrawnList, out: Path, sidecar: Path) -> None:
     print_text(f"{out}\n{sidecar}")
 
 
-def _show_list(document: Mapping[str, Any]) -> None:
+def _show_list(found: ListDescription) -> None:
     from lesiontk.cli.tables import print_table
 
-    print_text(f"{document['list']}: {document['images']} images of {document['lesions']} lesions")
-    composition = document["composition"]
+    print_text(f"{found.list}: {found.images} images of {found.lesions} lesions")
+    composition = found.composition
     labels = list(composition.get("label", {}))
     for axis, levels in composition.items():
         columns = ["all"] if axis == "label" else ["all", *labels]
@@ -177,6 +177,6 @@ def _show_list(document: Mapping[str, Any]) -> None:
     absent = [axis for axis in ("site", "brightness") if axis not in composition]
     if absent:
         print_text(f"note: the list does not contain {' nor '.join(absent)}")
-    if drawn := document["drawn"]:
-        print_text(f"drawn: {drawn['draw']}, seed {drawn['seed']}, from the split "
-                   f"{drawn['split_hash'][:12]}")  # fmt: skip
+    if drawn := found.drawn:
+        print_text(f"drawn: {drawn.draw}, seed {drawn.seed}, from the split "
+                   f"{drawn.split_hash[:12]}")  # fmt: skip

@@ -6,17 +6,18 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from lesiontk.calibration.check import SplitTable, check_rows, table_from_rows
+from lesiontk.calibration.check import ListProof, SplitTable, check_rows, table_from_rows
 from lesiontk.calibration.composition import count_composition
 from lesiontk.calibration.draw import list_names, read_list_rows
+from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.sources.table import read_table
+from lesiontk.document import Record
 from lesiontk.errors import DataError, GateFailedError, UsageError
 from lesiontk.files.strict_yaml import load_yaml, read_yaml
 from lesiontk.files.whole_files import write_whole
@@ -75,24 +76,43 @@ def write_list(artefact: Artefact, path: Path) -> Path:
     return beside
 
 
-def describe_list(store: Store, reference: str) -> dict[str, Any]:
-    """Return a list's composition by class, body site and brightness, and how it was drawn.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListDescription(Record):
+    """A list's images and lesions, its composition as in `count_composition`, how it was drawn.
 
     `drawn` is None for a file with no YAML of its name beside it.
     """
+
+    list: str
+    images: int
+    lesions: int
+    composition: Mapping[str, Mapping[str, Mapping[str, int]]]
+    drawn: DrawnList | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCheck(ListProof):
+    """The proof for a list of a split, both by name."""
+
+    list: str
+    split: str
+
+
+def describe_list(store: Store, reference: str) -> ListDescription:
+    """Return a list's composition by class, body site and brightness, and how it was drawn."""
     rows, drawn = _open_list(store, reference)
-    return {
-        "list": reference,
-        "images": len(rows),
-        "lesions": len({row.get("lesion_id") or row["image_id"] for row in rows}),
-        "composition": count_composition(rows),
-        "drawn": drawn,
-    }
+    return ListDescription(
+        list=reference,
+        images=len(rows),
+        lesions=len({row.get("lesion_id") or row["image_id"] for row in rows}),
+        composition=count_composition(rows),
+        drawn=drawn,
+    )
 
 
 def check_list(
     store: Store, reference: str, split: str | None = None, data: Path | None = None
-) -> dict[str, Any]:
+) -> ListCheck:
     """Return the proof that a list is of the split's training images alone.
 
     `split` is an artefact, a ``split.csv``, or the first digits of a shipped split's hash; without
@@ -109,27 +129,27 @@ def check_list(
         proof = check_rows(rows, table)
     except DataError as error:
         raise GateFailedError(f"{reference} does not fit {name}: {error}") from error
-    return {"list": reference, "split": name, **asdict(proof)}
+    return ListCheck(list=reference, split=name, **proof.field_values())
 
 
 def _open_list(
     store: Store, reference: str
-) -> tuple[Sequence[Mapping[str, str]], Mapping[str, Any] | None]:
+) -> tuple[Sequence[Mapping[str, str]], DrawnList | None]:
     if reference in list_names():
         folder = resources.files("lesiontk.calibration_lists")
         document = folder.joinpath(f"{reference}.yaml").read_text()
-        return read_list_rows(reference), load_yaml(document)
+        return read_list_rows(reference), DrawnList.from_document(load_yaml(document))
     path = Path(reference)
     if path.is_file() or path.suffix == ".csv":
         return read_list_rows(reference), _read_drawn(path.with_suffix(".yaml"))
     artefact = store.resolve(reference, "calibration")
-    facts = dict(artefact.facts)
-    hashes = facts.pop(HASH)
+    drawn = artefact.read_facts(DrawnList)
+    hashes = drawn.pixel_sha256
     rows = [{**row, HASH: hashes[row["image_id"]]} for row in read_calibration(artefact)]
-    return rows, facts
+    return rows, replace(drawn, pixel_sha256={})
 
 
-def _read_drawn(beside: Path) -> Mapping[str, Any] | None:
+def _read_drawn(beside: Path) -> DrawnList | None:
     """Return how a list was drawn, of the YAML beside it; None where there is none."""
     if not os.path.lexists(beside):
         return None
@@ -137,19 +157,19 @@ def _read_drawn(beside: Path) -> Mapping[str, Any] | None:
         drawn = read_yaml(beside, "the YAML beside the list,")
     except yaml.YAMLError as error:
         raise DataError(f"{beside} is not valid YAML: {error}. Correct or remove it.") from error
-    if not isinstance(drawn, dict) or not isinstance(drawn.get("split_hash"), str):
+    try:
+        return DrawnList.from_document(drawn)
+    except DataError as error:
         raise DataError(
-            f"{beside} has no key split_hash, so it does not tell how the list was drawn. "
-            "Correct or remove it."
-        )
-    return drawn
+            f"{beside} does not state how the list was drawn: {error} Correct or remove it."
+        ) from error
 
 
-def _name_split(store: Store, drawn: Mapping[str, Any] | None) -> str:
+def _name_split(store: Store, drawn: DrawnList | None) -> str:
     """Return the split that a list was drawn from, of the workspace or shipped, else the latest."""
     if drawn is None:
         return "latest"
-    split_hash = str(drawn["split_hash"])
+    split_hash = drawn.split_hash
     for artefact in store.list_artefacts("split"):
         if artefact.facts["split_hash"] == split_hash:
             return artefact.name

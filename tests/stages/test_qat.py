@@ -135,7 +135,8 @@ def test_an_engine_is_compared_again_when_it_is_verified(
     store: Store, engines: dict[str, Artefact]
 ) -> None:
     found = verify_artefact(store, engines["tflite:int8"])
-    assert CHECK in {check["name"] for check in found["verification"]["checks"]}
+    assert found.verification is not None
+    assert CHECK in {check.name for check in found.verification.checks}
 
 
 def test_the_engines_take_the_learned_ranges(

@@ -40,14 +40,14 @@ def test_an_artefact_and_its_ancestors_are_checked(
     store: Store, text: Artefact, model: Artefact
 ) -> None:
     findings = verify_artefact(store, model)
-    assert (findings["intact"], findings["gone"]) == ([model.name, text.name], [])
-    assert findings["engines"] == {}
+    assert (findings.intact, findings.gone) == ((model.name, text.name), ())
+    assert findings.engines == {}
 
 
 def test_the_whole_workspace_is_checked(store: Store, model: Artefact) -> None:
     findings = verify_workspace(store)
-    assert (findings["artefact"], len(findings["intact"])) == (model.name, 3)
-    assert verify_workspace(Store(store.workspace / "empty"))["intact"] == []
+    assert (findings.artefact, len(findings.intact)) == (model.name, 3)
+    assert verify_workspace(Store(store.workspace / "empty")).intact == ()
 
 
 def test_an_edit_is_found_in_what_no_model_was_made_from(store: Store, model: Artefact) -> None:
@@ -62,7 +62,7 @@ def test_an_edit_is_found_in_what_no_model_was_made_from(store: Store, model: Ar
 def test_an_ancestor_that_is_gone_is_told(store: Store, text: Artefact, model: Artefact) -> None:
     shutil.rmtree(text.path)
     findings = verify_artefact(store, model)
-    assert (findings["intact"], findings["gone"]) == ([model.name], [text.name])
+    assert (findings.intact, findings.gone) == ((model.name,), (text.name,))
 
 
 def test_a_changed_file_of_an_ancestor_fails(store: Store, text: Artefact, model: Artefact) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lesiontk.evaluate.evaluation import EngineEvaluation
     from lesiontk.evaluate.verdict import GateVerdict
     from lesiontk.records import Artefact
+    from lesiontk.workflow.verify import VerifiedArtefacts
 
 
 class Predictions(PlainFindings):
@@ -147,20 +148,31 @@ class Evaluation(GatedFindings):
         return pd.DataFrame(np.array(self.record.confusion), index=labels, columns=labels)
 
 
-class Verification(PlainFindings):
-    """Whether files are what their manifests record, and engines agree with their model."""
+class Verification(Findings):
+    """Whether files are what their manifests record, and engines agree with their model.
+
+    `record` has every check by name.
+    """
 
     formats: ClassVar[Formats] = {name: number(4) for name in ("value", "at_least", "at_most")}
+
+    def __init__(self, record: VerifiedArtefacts) -> None:
+        self.record = record
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """What ``lesiontk verify --json`` prints."""
+        return self.record.to_document()
 
     @property
     def intact(self) -> tuple[str, ...]:
         """The artefacts whose files were checked."""
-        return tuple(self.document["intact"])
+        return self.record.intact
 
     @property
     def gone(self) -> tuple[str, ...]:
         """The ancestors that are no longer in the workspace."""
-        return tuple(self.document["gone"])
+        return self.record.gone
 
     @property
     def caption(self) -> str:
@@ -173,12 +185,12 @@ class Verification(PlainFindings):
             [
                 {
                     "engine": engine,
-                    "check": check["name"],
-                    "value": check["value"],
-                    "at_least" if check["at_least"] else "at_most": check["bound"],
+                    "check": check.name,
+                    "value": check.value,
+                    "at_least" if check.at_least else "at_most": check.bound,
                 }
-                for engine, verification in self.document["engines"].items()
-                for check in verification["checks"]
+                for engine, verification in self.record.engines.items()
+                for check in verification.checks
             ]
         )
 

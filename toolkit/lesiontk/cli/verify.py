@@ -20,22 +20,22 @@ def verify(session: Session, reference: str | None) -> None:
     store = session.open_store()
     if reference is None:
         findings = verify_workspace(store)
-        model = f", and the engines of {findings['artefact']}, the latest model"
+        model = f", and the engines of {findings.artefact}, the latest model"
         print_text(
-            f"checked every artefact of {store.workspace}{model if findings['artefact'] else ''}",
+            f"checked every artefact of {store.workspace}{model if findings.artefact else ''}",
             err=True,
         )
     else:
         findings = verify_artefact(store, store.resolve(reference))
 
     def show() -> None:
-        print_text(f"{len(findings['intact'])} artefact(s) intact: {', '.join(findings['intact'])}")
-        if findings["gone"]:
-            print_text(f"not checked, because they were deleted: {', '.join(findings['gone'])}")
-        for name, verification in findings["engines"].items():
-            for check in verification["checks"]:
-                sign = "at least" if check["at_least"] else "at most"
-                value = f"{check['value']:.4g} ({sign} {check['bound']:.4g})"
-                print_text(f"{name}: {check['name']}: {value}")
+        print_text(f"{len(findings.intact)} artefact(s) intact: {', '.join(findings.intact)}")
+        if findings.gone:
+            print_text(f"not checked, because they were deleted: {', '.join(findings.gone)}")
+        for name, verification in findings.engines.items():
+            for check in verification.checks:
+                sign = "at least" if check.at_least else "at most"
+                value = f"{check.value:.4g} ({sign} {check.bound:.4g})"
+                print_text(f"{name}: {check.name}: {value}")
 
-    session.emit(findings, show)
+    session.emit(findings.to_document(), show)

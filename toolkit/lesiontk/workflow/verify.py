@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.data.images import open_images
+from lesiontk.document import Record
 from lesiontk.errors import DataError, GateFailedError
+from lesiontk.evaluate.verification import Verification
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stages.convert import compare_answers, verification_rows
@@ -17,42 +20,57 @@ from lesiontk.store import Store
 from lesiontk.workflow.lineage import descendant_engines, model_of
 
 
-def verify_artefact(store: Store, artefact: Artefact) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedArtefacts(Record):
+    """The names of artefacts that are `intact`, and of ancestors that are `gone`.
+
+    `engines` has the agreement of each engine that was run again. `artefact` is what was verified,
+    or the latest model of a workspace.
+    """
+
+    DERIVED: ClassVar[tuple[str, ...]] = ("verification",)
+
+    artefact: str | None
+    intact: tuple[str, ...]
+    gone: tuple[str, ...]
+    engines: Mapping[str, Verification]
+
+    @property
+    def verification(self) -> Verification | None:
+        """The agreement of the artefact, if it is an engine."""
+        return self.engines.get(self.artefact or "")
+
+
+def verify_artefact(store: Store, artefact: Artefact) -> VerifiedArtefacts:
     """Check an artefact and its ancestors against their manifests, an engine against its parent.
 
-    Returns the findings: what is ``intact``, which ancestors are ``gone``, and under ``engines``
-    (and ``verification``) how an engine agrees. Raises `GateFailedError` if a file was changed, an
-    ancestor is not the one that was used, or an engine has drifted.
+    Raises `GateFailedError` if a file was changed, an ancestor is not the one that was used, or an
+    engine has drifted.
     """
-    findings = _check_files(store, [artefact])
-    verification = _verify_engine(store, artefact) if artefact.kind == "engine" else None
-    engines = {artefact.name: verification} if verification else {}
-    return {
-        "artefact": artefact.name,
-        **findings,
-        "verification": verification,
-        "engines": engines,
-    }
+    intact, gone = _check_files(store, [artefact])
+    engines = {artefact.name: _verify_engine(store, artefact)} if artefact.kind == "engine" else {}
+    return VerifiedArtefacts(artefact=artefact.name, intact=intact, gone=gone, engines=engines)
 
 
-def verify_workspace(store: Store) -> dict[str, Any]:
+def verify_workspace(store: Store) -> VerifiedArtefacts:
     """Check the files of every artefact, and each engine of the latest model against it.
 
-    Returns and raises as `verify_artefact`, and `DataError` for a manifest that was edited;
-    ``artefact`` is the model, or None where there is none.
+    Raises as `verify_artefact`, and `DataError` for a manifest that was edited.
     """
-    findings = _check_files(store, [store.resolve(name) for name in store.list_names()])
+    intact, gone = _check_files(store, [store.resolve(name) for name in store.list_names()])
     model = next(iter(store.list_artefacts("model")), None)
     engines = descendant_engines(store, model) if model else []
-    return {
-        "artefact": model.name if model else None,
-        **findings,
-        "verification": None,
-        "engines": {engine.name: _verify_engine(store, engine) for engine in engines},
-    }
+    return VerifiedArtefacts(
+        artefact=model.name if model else None,
+        intact=intact,
+        gone=gone,
+        engines={engine.name: _verify_engine(store, engine) for engine in engines},
+    )
 
 
-def _check_files(store: Store, artefacts: Iterable[Artefact]) -> dict[str, list[str]]:
+def _check_files(
+    store: Store, artefacts: Iterable[Artefact]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of what is intact and of what is gone, of artefacts and their ancestors."""
     waiting = list(artefacts)
     intact: dict[str, None] = {}
@@ -76,23 +94,24 @@ def _check_files(store: Store, artefacts: Iterable[Artefact]) -> dict[str, list[
                 waiting.append(store.parent(current, role))
             except DataError:
                 gone[str(entry["name"])] = None
-    return {"intact": list(intact), "gone": list(gone)}
+    return tuple(intact), tuple(gone)
 
 
-def _verify_engine(store: Store, engine: Artefact) -> dict[str, Any]:
+def _verify_engine(store: Store, engine: Artefact) -> Verification:
     """Run an engine and its parent on the images that it was verified with."""
     images = open_images(store.parent(engine, "images"))
     rule = VerifyRule(**engine.manifest["config"]["verify"])
-    rows = verification_rows(images, rule, str(engine.facts["precision"]))
+    facts = engine.read_facts(EngineFacts)
+    rows = verification_rows(images, rule, facts.precision)
     pixels = images.pixels[rows]
     model = model_of(store, engine)
     expected = run_engine(engine_file(model), pixels, 1)
     received = run_engine(engine_file(engine), pixels, 1)
-    compared = engine.read_facts(EngineFacts).verification.rounded_agreement
+    compared = facts.verification.rounded_agreement
     rounded = run_fake_quantized(model, engine_file(engine), images, 1) if compared else None
     verification = compare_answers(expected, received, engine_file(engine), rule, rounded)
     if not verification.passed:
         raise GateFailedError(
             f"{engine.name} does not agree with its parent: {verification.describe_failures()}."
         )
-    return verification.to_document()
+    return verification

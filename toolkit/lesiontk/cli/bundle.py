@@ -54,7 +54,7 @@ def bundle(
         accept_unresolved=accept_unresolved,
     )
     text = (
-        f"{facts['engine']} for {target}: {folder} ({format_bytes(facts['size_bytes'])})\n"
+        f"{facts.engine} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
         f"try it: python {folder / 'run.py'} self-test"
     )
-    session.emit({"path": str(folder), **facts}, lambda: print_text(text))
+    session.emit({"path": str(folder), **facts.to_document()}, lambda: print_text(text))

@@ -24,9 +24,11 @@ def show_engines(
 
     from lesiontk.backends.engine_facts import EngineFacts
     from lesiontk.cli.tables import print_table
+    from lesiontk.deploy.bundle import BundleFacts
     from lesiontk.report.formatting import format_bytes
 
     known = {target: engine.read_facts(EngineFacts) for target, engine in engines.items()}
+    bundled = {device: made.read_facts(BundleFacts) for device, made in (bundles or {}).items()}
 
     def show() -> None:
         rows = []
@@ -53,7 +55,7 @@ def show_engines(
         for target, reason in (refused or {}).items():
             print_text(f"{target}: not made: {reason}")
         for device, bundle in (bundles or {}).items():
-            which = bundle.facts["engine"]
+            which = bundled[device].engine
             print_text(f"{which} for {device}: copy {bundle.path} to it; see its README.md")
 
     document: dict[str, dict[str, Any]] = {
@@ -63,5 +65,5 @@ def show_engines(
     for target, reason in (refused or {}).items():
         document[target] = {"refused": str(reason)}
     for device, bundle in (bundles or {}).items():
-        document[bundle.facts["engine"]].setdefault("bundles", {})[device] = str(bundle.path)
+        document[bundled[device].engine].setdefault("bundles", {})[device] = str(bundle.path)
     session.emit(document, show)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
+from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.golden_images import golden_images
@@ -62,6 +63,25 @@ class EngineAssessment:
     verdicts: tuple[GateVerdict, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleFacts(Record):
+    """The bundle of the engine `file` for a device `target`, of `size_bytes` in all.
+
+    `engine` is the engine's target, `runtimes` those that can run it, the preferred one first.
+    `details` are what the device's own tools found.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+
+    target: str
+    engine: str
+    file: str
+    runtimes: tuple[str, ...]
+    golden_images: int
+    size_bytes: int
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 def write_bundle(
     folder: Path,
     engine_path: Path,
@@ -70,7 +90,7 @@ def write_bundle(
     *,
     min_agreement: float,
     max_mean_drift: float,
-) -> dict[str, Any]:
+) -> BundleFacts:
     """Write the bundle of an engine file into an empty folder, and return its facts.
 
     `min_agreement` and `max_mean_drift` are the tolerances of the device's outputs for the same
@@ -149,15 +169,15 @@ def write_bundle(
     readme = render_readme(target, spec, contents.instructions, len(images), point)
     (folder / README).write_text(readme)
     write_checksums(folder)
-    return {
-        "target": target.name,
-        "engine": f"{spec.backend}:{spec.precision}",
-        "file": engine_path.name,
-        "runtimes": [runtime.name for runtime in runtimes],
-        "golden_images": len(images),
-        "size_bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
-        **contents.facts,
-    }
+    return BundleFacts(
+        target=target.name,
+        engine=f"{spec.backend}:{spec.precision}",
+        file=engine_path.name,
+        runtimes=tuple(runtime.name for runtime in runtimes),
+        golden_images=len(images),
+        size_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        details=contents.facts,
+    )
 
 
 def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.judging import ACCEPT, require_gates
 from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle import EngineAssessment, check_destination, write_bundle
+from lesiontk.deploy.bundle import BundleFacts, EngineAssessment, check_destination, write_bundle
 from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
@@ -53,6 +53,7 @@ class BundleStage(Stage):
         accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
         produces="bundle",
         config=BundleConfig,
+        schema_version=BundleFacts.SCHEMA,
         tools=("numpy", "Pillow"),
     )
 
@@ -77,15 +78,14 @@ class BundleStage(Stage):
             threshold=config.threshold,
             verdicts=verdicts,
         )
-        return StageOutput(
-            write_bundle(
-                context.directory,
-                engine_file(engine),
-                find_bundle_target(config.target),
-                assessed,
-                **list_limits(config),
-            )
+        facts = write_bundle(
+            context.directory,
+            engine_file(engine),
+            find_bundle_target(config.target),
+            assessed,
+            **list_limits(config),
         )
+        return StageOutput(facts.to_document())
 
 
 def list_limits(config: BundleConfig) -> dict[str, float]:
@@ -111,7 +111,7 @@ def write_bundle_of_file(
     *,
     assessment: Assessment | None = None,
     threshold: float | None = None,
-) -> dict[str, Any]:
+) -> BundleFacts:
     """Write the bundle of an engine file, of which no gate is known; returns the facts.
 
     Its threshold, temperature and figures are those of the `assessment`, or what the file carries.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lesiontk.backends import is_engine_file
 from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle import check_destination
+from lesiontk.deploy.bundle import BundleFacts, check_destination
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
@@ -88,7 +87,7 @@ def bundle_reference(
     threshold: float | None = None,
     *,
     accept_unresolved: bool = False,
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, BundleFacts]:
     """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
 
     An engine of the workspace is evaluated first, unless it was: a bundle says what its engine is
@@ -118,4 +117,4 @@ def bundle_reference(
     ]
     if out is not None:
         copy_bundle(made, out)
-    return out or made.path, dict(made.facts)
+    return out or made.path, made.read_facts(BundleFacts)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from lesiontk.document import Record
+from lesiontk.document import Record, read_table, write_table
 from lesiontk.errors import DataError
 
 
@@ -90,3 +91,19 @@ def test_another_document_is_refused_by_name(change: dict[str, Any], said: str) 
 def test_what_is_no_document_is_refused(document: object) -> None:
     with pytest.raises(DataError, match="Whole cannot be read"):
         Whole.from_document(document)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Record):
+    name: str
+    number: int
+    value: float | None
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [Row("a, b", 1, 0.1 + 0.2), Row("c", -2, None)]
+    write_table(tmp_path / "rows.csv", Row, rows)
+    assert (tmp_path / "rows.csv").read_text().splitlines()[0] == "name,number,value"
+    assert read_table(tmp_path / "rows.csv", Row) == rows
+    write_table(tmp_path / "none.csv", Row, [])
+    assert read_table(tmp_path / "none.csv", Row) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lesiontk.compress.keras_layers import make_kernel_constraint
 from lesiontk.compress.kernel_constraint import (
+    KernelCounts,
     KernelStructure,
     count_structure,
     find_ties,
@@ -216,4 +217,4 @@ def test_a_kernel_of_few_values_keeps_them() -> None:
 
 def test_the_rows_count_zeros_and_values() -> None:
     (row,) = count_structure({"a": np.array([[0, 1], [1, 3]], np.float32)})
-    assert row == {"layer": "a", "weights": 4, "zeros": 1, "values": 3}
+    assert row == KernelCounts(layer="a", weights=4, zeros=1, values=3)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from lesiontk.errors import DataError, show_value
+
+R = TypeVar("R", bound="Record")
 
 
 class Record:
@@ -87,6 +90,24 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Write a record's document as JSON. Raises for NaN and infinity, which are not JSON."""
     path.write_text(json.dumps(record.to_document(), indent=1, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> None:
+    """Write records of one type as CSV, a column for each field; None is an empty cell."""
+    names = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.field_values() for row in rows)
+
+
+def read_table(path: Path, record: type[R]) -> list[R]:
+    """Return the records of a CSV that `write_table` wrote."""
+    with path.open(newline="") as stream:
+        return [
+            record.from_document({name: cell or None for name, cell in row.items()})
+            for row in csv.DictReader(stream)
+        ]
 
 
 def plain_value(value: Any) -> Any:

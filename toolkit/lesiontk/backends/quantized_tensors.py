@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lesiontk.calibration.ranges import TensorRange
-from lesiontk.data.images import write_rows
+from lesiontk.document import Record, read_table, write_table
 
 FILE = "tensors.csv"
 STORED = ("int8", "uint8", "int16")
@@ -38,7 +36,7 @@ class QuantizedTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class TensorRow:
+class TensorRow(Record):
     """A quantized activation with its representable range, `low` to `high`, and its observed one.
 
     `minimum` and `maximum` are over the calibration images, None for a tensor that was not measured
@@ -83,21 +81,9 @@ def list_tensor_rows(
 
 def write_tensor_rows(path: Path, rows: Iterable[TensorRow]) -> None:
     """Write the rows as CSV; cells that were not measured are empty."""
-    names = tuple(field.name for field in fields(TensorRow))
-    write_rows(path, [asdict(row) for row in rows], names)
+    write_table(path, TensorRow, rows)
 
 
 def read_tensor_rows(path: Path) -> tuple[TensorRow, ...]:
     """Return the rows written by `write_tensor_rows`."""
-    with path.open(newline="") as stream:
-        return tuple(_parse(row) for row in csv.DictReader(stream))
-
-
-def _parse(row: Mapping[str, str]) -> TensorRow:
-    values: dict[str, Any] = {
-        name: float(row[name]) if row[name] else None
-        for name in ("minimum", "maximum", "low", "high", "scale")
-    }
-    return TensorRow(
-        tensor=row["tensor"], type=row["type"], zero_point=int(row["zero_point"]), **values
-    )
+    return tuple(read_table(path, TensorRow))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.compress.layers import Layer
+from lesiontk.document import Record
 
 CONSTRAINED = ("Conv2D", "Dense")
 """Layers whose kernel is constrained. Depthwise kernels have few weights, each of them
@@ -67,14 +68,24 @@ def find_ties(kernel: NDArray[np.float32]) -> KernelStructure:
     return KernelStructure(kept=kernel != 0, ties=ties.reshape(kernel.shape))
 
 
-def count_structure(kernels: Mapping[str, NDArray[np.float32]]) -> list[dict[str, object]]:
-    """Return a row for each kernel: the numbers of weights, of zeros and of distinct values."""
+@dataclass(frozen=True, slots=True)
+class KernelCounts(Record):
+    """The numbers of weights of a layer's kernel, of zeros and of distinct values."""
+
+    layer: str
+    weights: int
+    zeros: int
+    values: int
+
+
+def count_structure(kernels: Mapping[str, NDArray[np.float32]]) -> list[KernelCounts]:
+    """Return the counts of each kernel."""
     return [
-        {
-            "layer": name,
-            "weights": int(kernel.size),
-            "zeros": int((kernel == 0).sum()),
-            "values": int(np.unique(kernel).size),
-        }
+        KernelCounts(
+            layer=name,
+            weights=int(kernel.size),
+            zeros=int((kernel == 0).sum()),
+            values=int(np.unique(kernel).size),
+        )
         for name, kernel in kernels.items()
     ]

@@ -20,13 +20,14 @@ from lesiontk.compress.keras_layers import (
     read_layers,
 )
 from lesiontk.compress.kernel_constraint import (
+    KernelCounts,
     KernelStructure,
     count_structure,
     list_constrained,
 )
 from lesiontk.compress.model_history import derive_model, recalls_to_keep
-from lesiontk.data.images import open_images, write_rows
-from lesiontk.document import Record
+from lesiontk.data.images import open_images
+from lesiontk.document import Record, write_table
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
 from lesiontk.stage import Context, StageOutput
@@ -115,8 +116,7 @@ class HeldTraining:
         if self._state is None:
             raise RuntimeError("the model was not trained")
         context = self._context
-        rows = count_structure(self.kernels)
-        write_rows(context.directory / KERNELS, rows, tuple(rows[0]))
+        write_table(context.directory / KERNELS, KernelCounts, count_structure(self.kernels))
         outcome = write_outcome(
             self.model,
             self._state,

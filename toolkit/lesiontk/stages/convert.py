@@ -28,10 +28,10 @@ from lesiontk.backends.reference_outputs import (
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.ranges import MeasuredRanges, TensorRange
 from lesiontk.compress.sensitivity import Sensitivity
-from lesiontk.data.images import ImageSet, open_images, write_rows
-from lesiontk.document import write_record
+from lesiontk.data.images import ImageSet, open_images
+from lesiontk.document import write_record, write_table
 from lesiontk.errors import GateFailedError
-from lesiontk.evaluate.signal_to_noise import measure_signal
+from lesiontk.evaluate.signal_to_noise import LayerSignal, measure_signal
 from lesiontk.evaluate.verification import (
     GOLDEN,
     UNEXPLAINED,
@@ -139,8 +139,7 @@ class ConvertStage(Stage):
             measured_signal = measure_signal(
                 *backend.read_both(source, path), (x[np.newaxis] for x in shown)
             )
-            layers = [layer.to_document() for layer in measured_signal.layers]
-            write_rows(context.directory / LAYERS, layers, ("tensor", "decibels"))
+            write_table(context.directory / LAYERS, LayerSignal, measured_signal.layers)
             signal = measured_signal.summarize()
         facts = EngineFacts(
             target=config.target,

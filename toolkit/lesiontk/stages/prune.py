@@ -33,8 +33,8 @@ from lesiontk.compress.prune_budget import (
     PruneBudget,
     check_latency,
 )
-from lesiontk.data.images import ImageSet, open_images, write_rows
-from lesiontk.document import Record
+from lesiontk.data.images import ImageSet, open_images
+from lesiontk.document import Record, write_table
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
 from lesiontk.records import (
@@ -215,8 +215,7 @@ class PruneStage(Technique):
             model.save(str(path))
         pruned = read_layers(model)
         widths = list_widths(original, pruned)
-        rows = [width.to_document() for width in widths]
-        write_rows(context.directory / WIDTHS, rows, tuple(rows[0]))
+        write_table(context.directory / WIDTHS, LayerWidths, widths)
         outcome = write_outcome(
             model,
             state,

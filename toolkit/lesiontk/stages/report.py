@@ -18,7 +18,7 @@ from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.images import TABLE
 from lesiontk.data.inspection import Inspection
-from lesiontk.document import Record
+from lesiontk.document import Record, read_table
 from lesiontk.explain.explanation import DOCUMENT as EXPLANATION
 from lesiontk.explain.explanation import Explanation
 from lesiontk.records import Artefact, ModelFacts
@@ -174,8 +174,7 @@ def _read_widths(line: Sequence[Artefact]) -> list[LayerWidths]:
     pruned = [model for model in line if WIDTHS in model.manifest["files"]]
     if not pruned:
         return []
-    with pruned[-1].file(WIDTHS).open(newline="") as stream:
-        return [LayerWidths.from_document(row) for row in csv.DictReader(stream)]
+    return read_table(pruned[-1].file(WIDTHS), LayerWidths)
 
 
 def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:

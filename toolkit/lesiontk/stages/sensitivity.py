@@ -5,7 +5,6 @@ In which precision they stay is the back end's, `PrecisionInfo.mixed`.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +20,8 @@ from lesiontk.backends.backend import Backend, QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.compress.mixed_precision import SearchResult, find_fewest
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
-from lesiontk.data.images import ImageSet, PreparedImages, open_images, write_rows
-from lesiontk.document import Record
+from lesiontk.data.images import ImageSet, PreparedImages, open_images
+from lesiontk.document import Record, read_table, write_table
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.comparison import measure_agreement
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
@@ -122,8 +121,7 @@ class SensitivityStage(Stage):
 
         few = images.draw_stratified("validation", config.rule.images, seed=0)
         rows = measure_layers(bench, trials, layers, parent.outputs, asked, few, images)
-        documents = [row.to_document() for row in rows]
-        write_rows(context.directory / LAYERS, documents, tuple(documents[0]))
+        write_table(context.directory / LAYERS, LayerSensitivity, rows)
         ranked = [row.layer for row in sorted(rows, key=_by_drift)]
 
         def order(kept: frozenset[str]) -> tuple[str, ...]:
@@ -189,9 +187,7 @@ def describe_search(
 
 def rank_layers(artefact: Artefact) -> list[LayerSensitivity]:
     """Return the rows of `LAYERS`, the most sensitive first."""
-    with artefact.file(LAYERS).open(newline="") as stream:
-        rows = [LayerSensitivity.from_document(row) for row in csv.DictReader(stream)]
-    return sorted(rows, key=_by_drift)
+    return sorted(read_table(artefact.file(LAYERS), LayerSensitivity), key=_by_drift)
 
 
 def _by_drift(row: LayerSensitivity) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -13,7 +12,8 @@ from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.reference_outputs import engine_file, run_engine
 from lesiontk.calibration.draw import prove_disjoint
 from lesiontk.calibration.stability import DrawScores, FurtherDraw, OwnDraw, Stability
-from lesiontk.data.images import open_images, write_rows
+from lesiontk.data.images import open_images
+from lesiontk.document import read_table, write_table
 from lesiontk.evaluate.comparison import measure_agreement
 from lesiontk.recipe import CalibrateConfig, QuantizeRule
 from lesiontk.records import Artefact
@@ -107,8 +107,7 @@ class StabilityStage(Stage):
                     )
                 )
                 advance(1)
-        documents = [row.to_document() for row in rows]
-        write_rows(context.directory / TABLE, documents, tuple(documents[0]))
+        write_table(context.directory / TABLE, FurtherDraw, rows)
         mine = score_probabilities(expected.outputs, images)
         recipes = OwnDraw(
             None if config.calibration.list else config.calibration.seed,
@@ -133,5 +132,4 @@ class StabilityStage(Stage):
 
 def read_draws(artefact: Artefact) -> list[FurtherDraw]:
     """Return the rows of `TABLE`."""
-    with artefact.file(TABLE).open(newline="") as stream:
-        return [FurtherDraw.from_document(row) for row in csv.DictReader(stream)]
+    return read_table(artefact.file(TABLE), FurtherDraw)

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from lesiontk.backends.onnx import from_tflite
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
+from lesiontk.deploy import bundle
 from lesiontk.store import Store
 from tests.preloaded import PreloadedProcess
 
@@ -111,6 +112,14 @@ def preloaded_tf2onnx() -> Iterator[None]:
         patch.setattr(from_tflite, "_run_module", partial(process.run, from_tflite.__name__))
         yield
     process.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def golden_images_once() -> Iterator[None]:
+    """A bundle's golden images are drawn once: they take longer than all else in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "make_golden_images", cache(bundle.make_golden_images))
+        yield
 
 
 @pytest.fixture

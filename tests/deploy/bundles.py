@@ -9,14 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lesiontk.backends import find_backend, is_engine_file
-from lesiontk.deploy import bundle, find_bundle_target
+from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.bundle import write_checksums
 from lesiontk.stages.bundle import write_bundle_of_file
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "engines" / "cnn_7class"
@@ -33,8 +31,6 @@ def copy_engines() -> Path:
 
 
 ENGINES = copy_engines()
-GOLDEN_IMAGES = cache(bundle.make_golden_images)
-"""Drawing them takes longer than all else that a bundle asks for."""
 HIDDEN = "import sys, runpy; sys.modules['lesiontk'] = None; {}sys.argv = sys.argv[1:]; "
 RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 
@@ -42,9 +38,7 @@ RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 def make_bundle(folder: Path, engine: str | Path, target: str = "linux-arm64") -> Path:
     """Write the bundle of a published engine, or of an engine file, into `folder`."""
     path = ENGINES / engine if isinstance(engine, str) else engine
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "make_golden_images", GOLDEN_IMAGES)
-        write_bundle_of_file(folder, path, find_bundle_target(target))
+    write_bundle_of_file(folder, path, find_bundle_target(target))
     return folder
 
 
@@ -73,4 +67,4 @@ def change_contract(folder: Path, changes: Mapping[str, Any]) -> None:
 def reseal(folder: Path) -> None:
     """Write the checksums anew, so that a change made on purpose is found by other checks."""
     (folder / "SHA256SUMS").unlink()
-    bundle.write_checksums(folder)
+    write_checksums(folder)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-W", "ignore", "-m", __name__]
+"""Taken now, as `Popen` is: tests exchange both."""
 
 
 class PreloadedProcess:
@@ -24,18 +26,13 @@ class PreloadedProcess:
     def __init__(self, settings: Mapping[str, str]) -> None:
         """`settings` are added to the environment of now; a command changes TMPDIR for a while."""
         self._environment = {**os.environ, **settings}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Popen[str] | None = None
 
     def run(self, module: str, *arguments: str) -> tuple[int, str]:
         """Run a module as ``python -m`` does; return its exit code and standard error."""
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=self._environment,
-                cwd=ROOT,
+            self._process = Popen(
+                COMMAND, stdin=PIPE, stdout=PIPE, text=True, env=self._environment, cwd=ROOT
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

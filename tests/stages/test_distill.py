@@ -102,10 +102,15 @@ def test_the_student_starts_from_the_model_before_it(store: Store, student: Arte
     assert store.parent(student, "model").manifest["stage"]["name"] == "train"
 
 
-def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> None:
-    recover = {**TRAIN, "ema": 0.9}
+def recipe_of_a_pruned_student(teacher: Path) -> dict[str, Any]:
     document = recipe(teacher).model_dump(mode="json")
+    recover = {**TRAIN, "ema": 0.9}
     document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": recover}})
+    return document
+
+
+def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> None:
+    document = recipe_of_a_pruned_student(teacher)
     taught = train_recipe(store, parse_recipe(document))
     pruned = store.parent(taught, "model")
     assert pruned.manifest["stage"]["name"] == "prune"
@@ -115,12 +120,11 @@ def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> Non
 
 
 def test_a_pruned_student_grows(store: Store, teacher: Path) -> None:
-    document = recipe(teacher, image_size=40).model_dump(mode="json")
-    document["compress"].insert(0, {"prune": {"keep_macs": 0.5, "recover": TRAIN}})
-    document["compress"][1]["distill"]["train"] |= {"grow": [32], "epochs": 2}
+    document = recipe_of_a_pruned_student(teacher)
+    document["compress"][1]["distill"]["train"] |= {"grow": [24], "epochs": 2}
     taught = train_recipe(store, parse_recipe(document))
     model = load_model(engine_file(taught))
-    assert model.input_shape == (None, 40, 40, 3)
+    assert model.input_shape == (None, 32, 32, 3)
     assert taught.facts["parameters"] == store.parent(taught, "model").facts["parameters"]
 
 

@@ -426,7 +426,7 @@ def test_convert_writes_what_a_jetson_needs(copy: Path) -> None:
     assert [part["asked"] for part in row["execution"]] == ["TensorRT"]
     refused = call_lesiontk("convert", "--to", "onnx:int8", *options[2:], workspace=copy)
     assert refused.code == 2
-    assert "there is onnx:int8; make one with `lesiontk convert --to tensorrt:int8`" in refused.err
+    assert "received onnx:int8. Make one with `lesiontk convert --to tensorrt" in refused.err
 
 
 def test_a_bundle_of_the_latest_model_knows_its_threshold_and_worth(

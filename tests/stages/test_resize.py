@@ -206,10 +206,10 @@ def describe_network(*layers: Any) -> Any:
 def test_a_network_that_does_not_take_a_size_is_refused() -> None:
     layers = import_keras().layers
     flat = describe_network(layers.Flatten(), layers.Dense(2))
-    with pytest.raises(UsageError, match="expected 16, for mine does not take images of 8 pixels"):
+    with pytest.raises(UsageError, match="expected 16: mine does not accept images of 8 pixels"):
         require_input_size(flat, 8, "resize.image_size is 8; expected 16")
     deep = describe_network(layers.Conv2D(2, 9), layers.GlobalAveragePooling2D())
-    with pytest.raises(UsageError, match=r"does not take images of 8 pixels: .*[Nn]egative"):
+    with pytest.raises(UsageError, match=r"does not accept images of 8 pixels: .*[Nn]egative"):
         require_input_size(deep, 8, "expected 16")
 
 

@@ -17,6 +17,12 @@ from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from tests.plugin.distribution import install_example, install_plugin
 
 ROOT = Path(__file__).parents[2]
+MEASURING_HERE = """
+from lesiontk.cli.main import main
+from tests.measuring import measuring_here
+with measuring_here():
+    main()
+"""
 
 
 def run_python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,8 +88,10 @@ def done(
     }
     (folder / "plugged.yaml").write_text(json.dumps(recipe))
     workspace = folder / "workspace"
-    ran = run_command(
-        site, "run", str(folder / "plugged.yaml"), "--json", "--workspace", str(workspace)
+    ran = run_python(
+        site,
+        *("-c", MEASURING_HERE, "run", str(folder / "plugged.yaml")),
+        *("--json", "--workspace", str(workspace)),
     )
     assert ran.returncode == 0, ran.stderr
     return workspace, json.loads(ran.stdout)
@@ -95,6 +103,19 @@ def test_its_engine_is_benchmarked_with_its_metric(done: tuple[Path, dict[str, A
     assert 0 <= row["metrics"]["g_mean"]["value"] <= 1
     assert "g_mean" in row["versus_parent"]["differences"]
     assert row["latency_ms"]["median"] > 0
+
+
+def test_the_processes_that_measure_know_its_engine(
+    site: Path, done: tuple[Path, dict[str, Any]]
+) -> None:
+    workspace, benchmark = done
+    name = next(row["engine"] for row in benchmark["rows"] if row["target"] == "boxed:float32")
+    engine = workspace / name / "engine.boxed"
+    ran = run_command(site, "bench", str(engine), "--set", "bench.rounds=20", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (row,) = json.loads(ran.stdout)["rows"]
+    assert row["latency_ms"]["n"] == 20
+    assert row["peak_memory_bytes"] > 10_000_000
 
 
 def test_a_gate_judges_its_metric(done: tuple[Path, dict[str, Any]]) -> None:

@@ -97,9 +97,18 @@ def done(
     return workspace, json.loads(ran.stdout)
 
 
+def find_row(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of the plugin's engine, not of that of the network before compression."""
+    (row,) = (
+        row
+        for row in benchmark["rows"]
+        if row["target"] == "boxed:float32" and not row["reference"]
+    )
+    return dict(row)
+
+
 def test_its_engine_is_benchmarked_with_its_metric(done: tuple[Path, dict[str, Any]]) -> None:
-    _, benchmark = done
-    row = next(row for row in benchmark["rows"] if row["target"] == "boxed:float32")
+    row = find_row(done[1])
     assert 0 <= row["metrics"]["g_mean"]["value"] <= 1
     assert "g_mean" in row["versus_parent"]["differences"]
     assert row["latency_ms"]["median"] > 0
@@ -109,8 +118,7 @@ def test_the_processes_that_measure_know_its_engine(
     site: Path, done: tuple[Path, dict[str, Any]]
 ) -> None:
     workspace, benchmark = done
-    name = next(row["engine"] for row in benchmark["rows"] if row["target"] == "boxed:float32")
-    engine = workspace / name / "engine.boxed"
+    engine = workspace / find_row(benchmark)["engine"] / "engine.boxed"
     ran = run_command(site, "bench", str(engine), "--set", "bench.rounds=20", "--json")
     assert ran.returncode == 0, ran.stderr
     (row,) = json.loads(ran.stdout)["rows"]

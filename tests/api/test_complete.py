@@ -25,6 +25,7 @@ COUNTERPARTS: dict[str, Any] = {
     "calibration stability": MODEL.stability,
     "train": WORKSPACE.train,
     "import": WORKSPACE.import_model,
+    "encoder": WORKSPACE.fit_encoder,
     "sensitivity": MODEL.sensitivity,
     "quantize": MODEL.quantize,
     "convert": MODEL.convert,
@@ -71,11 +72,7 @@ OTHERWISE = {
     ("bundle", "reference"): "engine",
 }
 """Options that another method, or another argument, stands for."""
-UNUSED = {
-    "data check": {"weights", "leaky"},
-    "data split": {"weights"},
-    "gate power": {"weights"},
-}
+UNUSED = {"data check": {"leaky"}}
 """Options that all commands with a recipe have, and that change nothing in these."""
 
 

@@ -128,7 +128,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
             (
                 "size as text",
                 {"preprocessing": {**SPEC["preprocessing"], "image_size": "64"}},
-                "image_size is 64; expected 8 to 2048",
+                r"image_size is '64' \(Input should be a valid integer\)",
             ),
         ]
     },

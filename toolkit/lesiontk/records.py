@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field
 
 from lesiontk.document import Record
 from lesiontk.errors import DataError
@@ -50,7 +52,7 @@ class Preprocessing(Record):
     the graph.
     """
 
-    image_size: int
+    image_size: Annotated[int, Field(strict=True)]
     crop_mode: str = "crop"
     interpolation: str = "bilinear"
     enhance: tuple[str, ...] = ()

@@ -179,6 +179,7 @@ class Model(Stored):
         teacher: str | Path | Model | Engine | Sequence[str | Path | Model | Engine],
         temperature: float | None = None,
         weight: float | None = None,
+        views: str | None = None,
         **keys: Any,
     ) -> Model:
         """Return the model trained further on a teacher's soft targets.
@@ -190,7 +191,7 @@ class Model(Stored):
         """
         several = [teacher] if isinstance(teacher, str | Path | Stored | Engine) else teacher
         reference = [t.reference if isinstance(t, Engine) else refer_to(t) for t in several]
-        given = {"temperature": temperature, "weight": weight}
+        given = {"temperature": temperature, "weight": weight, "views": views}
         return self.compress("distill", teacher=reference, **_given(given), **keys)
 
     def qat(self, *, scheme: str | None = None, epochs: int | None = None, **keys: Any) -> Model:

@@ -159,29 +159,48 @@ class Workspace(DataWorkspace):
         encoder: str | Path,
         *,
         recipe: RecipeLike = "demo",
-        data: str | Path | None = None,
+        image_size: int = 224,
+        pixels: str = "imagenet",
+        output: str = "",
+        pooling: str = "auto",
+        views: int = 4,
+        augment: str = "dermoscopy",
         pretraining: str = "unknown",
         has_not_seen_test: bool = False,
+        data: str | Path | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
         set: Settings = None,
-        **keys: str | int,
     ) -> Path:
         """Return the engine file of a linear classifier on the features of an ONNX image encoder.
 
-        It is a teacher for `Model.distill`. `pretraining` names the images that the encoder was
-        pretrained on; unless it is known that it `has_not_seen_test` images, students are marked.
-        `keys` are `image_size`, `pixels`, `output`, `pooling`, `views` and `augment`, as of
-        ``lesiontk encoder``.
+        It is a teacher for `Model.distill`. `image_size` and `pixels` are those of its input,
+        `output` is a tensor of the graph (default: its only output), `pooling` is ``none``,
+        ``class``, ``mean`` or ``class_mean``. Each training image is seen in `views` views, all but
+        the first changed by the augmentation `augment`. `pretraining` names the images that the
+        encoder was pretrained on; unless `has_not_seen_test`, students are marked.
         """
         from lesiontk.backends.reference_outputs import engine_file
         from lesiontk.workflow.encode import fit_encoder
 
         made = fit_encoder(
             self.store,
-            self._choose(recipe, data=data, set=set),
+            self._choose(
+                recipe,
+                data=data,
+                accept_near_duplicates=accept_near_duplicates,
+                allow_leaky_split=allow_leaky_split,
+                set=set,
+            ),
             Path(encoder),
             pretraining=pretraining,
             has_not_seen_test=has_not_seen_test,
-            **keys,
+            image_size=image_size,
+            pixels=pixels,
+            output=output,
+            pooling=pooling,
+            views=views,
+            augment=augment,
         )
         return engine_file(made)
 

@@ -1,11 +1,11 @@
-"""How much smaller and faster are compressed networks, and what do they lose?
+"""Size, latency and loss of compressed networks.
 
     python benchmarks/compression.py MODEL… [--workspace DIR]
 
-Each MODEL is a compressed one that validation has chosen. Its int8 TFLite engine is timed in turns
-with the float32 TFLite engine of the model that was trained first, one thread, batch 1, and both
-are judged on the test split: differences are paired, with intervals by lesion. Writes
-results/compression.md and .json; rows of other models stay.
+Each MODEL is a compressed one that was chosen on validation. Its int8 TFLite engine is measured
+interleaved with the float32 TFLite engine of the trained model, one thread, batch 1, and both are
+evaluated on the test split: differences are paired, with intervals by lesion. Writes
+results/compression.md and .json; rows of other models are kept.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TARGETS = {
     "cnn": (4, 6),
     "efficientnet_lite0": (2.5, 4),
 }
-"""What was aimed at for each architecture: times faster, times smaller."""
+"""Architecture -> its goals: times faster, times smaller."""
 MAX_DROP = 0.01
 ACCURACY = (
     f"at most {MAX_DROP} of balanced accuracy lost, and recall of the critical class not lower "
@@ -72,7 +72,7 @@ WHY = {
         "with 40 % of the operations; for int8 other observers, and equalization."
     ),
 }
-"""Why a recipe's aims are missed, as far as it is known."""
+"""Recipe -> the reasons for missed goals, if known."""
 
 
 @click.command()
@@ -93,7 +93,7 @@ def cli(models: tuple[str, ...], workspace: Path, rounds: int) -> None:
 
 
 def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
-    """Return what the int8 engine of a compressed model is beside the first model's in float32."""
+    """Return the int8 engine of a compressed model compared with the trained model's in float32."""
     benchmark = benchmark_model(store, model, [INT8], [f"bench.rounds={rounds}"])
     found = read_benchmark(benchmark)
     before, after = found.by_target[FLOAT], found.by_target[INT8]
@@ -129,7 +129,7 @@ def compare(store: Store, model: Artefact, rounds: int) -> dict[str, Any]:
 
 
 def find_missed(row: Mapping[str, Any]) -> list[str]:
-    """Return which of its architecture's aims a row misses."""
+    """Return the goals of its architecture that a row misses."""
     fast, small = TARGETS[row["architecture"]]
     differences = row["test"]["differences"]
     met = {
@@ -148,7 +148,7 @@ def describe_validation(row: Mapping[str, Any]) -> str:
 
 
 def macs_share(model: ModelFacts) -> float:
-    """Return the share of the multiplications that smaller images and prunings have left."""
+    """Return the share of the multiplications that remains after resizing and pruning."""
     share = 1.0
     for step in model.line:
         if record := {"resize": Resizing, "prune": Pruning}.get(step.stage):

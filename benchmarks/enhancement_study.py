@@ -1,11 +1,11 @@
-"""Do sharper colours, enhanced edges and less noise help? Inception-v2 with and without, in pairs.
+"""The effect of enhancement filters on Inception-v2, in paired runs.
 
     python benchmarks/enhancement_study.py --data HAM10000_FOLDER [--workspace DIR]
 
 After Edizkan 2021, who reports 88.66 % accuracy for benign against malignant and +3.33 points by
 preprocessing. Trains inceptionv2_binary and inceptionv2_binary_enhanced with the same seeds and
-judges each model once on the same test images. Writes results/enhancement_study.md and .json. What
-is trained already is reused.
+evaluates each model once on the same test images. Writes results/enhancement_study.md and .json.
+Trained models are reused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESAMPLES = 1000
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
 @click.option("--seeds", default=3, show_default=True)
 def study(data: Path, workspace: Path, seeds: int) -> None:
-    """Train, judge and compare; write the tables."""
+    """Train, evaluate and compare; write the tables."""
     store = Store(workspace, make_progress())
     scorers: dict[str, list[MetricScorer]] = {PLAIN: [], ENHANCED: []}
     runs: list[dict[str, Any]] = []
@@ -71,7 +71,9 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
             )
             click.echo(f"{recipe}, seed {seed}: {runs[-1]['metrics']}")
     if any(run["images"] != runs[0]["images"] for run in runs):
-        raise click.ClickException("the runs were judged on different images; nothing is paired.")
+        raise click.ClickException(
+            "the runs were evaluated on different images and cannot be paired."
+        )
     document = {
         "runs": [{k: v for k, v in run.items() if k != "images"} for run in runs],
         "image_size": read_recipe(PLAIN).data.image_size,
@@ -90,7 +92,7 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
 
 
 def judge(store: Store, model: Artefact) -> Artefact:
-    """Return the evaluation of the trained model on the test side."""
+    """Return the evaluation of the trained model on the test subset."""
     engine = convert_model(store, model, [PARENT])[PARENT]
     return evaluate_artefact(store, engine)
 
@@ -100,8 +102,8 @@ def compare(
 ) -> dict[str, dict[str, float | None]]:
     """Return enhanced - plain of each metric, the mean over seeds with a paired interval.
 
-    Both are scored on the same draws of whole lesions, [B]; the interval tells what other test
-    lesions would change, the deviation over seeds what another training would.
+    Both are scored on the same draws of whole lesions, [B]; the interval is the variation over test
+    lesions, the deviation over seeds that over trainings.
     """
 
     def differences(weights: Any) -> dict[str, Any]:

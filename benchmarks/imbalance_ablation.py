@@ -1,10 +1,10 @@
-"""Which treatment of rare classes is best? A small ablation, judged on validation alone.
+"""An ablation of treatments of rare classes, on validation only.
 
     python benchmarks/imbalance_ablation.py --data HAM10000_FOLDER --weights FILE [--workspace DIR]
 
-Fine-tunes a fast network small and short with each treatment, everything else equal,
-and writes results/imbalance_ablation.md and .json. The test split is never read. What is trained
-already is reused: killed, it goes on where it was.
+Fine-tunes a fast network on small images for few epochs with each treatment, everything else equal,
+and writes results/imbalance_ablation.md and .json. The test split is never read. Trained models are
+reused, so a killed run continues.
 """
 
 from __future__ import annotations

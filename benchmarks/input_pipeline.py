@@ -1,4 +1,4 @@
-"""Does training wait for its images? Rates of decoding, of the feed and of the training step.
+"""The throughput of decoding, of the input pipeline and of the training step.
 
     python benchmarks/input_pipeline.py RECIPE [--data DIR] [--weights …] [--workspace DIR]
 

@@ -1,10 +1,10 @@
-"""What int8 is worth on this CPU: with VNNI, or without, where 7-bit weights may be wanted.
+"""The speed and accuracy of int8 on this CPU, with or without VNNI.
 
     python benchmarks/int8_by_cpu.py MODEL… [--workspace DIR]
 
-Converts each MODEL for TFLite and ONNX Runtime, times int8 beside float32 in turns and compares
-both on the validation split. Writes results/int8_by_cpu.md and .json; rows of CPUs with other
-int8 instructions stay.
+Converts each MODEL for TFLite and ONNX Runtime, measures int8 interleaved with float32 and compares
+both on the validation split. Writes results/int8_by_cpu.md and .json; rows of CPUs with other int8
+instructions are kept.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ WAYS = {
     "onnx:int8": ("onnx:int8", False),
     "onnx:int8, 7-bit weights": ("onnx:int8", True),
 }
-"""Target, and whether weights are held to 7 bits (`--reduce-range`)."""
+"""Target, and whether weights have 7 bits (`--reduce-range`)."""
 FAST = "onnx:int8, fast kernels"
-"""What ONNX Runtime does with 8-bit weights unless it is told to be exact, as lesiontk tells it."""
+"""ONNX Runtime's default for 8-bit weights, without the exact kernels that lesiontk sets."""
 LOOSE = ["verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1"]
-"""An engine that loses accuracy here is shown, not refused."""
+"""An engine that loses accuracy here is shown, not rejected."""
 
 
 @click.command()
@@ -68,7 +68,7 @@ def cli(models: tuple[str, ...], workspace: Path, rounds: int, resamples: int) -
 
 
 def identify(row: dict[str, Any]) -> tuple[str, str]:
-    """Return what a row is known by: the CPU's int8 instructions and the recipe."""
+    """Return the key of a row: the CPU's int8 instructions and the recipe."""
     return ", ".join(row["machine"]["int8_features"]), row["recipe"]
 
 

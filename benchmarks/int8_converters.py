@@ -1,10 +1,10 @@
-"""Which int8 is best: TensorFlow's own converter, ai-edge-quantizer's, or that of lesiontk?
+"""Comparison of int8 quantizers: TensorFlow's converter, ai-edge-quantizer and lesiontk.
 
     python benchmarks/int8_converters.py MODEL… [--workspace DIR]
 
-Every way gets the same calibration images of the training split and is judged on the validation
-split alone, beside the float engine: the default of lesiontk was chosen from this table, and test
-images choose nothing. Writes results/int8_converters.md and .json.
+All use the same calibration images of the training split and are compared with the float engine on
+the validation split only, because the default of lesiontk was chosen from this table. Writes
+results/int8_converters.md and .json.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Pixels = NDArray[np.uint8]
 
 
 def convert_with_tensorflow(model: Path, images: Pixels) -> bytes:
-    """Return what TFLiteConverter makes with these images as its representative dataset."""
+    """Return the engine of TFLiteConverter with these images as its representative dataset."""
     tf = import_tensorflow()
     keras_model = load_model(model)
     shape = [1, *keras_model.input_shape[1:]]
@@ -81,7 +81,7 @@ def convert_with_tensorflow(model: Path, images: Pixels) -> bytes:
 
 
 def convert_with_ai_edge_quantizer(content: bytes, images: Pixels) -> bytes:
-    """Return what ai-edge-quantizer makes of the float file with its own calibration."""
+    """Return the engine of ai-edge-quantizer from the float file, with its own calibration."""
     from ai_edge_quantizer import quantizer, recipe_manager
     from ai_edge_quantizer.qtyping import TFLOperationName
 
@@ -104,11 +104,11 @@ def convert_with_ai_edge_quantizer(content: bytes, images: Pixels) -> bytes:
 
 
 def convert_equalized(model: Path, folder: Path) -> bytes | None:
-    """Return the float32 flatbuffer after cross-layer equalization; None where it cannot be."""
+    """Return the float32 flatbuffer after cross-layer equalization; None if not possible."""
     network = fold_batchnorm(load_model(model))
     try:
         equalize_model(network)
-    except DataError:  # bounded activations, as ReLU6, do not scale
+    except DataError:  # bounded activations, such as ReLU6, do not scale
         return None
     file = folder / "equalized.keras"
     network.save(file)
@@ -118,7 +118,7 @@ def convert_equalized(model: Path, folder: Path) -> bytes | None:
 def list_ways(
     model: Path, content: bytes, images: Pixels, folder: Path
 ) -> dict[str, Callable[[], bytes]]:
-    """Return every way to an int8 engine, by name."""
+    """Return name -> int8 quantizer."""
 
     def derive(observer: str, correct: bool, graph: bytes = content) -> Callable[[], bytes]:
         plan = QuantizationPlan(images, observer, correct_bias=correct)
@@ -141,7 +141,7 @@ def list_ways(
 def compare_ways(
     model: Artefact, images: ImageSet, name: str, rounds: int, resamples: int
 ) -> dict[str, Any]:
-    """Return the ways' validation scores, latencies and the time that each took."""
+    """Return the validation scores, latencies and conversion times of the quantizers."""
     rule = CalibrateConfig(**model.manifest["recipe"]["calibration"])
     listed = images.pixels[draw_calibration(images, rule.images, rule.draw, rule.seed)]
     rows = images.indices("validation")
@@ -166,7 +166,7 @@ def compare_ways(
         for way, path in files.items():
             with open_engine(path) as engine:
                 answers = engine.predict(pixels)
-            # Softmax in int8, as the other two have it, gives rows that do not sum to 1.
+            # Softmax in int8, as in the other two, gives rows that do not sum to 1.
             outputs[way] = answers / answers.sum(axis=1, keepdims=True)
         measured = measure_engines(files, pixels[:8], BenchRule(rounds=rounds), make_progress())
         read = tensor_reader(content)
@@ -212,7 +212,7 @@ def compare_ways(
 
 
 def write_engine(content: bytes, spec: EngineSpec, folder: str, number: int) -> Path:
-    """Write an engine that says what it is, so that it can be opened as any other."""
+    """Write an engine with a description, so that it can be opened like any other."""
     path = Path(folder) / f"{number}.tflite"
     path.write_bytes(embed_spec(content, dump_spec(spec)))
     return path
@@ -308,7 +308,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def render_means(models: Sequence[dict[str, Any]]) -> str:
-    """Return the mean of each way over the models that it could be had for, all of them."""
+    """Return the mean of each quantizer over the models, if it supports all of them."""
     ways = [{way["way"]: way for way in model["ways"]} for model in models]
     lines = [
         f"## All {len(models)} models\n\nMeans. Between `min_max`, `percentile`, `entropy` and "

@@ -1,6 +1,6 @@
-"""A network that Keras wrote, read and written in PyTorch: same layers, same answers.
+"""Keras networks in PyTorch: same layers, same outputs.
 
-It knows the layers of what lesiontk trains and prunes, and names the one that it does not know.
+The layers of networks that lesiontk trains and prunes are supported; an error names any other.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STORED_AS = {
     "Dense": "dense",
     "BatchNormalization": "batch_normalization",
 }
-"""Layers with weights, and what Keras calls them in its file; the second of a kind ends in _1."""
+"""Layer class -> its name in a Keras file; the second of a kind ends in _1."""
 
 
 class KerasNetwork(nn.Module):
-    """The logits of a classifier that Keras wrote, uint8 or float [N, 3, S, S] in 0..255 -> [N, C].
+    """The logits of a Keras classifier, uint8 or float [N, 3, S, S] in 0..255 -> [N, C].
 
-    Raises `click.ClickException` for a layer that is not known here.
+    Raises `click.ClickException` for an unsupported layer.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +77,7 @@ class KerasNetwork(nn.Module):
         return values[self.layers[-2]["name"]].float()
 
     def write(self, source: Path, out: Path, trained_by: dict[str, Any]) -> None:
-        """Write the file `source` with these weights, and how they were trained."""
+        """Write the file `source` with these weights and the record of their training."""
         with zipfile.ZipFile(source) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         content = io.BytesIO(members[WEIGHTS])
@@ -96,7 +96,7 @@ class KerasNetwork(nn.Module):
 
 
 def check_layer(kind: str, name: str, config: dict[str, Any]) -> None:
-    """Raise `click.ClickException` for a layer, or a way of it, that is not known here."""
+    """Raise `click.ClickException` for an unsupported layer or option."""
     if kind == "BatchNormalization" and not config["scale"]:
         raise click.ClickException(f"layer {name} has no gamma; expected one.")
     if kind == "MaxPooling2D" and config["padding"] != "valid":
@@ -120,7 +120,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     "threshold": (0.0, None),
     "center": (True,),
 }
-"""What a layer may say of itself; what is not named here is heeded or changes no answer."""
+"""Supported values of a layer's options; other options are implemented or have no effect."""
 
 
 def torch_from_keras(kind: str, stored: Any) -> list[Tensor]:
@@ -151,7 +151,8 @@ Layer = Callable[[KerasNetwork, dict[str, Any], list[Tensor], Weights], Tensor]
 
 
 def pad_same(value: Tensor, kernel: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """Pad as TensorFlow does: where the margin is odd, the larger part is right and below."""
+    """Return the input padded as in TensorFlow: of an odd margin the larger part is right and
+    below."""
     margins = []
     for n, k, s in zip(value.shape[:1:-1], kernel[::-1], strides[::-1], strict=True):
         total = max((math.ceil(n / s) - 1) * s + k - n, 0)

@@ -1,10 +1,10 @@
-"""How much does a split by image flatter? The same network, judged on a leaky and an honest split.
+"""The bias of a split by image: the same network on a leaky and on a lesion-level split.
 
     python benchmarks/leaky_split.py --data HAM10000_FOLDER --external ISIC_FOLDER [--workspace DIR]
 
-HAM10000 holds several pictures of one lesion. Dealt by image, a lesion stands in training and in
-test, and the network is asked what it has learned by heart. Both networks are also judged on images
-from elsewhere, which neither has seen. Writes results/leaky_split.md and .json.
+HAM10000 contains several images of one lesion. In a split by image a lesion is in training and in
+test, so memorization raises the scores. Both networks are also evaluated on external images that
+neither has seen. Writes results/leaky_split.md and .json.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS = {"by lesion": False, "by image (leaky)": True}
 def measure(
     data: Path, external: Path, workspace: Path, image_size: int, epochs: int, seeds: int
 ) -> None:
-    """Train and judge on both kinds of split; write the table."""
+    """Train and evaluate on both kinds of split; write the table."""
     store = Store(workspace, make_progress())
     runs: list[dict[str, Any]] = []
     for seed in range(1, seeds + 1):

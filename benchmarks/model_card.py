@@ -58,9 +58,9 @@ def render_model_card(
 ) -> str:
     """Return the card of a run; `recipe` is the document of its recipe.
 
-    `engines` are those whose files stand beside the card, `sizes` the number of images by their
-    width and height in pixels, as ``320x240``. `left_out` are the targets whose files
-    are too large to be published, `external` evaluations on images from elsewhere.
+    `engines` are those whose files are published with the card, `sizes` the number of images by
+    their width and height in pixels, as ``320x240``. `left_out` are the targets whose files are too
+    large to be published, `external` evaluations on images from elsewhere.
     """
     labels = model.labels
     counts = {subset: sum(values.values()) for subset, values in split.images.items()}
@@ -73,19 +73,19 @@ def render_model_card(
         "## Intended use\n\nStudying how a network of this kind behaves on edge hardware, and how "
         "much quantization costs. Input: one dermoscopic picture with the lesion in its centred "
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
-        "without a dermatoscope, lesions of other kinds, skin types that the data lacks"
+        "without a dermatoscope, other kinds of lesions, skin types that are missing from the data"
         f"{_describe_people(recipe['data'].get('source'))}.",
         f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out)}\n\nEvery "
-        "file carries its labels, preprocessing "
+        "file contains its labels, preprocessing "
         f"({_describe_preprocessing(model.preprocessing)}), input size and "
-        "the hash of the split; `lesiontk predict FILE picture.jpg` needs nothing "
-        "else. Input uint8 "
+        "the hash of the split; `lesiontk predict FILE picture.jpg` needs no other "
+        "file. Input uint8 "
         f"RGB [1, {benchmark.image_size}, {benchmark.image_size}, 3], output float32 "
         f"[1, {len(labels)}].",
         f"## Data and licence\n\n{split.citation}\n\nLicence: {split.licence}. The weights "
         "are derived from these images: use them under the same terms. No image is part of the "
-        f"files. The images were {_describe_sizes(sizes)} pixels; in other resolutions the figures "
-        "will differ.\n\n"
+        f"files. The images were {_describe_sizes(sizes)} pixels; the figures do not apply to "
+        "other resolutions.\n\n"
         f"Split by lesion, stratified by class, hash `{split.split_hash}`: "
         + ", ".join(f"{counts[s]} images of {lesions[s]} lesions for {s}" for s in counts)
         + ".",
@@ -93,11 +93,11 @@ def render_model_card(
         f"{_describe_size(recipe, model)}; {_describe_course(model)} "
         f"({model.validation.balanced_accuracy:.3f}, n = {model.validation.n}). It "
         f"took {training_seconds / 60:.0f} minutes. {_describe_steps(model)}"
-        f"Again:\n\n```\n{command}\n```",
+        f"Command:\n\n```\n{command}\n```",
         _describe_calibration(calibration, engines),
         render_results(benchmark),
         _describe_external(external),
-        f"## Limits\n\n{_describe_found(benchmark)}The network has been judged on one split of one "
+        f"## Limits\n\n{_describe_found(benchmark)}The network was evaluated on one split of one "
         f"collection{_describe_elsewhere(external)}. "
         f"{_describe_prior(recipe['train']['imbalance'])}{_describe_unknown(model)}",
     ]
@@ -111,17 +111,17 @@ def _describe_elsewhere(external: ExternalCheck | None) -> str:
 def _describe_people(source: str | None) -> str:
     if source != "ham10000":
         return ""
-    return " (HAM10000 comes from Austria and Australia and holds few dark skin types)"
+    return " (HAM10000 comes from Austria and Australia and contains few dark skin types)"
 
 
 def render_results(benchmark: Benchmark) -> str:
-    """Return the sections of a benchmark's figures and of what its gates found."""
+    """Return the sections on the figures of a benchmark and on its acceptance gates."""
     machine, rows = benchmark.machine, benchmark.rows
     sections = [
         f"## Results on the test split\n\nn = {rows[0].n} images; in brackets "
         f"{format_level(benchmark.confidence)} intervals by lesion. Latency: one image at a time, "
-        f"{benchmark.threads} thread, n = {rows[0].latency.n} per engine, taken in "
-        f"turns, on {machine.processor} ({', '.join(machine.int8_features)}); compare rows "
+        f"{benchmark.threads} thread, n = {rows[0].latency.n} per engine, "
+        f"interleaved, on {machine.processor} ({', '.join(machine.int8_features)}); compare rows "
         "with each other, not with other machines.\n\n" + table_from_benchmark(benchmark),
         "Recall of each class (share of its images that are found):\n\n"
         + recalls_from_benchmark(benchmark).rstrip(),
@@ -150,8 +150,8 @@ def _describe_found(benchmark: Benchmark) -> str:
 def _describe_course(model: ModelFacts) -> str:
     if not model.epochs:
         kept = describe_recall_constraint(model)
-        left = f", left {kept}" if kept else ""
-        return f"not trained by its last step{left}; on validation balanced accuracy"
+        left = f", {kept}" if kept else ""
+        return f"not trained by its last step{left}; balanced accuracy on validation"
     return f"{model.epochs} epochs, {describe_best(model)} was epoch {model.best_epoch}"
 
 
@@ -210,8 +210,8 @@ def _describe_left_out(targets: Sequence[str]) -> str:
     if not targets:
         return ""
     return (
-        f"\n\nToo large to be here: {', '.join(targets)}. The command under Training makes them, "
-        "and smaller ones with what `lesiontk prune` takes; they lie in the workspace then."
+        f"\n\nToo large to be published: {', '.join(targets)}. The command under Training makes "
+        "them, in the workspace; `lesiontk prune` makes smaller ones."
     )
 
 
@@ -238,8 +238,8 @@ def _describe_prior(imbalance: Sequence[str]) -> str:
     treatments = [name for name in imbalance if name != "none"]
     if not treatments:
         return (
-            "It was trained on the class shares of the collection; its "
-            "probabilities are not the risk of a patient."
+            "It was trained with the class frequencies of the collection; its probabilities are "
+            "not the risk of a patient."
         )
     return (
         f"Rare classes had more weight in training ({', '.join(treatments)}); its "
@@ -251,8 +251,8 @@ def _describe_unknown(model: ModelFacts) -> str:
     if not model.may_have_seen_test:
         return ""
     return (
-        " It, or its teacher, was trained elsewhere, on unknown images: it may have seen the "
-        "test images, and every figure here may be too optimistic."
+        " It, or its teacher, was trained elsewhere, on unknown images, possibly including the "
+        "test images: every figure here may be too optimistic."
     )
 
 

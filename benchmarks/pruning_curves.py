@@ -1,12 +1,12 @@
-"""How far can a network be pruned, and does its parent's teaching help? On validation alone.
+"""Accuracy of pruned networks, with and without distillation from the parent, on validation only.
 
     python benchmarks/pruning_curves.py MODEL… [--workspace DIR] [--epochs 2]
 
-Prunes each trained MODEL to several shares of its operations, and lets each recover once with the
-unpruned network's answers (distillation) and once without, everything else equal. Writes
-results/pruning_curves.md, .json and a picture after each point, the smallest networks first. The
-test split is not read. What stands in the JSON with the same settings is not trained again: killed,
-or begun on another machine, it goes on where it was.
+Prunes each trained MODEL to several shares of its operations, and fine-tunes each once with
+distillation from the unpruned network and once without, everything else equal. Writes
+results/pruning_curves.md, .json and a figure after each point, the smallest networks first. The
+test split is not read. Points in the JSON with the same settings are not trained again, so a killed
+run continues, also on another machine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from lesiontk.api.progress import make_progress
 from lesiontk.records import Artefact, ModelFacts
-from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_picture
+from lesiontk.report.drawing import BLUE, GREY, VERMILLION, draw_figure
 from lesiontk.stages.prune import Pruning
 from lesiontk.store import Store
 from lesiontk.workflow.compress import compress_model
@@ -41,7 +41,7 @@ ORIGINS = {
     "OUT.keras --recipe vgg16_7class`; at 80 pixels it is nearly as good as at its 112, and "
     "recovers in half the time.",
 }
-"""Where a model comes from, if not from its recipe's command."""
+"""The origin of a model, if not its recipe's command."""
 METRICS = ("balanced_accuracy", "macro_auc")
 
 
@@ -60,7 +60,7 @@ def cli(
     batch_size: int,
     ema: float,
 ) -> None:
-    """Prune each model to every level in both ways; write the table and the picture."""
+    """Prune each model to every level in both ways; write the table and the figure."""
     store = Store(workspace, make_progress())
     recover = {
         "epochs": epochs,
@@ -73,7 +73,7 @@ def cli(
 
 
 def measure(store: Store, model: Artefact, recover: dict[str, Any]) -> None:
-    """Measure what is missing of one model's curve, and write all curves after each point."""
+    """Measure the missing points of a model's curve, and write all curves after each point."""
     whole = model.read_facts(ModelFacts)
     settings = {
         "recipe": model.recipe_name,
@@ -115,15 +115,15 @@ def list_scores(model: ModelFacts) -> dict[str, float]:
 
 
 def read_curves() -> list[dict[str, Any]]:
-    """Return what has been measured so far, also by another process."""
+    """Return the points so far, including those of another process."""
     return json.loads(FILE.read_text()) if FILE.exists() else []
 
 
 def write(curves: Sequence[dict[str, Any]]) -> None:
-    """Write the table, the figures and the picture."""
+    """Write the table, the JSON and the figure."""
     FILE.write_text(json.dumps(curves, indent=1) + "\n")
     FILE.with_suffix(".md").write_text(render(curves))
-    picture = draw_picture(
+    picture = draw_figure(
         lambda figure: draw(figure, curves), 3.2, "balanced accuracy by operations left"
     )
     FILE.with_suffix(".svg").write_bytes(picture.content)
@@ -164,7 +164,7 @@ def render(curves: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
-    """Draw one panel a recipe: balanced accuracy over the share of operations that is left."""
+    """Draw one panel per recipe: balanced accuracy over the remaining share of operations."""
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     figure.subplots_adjust(left=0.075, right=0.985, bottom=0.16, top=0.91, wspace=0.06)
     for axes, curve in zip(panels, curves, strict=True):

@@ -3,11 +3,10 @@ lists of calibration images and of the split.
 
     python benchmarks/publish.py RECIPE|BENCHMARK [--workspace DIR] [--external DIR]
 
-Takes the benchmark of that name, or the latest of the recipe. Beside the int8 engines goes the
-float model that they were made from, so that they can be compared with it; what is over 20 MB is
-left out. A network that was published before, imported and compressed keeps the course of its
-training from what is published. With --external every engine is also judged, at its frozen
-threshold, on the labelled images of DIR.
+Uses the benchmark of that name, or the latest of the recipe. Copies the int8 engines and their
+float model, for comparison; files over 20 MB are left out. A network that was published before,
+imported and compressed keeps the published training curves. With --external every engine is also
+evaluated, at its frozen threshold, on the labelled images of DIR.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import ExternalEvaluation
 from lesiontk.recipe import Recipe, parse_recipe, read_recipe
 from lesiontk.records import Artefact, ModelFacts
-from lesiontk.report.drawing import look_of_engines
+from lesiontk.report.drawing import style_of_engines
 from lesiontk.report.pareto_plot import plot_pareto
 from lesiontk.report.result_table import (
     operating_points_from_benchmark,
@@ -117,7 +116,7 @@ def publish(
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
     chosen = recipe_of(model).model_dump(mode="json")
-    chosen["data"] = {**chosen["data"], "path": None}  # where the data lay is nobody's business
+    chosen["data"] = {**chosen["data"], "path": None}  # without the path of the data
     chosen["imported"] = None  # the command trains it
     chosen["compress"] = shorten_orders(chosen["compress"], HERE.parent)
     weights = Path(chosen["model"]["weights"])
@@ -145,7 +144,7 @@ def publish(
             shutil.copyfile(file, results / name)
     publish_split(split)
     points = list_points(document)
-    picture = plot_pareto(points, look_of_engines([point.name for point in points]))
+    picture = plot_pareto(points, style_of_engines([point.name for point in points]))
     (results / f"{recipe}_pareto.svg").write_bytes(picture.content)
     if calibration is not None:
         publish_calibration(recipe, calibration)
@@ -184,7 +183,7 @@ def publish(
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How the network was trained that compression began with: facts, seconds, files of curves."""
+    """The training of the network before compression: facts, seconds, files of curves."""
 
     facts: dict[str, Any]
     seconds: float
@@ -192,7 +191,7 @@ class Course:
 
 
 def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
-    """Return the course of a training; that of an imported network stands in what is published."""
+    """Return the record of a training; for an imported network the published one."""
     facts = trained.read_facts(ModelFacts)
     names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
     if "curves.csv" in trained.manifest["files"]:
@@ -206,7 +205,7 @@ def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
 
 
 def describe_command(chosen: Mapping[str, Any]) -> str:
-    """Return the command that trains again what was trained, as this may differ from the recipe."""
+    """Return the command of the training, which may differ from the recipe."""
     name, weights = chosen["name"], chosen["model"]["weights"]
     words = ["lesiontk", "run", name, "--data", "HAM10000_FOLDER"]
     if weights != read_recipe(name).model.weights:
@@ -219,7 +218,7 @@ def describe_command(chosen: Mapping[str, Any]) -> str:
 
 
 def copy_engine(store: Store, engine: Artefact, folder: Path) -> None:
-    """Write an engine into the folder, with its evaluation inside where it was evaluated."""
+    """Write an engine into the folder, with its evaluation in the file, if any."""
     name, evaluation = engine.read_facts(EngineFacts).file, find_evaluation(store, engine)
     if evaluation is None:
         shutil.copyfile(engine.file(name), folder / name)
@@ -228,7 +227,7 @@ def copy_engine(store: Store, engine: Artefact, folder: Path) -> None:
 
 
 def list_keys(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides the weights, by its key as ``--set`` takes it."""
+    """Return the settings that determine the weights, by key as in ``--set``."""
     document = recipe.model_dump(mode="json", include={"data", "model", "train"})
     keys = {f"{part}.{key}": v for part, entry in document.items() for key, v in entry.items()}
     return {**keys, "compress": recipe.model_dump(mode="json")["compress"]}
@@ -251,14 +250,14 @@ def check_external(
 
 
 def publish_calibration(recipe: str, calibration: Artefact) -> None:
-    """Write calibration/RECIPE.csv with pixel hashes, and how it was drawn beside it."""
+    """Write calibration/RECIPE.csv with pixel hashes, and the record of its draw beside it."""
     path = HERE.parent / "calibration" / f"{recipe}.csv"
-    path.unlink(missing_ok=True)  # a list is not written over
+    path.unlink(missing_ok=True)  # a list is not overwritten
     write_list(calibration, path)
 
 
 def publish_split(split: Artefact) -> None:
-    """Write recipes/splits/HASH.csv: which side each image is on, so that none is judged twice."""
+    """Write recipes/splits/HASH.csv, the subset of each image."""
     with split.file("split.csv").open(newline="") as stream:
         rows = csv.DictReader(stream)
         lines = [f"{row['image_id']},{row['lesion_id']},{row['subset']}\n" for row in rows]

@@ -1,10 +1,10 @@
-"""Let engines of a compressed network take the place of the published ones of their targets.
+"""Replace published engines by engines of a compressed network.
 
     python benchmarks/publish_engine.py BENCHMARK TARGET… [--workspace DIR]
 
-An engine that passed the recipe's gate replaces the larger one; the whole network's model and the
-engines of other targets stay. Writes the engines into engines/RECIPE/, their figures into
-results/RECIPE.json (`replaced`), and what they are into the model card.
+An engine that passed the recipe's gate replaces the larger one; the uncompressed model and the
+engines of other targets are kept. Writes the engines into engines/RECIPE/, their results into
+results/RECIPE.json (`replaced`), and their description into the model card.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
             machine=found.machine,
         )
     if {entry.benchmark for entry in replaced.values()} != {benchmark.name}:
-        raise click.ClickException("engines of another benchmark stand there: replace all at once.")
+        raise click.ClickException(
+            "the folder contains engines of another benchmark: replace all at once."
+        )
     folder = HERE / "engines" / recipe
     for target, engine in engines.items():
         path = engine_file(engine)
@@ -91,12 +93,15 @@ def passed_gate(found: Benchmark, target: str) -> tuple[GateVerdict, ...]:
     verdicts = [verdict for verdict in found.verdicts if verdict.engine == target]
     missed = [verdict.describe() for verdict in verdicts if not verdict.passed]
     if missed or not verdicts:
-        raise click.ClickException(f"{target}: {'; '.join(missed) or 'no gate judged it'}.")
+        raise click.ClickException(
+            f"{target}: {'; '.join(missed) or 'it was not tested by gates'}."
+        )
     return tuple(verdicts)
 
 
 def check_calibration(store: Store, engine: Artefact, recipe: str) -> None:
-    """Raise `ClickException` for an engine of other calibration images than are published."""
+    """Raise `ClickException` for an engine with other calibration images than the published
+    ones."""
     drawn = [row["image_id"] for row in read_calibration(store.parent(engine, "calibration"))]
     if sorted(drawn) != sorted(read_list(recipe)):
         raise click.ClickException(

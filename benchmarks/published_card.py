@@ -1,4 +1,4 @@
-"""What a model card says of the files beside it, read from those very files."""
+"""The parts of a model card that describe the engine files beside it, read from those files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesiontk.report.result_table import format_estimate
 from lesiontk.report.wording import name_backend
 from lesiontk.system.machine import Machine
 
-SECTION, BEFORE = "### What each file carries", "Every file carries its labels"
+SECTION, BEFORE = "### Hash, settings and figures of each file", "Every file contains its labels"
 """The part of a card that this module writes, and what follows it."""
 RESULTS = "## Results on the test split"
 COMPRESSED, QUANTIZATION = "## Compressed", "## Quantization"
@@ -34,9 +34,9 @@ INT8_FILES = ("- `tflite_int8", "- `onnx_int8", "- `tensorrt_int8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacedEngine(Record):
-    """An engine of a compressed network that took the place of the whole network's.
+    """An engine of a compressed network, published instead of the uncompressed network's.
 
-    `compress` are the orders that made the network in `seconds`, `steps` what they changed.
+    `compress` are the recipe entries that made the network in `seconds`, `steps` what each changed.
     """
 
     file: str
@@ -60,7 +60,7 @@ class ReplacedEngine(Record):
 
 
 def read_replaced(published: Mapping[str, Any]) -> dict[str, ReplacedEngine]:
-    """Return target -> the engine that took its place, of a recipe's results."""
+    """Return target -> the engine that replaces its own, of a recipe's results."""
     replaced = published.get("replaced", {})
     return {target: ReplacedEngine.from_document(entry) for target, entry in replaced.items()}
 
@@ -71,9 +71,9 @@ def list_engine_files(folder: Path) -> list[Path]:
 
 
 def update_files_section(card: str, folder: Path) -> str:
-    """Return the card with what each engine file beside it carries, in the place of an older part.
+    """Return the card with its section on the engine files beside it written anew.
 
-    A card that this leaves as it is says what its files say: hash, size of the images, labels,
+    If this changes nothing, the card agrees with the files: hash, size of the images, labels,
     threshold, temperature and figures. Raises `DataError` for a card without a list of files.
     """
     head, found, tail = card.partition(BEFORE)
@@ -86,10 +86,10 @@ def update_files_section(card: str, folder: Path) -> str:
 
 
 def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
-    """Return the card of a folder with what its engines carry, reach and were judged to be.
+    """Return the card of a folder with the sections on its engines and results written anew.
 
     `published` is the recipe's results: their ``benchmark``, and under ``replaced`` the engines of
-    a compressed network that took others' places; of the engines replaced nothing is described.
+    a compressed network that replace others; the engines that they replace are not described.
     """
     replaced = read_replaced(published)
     card = update_results_section(card, Benchmark.from_document(published["benchmark"]))
@@ -99,7 +99,7 @@ def update_card(card: str, folder: Path, published: Mapping[str, Any]) -> str:
 
 
 def update_results_section(card: str, benchmark: Benchmark) -> str:
-    """Return the card with the figures and verdicts of a benchmark in the place of older ones.
+    """Return the card with its figures and verdicts replaced by those of a benchmark.
 
     Raises `DataError` for a card without results.
     """
@@ -128,7 +128,8 @@ def update_compressed_section(card: str, replaced: Mapping[str, ReplacedEngine])
         if line.startswith("- `"):
             lines, added = lines + added, []
         line = line.replace(
-            "Too large to be here: ", "Too large to be here, of the whole network: "
+            "Too large to be published: ",
+            "Too large to be published, of the uncompressed network: ",
         )
         start = line.partition(": ")[0]
         lines.append(f"{start}: of a smaller network, see Compressed" if start in files else line)
@@ -140,9 +141,9 @@ def update_compressed_section(card: str, replaced: Mapping[str, ReplacedEngine])
 
 
 def describe_engines(replaced: Mapping[str, ReplacedEngine], *, others: bool) -> str:
-    """Return what the engines are that took others' places, and what they cost, in Markdown.
+    """Return the origin and the costs of the engines that replace others, in Markdown.
 
-    `others` says whether int8 engines of the whole network stay beside them.
+    `others` is whether int8 engines of the uncompressed network are published beside them.
     """
     first = next(iter(replaced.values()))
     row, validation, constraint = first.row, first.validation, first.recall_constraint
@@ -150,22 +151,22 @@ def describe_engines(replaced: Mapping[str, ReplacedEngine], *, others: bool) ->
     made = "; ".join(f"{step.step}: {step.what}" for step in first.steps)
     raised = constraint.bias_raised if constraint else {}
     biases = ", ".join(f"{label} by {shift:.2f}" for label, shift in raised.items())
-    kept = f" Biases were raised to keep recalls on validation: {biases}." if biases else ""
+    kept = f" Biases were raised to keep the recalls on validation: {biases}." if biases else ""
     files = [f"`{entry.file}`" for entry in replaced.values()]
     stay = ", and so are the other int8 engines"
     verdicts = [verdict for entry in replaced.values() for verdict in entry.gate]
     return (
         f"{', '.join(files)}: of a smaller network, "
-        f"{first.parameters:,} parameters, input [1, {size}, {size}, 3], made of the one above "
-        f"in {first.seconds / 60:.0f} minutes here ({made}).{kept} On validation its balanced "
-        f"accuracy is {validation.balanced_accuracy:.3f} (n = {validation.n}). Beside the "
-        "network as it was trained, in one run on "
+        f"{first.parameters:,} parameters, input [1, {size}, {size}, 3], made from the one above "
+        f"in {first.seconds / 60:.0f} minutes ({made}).{kept} On validation its balanced "
+        f"accuracy is {validation.balanced_accuracy:.3f} (n = {validation.n}). Compared "
+        "with the uncompressed network, in one benchmark on "
         f"{first.machine.processor} (n = {row.latency.n} rounds), on the "
         f"test split (n = {row.n}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
         + f"\n\nTheir gates: {describe_outcomes(verdicts)} (see Acceptance gates). The tables "
-        "below are of the whole network"
-        f"{stay if others else ''}. Orders: `replaced` in the results' JSON."
+        "below are of the uncompressed network"
+        f"{stay if others else ''}. Settings: `replaced` in the results' JSON."
     )
 
 
@@ -174,27 +175,29 @@ def describe_engine(entry: ReplacedEngine) -> str:
     row, critical = entry.row, f"recall[{entry.critical}]"
     versus = row.versus_parent
     if versus is None:
-        raise DataError(f"{entry.file} was compared with no parent; publish it with one.")
+        raise DataError(
+            f"{entry.file} was not compared with a parent; publish it together with its parent."
+        )
     described = [
         f"{name.replace('_', ' ')} {format_estimate(row.metrics[name])}, difference "
         f"{format_estimate(versus.differences[name])}"
         for name in ("balanced_accuracy", critical, "accuracy")
     ]
     speed = (
-        "emulated here by ONNX Runtime, which tells nothing of its speed; "
+        "emulated here by ONNX Runtime, so its speed is unknown; "
         if row.emulated_by
         else f"{versus.speedup:.2f}× faster, "
     )
     parent = name_backend(versus.parent.partition(":")[0])
     return (
-        f"- `{entry.file}`, beside float32 {parent}: {speed}{versus.size_ratio:.2f}× "
+        f"- `{entry.file}` against float32 {parent}: {speed}{versus.size_ratio:.2f}× "
         f"smaller; {'; '.join(described)}; specificity at the frozen threshold, difference "
         f"{format_estimate(versus.differences['specificity'])}"
     )
 
 
 def describe_files(folder: Path) -> str:
-    """Return the section of a card: a row an engine file, and the labels in their order."""
+    """Return the section of a card: one table row per engine file, and the labels in order."""
     lines = [
         "| file | SHA-256 | px | threshold | temperature | balanced accuracy | recall of the "
         "critical class | sensitivity | specificity | n |",
@@ -215,9 +218,8 @@ def describe_files(folder: Path) -> str:
         for names, files in labels.items()
     ]
     return "\n".join([SECTION, "", *lines, "", *named]) + (
-        " Figures are those of the test split at the file's own threshold, in brackets their "
-        "intervals by lesion; a dash: not evaluated."
-        + "".join(f"\n\n{finding}" for finding in findings)
+        " Figures are of the test split, at the threshold in the file, with intervals by lesion in "
+        "brackets; a dash: not evaluated." + "".join(f"\n\n{finding}" for finding in findings)
     )
 
 

@@ -1,18 +1,18 @@
-"""Let a compressed network recover in PyTorch, where a GPU is that TensorFlow cannot use.
+"""Fine-tune a compressed network in PyTorch, for a GPU that TensorFlow cannot use.
 
     python benchmarks/recover_in_pytorch.py STUDENT.keras --teacher TEACHER.keras … \\
         --images IMAGES … --epochs 100 --out OUT.keras
 
-STUDENT and TEACHER are ``.keras`` files of lesiontk of one split, IMAGES folders of prepared
-images (``images-…`` of a workspace), one for the size of each. OUT is the student with other
-weights: ``lesiontk load_weights OUT.keras --model MODEL`` takes it into the workspace as MODEL
-trained further. TensorFlow is not needed here; PyTorch is, and lesiontk does not install it.
+STUDENT and TEACHER are ``.keras`` files of lesiontk of one split, IMAGES folders of prepared images
+(``images-…`` of a workspace), one for the size of each. OUT is the student with other weights:
+``lesiontk load-weights OUT.keras --model MODEL`` loads them into MODEL. TensorFlow is not needed;
+PyTorch is, and lesiontk does not install it.
 
-What is trained is what ``lesiontk distill`` trains, with three differences. Several teachers are
-heard as one, by the mean of their logarithms. They see each augmented image themselves (Beyer et
-al., arXiv:2106.05237: "consistent and patient"), where lesiontk asks once about each plain image.
-And no epoch is chosen: what is left are the averaged weights of the last, whose
-BatchNormalization statistics are then measured anew.
+The training is that of ``lesiontk distill``, with three differences. Several teachers are combined
+by the mean of their log probabilities. They predict each augmented image (Beyer et al.,
+arXiv:2106.05237: "consistent and patient"), where lesiontk predicts each image once without
+augmentation. And no epoch is chosen: the result are the averaged weights of the last epoch, with
+BatchNormalization statistics measured again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SEEN = "may_have_seen_test"
-"""In a file's description: what lesiontk says of a model that comes from elsewhere."""
+"""The key of a model trained elsewhere in a file's description."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Pictures:
 def read_pictures(
     folders: Sequence[Path], size: int, subset: str, spec: dict[str, Any], device: str
 ) -> Pictures:
-    """Return one side of the images of a size; raises `click.ClickException` without them."""
+    """Return a subset of the images of a size. Raises `click.ClickException` without them."""
     for folder in folders:
         facts = json.loads((folder / "manifest.json").read_text())["facts"]
         if facts["preprocessing"]["image_size"] != size:
@@ -69,7 +69,7 @@ def read_pictures(
 
 @dataclass(frozen=True)
 class View:
-    """What one augmentation does to each image of a batch, at any size: [N, 2, 3] and [N, …]."""
+    """The augmentation parameters of each image of a batch, for any size: [N, 2, 3] and [N, …]."""
 
     theta: Tensor
     gain: Tensor
@@ -101,7 +101,7 @@ def view_from_uniform(unit: Tensor) -> View:
     mirror = 1 - 2 * (unit[3] < 0.5).float()
     a, b = torch.cos(angle) * zoom * aspect * mirror, -torch.sin(angle) * zoom / aspect
     c, d = torch.sin(angle) * zoom * aspect * mirror, torch.cos(angle) * zoom / aspect
-    x, y = between(4, -0.12, 0.12), between(5, -0.12, 0.12)  # a picture is 2 wide in a grid
+    x, y = between(4, -0.12, 0.12), between(5, -0.12, 0.12)  # an image is 2 wide in a grid
     theta = torch.stack([torch.stack([a, b, x], 1), torch.stack([c, d, y], 1)], 1)
     gains = torch.exp(torch.stack([between(row, -0.08, 0.08) for row in (6, 7, 8)], 1))
     gain = gains * torch.exp(between(9, -0.15, 0.15))[:, None]
@@ -122,11 +122,12 @@ class Loss:
     temperature: float
     weight: float
 
-    def __call__(self, logits: Tensor, truth: Tensor, said: Tensor) -> Tensor:
-        """Return the mean over a batch; `truth` are shares [N, C], `said` teacher's logits."""
+    def __call__(self, logits: Tensor, truth: Tensor, taught: Tensor) -> Tensor:
+        """Return the mean over a batch; `truth` are shares [N, C], `taught` the teacher's
+        logits."""
         half = self.shift / 2
         balance = torch.exp(-half) / (torch.exp(half).sum() / torch.exp(self.shift).sum())
-        soft = torch.softmax(said / self.temperature + half, 1)
+        soft = torch.softmax(taught / self.temperature + half, 1)
         taught = functional.cross_entropy(logits / self.temperature + half, soft, reduction="none")
         taught = taught * self.temperature**2 * (truth @ balance)
         hard = functional.cross_entropy(logits + self.shift, truth, reduction="none")
@@ -189,8 +190,8 @@ class Recovery:
         self.graph: Any = None
 
     def look(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the student's images of a batch, augmented and mixed, their truth, and what the
-        teachers say of the same."""
+        """Return the student's images of a batch, augmented and mixed, their labels, and the
+        teachers' logits for them."""
         view = view_from_uniform(torch.rand(12, len(self.chosen), device=self.device))
         share = self.share[:, None]
 
@@ -204,18 +205,18 @@ class Recovery:
         }
         truth = self.truths[self.chosen]
         with torch.no_grad(), self.cast():
-            said = [torch.log_softmax(net(seen[net.size]), 1) for net in self.teachers]
-        return seen[self.student.size], mixed(truth), torch.stack(said).mean(0)
+            taught = [torch.log_softmax(net(seen[net.size]), 1) for net in self.teachers]
+        return seen[self.student.size], mixed(truth), torch.stack(taught).mean(0)
 
     def cast(self) -> Any:
         return torch.autocast(self.device, torch.bfloat16, cache_enabled=False)
 
     def step(self) -> None:
         """Take one step on the images `chosen`."""
-        images, truth, said = self.look()
+        images, truth, taught = self.look()
         with self.cast():
             logits = self.student(images)
-        loss = self.loss(logits, truth, said)
+        loss = self.loss(logits, truth, taught)
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0, foreach=True)
         self.optimizer.step()
@@ -225,7 +226,7 @@ class Recovery:
         self.last_loss.copy_(loss.detach())
 
     def take(self, chosen: Tensor, share: Tensor, rate: float) -> None:
-        """Take one step, as a replay of the captured graph where there is a GPU."""
+        """Take one step, as a replay of the captured graph on a GPU."""
         self.chosen.copy_(chosen)
         self.share.copy_(share)
         if self.device != "cuda":
@@ -248,7 +249,7 @@ class Recovery:
             with torch.cuda.graph(self.graph):
                 self.step()
         else:
-            # The gradients lie in the graph's memory, and its backward pass writes them anew.
+            # The gradients are in the graph's memory, and its backward pass overwrites them.
             self.graph.replay()
 
     def batches(self, generator: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -263,7 +264,7 @@ class Recovery:
             )
 
     def run(self) -> None:
-        """Train, and leave the averaged weights in the student."""
+        """Train; afterwards the student has the averaged weights."""
         plan, generator = self.plan, np.random.default_rng(self.plan["seed"])
         steps = len(self.targets) // plan["batch_size"]
         epochs, started = plan["epochs"], time.perf_counter()
@@ -282,12 +283,12 @@ class Recovery:
             if done % max(1, epochs // 10) == 0:
                 click.echo(
                     f"epoch {done}: loss {float(self.last_loss):.3f}, {seconds:.0f} s, "
-                    f"weights as they are: {tell(self.score())}",
+                    f"weights as they are: {format_scores(self.score())}",
                 )
         self.finish(generator)
 
     def finish(self, generator: np.random.Generator) -> None:
-        """Put the averages in the weights' place, and measure what they make of the images."""
+        """Replace the weights by their averages, and measure the BatchNormalization statistics."""
         with torch.no_grad():
             for weight, average in zip(self.weights, self.averages, strict=True):
                 weight.copy_(average)
@@ -303,7 +304,7 @@ class Recovery:
             self.student.momentum = None
 
     def score(self) -> dict[str, float]:
-        """Return what the weights reach on validation."""
+        """Return the validation scores of the weights."""
         self.student.eval()
         with torch.no_grad():
             logits = torch.cat([self.student(part) for part in self.floats()]).cpu()
@@ -326,7 +327,7 @@ class Recovery:
             yield part.float()
 
 
-def tell(scores: dict[str, float]) -> str:
+def format_scores(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
@@ -349,20 +350,25 @@ def tell(scores: dict[str, float]) -> str:
 @click.option("--warmup-epochs", default=2.0, show_default=True)
 @click.option("--weight-decay", default=0.05, show_default=True)
 @click.option("--temperature", default=2.0, show_default=True)
-@click.option("--weight", default=0.9, show_default=True, help="Of the teacher beside the truth.")
+@click.option(
+    "--weight",
+    default=0.9,
+    show_default=True,
+    help="Weight of the soft targets against the true labels.",
+)
 @click.option("--mixup", default=0.2, show_default=True, help="Beta's parameter; 0 for none.")
 @click.option(
     "--ema",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.998,
     show_default=True,
-    help="Momentum of the averaged weights, which are what is left.",
+    help="Momentum of the averaged weights, which are the result.",
 )
 @click.option("--seed", default=1, show_default=True)
 def cli(
     student: Path, teachers: Sequence[Path], images: Sequence[Path], out: Path, **plan: Any
 ) -> None:
-    """Train the weights of STUDENT with what the teachers say, and write them to --out."""
+    """Train the weights of STUDENT on the teachers' soft targets, and write them to --out."""
     torch.manual_seed(plan["seed"])
     learner, *others = (KerasNetwork(path) for path in (student, *teachers))
     for other, path in zip(others, teachers, strict=True):
@@ -371,14 +377,16 @@ def cli(
         if other.spec["labels"] != learner.spec["labels"]:
             raise click.ClickException(f"{path.name} has other labels than the student.")
         if other.spec["extra"].get(SEEN):
-            click.echo(f"{path.name} may have learned the test images, and the student says so")
+            click.echo(
+                f"{path.name} may have seen the test images, which the student's file records"
+            )
             learner.spec["extra"][SEEN] = True
     recovery = Recovery(learner, others, images, plan)
-    click.echo(f"before: {tell(recovery.score())}")
+    click.echo(f"before: {format_scores(recovery.score())}")
     started = time.perf_counter()
     recovery.run()
     seconds = round(time.perf_counter() - started)
-    click.echo(f"averaged: {tell(recovery.score())}")
+    click.echo(f"averaged: {format_scores(recovery.score())}")
     device = torch.cuda.get_device_name() if recovery.device == "cuda" else "CPU"
     names = [f"{net.spec['recipe']} {net.size} px" for net in others]
     told = {"script": Path(__file__).name, "teachers": names, **plan, "seconds": seconds}

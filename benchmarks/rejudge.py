@@ -1,14 +1,14 @@
-"""Judge published engines anew: figures from their files, gates against the network as trained.
+"""Evaluate published engines again: results from their files, gates against the trained network.
 
     python benchmarks/rejudge.py --data HAM10000 [--parent FILE.keras] [RECIPE…]
 
-For each recipe (default: all) every engine file beside the card answers the images of validation,
-on which its threshold and temperature are frozen anew, and those of test. Its row in
-results/RECIPE.json gets the figures that come of it; latencies stay. The parent is
-`keras_float32.keras` beside the card, where that is the network as it was trained. For a
-compressed network it may be `--parent`, what `widen_engine.py` gets back from an int8 engine.
-Where there is no parent, differences of a file whose outputs have changed have no interval, and
-gates against it are not shown. Then files and cards are written anew (`restamp.py`).
+For each recipe (default: all) every engine file beside the card runs on the validation images, on
+which its threshold and temperature are frozen again, and on those of test. Its row in
+results/RECIPE.json gets the new results; latencies are kept. The parent is `keras_float32.keras`
+beside the card, if that is the trained network. For a compressed network it may be `--parent`, the
+result of `widen_engine.py` from an int8 engine. Without a parent, differences of a file whose
+outputs have changed have no interval, and gates against it are not shown. Then files and cards are
+written again (`restamp.py`).
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ HERE = Path(__file__).parent
 PARENT = "keras:float32"
 ROUNDED_PARENT = "the network as it was trained, weights rounded to 8 bits"
 SAME = 1e-5
-"""The greatest difference of a probability between engines that compute the same in float32."""
-NOT_TIMED = "latency was not measured anew"
+"""The maximum difference of a probability between equivalent engines in float32."""
+NOT_TIMED = "latency was not measured again"
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a file answered: probabilities [N, C] of N images, and where each image belongs."""
+    """A file's probabilities [N, C] for N images, and the subset of each image."""
 
     probabilities: NDArray[np.float32]
     truth: NDArray[np.int64]
@@ -70,7 +70,7 @@ class Outputs:
     on_test: NDArray[np.bool_]
 
     def of(self, *, test: bool) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
-        """Return truth, probabilities and lesions of the test or the validation images."""
+        """Return true labels, probabilities and lesions of the test or the validation images."""
         chosen = self.on_test if test else ~self.on_test
         return self.truth[chosen], self.probabilities[chosen], [*map(str, self.lesions[chosen])]
 
@@ -91,15 +91,15 @@ class Figures:
 @click.option(
     "--outputs",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps the outputs of each file, so that it is asked once.",
+    help="Folder for the outputs of each file, so that each runs once.",
 )
 def main(recipes: tuple[str, ...], data: Path, parent: Path | None, outputs: Path | None) -> None:
-    """Judge the published engines of RECIPES anew."""
+    """Evaluate the published engines of RECIPES again."""
     for folder in sorted(path for path in (HERE / "engines").iterdir() if path.is_dir()):
         if not recipes or folder.name in recipes:
             file = HERE / "results" / f"{folder.name}.json"
             published = json.loads(file.read_text())
-            renewed = rejudge(folder, published, Asker(data, outputs), parent)
+            renewed = rejudge(folder, published, EngineRunner(data, outputs), parent)
             file.write_text(json.dumps(renewed, indent=1) + "\n")
             restamp(folder, renewed)
             for verdict in renewed["benchmark"]["gate"]:
@@ -108,9 +108,9 @@ def main(recipes: tuple[str, ...], data: Path, parent: Path | None, outputs: Pat
 
 
 def rejudge(
-    folder: Path, published: Mapping[str, Any], asker: Asker, parent: Path | None
+    folder: Path, published: Mapping[str, Any], asker: EngineRunner, parent: Path | None
 ) -> dict[str, Any]:
-    """Return the results of a recipe with rows and verdicts of the files that are published."""
+    """Return the results of a recipe with rows and verdicts of the published files."""
     benchmark = Benchmark.from_document(published["benchmark"])
     replaced = read_replaced(published)
     others = {target: entry.row for target, entry in replaced.items()}
@@ -127,7 +127,7 @@ def rejudge(
     for target, path in files.items():
         row = others.get(target) or rows.get(target)
         whole = own == path
-        # A parent that is given has rounded weights, so it judges compressed networks alone.
+        # A specified parent has rounded weights, so it is used for compressed networks only.
         against = own or (parent if target in replaced else None)
         before = known.get(against) if against else None
         keep = None
@@ -150,7 +150,7 @@ def rejudge(
         if target not in files:
             renewed[target] = renew_unpublished(row, known.get(own) if own else None, rule)
     made = dict(published)
-    # Gates decide nothing of a training: the recipe keeps the lines that judged its engines.
+    # Gates do not affect training: the recipe keeps the gates of its engines.
     made["recipe"] = {**published["recipe"], "gate": ["default"], "unresolved": "warn"}
     made["benchmark"] = replace(
         benchmark,
@@ -218,14 +218,14 @@ def begin_row(path: Path, parent: EngineRow) -> EngineRow:
         size_bytes=parent.size_bytes,
     )
     if not row.emulated_by:
-        raise click.ClickException(f"{path} was published without its figures; publish it anew.")
+        raise click.ClickException(f"{path} was published without its figures; publish it again.")
     return row
 
 
 def renew_row(
     row: EngineRow, found: Figures, size: int, parent: Figures | None, rule: EvaluateRule
 ) -> EngineRow:
-    """Return a row of a benchmark with an engine's figures in the place of the old ones."""
+    """Return a row of a benchmark with an engine's new results."""
     renewed = replace(row, size_bytes=size, **score_fields(found.judged))
     versus = row.versus_parent
     ratio = (versus.size_ratio if versus else 1.0) * row.size_bytes / size
@@ -250,9 +250,9 @@ def renew_row(
 def renew_unpublished(row: EngineRow, parent: Figures | None, rule: EvaluateRule) -> EngineRow:
     """Return the row of an engine whose file is not published.
 
-    An engine that answered as the parent, to a hundred thousandth of a probability, gets the
-    parent's figures. Of others an interval of width 0 goes: a bootstrap gives it where nothing
-    differs, and it says nothing.
+    An engine whose probabilities equal the parent's within 1e-5 gets the parent's results. For
+    others an interval of width 0 is removed: it is the bootstrap's for equal outputs and has no
+    meaning.
     """
     versus = row.versus_parent
     if versus is None:
@@ -267,7 +267,7 @@ def renew_unpublished(row: EngineRow, parent: Figures | None, rule: EvaluateRule
 
 
 def compare(found: Figures, parent: Figures, rule: EvaluateRule) -> Comparison:
-    """Return what changed from the parent to an engine on the test images."""
+    """Return the changes from the parent to an engine on the test images."""
     truth, before, lesions = parent.outputs.of(test=True)
     return compare_predictions(
         truth,
@@ -312,7 +312,7 @@ def describe_judged(
     task: Task,
     row: EngineRow,
 ) -> GateInput:
-    """Return what the gates are asked of."""
+    """Return the input of the gates."""
     truth, probabilities, lesions = found.outputs.of(test=True)
     matched = None
     if parent is not None:
@@ -329,15 +329,15 @@ def describe_judged(
     )  # fmt: skip
 
 
-class Asker:
-    """Asks engine files about the validation and test images of a folder."""
+class EngineRunner:
+    """Runs engine files on the validation and test images of a folder."""
 
     def __init__(self, data: Path, kept: Path | None) -> None:
         self._data, self._kept = data, kept
         self._records = SOURCES.get("ham10000")().read(data).records
 
     def ask(self, path: Path, task: Task) -> Outputs:
-        """Return the file's outputs, asked now or kept from before."""
+        """Return the file's outputs, stored or computed now."""
         content, _ = find_backend(path)().split_record(path.read_bytes())
         split = find_split(find_backend(path)().read_spec(path).split_hash, [])
         if split is None:

@@ -1,13 +1,12 @@
-"""Give a published TFLite engine the biases that its quantizer cut off.
+"""Restore saturated biases in a published TFLite engine.
 
     python benchmarks/repair_biases.py RECIPE
 
-ai-edge-quantizer's weight scales followed the weights alone, so that channels which training had
+ai-edge-quantizer's weight scales depended only on the weights, so channels that training had
 switched off lost their bias (`lesiontk.calibration.bias_range`). Their weights are near zero, and
-what they lost stands in ``tensorrt_int8.onnx`` beside the engine, whose biases are float32. Each
-bias at an end of int32 gets the value that the layer in the same place has there, its channel's
-weight scale is raised, and its weights are rounded anew. Nothing else changes, nor the description
-in the file.
+the original biases are in ``tensorrt_int8.onnx`` beside the engine, in float32. Each saturated bias
+gets the value of the same layer there, its channel's weight scale is raised, and its weights are
+quantized again. Nothing else changes, including the description in the file.
 
 The compressed TFLite engine of efficientnet_lite0_7class is another network than the ONNX files
 beside it, and its float parent is lost. The values are the whole network's all the same: a channel

@@ -1,11 +1,11 @@
-"""Write threshold, temperature and figures into published engines, and into cards what files say.
+"""Write threshold, temperature and results into published engines and their model cards.
 
     python benchmarks/restamp.py [RECIPE…]
 
-For each recipe (default: all that are published) takes the figures of results/RECIPE.json, those
-of `replaced` for engines that took others' places, writes them into the files of engines/RECIPE/,
-and renews the part of the card that tells of its files. Where a file is not the one that its
-figures were measured on, by its size without them, nothing of the recipe is written.
+For each recipe (default: all that are published) writes the results of results/RECIPE.json, for
+replaced engines those of `replaced`, into the files of engines/RECIPE/, and updates the part of the
+card about its files. If a file is not the one of its results, by its size without them, nothing is
+written for the recipe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CARD = "README.md"
 @click.command()
 @click.argument("recipes", nargs=-1)
 def main(recipes: tuple[str, ...]) -> None:
-    """Stamp the published engines of RECIPES and renew their cards."""
+    """Stamp the published engines of RECIPES and update their cards."""
     folders = sorted(path for path in (HERE / "engines").iterdir() if path.is_dir())
     for folder in folders:
         if not recipes or folder.name in recipes:
@@ -41,24 +41,24 @@ def main(recipes: tuple[str, ...]) -> None:
 
 
 def restamp(folder: Path, published: Mapping[str, Any]) -> list[str]:
-    """Stamp the engines of a folder and renew its card; returns a line for each file.
+    """Stamp the engines of a folder, update its card, and return a line for each file.
 
-    Raises `ClickException`, before anything is written, for a file that the figures are not of.
+    Raises `ClickException`, before anything is written, for a file without matching results.
     """
     found = find_assessments(folder, published)
     lines = []
     for path, assessment in found.items():
         if assessment is None:
-            lines.append(f"{path.name} was not evaluated; left as it is")
+            lines.append(f"{path.name} was not evaluated; unchanged")
         else:
             stamp(path, assessment, path)
-            lines.append(f"{path.name} carries its figures")
+            lines.append(f"{path.name} contains its results")
     renew_card(folder, published)
     return lines
 
 
 def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, Assessment | None]:
-    """Return each engine file's assessment; None where the results have no figures of it."""
+    """Return each engine file's assessment; None without results."""
     benchmark = Benchmark.from_document(published["benchmark"])
     rows = benchmark.by_target
     for target, entry in read_replaced(published).items():
@@ -76,10 +76,11 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
         size = len(backend.split_record(path.read_bytes())[0])
         if size != row.size_bytes or spec.split_hash != benchmark.split_hash:
             raise click.ClickException(
-                f"{folder.name}/{path.name} has {size} bytes, and the figures are of a file of "
-                f"{row.size_bytes}: publish it together with its own."
+                f"{folder.name}/{path.name} has {size} bytes, but the results are those of a file "
+                "of "
+                f"{row.size_bytes}: publish it together with its own results."
             )
-        # Results from before they held a confusion matrix tell of emulation alone.
+        # Results without a confusion matrix only state emulation.
         findings = [] if row.emulated_by is None else [describe_emulation(target, row.emulated_by)]
         if row.confusion:
             findings = describe_scores(
@@ -96,7 +97,7 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
 
 
 def renew_card(folder: Path, published: Mapping[str, Any]) -> None:
-    """Let the card say what the files beside it carry and reach, and nothing of those replaced."""
+    """Update the card with the content and the results of its files, without replaced ones."""
     card = folder / CARD
     card.write_text(update_card(card.read_text(), folder, published))
 

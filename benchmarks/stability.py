@@ -1,10 +1,10 @@
-"""Does it matter which training images int8 was calibrated on? On validation alone.
+"""The dependence of int8 on the choice of calibration images, on validation only.
 
     python benchmarks/stability.py MODEL… [--workspace DIR] [--draws 5]
 
 Makes each MODEL's int8 TFLite engine again from further draws of calibration images, everything
-else equal, and compares each with the engine of the recipe's own draw. Writes results/stability.md
-and .json; rows of other recipes stay.
+else equal, and compares each with the engine of the recipe's draw. Writes results/stability.md and
+.json; rows of other recipes are kept.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cli(models: tuple[str, ...], workspace: Path, draws: int) -> None:
 
 
 def measure(store: Store, model: Artefact, draws: int) -> dict[str, Any]:
-    """Return what further draws give for one model, beside its unquantized scores."""
+    """Return the scores of further draws for one model, and its unquantized ones."""
     made = measure_stability(store, model, TARGET, draws)
     facts = model.read_facts(ModelFacts)
     return {

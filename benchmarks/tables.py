@@ -2,7 +2,7 @@
 
     python benchmarks/tables.py
 
-Reads results/*.json, which `publish.py` and the studies write; states nothing of its own.
+Reads results/*.json, which `publish.py` and the studies write; all figures are from there.
 """
 
 from __future__ import annotations
@@ -28,37 +28,36 @@ STUDIES = {
     "imbalance_ablation": "which treatment of rare classes is best, on validation; the toolkit's "
     "default comes from it, the recipes above were trained before",
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
-    "leaky_split": "how much a split by image flatters",
-    "int8_converters": "which way to int8 is best for TFLite, on validation",
-    "int8_by_cpu": "what int8 is worth on a CPU without VNNI: no speed for TFLite, and an overflow "
-    "in ONNX Runtime that had to be mended",
-    "stability": "how much int8 depends on which training images it was calibrated on",
-    "input_pipeline_cnn_7class": "how long training waits for images",
-    "tool_speed": "how long quantizing a large network takes, beside the plain way",
-    "compression": "how much smaller and faster compressed networks are, and what they lose",
+    "leaky_split": "how much a split by image inflates the scores",
+    "int8_converters": "comparison of int8 quantizers for TFLite, on validation",
+    "int8_by_cpu": "int8 on a CPU without VNNI: no gain in speed for TFLite, and an overflow "
+    "in ONNX Runtime that was fixed",
+    "stability": "how much int8 depends on the choice of calibration images",
+    "input_pipeline_cnn_7class": "the share of training time spent waiting for images",
+    "tool_speed": "the time of quantizing a large network, compared with the tools alone",
+    "compression": "size, latency and loss of compressed networks",
     "pruning_curves": "accuracy against operations, with and without distillation",
 }
 AIMS = (
     ("cnn_7class", "balanced_accuracy", 0.65, ""),
     ("vgg16_binary", "accuracy", 0.8866,
      "grown from 80 over 96 to 128 pixels in 12 epochs; on validation, worse: 8 epochs at 96 "
-     "pixels, and lessons of efficientnet_lite0_binary"),
+     "pixels, and soft targets of efficientnet_lite0_binary"),
     ("vgg16_binary", "macro_auc", 0.92, "as above"),
     ("vgg16_7class", "balanced_accuracy", 0.72,
-     "grown from 80 over 96 to 112 pixels in 12 epochs; on validation, worse: lessons of "
+     "grown from 80 over 96 to 112 pixels in 12 epochs; on validation, worse: soft targets of "
      "efficientnet_lite0_7class, which at that time neglected rare classes"),
     ("efficientnet_lite0_7class", "balanced_accuracy", 0.80,
      "on validation, shorter: other learning rates and weight decay, mixup, flips alone, no "
-     "averaged weights, equal rates for all layers, which was taken"),
+     "averaged weights, equal rates for all layers, which was chosen"),
     ("resnet152v2_7class", "balanced_accuracy", 0.65,
-     "no pretrained weights were at hand; grown from 48 to 64 pixels and taught by "
-     "efficientnet_lite0_7class in 16 epochs, 0.531 on validation "
-     "and 0.527 on test; what is published grew from 32 over 48 pixels in 12, with lessons that no "
-     "longer neglect rare classes; its compressed network, which recovered for 85 epochs, reaches "
-     "more, see below; without the silent residual branches it stood at 0.20 to 0.29 on validation "
-     "after 7"),
+     "no pretrained weights were available; grown from 48 to 64 pixels and distilled from "
+     "efficientnet_lite0_7class in 16 epochs, 0.531 on validation and 0.527 on test; the "
+     "published network grew from 32 over 48 pixels in 12, with soft targets that no longer "
+     "neglect rare classes; its compressed network, recovered for 85 epochs, is better, see "
+     "below; without zero-initialized residual branches: 0.20 to 0.29 on validation after 7"),
 )  # fmt: skip
-"""Recipe, metric on test, what was aimed at, and what was tried."""
+"""Recipe, metric on test, goal, and what was tried."""
 
 PARENT, SMALL = "keras:float32", "tflite:int8"
 FRONT = ("cnn_7class", "efficientnet_lite0_7class", "vgg16_binary")
@@ -84,15 +83,14 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         "# Results on HAM10000\n\nResearch software, not a medical device. One split by lesion for "
         f"all, stratified by diagnosis: test n = {n} images of {lesions} lesions, read once per "
         "row; everything was chosen on validation. The images are copies of "
-        f"{' and '.join(first['sizes'])} pixels: on the originals the figures will differ. In "
+        f"{' and '.join(first['sizes'])} pixels: results on the originals will differ. In "
         "brackets 95 % intervals from a bootstrap over lesions. Sensitivity and specificity: "
         "malignant (akiec, bcc, mel) against the rest, at the threshold frozen on validation. "
         "External: the 193 images of ISIC 2018 task 3 validation. One file a recipe has all "
         "figures; the model cards are in `../engines/`.",
-        "## In short\n\nThe network in float32, and what TFLite int8 changes against its float32 "
+        "## Summary\n\nThe network in float32, and the difference of TFLite int8 to its float32 "
         "TFLite engine in the same run. The gates are the [default ones](../../docs/gates.md), of "
-        "the int8 engine beside the network as it was trained.\n\n"
-        + summarize(published, "../engines"),
+        "the int8 engine against the trained network.\n\n" + summarize(published, "../engines"),
         "## As in the published study\n\n"
         + "\n\n".join(
             f"{title}:\n\n"
@@ -102,12 +100,12 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
         ),
         "## All recipes, full precision\n\n" + _list_all(published),
         "## Aims\n\nFull precision, on test; the intervals are above.\n\n" + _list_aims(published),
-        "## What the small engines cost\n\nTFLite int8, calibrated after training, beside the "
-        "trained model; faster and smaller than its float32 TFLite engine, one thread. Compressed "
-        "networks are in [compression](compression.md). Which of them took the place of a recipe's "
-        "engine was decided by gates of before, on measured differences; the model cards tell how "
-        "the gates of now judge each file.\n\n" + _list_int8(published),
-        "## How each was trained\n\n" + _list_trainings(published),
+        "## Loss of the small engines\n\nTFLite int8, calibrated after training, against the "
+        "trained model; speed-up and size ratio against its float32 TFLite engine, one thread. "
+        "Compressed networks are in [compression](compression.md). Earlier gates, on measured "
+        "differences, decided which of them replaced a recipe's engine; the model cards contain "
+        "the verdicts of the current gates.\n\n" + _list_int8(published),
+        "## Training\n\n" + _list_trainings(published),
     ]
     if studies:
         parts.append("## Studies\n\n" + "\n".join(studies))
@@ -115,7 +113,8 @@ def render(published: Mapping[str, Mapping[str, Any]], studies: Sequence[str] = 
 
 
 def summarize(published: Mapping[str, Mapping[str, Any]], engines: str) -> str:
-    """Return a table of each recipe in float32 and what int8 changes; `engines` is the folder."""
+    """Return a table of each recipe in float32 and the difference of int8; `engines` is the
+    folder."""
     rows = []
     for name, document in published.items():
         whole, (small, versus) = find_trained(document), find_small(document)
@@ -175,7 +174,7 @@ def find_small(document: Mapping[str, Any]) -> tuple[EngineRow, ParentComparison
 
 
 def find_trained(document: Mapping[str, Any]) -> EngineRow:
-    """Return the row of the network as it was trained, whatever was compressed since."""
+    """Return the row of the trained network, before compression."""
     rows = read_benchmark(document).by_target
     return rows.get(EngineName(PARENT, reference=True)) or rows[EngineName(PARENT)]
 
@@ -197,7 +196,7 @@ def _compare(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def describe_size(document: Mapping[str, Any]) -> str:
-    """Return the size of the images in training, and the engines' where it is another."""
+    """Return the size of the images in training, and that of the engines if different."""
     trained = document["recipe"]["data"]["image_size"]
     now = find_row(document, SMALL).image_size or document["benchmark"]["image_size"]
     return format_sizes(trained, now)
@@ -267,7 +266,7 @@ def _list_int8(published: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def list_techniques(document: Mapping[str, Any]) -> list[str]:
-    """Return by what the small engine's network was made of the trained one."""
+    """Return the compressions of the small engine's network."""
     replaced = document.get("replaced", {}).get(SMALL)
     steps = replaced["steps"] if replaced else document["steps"][1:]
     return [step["step"] for step in steps]
@@ -292,7 +291,7 @@ def _list_trainings(published: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _format_speedup(versus: ParentComparison, digits: int) -> str:
-    """Return ``3.1×``, or a dash where nothing was timed."""
+    """Return ``3.1×``, or a dash without timing."""
     return "–" if versus.speedup is None else f"{versus.speedup:.{digits}f}×"
 
 

@@ -1,13 +1,13 @@
-"""How long does it take to quantize a large network, and how much memory? Beside the plain way.
+"""Time and memory of quantizing a large network, compared with the tools alone.
 
     python benchmarks/tool_speed.py [--architecture resnet152v2] [--image-size 224] [--images 128]
 
-The plain way is what a user writes: TensorFlow's converter with a representative dataset, tf2onnx
-from Keras, ONNX Runtime's quantize_static, each with its defaults for int8 and in a process of its
-own, for with ResNet152V2 at 224 px the first two take more than 24 GB in one. Ours is
-`lesiontk quantize --int8`, which verifies every engine and measures every layer besides. Both start
-from the same trained model (random weights: the time does not depend on them), with as many images
-for calibration, in turns. Writes results/tool_speed.md and .json.
+The plain way is a user's script: TensorFlow's converter with a representative dataset, tf2onnx from
+Keras, ONNX Runtime's quantize_static, each with its defaults for int8 and in a separate process,
+because with ResNet152V2 at 224 px the first two need more than 24 GB in one. Ours is `lesiontk
+quantize --int8`, which also verifies every engine and measures every layer. Both start from the
+same trained model (random weights: the time does not depend on them), with as many images for
+calibration, in turns. Writes results/tool_speed.md and .json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lesiontk.system.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 INTERVAL = 0.1
-"""Seconds between two looks at the memory."""
+"""Seconds between two measurements of memory."""
 LOOSE = (
     "verify.min_agreement_int8=0",
     "verify.max_mean_drift_int8=1",
@@ -76,11 +76,11 @@ def cli(
 
 
 def prepare(folder: Path, architecture: str, image_size: int) -> Path:
-    """Bring a network into a workspace as `lesiontk import` does; returns the workspace."""
+    """Import a network into a workspace like `lesiontk import`, and return the workspace."""
     model = build_model(ARCHITECTURES.get(architecture), image_size=image_size, classes=7)
     model.save(str(folder / "model.keras"))
     workspace = folder / "workspace"
-    # One picture a lesion and a little more: enough for calibration, split and verification.
+    # One image per lesion and some more: enough for calibration, split and verification.
     data = (
         "data.source=synthetic",
         "data.synthetic.lesions=700",
@@ -124,7 +124,7 @@ def measure(processes: list[list[str]]) -> dict[str, float]:
 
 
 def resident_memory(pid: int) -> int:
-    """Return the resident bytes of a process and of all that descend from it."""
+    """Return the resident bytes of a process and of its descendants."""
     memory: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
@@ -149,7 +149,7 @@ def resident_memory(pid: int) -> int:
 @click.argument("images", type=int)
 @click.argument("out", type=click.Path(path_type=Path))
 def plain(step: str, workspace: Path, images: int, out: Path) -> None:
-    """Do one step of quantizing as the tools' own pages show it."""
+    """Run one step of quantization as in the tools' documentation."""
     out.mkdir(exist_ok=True)
     artefact = Store(workspace).resolve("latest", "model")
     prepared = open_images(Store(workspace).parent(artefact, "images"))

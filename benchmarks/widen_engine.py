@@ -1,13 +1,13 @@
-"""Get a trained network back from its published int8 engine, to compress it further.
+"""Restore a trained network from its published int8 engine, to compress it further.
 
     python benchmarks/widen_engine.py RECIPE OUT.keras
 
 The float32 VGG16 is too large to be published; its engine's kernels are not. Each rounded kernel
-and bias of an engine becomes float32 in a network of the recipe's architecture, which must have its
-layers in one line and no BatchNormalization. What comes out is the trained network with weights
-rounded to 8 bits, and nothing else rounded. Take it into a workspace with ``lesiontk import
-OUT.keras --recipe RECIPE --data HAM10000``. Where a compressed engine has taken the place of
-``engines/RECIPE/onnx_int8.onnx``, the history has the whole one:
+and bias of an engine becomes float32 in a network of the recipe's architecture, which must be
+sequential and without BatchNormalization. The result is the trained network with weights rounded to
+8 bits, and nothing else rounded. Import it into a workspace with ``lesiontk import OUT.keras
+--recipe RECIPE --data HAM10000``. If a compressed engine has replaced
+``engines/RECIPE/onnx_int8.onnx``, the original is in the git history:
 
     git log --oneline -- benchmarks/engines/vgg16_7class/onnx_int8.onnx
     git show COMMIT:benchmarks/engines/vgg16_7class/onnx_int8.onnx > whole.onnx
@@ -64,7 +64,7 @@ def cli(recipe: str, out: Path, image_size: int | None, engine: Path | None) -> 
         )
     for layer, weights in zip(layers, kernels, strict=True):
         layer.set_weights(weights)
-    said = model.predict(pictures.astype(np.float32), verbose=0)
+    outputs = model.predict(pictures.astype(np.float32), verbose=0)
     if image_size is not None:
         kept = model.get_weights()
         model = build_model(
@@ -75,8 +75,8 @@ def cli(recipe: str, out: Path, image_size: int | None, engine: Path | None) -> 
         spec = replace(spec, preprocessing=resized)
     save_model(model, spec, out)  # with its split, so that it is compressed on with no other
     click.echo(
-        f"{out}: of {len(pictures)} pictures the engine's greatest probability differs by at most "
-        f"{np.abs(said - expected).max():.3f}"
+        f"{out}: on {len(pictures)} images the engine's largest probability differs by at most "
+        f"{np.abs(outputs - expected).max():.3f}"
     )
 
 
@@ -100,7 +100,7 @@ def read_kernels(path: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float
 def widen(
     rounded: NDArray[np.int32], scale: NDArray[np.float32], zero_point: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    """Return the values that rounded ones stand for; a scale may belong to each channel."""
+    """Return the dequantized values; there may be a scale for each channel."""
     along = {4: (-1, 1, 1, 1), 2: (1, -1)}.get(rounded.ndim, (-1,)) if scale.ndim else ()
     centred = rounded.astype(np.int64) - zero_point.reshape(along)
     return np.asarray(centred * scale.reshape(along), np.float32)

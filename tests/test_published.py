@@ -1,4 +1,4 @@
-"""What the repository publishes holds together: engines, splits, calibration lists, results."""
+"""The published files are consistent: engines, splits, calibration lists, results."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_something_is_published() -> None:
 
 
 @pytest.mark.parametrize("path", list_cases())
-def test_an_engine_answers_from_its_file_alone(path: Path) -> None:
+def test_an_engine_predicts_from_its_file_alone(path: Path) -> None:
     with open_engine(path) as engine:
         size = engine.spec.preprocessing.image_size
         views = np.stack([render_view(name, 1, 0, size) for name in ("mel", "nv", "vasc")])
@@ -199,7 +199,7 @@ def describe_target(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
-def test_a_card_tells_of_the_engines_that_took_others_places(path: Path) -> None:
+def test_a_card_describes_the_engines_that_replace_others(path: Path) -> None:
     document, folder = json.loads(path.read_text()), ROOT / "benchmarks" / "engines" / path.stem
     card = (folder / "README.md").read_text()
     if replaced := CARDS.read_replaced(document):
@@ -216,13 +216,13 @@ FOLDERS = sorted(path for path in (ROOT / "benchmarks" / "engines").iterdir() if
 
 
 def are_stamped(folder: Path) -> bool:
-    """Whether any engine of the folder carries its evaluation; then the card tells of all."""
+    """Whether the file of any engine in the folder contains its evaluation."""
     files = CARDS.list_engine_files(folder)
     return any(find_backend(path)().read_assessment(path) is not None for path in files)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.name))
-def test_a_card_says_what_the_files_beside_it_carry(folder: Path) -> None:
+def test_a_card_agrees_with_the_files_beside_it(folder: Path) -> None:
     if not are_stamped(folder):
         pytest.skip(f"python benchmarks/restamp.py {folder.name} has not been run yet")
     card = (folder / "README.md").read_text()
@@ -231,8 +231,8 @@ def test_a_card_says_what_the_files_beside_it_carry(folder: Path) -> None:
     assert CARDS.drop_rows(card, published.get("replaced", {})) == card
     restamp = load_benchmark("restamp")
     for path, known in restamp.find_assessments(folder, published).items():
-        carried = find_backend(path)().read_assessment(path)
-        assert (carried and replace(carried, content="")) == known
+        recorded = find_backend(path)().read_assessment(path)
+        assert (recorded and replace(recorded, content="")) == known
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +272,7 @@ def test_each_threshold_on_a_card_is_that_of_the_file(restamped: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["threshold", "file", "figures"])
-def test_a_card_that_says_otherwise_than_its_files_is_found(
+def test_a_card_that_differs_from_its_files_is_found(
     damage: str, restamped: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / restamped.name

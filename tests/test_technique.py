@@ -64,10 +64,14 @@ def test_what_an_earlier_technique_left_counts_too() -> None:
 @pytest.mark.parametrize(
     ("technique", "before", "said"),
     [
-        ("prune", "qat", "learned ranges and roundings belong to .*; put prune before qat."),
-        ("prune", "sparsify", "zeros are chosen for the kernels .*; put prune before sparsify."),
-        ("sparsify", "cluster", "values that weights share .*; put sparsify before cluster."),
-        ("distill", "equalize", "normalization is folded in .*; put distill before equalize."),
+        ("prune", "qat", "learned ranges and rounding belong to .*; put prune before qat."),
+        (
+            "prune",
+            "sparsify",
+            "zeros are chosen for the current kernels; .* put prune before sparsify.",
+        ),
+        ("sparsify", "cluster", "clusters are computed for .*; put sparsify before cluster."),
+        ("distill", "equalize", "normalization is folded and .*; put distill before equalize."),
         ("equalize", "cluster", "one of the two, because cluster cannot follow equalize either."),
         ("qat", "qat", "expected qat once."),
     ],

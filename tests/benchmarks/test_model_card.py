@@ -1,4 +1,4 @@
-"""A model card says what a network is, what it was judged to be, and what it was made of."""
+"""A model card describes a network, its training and its evaluation."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     )
     assert operating_points_from_benchmark(data.benchmark) in card
     assert "## External check\n\nImages from elsewhere: n = 160" in card
-    assert "judged on one split of one collection and on Images from elsewhere." in card
+    assert "evaluated on one split of one collection and on Images from elsewhere." in card
     plain = render(**arguments)
     assert "External check" not in plain
-    assert "judged on one split of one collection. " in plain
-    assert "Austria" not in plain  # the sample is not told to be HAM10000
+    assert "evaluated on one split of one collection. " in plain
+    assert "Austria" not in plain  # the sample is not HAM10000
     arguments["recipe"]["data"]["source"] = "ham10000"
     assert "HAM10000 comes from Austria" in render(**arguments)
     assert "Too large" not in card
-    said = "it may have seen the test images"
-    assert said not in card
+    caution = "possibly including the test images"
+    assert caution not in card
     foreign = {**arguments, "model": replace(model, may_have_seen_test=True)}
-    assert said in render(**foreign)
+    assert caution in render(**foreign)
     large = render(**arguments, left_out=["onnx:int8"])
-    assert "Too large to be here: onnx:int8." in large
+    assert "Too large to be published: onnx:int8." in large
     weights = InitialWeights("a.pth", "0123456789ab" + 52 * "f", "p", "3")
     pretrained = {
         "recipe": {**arguments["recipe"], "model": {"weights": "imagenet"}},
@@ -65,7 +65,7 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     )
     assert "It was made in" not in card
     assert "trained from random weights." in card
-    assert "on the class shares of the collection" in card
+    assert "with the class frequencies of the collection" in card
     assert "- `tensorrt_int8.onnx`: agrees with its parent on 97.7% of 256 images, emulated" in card
     assert "(symmetric in `tensorrt_int8.onnx`)" in card
     assert (
@@ -76,13 +76,13 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert "22 images are too few to show that it finds more than it misses" in card
     assert EXACT not in card
     onnx = replace(make_engine("onnx:int8"), file="onnx_int8.onnx")
-    for bits, told in ((8, True), (7, False)):
+    for bits, expected in ((8, True), (7, False)):
         arguments["engines"] = [replace(onnx, quantization={"weight_bits": bits})]
-        assert (f"`{EXACT}` to 1 for `onnx_int8.onnx`" in render(**arguments)) == told
+        assert (f"`{EXACT}` to 1 for `onnx_int8.onnx`" in render(**arguments)) == expected
     assert "The images were of 2 sizes, most 320x240, pixels" in card
-    taught = Distillation("tflite_int8.tflite", 0.9)
-    arguments["model"] = make_facts("distill", taught, history=(make_step("train"),))
+    distilled = Distillation("tflite_int8.tflite", 0.9)
+    arguments["model"] = make_facts("distill", distilled, history=(make_step("train"),))
     assert (
-        "It was made in 2 steps: train (trained from its starting weights), then distill "
-        "(taught by tflite_int8.tflite). "
+        "It was made in 2 steps: train (trained from initial weights), then distill "
+        "(distilled from tflite_int8.tflite). "
     ) in render(**arguments)

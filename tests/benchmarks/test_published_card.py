@@ -1,4 +1,4 @@
-"""A published card tells of each file what that file carries, that it was emulated too."""
+"""A published card contains the findings in each engine file, as that it was emulated."""
 
 from __future__ import annotations
 

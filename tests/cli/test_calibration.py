@@ -95,7 +95,7 @@ def test_without_a_recipe_the_images_prepared_last_are_taken(
 
 def test_another_list_is_not_written_over(drawn: dict[str, Any], run: Run, desk: Path) -> None:
     run("calibration", "draw", "--images", "14")  # the same list may be written again
-    with pytest.raises(UsageError, match=r"holds another list.*--out"):
+    with pytest.raises(UsageError, match=r"contains another list.*--out"):
         run("calibration", "draw", "--images", "10")
 
 
@@ -167,7 +167,7 @@ def test_check_fails_for_an_image_whose_pixels_changed(
 
 def test_check_wants_the_images_of_the_split(desk: Path, synthetic_folder: Path) -> None:
     store = Store(desk / "workspace", threads=1)
-    with pytest.raises(DataError, match=r"lacks 10015 of the split's 10015 images \(ISIC_"):
+    with pytest.raises(DataError, match=r"10015 of the split's 10015 images are not in .* \(ISIC_"):
         check_list(store, "cnn_7class", data=synthetic_folder)
 
 
@@ -210,7 +210,9 @@ def test_check_fails_for_a_test_image_and_names_it(
             row["image_id"] for row in csv.DictReader(stream) if row["subset"] == "test"
         )
     (desk / "bad.csv").write_text(f"image_id\n{stranger}\n")
-    with pytest.raises(GateFailedError, match=rf"bad.csv does not fit {split.name}: .*{stranger}"):
+    with pytest.raises(
+        GateFailedError, match=rf"bad.csv does not match {split.name}: .*{stranger}"
+    ):
         check_list(store, str(desk / "bad.csv"))
     assert GateFailedError.exit_code == 1
 
@@ -226,8 +228,8 @@ def test_a_list_that_does_not_exist_is_bad_usage(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("a: [1", "is not valid YAML"),
-        ("- a\n", "does not state how the list was drawn"),
-        ("split_hash: 7\n", "does not state how the list was drawn"),
+        ("- a\n", "is not the record of a list's draw"),
+        ("split_hash: 7\n", "is not the record of a list's draw"),
     ],
 )
 def test_a_bad_yaml_beside_a_list_is_an_error_that_names_it(

@@ -237,7 +237,7 @@ def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
 def test_an_unknown_kind_of_artefact_names_the_nearest(run: Run, tmp_path: Path) -> None:
     ended = run("ls", "--kind", "modle", "--workspace", str(tmp_path))
     assert ended.code == 2
-    assert "kind 'modle' is no kind of artefact; expected one of benchmark, bund" in ended.err
+    assert "kind 'modle' is not a kind of artefact; expected one of benchmark, bund" in ended.err
     assert "Did you mean 'model'?" in ended.err
     assert run("ls", "--kind", "model", "--workspace", str(tmp_path)).code == 0
 

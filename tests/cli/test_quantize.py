@@ -17,7 +17,7 @@ from lesiontk.store import Store
 from lesiontk.workflow import convert as workflow
 
 GELU = DataError("tflite_float32.tflite has TFL_GELU, which tf2onnx does not convert.")
-DRIFTED = GateFailedError("onnx:int8 is not the model it was made from.")
+DRIFTED = GateFailedError("onnx:int8 does not match its model.")
 FACTS = {"file": "engine", "size_bytes": 1000}
 KNOWN = SimpleNamespace(
     **FACTS,
@@ -45,7 +45,7 @@ def quantize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(workflow, "build_step", build_step)
         monkeypatch.setattr(workflow, "continue_from", lambda *given: (None, {}))
-        monkeypatch.setattr(workflow, "choose_aside", lambda *given: ())
+        monkeypatch.setattr(workflow, "choose_background_targets", lambda *given: ())
         monkeypatch.setattr(Store, "resolve", lambda self, reference, kind=None: None)
         environment = {"LESIONTK_WORKSPACE": str(tmp_path / "workspace"), "COLUMNS": "200"}
         return CliRunner().invoke(cli, ["quantize", "--int8", *options], env=environment)

@@ -213,7 +213,7 @@ def test_two_of_four_is_half() -> None:
         (({"sparsify": {"pattern": "2:4", "rounds": 2}},), "rounds belongs to the other patterns"),
         (({"sparsify": {"pattern": "2:4", "ramp_epochs": 2}},), "ramp_epochs belongs to"),
         (({"sparsify": {"block": [1, 8]}},), "block belongs to the pattern block"),
-        (({"sparsify": {"recover": {"grow": [32]}}},), "recover takes neither grow nor"),
+        (({"sparsify": {"recover": {"grow": [32]}}},), "recover accepts neither grow nor"),
         (({"cluster": {"clusters": 1}},), "greater than or equal to 2"),
     ],
 )

@@ -26,7 +26,7 @@ from lesiontk.errors import DataError
 from lesiontk.evaluate.verification import SATURATED
 from lesiontk.models.architecture import Architecture, Normalization
 from lesiontk.recipe import VerifyRule
-from lesiontk.stages.convert import compare_answers
+from lesiontk.stages.convert import compare_outputs
 from lesiontk.system.frameworks import import_keras
 from tests.conformance.fitted_models import FittedParent
 
@@ -198,7 +198,7 @@ def test_without_room_the_quantizer_cuts_the_biases_off(
     file = tmp_path / record.file
     answers = run_engine(parent.convert("keras:float32"), parent.pictures, 1)
     received = run_engine(file, parent.pictures, 1)
-    verification = compare_answers(answers, received, file, VerifyRule())
+    verification = compare_outputs(answers, received, file, VerifyRule())
     assert verification.agreement.top1_agreement < 0.8
     (check,) = [check for check in verification.checks if check.name == SATURATED]
     assert not check.passed

@@ -28,7 +28,7 @@ from lesiontk.evaluate.signal_to_noise import measure_signal
 from lesiontk.evaluate.verification import UNEXPLAINED, Verification
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Preprocessing
-from lesiontk.stages.convert import compare_answers
+from lesiontk.stages.convert import compare_outputs
 from tests.conformance.fitted_models import SPEC, FittedParent
 
 TARGETS = ("tflite:float32", "tflite:float16", "tflite:dynamic_int8", "tflite:int8",
@@ -46,7 +46,7 @@ def answers(parent: FittedParent) -> ReferenceOutputs:
 
 
 def judge(answers: ReferenceOutputs, file: Path, parent: FittedParent) -> Verification:
-    return compare_answers(answers, run_engine(file, parent.pictures, 1), file, VerifyRule())
+    return compare_outputs(answers, run_engine(file, parent.pictures, 1), file, VerifyRule())
 
 
 def failed(verification: Verification) -> set[str]:

@@ -25,7 +25,7 @@ from lesiontk.compress.quantization_aware import (
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.models import ARCHITECTURES
 from lesiontk.records import EngineSpec
-from lesiontk.stages.qat import begin_ranges
+from lesiontk.stages.qat import measure_initial_ranges
 from lesiontk.system.frameworks import import_tensorflow
 from tests.conformance.cases import TOO_DEEP, each_architecture
 from tests.conformance.fitted_models import SPEC, EngineChain, build_fitted_model, draw_pictures
@@ -72,7 +72,7 @@ def train_rounded(
     """
     tf = import_tensorflow()
     layers = read_layers(model)
-    begun = begin_ranges(model, layers, pictures, scheme, folder)
+    begun = measure_initial_ranges(model, layers, pictures, scheme, folder)
     narrow = {name: (0.9 * low, 0.9 * high) for name, (low, high) in begun.items()}
     aware = quantize_aware(model, layers, narrow, scheme)
     images = pictures.astype(np.float32)

@@ -187,7 +187,7 @@ def test_more_broken_files_than_allowed_are_an_error(store: Store, folder: Folde
 def test_a_folder_that_is_not_there_is_an_error(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist or is not a folder\."):
         inspect(store, tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no data folder was given; expected --data"):
+    with pytest.raises(DataError, match="no data folder was specified; expected --data"):
         store.build(InspectStage(), InspectConfig(), {})
 
 

@@ -500,7 +500,7 @@ def test_an_engine_that_is_not_its_parent_is_kept_as_evidence_only(
         workspace=copy,
     )
     assert call.code == 1
-    assert "tflite:int8 is not the model it was made from" in call.err
+    assert "tflite:int8 does not match its model" in call.err
     (failure,) = copy.glob("engine-*/failed.json")
     assert (failure.parent / "tflite_int8.tflite").is_file()
     assert not (failure.parent / "manifest.json").exists()
@@ -535,7 +535,7 @@ def test_every_precision_can_be_asked_for_and_is_then_benchmarked(copy: Path) ->
     assert call.code == 0, call.err
     page = Path(call.document["report"]).read_text()
     assert all(target in page for target in wanted)
-    assert "Signal kept by each layer" in page
+    assert "Signal-to-noise ratio of the layers" in page
 
 
 def test_weights_of_seven_bits_are_made_where_they_help_and_said(copy: Path) -> None:

@@ -27,7 +27,7 @@ from lesiontk.models import imported_config
 from lesiontk.models.imported_config import parse_description, permit_model
 from lesiontk.models.imported_file import load_foreign_model, load_model_file
 from lesiontk.records import EngineSpec, Preprocessing
-from lesiontk.stages.load_weights import take_weights
+from lesiontk.stages.load_weights import copy_weights
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 ROOT = Path(__file__).parents[2]
@@ -481,7 +481,7 @@ DOORS: dict[str, Callable[[Path], Any]] = {
     "evaluate, bench and the teacher of distill": open_engine,
     "import": load_foreign_model,
     "the model of a workspace": load_model,
-    "weights that are loaded": lambda path: take_weights(None, path, "model-1"),
+    "weights that are loaded": lambda path: copy_weights(None, path, "model-1"),
 }
 
 

@@ -13,8 +13,8 @@ from lesiontk.models.architecture import build_model
 def test_residual_branches_begin_at_zero_but_where_channels_change() -> None:
     architecture = ARCHITECTURES.get("resnet152v2")
     model = build_model(architecture, image_size=32, classes=7)
-    assert architecture.start is not None
-    architecture.start(model)
+    assert architecture.initialize is not None
+    architecture.initialize(model)
     silent = {
         layer.name: not layer.get_weights()[0].any()
         for layer in model.layers

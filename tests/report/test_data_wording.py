@@ -36,7 +36,7 @@ def split(apart: int, near_duplicates: str = "group", *, leaky: bool = False) ->
         (inspection(1), None, "1 pair"),
         (inspection(1, 1), None, "1 pair, 1 of different lesions"),
         (inspection(3), split(0), "3 pairs; none is in two subsets of the split"),
-        (inspection(0, crowd=150), None, "150 images look alike, ISIC_1 and others, whose "
+        (inspection(0, crowd=150), None, "150 images are near-duplicates, ISIC_1 and others, whose "
                                          "pairs are not listed"),
         (inspection(9, 9), split(1), "9 pairs, 9 of different lesions; 1 set of them in several "
                                      "subsets of the split: they have lesion ids, which differ"),

@@ -144,19 +144,19 @@ def test_what_is_missing_is_said_and_breaks_nothing() -> None:
     assert set(SECTIONS) <= set(page.values("id"))
     for sentence in (
         "There is no engine of reduced precision in this report.",
-        "No engine here has a full-precision parent beside it",
+        "No engine has a full-precision parent to compare with",
         "No engine of reduced precision was compared",
-        "This model has no training curves of its own.",
-        "The artefacts of the data are not at hand",
-        "No engine here was calibrated.",
+        "This model has no training curves.",
+        "The artefacts of the data are not available",
+        "No engine was calibrated.",
     ):
         assert sentence in page.text
 
 
 def test_an_int8_engine_without_a_parent_is_reported_alone() -> None:
     page = read(make_report_data(targets=("tflite:int8",), with_parents=False))
-    assert "No full-precision parent was measured beside it." in page.text
-    assert "No engine was there that the gates are about." in page.text
+    assert "No full-precision parent was measured." in page.text
+    assert "The gates apply to no engine of this run." in page.text
 
 
 def test_unknown_lesions_are_a_visible_warning() -> None:
@@ -164,7 +164,7 @@ def test_unknown_lesions_are_a_visible_warning() -> None:
     assert warning not in read(make_report_data()).text
     page = read(make_report_data(split=make_split(SEVEN, lesion_ids_known=False)))
     assert warning in page.text
-    assert "Whole lesions were dealt" not in page.text
+    assert "Whole lesions were assigned" not in page.text
 
 
 def test_synthetic_images_are_called_so() -> None:

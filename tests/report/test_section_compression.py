@@ -13,7 +13,7 @@ from lesiontk.compress.layers import LayerWidths
 from lesiontk.compress.prune_budget import LatencyGoal
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity, Trial
 from lesiontk.records import EngineFootprint, Footprint, RecallConstraint
-from lesiontk.report.drawing import look_of_engines
+from lesiontk.report.drawing import style_of_engines
 from lesiontk.report.sensitivity_plot import plot_sensitivity
 from lesiontk.report.wording import describe_best
 from lesiontk.stages.load_weights import LoadedWeights
@@ -113,22 +113,26 @@ def test_each_step_is_a_row_with_what_it_changed() -> None:
         table[3][1]
         == "50.0\N{NO-BREAK SPACE}% of the weights of the compressed kernels are zero (2:4)"
     )
-    assert table[4][1].endswith("in 11 tensors; zeros are kept")
+    assert table[4][1].endswith("in 11 tensors; zeros are preserved")
 
 
 def test_a_latency_that_was_asked_for_is_told_with_the_one_measured() -> None:
     step = make_step("prune", PRUNED)
     asked = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
-    assert asked.endswith("in 2 rounds; 50.0 % of the latency on int8 TFLite were asked for")
+    assert asked.endswith("in 2 rounds; 50.0 % of the latency on int8 TFLite was the budget")
     slower = replace(FASTER, after=replace(FASTER.after, median_ms=2.2))
     told = describe_step(replace(step, footprint=slower)).replace("\N{NO-BREAK SPACE}", " ")
-    assert "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which is missed" in told
-    assert "missed" not in describe_step(replace(step, footprint=FASTER))
+    assert (
+        "and 55.0 % measured: 2.20 ms, before 4.00 ms (n = 100), which exceeds the budget" in told
+    )
+    assert "exceeds" not in describe_step(replace(step, footprint=FASTER))
 
 
 def test_layers_that_a_pattern_does_not_fit_are_named() -> None:
     told = describe_step(make_step("sparsify", Sparsity("2:4", 0.4, ("conv2", "conv3"))))
-    assert told.endswith("left dense, their inputs no multiple of the pattern's: conv2, conv3")
+    assert told.endswith(
+        "dense, because their inputs are not a multiple of the pattern's: conv2, conv3"
+    )
 
 
 def test_size_and_latency_are_shown_of_each_step_that_was_measured() -> None:
@@ -141,7 +145,7 @@ def test_size_and_latency_are_shown_of_each_step_that_was_measured() -> None:
 
 def test_widths_are_drawn_after_a_pruning() -> None:
     page = read_with_figures(make_report_data(**COMPRESSED, widths=WIDTHS))
-    assert any("25% of 96 channels are left" in text for text in page.values("alt"))
+    assert any("25% of 96 channels remain" in text for text in page.values("alt"))
 
 
 def test_a_model_that_was_only_trained_has_no_such_section() -> None:
@@ -162,10 +166,10 @@ def test_sensitivities_are_shown_with_what_stays_in_float() -> None:
 
 
 def test_the_picture_depends_on_the_change_of_balanced_accuracy_too() -> None:
-    look = look_of_engines(["tflite:mixed"])["tflite:mixed"]
+    style = style_of_engines(["tflite:mixed"])["tflite:mixed"]
     harmless = [ROWS[0], replace(ROWS[1], balanced_accuracy=0.0)]
     harmful = [ROWS[0], replace(ROWS[1], balanced_accuracy=-0.05)]
-    pictures = [plot_sensitivity(rows, (), "tflite", look) for rows in (harmless, harmful)]
+    pictures = [plot_sensitivity(rows, (), "tflite", style) for rows in (harmless, harmful)]
     assert pictures[0].alternative == pictures[1].alternative
     assert pictures[0].content != pictures[1].content
 
@@ -199,14 +203,14 @@ def test_stability_under_other_draws_is_shown() -> None:
 def test_without_stability_the_report_says_how_to_have_it() -> None:
     page = read(make_report_data())
     assert "Engines from other calibration draws" not in page.tables
-    assert "Not measured: each draw is a further conversion" in page.text
+    assert "Not measured: each draw requires a further conversion" in page.text
     assert "Not measured: each draw" not in read(make_report_data(**COMPRESSED)).text
 
 
 def test_smaller_images_are_told_with_what_they_save() -> None:
     step = make_step("resize", Resizing((112, 80), (100, 51)))
     told = describe_step(step).replace("\N{NO-BREAK SPACE}", " ")
-    assert told == "80 px instead of 112: 51.0 % of the operations are left"
+    assert told == "80 px instead of 112: 51.0 % of the operations remain"
 
 
 def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
@@ -224,11 +228,11 @@ def test_a_training_elsewhere_is_told_as_its_trainer_tells_it() -> None:
         (None, "balanced accuracy$"),
         (
             RecallConstraint({"mel": 0.6}, {}),
-            "at no less melanoma recall than the 0.600 of the network as it was trained,$",
+            "at no less melanoma recall than the 0.600 of the trained network,$",
         ),
         (
             RecallConstraint({"mel": 0.6, "nv": 0.9}, {"nv": 0.25}),
-            "trained and, .* of another class, for which biases were raised: nv by 0.25,$",
+            "trained network and, .* of another class, for which biases were raised: nv by 0.25,$",
         ),
     ],
 )

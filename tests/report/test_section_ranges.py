@@ -8,7 +8,7 @@ from typing import Any
 
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.quantized_tensors import TensorRow
-from lesiontk.report.drawing import look_of_engines
+from lesiontk.report.drawing import style_of_engines
 from lesiontk.report.ranges_plot import MOST, plot_ranges
 from lesiontk.report.result_table import table_from_benchmark
 from tests.report.page import read
@@ -35,10 +35,10 @@ def test_engines_without_quantized_activations_have_no_such_section() -> None:
 
 
 def test_the_figure_names_the_widest() -> None:
-    look = look_of_engines(["tflite:int8"])["tflite:int8"]
-    picture = plot_ranges([*ROWS, *[ROWS[1]] * 2 * MOST], "tflite:int8", look)
+    style = style_of_engines(["tflite:int8"])["tflite:int8"]
+    picture = plot_ranges([*ROWS, *[ROWS[1]] * 2 * MOST], "tflite:int8", style)
     assert f"The widest is {LONG}: 0 to 40, in steps of 0.157." in picture.alternative
-    assert plot_ranges(ROWS, "tflite:int8", look).height < picture.height
+    assert plot_ranges(ROWS, "tflite:int8", style).height < picture.height
 
 
 def test_the_list_is_described_by_site_and_brightness() -> None:
@@ -51,7 +51,7 @@ def test_the_list_is_described_by_site_and_brightness() -> None:
         sites_of_training=3,
     )
     text = read(make_report_data(calibration=calibration)).text
-    assert "balanced by class, within a class spread over site and brightness" in text
+    assert "balanced by class, within a class stratified by site and brightness" in text
     assert "2 of the 3 sites of the training images: back 70, face 35" in text
     assert "darkest 26, dark 27" in text
 

@@ -22,7 +22,7 @@ SIX = (*TARGETS, "tensorrt:int8")
 
 def summary_of(page: Page) -> str:
     """What stands above the table of engines."""
-    return page.text.partition("What the words and numbers mean")[0]
+    return page.text.partition("Definitions")[0]
 
 
 def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gates() -> None:
@@ -32,7 +32,7 @@ def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gate
         "The engine finds 0 of 22 images of melanoma by the highest probability (0.0 %, 95 % "
         "interval 0.0–28.5 %)" in text
     )
-    warning = text.index("Look at melanoma recall before any gate.")
+    warning = text.index("Check melanoma recall before any gate.")
     assert warning < text.index("gates passed")
     assert f"{', '.join(TARGETS)}: finds 0 of 22 images of melanoma" in text
     assert "it misses more than it finds" in text
@@ -41,10 +41,10 @@ def test_a_network_that_finds_none_of_the_critical_class_is_told_before_its_gate
 def test_the_summary_tells_what_the_frozen_threshold_finds() -> None:
     row = make_report_data().benchmark.rows[2]
     text = summary_of(read(make_report_data()))
-    assert "At its frozen threshold, 0.489, the engine calls 81.4\N{NO-BREAK SPACE}% (" in text
+    assert "At its frozen threshold, 0.489, the engine predicts 81.4\N{NO-BREAK SPACE}% (" in text
     assert re.search(
-        r"of the 70 images of akiec \+ bcc \+ mel positive, [−+][\d.]+ points \([^)]+\) beside its "
-        r"parent at its own\.",
+        r"of the 70 images of akiec \+ bcc \+ mel positive, [−+][\d.]+ points \([^)]+\) against "
+        r"its parent at the parent's threshold\.",
         text,
     )
     alone = make_report_data(targets=("keras:float32",)).benchmark.rows[0]
@@ -122,7 +122,7 @@ def test_classes_that_no_image_shows_are_told() -> None:
     rows = tuple(replace(row, confusion=((0, 0), (10, 70))) for row in data.benchmark.rows)
     changed = replace(data.benchmark, rows=rows)
     text = summary_of(read(make_report_data(TWO, "malignant", benchmark=changed)))
-    assert "Not all classes were judged. No image shows benign: balanced accuracy" in text
+    assert "Not all classes were tested. No image shows benign: balanced accuracy" in text
     assert "are of 1 of 2 classes" in text
     assert "Not all classes" not in summary_of(read(data))
 
@@ -140,7 +140,7 @@ def test_every_table_and_matrix_marks_what_was_emulated() -> None:
         cells = [cell for row in rows for cell in row if "tensorrt:int8" in cell]
         assert all("tensorrt:int8 (emulated)" in cell for cell in cells), region
     assert "tensorrt:int8 (emulated) against keras:float32" in page.text
-    assert "The answers of an emulated engine are emulated here too." in page.text
+    assert "The outputs of an emulated engine are emulated here, too." in page.text
 
 
 def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
@@ -157,22 +157,24 @@ def test_an_imported_model_is_not_told_to_have_been_trained_here() -> None:
     text = read(make_report_data(model=model, curves=[])).text
     assert "imported from theirs.keras" in text
     assert "AdamW" not in text
-    assert "starting weights: " not in text
+    assert "initial weights: " not in text
     assert "AdamW" in read(make_report_data()).text
 
 
-def test_the_file_of_the_starting_weights_is_identified() -> None:
-    assert "starting weights: none" in read(make_report_data()).text
+def test_the_file_of_the_initial_weights_is_identified() -> None:
+    assert "initial weights: none" in read(make_report_data()).text
     model = make_facts("train", InitialWeights("a.h5", "c" * 64))
     text = read(make_report_data(model=model)).text
-    assert "starting weights: none, SHA-256 cccccccccccc" in text
+    assert "initial weights: none, SHA-256 cccccccccccc" in text
 
 
 def test_a_split_that_leaks_is_not_told_to_keep_lesions_together() -> None:
     leaky = make_split(SEVEN, leaky=True, lesions_on_several_sides=7)
     text = read(make_report_data(split=leaky)).text
-    assert "Single images were dealt to the subsets: 7 lesions have images on more than one" in text
-    assert "Whole lesions were dealt" not in text
+    assert (
+        "Single images were assigned to the subsets: 7 lesions have images on more than one" in text
+    )
+    assert "Whole lesions were assigned" not in text
     assert "Each group stays in one subset" not in text
 
 
@@ -185,8 +187,8 @@ def boxes_of(page: Page) -> list[str]:
 def test_gates_that_pass_are_not_green_where_melanomas_are_missed() -> None:
     blind = read(make_report_data(answers="blind", max_drop=0.9))
     assert "gates passed. Each is shown" in blind.text
-    assert "That does not lift what is said above." in blind.text
+    assert "The warnings above still apply." in blind.text
     assert "passed" not in boxes_of(blind)
     useful = read(make_report_data(TWO, "malignant", max_drop=0.9))
     assert "passed" in boxes_of(useful)
-    assert "does not lift" not in useful.text
+    assert "warnings above still" not in useful.text

@@ -81,9 +81,9 @@ def test_an_emulated_engine_is_claimed_to_have_no_speed() -> None:
     benchmark = make_report_data(targets=("keras:float32", "tensorrt:int8")).benchmark
     (sentence,) = summarize_run(benchmark)
     assert sentence.startswith(
-        "The int8 TensorRT engine was emulated by ONNX Runtime on the CPU, so its speed is not "
-        "known; it is 3.78× smaller than its parent, float32 Keras, which is another runtime "
-        "(there is no float32 TensorRT beside it); as emulated, "
+        "The int8 TensorRT engine was emulated by ONNX Runtime on the CPU, so its latency "
+        "is unknown; it is 3.78× smaller than its parent, float32 Keras, which has another runtime "
+        "(there is no float32 TensorRT); as emulated, "
     )
     assert not re.search(r"\d ms|faster|slower|as fast", sentence)
 
@@ -102,8 +102,8 @@ def test_an_emulated_engine_is_never_the_fastest() -> None:
 def test_a_speed_over_another_runtime_is_told_as_one() -> None:
     data = make_report_data(targets=("keras:float32", "tflite:int8"))
     (sentence,) = summarize_run(data.benchmark)
-    assert "than its parent, float32 Keras, which is another runtime" in sentence
-    assert "there is no float32 TFLite beside it" in sentence
+    assert "than its parent, float32 Keras, which has another runtime" in sentence
+    assert "there is no float32 TFLite" in sentence
 
 
 def test_a_speedup_that_its_interval_does_not_show_is_not_claimed() -> None:

@@ -236,5 +236,5 @@ def test_an_evaluation_of_other_images_is_refused(
     table = np.eye(len(images.labels))[images.targets[images.indices("validation")]]
     config = EvaluationConfig(probabilities=tuple(map(tuple, table.tolist())), subset="validation")
     evaluation = shared_store.build(MadeUpEvaluation(), config, {"images": prepared})
-    with pytest.raises(DataError, match="judges other images"):
+    with pytest.raises(DataError, match="has other images"):
         explain(shared_store, {**parents, "evaluation": evaluation}, 4)

@@ -158,7 +158,7 @@ def test_of_a_model_that_nobody_knows_it_is_said_that_it_may_have_seen_the_test_
     document = import_it(workspace, save_model(tmp_path / "net.keras"))
     assert document["may_have_seen_test"]
     made = Path(document["path"]) / "model.keras"
-    assert "trained on the images it is judged on is not known" in read_spec(made).notice
+    assert "It may have been trained on its test images" in read_spec(made).notice
     assert call(workspace, "convert", "latest", "--to", "keras:float32").exit_code == 0
     done = call(workspace, "evaluate", "latest", "--set", "evaluate.resamples=100")
     assert json.loads(done.stdout)["may_have_seen_test"]

@@ -237,7 +237,7 @@ def test_an_engine_that_runs_here_may_be_timed(monkeypatch: pytest.MonkeyPatch) 
         ({"keep_macs": 0.5, "criterion": "tayler"}, "Did you mean 'taylor'"),
         ({"keep_macs": 1.5}, "keep_macs"),
         ({"keep_latency": 0.5, "latency_on": "tflite:int9"}, "has no precision 'int9'"),
-        ({"keep_macs": 0.5, "recover": {"epochs": 2, "grow": [32]}}, "takes neither grow"),
+        ({"keep_macs": 0.5, "recover": {"epochs": 2, "grow": [32]}}, "accepts neither grow"),
         ({"keep_macs": 0.5, "latency_on": "tflite:int8"}, "latency_on belongs to keep_latency"),
         ({"keep_macs": 0.5, "criterion": "l1", "images": 32}, "images belongs to .* taylor"),
     ],

@@ -197,7 +197,7 @@ def test_widths_are_those_of_the_last_pruning_whatever_followed(
         )
     last = make_model(parents["model"], make_facts("equalize", Equalization(3, 0.0)))
     page = report({**parents, **line, "model": last}, tmp_path)
-    assert any("50% of 8 channels are left" in text for text in page.values("alt"))
+    assert any("50% of 8 channels remain" in text for text in page.values("alt"))
 
 
 def test_a_model_without_curves_and_unknown_images_still_make_a_report(
@@ -208,6 +208,6 @@ def test_a_model_without_curves_and_unknown_images_still_make_a_report(
     page = report(
         {role: a for role, a in {**parents, "model": bare}.items() if role != "images"}, tmp_path
     )
-    assert "This model has no training curves of its own." in page.text
+    assert "This model has no training curves." in page.text
     shown = page.tables["Images to which tflite:int8 gives another class"]
     assert {row[1] for row in shown[1:]} == {"–"}

@@ -172,7 +172,7 @@ def test_the_command_says_what_is_left(store: Store, parent: Artefact) -> None:
     result = CliRunner().invoke(cli, [*order, "--workspace", str(store.workspace)])
     assert result.exit_code == 0, result.output
     assert "40 px instead of 48: " in result.output
-    assert "of the operations are left; validation balanced accuracy" in result.output
+    assert "of the operations remain; validation balanced accuracy" in result.output
 
 
 @pytest.mark.parametrize("size", [15, 48, 64])
@@ -189,7 +189,7 @@ def test_each_size_is_smaller_than_the_last() -> None:
 
 def test_lessons_without_training_are_refused() -> None:
     assert ResizeConfig(image_size=32, recover=None).distill is None
-    with pytest.raises(ValidationError, match="distill belongs to recover, which is null"):
+    with pytest.raises(ValidationError, match="distill requires recover, which is null"):
         ResizeConfig.model_validate({"image_size": 32, "recover": None, "distill": {}})
 
 

@@ -22,7 +22,7 @@ from lesiontk.errors import GateFailedError, UsageError
 from lesiontk.recipe import parse_recipe
 from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stages import sensitivity as sensitivity_stage
-from lesiontk.stages.sensitivity import TrialLog, Workbench, describe_search, rank_layers
+from lesiontk.stages.sensitivity import TrialEngines, TrialLog, describe_search, rank_layers
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import report_model
 from lesiontk.workflow.convert import convert_model, measure_sensitivity
@@ -121,15 +121,15 @@ def test_the_mixed_engine_is_its_parent_where_int8_is_not(
 def watch(monkeypatch: pytest.MonkeyPatch, *, dies_at: int = 0) -> list[frozenset[str]]:
     """The layers in float of each engine that is made from now on; making one of them is killed."""
     asked: list[frozenset[str]] = []
-    answer = Workbench.answer
+    answer = TrialEngines.answer
 
-    def watched(self: Workbench, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
+    def watched(self: TrialEngines, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
         asked.append(float_layers)
         if len(asked) == dies_at:
             raise KeyboardInterrupt
         return answer(self, float_layers, *args, **kwargs)
 
-    monkeypatch.setattr(sensitivity_stage.Workbench, "answer", watched)
+    monkeypatch.setattr(sensitivity_stage.TrialEngines, "answer", watched)
     return asked
 
 
@@ -162,7 +162,9 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
         r"the margins are not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
     )
     assert re.search(said, little.facts["outcome"])
-    with pytest.raises(GateFailedError, match=f"no mixed engine to make: {said}layers in float32"):
+    with pytest.raises(
+        GateFailedError, match=f"no mixed engine meets the gate: {said}layers in float32"
+    ):
         convert_model(store, model, ["onnx:mixed"], change)
     shown = CliRunner().invoke(
         cli,
@@ -190,8 +192,8 @@ def test_a_gate_that_no_layer_can_meet_says_so() -> None:
     )
     best = describe_search(SearchResult(frozenset("ab"), frozenset("a")), 9, 80, 50, "float16")
     assert best.endswith(
-        "with 2 of 50 layers in float16; fewer may do: sensitivity.trials, 9, is used up; next "
-        "would be 1 of 50 layers in float16"
+        "with 2 of 50 layers in float16; fewer may suffice: sensitivity.trials (9) is exhausted; "
+        "next would be 1 of 50 layers in float16"
     )
 
 
@@ -249,7 +251,7 @@ def test_what_is_told_of_an_engine_is_what_it_was_made_with(
 def test_a_gate_on_an_unknown_metric_is_refused_before_anything_is_measured(
     store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(sensitivity_stage.Workbench, "answer")
+    monkeypatch.delattr(sensitivity_stage.TrialEngines, "answer")
     change = ["sensitivity.images=19", "gate=recall[nothing] >= 0.1"]
     with pytest.raises(UsageError, match=r"names the metric 'recall\[nothing\]'"):
         measure_sensitivity(store, model, "onnx", change)

@@ -66,7 +66,9 @@ def test_where_the_gate_cannot_be_met_the_report_shows_what_int8_does_to_each_la
     store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(OBSERVERS._targets, "blind", f"{__name__}:BlindObserver")
-    with pytest.raises(GateFailedError, match=r"no mixed engine to make: .*`lesiontk report`"):
+    with pytest.raises(
+        GateFailedError, match=r"no mixed engine meets the gate: .*`lesiontk report`"
+    ):
         convert_model(store, model, ["tflite:mixed"], [*SEARCH, "calibration.observer=blind"])
     made, page = report(store, model)
     (measured,) = store.list_artefacts("sensitivity")

@@ -205,7 +205,7 @@ def test_a_threshold_that_is_given_goes_before_the_frozen_one(
 
 
 def test_the_test_split_takes_no_threshold(store: Store, engine: Artefact) -> None:
-    with pytest.raises(UsageError, match="--threshold was given without --images"):
+    with pytest.raises(UsageError, match="--threshold requires --images"):
         evaluate_reference(store, engine.name, None, None, threshold=0.31)
 
 
@@ -329,8 +329,8 @@ def test_an_evaluated_engine_is_written_with_its_figures(
     with open_engine(out) as opened:
         assert opened.assessment is not None
         assert opened.assessment.test == read_assessment(assessed).test
-    for wrong, said in ((out, "is there already"), (tmp_path / "a.onnx", r"ends in \.tflite")):
+    for wrong, said in ((out, "exists"), (tmp_path / "a.onnx", r"ends in \.tflite")):
         with pytest.raises(UsageError, match=said):
             check_export(store, engine.name, None, wrong)
-    with pytest.raises(UsageError, match="--out was given with --images"):
+    with pytest.raises(UsageError, match="--out was specified with --images"):
         check_export(store, engine.name, tmp_path, tmp_path / "b.tflite")

@@ -15,7 +15,7 @@ from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow import parallel_conversion
 from lesiontk.workflow.convert import convert_model
-from lesiontk.workflow.parallel_conversion import choose_aside, shared_engines
+from lesiontk.workflow.parallel_conversion import choose_background_targets, shared_engines
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.train import train_recipe
 
@@ -58,22 +58,22 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
 
 
 def test_a_small_model_is_converted_here(model: Artefact) -> None:
-    assert choose_aside(model, TARGETS) == ()
+    assert choose_background_targets(model, TARGETS) == ()
 
 
 def test_the_other_back_ends_go_aside(
     model: Artefact, processes: list[subprocess.Popen[str]]
 ) -> None:
     targets = ["tflite:float32", "onnx:int8", "tflite:int8", "tensorrt:int8"]
-    assert choose_aside(model, targets) == ("onnx:int8", "tensorrt:int8")
-    assert choose_aside(model, ["onnx:int8", "onnx:float32"]) == ()
-    assert choose_aside(model, []) == ()
+    assert choose_background_targets(model, targets) == ("onnx:int8", "tensorrt:int8")
+    assert choose_background_targets(model, ["onnx:int8", "onnx:float32"]) == ()
+    assert choose_background_targets(model, []) == ()
 
 
 def test_one_core_does_one_thing(model: Artefact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel_conversion, "LARGE", 0)
     monkeypatch.setattr(parallel_conversion, "count_cores", lambda: 1)
-    assert choose_aside(model, TARGETS) == ()
+    assert choose_background_targets(model, TARGETS) == ()
 
 
 def test_what_both_need_is_made_first() -> None:

@@ -288,12 +288,12 @@ def test_a_back_end_that_cannot_run_here_is_refused_with_its_reason(
         ("compress=[{train: {}}]", "unknown compression 'train'"),
         ("data.image_size=16", "data.image_size is 16; cnn needs at least 32 pixels"),
         ("model.weights=imagenet", "cnn is trained from random weights; use 'none'"),
-        ("train.head_epochs=1", "model.weights is none: the last layer would learn on random"),
+        ("train.head_epochs=1", "model.weights is none: the last layer would be trained on random"),
         ("train.micro_batches=5", "batch_size is 32; expected a multiple of .*micro_batches, 5"),
-        ("train.grow=[48, 32]", r"train.grow is \[48, 32\]; expected rising sizes from 32"),
-        ("train.grow=[16]", r"expected rising sizes from 32 to below data.image_size, 96"),
-        ("train.grow=[96]", "expected rising sizes"),
-        ("data.split.leaky=true", "tflite:int8 needs calibration images .* this split leaks"),
+        ("train.grow=[48, 32]", r"train.grow is \[48, 32\]; expected increasing sizes from 32"),
+        ("train.grow=[16]", r"expected increasing sizes from 32 to below data.image_size, 96"),
+        ("train.grow=[96]", "expected increasing sizes"),
+        ("data.split.leaky=true", "tflite:int8 requires calibration images .* this split leaks"),
     ],
 )
 def test_a_name_that_is_not_known_is_refused(override: str, message: str) -> None:
@@ -316,7 +316,7 @@ def test_gates_of_another_task_do_not_stand_in_the_way_of_a_split() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.source=auto"], "recipe probe needs images: give --data DIR"),
+        (["data.source=auto"], "recipe probe requires images: specify --data DIR"),
         (["data.path=nowhere/at/all"], "data folder nowhere/at/all does not exist"),
         (["model.architecture=vgg16", "model.weights=no.h5"], "weights file no.h5 does not exist"),
         (["data.task=no_such_task.yaml"], "task file no_such_task.yaml does not exist"),

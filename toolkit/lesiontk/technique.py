@@ -1,6 +1,6 @@
-"""A compression technique: one stage that says of itself all that others need to know of it.
+"""The interface of a compression technique: a stage with all properties that others need.
 
-Plan, order, report, model card and command line ask the technique; none has a table of names.
+Plan, order, report, model card and command line use these properties; none has a table of names.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from lesiontk.records import ModelFacts, ModelStep
 from lesiontk.registry import Registry
 from lesiontk.stage import Stage, StageInfo
 
-ORIGINS: Final = {"train": "trained from its starting weights", "import": "trained elsewhere"}
-"""The stages that a line of models begins with, and what is said of them."""
+ORIGINS: Final = {"train": "trained from initial weights", "import": "trained elsewhere"}
+"""The stages that begin a line of models, with their descriptions."""
 
 ZEROS, SHARED_VALUES = "zeros", "shared values"
 EVEN_RANGES, LEARNED_RANGES = "even ranges", "learned ranges"
-"""What a technique can leave in a model, and what a later one must hold so as not to undo it.
+"""Properties that a technique leaves in a model, and that a later one must preserve.
 
-Any other text serves a technique that leaves something else.
+A technique can define others, as any text.
 """
 
 AS_TRAINED = ("imbalance", "augment", "batch_size", "micro_batches")
-"""Keys of a training that goes on as the network was trained."""
+"""Keys of fine-tuning that are those of the network's training."""
 RECOVERY: Final = {"recover": (*AS_TRAINED, "mixed_precision")}
-"""`TechniqueInfo.inherits` of a technique whose network recovers in float."""
+"""`TechniqueInfo.inherits` of a technique with fine-tuning in float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TechniqueInfo(StageInfo):
-    """What the plan, the order, the command line and a model's history need of a technique.
+    """The properties of a technique for the plan, the order, the command line and the history.
 
-    `leaves` is what it puts into the model that training or other channels would undo, `why_last`
-    why they would, and `holds` what of its parent's it does not undo. A technique may follow a
-    model if it holds everything that the techniques before it left.
+    `leaves` are the properties of its model that training or pruning would undo, `why_last` is the
+    reason, and `holds` are the properties of its parent that it preserves. A technique may follow a
+    model if it preserves those of all earlier techniques.
 
-    `trains` says that its model is the network as it was trained, beside which compressed ones are
-    judged; of others it is none. `inherits` maps a section of the config that is a training to the
-    keys that it takes from the recipe's ``train`` unless they are given.
+    With `trains` its model is the trained network, the reference of compressed ones. `inherits`
+    maps a section of the config with a training to the keys whose defaults are those of the
+    recipe's ``train``.
 
     `help` is the command's text and `options` its options: a key of the config, dotted in a
-    section, mapped to its help. `argument` is the option that comes first on the command line,
-    before the model; with `reads_images` the command takes the folder of the images. `networks` are
-    the options that name a network of the workspace or a file.
+    section, mapped to its help. `argument` is the option that is the first positional argument,
+    before the model; with `reads_images` the command has an option for the folder of the images.
+    `networks` are the options with a network of the workspace or a file.
     """
 
     produces: str = "model"
@@ -65,33 +65,33 @@ class TechniqueInfo(StageInfo):
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Whose probabilities of the training images a technique learns from.
+    """The teacher of a technique.
 
-    `files` are those of engines, whose mean counts; none stand for the last network of its own line
-    that was trained.
+    `files` are those of engines, whose mean prediction is the target; without any, it is the last
+    trained network of the technique's own line.
     """
 
     files: tuple[str, ...] = ()
 
 
 class Technique(Stage):
-    """A stage that makes a model of a model. Its role ``model`` is the parent's."""
+    """A stage that makes a model from a model. Its role ``model`` is the parent's."""
 
     info: ClassVar[TechniqueInfo]
 
     def image_size(self, config: Any) -> int | None:
-        """Return the side of the images that its model takes, in pixels; None for its parent's."""
+        """Return the input size of its model in pixels; None for its parent's."""
         return None
 
     def teacher(self, config: Any) -> Teacher | None:
-        """Return whose predictions it wants in the role ``soft_targets``; None for no teacher.
+        """Return the teacher for the role ``soft_targets``, or None.
 
-        A config with a section `distill` that is not null learns from its own line.
+        With a section `distill` that is not null, it is a model of its own line.
         """
         return Teacher() if getattr(config, "distill", None) is not None else None
 
     def can_teach(self, config: Any) -> bool:
-        """Whether its model is worth learning from: False for one that is still to recover."""
+        """Return whether its model can be a teacher: False before fine-tuning."""
         return True
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Technique(Stage):
         """Return in one sentence, without its end, what it changed in a model that it made."""
 
     def advise(self, step: ModelStep) -> str:
-        """Return what the command adds of its result; empty for nothing."""
+        """Return a note of the command on the result, or an empty text."""
         return ""
 
 
@@ -140,7 +140,7 @@ TECHNIQUES.register("qat", f"{_STAGES}.qat:QatStage", "Quantization-aware traini
 
 
 def find_technique(name: str) -> Technique:
-    """Return the technique called `name`; `UsageError` names the nearest known one."""
+    """Return the technique called `name`. Raises `UsageError` with the nearest known one."""
     return TECHNIQUES.get(name)()
 
 
@@ -154,7 +154,7 @@ def list_left(line: Iterable[ModelStep]) -> frozenset[str]:
 
 
 def trains_network(stage: str) -> bool:
-    """Whether a stage's model is the network as it was trained, not a compressed one."""
+    """Return whether a stage's model is a trained network, not a compressed one."""
     return stage in ORIGINS or (stage in TECHNIQUES and TECHNIQUES.get(stage).info.trains)
 
 
@@ -170,14 +170,14 @@ def explain_order(technique: str, before: str) -> str:
     allowed = [name for name in (*ORIGINS, *TECHNIQUES) if _may_follow(technique, name)]
     why = TECHNIQUES.get(before).info.why_last
     if technique == before:
-        mend = f"expected {technique} once"
+        remedy = f"expected {technique} once"
     elif _may_follow(before, technique):
-        mend = f"put {technique} before {before}"
+        remedy = f"put {technique} before {before}"
     else:
-        mend = f"expected one of the two, because {before} cannot follow {technique} either"
+        remedy = f"expected one of the two, because {before} cannot follow {technique} either"
     return (
         f"{technique} cannot follow {before}: {why}. {technique} may follow {', '.join(allowed)}; "
-        f"{mend}."
+        f"{remedy}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A benchmark: latency, size, memory and accuracy of engines beside their parent."""
+"""A benchmark: latency, size, memory and accuracy of engines against their parent."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ METRICS = ("balanced_accuracy", "macro_auc")
 
 
 class Benchmark(GatedFindings):
-    """One row an engine; `record` has every figure by name.
+    """A benchmark with one row per engine; `record` contains every figure by name.
 
-    `artefact` is where the workspace has it, None for engine files.
+    `artefact` is its artefact in the workspace, None for engine files.
 
     >>> bench = ws.bench(engine)
     >>> list(bench.to_pandas()["engine"])
@@ -35,22 +35,22 @@ class Benchmark(GatedFindings):
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """What ``lesiontk bench --json`` prints."""
+        """The document of ``lesiontk bench --json``."""
         return self.record.to_document()
 
     @property
     def verdicts(self) -> tuple[GateVerdict, ...]:
-        """The gates' verdicts, failures first; empty where no gate judged."""
+        """The gates' verdicts, failures first; empty without gates."""
         return self.record.verdicts
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What a reader must know beside the numbers, as sentences."""
+        """The findings as sentences."""
         return self.record.findings
 
     @property
     def caption(self) -> str:
-        """How latency was measured."""
+        """The conditions of the latency measurement."""
         counts = {row.latency_ms.n for row in self.record.rows if row.latency_ms}
         n = ", ".join(map(str, sorted(counts)))
         return f"one image at a time, {self.record.threads} thread(s), n = {n} for each engine"
@@ -60,7 +60,7 @@ class Benchmark(GatedFindings):
 
         Columns: engine, median_ms, p90_ms, size_bytes, peak_memory_bytes, balanced_accuracy and
         macro_auc with ``_low`` and ``_high``, parent, speedup and size_ratio (of the parent),
-        emulated_by. Latency and memory are missing where another program emulates the engine.
+        emulated_by. Latency and memory are missing for emulated engines.
         """
         rows = []
         for row in self.record.rows:
@@ -85,7 +85,7 @@ class Benchmark(GatedFindings):
         return table_of(rows)
 
     def _show_rows(self) -> str:
-        """Return the table for people: intervals beside their values, units in each cell."""
+        """Return the formatted table: intervals after their values, units in each cell."""
         from lesiontk.report.result_table import format_estimate, format_speedup
 
         rows = []

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A folder to copy to a device; its README says how to install and test it there."""
+    """A folder to copy to a device; its README describes installation and test."""
 
     path: Path
     facts: BundleFacts
 
     @property
     def engine(self) -> str:
-        """The target of the engine inside, as ``tflite:int8``."""
+        """The target of its engine, such as ``tflite:int8``."""
         return self.facts.engine

@@ -1,4 +1,4 @@
-"""Images of a workspace: what was found in a folder, how it was split, calibration lists."""
+"""Images of a workspace: inspection, split and calibration lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Inspection(Stored):
-    """What every image of a folder is: its class, lesion, size, copies and faults."""
+    """The inspection of a folder's images: class, lesion, size, copies and faults."""
 
     def __init__(
         self, workspace: DataWorkspace, artefact: Artefact, *, accept_near_duplicates: bool = False
@@ -36,7 +36,7 @@ class Inspection(Stored):
 
     @property
     def problem(self) -> str | None:
-        """Why the images cannot be split: copies of a picture under several diagnoses."""
+        """Why the images cannot be split: copies of an image under several diagnoses; else None."""
         from lesiontk.report.data_wording import describe_contradictions
 
         record = self.record
@@ -48,7 +48,7 @@ class Inspection(Stored):
         return describe_contradictions(found) if found.pictures else None
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each usable image, as ``images.csv`` has it."""
+        """Return a row for each usable image, as in ``images.csv``."""
         from lesiontk.stages.inspect_images import read_inspection
 
         return table_of(read_inspection(self.artefact))
@@ -64,7 +64,7 @@ class Inspection(Stored):
 
 
 class Split(Stored):
-    """Images dealt to training, validation and test, by lesion."""
+    """A split of images into training, validation and test, by lesion."""
 
     @property
     def record(self) -> DealtSplit:
@@ -75,7 +75,7 @@ class Split(Stored):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the split; every engine carries that of its own."""
+        """SHA-256 of the split; every engine records that of its split."""
         return self.record.split_hash
 
     def to_pandas(self) -> pd.DataFrame:
@@ -102,7 +102,7 @@ class CalibrationList(Stored):
         return table_of(read_calibration(self.artefact))
 
     def write(self, file: str | Path) -> Path:
-        """Write the list as CSV and how it was drawn as YAML beside it; returns the YAML's path."""
+        """Write the list as CSV and the record of its draw as YAML, and return the YAML's path."""
         from lesiontk.workflow.calibration_lists import write_list
 
         return write_list(self.artefact, Path(file))

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from lesiontk.workflow.calibration_lists import ListCheck, ListDescription
 
 DEFAULT = "lesiontk-workspace"
-"""The folder where none is named, here and on the command line."""
+"""The default folder, also on the command line."""
 
 RecipeLike = str | Path | Recipe
-"""A shipped recipe's name, a YAML file, or a recipe that was read."""
+"""A packaged recipe's name, a YAML file, or a recipe object."""
 Settings = Mapping[str, Any] | Sequence[str] | None
-"""Keys that are overridden: ``{"train.epochs": 3}``, ``{"train": {"epochs": 3}}`` or
+"""Overrides of keys: ``{"train.epochs": 3}``, ``{"train": {"epochs": 3}}`` or
 ``["train.epochs=3"]``."""
 
 
 class DataWorkspace:
-    """A folder of artefacts, as far as images go; `Workspace` is the whole of it."""
+    """The operations of a workspace on images; `Workspace` has all operations."""
 
     def __init__(self, path: str | Path | None = None, *, progress: bool = True) -> None:
         from lesiontk.errors import UsageError
@@ -61,8 +61,8 @@ class DataWorkspace:
     ) -> Inspection:
         """Check every image of a folder: broken, missing, duplicate; classes, lesions, patients.
 
-        `Inspection.problem` says why the images cannot be split; with `accept_near_duplicates`
-        pictures that look alike count as different ones there.
+        `Inspection.problem` is the reason why the images cannot be split; with
+        `accept_near_duplicates` near-duplicates count as different images there.
         """
         return Inspection(
             self,
@@ -79,9 +79,9 @@ class DataWorkspace:
         allow_leaky_split: bool = False,
         set: Settings = None,
     ) -> Split:
-        """Deal the images to training, validation and test by lesion, as the recipe's task needs.
+        """Split the images into training, validation and test by lesion, for the recipe's task.
 
-        Raises `DataError` for images that cannot be split, such as one picture of two classes.
+        Raises `DataError` for images that cannot be split, such as one image with two classes.
         """
         artefact = self._build_data(
             "split",
@@ -107,17 +107,17 @@ class DataWorkspace:
     ) -> CalibrationList:
         """Draw a calibration list from training images of a recipe, or of those prepared last.
 
-        `draw` is ``balanced`` (equal shares of the classes) or ``natural``; `cover` is what the
-        images of a class are spread over: ``site``, ``brightness``. `out` also gets the list as
-        CSV. Raises `DataError` where a class has too few images.
+        `draw` is ``balanced`` (equal shares of the classes) or ``natural``; `cover` are the
+        properties over which each class is stratified: ``site``, ``brightness``. The list is also
+        written to `out` as CSV. Raises `DataError` if a class has too few images.
         """
         from lesiontk.errors import UsageError
         from lesiontk.workflow.calibration_lists import draw_list
 
         if recipe is None and data is not None:
-            raise UsageError("data was given without a recipe; name one, such as cnn_7class.")
-        wishes = {"images": images, "draw": draw, "cover": list(cover or ()) or None, "seed": seed}
-        changes = [f"calibration.{k}={json.dumps(v)}" for k, v in wishes.items() if v is not None]
+            raise UsageError("data requires a recipe; specify one, such as cnn_7class.")
+        given = {"images": images, "draw": draw, "cover": list(cover or ()) or None, "seed": seed}
+        changes = [f"calibration.{k}={json.dumps(v)}" for k, v in given.items() if v is not None]
         changes += ["calibration.list=null", *list_overrides(set)]
         chosen = None if recipe is None else self._choose(recipe, data=data, set=set)
         drawn = CalibrationList(self, draw_list(self.store, chosen, changes))
@@ -128,7 +128,7 @@ class DataWorkspace:
     def describe_calibration(self, reference: str | Path | Stored = "latest") -> ListDescription:
         """Return a list's composition by class, body site and brightness, and how it was drawn.
 
-        `reference` is a shipped list's name, a CSV file or an artefact.
+        `reference` is a packaged list's name, a CSV file or an artefact.
         """
         from lesiontk.workflow.calibration_lists import describe_list
 
@@ -141,11 +141,11 @@ class DataWorkspace:
         split: str | Path | Stored | None = None,
         data: str | Path | None = None,
     ) -> ListCheck:
-        """Return the proof that a list holds training images alone: by id, lesion and pixels.
+        """Return the proof that a list contains only training images: by id, lesion and pixels.
 
-        `split` is an artefact, a ``split.csv`` or the first digits of a shipped split's hash;
-        default: the one that the list was drawn from. Raises `GateFailedError` naming the first
-        image that is not.
+        `split` is an artefact, a ``split.csv`` or the first digits of a packaged split's hash;
+        default: the one that the list was drawn from. Raises `GateFailedError` with the first wrong
+        image.
         """
         from lesiontk.workflow.calibration_lists import check_list
 
@@ -188,9 +188,9 @@ class DataWorkspace:
         critical: str | None = None,
         like: str | None = None,
     ) -> Recipe:
-        """Write a commented recipe file for a folder of images; a task file if none fits.
+        """Write a commented recipe file for a folder of images, and a task file if none matches.
 
-        `critical` is the class that must not be missed, `like` the shipped recipe to start from.
+        `critical` is the class that must not be missed, `like` the packaged recipe to start from.
         Raises `UsageError` if the file exists.
         """
         from lesiontk.workflow.new_recipe import write_recipe
@@ -208,7 +208,7 @@ class DataWorkspace:
         critical: str | None = None,
         title: str | None = None,
     ) -> pd.DataFrame:
-        """Write a commented task file for the classes of a folder; returns these classes."""
+        """Write a commented task file for the classes of a folder, and return the classes."""
         from dataclasses import asdict
 
         from lesiontk.workflow.new_recipe import write_task

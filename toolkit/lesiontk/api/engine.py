@@ -1,4 +1,4 @@
-"""An engine: a model in the form that a device runs."""
+"""An engine: a converted model that a device runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """An engine of a workspace, or an engine file from elsewhere, for which `artefact` is None.
+    """An engine of a workspace, or an external engine file, for which `artefact` is None.
 
     >>> engine = model.quantize()["tflite:int8"]
     >>> engine.target
@@ -48,7 +48,7 @@ class Engine:
 
     @property
     def file(self) -> Path:
-        """The engine file; it carries labels, preprocessing and, once evaluated, its threshold.
+        """The engine file, with labels, preprocessing and, after evaluation, its threshold.
 
         Raises `DataError` if it was changed since it was made.
         """
@@ -65,14 +65,14 @@ class Engine:
 
     @property
     def target(self) -> str:
-        """The back end and precision, as ``tflite:int8``."""
+        """The back end and precision, such as ``tflite:int8``."""
         if self.artefact is not None:
             return str(self.artefact.facts["target"])
         return f"{self.spec.backend}:{self.spec.precision}"
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What was recorded when the engine was made; empty for a file from elsewhere."""
+        """The facts recorded at conversion; empty for an external file."""
         return self.artefact.facts if self.artefact else {}
 
     @property
@@ -84,7 +84,7 @@ class Engine:
         return Model(self.workspace, model_of(self.workspace.store, self.require_artefact()))
 
     def lineage(self) -> Lineage:
-        """Return what the engine was made from. Raises `UsageError` for a file."""
+        """Return the ancestors of the engine. Raises `UsageError` for a file."""
         return self.workspace.lineage(self.require_artefact().name)
 
     def predict(
@@ -94,9 +94,8 @@ class Engine:
 
         `images` is an image file, a decoded image (uint8 [H, W, 3] RGB of any size), a batch of
         these (uint8 [N, H, W, 3]), or a sequence of files and decoded images. They are cropped and
-        resized as in training. `threshold` takes the place of the one frozen on validation.
-
-        Raises `DataError` for an image that cannot be read; with `skip_broken` it is listed in
+        resized as in training. `threshold` replaces the one frozen on validation. Raises
+        `DataError` for an image that cannot be read; with `skip_broken` it is listed in
         `Predictions.failures` instead.
         """
         from lesiontk.errors import DataError
@@ -109,7 +108,8 @@ class Engine:
         if failures and not skip_broken:
             more = f" ({len(failures)} images in all)" if len(failures) > 1 else ""
             raise DataError(
-                f"{failures[0]['message']}{more} `skip_broken=True` leaves out what cannot be read."
+                f"{failures[0]['message']}{more} `skip_broken=True` leaves out images that cannot "
+                "be read."
             )
         return Predictions(found)
 
@@ -127,9 +127,9 @@ class Engine:
         """Evaluate on the test split of the engine's model, or on a folder of labelled images.
 
         `labels` is a table beside `images`. Images that the engine was trained or validated on are
-        left out and counted, unless `include_seen`. `gates` are judged as far as they can be;
-        see `Evaluation.check_gates`. `out` is a new engine file that carries these figures. Raises
-        `DataError` if a diagnosis is not of the engine's task or too many images are broken.
+        left out and counted, unless `include_seen`. `gates` are tested if possible; see
+        `Evaluation.check_gates`. `out` is a new engine file with these results. Raises `DataError`
+        if a diagnosis is not in the engine's task or too many images are broken.
         """
         from lesiontk.workflow.choose_recipe import list_overrides
         from lesiontk.workflow.evaluate import (
@@ -160,8 +160,8 @@ class Engine:
     def verify(self) -> Verification:
         """Check the files of the engine and its ancestors, and its outputs against its model's.
 
-        Raises `GateFailedError` if a file was changed or the outputs differ by more than the
-        recipe permits, `UsageError` for a file from elsewhere.
+        Raises `GateFailedError` if a file was changed or the outputs differ by more than the recipe
+        permits, `UsageError` for an external file.
         """
         return self.workspace.verify(self.require_artefact().name)
 
@@ -181,9 +181,9 @@ class Engine:
     def check_tensorrt(self, *versions: str, target: str | None = None) -> CheckReport:
         """Check whether TensorRT accepts an ONNX engine; the report lists unsupported nodes.
 
-        `versions` are of TensorRT, as ``"8.5.2"``; `target` names a Jetson, as
-        ``"jetson-orin-jetpack6"``. Default: those of JetPack 5, 6 and now. Raises `UsageError` for
-        an engine that is no ONNX file.
+        `versions` are those of TensorRT, such as ``"8.5.2"``; `target` is a Jetson, such as
+        ``"jetson-orin-jetpack6"``. Default: those of JetPack 5, 6 and the latest. Raises
+        `UsageError` for an engine that is not an ONNX file.
         """
         from lesiontk.backends.tensorrt.check import check_model, choose_versions
         from lesiontk.workflow.lineage import locate_onnx
@@ -200,12 +200,12 @@ class Engine:
         timing_cache: str | Path | None = None,
         capabilities: Sequence[str] = (),
     ) -> BuiltFile:
-        """Build the TensorRT plan of an ONNX engine; returns how it was built.
+        """Build the TensorRT plan of an ONNX engine, and return its description.
 
         `out` is by default the engine's name with ``.plan``, in the current folder. `batches` are
-        the least, usual and greatest number of images at once, `workspace_limit` is in MiB,
-        `capabilities` are compute capabilities such as ``"sm_86"``. Raises
-        `MissingRequirementError` where no TensorRT is installed or it lacks a driver.
+        the minimum, optimum and maximum batch size, `workspace_limit` is in MiB, `capabilities` are
+        compute capabilities such as ``"sm_86"``. Raises `MissingRequirementError` without TensorRT
+        or its driver.
         """
         from lesiontk.backends.tensorrt.build import BuildSettings, build_file
 
@@ -218,7 +218,7 @@ class Engine:
             return build_file(engine, path, settings)
 
     def require_artefact(self) -> Artefact:
-        """Return the artefact; `UsageError` for an engine file from outside the workspace."""
+        """Return the artefact. Raises `UsageError` for an engine file outside the workspace."""
         from lesiontk.errors import UsageError
 
         if self.artefact is None:

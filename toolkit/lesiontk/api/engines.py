@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class UnknownEngineError(UsageError, KeyError):
-    """A target of which there is no engine."""
+    """A target without an engine."""
 
 
 class Engines(Mapping[str, Engine]):
     """Target -> engine, as ``engines["tflite:int8"]``.
 
-    `refused` maps a target to the error that says why there is no engine of it.
+    `refused` maps a target to the error that prevented its engine.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Engines(Mapping[str, Engine]):
         return len(self._engines)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each engine: its size, and how it agrees with its model."""
+        """Return a row for each engine: its size, and its agreement with its model."""
         rows = []
         for target, engine in self.items():
             agreement = engine.facts.get("verification", {}).get("agreement", {})

@@ -12,10 +12,10 @@ from lesiontk.progress import Advance
 
 
 def fetch_data(source: str, folder: str | Path, *, unpack: bool = True) -> dict[str, Any]:
-    """Download an official source such as ``ham10000`` into a folder; returns its notice and files.
+    """Download an official source such as ``ham10000`` into a folder; return its notice and files.
 
-    Resumes an interrupted download and compares checksums. Raises `UsageError` for an unknown
-    source, `DataError` for a download that is not what was published.
+    Resumes an interrupted download and verifies checksums. Raises `UsageError` for an unknown
+    source, `DataError` for a download that does not match its published checksum.
     """
     from lesiontk.data.fetch.fetch import fetch_source
     from lesiontk.data.fetch.sources import find_official_source

@@ -1,4 +1,4 @@
-"""What a measurement returns: its document, a table of it, and how a notebook shows it."""
+"""The results of measurements: their document, a table, and their display in a notebook."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from lesiontk.evaluate.verdict import GateVerdict
 
 Formats = Mapping[str, Callable[[Any], str]]
-"""Column -> how a notebook shows a value of it."""
+"""Column -> the format of its values in a notebook."""
 
 
 class Findings(ABC):
-    """A result to read, in a table and in a notebook."""
+    """A result with a document, a table and a display in a notebook."""
 
     formats: ClassVar[Formats] = {}
 
     @property
     @abstractmethod
     def document(self) -> Mapping[str, Any]:
-        """What the command prints with ``--json``."""
+        """The document of the command with ``--json``."""
 
     @property
     @abstractmethod
     def caption(self) -> str:
-        """What the table holds, in a line."""
+        """The caption of the table."""
 
     @abstractmethod
     def to_pandas(self) -> pd.DataFrame:
@@ -47,33 +47,33 @@ class Findings(ABC):
 
 
 class PlainFindings(Findings):
-    """A result whose document is all that there is."""
+    """A result that consists of its document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """What the command prints with ``--json``."""
+        """The document of the command with ``--json``."""
         return self._document
 
 
 class GatedFindings(Findings):
-    """A result that gates judged."""
+    """A result with verdicts of gates."""
 
     unresolved: str = "warn"
-    """What becomes of a gate that is not shown: ``warn`` or ``fail``."""
+    """The effect of a gate that is not shown: ``warn`` or ``fail``."""
 
     @property
     @abstractmethod
     def verdicts(self) -> tuple[GateVerdict, ...]:
-        """The gates' verdicts, failures first; empty where no gate judged."""
+        """The gates' verdicts, failures first; empty without gates."""
 
     def check_gates(self, *, unresolved: str | None = None) -> None:
         """Raise `GateFailedError` unless every gate passed.
 
         A gate that is not shown is a warning in the log with ``unresolved="warn"`` and a failure
-        with ``"fail"``; default: as the recipe has it.
+        with ``"fail"``; default: that of the recipe.
         """
         from lesiontk.bench.judging import require_gates
         from lesiontk.evaluate.verdict import Unresolved
@@ -96,7 +96,7 @@ def show_table(table: pd.DataFrame, caption: str = "", formats: Formats | None =
 
 
 def number(digits: int, unit: str = "") -> Callable[[Any], str]:
-    """Return a format of numbers with so many decimals; a dash for what is missing."""
+    """Return a format of numbers with `digits` decimals, and a dash for missing values."""
     return lambda value: "–" if value is None or value != value else f"{value:.{digits}f}{unit}"
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Lineage:
-    """What an artefact was made from, back to the images; `tree` holds the nested documents.
+    """The ancestors of an artefact, back to the images; `tree` contains the nested documents.
 
-    Printed, each line is an artefact, and what is given below it are its parents by role.
+    Printed, each line is an artefact, with its parents by role below it.
     """
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
@@ -27,7 +27,7 @@ class Lineage:
 
 
 def _list_lines(node: Mapping[str, Any], role: str, indent: str, seen: set[str]) -> Iterator[str]:
-    """Yield a node and its ancestors; one that was listed before is only named."""
+    """Yield a node and its ancestors; a repeated one without its ancestors."""
     parents = node.get("parents", {})
     shown = node["name"] in seen and parents
     if node.get("gone") or "changed" in node:

@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 
 
 class Model(Stored):
-    """A model in Keras. Compressions return a new model and leave this one as it is.
+    """A model in Keras. Compressions return a new model and do not change this one.
 
-    Each compression takes the keys of the recipe section of its name, as
-    ``model.prune(keep_macs=0.5, recover={"epochs": 4})``. All raise `UsageError` for an unknown
-    key or an order of compressions that is not allowed, `DataError` for a model that the
-    compression cannot take.
+    Each compression accepts the keys of the recipe section of its name, such as
+    ``model.prune(keep_macs=0.5, recover={"epochs": 4})``. All raise `UsageError` for an unknown key
+    or an invalid order of compressions, `DataError` for an unsupported model.
 
     >>> model.labels
     ('akiec', 'bcc', 'bkl', 'df', 'mel', 'nv', 'vasc')
@@ -48,14 +47,14 @@ class Model(Stored):
 
     @property
     def record(self) -> ModelFacts:
-        """Every fact by name, with the history of the models that it was made of."""
+        """Every fact by name, with the history of its ancestors."""
         from lesiontk.records import ModelFacts
 
         return self.artefact.read_facts(ModelFacts)
 
     @property
     def architecture(self) -> str:
-        """The architecture, and the compressions since it was trained, as ``cnn + prune``."""
+        """The architecture, and the compressions since training, such as ``cnn + prune``."""
         from lesiontk.workflow.lineage import describe_derivation
 
         return describe_derivation(self.artefact)
@@ -72,7 +71,7 @@ class Model(Stored):
 
     @property
     def validation(self) -> ValidationScores:
-        """Its `metrics` on the validation images, and how many these are: `n`."""
+        """Its `metrics` on the validation images, and their number `n`."""
         return self.record.validation
 
     @property
@@ -91,10 +90,10 @@ class Model(Stored):
     # ---------------------------------------------------------------- compression
 
     def compress(self, technique: str, *, data: str | Path | None = None, **keys: Any) -> Model:
-        """Return the model that a compression makes of this one.
+        """Return the model that a compression makes from this one.
 
-        `technique` is the name of any registered technique, also of a plugin's, and `keys` are
-        those of its section in a recipe. `data` is the folder of the images, if it has moved.
+        `technique` is the name of any registered technique, including plugins, and `keys` are those
+        of its section in a recipe. `data` is the folder of the images, if it has moved.
         """
         from lesiontk.workflow.compress import compress_model
 
@@ -109,7 +108,7 @@ class Model(Stored):
         return Model(self.workspace, made)
 
     def __getattr__(self, name: str) -> Callable[..., Model]:
-        """Return `compress` for a technique of this name, such as one that a plugin brings."""
+        """Return `compress` for a technique of this name, such as one of a plugin."""
         from lesiontk.technique import TECHNIQUES
 
         if name.startswith("_") or name not in TECHNIQUES:
@@ -152,7 +151,7 @@ class Model(Stored):
         """Return the model with its smallest weights set to zero, fine-tuned.
 
         `sparsity` is the share of zeros, 0.75 by default; `pattern` is ``unstructured`` (default),
-        ``2:4`` or ``block``. The file deflates to less; few runtimes are faster with it.
+        ``2:4`` or ``block``. The compressed file is smaller; few runtimes are faster with it.
         """
         return self.compress(
             "sparsify", **_given({"sparsity": sparsity, "pattern": pattern}), **keys
@@ -185,8 +184,8 @@ class Model(Stored):
         """Return the model trained further on a teacher's soft targets.
 
         `teacher` is an engine file, or a model or engine of the workspace, of the same split, or a
-        sequence of them, whose mean is learned; their architecture and image size may differ.
-        `weight` is that of the soft targets beside the labels, between 0 and 1. With
+        sequence of them, whose mean prediction is the target; architecture and image size may
+        differ. `weight` is that of the soft targets against the labels, between 0 and 1. With
         ``views="augmented"`` the teacher predicts each augmented image.
         """
         several = [teacher] if isinstance(teacher, str | Path | Stored | Engine) else teacher
@@ -225,9 +224,9 @@ class Model(Stored):
     ) -> Engines:
         """Return the int8 engines of every back end that runs here, verified against the model.
 
-        `precisions` are ``int8`` (default) and ``mixed``, which keeps the layers in float that
-        int8 harms most. `reduce_range` takes 7-bit weights for x86 CPUs without VNNI. A back end
-        that has no int8 form of an operator is in `Engines.refused`.
+        `precisions` are ``int8`` (default) and ``mixed``, which keeps the most sensitive layers in
+        float. `reduce_range` selects 7-bit weights for x86 CPUs without VNNI. A back end without an
+        int8 form of an operator is in `Engines.refused`.
 
         Raises `GateFailedError` if an engine's outputs differ from the model's by more than the
         recipe permits, and the first refusal if no engine was made.
@@ -254,10 +253,11 @@ class Model(Stored):
     def convert(self, target: str, second: str, /, *more: str, set: Settings = None) -> Engines: ...
 
     def convert(self, *targets: str, set: Settings = None) -> Engine | Engines:
-        """Return the engine of a target such as ``"tensorrt:int8"``; of several, the engines.
+        """Return the engine of a target such as ``"tensorrt:int8"``, or the engines of several
+        targets.
 
-        Each is verified against the model; `GateFailedError` if it differs by more than the recipe
-        permits. Raises `DataError` for a model that the target cannot hold.
+        Each is verified against the model. Raises `GateFailedError` if it differs by more than the
+        recipe permits, `DataError` for a model that the target does not support.
         """
         from lesiontk.workflow.convert import convert_model
 
@@ -271,7 +271,8 @@ class Model(Stored):
     # ---------------------------------------------------------------- measurements
 
     def sensitivity(self, backend: str = "tflite", *, set: Settings = None) -> Sensitivity:
-        """Measure what int8 costs in each layer alone, and which must stay in float for the gate.
+        """Measure the effect of int8 on each layer alone, and which must stay in float for the
+        gate.
 
         `backend` is one that has the precision ``mixed``.
         """
@@ -308,7 +309,7 @@ class Model(Stored):
         gates: Sequence[str] = (),
         set: Settings = None,
     ) -> Benchmark:
-        """Measure this model's engines beside their parent; see `Workspace.bench`."""
+        """Measure this model's engines against their parent; see `Workspace.bench`."""
         return self.workspace.bench(model=self, fresh=fresh, gates=gates, set=set)
 
     def report(self, *, gates: Sequence[str] = (), set: Settings = None) -> Report:
@@ -316,7 +317,8 @@ class Model(Stored):
         return self.workspace.report(self, gates=gates, set=set)
 
     def verify(self) -> Verification:
-        """Check the files of this model and its ancestors; `GateFailedError` for a changed one."""
+        """Check the files of this model and its ancestors. Raises `GateFailedError` for a changed
+        one."""
         return self.workspace.verify(self)
 
     def bundle(
@@ -327,7 +329,7 @@ class Model(Stored):
         threshold: float | None = None,
         accept_unresolved: bool = False,
     ) -> Bundle:
-        """Write the folder that runs this model's best fitting engine; see `Workspace.bundle`."""
+        """Write the folder that runs this model's preferred engine; see `Workspace.bundle`."""
         return self.workspace.bundle(
             self, target, out, threshold=threshold, accept_unresolved=accept_unresolved
         )

@@ -1,4 +1,4 @@
-"""Progress bars, where a person looks: on a terminal or in a notebook."""
+"""Progress bars on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFRESH = 0.2
 
 
 def make_progress() -> Progress:
-    """Return bars in a notebook or on a terminal, silence elsewhere."""
+    """Return bars in a notebook or on a terminal, otherwise no output."""
     if in_notebook():
         return NotebookProgress()
     return RichProgress() if sys.stderr.isatty() else NoProgress()
@@ -36,7 +36,7 @@ class RichProgress:
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
-        """Yield the function that moves the bar; a note stands behind it."""
+        """Yield the function that advances the bar; a note is shown behind it."""
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -70,11 +70,11 @@ class RichProgress:
 
 
 class NotebookProgress:
-    """One HTML bar per task, which goes when the task ends. Needs no widgets, as rich's bars do."""
+    """One HTML bar per task, removed when the task ends; unlike rich's bars it needs no widgets."""
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
-        """Yield the function that moves the bar; a note stands behind it."""
+        """Yield the function that advances the bar; a note is shown behind it."""
         from IPython.display import HTML, display
 
         done, shown, last_note = 0, time.monotonic(), ""
@@ -94,7 +94,7 @@ class NotebookProgress:
 
 
 def draw_bar(description: str, done: int, total: int | None, note: str = "") -> str:
-    """Return a bar as HTML; without a `total` it only shows that work goes on."""
+    """Return a bar as HTML, indeterminate without a `total`."""
     share = f' value="{done}" max="{total}"' if total else ""
     count = f"{done}/{total}" if total else str(done or "")
     return f"{escape(description)} <progress{share}></progress> {count} {escape(note)}"

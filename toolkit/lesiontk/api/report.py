@@ -13,11 +13,11 @@ from lesiontk.api.stored import Stored
 logger = logging.getLogger(__name__)
 
 HEIGHT = 800
-"""Pixels of the frame in which a notebook shows a report."""
+"""Height of a report's frame in a notebook, in pixels."""
 
 
 class Report(Stored):
-    """A report in the workspace; `file` is the HTML file, which needs no other."""
+    """A report in the workspace; `file` is the self-contained HTML file."""
 
     @property
     def file(self) -> Path:

@@ -1,4 +1,4 @@
-"""What engines and models are measured by: predictions, evaluations, verifications and the like."""
+"""Results of engines and models: predictions, evaluations, verifications and others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Predictions(PlainFindings):
-    """Class probabilities of images, and the decision at the engine's threshold where it has one.
+    """Class probabilities of images, and the decision at the engine's threshold, if any.
 
     `failures` lists the images that could not be read, each with ``image`` and ``message``.
     """
@@ -80,9 +80,10 @@ class Predictions(PlainFindings):
 
 
 class Evaluation(GatedFindings):
-    """How an engine did on labelled images: metrics with confidence intervals over lesions.
+    """The evaluation of an engine on labelled images: metrics with confidence intervals over
+    lesions.
 
-    `record` has every figure by name.
+    `record` contains every figure by name.
     """
 
     formats: ClassVar[Formats] = {name: number(3) for name in ("value", "low", "high")}
@@ -93,31 +94,31 @@ class Evaluation(GatedFindings):
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """What ``lesiontk evaluate --json`` prints."""
+        """The document of ``lesiontk evaluate --json``."""
         return self.record.to_document()
 
     @property
     def metrics(self) -> Mapping[str, Estimate]:
-        """Metric -> ``value``, ``low``, ``high``; None is what the images cannot show."""
+        """Metric -> ``value``, ``low``, ``high``; None if undefined on the images."""
         return self.record.metrics
 
     @property
     def verdicts(self) -> tuple[GateVerdict, ...]:
-        """The gates' verdicts, failures first; empty where no gate judged."""
+        """The gates' verdicts, failures first; empty without gates."""
         from lesiontk.evaluate.verdict import sort_verdicts
 
         return sort_verdicts(self.record.gate)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know beside the numbers."""
+        """The notes on the evaluation."""
         from lesiontk.workflow.evaluate import list_notes
 
         return list_notes(self.record)
 
     @property
     def caption(self) -> str:
-        """The engine, and how many images and lesions there are."""
+        """The engine, and the numbers of images and lesions."""
         return (
             f"{self.record.target}: {self.record.n} images of {self.record.lesions} lesions, "
             f"{self.record.confidence:.0%} intervals"
@@ -141,7 +142,7 @@ class Evaluation(GatedFindings):
         )
 
     def confusion(self) -> pd.DataFrame:
-        """Return the confusion matrix: counts of images, the truth in rows."""
+        """Return the confusion matrix: counts of images, with true labels in rows."""
         import pandas as pd
 
         labels = list(self.record.labels)
@@ -149,9 +150,9 @@ class Evaluation(GatedFindings):
 
 
 class Verification(Findings):
-    """Whether files are what their manifests record, and engines agree with their model.
+    """Whether files match their manifests, and engines agree with their model.
 
-    `record` has every check by name.
+    `record` contains every check by name.
     """
 
     formats: ClassVar[Formats] = {name: number(4) for name in ("value", "at_least", "at_most")}
@@ -171,12 +172,12 @@ class Verification(Findings):
 
     @property
     def gone(self) -> tuple[str, ...]:
-        """The ancestors that are no longer in the workspace."""
+        """The ancestors that were deleted from the workspace."""
         return self.record.gone
 
     @property
     def caption(self) -> str:
-        gone = f", {len(self.gone)} gone" if self.gone else ""
+        gone = f", {len(self.gone)} deleted" if self.gone else ""
         return f"{len(self.intact)} artefacts intact{gone}"
 
     def to_pandas(self) -> pd.DataFrame:
@@ -196,7 +197,7 @@ class Verification(Findings):
 
 
 class Measured(Findings):
-    """What was measured of a model, in an artefact: `record` has every figure by name."""
+    """A measurement of a model, in an artefact; `record` contains every figure by name."""
 
     def __init__(self, artefact: Artefact, record: Record, rows: Sequence[Record]) -> None:
         self.artefact = artefact
@@ -205,7 +206,7 @@ class Measured(Findings):
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """What the command prints with ``--json``."""
+        """The document of the command with ``--json``."""
         return {
             self.artefact.kind: self.artefact.name,
             "path": str(self.artefact.path),
@@ -214,12 +215,12 @@ class Measured(Findings):
         }
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each thing that was measured."""
+        """Return a row for each measurement."""
         return table_of([row.to_document() for row in self.rows])
 
 
 class Sensitivity(Measured):
-    """What int8 costs in each layer alone, the most sensitive first.
+    """The effect of int8 on each layer alone, the most sensitive first.
 
     The table's columns: layer, mean_drift, top1_agreement, balanced_accuracy (its change).
     """
@@ -232,18 +233,18 @@ class Sensitivity(Measured):
     def kept(self) -> tuple[str, ...] | None:
         """The layers that stay in float in the engine ``BACKEND:mixed``.
 
-        None where no set of layers that was tried meets the gate.
+        None if no set of layers that was tried meets the gate.
         """
         return self.record.kept
 
     @property
     def caption(self) -> str:
-        """What the search of the layers found."""
+        """The result of the search."""
         return f"{self.record.outcome} (n = {self.record.images} validation images)"
 
 
 class Stability(Measured):
-    """How int8 engines from other calibration draws differ from the recipe's own.
+    """The difference of int8 engines from other calibration draws to the recipe's.
 
     The table's columns are those of a draw: seed, images shared, agreement, scores.
     """
@@ -253,7 +254,7 @@ class Stability(Measured):
 
     @property
     def caption(self) -> str:
-        """The engine, and how many images were drawn."""
+        """The engine, and the number of images per draw."""
         return (
             f"{self.record.target}: further draws of {self.record.images} images "
             f"(n = {self.record.validation} validation images)"
@@ -263,7 +264,7 @@ class Stability(Measured):
 class GatePower(PlainFindings):
     """The smallest loss that a test split can resolve, for each gate.
 
-    Columns are kinds of engines: how often one answers otherwise than its parent.
+    Columns are kinds of engines, by how often their predictions differ from the parent's.
     """
 
     @property
@@ -271,7 +272,8 @@ class GatePower(PlainFindings):
         return "smallest margin that can be shown, at the first step of Holm's adjustment"
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row for each gate: gate, lesions, margin, and what each kind can show."""
+        """Return a row for each gate: gate, lesions, margin, and the smallest margin of each
+        kind."""
         return table_of(
             [
                 {

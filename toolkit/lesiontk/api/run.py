@@ -1,4 +1,4 @@
-"""What a whole run made, from model to report."""
+"""The results of a run, from model to report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """The results of a recipe; `artefacts` holds all of them by the step that made them."""
+    """The results of a recipe; `artefacts` contains all of them by step."""
 
     def __init__(self, workspace: Workspace, artefacts: Mapping[str, Artefact]) -> None:
         self.workspace = workspace
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def benchmark(self) -> Benchmark:
-        """The engines beside their parent; `Benchmark.check_gates` raises where one failed."""
+        """The benchmark of the engines; `Benchmark.check_gates` raises if a gate failed."""
         from lesiontk.stages.bench import read_benchmark
 
         artefact = self._of_kind("benchmark")[-1]
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def bundles(self) -> dict[str, Path]:
-        """Device -> the folder that runs there."""
+        """Device -> its bundle."""
         return {device: a.path for device, a in collect_roles(self.artefacts, "bundle").items()}
 
     def _of_kind(self, kind: str) -> list[Artefact]:

@@ -1,4 +1,4 @@
-"""What the objects of a workspace have in common: a name, a folder, facts, ancestors."""
+"""The base of the objects of a workspace: name, folder, facts, ancestors."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Stored:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What was recorded when it was made, and what was measured."""
+        """The facts recorded when it was made, and its measurements."""
         return self.artefact.facts
 
     def lineage(self) -> Lineage:
-        """Return what this was made from, back to the images."""
+        """Return its ancestors, back to the images."""
         from lesiontk.api.lineage import Lineage
 
         return Lineage(self.workspace.store.lineage(self.artefact))
@@ -54,5 +54,5 @@ class Stored:
 
 
 def refer_to(thing: str | Path | Stored) -> str:
-    """Return the reference of an object, a path or a name, as the workspace resolves it."""
+    """Return the reference of an object, a path or a name, for the workspace."""
     return str(thing.path if isinstance(thing, Stored) else thing)

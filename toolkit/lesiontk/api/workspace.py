@@ -1,4 +1,4 @@
-"""A workspace: the folder of artefacts, and everything that can be done in it."""
+"""A workspace: the folder of artefacts, and all operations on it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Workspace(DataWorkspace):
-    """A folder of artefacts: models, engines, benchmarks and what they were made from.
+    """A folder of artefacts: models, engines, benchmarks and their ancestors.
 
-    Whatever exists with the same inputs is reused, so that a call that is repeated returns at once
-    and an interrupted one continues. `path` defaults to the environment's ``LESIONTK_WORKSPACE``
-    or ``./lesiontk-workspace``; it is made when it is first written to. With ``progress=False`` no
-    bars are shown.
+    An artefact with the same inputs is reused: a repeated call returns at once, and an interrupted
+    one continues. `path` defaults to the environment's ``LESIONTK_WORKSPACE`` or
+    ``./lesiontk-workspace``; it is created at the first write. With ``progress=False`` no bars are
+    shown.
 
     >>> ws = lesiontk.Workspace("lesions")
     >>> ws
@@ -39,23 +39,23 @@ class Workspace(DataWorkspace):
     def __repr__(self) -> str:
         return f"<Workspace {self.path}>"
 
-    # ---------------------------------------------------------------- what is there
+    # ---------------------------------------------------------------- artefacts
 
     def model(self, reference: str | Path = "latest") -> Model:
-        """Return a model: ``latest``, ``latest:RECIPE``, a name, a key's beginning or a path.
+        """Return a model: ``latest``, ``latest:RECIPE``, a name, the beginning of a key or a path.
 
-        Raises `UsageError` if none or several fit.
+        Raises `UsageError` if none or several match.
         """
         return Model(self, self.store.resolve(str(reference), "model"))
 
     def engine(self, reference: str | Path = "latest") -> Engine:
-        """Return an engine of the workspace, or an engine file from elsewhere by its path."""
+        """Return an engine of the workspace, or an external engine file by its path."""
         from lesiontk.backends import is_engine_file
 
         text = str(reference)
         if is_engine_file(text):
             engine = Engine(self, text)
-            engine.file  # noqa: B018 - raises where it is missing or changed
+            engine.file  # noqa: B018 - raises if it is missing or changed
             return engine
         artefact = self.store.resolve(text, "engine")
         return Engine(self, artefact.name, artefact)
@@ -63,18 +63,18 @@ class Workspace(DataWorkspace):
     def ls(self, kind: str | None = None) -> pd.DataFrame:
         """List artefacts, last used first: name, kind, recipe, what, bytes, created and path.
 
-        `kind` is one such as ``model`` or ``engine``; `UsageError` names the known ones.
+        `kind` is for example ``model`` or ``engine``. Raises `UsageError` with the known ones.
         """
         from lesiontk.workflow.listing import list_workspace
 
         return table_of(list_workspace(self.store, kind))
 
     def failures(self) -> pd.DataFrame:
-        """Return what failed in this workspace and why: kind, error."""
+        """Return the failures in this workspace: kind, error."""
         return table_of([{"kind": f["kind"], "error": f["error"]} for f in self.store.failures()])
 
     def lineage(self, reference: str | Path | Stored | None = None) -> Lineage:
-        """Return what an artefact (default: the latest model) was made from, back to the images."""
+        """Return the ancestors of an artefact (default: the latest model), back to the images."""
         if reference is None:
             return Lineage(self.store.lineage(self.store.resolve("latest", "model")))
         return Lineage(self.store.lineage(self.store.resolve(refer_to(reference))))
@@ -104,11 +104,11 @@ class Workspace(DataWorkspace):
         restart: bool = False,
         set: Settings = None,
     ) -> Model:
-        """Train a recipe's model, with the compressions that the recipe has.
+        """Train a recipe's model, including its compressions.
 
-        `data` is the folder of the images and their table, `weights` is ``imagenet``, ``none`` or
-        a file. An unfinished training continues; with `restart` it begins anew. Raises
-        `UsageError` for an unknown key and `DataError` for images that cannot be used.
+        `data` is the folder of the images and their table, `weights` is ``imagenet``, ``none`` or a
+        file. An unfinished training continues; with `restart` it starts again. Raises `UsageError`
+        for an unknown key and `DataError` for images that cannot be used.
         """
         from lesiontk.workflow.train import train_recipe
 
@@ -135,10 +135,10 @@ class Workspace(DataWorkspace):
     ) -> Model:
         """Import a Keras model trained elsewhere: ``.keras``, HDF5 or a SavedModel.
 
-        `data` are the images that it was trained on, or images like them. `pixels` is the range
-        that it was trained on: ``0..255``, ``0..1``, ``-1..1``, ``caffe`` or ``imagenet``. `labels`
-        are in the order of its outputs. With `recipe` it takes the place of that recipe's model.
-        Raises `DataError` for a layer that cannot be imported, by name.
+        `data` are the images of its training, or similar ones. `pixels` is the input range of its
+        training: ``0..255``, ``0..1``, ``-1..1``, ``caffe`` or ``imagenet``. `labels` are in the
+        order of its outputs. With `recipe` it becomes that recipe's model. Raises `DataError` with
+        the name of an unsupported layer.
         """
         from lesiontk.workflow.train import import_file
 
@@ -217,7 +217,8 @@ class Workspace(DataWorkspace):
         gates: Sequence[str] = (),
         set: Settings = None,
     ) -> Run:
-        """Run a recipe from images to report. `Run.benchmark` has the verdicts of its gates."""
+        """Run a recipe from images to report. `Run.benchmark` contains the verdicts of its
+        gates."""
         from lesiontk.workflow.train import run_recipe
 
         chosen = self._choose(
@@ -240,7 +241,7 @@ class Workspace(DataWorkspace):
         gates: Sequence[str] = (),
         set: Settings = None,
     ) -> pd.DataFrame:
-        """Check a recipe and return the steps that `run` would take, without taking them."""
+        """Check a recipe and return the steps of `run`, without running them."""
         from lesiontk.workflow.steps import describe_plan
         from lesiontk.workflow.train import plan_run
 
@@ -258,12 +259,12 @@ class Workspace(DataWorkspace):
         pixels: str = "0..255",
         set: Settings = None,
     ) -> Benchmark:
-        """Measure latency, size, memory and accuracy of engines beside their parent.
+        """Measure latency, size, memory and accuracy of engines against their parent.
 
-        Without `engines`: those that the workspace has of `model`. Engine files, also of other
-        tools, are measured on labelled `images` if given; `labels` and `pixels` describe a file
-        that lesiontk did not write. `gates` take the place of the recipe's. With `fresh`, latency
-        is measured again although an equal benchmark exists.
+        Without `engines`: those of `model` in the workspace. Engine files, also of other tools, are
+        evaluated on labelled `images` if given; `labels` and `pixels` describe a file that lesiontk
+        did not write. `gates` replace the recipe's. With `fresh`, latency is measured again even if
+        an equal benchmark exists.
         """
         from lesiontk.backends import is_engine_file
         from lesiontk.backends.foreign import ForeignDescription
@@ -307,13 +308,13 @@ class Workspace(DataWorkspace):
         threshold: float | None = None,
         accept_unresolved: bool = False,
     ) -> Bundle:
-        """Write the folder that runs an engine, or a model's best fitting one, on a device.
+        """Write the folder that runs an engine, or a model's preferred one, on a device.
 
-        It classifies and decides there as here, and tests itself. `target` is a device such as
-        ``linux-arm64``, ``android`` or ``jetson-orin-jetpack6``; `out` gets a copy, and an engine
-        file needs it. `threshold` takes the place of the one frozen on validation. Raises
-        `GateFailedError` for an engine that did not pass its recipe's gates; with
-        `accept_unresolved` gates that are not shown are let through.
+        Its predictions and decisions are those of the workspace, and it contains a self-test.
+        `target` is a device such as ``linux-arm64``, ``android`` or ``jetson-orin-jetpack6``; the
+        folder is copied to `out`, which an engine file requires. `threshold` replaces the one
+        frozen on validation. Raises `GateFailedError` for an engine that did not pass its recipe's
+        gates; with `accept_unresolved` gates that are not shown are accepted.
         """
         from lesiontk.workflow.bundle import bundle_reference
 

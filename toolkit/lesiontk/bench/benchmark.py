@@ -37,7 +37,7 @@ class Latency(Record):
 class ParentComparison(Comparison):
     """An engine against its full-precision `parent`, named by its target.
 
-    `reference` says that the parent is of the network before compression.
+    `reference` is True if the parent is of the network before compression.
     `speedup` is the ratio of median latencies, above 1 if the engine is faster, with its interval
     at `confidence`; None if either was emulated. `size_ratio` is the parent's size over the
     engine's.
@@ -71,7 +71,7 @@ class ParentComparison(Comparison):
 class EngineRow(Record):
     """One engine of a benchmark, by its `target` such as ``tflite:int8``.
 
-    `reference` says that it is of the network before compression.
+    `reference` is True for an engine of the network before compression.
     `engine` is its artefact or file. Sizes and memory are in bytes, `image_size` in pixels a side.
     `metrics` and the other results on the `n` test images are empty or None without labels,
     `latency_ms` without timing. `versus_parent` is None for an engine without a parent.

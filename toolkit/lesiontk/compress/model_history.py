@@ -13,9 +13,9 @@ from lesiontk.technique import trains_network
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelOrigin:
-    """How a model was made and of what: what its stage knows before the model is measured.
+    """The origin of a model: the facts of its stage before the model is measured.
 
-    `change` is the stage's own record, which the model's children remember.
+    `change` is the stage's record, which is part of the history of the model's children.
     """
 
     stage: str
@@ -42,10 +42,7 @@ def derive_model(
 
 
 def find_trained(stages: Iterable[str]) -> int:
-    """Return the place of the model that compression began with, of the stages that made each.
-
-    It is the last that was trained to be as it is.
-    """
+    """Return the index of the last trained model among the stages of a line, before compression."""
     return sum(1 for _ in takewhile(trains_network, stages)) - 1
 
 

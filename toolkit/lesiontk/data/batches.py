@@ -17,7 +17,7 @@ Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
 """Maps images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
 
 Teach = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Maps images [B, S, S, 3] to a teacher's soft targets of these very images, [B, C]."""
+"""Maps images [B, S, S, 3] to a teacher's soft targets for them, [B, C]."""
 
 
 def training_batches(
@@ -37,9 +37,9 @@ def training_batches(
     """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
     float32 [B, T]).
 
-    `targets` [N, T] contains a row for each image; with `teach`, what it returns for each augmented
-    image follows: T + C. It sees them in the images' own size. S is `size`, or that size. With
-    `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
+    `targets` [N, T] contains a row for each image. With `teach` the rows end with its soft targets
+    of each augmented image, T + C, computed in the size of `images`. S is `size`, or that size.
+    With `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
     incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
     """
     if len(rows) < batch_size:
@@ -73,10 +73,10 @@ def training_batches(
         for number, mix in enumerate(mixtures, start=1):
             pictures, labels = mix(pictures, labels, tf.add(key, [0, number << 24]))
         if teach is not None:
-            seen = tf.cast(tf.round(pictures), tf.uint8)
-            taught = tf.numpy_function(teach, [seen], tf.float32)
-            taught.set_shape([batch_size, None])
-            labels = tf.concat([labels, taught], 1)
+            teacher_input = tf.cast(tf.round(pictures), tf.uint8)
+            soft_targets = tf.numpy_function(teach, [teacher_input], tf.float32)
+            soft_targets.set_shape([batch_size, None])
+            labels = tf.concat([labels, soft_targets], 1)
             if size != height:
                 pictures = tf.image.resize(pictures, [size, size], antialias=True)
         return pictures, labels

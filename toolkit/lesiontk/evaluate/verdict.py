@@ -43,7 +43,7 @@ class Comparand(StrEnum):
 class GateVerdict(Record):
     """One gate on one engine.
 
-    `reference` says that `parent` is of the network before compression. `measured` is the loss
+    `reference` is True if `parent` is of the network before compression. `measured` is the loss
     against the parent (positive: the engine is worse), the value of the
     metric, or of a device figure in the unit of its name. `low` and `high` are its one-sided bounds
     at `confidence`; None without resampling. `limit` is the margin or the bound of the gate.

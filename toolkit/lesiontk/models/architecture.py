@@ -51,11 +51,11 @@ class WeightsFile:
 class Architecture:
     """A network's name, requirements and the two functions that build it.
 
-    `body` maps a normalized image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features
-    [N, F]. `load` fills a built model from a file, or from ``imagenet`` if Keras downloads it; it
-    is None where the network has no published weights. `weights_package` is the distribution of the
-    extra ``imagenet-weights`` whose ``.pth`` is ``imagenet``. `start` adjusts random weights before
-    training.
+    `body` maps a normalized image tensor [N, S, S, 3] to feature maps [N, h, w, F] or features [N,
+    F]. `load` fills a built model from a file, or from ``imagenet`` if Keras downloads it; it is
+    None where the network has no published weights. `weights_package` is the distribution of the
+    extra ``imagenet-weights`` whose ``.pth`` is ``imagenet``. `initialize` adjusts random weights
+    before training.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Architecture:
     body: Callable[[Any], Any]
     load: Callable[[Any, str], None] | None = None
     weights_package: str = ""
-    start: Callable[[Any], None] | None = None
+    initialize: Callable[[Any], None] | None = None
 
     def find_weights(self, weights: str) -> WeightsFile | None:
         """Return the file of ``model.weights``; None for ``none`` and for a download of Keras.

@@ -25,7 +25,7 @@ def load_resnet152v2(model: Any, weights: str) -> None:
     )
 
 
-def silence_residuals(model: Any) -> None:
+def initialize_residuals_to_zero(model: Any) -> None:
     """Initialize each residual branch to zero, so that the network is shallow at first and trains.
 
     The four of the 50 blocks that change the number of channels are unchanged. After De &
@@ -45,5 +45,5 @@ RESNET152V2 = Architecture(
     normalization=Normalization(1 / 127.5, (-1.0, -1.0, -1.0)),
     body=resnet152v2_body,
     load=load_resnet152v2,
-    start=silence_residuals,
+    initialize=initialize_residuals_to_zero,
 )

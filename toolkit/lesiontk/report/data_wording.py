@@ -1,4 +1,4 @@
-"""Findings in the data in words, for the report and the commands."""
+"""Findings on the data as text, for the report and the commands."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from lesiontk.data.inspection import Inspection
 from lesiontk.report.formatting import count_things, format_count
 
 SHOWN = 10
-"""Examples that a sentence names; it counts the others."""
+"""Number of examples in a sentence; the others are counted."""
 
 
 def describe_near_duplicates(inspection: Inspection, split: DealtSplit | None = None) -> str:
-    """Return which images look alike without being equal, and what the split did with them."""
+    """Return the near-duplicates and their handling by the split, as text."""
     pairs, across = inspection.near_duplicates, inspection.near_duplicates_across_lesions
     parts = [count_things(pairs, "pair")] if pairs else []
     if across:
         parts[0] += f", {format_count(across)} of different lesions"
     parts += [
-        f"{format_count(crowd.images)} images look alike, {crowd.first} and others, whose "
+        f"{format_count(crowd.images)} images are near-duplicates, {crowd.first} and others, whose "
         "pairs are not listed"
         for crowd in inspection.crowds
     ]
     if split is not None and parts:
-        parts.append(_describe_sides(split))
+        parts.append(_describe_subsets(split))
     return "; ".join(parts) or "none"
 
 
-def _describe_sides(split: DealtSplit) -> str:
+def _describe_subsets(split: DealtSplit) -> str:
     apart = split.near_duplicates_on_several_sides
     if not apart:
         return "none is in two subsets of the split"
@@ -42,7 +42,7 @@ def _describe_sides(split: DealtSplit) -> str:
 
 
 def describe_sites(drawn: DrawnList) -> str:
-    """Return how many of the body sites of training a calibration list covers."""
+    """Return the number of training body sites that a calibration list covers, as text."""
     covered, sites = len(drawn.images_by_site), drawn.sites_of_training
     if sites == 1:
         return "the only one of the training images"

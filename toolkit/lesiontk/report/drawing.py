@@ -1,4 +1,4 @@
-"""Figures as self-contained pictures: one style, the same bytes for the same data."""
+"""Self-contained figures: one style, the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REACH_FACTORS = {"o": 0.5, "s": 0.5, "D": 0.707, "^": 0.5, "v": 0.5, "p": 0.5}
 
 STYLE = {
     "svg.fonttype": "path",
-    "text.hinting": "no_hinting",  # else texts are measured narrower than SVG draws them
+    "text.hinting": "no_hinting",  # otherwise texts are measured narrower than SVG draws them
     "svg.hashsalt": "lesiontk",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -57,8 +57,8 @@ STYLE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as a ``data:`` address, what it shows in words, and its size in CSS pixels."""
+class SvgFigure:
+    """A figure as a ``data:`` URL, its alternative text, and its size in CSS pixels."""
 
     source: str
     alternative: str
@@ -67,12 +67,12 @@ class Picture:
 
     @property
     def content(self) -> bytes:
-        """The file that the address holds."""
+        """The file in the URL."""
         return base64.b64decode(self.source.partition(",")[2])
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class MarkerStyle:
     """The style of an engine in every figure: colour for the back end, shape for the precision."""
 
     colour: str
@@ -81,29 +81,29 @@ class Look:
     dashes: str
 
 
-def look_of_engines(engines: Sequence[str]) -> dict[str, Look]:
-    """Return the look of each engine; hollow markers and dashed lines are full precision."""
+def style_of_engines(engines: Sequence[str]) -> dict[str, MarkerStyle]:
+    """Return the style of each engine; hollow markers and dashed lines are full precision."""
     names = list(map(EngineName, engines))
     parts = {name: name.target.partition(":") for name in names}
     unknown = [backend for backend, _, _ in parts.values() if backend not in BACKEND_COLOURS]
     extra = {name: OTHER_COLOURS[i % 4] for i, name in enumerate(dict.fromkeys(unknown))}
-    looks: dict[str, Look] = {}
+    styles: dict[str, MarkerStyle] = {}
     for name, (backend, _, precision) in parts.items():
         colour = {**BACKEND_COLOURS, **extra}[backend]
         full = precision == FULL_PRECISION
-        looks[name] = Look(
+        styles[name] = MarkerStyle(
             colour=colour,
             marker=PRECISION_MARKERS.get(precision, OTHER_MARKER),
             face="white" if full else colour,
             dashes="--" if full else "-",
         )
-    return looks
+    return styles
 
 
-def draw_picture(draw: Callable[[Figure], None], height: float, alternative: str) -> Picture:
-    """Return what `draw` puts on a figure of `height` inches, as SVG.
+def draw_figure(draw: Callable[[Figure], None], height: float, alternative: str) -> SvgFigure:
+    """Return the figure of `height` inches that `draw` draws, as SVG.
 
-    Settings of the user's own matplotlibrc have no effect, and no date or id is left to chance.
+    A user's matplotlibrc has no effect; dates and ids are fixed.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -114,7 +114,7 @@ def draw_picture(draw: Callable[[Figure], None], height: float, alternative: str
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", dpi=POINTS_PER_INCH, metadata=nothing)
     encoded = base64.b64encode(stream.getvalue()).decode("ascii")
-    return Picture(
+    return SvgFigure(
         source=f"data:image/svg+xml;base64,{encoded}",
         alternative=alternative,
         width=round(WIDTH * 96),
@@ -128,15 +128,20 @@ def show_percent(axis: Any) -> None:
 
 
 def draw_error_bar(
-    axes: Any, x: float, y: float, interval: tuple[float, float] | None, look: Look, **options: Any
+    axes: Any,
+    x: float,
+    y: float,
+    interval: tuple[float, float] | None,
+    style: MarkerStyle,
+    **options: Any,
 ) -> None:
-    """Draw one marker; `interval` gives the ends of its whisker along ``along``, x or y."""
+    """Draw one marker; `interval` contains the ends of its whisker along ``along``, x or y."""
     along, size, label = options["along"], options["size"], options.get("label")
     if interval is not None:
         ends = (interval, (y, y)) if along == "x" else ((x, x), interval)
         cap = "|" if along == "x" else "_"
-        axes.plot(*ends, cap, linestyle="-", color=look.colour, linewidth=1.4, alpha=0.6)
+        axes.plot(*ends, cap, linestyle="-", color=style.colour, linewidth=1.4, alpha=0.6)
     axes.plot(
-        x, y, look.marker, color=look.colour, markerfacecolor=look.face, markersize=size,
+        x, y, style.marker, color=style.colour, markerfacecolor=style.face, markersize=size,
         markeredgewidth=1.4, label=label, zorder=3,
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Numbers as readers expect them: sensible digits, a true minus sign, a dash for the unknown.
+"""Formatting of numbers: significant digits, a true minus sign, a dash for the unknown.
 
-What rounds to zero has no sign: the ``z`` of a format specification.
+A value that rounds to zero has no sign: the ``z`` of a format specification.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True, slots=True)
 class EstimateText:
-    """A value and its interval as text; the interval is empty where there is none."""
+    """A value and its interval as text; the interval is empty if there is none."""
 
     value: str
     interval: str
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return `value` with that many significant digits and thousands separated by a thin space."""
+    """Return `value` with `digits` significant digits and thousands separated by a thin space."""
     if value is None:
         return DASH
     if value == 0:
@@ -37,7 +37,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
         return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}".replace("-", MINUS)
     decimals = max(0, digits - 1 - magnitude)
     text = f"{value:,.{decimals}f}"
-    # 0.9996 rounds to a number with one digit more before the point.
+    # 0.9996 rounds to a number with one more digit before the point.
     if float(text.replace(",", "")) >= 10 ** (magnitude + 1) and decimals:
         text = f"{value:,.{decimals - 1}f}"
     return text.replace(",", "\N{NARROW NO-BREAK SPACE}").replace("-", MINUS)
@@ -70,7 +70,7 @@ def format_level(value: float) -> str:
 
 
 def format_exact_share(value: float | None) -> str:
-    """Return a share as `format_percent`, but 100 % and 0 % for exactly all and none alone."""
+    """Return a share as `format_percent`, with 100 % and 0 % only for exactly all and none."""
     if value is not None and 0.9995 <= value < 1:
         return f"> 99.9{PERCENT}"
     if value is not None and 0 < value < 0.0005:
@@ -97,12 +97,12 @@ def format_ratio(value: float | None) -> str:
 
 
 def format_ratio_interval(ends: Sequence[float] | None) -> str:
-    """Return ``2.73–2.84``, or nothing for None."""
+    """Return ``2.73–2.84``, or an empty text for None."""
     return "–".join(map(format_number, ends)) if ends else ""
 
 
 def format_bytes(size: float | None) -> str:
-    """Return bytes with three significant digits in the decimal unit that reads best."""
+    """Return bytes with three significant digits in the best decimal unit."""
     if size is None:
         return DASH
     for unit in ("B", "kB", "MB", "GB"):
@@ -128,7 +128,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_p_value(value: float | None) -> str:
-    """Return a p-value; below 0.001 only that."""
+    """Return a p-value; below 0.001 only ``< 0.001``."""
     if value is None:
         return DASH
     if value < 0.001:

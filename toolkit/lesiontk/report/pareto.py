@@ -1,4 +1,4 @@
-"""Which engines no other beats, and where their labels go on a plot. No plotting in here."""
+"""The Pareto front of engines, and the placement of labels on a plot. No plotting."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class EnginePoint:
 
 
 def find_pareto_front(points: Sequence[EnginePoint]) -> tuple[int, ...]:
-    """Return the indices of the engines that no other beats, fastest first.
+    """Return the indices of the non-dominated engines, fastest first.
 
-    An engine is beaten if another is as fast and as good, and faster or better. Of two equal
-    engines neither is beaten.
+    An engine is dominated if another is as fast and as good, and faster or better. Of two equal
+    engines neither is dominated.
     """
 
-    def is_beaten(point: EnginePoint) -> bool:
+    def is_dominated(point: EnginePoint) -> bool:
         return any(
             other.latency_ms <= point.latency_ms
             and other.score >= point.score
@@ -34,7 +34,7 @@ def find_pareto_front(points: Sequence[EnginePoint]) -> tuple[int, ...]:
             for other in points
         )
 
-    front = [index for index, point in enumerate(points) if not is_beaten(point)]
+    front = [index for index, point in enumerate(points) if not is_dominated(point)]
     return tuple(sorted(front, key=lambda index: (points[index].latency_ms, index)))
 
 
@@ -48,7 +48,7 @@ class Box:
     top: float
 
     def shared_area(self, other: Box) -> float:
-        """Return the area that both cover."""
+        """Return the area of the intersection."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
@@ -60,7 +60,7 @@ class Box:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Across and up."""
+        """The coordinates x, y of the centre."""
         return (self.left + self.right) / 2, (self.bottom + self.top) / 2
 
     def nearest_to(self, other: Box) -> tuple[float, float]:
@@ -69,7 +69,7 @@ class Box:
         return min(max(x, self.left), self.right), min(max(y, self.bottom), self.top)
 
 
-# Right, left, above, below, then the diagonals: the order in which a reader finds a label.
+# Right, left, above, below, then the diagonals: the order of preference.
 _DIRECTIONS = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 68, 112, 248, 292)
 _DISTANCES = (0.0, 8.0, 18.0, 30.0, 46.0, 66.0, 90.0)
 
@@ -78,10 +78,10 @@ def place_labels(
     anchors: Sequence[Box], sizes: Sequence[tuple[float, float]], obstacles: Sequence[Box],
     bounds: Box, gap: float = 4.0,
 ) -> list[Box]:  # fmt: skip
-    """Return a box for each label, near its anchor and clear of all else where there is room.
+    """Return a box for each label, near its anchor and without overlaps if possible.
 
     `anchors` are the markers, `sizes` the labels' widths and heights. Labels are placed in order;
-    one that finds no free place takes the one that covers least.
+    without a free position a label is placed where it covers least.
     """
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
@@ -96,9 +96,10 @@ def place_labels(
 
 
 def needs_leader(label: Box, anchors: Sequence[Box], index: int, near: float = 24.0) -> bool:
-    """Return whether a label must be joined to its marker, the anchor at `index`.
+    """Return whether a label needs a line to its marker, the anchor at `index`.
 
-    It must where it lies more than `near` from its marker's centre, or no nearer than from another.
+    It does if its distance to its marker's centre exceeds `near`, or the distance to another
+    marker.
     """
     distances = [math.dist(label.nearest_to(anchor), anchor.centre) for anchor in anchors]
     return distances[index] > min([near, *distances[:index], *distances[index + 1 :]])
@@ -113,7 +114,7 @@ def _candidates(anchor: Box, size: tuple[float, float], gap: float) -> Iterator[
     for distance in _DISTANCES:
         for degrees in _DIRECTIONS:
             cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-            # The label touches the anchor's frame in that direction, then moves on by `distance`.
+            # The label touches the anchor's frame in that direction, then moves by `distance`.
             scale = 1 / max(abs(cosine), abs(sine))
             centre_x = x + cosine * (scale * reach_x + distance)
             centre_y = y + sine * (scale * reach_y + distance)

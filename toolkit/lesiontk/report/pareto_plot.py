@@ -13,10 +13,10 @@ from lesiontk.report.drawing import (
     GREY,
     REACH_FACTORS,
     SIDE_FACTORS,
-    Look,
-    Picture,
+    MarkerStyle,
+    SvgFigure,
     draw_error_bar,
-    draw_picture,
+    draw_figure,
     show_percent,
 )
 from lesiontk.report.formatting import (
@@ -37,7 +37,7 @@ LARGEST_MARKER = 22.0  # diameter in points of the largest engine's marker
 SMALLEST_MARKER = 4.0
 
 
-def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Picture:
+def plot_pareto(points: Sequence[EnginePoint], styles: Mapping[str, MarkerStyle]) -> SvgFigure:
     """Draw balanced accuracy over median latency; area is file size, the line the Pareto front."""
     front = find_pareto_front(points)
     largest = max(point.size_bytes for point in points)
@@ -49,16 +49,16 @@ def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Pic
         _draw_front(axes, [points[index] for index in front])
         reaches = []
         for point in points:
-            marker = looks[point.name].marker
+            marker = styles[point.name].marker
             circle = max(SMALLEST_MARKER, LARGEST_MARKER * (point.size_bytes / largest) ** 0.5)
             size = circle * SIDE_FACTORS[marker]
             interval = None if point.low is None or point.high is None else (point.low, point.high)
             draw_error_bar(
-                axes, point.latency_ms, point.score, interval, looks[point.name],
+                axes, point.latency_ms, point.score, interval, styles[point.name],
                 along="y", size=size,
             )  # fmt: skip
             reaches.append(size * REACH_FACTORS[marker] + 1)
-        _label_points(axes, figure, points, reaches, front, looks)
+        _label_points(axes, figure, points, reaches, front, styles)
         axes.set_xlabel("median latency of one image, ms (logarithmic; left is faster)")
         axes.set_ylabel("balanced accuracy")
         axes.grid(True)
@@ -69,7 +69,7 @@ def plot_pareto(points: Sequence[EnginePoint], looks: Mapping[str, Look]) -> Pic
         for p in points
     )
     best = ", ".join(points[index].name for index in front)
-    return draw_picture(
+    return draw_figure(
         draw, 4.8, f"Balanced accuracy over median latency. {words}. On the Pareto front: {best}."
     )
 
@@ -91,7 +91,7 @@ def _limit_pareto(axes: Any, points: Sequence[EnginePoint]) -> None:
 
 
 def choose_log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers from `low` to `high`, three or more, as few as serve."""
+    """Return round numbers from `low` to `high`, at least three, as few as possible."""
     ticks: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)):
         numbers = (digit * 10.0**power for power in range(-6, 7) for digit in digits)
@@ -102,7 +102,7 @@ def choose_log_ticks(low: float, high: float) -> list[float]:
 
 
 def _draw_front(axes: Any, front: Sequence[EnginePoint]) -> None:
-    """Draw the front as steps and shade what it beats: all that is slower and no better."""
+    """Draw the front as steps and shade the dominated area: slower and not better."""
     x = [*(point.latency_ms for point in front), axes.get_xlim()[1]]
     y = [*(point.score for point in front), front[-1].score]
     axes.fill_between(x, y, axes.get_ylim()[0], step="post", color="#f3f5f8", linewidth=0, zorder=0)
@@ -115,9 +115,9 @@ def _label_points(
     points: Sequence[EnginePoint],
     reaches: Sequence[float],
     front: Sequence[int],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, MarkerStyle],
 ) -> None:
-    """Write each engine's name and figures where nothing else stands."""
+    """Write each engine's name and figures at a free position."""
     renderer = FigureCanvasAgg(figure).get_renderer()
 
     def locate(x: float, y: float) -> tuple[float, float]:
@@ -150,11 +150,11 @@ def _label_points(
     for index, (point, extent, box) in enumerate(zip(points, extents, boxes, strict=True)):
         texts[index].set_position((box.left - extent.x0, box.bottom - extent.y0))
         if needs_leader(box, anchors, index):
-            _draw_leader(axes, anchors[index], box, looks[point.name].colour)
+            _draw_leader(axes, anchors[index], box, styles[point.name].colour)
 
 
 def _cover_front(axes: Any, front: Sequence[EnginePoint]) -> list[Box]:
-    """Return boxes over the level parts of the front, in points."""
+    """Return boxes over the horizontal parts of the front, in points."""
     ends = [*(point.latency_ms for point in front[1:]), axes.get_xlim()[1]]
     boxes = []
     for point, end in zip(front, ends, strict=True):
@@ -165,6 +165,6 @@ def _cover_front(axes: Any, front: Sequence[EnginePoint]) -> list[Box]:
 
 
 def _draw_leader(axes: Any, anchor: Box, box: Box, colour: str) -> None:
-    """Join a label to its marker, below all labels."""
+    """Draw a line from a label to its marker, below all labels."""
     (x, y), (near_x, near_y) = anchor.centre, box.nearest_to(anchor)
     axes.plot([x, near_x], [y, near_y], color=colour, linewidth=0.8, transform=None, zorder=3.5)

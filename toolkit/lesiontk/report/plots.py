@@ -1,4 +1,4 @@
-"""Recall of each class, reliability and the course of training as pictures."""
+"""Figures of recall, reliability and training curves."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lesiontk.report.drawing import (
     GREY,
     PURPLE,
     VERMILLION,
-    Look,
-    Picture,
+    MarkerStyle,
+    SvgFigure,
     draw_error_bar,
-    draw_picture,
+    draw_figure,
     show_percent,
 )
 from lesiontk.report.formatting import format_percent, share_estimate
 from lesiontk.report.wording import name_metric
 
-MAX_ROW = 0.15  # inches an engine takes in the recall plot
+MAX_ROW = 0.15  # inches per engine in the recall plot
 LEGEND_COLUMNS, LEGEND_ROW = 3, 0.2  # a row of the legend, in inches
 
 
@@ -34,13 +34,13 @@ def plot_recalls(
     metrics: Mapping[str, EngineEvaluation],
     labels: Sequence[str],
     notes: Mapping[str, str],
-    looks: Mapping[str, Look],
+    styles: Mapping[str, MarkerStyle],
     names: Mapping[str, str],
-) -> Picture:
+) -> SvgFigure:
     """Draw the recall of each of `labels`, from the top, for every engine of `metrics`.
 
-    `notes` gives a second line below a label, such as its number of images; `names` are those of
-    the engines for readers.
+    `notes` gives a second line below a label, such as its number of images; `names` are the
+    displayed names of the engines.
     """
     targets = list(metrics)
     row = min(MAX_ROW, 1.6 / len(targets))
@@ -61,7 +61,7 @@ def plot_recalls(
                 y = top - row * (position + 1.3)
                 draw_error_bar(
                     axes, estimate.value, y, None if low is None or high is None else (low, high),
-                    looks[target], along="x", size=6,
+                    styles[target], along="x", size=6,
                 )  # fmt: skip
         centres = [-(number + 0.5) * block for number in range(len(labels))]
         axes.set_yticks(centres, [f"{label}\n{notes.get(label, '')}" for label in labels])
@@ -70,12 +70,12 @@ def plot_recalls(
         axes.set_ylim(-len(labels) * block, 0)
         axes.set_xlim(-0.02, 1.02)
         show_percent(axes.xaxis)
-        axes.set_xlabel("recall: share of the images of a class that are recognized")
+        axes.set_xlabel("recall: share of the images of a class that are predicted as such")
         axes.grid(True, axis="x")
         inches = figure.get_figheight()
         top = 1 - (0.1 + legend) / inches
         figure.subplots_adjust(left=0.2, right=0.985, bottom=0.5 / inches, top=top)
-        _draw_legend(figure, {target: names[target] for target in targets}, looks)
+        _draw_legend(figure, {target: names[target] for target in targets}, styles)
 
     words = "; ".join(
         f"{label}: "
@@ -86,7 +86,7 @@ def plot_recalls(
         for label in labels
     )
     height = len(labels) * block + 0.6 + legend
-    return draw_picture(draw, height, f"Recall of each class with intervals. {words}.")
+    return draw_figure(draw, height, f"Recall of each class with intervals. {words}.")
 
 
 def _measure_legend(entries: int) -> float:
@@ -95,13 +95,16 @@ def _measure_legend(entries: int) -> float:
 
 
 def _draw_legend(
-    figure: Figure, entries: Mapping[str, str], looks: Mapping[str, Look], lines: bool = False
+    figure: Figure,
+    entries: Mapping[str, str],
+    styles: Mapping[str, MarkerStyle],
+    lines: bool = False,
 ) -> None:
-    """Put one entry an engine above all axes, where no data can lie; `lines`: with its dashes."""
+    """Draw one legend entry per engine above all axes; with `lines`, including its dashes."""
     handles = [
         Line2D(
-            [], [], color=looks[t].colour, marker=looks[t].marker, markerfacecolor=looks[t].face,
-            linestyle=looks[t].dashes if lines else "", linewidth=1.2, markersize=6,
+            [], [], color=styles[t].colour, marker=styles[t].marker, markerfacecolor=styles[t].face,
+            linestyle=styles[t].dashes if lines else "", linewidth=1.2, markersize=6,
             markeredgewidth=1.4, label=label,
         )
         for t, label in entries.items()
@@ -113,8 +116,10 @@ def _draw_legend(
 
 
 def plot_reliability(
-    metrics: Mapping[str, EngineEvaluation], looks: Mapping[str, Look], names: Mapping[str, str]
-) -> Picture:
+    metrics: Mapping[str, EngineEvaluation],
+    styles: Mapping[str, MarkerStyle],
+    names: Mapping[str, str],
+) -> SvgFigure:
     """Plot accuracy over confidence in bins for each engine of `metrics`, and the bins' counts."""
     most = max(b.count for evaluation in metrics.values() for b in evaluation.reliability)
 
@@ -133,22 +138,31 @@ def plot_reliability(
         left.annotate("confidence = accuracy", (0.03, 0.05), fontsize=8, color=GREY, rotation=45,
                       rotation_mode="anchor", xycoords="data")  # fmt: skip
         for target, evaluation in metrics.items():
-            look, bins = looks[target], [b for b in evaluation.reliability if b.count]
+            style, bins = (
+                styles[target],
+                [b for b in evaluation.reliability if b.count],
+            )
             confidence, accuracy = [b.confidence for b in bins], [b.accuracy for b in bins]
-            left.plot(confidence, accuracy, look.dashes, color=look.colour, linewidth=1.2)
+            left.plot(confidence, accuracy, style.dashes, color=style.colour, linewidth=1.2)
             left.scatter(
                 confidence,
                 accuracy,
                 [90 * b.count / most + 4 for b in bins],
-                marker=look.marker,
-                edgecolors=look.colour,
-                facecolors=look.face,
+                marker=style.marker,
+                edgecolors=style.colour,
+                facecolors=style.face,
                 linewidths=1.2,
                 zorder=3,
             )
             edges = [evaluation.reliability[0].low, *(b.high for b in evaluation.reliability)]
             counts = [b.count for b in evaluation.reliability]
-            right.stairs(counts, edges, color=look.colour, linestyle=look.dashes, linewidth=1.5)
+            right.stairs(
+                counts,
+                edges,
+                color=style.colour,
+                linestyle=style.dashes,
+                linewidth=1.5,
+            )
         left.set_ylim(-0.03, 1.03)
         left.set_ylabel("share of correct predictions")
         left.set_title("accuracy in each bin of confidence")
@@ -161,21 +175,21 @@ def plot_reliability(
             axes.grid(True)
             show_percent(axes.xaxis)
         entries = {target: f"{names[target]}, ECE {error}" for target, error in errors.items()}
-        _draw_legend(figure, entries, looks, lines=True)
+        _draw_legend(figure, entries, styles, lines=True)
 
     words = "; ".join(f"{names[target]} {error}" for target, error in errors.items())
-    return draw_picture(draw, height, f"Reliability diagram. Expected calibration error: {words}.")
+    return draw_figure(draw, height, f"Reliability diagram. Expected calibration error: {words}.")
 
 
 def plot_training(
     curves: Sequence[Mapping[str, float]], best_epoch: int | None, critical: str
-) -> Picture:
+) -> SvgFigure:
     """Draw losses and validation scores over epochs; the best epoch is marked."""
     epochs = [row["epoch"] for row in curves]
     losses = {"loss": "training loss", "log_loss": "validation log loss"}
     scores = [name for name in curves[0] if name not in ("epoch", *losses)]
     first = "balanced_accuracy"
-    marker = "o" if len(curves) == 1 else None  # a line through one point is nothing
+    marker = "o" if len(curves) == 1 else None  # a line needs two points
     scores.sort(key=lambda name: (name != first, name != f"recall[{critical}]"))
 
     def draw(figure: Figure) -> None:
@@ -219,4 +233,4 @@ def plot_training(
         else ""
     )
     best = "" if best_epoch is None else f" Best epoch: {best_epoch}."
-    return draw_picture(draw, 3.6, f"Course of training over {len(curves)} epochs.{words}{best}")
+    return draw_figure(draw, 3.6, f"Training curves over {len(curves)} epochs.{words}{best}")

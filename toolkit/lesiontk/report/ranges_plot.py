@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from lesiontk.backends.quantized_tensors import TensorRow
-from lesiontk.report.drawing import GREY, Look, Picture, draw_picture
+from lesiontk.report.drawing import GREY, MarkerStyle, SvgFigure, draw_figure
 from lesiontk.report.formatting import format_plain
 from lesiontk.report.wording import shorten_name
 
 MOST = 24
-"""Bars of a figure; what is narrower is in the table alone."""
+"""Number of bars in a figure; narrower ranges are only in the table."""
 
 
-def plot_ranges(rows: Sequence[TensorRow], target: str, look: Look) -> Picture:
-    """Draw what the widest of `rows` can hold as bars and what they took as a line upon it.
+def plot_ranges(rows: Sequence[TensorRow], target: str, style: MarkerStyle) -> SvgFigure:
+    """Draw the representable ranges of the widest of `rows` as bars, and the observed ones as
+    lines.
 
     The axis is linear to 1 and logarithmic beyond, because the widths of one network's tensors
     differ by orders of magnitude.
@@ -26,10 +27,10 @@ def plot_ranges(rows: Sequence[TensorRow], target: str, look: Look) -> Picture:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for number, row in enumerate(shown):
-            axes.barh(-number, row.high - row.low, 0.62, row.low, color=look.colour, alpha=0.35,
+            axes.barh(-number, row.high - row.low, 0.62, row.low, color=style.colour, alpha=0.35,
                       linewidth=0)  # fmt: skip
             if row.minimum is not None and row.maximum is not None:
-                axes.plot([row.minimum, row.maximum], [-number, -number], "|-", color=look.colour,
+                axes.plot([row.minimum, row.maximum], [-number, -number], "|-", color=style.colour,
                           linewidth=1.6, markersize=7)  # fmt: skip
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.set_xscale("symlog", linthresh=1.0)
@@ -48,4 +49,4 @@ def plot_ranges(rows: Sequence[TensorRow], target: str, look: Look) -> Picture:
         f"{format_plain(widest.high)}, in steps of {format_plain(widest.scale)}."
     )
     height = 0.22 * len(shown) + 0.6
-    return draw_picture(draw, height, f"Ranges of the activations of {target}. {words}")
+    return draw_figure(draw, height, f"Ranges of the activations of {target}. {words}")

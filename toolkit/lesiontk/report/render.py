@@ -41,7 +41,7 @@ from lesiontk.technique import describe_step
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from lesiontk.report.drawing import Picture
+    from lesiontk.report.drawing import SvgFigure
 
 TEMPLATE = "report.html.j2"
 FILTERS = {
@@ -93,18 +93,17 @@ class ArtefactOrigin:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """Everything the report shows.
+    """The content of the report.
 
     `metrics` and `engines` map each target (``tflite:int8``) to its evaluation and its manifest's
-    facts, `curves` has a row per epoch.
-    `images` are the judged images in the order of the predictions, `confidences` maps targets to
-    their highest probability on each of them; both may be empty. `explanation` is None where no
-    heatmaps were wanted; `heatmaps` maps its files to ``data:`` addresses. `versions` maps each
-    tool to the versions that took part. `tensors` maps targets to their quantized activations, the
-    widest first; `sensitivities` maps back ends to their search and `sensitive_layers` to the
-    layers, the most sensitive first; `stabilities` maps targets to theirs. `widths`
-    has a row for each layer if the model was pruned. `ancestors` are the models that it was made
-    of, the trained one first.
+    facts, `curves` has a row per epoch. `images` are the test images in the order of the
+    predictions, `confidences` maps targets to their highest probability on each of them; both may
+    be empty. `explanation` is None without heatmaps; `heatmaps` maps its files to ``data:`` URLs.
+    `versions` maps each tool to its versions in the run's artefacts. `tensors` maps targets to
+    their quantized activations, the widest first; `sensitivities` maps back ends to their search
+    and `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
+    theirs. `widths` has a row for each layer if the model was pruned. `ancestors` are the models
+    that it was derived from, the trained one first.
     """
 
     name: str
@@ -138,7 +137,7 @@ def write_report(data: ReportData, path: Path) -> None:
     path.write_text(render_report(data, draw_pictures(data)), encoding="utf-8")
 
 
-def render_report(data: ReportData, pictures: Mapping[str, Picture]) -> str:
+def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
     """Return the report as HTML; all text from the data is escaped.
 
     `pictures` are those of `draw_pictures`; missing pictures are left out.
@@ -223,9 +222,9 @@ def _make_environment() -> Environment:
     return environment
 
 
-def draw_pictures(data: ReportData) -> dict[str, Picture]:
+def draw_pictures(data: ReportData) -> dict[str, SvgFigure]:
     """Return the figures that the data supports: pareto, recalls, training, ranges, …"""
-    from lesiontk.report.drawing import look_of_engines
+    from lesiontk.report.drawing import style_of_engines
     from lesiontk.report.pareto_plot import plot_pareto
     from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
     from lesiontk.report.ranges_plot import plot_ranges
@@ -233,29 +232,29 @@ def draw_pictures(data: ReportData) -> dict[str, Picture]:
     from lesiontk.report.widths_plot import plot_widths
 
     benchmark = data.benchmark
-    looks = look_of_engines(list(benchmark.by_target))
-    evaluated = {target: data.metrics[target] for target in looks if target in data.metrics}
+    styles = style_of_engines(list(benchmark.by_target))
+    evaluated = {target: data.metrics[target] for target in styles if target in data.metrics}
     compared = {t: evaluated[t] for t in tables.list_compared(benchmark) if t in evaluated}
     pictures = {}
     points = tables.list_points(benchmark)
     if points:
-        pictures["pareto"] = plot_pareto(points, looks)
+        pictures["pareto"] = plot_pareto(points, styles)
     if evaluated:
         labels = tables.label_order(benchmark)
         notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)
         names: dict[str, str] = {row.key: row.name for row in benchmark.rows}
-        pictures["recalls"] = plot_recalls(evaluated, labels, notes, looks, names)
-        pictures["reliability"] = plot_reliability(compared, looks, names)
+        pictures["recalls"] = plot_recalls(evaluated, labels, notes, styles, names)
+        pictures["reliability"] = plot_reliability(compared, styles, names)
     if data.curves:
         pictures["training"] = plot_training(data.curves, data.model.best_epoch, benchmark.critical)
     for target, rows in data.tensors.items():
-        pictures[f"ranges {target}"] = plot_ranges(rows, target, looks[target])
+        pictures[f"ranges {target}"] = plot_ranges(rows, target, styles[target])
     if data.widths:
         pictures["widths"] = plot_widths(data.widths)
     for backend, found in data.sensitivities.items():
-        look = look_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
+        style = style_of_engines([f"{backend}:mixed"])[f"{backend}:mixed"]
         pictures[f"sensitivity {backend}"] = plot_sensitivity(
-            data.sensitive_layers[backend], found.kept or (), backend, look
+            data.sensitive_layers[backend], found.kept or (), backend, style
         )
     return pictures
 

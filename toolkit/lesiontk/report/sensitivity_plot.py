@@ -7,23 +7,23 @@ from collections.abc import Collection, Sequence
 from matplotlib.figure import Figure
 
 from lesiontk.compress.sensitivity import LayerSensitivity
-from lesiontk.report.drawing import GREY, Look, Picture, draw_picture
+from lesiontk.report.drawing import GREY, MarkerStyle, SvgFigure, draw_figure
 from lesiontk.report.formatting import format_number
 from lesiontk.report.wording import shorten_name
 
 MOST = 24
-"""Bars of a panel; the others are in the table alone."""
+"""Number of bars in a panel; the others are only in the table."""
 
 PANELS = {
     "mean_drift": "mean change of a probability",
     "balanced_accuracy": "change of balanced accuracy",
 }
-"""The columns that are drawn beside each other, and what they are called."""
+"""Column -> the title of its panel."""
 
 
 def plot_sensitivity(
-    rows: Sequence[LayerSensitivity], kept: Collection[str], backend: str, look: Look
-) -> Picture:
+    rows: Sequence[LayerSensitivity], kept: Collection[str], backend: str, style: MarkerStyle
+) -> SvgFigure:
     """Draw mean drift and change of balanced accuracy of the most sensitive of `rows`.
 
     These come in that order, by drift. Bars of the layers `kept` in float are hollow.
@@ -32,7 +32,9 @@ def plot_sensitivity(
 
     def draw(figure: Figure) -> None:
         both = figure.subplots(1, 2, sharey=True)
-        both[1].use_sticky_edges = False  # else zero, if nothing gains, is the panel's edge
+        both[
+            1
+        ].use_sticky_edges = False  # otherwise zero is the panel's edge if no value is positive
         for axes, (name, label) in zip(both, PANELS.items(), strict=True):
             for number, row in enumerate(shown):
                 hollow = row.layer in kept
@@ -40,8 +42,8 @@ def plot_sensitivity(
                     -number,
                     getattr(row, name),
                     0.62,
-                    color="white" if hollow else look.colour,
-                    edgecolor=look.colour,
+                    color="white" if hollow else style.colour,
+                    edgecolor=style.colour,
                     linewidth=1.2,
                 )
             axes.tick_params(axis="y", length=0, labelsize=8)
@@ -63,4 +65,4 @@ def plot_sensitivity(
         f"balanced accuracy changes by {format_number(first.balanced_accuracy)}."
     )
     height = 0.22 * len(shown) + 0.6
-    return draw_picture(draw, height, f"Sensitivity of the layers on {backend} to int8. {words}")
+    return draw_figure(draw, height, f"Sensitivity of the layers on {backend} to int8. {words}")

@@ -1,4 +1,4 @@
-"""What the report's tables show, as records: computed here, so that the template only prints."""
+"""The content of the report's tables as records; the template only prints them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_CHANGED = 40
 
 @dataclass(frozen=True, slots=True)
 class JudgedImage:
-    """A row of the predictions: its image, the group that is resampled, the lesion if known."""
+    """A row of the predictions: its image, the resampled group, the lesion if known."""
 
     image_id: str
     group: str
@@ -27,7 +27,7 @@ class JudgedImage:
 
 @dataclass(frozen=True, slots=True)
 class ChangedImage:
-    """An image to which an engine gives another class than its parent does."""
+    """An image whose predicted class differs between an engine and its parent."""
 
     row: int
     image: JudgedImage | None
@@ -45,7 +45,7 @@ class ChangedImage:
 class ChangedTable:
     """The changed images of one engine, the losses of the critical label first.
 
-    `lesions` is None where the images' lesions are not known; `left_out` rows are not listed.
+    `lesions` is None if the images' lesions are unknown; `left_out` rows are not listed.
     """
 
     engine: str
@@ -72,7 +72,7 @@ class ConfusionRow:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionTable:
-    """A confusion matrix, and every engine that has exactly this one."""
+    """A confusion matrix, and the engines with exactly this one."""
 
     engines: tuple[str, ...]
     labels: tuple[str, ...]
@@ -239,7 +239,7 @@ def list_checks(engines: Mapping[str, EngineFacts]) -> tuple[str, ...]:
 def describe_labels(
     labels: Sequence[str], evaluation: EngineEvaluation, split: DealtSplit | None
 ) -> dict[str, str]:
-    """Return for each label how many images, and lesions if known, were judged."""
+    """Return for each label the number of test images, and of lesions if known."""
     totals = dict(zip(evaluation.labels, map(sum, evaluation.confusion), strict=True))
     lesions = split.lesions.get(evaluation.subset, {}) if split else {}
     return {

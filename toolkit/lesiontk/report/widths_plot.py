@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from lesiontk.compress.layers import LayerWidths
-from lesiontk.report.drawing import BLUE, SKY, Picture, draw_picture
+from lesiontk.report.drawing import BLUE, SKY, SvgFigure, draw_figure
 
 
-def plot_widths(rows: Sequence[LayerWidths]) -> Picture:
+def plot_widths(rows: Sequence[LayerWidths]) -> SvgFigure:
     """Draw the channels of each layer, in the network's order, before and after a pruning."""
 
     def draw(figure: Figure) -> None:
@@ -30,5 +30,5 @@ def plot_widths(rows: Sequence[LayerWidths]) -> Picture:
         figure.subplots_adjust(left=0.07, right=0.985, bottom=bottom, top=1 - 0.1 / inches)
 
     share = sum(row.kept for row in rows) / sum(row.channels for row in rows)
-    words = f"{share:.0%} of {sum(row.channels for row in rows)} channels are left."
-    return draw_picture(draw, 3.6, f"Channels of {len(rows)} layers before and after. {words}")
+    words = f"{share:.0%} of {sum(row.channels for row in rows)} channels remain."
+    return draw_figure(draw, 3.6, f"Channels of {len(rows)} layers before and after. {words}")

@@ -1,4 +1,4 @@
-"""Names and sentences of the report in plain words."""
+"""Names and sentences of the report."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ NO_REASON = "no reason was recorded"
 
 
 def name_label(label: str) -> str:
-    """Return what a label stands for, or the label itself."""
+    """Return the full name of a label, or the label itself."""
     return LABEL_NAMES.get(label, label)
 
 
 def name_backend(backend: str) -> str:
-    """Return a back end's name as its makers write it."""
+    """Return the official name of a back end."""
     return BACKEND_NAMES.get(backend, backend)
 
 
@@ -86,13 +86,13 @@ def name_engine(target: str) -> str:
 
 
 def explain_float_operator(entry: str, target: str) -> str:
-    """Return why an operator such as ``SOFTMAX -> name`` stayed in float in such an engine."""
+    """Return why an operator such as ``SOFTMAX -> name`` stayed in float in an engine."""
     backend, precision = parse_target(EngineName(target).target)
     return BACKENDS.get(backend)().explain_float_operator(entry, precision) or NO_REASON
 
 
 def group_float_operators(entries: Sequence[str], target: str) -> tuple[tuple[str, str], ...]:
-    """Return what stayed in float with the reason: each operator, or a type with their number."""
+    """Return the operators in float with the reason: each one, or a type with their number."""
     kinds = Counter(entry.split()[0] for entry in entries if entry.split())
     groups: dict[str, str] = {}
     for entry in entries:
@@ -103,7 +103,7 @@ def group_float_operators(entries: Sequence[str], target: str) -> tuple[tuple[st
 
 
 def describe_quantization(facts: Mapping[str, Any]) -> str:
-    """Return how an engine was quantized, from what its conversion recorded."""
+    """Return the quantization of an engine as text, from the record of its conversion."""
     parts = []
     if "weight_bits" in facts:
         reduced = " (reduced range, for CPUs without VNNI)" if facts["weight_bits"] == 7 else ""
@@ -133,28 +133,27 @@ def describe_initial_weights(model: ModelFacts, stated: str) -> str:
 
 
 def describe_best(model: ModelFacts) -> str:
-    """Return by what the best epoch of a model's last training was chosen."""
+    """Return the criterion of the best epoch of a model's last training."""
     kept, best = describe_recall_constraint(model), "the best by validation balanced accuracy"
     return f"{best} {kept}," if kept else best
 
 
 def describe_recall_constraint(model: ModelFacts) -> str:
-    """Return which recalls a compressed model is held to, and how; nothing for others."""
+    """Return the recall constraint of a compressed model as text; empty for others."""
     kept, critical = model.recall_constraint, model.critical
     if kept is None:
         return ""
     raised = [f"{label} by {shift:.2f}" for label, shift in kept.bias_raised.items()]
-    others = " and, where balanced accuracy rises by it, no less recall of another class"
+    others = " and, if that increases balanced accuracy, no less recall of another class"
     how = f", for which biases were raised: {', '.join(raised)}"
     return (
-        f"at no less {name_recall(critical)} than the {kept.wanted[critical]:.3f} of the "
-        f"network as it was trained{others if len(kept.wanted) > 1 else ''}"
-        f"{how if raised else ''}"
+        f"at no less {name_recall(critical)} than the {kept.wanted[critical]:.3f} of the trained "
+        f"network{others if len(kept.wanted) > 1 else ''}{how if raised else ''}"
     )
 
 
 def shorten_name(name: str, characters: int = 44) -> str:
-    """Return a tensor's name with its middle left out where it is long."""
+    """Return a tensor's name, a long one without its middle."""
     half = (characters - 1) // 2
     return name if len(name) <= characters else f"{name[:half]}…{name[-half:]}"
 
@@ -175,8 +174,8 @@ def summarize_run(benchmark: Benchmark) -> tuple[str, ...]:
 def order_by_importance(benchmark: Benchmark) -> list[EngineRow]:
     """Return the rows: reduced precision first, then by their gates, then the faster.
 
-    Engines with all gates passed come before those of which something is not shown, and these
-    before those that failed one.
+    Engines that passed all gates come before those with a gate that is not shown, and these before
+    those that failed one.
     """
     worst: dict[str, int] = {}
     for verdict in benchmark.verdicts:
@@ -191,7 +190,7 @@ def order_by_importance(benchmark: Benchmark) -> list[EngineRow]:
 
 
 def _rank_speed(row: EngineRow) -> tuple[bool, float]:
-    """Emulated engines come last, in the order in which they were measured."""
+    """Return the sort key: emulated engines last, in the order of measurement."""
     emulated = row.emulated_by is not None
     return emulated, 0.0 if emulated else row.latency.median
 
@@ -202,20 +201,20 @@ def summarize_engine(row: EngineRow, critical: str) -> str:
     emulator = row.emulated_by
     if versus is None:
         cost = (
-            f"was emulated by {emulator}, so its speed is not known; it"
+            f"was emulated by {emulator}, so its latency is unknown; it"
             if emulator
             else f"has a latency of {format_latency(row.latency.median)} and"
         )
         return (
             f"The {engine} engine {cost} takes {format_bytes(row.size_bytes)}; "
-            f"{_state_scores(row, critical)}. No full-precision parent was measured beside it."
+            f"{_state_scores(row, critical)}. No full-precision parent was measured."
         )
     size, size_joint = _compare_ratio(versus.size_ratio, "smaller", "larger", "large")
     parent, change = _name_parent(row, versus), _describe_change(versus, critical)
     if emulator or versus.speedup is None:
         emulated = f"was emulated by {emulator}" if emulator else "has an emulated parent"
         return (
-            f"The {engine} engine {emulated}, so its speed is not known; it is {size} {size_joint} "
+            f"The {engine} engine {emulated}, so its latency is unknown; it is {size} {size_joint} "
             f"{parent}; as emulated, {change}."
         )
     speed, joint = describe_speed(versus)
@@ -226,21 +225,21 @@ def summarize_engine(row: EngineRow, critical: str) -> str:
 
 
 def _name_parent(row: EngineRow, versus: ParentComparison) -> str:
-    """Return a row's parent, and where it is of another runtime that this is so."""
+    """Return the name of a row's parent, with a note if it has another runtime."""
     parent = name_engine(versus.parent_name)
     if row.has_own_parent:
         return f"its parent, {parent}"
     wanted = f"{FULL_PRECISION} {name_backend(row.backend)}"
-    return f"its parent, {parent}, which is another runtime (there is no {wanted} beside it)"
+    return f"its parent, {parent}, which has another runtime (there is no {wanted})"
 
 
 def describe_speed(versus: ParentComparison) -> tuple[str, str]:
-    """Return how fast an engine is beside its parent, and how the parent's name is joined to it.
+    """Return the speed of an engine against its parent, and the joining word for the parent's name.
 
-    As ``2.78× faster (95 % interval 2.73–2.84)`` and ``than``.
+    For example ``2.78× faster (95 % interval 2.73–2.84)`` and ``than``.
     """
     if versus.speedup is None:
-        raise ValueError("an emulated engine has no speed")
+        raise ValueError("an emulated engine has no latency")
     words, joint = _compare_ratio(versus.speedup, "faster", "slower", "fast")
     ends = versus.speedup_interval
     if ends is None:
@@ -256,7 +255,7 @@ def describe_speed(versus: ParentComparison) -> tuple[str, str]:
 
 
 def compare_speed(versus: ParentComparison) -> str:
-    """Return `describe_speed` with what joins it to the parent's name."""
+    """Return `describe_speed` with its joining word."""
     return " ".join(describe_speed(versus))
 
 
@@ -266,7 +265,7 @@ def compare_size(size_ratio: float) -> str:
 
 
 def _compare_ratio(ratio: float, more: str, less: str, equal: str) -> tuple[str, str]:
-    """Within 2 % the two are called equal."""
+    """Return the comparison; a difference within 2 % counts as equal."""
     if ratio > 1.02:
         return f"{format_ratio(ratio)} {more}", "than"
     if ratio < 0.98:
@@ -280,38 +279,38 @@ def describe_found(recall: CriticalRecall) -> str:
 
 
 def describe_critical(benchmark: Benchmark, row: EngineRow) -> str:
-    """Return how many images of the critical class an engine finds, and its parent beside it."""
+    """Return the images of the critical class that an engine finds, and that its parent finds."""
     recalls = critical_recalls(benchmark)
-    mine = recalls[row.key]
-    text = f"The engine {describe_found(mine)}"
+    own_recall = recalls[row.key]
+    text = f"The engine {describe_found(own_recall)}"
     parent = recalls.get(row.versus_parent.parent_name) if row.versus_parent else None
-    if parent is not None and mine.images:
+    if parent is not None and own_recall.images:
         text += f"; its parent finds {parent.found}"
     return f"{text}."
 
 
 def describe_at_threshold(row: EngineRow) -> str:
-    """Return which share of the positive images an engine calls positive at its threshold."""
+    """Return the sensitivity of an engine at its threshold, as a sentence."""
     point = row.point
     found = share_estimate(point.sensitivity)
     if point.sensitivity.value is None:
-        return "No image is positive, so the frozen threshold cannot be judged."
+        return "No image is positive, so the frozen threshold cannot be tested."
     interval = f" (interval {found.interval})" if found.interval else ""
     return (
-        f"At its frozen threshold, {point.threshold:.3g}, the engine calls {found.value}"
-        f"{interval} of the {count_things(point.positives, 'image')} of "
+        f"At its frozen threshold, {point.threshold:.3g}, the engine predicts "
+        f"{found.value}{interval} of the {count_things(point.positives, 'image')} of "
         f"{' + '.join(point.positive)} positive{_describe_at_parents_threshold(row)}."
     )
 
 
 def _describe_at_parents_threshold(row: EngineRow) -> str:
-    """Return by how much its parent, at a threshold of its own, does otherwise."""
+    """Return the difference of sensitivity to its parent at the parent's threshold, as text."""
     versus = row.versus_parent
     change = points_estimate(versus.differences.get("sensitivity") if versus else None)
     if change.value == DASH:
         return ""
     interval = f" ({change.interval})" if change.interval else ""
-    return f", {change.value} points{interval} beside its parent at its own"
+    return f", {change.value} points{interval} against its parent at the parent's threshold"
 
 
 def _describe_change(versus: ParentComparison, critical: str) -> str:
@@ -323,7 +322,7 @@ def _describe_change(versus: ParentComparison, critical: str) -> str:
     if not versus.changed:
         text = f"none of the {judged} changes its most probable class"
         if not known:
-            return f"{text}, and {name_recall(critical)} cannot be judged"
+            return f"{text}, and {name_recall(critical)} cannot be tested"
         if not change.interval:
             return text
         return f"{text}, which leaves {name_recall(critical)} {change.interval} points ({level})"
@@ -332,7 +331,7 @@ def _describe_change(versus: ParentComparison, critical: str) -> str:
     if balanced.interval:
         text += f" ({level} {balanced.interval})"
     if not known:
-        text += f", {name_recall(critical)} cannot be judged"
+        text += f", {name_recall(critical)} cannot be tested"
     else:
         text += f", {name_recall(critical)} by {change.value} points"
         text += f" ({change.interval})" if change.interval else ""
@@ -347,8 +346,8 @@ def _summarize_full_precision(rows: Sequence[EngineRow], critical: str) -> str:
     scores = _state_scores(row, critical)
     if not timed:
         return (
-            f"The {engine} engine was emulated by {row.emulated_by}, so its speed is not known; "
-            f"it takes {size}; {scores}."
+            f"The {engine} engine was emulated by {row.emulated_by}, so its latency is unknown; it "
+            f"takes {size}; {scores}."
         )
     latency = format_latency(row.latency.median)
     if len(rows) == 1:
@@ -370,7 +369,7 @@ def _state_scores(row: EngineRow, critical: str) -> str:
     text = f"balanced accuracy is {balanced.value}"
     text += f" ({balanced.interval})" if balanced.interval else ""
     if row.metrics[f"recall[{critical}]"].value is None:
-        return f"{text}, {name_recall(critical)} cannot be judged"
+        return f"{text}, {name_recall(critical)} cannot be tested"
     text += f", {name_recall(critical)} {recall.value}"
     text += f" ({recall.interval})" if recall.interval else ""
     return f"{text}, n = {row.n}"

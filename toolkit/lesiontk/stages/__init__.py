@@ -1,6 +1,6 @@
-"""The stages: the one place that reads and writes artefacts, one file each.
+"""The stages, one file each: the only modules that read and write artefacts.
 
-They are registered here, and those that compress a model in `lesiontk.technique`.
+They are registered here; those that compress a model, in `lesiontk.technique`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Stage: every engine beside its full-precision parent: latency, size, memory, accuracy, gates."""
+"""Stage: comparison of every engine with its full-precision parent: latency, size, memory,
+accuracy, gates."""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ TIMED_IMAGES = 32
 
 
 class BenchConfig(StageConfig):
-    """How latency is timed, how differences are tested, what an engine must hold.
+    """The rules of timing and of testing differences, and the gates.
 
-    `gate` are lines of the grammar, or ``default`` for those of the images' task.
+    `gate` are lines of the gate grammar, or ``default`` for those of the images' task.
     """
 
     rule: BenchRule
@@ -76,7 +77,7 @@ class BenchStage(Stage):
     )
 
     def external_inputs(self, config: BenchConfig) -> dict[str, str]:
-        """The machine: a workspace that moves to another one is measured anew."""
+        """The machine: a workspace on another machine is measured again."""
         return {"machine": hash_document(describe_machine().to_document())}
 
     def list_tools(self, config: BenchConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
@@ -146,16 +147,16 @@ class BenchStage(Stage):
 
 
 def read_benchmark(artefact: Artefact) -> Benchmark:
-    """Return a benchmark; `DataError` for one of another version of lesiontk."""
+    """Return a benchmark. Raises `DataError` for one of another version of lesiontk."""
     return artefact.read(DOCUMENT, Benchmark)
 
 
 def find_reference(engine: EngineName, engines: Container[str]) -> EngineName | None:
-    """Return the full-precision engine that `engine` is judged against.
+    """Return the full-precision reference engine of `engine`.
 
     It is the float32 engine of the same back end; for a float32 engine the trained model itself.
-    The model in Keras is its own reference: None. Where a network was compressed, all its engines
-    are judged against those of the network as it was trained.
+    The model in Keras is its own reference: None. The references of a compressed network's engines
+    are those of the trained network.
     """
     backend = engine.target.partition(":")[0]
     whole = (f"{backend}:float32", "keras:float32")
@@ -176,7 +177,7 @@ def _row(
     points: Mapping[str, OperatingPoint],
     config: BenchConfig,
 ) -> EngineRow:
-    facts, mine = engines[target].read_facts(EngineFacts), measured[target]
+    facts, own_evaluation = engines[target].read_facts(EngineFacts), measured[target]
     reference = references[target]
     versus = None
     if reference is not None:
@@ -188,14 +189,14 @@ def _row(
             seed=rule.seed,
             points=(points[reference], points[target]),
         )
-        speedup = mine.compare_speed(parent, rule.confidence)
+        speedup = own_evaluation.compare_speed(parent, rule.confidence)
         versus = ParentComparison(
             **comparison.field_values(),
             parent=reference.target,
             reference=reference.reference,
             speedup=speedup.value if speedup else None,
             speedup_interval=speedup.interval if speedup else None,
-            size_ratio=parent.size_bytes / mine.size_bytes,
+            size_ratio=parent.size_bytes / own_evaluation.size_bytes,
         )
     return EngineRow(
         engine=engines[target].name,
@@ -204,7 +205,7 @@ def _row(
         backend=facts.backend,
         precision=facts.precision,
         threads=config.rule.threads,
-        **mine.row_fields(),
+        **own_evaluation.row_fields(),
         **score_fields(read_evaluation(evaluations[target])),
         versus_parent=versus,
     )

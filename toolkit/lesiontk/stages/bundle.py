@@ -1,4 +1,4 @@
-"""Stage: an engine to a folder that runs it on a device and tests itself there."""
+"""Stage: a folder that runs an engine on a device, with a self-test."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ from lesiontk.stages.evaluate import read_assessment
 
 
 class BundleConfig(StageConfig):
-    """The target, and how near to this machine's answers those of the device must be.
+    """The target, and the tolerances of the device's outputs.
 
-    An engine whose gates are not passed is refused; with `accept_unresolved` only one that failed.
-
-    Where the runtime is the same, only the processor's rounding differs. TensorRT computes in
-    another way than what stands in for it here: there the recipe's `verify` rule holds.
-    `threshold` is a user's own, in the place of the one that was frozen.
+    An engine that did not pass its gates is rejected; with `accept_unresolved` only one that
+    failed. For the same runtime only the processor's rounding differs. TensorRT computes
+    differently from its emulation, so its tolerances are those of the recipe's `verify` rule.
+    `threshold` replaces the frozen one.
     """
 
     target: str
@@ -45,7 +44,7 @@ class BundleConfig(StageConfig):
 
 
 class BundleStage(Stage):
-    """Produces a folder: engine, contract, runner, golden answers, checksums, instructions."""
+    """Produces a folder: engine, description, runner, golden outputs, checksums, instructions."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
@@ -68,7 +67,7 @@ class BundleStage(Stage):
         self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context
     ) -> StageOutput:
         engine, evaluation = parents["engine"], parents.get("evaluation")
-        verdicts = read_own_verdicts(parents["benchmark"], engine) if "benchmark" in parents else ()
+        verdicts = read_verdicts_on(parents["benchmark"], engine) if "benchmark" in parents else ()
         policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
         require_gates(verdicts, policy, ACCEPT)
         assessed = EngineAssessment(
@@ -89,16 +88,19 @@ class BundleStage(Stage):
 
 
 def list_limits(config: BundleConfig) -> dict[str, float]:
-    """Return how near the device's answers must be, by the arguments of `write_bundle`."""
+    """Return the tolerances of the device's outputs, as arguments of `write_bundle`."""
     return config.model_dump(include={"min_agreement", "max_mean_drift"})
 
 
-def read_own_verdicts(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
-    """Return what a benchmark's gates say of an engine; `DataError` if it judged another one."""
+def read_verdicts_on(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
+    """Return a benchmark's verdicts on an engine. Raises `DataError` if it has none."""
     target = str(engine.facts["target"])
     judged = benchmark.manifest["parents"].get(f"engine:{target}")
     if judged is None or judged["content"] != engine.content:
-        raise DataError(f"{benchmark.name} did not judge {engine.name}; expected one that did.")
+        raise DataError(
+            f"{benchmark.name} has no verdicts on {engine.name}; expected a benchmark of this "
+            "engine."
+        )
     return tuple(
         verdict for verdict in read_benchmark(benchmark).verdicts if verdict.engine == target
     )
@@ -112,22 +114,22 @@ def write_bundle_of_file(
     assessment: Assessment | None = None,
     threshold: float | None = None,
 ) -> BundleFacts:
-    """Write the bundle of an engine file, of which no gate is known; returns the facts.
+    """Write the bundle of an engine file without known gates, and return the facts.
 
-    Its threshold, temperature and figures are those of the `assessment`, or what the file carries.
-    `out` appears when the bundle is whole; where writing fails, nothing does.
+    Its threshold, temperature and results are those of the `assessment`, or of the file. `out` is
+    created when the bundle is complete, and not at all if writing fails.
     """
     check_destination(out)
     limits = list_limits(BundleConfig(target=target.name))
     assessed = EngineAssessment(assessment=assessment, threshold=threshold)
-    with folder_when_whole(out) as folder:
+    with atomic_folder(out) as folder:
         return write_bundle(folder, engine, target, assessed, **limits)
 
 
 def copy_bundle(artefact: Artefact, out: Path) -> None:
     """Copy a bundle's own files to `out`, without the workspace's manifest."""
     check_destination(out)
-    with folder_when_whole(out) as folder:
+    with atomic_folder(out) as folder:
         for name in artefact.manifest["files"]:
             to = folder / name
             to.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +137,11 @@ def copy_bundle(artefact: Artefact, out: Path) -> None:
 
 
 @contextmanager
-def folder_when_whole(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` to write into; it takes the place of `out` if nothing fails."""
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`, and rename it to `out` on success."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
-        folder = Path(made) / out.name
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        folder = Path(temporary) / out.name
         folder.mkdir()
         yield folder
-        folder.replace(out)  # an empty folder of that name gives way
+        folder.replace(out)  # replaces an empty folder of that name

@@ -1,4 +1,4 @@
-"""Stage: the list of training images on which int8 ranges are measured."""
+"""Stage: the calibration list, the training images on which int8 ranges are measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CalibrateStage(Stage):
     """Produces ``calibration.csv``; pixel hashes and the proof of disjointness are its facts.
 
     Body sites are those of the inspection, unknown without one; `luma` is the mean of the prepared
-    image, 0..255, and `brightness` its quarter of all training images.
+    image, 0..255, and `brightness` its quartile among the training images.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -49,7 +49,7 @@ class CalibrateStage(Stage):
     )
 
     def external_inputs(self, config: CalibrateConfig) -> dict[str, str]:
-        """The hash of the ids of a list that was named."""
+        """The hash of the ids of a specified list."""
         return {"list": hash_document(read_list(config.list))} if config.list else {}
 
     def run(
@@ -100,9 +100,10 @@ class CalibrateStage(Stage):
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """What a draw may be spread over: of every image its body site and, of training, its luma.
+    """The properties over which a draw is stratified: the body site of every image, and its luma.
 
-    `bands` are the names of brightness, empty outside of training; `edges` part them.
+    `bands` are the names of brightness, empty outside of the training subset; `edges` separate
+    them.
     """
 
     sites: list[str]
@@ -112,7 +113,7 @@ class Cover:
 
 
 def describe_cover(images: ImageSet, inspection: Artefact | None) -> Cover:
-    """Return what a draw from these images may be spread over."""
+    """Return the properties over which a draw from these images is stratified."""
     sites = _read_sites(images, inspection)
     train = images.indices("train")
     luma = dict(zip(train.tolist(), measure_luma(images.pixels, train), strict=True))
@@ -122,14 +123,14 @@ def describe_cover(images: ImageSet, inspection: Artefact | None) -> Cover:
 
 
 def draw_covering(images: ImageSet, cover: Cover, config: CalibrateConfig) -> NDArray[np.int64]:
-    """Return the rows that a config draws."""
+    """Return the rows of a config's draw."""
     levels = {"site": cover.sites, "brightness": cover.bands}
     chosen = [levels[axis] for axis in config.cover]
     return draw_calibration(images, config.images, config.draw, config.seed, chosen)
 
 
 def calibration_rows(artefact: Artefact, images: ImageSet) -> NDArray[np.int64]:
-    """Return the rows of a calibration list, proven again to be training images only."""
+    """Return the rows of a calibration list, after another proof that all are training images."""
     rows = select_listed(images, [row["image_id"] for row in read_calibration(artefact)])
     prove_disjoint(images, rows)
     return rows

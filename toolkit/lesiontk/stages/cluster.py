@@ -1,4 +1,4 @@
-"""Stage: the weights of each kernel take a few values (weight clustering)."""
+"""Stage: weight clustering, few distinct values in each kernel."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lesiontk.document import Record
 from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact, ModelStep
 from lesiontk.stage import Context, StageConfig, StageOutput
-from lesiontk.stages.constrained_training import HeldTraining, check_recovery, keep_arrays
+from lesiontk.stages.constrained_training import ConstrainedTraining, check_recovery, keep_arrays
 from lesiontk.stages.parent_predictions import DistillRule
 from lesiontk.technique import RECOVERY, SHARED_VALUES, ZEROS, Technique, TechniqueInfo
 
 
 class ClusterConfig(StageConfig):
-    """How many values each kernel has, and how the network recovers."""
+    """The number of values of each kernel, and the fine-tuning."""
 
-    clusters: int = Field(32, ge=2, le=256, description="different values of a kernel")
+    clusters: int = Field(32, ge=2, le=256, description="distinct values of a kernel")
     distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=3, learning_rate=2e-4, ema=0.99)
 
@@ -40,9 +40,9 @@ class Clustering(Record):
 
 
 class ClusterStage(Technique):
-    """Produces ``model.keras`` with clustered kernels, and what that changes on a device.
+    """Produces ``model.keras`` with clustered kernels, and their footprint.
 
-    Zeros of a kernel that was made sparse stay, and are one of its values.
+    Zeros of a sparse kernel stay, and are one of its values.
     """
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
@@ -53,20 +53,20 @@ class ClusterStage(Technique):
         tools=("tensorflow", "tf_keras", "scikit-learn", "numpy"),
         holds=frozenset({ZEROS}),
         leaves=frozenset({SHARED_VALUES}),
-        why_last="the values that weights share are found for the kernels as they are; other "
-        "zeros, channels or scales, or a free training, would part them again",
+        why_last="clusters are computed for the current kernels; other zeros, channels or scales, "
+        "or unconstrained training, would separate equal weights",
         inherits=RECOVERY,
         help="""Cluster the weights of each kernel of MODEL and fine-tune it.
 
-        Its file compresses better; it is as fast as before. Zeros of a sparse model stay. --set
-        takes the technique's own keys, as recover.epochs=5.""",
-        options={"clusters": "Different values of each kernel; default 32."},
+        Its file compresses better; its speed is unchanged. Zeros of a sparse model stay.
+        --set accepts the technique's keys, such as recover.epochs=5.""",
+        options={"clusters": "Distinct values of each kernel; default 32."},
     )
 
     def run(
         self, parents: Mapping[str, Artefact], config: ClusterConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(self.info.name, parents, config.distill, context)
+        held = ConstrainedTraining(self.info.name, parents, config.distill, context)
         kernels = held.kernels
         ties = keep_arrays(
             context.scratch / "ties.npz",
@@ -81,4 +81,4 @@ class ClusterStage(Technique):
 
     def describe(self, step: ModelStep) -> str:
         """How many values a kernel has."""
-        return f"{step.read_change(Clustering).clusters} different weights a kernel"
+        return f"{step.read_change(Clustering).clusters} distinct weights per kernel"

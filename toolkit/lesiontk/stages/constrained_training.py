@@ -1,4 +1,4 @@
-"""Training a model whose kernels keep their structure; shared by sparsifying and clustering."""
+"""Training of a model with kernel constraints, for sparsifying and clustering."""
 
 from __future__ import annotations
 
@@ -37,16 +37,18 @@ from lesiontk.train.checkpoints import TrainingState
 from lesiontk.train.loop import train_model
 
 KERNELS = "kernels.csv"
-"""Layer, weights, zeros, different values."""
+"""Layer, weights, zeros, distinct values."""
 
 Arrays = dict[str, NDArray[Any]]
 Structures = Mapping[str, KernelStructure]
 
 
 def check_recovery(recover: TrainSection) -> None:
-    """Raise `ValueError` for what only a training from the start may have."""
+    """Raise `ValueError` for keys that only training from scratch has."""
     if recover.grow or recover.head_epochs:
-        raise ValueError("recover takes neither grow nor head_epochs: the model is trained")
+        raise ValueError(
+            "recover accepts neither grow nor head_epochs, because the model is already trained"
+        )
 
 
 def read_kernels(model: Any, names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
@@ -55,7 +57,8 @@ def read_kernels(model: Any, names: tuple[str, ...]) -> dict[str, NDArray[np.flo
 
 
 def keep_arrays(file: Path, make: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays of `file`, which `make` gives the first time; a resumed run reads them."""
+    """Return the arrays of `file`; `make` computes them the first time, a resumed run reads
+    them."""
     if not file.is_file():
         temporary = file.with_name("next.npz")
         with temporary.open("wb") as stream:
@@ -65,11 +68,10 @@ def keep_arrays(file: Path, make: Callable[[], Arrays]) -> Arrays:
         return dict(arrays)
 
 
-class HeldTraining:
-    """A model whose kernels get a structure and are trained under it: what the stages share.
+class ConstrainedTraining:
+    """The training of a model under kernel constraints, common to the stages.
 
-    `model` is the parent's, and after `train` the trained one; `names` are the layers that are
-    held.
+    `model` is the parent's, and after `train` the trained one; `names` are the constrained layers.
     """
 
     def __init__(
@@ -90,13 +92,13 @@ class HeldTraining:
 
     @property
     def kernels(self) -> dict[str, NDArray[np.float32]]:
-        """Layer -> its kernel as it is now."""
+        """Layer -> its current kernel."""
         return read_kernels(self.model, self.names)
 
     def train(self, structures: Structures, section: TrainSection, scratch: Path) -> None:
-        """Train the model under the structures; `scratch` has the checkpoints."""
+        """Train the model under the constraints; `scratch` contains the checkpoints."""
         held, self._state = train_model(
-            lambda size: hold_kernels(self.model, structures, size),
+            lambda size: constrain_kernels(self.model, structures, size),
             self._images,
             section,
             scratch,
@@ -107,12 +109,12 @@ class HeldTraining:
         for layer in self.model.layers:
             weights = held.get_layer(layer.name).get_weights()
             if layer.name in structures:
-                weights[0] = structures[layer.name].apply(weights[0])  # an average rounds
+                weights[0] = structures[layer.name].apply(weights[0])  # averages round
             if weights:
                 layer.set_weights(weights)
 
     def write(self, change: Record) -> StageOutput:
-        """Write the model, a row for each kernel, and what their structure changes on a device."""
+        """Write the model, a row for each kernel, and the footprint."""
         if self._state is None:
             raise RuntimeError("the model was not trained")
         context = self._context
@@ -132,10 +134,10 @@ class HeldTraining:
         return replace(outcome, measured={"footprint": footprint.to_document()})
 
 
-def hold_kernels(model: Any, structures: Structures, size: int | None) -> Any:
-    """Return a copy of the model whose kernels have these structures and keep them in training.
+def constrain_kernels(model: Any, structures: Structures, size: int | None) -> Any:
+    """Return a copy of the model whose kernels have these structures and preserve them in training.
 
-    It takes images of `size` pixels, or of any if it is None.
+    Its input size is `size` pixels, or any if it is None.
     """
 
     def clone(layer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Stage: a model, or an engine of another precision, to a verified engine."""
+"""Stage: conversion of a model, or of an engine of another precision, to a verified engine."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ LAYERS = "layers.csv"
 
 
 class ConvertConfig(StageConfig):
-    """The target ``backend:precision``, how it is quantized, and how near to its parent it must be.
+    """The target ``backend:precision``, its quantization, and its tolerances against its parent.
 
-    `quantize` is None where the target is not calibrated.
+    `quantize` is None if the target is not calibrated.
     """
 
     target: str
@@ -69,10 +69,10 @@ class ConvertConfig(StageConfig):
 
 
 class ConvertStage(Stage):
-    """Produces an engine file that carries its description, and how it compares with its parent.
+    """Produces an engine file with its description, and the comparison with its parent.
 
-    It is made from its source, a model or an engine of another precision, and compared with what
-    the model says, which is known from its training.
+    It is derived from its source, a model or an engine of another precision, and compared with the
+    model's outputs, which were stored after training.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -112,8 +112,8 @@ class ConvertStage(Stage):
             info = backend.info.precisions[precision]
             plan = plan_quantization(parents, images, measured, rule, info)
         rows = verification_rows(images, config.verify, precision)
-        said_by = parents.get("model", parents["source"])
-        expected = load_or_run(said_by, parents["images"], rows, context.threads)
+        parent_outputs = parents.get("model", parents["source"])
+        expected = load_or_run(parent_outputs, parents["images"], rows, context.threads)
         spec = replace(expected.spec, backend=name, precision=precision)
         with context.progress.task(f"converting to {config.target}", None):
             record = backend.convert(source, precision, spec, plan, context.directory)
@@ -121,14 +121,14 @@ class ConvertStage(Stage):
         received = run_engine(path, images.pixels[rows], context.threads)
         quantization = dict(record.quantization)
         rounded = None
-        if plan is not None and precision == "int8" and LEARNED in said_by.manifest["files"]:
-            learned = said_by.read_facts(ModelFacts).read_change(LearnedRounding)
+        if plan is not None and precision == "int8" and LEARNED in parent_outputs.manifest["files"]:
+            learned = parent_outputs.read_facts(ModelFacts).read_change(LearnedRounding)
             reason = explain_other_rounding(learned.scheme, name, plan)
             if reason is None:
-                rounded = run_fake_quantized(said_by, path, images, context.threads)
+                rounded = run_fake_quantized(parent_outputs, path, images, context.threads)
             else:
                 quantization[REQUANTIZED_REASON] = reason
-        verification = compare_answers(expected, received, path, config.verify, rounded)
+        verification = compare_outputs(expected, received, path, config.verify, rounded)
         write_reference_outputs(received, rows, context.directory)
         tensors = backend.list_quantized_tensors(path)
         if tensors:
@@ -163,23 +163,23 @@ class ConvertStage(Stage):
 
 
 def _explain_failure(target: str, verification: Verification) -> str:
-    asked, mend = "", "another calibration.observer or more calibration.images"
+    rounding_note, remedy = "", "another calibration.observer or more calibration.images"
     if any(check.name == UNEXPLAINED and not check.passed for check in verification.checks):
-        mend = "another precision, or another back end"
+        remedy = "another precision, or another back end"
     elif verification.rounded_agreement:
-        asked = f", {verification.rounded_agreement.n} training images for the rounding"
-        mend = "more epochs of qat"  # its ranges are learned
+        rounding_note = f", {verification.rounded_agreement.n} training images for the rounding"
+        remedy = "more epochs of qat"  # its ranges are learned
     judged = [check.name for check in verification.checks if not check.passed]
     if judged == [GOLDEN]:
         key = f"verify.max_mean_drift_{classify_precision(target.partition(':')[2])}"
-        mend = (
-            f"a higher {key}, which decides (the golden pictures are drawn and show no skin; on "
-            f"validation the engine agrees), or {mend}"
+        remedy = (
+            f"a higher {key}, if the drift is acceptable (the golden images are drawn and show no "
+            f"skin; on validation the engine agrees), or {remedy}"
         )
     return (
-        f"{target} is not the model it was made from: {verification.describe_failures()} "
-        f"(n = {verification.n} validation images{asked}). The engine is kept beside failed.json; "
-        f"try {mend}."
+        f"{target} does not match its model: {verification.describe_failures()} (n = "
+        f"{verification.n} validation images{rounding_note}). The engine is next to "
+        f"failed.json; try {remedy}."
     )
 
 
@@ -190,11 +190,11 @@ def plan_quantization(
     rule: QuantizeRule,
     info: PrecisionInfo,
 ) -> QuantizationPlan:
-    """Return how a precision is quantized, with the calibration that `parents` has.
+    """Return the quantization plan of a precision, with the calibration among `parents`.
 
-    So it has `measured`, the ranges of the source's tensors, where the back end exposes them, and
-    for a mixed precision the layers that stay in float. Raises `GateFailedError` where the search
-    for them did not come to any.
+    It contains `measured`, the ranges of the source's tensors, if the back end exposes them, and
+    for a mixed precision the layers that stay in float. Raises `GateFailedError` if the search for
+    them found none.
     """
     learned = "ranges" in parents and parents["ranges"].read_facts(MeasuredRanges).learned > 0
     kept: tuple[str, ...] = ()
@@ -202,8 +202,8 @@ def plan_quantization(
         searched = parents["sensitivity"].read_facts(Sensitivity)
         if searched.kept is None:
             raise GateFailedError(
-                f"there is no mixed engine to make: {searched.outcome}. `lesiontk report` shows "
-                "what int8 does to each layer."
+                f"no mixed engine meets the gate: {searched.outcome}. `lesiontk report` shows "
+                "the effect of int8 on each layer."
             )
         kept = searched.kept
     return QuantizationPlan(
@@ -211,14 +211,14 @@ def plan_quantization(
         parents["calibration"].read_facts(DrawnList).observer,
         float_layers=frozenset(kept),
         ranges={name: (tensor.low, tensor.high) for name, tensor in measured.items()} or None,
-        # Weights that were trained rounded need nothing taken back.
+        # Weights from quantization-aware training need no bias correction.
         correct_bias=rule.correct_bias and not learned,
         reduce_range=rule.reduce_range and info.saturates,
     )
 
 
 def verification_rows(images: ImageSet, rule: VerifyRule, precision: str) -> NDArray[np.int64]:
-    """Return the validation images on which an engine is compared, even over the classes."""
+    """Return the validation images for verification, balanced over the classes."""
     count = rule.float_images if precision == "float32" else rule.images
     return images.draw_stratified("validation", min(count, rule.images), seed=0)
 
@@ -229,20 +229,20 @@ def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def _is_comparable(source: Artefact, target: str) -> bool:
-    """Return whether an engine was derived from one of its own back end, layer by layer."""
+    """Return whether an engine was derived, layer by layer, from one of the same back end."""
     name = target.partition(":")[0]
     same = source.kind == "engine" and source.facts["backend"] == name
     return same and BACKENDS.get(name).info.exposes_activations
 
 
-def compare_answers(
+def compare_outputs(
     expected: ReferenceOutputs,
     received: ReferenceOutputs,
     child: Path,
     rule: VerifyRule,
     rounded: OutputPair | None = None,
 ) -> Verification:
-    """Compare an engine's answers with its parent's, and `rounded` as `verify_outputs` says."""
+    """Compare an engine's outputs with its parent's; `rounded` is as in `verify_outputs`."""
     spec = received.spec
     backend = BACKENDS.get(spec.backend)()
     return verify_outputs(

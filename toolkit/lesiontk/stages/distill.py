@@ -1,4 +1,4 @@
-"""Stage: train a model further with what a stronger one says of its training images."""
+"""Stage: knowledge distillation, fine-tuning on a teacher's soft targets."""
 
 from __future__ import annotations
 
@@ -38,22 +38,25 @@ logger = logging.getLogger(__name__)
 
 
 class DistillConfig(StageConfig):
-    """Who teaches, how much the student listens, and how it is trained meanwhile."""
+    """The teacher, the weight of its soft targets, and the training."""
 
     teacher: tuple[str, ...] = Field(
         exclude=True,  # a stage of its own has the files' content in its key
         min_length=1,
-        description="engines of the student's own split, of its labels or finer ones, whose mean "
-        "is learned: files, or models or engines of the workspace, as latest:vgg16_7class",
+        description="engines of the student's split, with its labels or finer ones, whose mean "
+        "prediction is the target: files, or models or engines of the workspace, such as "
+        "latest:vgg16_7class",
     )
     views: Literal["plain", "augmented"] = Field(
         "plain",
         json_schema_extra=ADDED_LATER,
-        description="plain: the teacher predicts each training image once; augmented: each "
-        "augmented image as the student sees it, which costs its inference in every step",
+        description="plain: the teacher predicts each training image once; augmented: it "
+        "predicts each augmented image, which costs its inference in every step",
     )
-    temperature: float = Field(2.0, gt=0, description="softens probabilities before comparison")
-    weight: float = Field(0.7, gt=0, le=1, description="of the lessons beside the truth")
+    temperature: float = Field(2.0, gt=0, description="temperature of the softmax")
+    weight: float = Field(
+        0.7, gt=0, le=1, description="weight of the soft targets against the true labels"
+    )
     train: TrainSection = TrainSection()
 
     @field_validator("teacher", mode="before")
@@ -74,8 +77,9 @@ class Distillation(Record):
 class DistillStage(Technique):
     """Produces ``model.keras``, as training does.
 
-    The student of a teacher who may have seen the test images is said to be one: it learns from the
-    teacher's answers to training images alone, and they may tell what else it has seen.
+    If the teacher may have seen the test images, the student is marked as well: it is trained only
+    on the teacher's probabilities for training images, but these may leak information on other
+    images.
     """
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
@@ -88,31 +92,32 @@ class DistillStage(Technique):
         inherits={"train": AS_TRAINED},
         help="""Train MODEL on the soft targets of a teacher.
 
-        --set takes the technique's own keys, as train.epochs=8.""",
+        --set accepts the technique's keys, such as train.epochs=8.""",
         options={
-            "teacher": "An engine file, or a model or engine of the workspace, as "
+            "teacher": "An engine file, or a model or engine of the workspace, such as "
             "latest:vgg16_7class; of the same split, of any architecture and size.",
-            "temperature": "Of the softmax; default 2.",
-            "weight": "Of the soft targets beside the true labels; default 0.7.",
-            "views": "Which images the teacher predicts; default plain.",
+            "temperature": "Temperature of the softmax; default 2.",
+            "weight": "Weight of the soft targets against the true labels; default 0.7.",
+            "views": "The images that the teacher predicts, plain or augmented; default plain.",
         },
         networks=("teacher",),
     )
 
     def check_model(self, model: Artefact, config: DistillConfig) -> None:
-        """Raise `UsageError` for a student that is to grow and cannot."""
+        """Raise `UsageError` for a student that does not accept the image sizes of
+        ``train.grow``."""
         if config.train.grow:
             check_growth(load_model(model.file(MODEL_FILE)), config.train, model.name)
 
     def teacher(self, config: DistillConfig) -> Teacher:
-        """The files'."""
+        """Return the files of the teachers."""
         return Teacher(config.teacher)
 
     def describe(self, step: ModelStep) -> str:
-        """Whose soft targets it learned."""
+        """Return the teacher, as a sentence."""
         taught = step.read_change(Distillation)
         known = f" (pretrained on: {taught.pretraining})" if taught.pretraining else ""
-        return f"taught by {taught.teacher}{known}"
+        return f"distilled from {taught.teacher}{known}"
 
     def run(
         self, parents: Mapping[str, Artefact], config: DistillConfig, context: Context
@@ -124,16 +129,16 @@ class DistillStage(Technique):
         facts = parents["model"].read_facts(ModelFacts)
         teacher = parents["soft_targets"].read_facts(TeacherPredictions)
         task = parents["images"].read_facts(PreparedImages).task
-        said = np.load(parents["soft_targets"].file(SOFT_TARGETS)) @ sum_labels(
+        predicted = np.load(parents["soft_targets"].file(SOFT_TARGETS)) @ sum_labels(
             teacher.labels, task
         )
         if teacher.may_have_seen_test:
             logger.warning(
-                "the teacher comes from elsewhere; it may have learned the student's test images, "
-                "and the student will say so"
+                "the teacher was trained elsewhere; it may have seen the student's test images, "
+                "which the student's facts record"
             )
         soft_targets = SoftTargets(
-            soften(said, config.temperature), config.temperature, config.weight
+            soften(predicted, config.temperature), config.temperature, config.weight
         )
         with ExitStack() as stack:
             if config.views == "augmented":
@@ -152,7 +157,7 @@ class DistillStage(Technique):
                 keep_recalls=recalls_to_keep(facts, self.info.name),
             )
         rows = images.indices("train")
-        right = float((said[rows].argmax(axis=1) == images.targets[rows]).mean())
+        correct = float((predicted[rows].argmax(axis=1) == images.targets[rows]).mean())
         return write_outcome(
             model,
             state,
@@ -164,7 +169,7 @@ class DistillStage(Technique):
                 self.info.name,
                 Distillation(
                     " + ".join(Path(file).name for file in config.teacher),
-                    right,
+                    correct,
                     teacher.pretraining,
                 ),
                 may_have_seen_test=teacher.may_have_seen_test,
@@ -174,13 +179,13 @@ class DistillStage(Technique):
 
 
 def check_growth(model: Any, train: TrainSection, name: str) -> None:
-    """Raise `UsageError` unless a model takes the sizes that it is to grow through."""
+    """Raise `UsageError` unless a model accepts the image sizes of its training."""
     size = int(model.input_shape[1])
     for smaller in train.grow:
         otherwise = f"distill.train.grow is {list(train.grow)}; expected none for {name}"
         require_input_size(model, smaller, otherwise)
     if not train.grows_to(size):
         raise UsageError(
-            f"distill.train.grow is {list(train.grow)}; expected rising sizes below {size}, and an "
-            "epoch for each."
+            f"distill.train.grow is {list(train.grow)}; expected increasing sizes below {size}, "
+            "and an epoch for each."
         )

@@ -1,4 +1,4 @@
-"""Which tools an artefact depends on that was made by converting or running engines."""
+"""The tools on which artefacts of conversion or inference depend."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lesiontk.records import Artefact
 
 
 def tools_of_conversion(target: str) -> tuple[str, ...]:
-    """Return what an engine ``backend:precision`` depends on that is made and run here."""
+    """Return the tools that make and run an engine ``backend:precision``."""
     backend = BACKENDS.get(parse_target(target)[0])()
     return (*backend.list_conversion_tools(), *backend.list_runtime_tools())
 
 
 def tools_of_runtime(engines: Iterable[Artefact]) -> tuple[str, ...]:
-    """Return what the outputs of these engines depend on."""
+    """Return the tools on which the outputs of these engines depend."""
     names = sorted({str(engine.facts["backend"]) for engine in engines})
     return tuple(tool for name in names for tool in BACKENDS.get(name)().list_runtime_tools())

@@ -1,4 +1,4 @@
-"""Stage: weights are spread evenly over the channels before a model is quantized."""
+"""Stage: cross-layer equalization of weight ranges before quantization."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ COMPARED = 64
 
 
 class EqualizeConfig(StageConfig):
-    """Nothing is to be chosen."""
+    """The technique has no options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Equalization(Record):
-    """How many `pairs` of layers were equalized, and the greatest difference of an output."""
+    """The number of equalized `pairs` of layers, and the largest difference of an output."""
 
     pairs: int
     greatest_difference: float
 
 
 class EqualizeStage(Technique):
-    """Produces a float ``model.keras`` without BatchNormalization that answers as its parent."""
+    """Produces a float ``model.keras`` without BatchNormalization, equivalent to its parent."""
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="equalize",
@@ -50,12 +50,12 @@ class EqualizeStage(Technique):
         tools=("tensorflow", "tf_keras", "numpy"),
         holds=frozenset({ZEROS}),
         leaves=frozenset({EVEN_RANGES}),
-        why_last="normalization is folded in and the ranges are even for the weights as they are; "
-        "another training or other channels would make them uneven again",
+        why_last="normalization is folded and ranges are equalized for the current weights; "
+        "training or pruning would undo this",
         help="""Equalize the weight ranges of MODEL across layers (CLE) before int8.
 
-        Its outputs stay the same; its int8 engines may lose less. Only layers with ReLU, pooling
-        or padding between them can be equalized (cross-layer equalization).""",
+        Its outputs stay the same; its int8 engines may lose less accuracy. Only layers
+        with ReLU, pooling or padding between them can be equalized.""",
     )
 
     def run(
@@ -88,27 +88,28 @@ class EqualizeStage(Technique):
         )
 
     def describe(self, step: ModelStep) -> str:
-        """How many pairs of layers were equalized."""
+        """Return the number of equalized pairs of layers, as a sentence."""
         pairs = step.read_change(Equalization).pairs
         return f"{pairs} pairs of layers equalized, normalization folded in"
 
     def advise(self, step: ModelStep) -> str:
-        """By how much its outputs differ from the parent's."""
+        """Return the largest difference of its outputs from the parent's, as a sentence."""
         difference = step.read_change(Equalization).greatest_difference
         return f"its outputs differ by at most {difference:.1e}"
 
 
 def equalize_model(model: Any) -> list[tuple[str, str]]:
-    """Equalize a model without BatchNormalization in place; returns the pairs.
+    """Equalize a model without BatchNormalization in place, and return the pairs.
 
-    Raises `DataError` if no two layers can be scaled against each other: ReLU6 between them, say.
+    Raises `DataError` if no two layers can be scaled against each other, for example with ReLU6
+    between them.
     """
     layers = read_layers(model)
     pairs = find_pairs(layers, lambda name: is_homogeneous(model.get_layer(name)))
     if not pairs:
         raise DataError(
-            "no two layers of the model can be equalized: expected only ReLU, pooling or padding "
-            "between some. A bounded activation, as ReLU6, does not scale."
+            "no two layers of the model can be equalized; expected only ReLU, pooling or padding "
+            "between two layers. A bounded activation, such as ReLU6, does not scale."
         )
     names = {name for pair in pairs for name in pair}
     weights = {name: model.get_layer(name).get_weights() for name in names}

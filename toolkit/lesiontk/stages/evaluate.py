@@ -1,7 +1,7 @@
-"""Stage: an engine's predictions on validation and test, and what they are worth on test.
+"""Stage: an engine's predictions on validation and test, and its results on test.
 
-Validation freezes the threshold and the temperature, from this engine's own outputs, for
-quantization shifts them; test is judged with them and chooses nothing.
+The threshold and the temperature are chosen on validation from this engine's own outputs, because
+quantization shifts them, and then applied to the test images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Predictions = tuple[IntArray, FloatArray, list[str], list[str], list[str]]
 
 
 class EvaluateStage(Stage):
-    """Produces ``metrics.json`` and, for test and validation, a row of probabilities an image."""
+    """Produces ``metrics.json`` and, for test and validation, a row of probabilities per image."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
@@ -121,30 +121,30 @@ class EvaluateStage(Stage):
 
 
 def read_evaluation(artefact: Artefact) -> EngineEvaluation:
-    """Return an evaluation; `DataError` for one of another version of lesiontk."""
+    """Return an evaluation. Raises `DataError` for one of another version of lesiontk."""
     return artefact.read(METRICS, EngineEvaluation)
 
 
 def read_operating_point(artefact: Artefact) -> OperatingPoint:
-    """Return the operating point that an evaluation froze; `DataError` if it is from before."""
+    """Return an evaluation's operating point. Raises `DataError` if an older version has none."""
     document = artefact.facts.get("operating_point")
     if document is None:
         raise DataError(
-            f"{artefact.name} has no frozen threshold: an older lesiontk made it; evaluate the "
-            "engine again."
+            f"{artefact.name} has no frozen threshold, because an older lesiontk made it; evaluate "
+            "the engine again."
         )
     return OperatingPoint.from_document(document)
 
 
 def read_assessment(artefact: Artefact) -> Assessment:
-    """Return what an evaluation froze and found, as an engine file carries it."""
+    """Return the assessment of an evaluation, for an engine file."""
     return Assessment.from_evaluation(read_evaluation(artefact))
 
 
 def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions:
     """Return targets [N], probabilities [N, C], groups, image ids and labels of an evaluation.
 
-    They are of the test subset; with `file` `VALIDATION_PREDICTIONS` those of the validation
+    They are those of the test subset; with `file` `VALIDATION_PREDICTIONS` of the validation
     subset.
     """
     with artefact.file(file).open(newline="") as stream:
@@ -175,7 +175,8 @@ def predict_rows(
 def _write_predictions(
     path: Path, images: ImageSet, rows: IntArray, probabilities: FloatArray
 ) -> None:
-    """Write a row an image; nine digits give back the very float32, which a threshold may equal."""
+    """Write a row per image; nine digits restore the exact float32, which may equal the
+    threshold."""
     names = [f"p_{label}" for label in images.labels]
     write_rows(
         path,

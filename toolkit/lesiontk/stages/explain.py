@@ -1,4 +1,4 @@
-"""Stage: for the worst errors on the test images, where the model found its evidence."""
+"""Stage: Grad-CAM heatmaps of the worst errors on the test images."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.evaluate import predict_rows, read_predictions
 
-SIDE = "test"
+SUBSET = "test"
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 
 
 class ExplainConfig(StageConfig):
-    """How many images are explained at most."""
+    """The maximum number of images."""
 
     images: int = Field(ge=1)
 
 
 class ExplainStage(Stage):
-    """Produces ``explanation.json`` and three pictures an image: itself and two heatmaps.
+    """Produces ``explanation.json`` and, for each image, the image itself and two heatmaps.
 
-    The model is the one that is converted. Its predictions are those of the evaluation of its
-    engine ``keras:float32``; without that parent they are made here.
+    The model is the converted one. Its predictions are those of the evaluation of its engine
+    ``keras:float32``; without that parent they are computed.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -66,7 +66,7 @@ class ExplainStage(Stage):
                 f"{model.name} was trained on the split {model.facts['split_hash'][:12]} and would "
                 f"be explained on {images.split_hash[:12]}; expected the split it was trained with."
             )
-        rows = images.indices(SIDE)
+        rows = images.indices(SUBSET)
         truth, critical = images.targets[rows], images.labels.index(images.critical)
         if "evaluation" in parents:
             probabilities = _read_probabilities(parents["evaluation"], images, rows)
@@ -130,8 +130,8 @@ def _read_probabilities(evaluation: Artefact, images: ImageSet, rows: IntArray) 
     expected = [images.image_ids[row] for row in rows]
     if image_ids != expected or tuple(labels) != images.labels:
         raise DataError(
-            f"{evaluation.name} judges other images or labels than the {SIDE} subset of the "
-            "images; expected the evaluation of keras:float32 on it."
+            f"{evaluation.name} has other images or labels than the {SUBSET} subset of the images; "
+            "expected the evaluation of keras:float32 on it."
         )
     return probabilities
 

@@ -1,4 +1,4 @@
-"""What a model says with int8's rounding in it, kept for the engines that are to say the same."""
+"""Outputs of the fake-quantized model, the reference of its int8 engines."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from lesiontk.data.images import ImageSet
 from lesiontk.records import Artefact
 
 ROUNDED = "rounded_answers.npz"
-"""The rows of the training images on which ranges began, and the rounded model's answers."""
+"""Files: the rows of the training images for the initial ranges, and the model's outputs."""
 
 BACKENDS_OF = {"tflite": ("tflite", "onnx"), "tensorrt": ("tensorrt",)}
-"""Scheme of quantization-aware training -> the back ends that round so."""
+"""Scheme of quantization-aware training -> the back ends with its rounding."""
 REQUANTIZED_REASON = "otherwise_than_trained"
-"""The fact of an engine that says why it does not round as its model has learned."""
+"""The fact of an engine with the reason why its rounding differs from that in training."""
 
 OutputPair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def write_rounded(rows: NDArray[np.int64], outputs: NDArray[np.float32], folder: Path) -> None:
-    """Keep a rounded model's answers, float32 [N, C], to these rows of the images."""
+def write_fake_quant_outputs(
+    rows: NDArray[np.int64], outputs: NDArray[np.float32], folder: Path
+) -> None:
+    """Store a fake-quantized model's outputs, float32 [N, C], for these rows of the images."""
     np.savez(folder / ROUNDED, rows=rows, outputs=outputs)
 
 
 def explain_other_rounding(scheme: str, backend: str, plan: QuantizationPlan) -> str | None:
-    """Return why an int8 engine rounds otherwise than its model has learned; None if it does not.
+    """Return why an int8 engine's rounding differs from that in training; None if it does not.
 
-    It takes the learned ranges all the same.
+    It uses the learned ranges in any case.
     """
     if backend not in BACKENDS_OF[scheme]:
         return f"trained for the rounding of {scheme}, not of {backend}"
@@ -39,7 +41,8 @@ def explain_other_rounding(scheme: str, backend: str, plan: QuantizationPlan) ->
 
 
 def run_fake_quantized(model: Artefact, engine: Path, images: ImageSet, threads: int) -> OutputPair:
-    """Return what the rounded model said of its images, and what the engine says of them."""
+    """Return the stored outputs of the fake-quantized model, and the engine's for the same
+    images."""
     with np.load(model.file(ROUNDED)) as kept:
         rows, outputs = kept["rows"], kept["outputs"]
     return outputs, run_engine(engine, images.pixels[rows], threads).outputs

@@ -1,4 +1,4 @@
-"""Which engines of a benchmark gates are asked of, and what is known of each."""
+"""The engines of a benchmark to which gates apply, and the gates' input for each."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from lesiontk.stages.evaluate import (
 def list_gated(
     engines: Mapping[EngineName, Artefact], references: Mapping[EngineName, EngineName | None]
 ) -> tuple[EngineName, ...]:
-    """Return the targets that gates are asked of: engines of less than was trained.
+    """Return the targets to which gates apply: engines of reduced precision or of a compressed
+    network.
 
-    These are of reduced precision, or of a compressed network. Where there are none, all are.
+    Without such engines, they apply to all.
     """
     reduced = tuple(
         target
@@ -37,7 +38,7 @@ def list_gated(
 
 
 def drop_losses(gates: Sequence[str], judged: Sequence[GateInput]) -> tuple[str, ...]:
-    """Return the gates without those on a loss, where every engine is as it was trained."""
+    """Return the gates without those on a loss if no engine has a reference."""
     if any(entry.parent for entry in judged):
         return tuple(gates)
     return tuple(gate for gate in gates if not parse_gate(gate).relative)

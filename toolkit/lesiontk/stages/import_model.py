@@ -1,4 +1,4 @@
-"""Stage: a model that was trained elsewhere, in the place of training."""
+"""Stage: import of a model trained elsewhere, which replaces training."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class ModelImport(Record):
 class ImportStage(Stage):
     """Produces ``model.keras`` as training does, without curves.
 
-    Its facts say in which order the outputs were taken, and whether the task's was assumed. What
-    lesiontk wrote must be of the split of the images; of other models it is said that they may have
-    been trained on the test images.
+    Its facts record the order of the outputs, and whether the task's order was assumed. A model of
+    lesiontk must have the split of the images; other models are marked as possibly trained on the
+    test images.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -57,7 +57,7 @@ class ImportStage(Stage):
     )
 
     def check(self, config: ImportedSection) -> None:
-        """Raise `DataError` if the file is not there."""
+        """Raise `DataError` if the file does not exist."""
         if not Path(config.file).exists():
             raise DataError(f"imported.file {config.file} does not exist.")
 
@@ -107,7 +107,7 @@ class ImportStage(Stage):
 def check_split(file: Path, images: ImageSet) -> bool:
     """Return whether the model of a file may have been trained on the test images.
 
-    Raises `DataError` for one of another split, which has been.
+    Raises `DataError` for a model of another split, which was.
     """
     spec = find_spec(file)
     if spec is None:
@@ -116,6 +116,6 @@ def check_split(file: Path, images: ImageSet) -> bool:
         raise DataError(
             f"{file.name} was trained on the split {spec.split_hash[:12]}; expected that of the "
             f"images here, {images.split_hash[:12]}: their test images may be its training images. "
-            "Give the images that it was trained on, dealt as for it (--data, --set data.split.…)."
+            "Specify the images and the split of its training (--data, --set data.split.…)."
         )
     return spec.may_have_seen_test

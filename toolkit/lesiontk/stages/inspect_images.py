@@ -1,4 +1,4 @@
-"""Stage: read every image of a source once; record broken and duplicate ones."""
+"""Stage: inspection of every image of a source, with broken and duplicate ones recorded."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ COLUMNS = ("image_id", "lesion_id", "diagnosis", "location", "age", "sex", "site
 
 
 class InspectConfig(StageConfig):
-    """Which folder to look at; where it lies on this machine is no part of the result."""
+    """The folder to inspect; its path on this machine is not part of the result."""
 
     source: str = "auto"
     path: str | None = Field(None, exclude=True)
     max_failures: float = Field(0.01, ge=0, le=1)
     near_distance: int = Field(
-        16, ge=0, le=64, description="bits of 256 that near-duplicates differ in"
+        16, ge=0, le=64, description="bits of 256 by which near-duplicates may differ"
     )
 
 
 class InspectStage(Stage):
-    """Produces the table of usable images with pixel hashes, and what is wrong with others."""
+    """Produces the table of usable images with pixel hashes, and the faults of the others."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="inspect",
@@ -55,7 +55,7 @@ class InspectStage(Stage):
     )
 
     def external_inputs(self, config: InspectConfig) -> dict[str, str]:
-        """Names, sizes and times of the files: enough to notice that one was changed."""
+        """Names, sizes and times of the files, which detect changes."""
         if config.path is None:
             return {}
         root = Path(config.path)
@@ -79,7 +79,7 @@ class InspectStage(Stage):
         broken: list[dict[str, object]] = []
         hashes: list[Any] = []
 
-        def look(image: Any) -> Any:
+        def examine(image: Any) -> Any:
             digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint64)
             return np.concatenate(
                 [np.array(image.shape[:2], np.uint64), digest, hash_difference(image)]
@@ -93,7 +93,7 @@ class InspectStage(Stage):
                 reader,
                 table.records,
                 workers=context.threads,
-                transform=look,
+                transform=examine,
                 advance=advance,
                 max_failures=config.max_failures,
             ):
@@ -116,11 +116,11 @@ class InspectStage(Stage):
 
 
 def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
-    """Return the folder of the images: the generated data set, or the folder that was named."""
+    """Return the folder of the images: the generated data set, or the specified folder."""
     if "dataset" in parents:
         return parents["dataset"].path
     if path is None:
-        raise DataError("no data folder was given; expected --data DIR.")
+        raise DataError("no data folder was specified; expected --data DIR.")
     return Path(path)
 
 

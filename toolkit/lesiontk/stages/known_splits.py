@@ -1,4 +1,4 @@
-"""Which images an engine has seen: splits by their hash, of the workspace or shipped."""
+"""Splits by their hash, from the workspace or packaged, to find the images an engine has seen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class KnownSplit:
     patients: Mapping[str, str] = field(default_factory=dict)
 
     def subset_of(self, record: ImageRecord) -> str | None:
-        """Return the subset on which an image, or another one of its lesion or patient, stands."""
+        """Return the subset of an image, or of another image of its lesion or patient."""
         known = (
             self.images.get(record.image_id),
             self.lesions.get(record.lesion_id or ""),
@@ -33,17 +33,17 @@ class KnownSplit:
 def find_split(split_hash: str, artefacts: Iterable[Artefact]) -> KnownSplit | None:
     """Return the split with that hash, or None if it is unknown.
 
-    `artefacts` are the splits of the workspace. Shipped are the splits of published engines.
+    `artefacts` are the splits of the workspace. The splits of published engines are packaged.
     """
     for artefact in artefacts:
         if artefact.facts["split_hash"] == split_hash:
             return _read_sides(artefact.file(TABLE).read_text())
-    shipped = locate_shipped(split_hash)
+    shipped = locate_packaged(split_hash)
     return _read_sides(shipped.read_text()) if split_hash and shipped.is_file() else None
 
 
-def locate_shipped(split_hash: str) -> Traversable:
-    """Return where a split is if it is shipped: called after its hash's first twelve digits."""
+def locate_packaged(split_hash: str) -> Traversable:
+    """Return the path of a packaged split, named after the first twelve digits of its hash."""
     return resources.files("lesiontk.recipes").joinpath("splits", f"{split_hash[:12]}.csv")
 
 

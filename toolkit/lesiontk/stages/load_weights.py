@@ -1,7 +1,8 @@
-"""Stage: weights that were trained elsewhere, for a model of the workspace.
+"""Stage: weights trained elsewhere, for a model of the workspace.
 
-A compressed network may recover where a GPU is that lesiontk cannot use, or in a user's own
-training loop: it leaves as a ``.keras`` file and comes back as one, and what it is stays known.
+A compressed network can be fine-tuned on a GPU that lesiontk cannot use, or in a user's own
+training loop: it is exported as a ``.keras`` file and its weights are loaded from one, with its
+history preserved.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from lesiontk.train.recall_constraint import NO_BIAS, fit_logit_bias, has_bias, 
 
 logger = logging.getLogger(__name__)
 TRAINED_BY = "trained_by"
-"""In a file's description: how its weights were trained, as the trainer recorded it."""
+"""The key in a file's description with the trainer's record of its training."""
 Setting = bool | int | float | str | None
 
 
 class LoadWeightsConfig(StageConfig):
-    """Where the weights are."""
+    """The file of the weights."""
 
-    file: str = Field(exclude=True, description=".keras, the model itself with other weights")
+    file: str = Field(exclude=True, description="a .keras file of the model with other weights")
 
     @field_validator("file")
     @classmethod
@@ -48,7 +49,7 @@ class LoadWeightsConfig(StageConfig):
 
 @dataclass(frozen=True, slots=True)
 class LoadedWeights(Record):
-    """The file of the weights, and how they were trained, as its trainer recorded it."""
+    """The file of the weights, and the trainer's record of its training."""
 
     file: str
     trained_by: Mapping[str, Setting | tuple[Setting, ...]] = field(default_factory=dict)
@@ -57,8 +58,8 @@ class LoadedWeights(Record):
 class LoadWeightsStage(Technique):
     """Produces ``model.keras``: its parent's layers with the weights of a file.
 
-    Recalls are kept as by a training (`train_model`). Weights of which it
-    is not known what they were trained on are said to have seen the test images, maybe.
+    The recall constraint applies as in training (`train_model`). Weights whose training images are
+    unknown are marked as possibly trained on the test images.
     """
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
@@ -70,8 +71,8 @@ class LoadWeightsStage(Technique):
         trains=True,
         help="""Load into MODEL the weights of FILE: MODEL's own .keras file, trained elsewhere.
 
-        What MODEL is stays known, so that its engines are compared with the network that it was
-        made of. `lesiontk convert MODEL --to keras:float32` writes the file to be trained.""",
+        Its history is preserved, so its engines are compared with the original network.
+        `lesiontk convert MODEL --to keras:float32` writes the file to train.""",
         argument="file",
     )
 
@@ -86,17 +87,17 @@ class LoadWeightsStage(Technique):
         return {"weights": hash_file(path)} if path.is_file() else {}
 
     def check_model(self, model: Artefact, config: LoadWeightsConfig) -> None:
-        """Raise `DataError` if the file is of another network."""
-        take_weights(load_model(model.file(MODEL_FILE)), Path(config.file), model.name)
+        """Raise `DataError` if the file contains another network."""
+        copy_weights(load_model(model.file(MODEL_FILE)), Path(config.file), model.name)
 
     def describe(self, step: ModelStep) -> str:
-        """Which file, and how its trainer says that it was trained."""
+        """Return the file and the record of its training, as a sentence."""
         loaded = step.read_change(LoadedWeights)
-        orders = [
+        settings = [
             f"{name} {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in loaded.trained_by.items()
         ]
-        return f"trained further elsewhere ({'; '.join([loaded.file, *orders])})"
+        return f"trained further elsewhere ({'; '.join([loaded.file, *settings])})"
 
     def run(
         self, parents: Mapping[str, Artefact], config: LoadWeightsConfig, context: Context
@@ -105,26 +106,26 @@ class LoadWeightsStage(Technique):
         facts = parent.read_facts(ModelFacts)
         unknown = check_split(file, images)
         model = load_model(parent.file(MODEL_FILE))
-        take_weights(model, file, parent.name)
-        wanted = recalls_to_keep(facts, self.info.name)
-        if wanted and not has_bias(model):
+        copy_weights(model, file, parent.name)
+        required = recalls_to_keep(facts, self.info.name)
+        if required and not has_bias(model):
             logger.warning(NO_BIAS)
-            wanted = {}
-        shifts = keep_recalls(model, images, wanted) if wanted else []
+            required = {}
+        shifts = raise_recalls(model, images, required) if required else []
         return write_untrained(
             model,
             images,
             parents["images"],
             context,
             derive_model(facts, self.info.name, read_weights(file), may_have_seen_test=unknown),
-            constrain_recalls(images.labels, wanted, shifts),
+            constrain_recalls(images.labels, required, shifts),
         )
 
 
 def read_weights(file: Path) -> LoadedWeights:
-    """Return how a file's weights were trained, as far as its trainer recorded it.
+    """Return the record of a file's training, if its trainer wrote one.
 
-    Raises `DataError` unless that is a mapping of names to numbers, texts, or lists of them.
+    Raises `DataError` unless it is a mapping of names to numbers, texts, or lists of them.
     """
     spec = find_spec(file)
     stated = spec.extra.get(TRAINED_BY, {}) if spec else {}
@@ -133,39 +134,41 @@ def read_weights(file: Path) -> LoadedWeights:
     except DataError as error:
         raise DataError(
             f"{file.name} records its training as {stated!r}; expected names and numbers, texts or "
-            "lists, as {'epochs': 9}."
+            f"lists, such as {{'epochs': 9}}."
         ) from error
 
 
-def take_weights(model: Any, file: Path, name: str) -> None:
-    """Give a model the weights of a file; `DataError` unless its layers have the same."""
+def copy_weights(model: Any, file: Path, name: str) -> None:
+    """Copy the weights of a file into a model. Raises `DataError` unless the layers match."""
     source = load_model(file)
-    ours, theirs = (
+    ours, file_shapes = (
         {weight.name: tuple(weight.shape) for weight in network.weights}
         for network in (model, source)
     )
-    for weight in [*ours, *theirs]:
-        if ours.get(weight) != theirs.get(weight):
+    for weight in [*ours, *file_shapes]:
+        if ours.get(weight) != file_shapes.get(weight):
             has, expected = (
                 f"{weight} of {list(shapes[weight])}" if weight in shapes else f"no {weight}"
-                for shapes in (theirs, ours)
+                for shapes in (file_shapes, ours)
             )
             raise DataError(
-                f"{file.name} has {has}; expected {expected}, as {name} has it: train that model's "
-                "file, and change no layer."
+                f"{file.name} has {has}; expected {expected}, as in {name}: train that model's "
+                "file without changing its layers."
             )
     values = {weight.name: np.asarray(weight) for weight in source.weights}
     if not all(np.isfinite(value).all() for value in values.values()):
-        raise DataError(f"{file.name} has weights that are no numbers; its training diverged.")
+        raise DataError(f"{file.name} has weights that are not finite; its training diverged.")
     for weight in model.weights:
         weight.assign(values[weight.name])
 
 
-def keep_recalls(model: Any, images: ImageSet, wanted: Mapping[str, float]) -> list[float]:
-    """Raise the biases that keep these recalls on validation; returns by how much, [C]."""
+def raise_recalls(model: Any, images: ImageSet, required: Mapping[str, float]) -> list[float]:
+    """Raise biases to keep these recalls on validation, and return the changes, [C]."""
     rows = images.indices("validation")
-    said = predict_probabilities(model, images.pixels, rows, 32)
-    shifts = fit_logit_bias(images.targets[rows], said, images.labels, images.critical, wanted)
+    probabilities = predict_probabilities(model, images.pixels, rows, 32)
+    shifts = fit_logit_bias(
+        images.targets[rows], probabilities, images.labels, images.critical, required
+    )
     if shifts.any():
         raise_biases(model, shifts)
     return [float(shift) for shift in shifts]

@@ -1,4 +1,4 @@
-"""What every training leaves behind: the model with its description, its curves, its facts."""
+"""The artefact of every training: the model with its description, its curves and its facts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from lesiontk.train.curves import copy_events, plot_curves
 from lesiontk.train.loop import score_probabilities
 from lesiontk.train.recall_constraint import measure_recalls
 
-LEAKY = " Trained and judged on a split that leaks lesions: its figures flatter it."
-SEEN_UNKNOWN = " Whether it was trained on the images it is judged on is not known."
+LEAKY = " Trained and evaluated on a split that leaks lesions: its results are too optimistic."
+SEEN_UNKNOWN = " It may have been trained on its test images."
 
 
 def write_outcome(
@@ -76,7 +76,7 @@ def write_outcome(
 def constrain_recalls(
     labels: Sequence[str], wanted: Mapping[str, float], shifts: Sequence[float]
 ) -> RecallConstraint | None:
-    """Return the recalls that were to be kept, and by how much biases were raised for it."""
+    """Return the required recalls, and the bias changes that achieve them."""
     if not wanted:
         return None
     raised = {label: shift for label, shift in zip(labels, shifts, strict=True) if shift}
@@ -101,12 +101,12 @@ def write_untrained(
 def _write_model(
     model: Any, images: ImageSet, source: Artefact, context: Context, origin: ModelOrigin
 ) -> ReferenceOutputs:
-    """Write the model and run it on validation; its engines are compared with these outputs."""
+    """Write the model and its outputs on validation, the reference of its engines."""
     prepared = source.read_facts(PreparedImages)
     spec = describe_model(images, prepared, context.recipe, origin)
     save_model(model, spec, context.directory / MODEL_FILE)
     rows = images.indices("validation")
-    with context.progress.task("asking the model about validation", None):
+    with context.progress.task("running the model on validation", None):
         answers = run_engine(context.directory / MODEL_FILE, images.pixels[rows], context.threads)
     write_reference_outputs(answers, rows, context.directory)
     return answers
@@ -115,10 +115,9 @@ def _write_model(
 def describe_model(
     images: ImageSet, prepared: PreparedImages, recipe: str, origin: ModelOrigin
 ) -> EngineSpec:
-    """Return what the model's file says of itself.
+    """Return the description in the model's file.
 
-    What may have seen the test images, or was judged on a split that leaks, says so wherever it
-    goes.
+    It states whether the model may have seen the test images, or was evaluated on a leaky split.
     """
     extra: dict[str, Any] = {"task_definition": prepared.task.to_document()}
     notice = NOTICE

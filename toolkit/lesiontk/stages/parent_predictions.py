@@ -1,6 +1,6 @@
-"""Stage: a model's predictions of the training images, soft targets of its children.
+"""Stage: a model's predictions for the training images, the soft targets of its children.
 
-It is asked once, however many are.
+They are computed once for all children.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ SOFT_TARGETS = "soft_targets.npy"
 
 
 class DistillRule(StageConfig):
-    """How much a compressed model listens to the model it comes from."""
+    """Self-distillation: the soft targets of the parent in the training of a compressed model."""
 
-    temperature: float = Field(2.0, gt=0, description="softens probabilities before comparison")
-    weight: float = Field(0.5, gt=0, le=1, description="of the parent's answers beside the truth")
+    temperature: float = Field(2.0, gt=0, description="temperature of the softmax")
+    weight: float = Field(
+        0.5, gt=0, le=1, description="weight of the soft targets against the true labels"
+    )
 
 
 class ParentPredictionsConfig(StageConfig):
-    """Nothing to choose: how much is listened is the listener's."""
+    """The stage has no options: temperature and weight are those of the child."""
 
 
 class ParentPredictionsStage(Stage):
-    """Produces ``soft_targets.npy``: a model's probabilities of its training images."""
+    """Produces ``soft_targets.npy``: a model's probabilities for its training images."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="parent_predictions",
@@ -51,18 +53,18 @@ class ParentPredictionsStage(Stage):
         images = open_images(parents["images"])
         rows = images.indices("train")
         model = load_model(parents["model"].file(MODEL_FILE))
-        said = np.zeros((len(images.targets), len(images.labels)), np.float32)
-        with context.progress.task("asking the parent", None):
-            said[rows] = predict_probabilities(model, images.pixels, rows, 32)
-        np.save(context.directory / SOFT_TARGETS, said)
+        probabilities = np.zeros((len(images.targets), len(images.labels)), np.float32)
+        with context.progress.task("running the parent", None):
+            probabilities[rows] = predict_probabilities(model, images.pixels, rows, 32)
+        np.save(context.directory / SOFT_TARGETS, probabilities)
         return StageOutput({"images": len(rows)})
 
 
 def read_soft_targets(
     parents: Mapping[str, Artefact], rule: DistillRule | None
 ) -> SoftTargets | None:
-    """Return the lessons among a stage's parents, or None without a rule."""
+    """Return the soft targets among a stage's parents, or None without a rule."""
     if rule is None:
         return None
-    said = np.load(parents["soft_targets"].file(SOFT_TARGETS))
-    return SoftTargets(soften(said, rule.temperature), rule.temperature, rule.weight)
+    probabilities = np.load(parents["soft_targets"].file(SOFT_TARGETS))
+    return SoftTargets(soften(probabilities, rule.temperature), rule.temperature, rule.weight)

@@ -1,4 +1,4 @@
-"""Stage: decode, crop, resize and enhance every image of a split once, into one array on disk."""
+"""Stage: every image of a split, decoded, cropped, resized and enhanced, in one array on disk."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class PrepareStage(Stage):
         places = {row: place for place, row in enumerate(training)}
         broken, changed = [], []
 
-        def look(image: Any) -> Any:
+        def examine(image: Any) -> Any:
             digest = np.frombuffer(bytes.fromhex(hash_pixels(image)), np.uint8)
             parts = [digest, preprocess_image(image, preprocessing).ravel()]
             if wide is not None:
@@ -98,7 +98,7 @@ class PrepareStage(Stage):
                 reader,
                 records,
                 workers=context.threads,
-                transform=look,
+                transform=examine,
                 advance=advance,
                 max_failures=config.max_failures,
             ):
@@ -122,8 +122,8 @@ class PrepareStage(Stage):
         if changed:
             raise DataError(
                 f"{len(changed)} image(s) have other pixels than when the data was checked and "
-                f"split: {', '.join(changed[:5])}. Expected the same images: put them back, or "
-                "train anew, which checks and splits what is there now."
+                f"split: {', '.join(changed[:5])}. Expected the same images: restore them, or "
+                "train again, which checks and splits the current images."
             )
         write_rows(context.directory / TABLE, rows, COLUMNS)
         prepared = PreparedImages(
@@ -139,7 +139,7 @@ class PrepareStage(Stage):
 
 
 def _refuse_leaks(rows: list[dict[str, str]]) -> None:
-    """Check the table that is used, not the code that wrote it: it may have been edited."""
+    """Raise `LeakageError` if the table leaks: it may have been edited."""
     items = [
         SplitItem(
             r["image_id"],

@@ -1,4 +1,4 @@
-"""Stage: a model with fewer channels, which costs less on any device."""
+"""Stage: channel pruning, a smaller model that is faster on any device."""
 
 from __future__ import annotations
 
@@ -61,18 +61,20 @@ WIDTHS = "widths.csv"
 
 
 class PruneConfig(StageConfig):
-    """How much is kept, by which criterion, and how the rest recovers."""
+    """The budget, the importance criterion, and the fine-tuning."""
 
     kind: Literal["channels"] = Field("channels", description="what is removed")
     criterion: str = Field("taylor", description="one of the registered criteria")
-    scope: Scope = Field("global", description="rank all channels together, or in each layer")
+    scope: Scope = Field("global", description="rank all channels together, or within each layer")
     keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
     keep_parameters: float | None = Field(None, gt=0, lt=1, description="share that may stay")
-    keep_latency: float | None = Field(None, gt=0, lt=1, description="measured on `latency_on`")
-    latency_on: str = Field("tflite:int8", description="the engine whose latency counts")
-    multiple: int = Field(8, ge=1, description="of which widths are, as kernels like")
-    least_share: float = Field(0.1, gt=0, le=1, description="of each layer's width that stays")
-    iterations: int = Field(1, ge=1, description="rounds of removing and recovering")
+    keep_latency: float | None = Field(
+        None, gt=0, lt=1, description="share that may stay, measured on `latency_on`"
+    )
+    latency_on: str = Field("tflite:int8", description="the engine whose latency is measured")
+    multiple: int = Field(8, ge=1, description="widths are multiples of it, which kernels prefer")
+    least_share: float = Field(0.1, gt=0, le=1, description="minimum share of each layer's width")
+    iterations: int = Field(1, ge=1, description="rounds of pruning and fine-tuning")
     images: int = Field(256, ge=8, description="training images for the criterion taylor")
     distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
@@ -90,16 +92,16 @@ class PruneConfig(StageConfig):
 
     @property
     def share(self) -> float:
-        """The share that may stay, whatever is counted."""
+        """The share that may stay, of any budget."""
         return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningRound(Record):
-    """One removal of channels, and the recovery after it.
+    """One round of pruning and fine-tuning.
 
-    `wanted` and `kept` are shares of the original, `next` the least share with one more group of
-    channels removed; the last two are None where latency is the budget.
+    `wanted` and `kept` are shares of the original, `next` is the lowest share with one more group
+    of channels; the last two are None for a latency budget.
     """
 
     removed: int
@@ -112,10 +114,9 @@ class PruningRound(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruning(Record):
-    """The channels that a network lost: its MACs and parameters before and after.
+    """The pruning of a network: its MACs and parameters before and after.
 
-    Widths are multiples of `multiple`. `latency` is None where operations or parameters are the
-    budget.
+    Widths are multiples of `multiple`. `latency` is None for a budget of operations or parameters.
     """
 
     criterion: str
@@ -138,14 +139,14 @@ class PruneStage(Technique):
         inherits=RECOVERY,
         help="""Remove the least important channels of MODEL and fine-tune it.
 
-        What is left is a smaller network, faster on any device. --set takes the technique's own
-        keys, as recover.epochs=8 or multiple=16.""",
+        The result is a smaller network, faster on any device. --set accepts the
+        technique's keys, such as recover.epochs=8 or multiple=16.""",
         options={
             "keep_macs": "Share of the operations to keep.",
             "keep_parameters": "Share of the parameters to keep.",
             "keep_latency": "Share of the measured latency to keep.",
             "criterion": "taylor (default), l1, l2, geometric_median, …",
-            "iterations": "Rounds of removing and recovering; default 1.",
+            "iterations": "Rounds of pruning and fine-tuning; default 1.",
         },
     )
 
@@ -160,8 +161,8 @@ class PruneStage(Technique):
             check_latency(config.latency_on, BACKENDS.get(name)())
         if BACKENDS.get(name).info.precisions[precision].mixed:
             raise UsageError(
-                f"latency_on is {config.latency_on}, whose layers in float are not known before it "
-                "is pruned; expected another precision."
+                f"latency_on is {config.latency_on}, whose float layers are unknown before "
+                "pruning; expected another precision."
             )
 
     def list_tools(self, config: PruneConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
@@ -242,59 +243,59 @@ class PruneStage(Technique):
         return replace(outcome, measured={"footprint": footprint.to_document()})
 
     def describe(self, step: ModelStep) -> str:
-        """What is left, by which criterion; of a latency budget what was asked for and measured."""
+        """Return the remaining cost and the criterion, as a sentence; of a latency budget also the
+        goal."""
         pruned = step.read_change(Pruning)
         macs, parameters = (after / before for before, after in (pruned.macs, pruned.parameters))
         return (
             f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
-            f"parameters are left, chosen by {pruned.criterion.replace('_', ' ')} in "
+            f"parameters remain, chosen by {pruned.criterion.replace('_', ' ')} in "
             f"{count_things(len(pruned.rounds), 'round')}"
             f"{_describe_latency(pruned.latency, step.footprint)}"
         )
 
     def advise(self, step: ModelStep) -> str:
-        """What was asked for, and why less is left; nothing where latency was the budget."""
+        """Return the budget, and why less remains; empty for a latency budget."""
         pruned = step.read_change(Pruning)
         last = pruned.rounds[-1]
         if last.kept is None or last.next is None:
             return ""
         multiple = pruned.multiple
-        finer = f" (--set multiple={multiple // 2} comes nearer)" if multiple > 1 else ""
+        finer = f" (--set multiple={multiple // 2} is closer)" if multiple > 1 else ""
         return (
-            f"asked for at most {format_percent(last.wanted)}, kept "
-            f"{format_percent(last.kept)}: with the next group of channels it would be "
-            f"{format_percent(last.next)}{finer}"
+            f"budget {format_percent(last.wanted)}, kept {format_percent(last.kept)}: with the "
+            f"next group of channels it would be {format_percent(last.next)}{finer}"
         )
 
 
 def _describe_latency(goal: LatencyGoal | None, footprint: Footprint | None) -> str:
-    """Return the latency that was asked for, and the one measured, which a history lacks."""
+    """Return the latency budget and the measured latency, which a history does not contain."""
     if goal is None:
         return ""
-    asked = (
-        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)} "
-        "were asked for"
+    budget = (
+        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)} was the "
+        "budget"
     )
     if footprint is None:
-        return asked
+        return budget
     before, after = footprint.before.median_ms, footprint.after.median_ms
-    missed = ", which is missed" if after > goal.wanted * before else ""
+    exceeded = ", which exceeds the budget" if after > goal.wanted * before else ""
     return (
-        f"{asked}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
-        f"{format_latency(before)} (n = {footprint.n}){missed}"
+        f"{budget}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
+        f"{format_latency(before)} (n = {footprint.n}){exceeded}"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PrunedModel:
-    """A model on disk, and the channels that it is to lose."""
+    """A model on disk, and the channels to remove."""
 
     source: Path
     graph: ChannelGraph
     removed: frozenset[int]
 
     def build(self, size: int | None) -> Any:
-        """Return the smaller model, with the weights that are left."""
+        """Return the smaller model with the remaining weights."""
         return remove_channels(load_model(self.source), self.graph, self.removed)
 
 
@@ -308,9 +309,9 @@ def cut_channels(
     scratch: Path,
     context: Context,
 ) -> PrunedModel:
-    """Choose what the model, which lies at `path`, is to lose.
+    """Choose the channels to remove from the model at `path`.
 
-    The choice is kept in `scratch`, for a resumed run to build the same.
+    The choice is stored in `scratch`, so that a resumed run builds the same model.
     """
     graph = derive_channels(read_layers(model))
     kept = scratch / "removed.json"
@@ -336,13 +337,15 @@ def cut_channels(
             least_share=config.least_share,
         )
 
-    removed = budget.choose(share, choose, lambda gone: PrunedModel(path, graph, gone).build(None))
+    removed = budget.choose(
+        share, choose, lambda chosen: PrunedModel(path, graph, chosen).build(None)
+    )
     kept.write_text(json.dumps(sorted(removed)))
     return PrunedModel(path, graph, removed)
 
 
 def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[LayerWidths]:
-    """Return a row for each layer with weights of its own."""
+    """Return a row for each layer with weights."""
     macs = count_macs(before), count_macs(after)
     narrow = {layer.name: layer for layer in after}
     return [

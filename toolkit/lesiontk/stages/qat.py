@@ -1,4 +1,4 @@
-"""Stage: training on with int8's rounding in the loop (quantization-aware training)."""
+"""Stage: quantization-aware training, fine-tuning with fake quantization."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep, Valida
 from lesiontk.report.wording import name_backend
 from lesiontk.stage import Context, StageConfig, StageOutput
 from lesiontk.stages.constrained_training import read_kernels
-from lesiontk.stages.fake_quant_outputs import write_rounded
+from lesiontk.stages.fake_quant_outputs import write_fake_quant_outputs
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
 from lesiontk.system.frameworks import import_keras
@@ -60,14 +60,14 @@ from lesiontk.train.loop import predict_probabilities, score_model, train_model
 
 
 class QatConfig(StageConfig):
-    """Which back end's rounding is learned, and how it is trained meanwhile."""
+    """The rounding scheme, and the training."""
 
     scheme: Scheme = Field("tflite", description="tflite (also ONNX), or tensorrt")
     images: int = Field(
         210,
         ge=8,
-        description="training images on which ranges begin, and engines must say what the model "
-        "with its rounding says",
+        description="training images for the initial ranges, and to compare engines with the "
+        "fake-quantized model",
     )
     distill: DistillRule | None = DistillRule()
     train: TrainSection = TrainSection(
@@ -76,19 +76,21 @@ class QatConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check_training(self) -> QatConfig:
-        wrong = [
+        not_allowed = [
             name for name in ("grow", "head_epochs", "mixed_precision") if getattr(self.train, name)
         ]
-        if wrong:
-            raise ValueError(f"train takes no {wrong[0]}: rounding is learned as it will be")
+        if not_allowed:
+            raise ValueError(
+                f"train does not accept {not_allowed[0]}: the conditions of quantization are fixed"
+            )
         return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedRounding(Record):
-    """The rounding of a back end that a model was trained with, and the structure that it kept.
+    """The rounding scheme of a model's training, and the kernel structures that it preserved.
 
-    `validation_before` are the scores of the rounded model before that training.
+    `validation_before` are the scores of the fake-quantized model before that training.
     """
 
     scheme: Scheme
@@ -98,10 +100,9 @@ class LearnedRounding(Record):
 
 
 class QatStage(Technique):
-    """Produces a float ``model.keras`` without BatchNormalization, and the ranges it has learned.
+    """Produces a float ``model.keras`` without BatchNormalization, and its learned ranges.
 
-    Any back end then quantizes it as it does others, with these ranges in the place of measured
-    ones.
+    Any back end then quantizes it with these ranges instead of measured ones.
     """
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
@@ -112,15 +113,15 @@ class QatStage(Technique):
         tools=("tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy"),
         holds=frozenset({ZEROS, SHARED_VALUES, EVEN_RANGES}),
         leaves=frozenset({LEARNED_RANGES}),
-        why_last="the learned ranges and roundings belong to the weights and channels as they are; "
-        "what changes these makes them wrong",
+        why_last="the learned ranges and rounding belong to the current weights and channels; "
+        "they are invalid when these change",
         inherits={"train": AS_TRAINED},
         help="""Train MODEL with the rounding of int8 in the loop (quantization-aware training).
 
-        `lesiontk quantize --int8` then makes its engines with the ranges it has learned. The
-        scheme tflite rounds as TFLite and ONNX Runtime do, tensorrt as TensorRT does. --set takes
-        the technique's own keys, as train.learning_rate=0.0001.""",
-        options={"scheme": "Whose rounding; default: tflite.", "train.epochs": "Default 2."},
+        `lesiontk quantize --int8` then makes its engines with the learned ranges. The
+        scheme tflite rounds like TFLite and ONNX Runtime, tensorrt like TensorRT. --set
+        accepts the technique's keys, such as train.learning_rate=0.0001.""",
+        options={"scheme": "The rounding scheme; default: tflite.", "train.epochs": "Default 2."},
     )
 
     def run(
@@ -141,7 +142,9 @@ class QatStage(Technique):
         folded.save(str(path))
         structures = find_structures(folded, layers, kept)
         rows = images.draw_stratified("train", config.images, seed=config.train.seed)
-        ranges = begin_ranges(folded, layers, images.pixels[rows], config.scheme, context.scratch)
+        ranges = measure_initial_ranges(
+            folded, layers, images.pixels[rows], config.scheme, context.scratch
+        )
 
         def build(size: int | None) -> Any:
             return quantize_aware(load_model(path), layers, ranges, config.scheme, structures)
@@ -156,8 +159,8 @@ class QatStage(Technique):
             soft_targets=soft_targets,
             keep_recalls=recalls_to_keep(facts, self.info.name),
         )
-        said = predict_probabilities(aware, images.pixels, rows, 32)
-        write_rounded(rows, said, context.directory)
+        outputs = predict_probabilities(aware, images.pixels, rows, 32)
+        write_fake_quant_outputs(rows, outputs, context.directory)
         model = load_model(path)
         learned = strip_quantization(aware, model, layers, structures)
         write_learned(context.directory / LEARNED, learned, find_moves(layers, learned))
@@ -181,29 +184,30 @@ class QatStage(Technique):
         )
 
     def describe(self, step: ModelStep) -> str:
-        """Whose rounding it was trained with, in how many tensors, and what it kept."""
+        """Return the rounding scheme, the number of tensors and the preserved structures, as a
+        sentence."""
         qat = step.read_change(LearnedRounding)
-        keeps = f"; {' and '.join(qat.keeps)} are kept" if qat.keeps else ""
+        keeps = f"; {' and '.join(qat.keeps)} are preserved" if qat.keeps else ""
         return (
             f"trained with the rounding of {name_backend(qat.scheme)} in "
             f"{qat.rounded_tensors} tensors{keeps}"
         )
 
     def advise(self, step: ModelStep) -> str:
-        """How good the model with its rounding was before."""
+        """Return the score of the fake-quantized model before the training, as a sentence."""
         before = step.read_change(LearnedRounding).validation_before.balanced_accuracy
-        return f"rounded without this training, its validation balanced accuracy was {before:.3f}"
+        return f"fake-quantized before this training, validation balanced accuracy {before:.3f}"
 
 
 def check_ties(layers: tuple[Layer, ...]) -> None:
-    """Raise `DataError` for a clustered layer whose equal weights folding would part.
+    """Raise `DataError` for a clustered layer whose equal weights folding would separate.
 
-    A normalization before it scales each of its inputs by itself.
+    A normalization before it scales each of its inputs individually.
     """
     for dense, normalization in find_folds_ahead(layers, find_folds(layers)).items():
         raise DataError(
-            f"layer {dense!r} is clustered, and {normalization!r} (BatchNormalization) before it "
-            "would be folded into it: weights that are equal would be no more. Leave cluster out "
+            f"layer {dense!r} is clustered, and folding {normalization!r} (BatchNormalization) "
+            "into it would make equal weights different. Leave cluster out "
             "for this model."
         )
 
@@ -211,7 +215,7 @@ def check_ties(layers: tuple[Layer, ...]) -> None:
 def find_structures(
     model: Any, layers: tuple[Layer, ...], kept: Sequence[str]
 ) -> dict[str, KernelStructure]:
-    """Return layer -> what its kernel keeps, of a model that was made sparse or clustered."""
+    """Return layer -> the structure of its kernel, of a sparse or clustered model."""
     if not kept:
         return {}
     find = find_ties if SHARED_VALUES in kept else find_zeros
@@ -220,10 +224,10 @@ def find_structures(
     }
 
 
-def begin_ranges(
+def measure_initial_ranges(
     model: Any, layers: tuple[Layer, ...], pixels: NDArray[np.uint8], scheme: Scheme, scratch: Path
 ) -> Ranges:
-    """Return the extremes of each rounded output on these images; kept for a resumed run."""
+    """Return the extremes of each quantized output on these images; stored for a resumed run."""
     kept = scratch / "ranges.json"
     if kept.is_file():
         return {name: (low, high) for name, (low, high) in json.loads(kept.read_text()).items()}

@@ -1,4 +1,4 @@
-"""Stage: the range of every tensor of a float engine, measured once for all that is derived."""
+"""Stage: the ranges of a float engine's tensors, measured once for all derived engines."""
 
 from __future__ import annotations
 
@@ -37,25 +37,21 @@ from lesiontk.stages.engine_tools import tools_of_runtime
 
 FILE = "ranges.csv"
 COMPARED = 4
-"""Images on which a tensor of a derived graph must take the values of one that is known."""
+"""Number of images on which a tensor must equal a known one to take its range."""
 
 
 class RangesConfig(StageConfig):
-    """Nothing: the list says which images, and the observer; the engine which tensors."""
+    """The stage has no options: images and observer are those of the list."""
 
 
 class RangesStage(Stage):
-    """Produces ``ranges.csv``: what each tensor takes, and the range that the observer gives it.
+    """Produces ``ranges.csv``: the extremes of each tensor, and the observer's range.
 
-    A model from quantization-aware training brings ranges of its own, which stand in the place of
-    the observer's.
-
-    Where the engine's graph is another one's in other words, `known` has the ranges of that one,
-    the engine `origin`: a tensor that takes the same values has the same range, and only the others
-    are measured.
-
-    Its key is that of the engine's content, the list and its observer, so that another precision or
-    back end derived from the same engine does not measure again.
+    The learned ranges of a model from quantization-aware training replace those of the observer. If
+    the engine's graph is equivalent to that of another engine, `origin`, then `known` contains the
+    ranges of that engine: a tensor with the same values has the same range, and only the others are
+    measured. The key contains the engine's content, the list and its observer, so that another
+    precision or back end derived from the same engine reuses the ranges.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -98,12 +94,12 @@ class RangesStage(Stage):
             )
         with context.progress.task(f"measuring ranges of {source['target']}", len(rows)) as advance:
 
-            def pictures() -> Iterator[NDArray[np.uint8]]:
+            def iterate_images() -> Iterator[NDArray[np.uint8]]:
                 for image in pixels:
                     yield image[np.newaxis]
                     advance(1)
 
-            ranges = measure_rest(known, read, pictures(), observer)
+            ranges = measure_rest(known, read, iterate_images(), observer)
         learned: Ranges = {}
         if "model" in parents:
             learned, moving = read_learned(parents["model"].file(LEARNED))
@@ -132,9 +128,9 @@ def carry_ranges(
     read: TensorReader,
     images: NDArray[np.uint8],
 ) -> dict[str, TensorRange]:
-    """Return tensor -> range for those that take a known tensor's values on all of the images."""
-    pictures = [image[np.newaxis] for image in images]
-    same = find_same(map(read_origin, pictures), map(read, pictures))
+    """Return tensor -> range for the tensors that equal a known tensor on all of the images."""
+    iterate_images = [image[np.newaxis] for image in images]
+    same = find_same(map(read_origin, iterate_images), map(read, iterate_images))
     return {name: known[origin] for name, origin in same.items() if origin in known}
 
 

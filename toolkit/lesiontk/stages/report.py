@@ -1,4 +1,4 @@
-"""Stage: everything a run found out, as one self-contained HTML file."""
+"""Stage: the results of a run as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ AFTER_TRAINING = (
 
 
 class ReportConfig(StageConfig):
-    """The heading."""
+    """The heading of the report."""
 
     name: str
     description: str = ""
@@ -162,7 +162,7 @@ def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
 
 
 def _read_curves(model: Artefact) -> list[dict[str, float]]:
-    """Return a row an epoch; empty for a model that was not trained but derived."""
+    """Return a row per epoch; empty for a model that was derived without training."""
     if CURVES not in model.manifest["files"]:
         return []
     with model.file(CURVES).open(newline="") as stream:
@@ -170,7 +170,7 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
 
 
 def _read_widths(line: Sequence[Artefact]) -> list[LayerWidths]:
-    """Return the widths that the last pruning of these models left; empty where none was pruned."""
+    """Return the widths after the last pruning of these models; empty without pruning."""
     pruned = [model for model in line if WIDTHS in model.manifest["files"]]
     if not pruned:
         return []
@@ -178,9 +178,9 @@ def _read_widths(line: Sequence[Artefact]) -> list[LayerWidths]:
 
 
 def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:
-    """Return the model's recipe with what came after training as the benchmark had it.
+    """Return the model's recipe, with the sections after training from the benchmark's recipe.
 
-    The model may have been trained for another recipe, or without the overrides of today.
+    The model may have been trained for another recipe, or with other overrides.
     """
     later = benchmark.manifest["recipe"]
     return {
@@ -192,7 +192,7 @@ def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:
 def _read_images(
     evaluations: Mapping[str, Artefact], images: Artefact | None
 ) -> tuple[JudgedImage, ...]:
-    """Return the judged images in the order of the predictions, which all engines share."""
+    """Return the test images in the order of the predictions, the same for all engines."""
     if not evaluations:
         return ()
     _, _, groups, image_ids, _ = read_predictions(next(iter(evaluations.values())))
@@ -207,7 +207,7 @@ def _read_images(
 
 
 def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[str, str]]:
-    """Return what was explained, and each of its pictures as a ``data:`` address by file."""
+    """Return the explanation, and each of its images as a ``data:`` URL by file."""
     if artefact is None:
         return None, {}
     explanation = artefact.read(EXPLANATION, Explanation)
@@ -224,7 +224,7 @@ def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[
 
 
 def _read_tensors(engines: Mapping[EngineName, Artefact]) -> dict[str, tuple[TensorRow, ...]]:
-    """Return target -> the quantized activations of engines that have any."""
+    """Return target -> the quantized activations of engines with any."""
     return {
         target: read_tensor_rows(artefact.file(TENSORS))
         for target, artefact in engines.items()
@@ -242,7 +242,7 @@ def _origin(artefact: Artefact) -> ArtefactOrigin:
 
 
 def _collect_versions(parents: Mapping[str, Artefact]) -> dict[str, tuple[str, ...]]:
-    """Return tool -> the versions that made the run's artefacts; more than one is worth seeing."""
+    """Return tool -> its versions in the run's artefacts."""
     versions: dict[str, set[str]] = defaultdict(set)
     for artefact in parents.values():
         environment = artefact.manifest["environment"]

@@ -1,4 +1,4 @@
-"""Stage: the same network on smaller images, which cost it less with their square."""
+"""Stage: the same network for smaller images; the cost falls with their square."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ from lesiontk.train.loop import train_model
 
 
 class ResizeConfig(StageConfig):
-    """The new size of the images, and how the network recovers, if it does at once."""
+    """The new size of the images, and the fine-tuning, if any."""
 
-    image_size: int = Field(ge=16, le=1024, description="pixels a side, fewer than now")
+    image_size: int = Field(
+        ge=16, le=1024, description="side in pixels, smaller than the current one"
+    )
     distill: DistillRule | None = DistillRule()
     recover: TrainSection | None = Field(
         TrainSection(epochs=4, learning_rate=5e-4, ema=0.99),
-        description="null leaves it to what follows, such as prune",
+        description="null leaves fine-tuning to the next technique, such as prune",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _ask_nobody_without_training(cls, values: Any) -> Any:
+    def _check_distill(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("recover", True) is None:
             return {"distill": None, **values}
         return values
@@ -48,7 +50,7 @@ class ResizeConfig(StageConfig):
         if self.recover is not None:
             check_recovery(self.recover)
         elif self.distill is not None:
-            raise ValueError("distill belongs to recover, which is null: drop it")
+            raise ValueError("distill requires recover, which is null: remove it")
         return self
 
 
@@ -63,7 +65,8 @@ class Resizing(Record):
 class ResizeStage(Technique):
     """Produces ``model.keras`` with its parent's layers and widths, for smaller images.
 
-    `images` are those of the new size; lessons are what the parent says of its own.
+    `images` are those of the new size; the soft targets are the parent's predictions at its own
+    size.
     """
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
@@ -75,32 +78,32 @@ class ResizeStage(Technique):
         inherits=RECOVERY,
         help="""Retrain MODEL for smaller images.
 
-        They are read anew from the folder that the model was trained on, or from --data. Its
-        operations shrink with their square, its file does not: `lesiontk prune` may follow. --set
-        takes the technique's own keys, as recover.epochs=5; recover=null leaves recovering to what
-        follows.""",
-        options={"image_size": "Pixels of each side."},
+        They are read again from the folder of the training, or from --data. The number of
+        operations falls with the square of the size; the file size does not: `lesiontk prune`
+        may follow. --set accepts the technique's keys, such as recover.epochs=5;
+        recover=null leaves fine-tuning to the next technique.""",
+        options={"image_size": "Side in pixels."},
         reads_images=True,
     )
 
     def check_model(self, model: Artefact, config: ResizeConfig) -> None:
-        """Raise `UsageError` for a model that does not take images of that size."""
+        """Raise `UsageError` for a model that does not accept images of that size."""
         make_smaller(load_model(model.file(MODEL_FILE)), config)
 
     def image_size(self, config: ResizeConfig) -> int:
-        """The smaller one."""
+        """Return the new size."""
         return config.image_size
 
     def can_teach(self, config: ResizeConfig) -> bool:
-        """Return whether it recovers at once."""
+        """Return whether it was fine-tuned."""
         return config.recover is not None
 
     def describe(self, step: ModelStep) -> str:
-        """The sizes, and the operations that are left."""
+        """Return the sizes and the remaining operations, as a sentence."""
         resizing = step.read_change(Resizing)
         (size, smaller), (before, after) = resizing.image_size, resizing.macs
         left = format_percent(after / before)
-        return f"{smaller} px instead of {size}: {left} of the operations are left"
+        return f"{smaller} px instead of {size}: {left} of the operations remain"
 
     def run(
         self, parents: Mapping[str, Artefact], config: ResizeConfig, context: Context
@@ -131,6 +134,7 @@ class ResizeStage(Technique):
 
 
 def make_smaller(model: Any, config: ResizeConfig) -> Any:
-    """Return the model for images of the new size; `UsageError` if it does not take them."""
-    asked = f"resize.image_size is {config.image_size}; expected {model.input_shape[1]}"
-    return require_input_size(model, config.image_size, asked)
+    """Return the model for images of the new size. Raises `UsageError` if it does not accept
+    them."""
+    expected = f"resize.image_size is {config.image_size}; expected {model.input_shape[1]}"
+    return require_input_size(model, config.image_size, expected)

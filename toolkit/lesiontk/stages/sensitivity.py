@@ -1,6 +1,6 @@
-"""Stage: how much int8 harms each layer, and which layers therefore stay in float.
+"""Stage: the sensitivity of each layer to int8, and the layers that stay in higher precision.
 
-In which precision they stay is the back end's, `PrecisionInfo.mixed`.
+Their precision is that of the back end, `PrecisionInfo.mixed`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ R = TypeVar("R", bound=Record)
 
 
 class SensitivityConfig(StageConfig):
-    """Of which back end, how layers are ranked, and what is good enough on validation."""
+    """The back end, the ranking of layers, and the criterion on validation."""
 
     backend: str
     quantize: QuantizeRule
@@ -56,10 +56,10 @@ class SensitivityStage(Stage):
     """Produces a row for each layer, quantized alone, and the layers that stay in float.
 
     These are the fewest, the most sensitive first, with which the engine meets the search's
-    criterion on validation: no measured loss is larger than the margin of its gate
-    (`search_criterion`). That is no verdict; the gates judge the engine on test. None is kept if no
-    set does that is tried within the budget. Every trial is recorded: a killed search goes on where
-    it was, and so does one with a larger budget.
+    criterion on validation: no measured loss exceeds the margin of its gate (`search_criterion`).
+    This is not a verdict; the gates test the engine on the test images. The result is None if no
+    set within the budget meets the criterion. Every trial is recorded, so a killed search
+    continues, and so does one with a larger budget.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -78,11 +78,11 @@ class SensitivityStage(Stage):
     )
 
     def check(self, config: SensitivityConfig) -> None:
-        """Raise `UsageError` without a gate, for then nothing says what is good enough."""
+        """Raise `UsageError` without a gate, because the search needs a criterion."""
         if not config.gate:
             raise UsageError(
-                f"{config.backend}:mixed needs to know what is good enough: expected a gate such "
-                "as `macro_auc >= parent - 0.01 @ 0.95`, or default, in the recipe."
+                f"{config.backend}:mixed requires a criterion; expected a gate such as `macro_auc "
+                ">= parent - 0.01 @ 0.95`, or default, in the recipe."
             )
 
     def list_tools(
@@ -109,39 +109,41 @@ class SensitivityStage(Stage):
         criteria = choose_criteria(expand_gates(config.gate, task.positive), task.positive)
         if not criteria:
             raise UsageError(
-                f"no gate of {', '.join(config.gate)} can guide the search for {config.backend}:"
-                "mixed, for thresholds and latency say nothing there; expected one such as "
-                "`macro_auc >= parent - 0.01 @ 0.95`."
+                f"no gate of {', '.join(config.gate)} can guide the search for "
+                f"{config.backend}:mixed, because thresholds and latency are not defined there; "
+                "expected one such as `macro_auc >= parent - 0.01 @ 0.95`."
             )
         layers = backend.list_layers(source)
-        asked = images.indices("validation")
-        parent = run_engine(source, images.pixels[asked], context.threads)
-        bench = Workbench(backend, source, parent.spec, plan, context)
+        validation_rows = images.indices("validation")
+        parent = run_engine(source, images.pixels[validation_rows], context.threads)
+        bench = TrialEngines(backend, source, parent.spec, plan, context)
         trials = TrialLog(context.scratch / TRIALS)
 
-        few = images.draw_stratified("validation", config.rule.images, seed=0)
-        rows = measure_layers(bench, trials, layers, parent.outputs, asked, few, images)
+        probe_rows = images.draw_stratified("validation", config.rule.images, seed=0)
+        rows = measure_layers(
+            bench, trials, layers, parent.outputs, validation_rows, probe_rows, images
+        )
         write_table(context.directory / LAYERS, LayerSensitivity, rows)
         ranked = [row.layer for row in sorted(rows, key=_by_drift)]
 
         def order(kept: frozenset[str]) -> tuple[str, ...]:
             return tuple(sorted(kept, key=ranked.index))
 
-        def judge(kept: frozenset[str]) -> Trial:
-            answers = bench.answer(kept, images.pixels[asked], correct_bias=True)
+        def evaluate_criteria(kept: frozenset[str]) -> Trial:
+            outputs = bench.run(kept, images.pixels[validation_rows], correct_bias=True)
             found = Predictions(
-                y_true=images.targets[asked],
-                child=answers,
+                y_true=images.targets[validation_rows],
+                child=outputs,
                 labels=images.labels,
-                groups=[images.groups[row] for row in asked],
+                groups=[images.groups[row] for row in validation_rows],
                 positive=task.positive,
                 parent=parent.outputs,
             )
             results = meet_criteria(found, criteria)
             if len(results) < len(criteria):
                 raise DataError(
-                    f"the search by {', '.join(criteria)} cannot be judged on validation, which "
-                    "lacks one of its classes; expected a metric that it has."
+                    f"the search by {', '.join(criteria)} is not possible on validation, which has "
+                    "no images of one of its classes; expected another metric."
                 )
             return Trial(order(kept), results)
 
@@ -149,7 +151,7 @@ class SensitivityStage(Stage):
 
         def meets(kept: frozenset[str]) -> bool:
             name = "keep " + " ".join(sorted(kept))
-            searched.append(trials.recall(name, Trial, lambda: judge(kept)))
+            searched.append(trials.load_or_run(name, Trial, lambda: evaluate_criteria(kept)))
             return searched[-1].passed
 
         with context.progress.task("searching the layers that stay in float", None):
@@ -157,13 +159,15 @@ class SensitivityStage(Stage):
         facts = Sensitivity(
             backend=config.backend,
             layers=len(layers),
-            images=len(few),
-            validation=len(asked),
+            images=len(probe_rows),
+            validation=len(validation_rows),
             kept=None if found.kept is None else order(found.kept),
             kept_in=info.mixed,
             trials=tuple(searched),
             untried=None if found.untried is None else order(found.untried),
-            outcome=describe_search(found, len(searched), len(asked), len(layers), info.mixed),
+            outcome=describe_search(
+                found, len(searched), len(validation_rows), len(layers), info.mixed
+            ),
         )
         return StageOutput(facts.to_document(), unfinished=found.untried is not None)
 
@@ -171,18 +175,19 @@ class SensitivityStage(Stage):
 def describe_search(
     found: SearchResult, tried: int, validation: int, layers: int, precision: str
 ) -> str:
-    """Return what came of a search, of `tried` sets of layers on so many validation images."""
+    """Return the result of a search as a sentence, of `tried` sets of layers on `validation`
+    images."""
     where = f"on validation (n = {validation})"
     if found.kept is None and found.untried is None:
         return f"the margins are not met {where}, not even with all {layers} layers in {precision}"
-    budget = f"sensitivity.trials, {tried}, is used up"
+    budget = f"sensitivity.trials ({tried}) is exhausted"
     then = f"next would be {len(found.untried or ())} of {layers} layers in {precision}"
     if found.kept is None:
-        return f"the margins are not met {where} with what was tried: {budget}; {then}"
+        return f"the margins are not met {where} by any set that was tried: {budget}; {then}"
     summary = (
         f"the margins are met {where} with {len(found.kept)} of {layers} layers in {precision}"
     )
-    return summary if found.untried is None else f"{summary}; fewer may do: {budget}; {then}"
+    return summary if found.untried is None else f"{summary}; fewer may suffice: {budget}; {then}"
 
 
 def rank_layers(artefact: Artefact) -> list[LayerSensitivity]:
@@ -195,8 +200,8 @@ def _by_drift(row: LayerSensitivity) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
-    """Engines made of one source to be asked once."""
+class TrialEngines:
+    """Temporary engines of one source, each run once."""
 
     backend: Backend
     source: Path
@@ -204,10 +209,10 @@ class Workbench:
     plan: QuantizationPlan
     context: Context
 
-    def answer(
+    def run(
         self, float_layers: frozenset[str], pixels: NDArray[np.uint8], *, correct_bias: bool
     ) -> Probabilities:
-        """Return what the engine with these layers in float answers."""
+        """Return the outputs of the engine with these layers in float."""
         plan = replace(
             self.plan,
             float_layers=float_layers,
@@ -218,13 +223,13 @@ class Workbench:
             self.source, PRECISION, spec, plan, self.context.scratch, examine=False
         )
         path = self.context.scratch / record.file
-        answers = run_engine(path, pixels, self.context.threads).outputs
+        outputs = run_engine(path, pixels, self.context.threads).outputs
         path.unlink()
-        return answers
+        return outputs
 
 
 class TrialLog:
-    """What was tried, by name; written after each trial."""
+    """The results of trials by name, written after each trial."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -232,8 +237,8 @@ class TrialLog:
             json.loads(file.read_text()) if file.is_file() else {}
         )
 
-    def recall(self, name: str, record: type[R], attempt: Callable[[], R]) -> R:
-        """Return what came of a trial, made now if it was not before."""
+    def load_or_run(self, name: str, record: type[R], attempt: Callable[[], R]) -> R:
+        """Return the result of a trial, stored or computed now."""
         if name not in self.found:
             self.found[name] = attempt().to_document()
             temporary = self.file.with_suffix(".next")
@@ -243,41 +248,43 @@ class TrialLog:
 
 
 def measure_layers(
-    bench: Workbench,
+    bench: TrialEngines,
     trials: TrialLog,
     layers: tuple[str, ...],
     parent: Probabilities,
-    asked: NDArray[np.int64],
-    few: NDArray[np.int64],
+    validation_rows: NDArray[np.int64],
+    probe_rows: NDArray[np.int64],
     images: ImageSet,
 ) -> list[LayerSensitivity]:
-    """Return a row for each layer: what quantizing it alone changes on the images `few`.
+    """Return a row for each layer: the effect of quantizing it alone on the images `probe_rows`.
 
-    `parent` has the float engine's answers to `asked`, of which `few` are a part. Biases are left
-    as they are: correcting one layer's would take as long as correcting all.
+    `parent` contains the float engine's outputs for `validation_rows`, which include `probe_rows`.
+    Biases are not corrected, because correcting one layer's would take as long as correcting all.
     """
-    expected = parent[np.searchsorted(asked, few)]
-    targets = images.targets[few]
+    expected = parent[np.searchsorted(validation_rows, probe_rows)]
+    targets = images.targets[probe_rows]
 
-    def balanced_accuracy(answers: Probabilities) -> float:
-        return float(compute_metrics(targets, answers, images.labels)["balanced_accuracy"][0])
+    def balanced_accuracy(outputs: Probabilities) -> float:
+        return float(compute_metrics(targets, outputs, images.labels)["balanced_accuracy"][0])
 
     before = balanced_accuracy(expected)
 
     def measure(layer: str) -> LayerSensitivity:
         others = frozenset(layers) - {layer}
-        answers = bench.answer(others, images.pixels[few], correct_bias=False)
-        agreement = measure_agreement(expected, answers)
+        outputs = bench.run(others, images.pixels[probe_rows], correct_bias=False)
+        agreement = measure_agreement(expected, outputs)
         return LayerSensitivity(
             layer=layer,
             mean_drift=agreement.mean_absolute_drift,
             top1_agreement=agreement.top1_agreement,
-            balanced_accuracy=balanced_accuracy(answers) - before,
+            balanced_accuracy=balanced_accuracy(outputs) - before,
         )
 
     rows: list[LayerSensitivity] = []
     with bench.context.progress.task("quantizing each layer alone", len(layers)) as advance:
         for layer in layers:
-            rows.append(trials.recall(f"layer {layer}", LayerSensitivity, partial(measure, layer)))
+            rows.append(
+                trials.load_or_run(f"layer {layer}", LayerSensitivity, partial(measure, layer))
+            )
             advance(1)
     return rows

@@ -1,4 +1,4 @@
-"""Stage: the smallest weights become zero (magnitude pruning); the network keeps its shape."""
+"""Stage: magnitude pruning, zeros instead of the smallest weights."""
 
 from __future__ import annotations
 
@@ -23,19 +23,26 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import Artefact, ModelStep
 from lesiontk.report.formatting import format_percent
 from lesiontk.stage import Context, StageConfig, StageOutput
-from lesiontk.stages.constrained_training import Arrays, HeldTraining, check_recovery, keep_arrays
+from lesiontk.stages.constrained_training import (
+    Arrays,
+    ConstrainedTraining,
+    check_recovery,
+    keep_arrays,
+)
 from lesiontk.stages.parent_predictions import DistillRule
 from lesiontk.technique import RECOVERY, ZEROS, Technique, TechniqueInfo
 
 
 class SparsifyConfig(StageConfig):
-    """How many weights become zero, in which pattern, and how the rest recovers."""
+    """The share and the pattern of zeros, and the fine-tuning."""
 
     sparsity: float = Field(0.75, gt=0, lt=1, description="share of zeros; 0.5 with 2:4")
     pattern: Pattern = Field("unstructured", description="unstructured, 2:4 or block")
-    block: tuple[int, int] = Field((1, 4), description="inputs and outputs of a block")
-    rounds: int = Field(3, ge=1, description="in which the zeros grow, by the cubic schedule")
-    ramp_epochs: int = Field(1, ge=1, description="of each round but the last")
+    block: tuple[int, int] = Field((1, 4), description="inputs and outputs per block")
+    rounds: int = Field(
+        3, ge=1, description="rounds with increasing sparsity, by the cubic schedule"
+    )
+    ramp_epochs: int = Field(1, ge=1, description="epochs of each round except the last")
     distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
 
@@ -51,13 +58,13 @@ class SparsifyConfig(StageConfig):
         if self.pattern != "block":
             self.refuse_idle("block", belongs_to="the pattern block")
         if min(self.block) < 1:
-            raise ValueError("block is two whole numbers from 1 on")
+            raise ValueError("block is two whole numbers of at least 1")
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsity(Record):
-    """The share of zeros in the compressed kernels; layers that the pattern does not fit."""
+    """The share of zeros in the compressed kernels, and the layers without the pattern."""
 
     pattern: Pattern
     sparsity: float
@@ -65,7 +72,7 @@ class Sparsity(Record):
 
 
 class SparsifyStage(Technique):
-    """Produces ``model.keras`` with zeros in its kernels, and what that changes on a device."""
+    """Produces ``model.keras`` with zeros in its kernels, and the footprint."""
 
     info: ClassVar[TechniqueInfo] = TechniqueInfo(
         name="sparsify",
@@ -74,23 +81,23 @@ class SparsifyStage(Technique):
         config=SparsifyConfig,
         tools=("tensorflow", "tf_keras", "numpy"),
         leaves=frozenset({ZEROS}),
-        why_last="zeros are chosen for the kernels as they are; other channels, or a training that "
-        "does not hold the zeros, would undo them",
+        why_last="zeros are chosen for the current kernels; other channels, or unconstrained "
+        "training, would undo them",
         inherits=RECOVERY,
         help="""Set the smallest weights of MODEL to zero and fine-tune it.
 
-        The network keeps its shape: its file compresses better, and dense kernels are as fast as
-        before. `lesiontk prune` removes work. --set takes the technique's own keys, as
-        rounds=5.""",
-        options={"sparsity": "Share of zeros; default 0.75.", "pattern": "Where zeros may be."},
+        The network keeps its shape: its file compresses better, but dense kernels are not
+        faster. `lesiontk prune` reduces operations. --set accepts the technique's keys, such
+        as rounds=5.""",
+        options={"sparsity": "Share of zeros; default 0.75.", "pattern": "The pattern of zeros."},
     )
 
     def run(
         self, parents: Mapping[str, Artefact], config: SparsifyConfig, context: Context
     ) -> StageOutput:
-        held = HeldTraining(self.info.name, parents, config.distill, context)
+        held = ConstrainedTraining(self.info.name, parents, config.distill, context)
         dense = list_dense(held.kernels, config)
-        # The pattern 2:4 has no less of itself: it comes in one round.
+        # The pattern 2:4 has one sparsity only, so one round.
         rounds = 1 if config.pattern == "2:4" else config.rounds
         for number, sparsity in enumerate(plan_sparsity(config.sparsity, rounds), start=1):
             scratch = context.scratch if number == rounds else context.scratch / f"round-{number}"
@@ -108,10 +115,14 @@ class SparsifyStage(Technique):
         return held.write(Sparsity(config.pattern, sparsity, tuple(dense)))
 
     def describe(self, step: ModelStep) -> str:
-        """How many weights are zero, in which pattern, and which layers it does not fit."""
+        """Return the share and the pattern of zeros, and the dense layers, as a sentence."""
         sparse = step.read_change(Sparsity)
         named = ", ".join(sparse.dense)
-        left = f"; left dense, their inputs no multiple of the pattern's: {named}" if named else ""
+        left = (
+            f"; dense, because their inputs are not a multiple of the pattern's: {named}"
+            if named
+            else ""
+        )
         return (
             f"{format_percent(sparse.sparsity)} of the weights of the compressed kernels are "
             f"zero ({sparse.pattern}){left}"
@@ -119,19 +130,19 @@ class SparsifyStage(Technique):
 
 
 def list_dense(kernels: Arrays, config: SparsifyConfig) -> list[str]:
-    """Return the layers that cannot have the pattern; raises `DataError` if none can."""
+    """Return the layers that cannot have the pattern. Raises `DataError` if none can."""
     pattern, block = config.pattern, config.block
     dense = [name for name, kernel in kernels.items() if not fits_pattern(kernel, pattern, block)]
     if dense and len(dense) == len(kernels):
         raise DataError(
-            f"no layer can have the pattern {pattern}: the inputs of {', '.join(dense)} are no "
+            f"no layer can have the pattern {pattern}: the inputs of {', '.join(dense)} are not a "
             f"multiple of {inputs_of(pattern, block)}; expected another pattern or block."
         )
     return dense
 
 
 def choose_zeros(kernels: Arrays, sparsity: float, config: SparsifyConfig) -> Arrays:
-    """Return layer -> where its kernel keeps its weights, for those that can have the pattern."""
+    """Return layer -> the mask of kept weights, for layers that can have the pattern."""
     return {
         name: choose_kept(kernel, sparsity, config.pattern, config.block)
         for name, kernel in kernels.items()

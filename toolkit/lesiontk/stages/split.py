@@ -1,4 +1,4 @@
-"""Stage: deal the inspected images to training, validation and test, by lesion."""
+"""Stage: the split of the inspected images into training, validation and test, by lesion."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "subset", "lo
 
 
 class SplitConfig(StageConfig):
-    """The task gives the labels, the rule the shares."""
+    """The task with the labels, and the rule with the shares."""
 
     task: str
     rule: SplitRule
 
 
 class SplitStage(Stage):
-    """Produces ``split.csv`` and its hash, which every later artefact carries."""
+    """Produces ``split.csv`` and its hash, which every later artefact records."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="split",
@@ -56,7 +56,7 @@ class SplitStage(Stage):
     )
 
     def external_inputs(self, config: SplitConfig) -> dict[str, str]:
-        """The hash of a task file of the user's own."""
+        """The hash of a user's task file."""
         path = Path(config.task)
         return {"task": hash_file(path)} if path.is_file() else {}
 
@@ -66,8 +66,8 @@ class SplitStage(Stage):
         inspection = parents["inspection"].read_facts(Inspection)
         if not inspection.lesion_ids_known:
             logger.warning(
-                "lesion ids are not known for every image: one without counts as a lesion of its "
-                "own unless it looks like another one, and pictures of one lesion may stand on two "
+                "lesion ids are not known for every image: one without counts as a separate "
+                "lesion unless it is a near-duplicate, and images of one lesion may be in two "
                 "subsets of the split"
             )
         task = load_task(config.task)
@@ -93,8 +93,8 @@ class SplitStage(Stage):
         ]
         if absent := [label for label in task.labels if label not in labels.values()]:
             logger.warning(
-                "no image of %s: a model of the task %s cannot learn to tell it apart; `lesiontk "
-                "task new` writes a task with the classes that there are",
+                "no image of %s: a model of the task %s cannot learn this class; `lesiontk task "
+                "new` writes a task with the existing classes",
                 ", ".join(absent),
                 task.name,
             )
@@ -114,14 +114,13 @@ class SplitStage(Stage):
         alike = count_leaks(items, subsets, lambda item: item.alike)
         if leaks:
             logger.warning(
-                "this split leaks: %d lesions have images in more than one subset; figures "
-                "measured on it are too optimistic",
+                "this split leaks: %d lesions have images in more than one subset; results on it "
+                "are too optimistic",
                 leaks,
             )
         if alike and rule.near_duplicates == "accept":
             logger.warning(
-                "near-duplicates are accepted; sets of pictures that look alike and are in more "
-                "than one subset: %d",
+                "near-duplicates are accepted; sets of near-duplicates in more than one subset: %d",
                 alike,
             )
         rows: list[dict[str, object]] = [
@@ -158,7 +157,7 @@ def read_split(artefact: Artefact) -> list[dict[str, str]]:
 
 
 def list_records(rows: Iterable[Mapping[str, str]]) -> list[ImageRecord]:
-    """Return where the images of a split lie."""
+    """Return the records of a split's images."""
     return [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
 
 

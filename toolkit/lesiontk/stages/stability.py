@@ -1,4 +1,4 @@
-"""Stage: how much an int8 engine depends on which training images were drawn for calibration."""
+"""Stage: the dependence of an int8 engine on the choice of its calibration images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.train.loop import score_probabilities
 
 TABLE = "draws.csv"
-"""Seed, images shared with the recipe's own draw, agreement and drift, and the scores."""
+"""Seed, images shared with the recipe's draw, agreement, drift and scores."""
 
 
 class StabilityConfig(StageConfig):
-    """Of which target, how many further draws, and how each is drawn and used."""
+    """The target, the number of further draws, and their calibration and quantization."""
 
     target: str
     draws: int
@@ -40,9 +40,9 @@ class StabilityConfig(StageConfig):
 
 
 class StabilityStage(Stage):
-    """Produces a row for each further draw, whose engine is compared with the recipe's own.
+    """Produces a row for each further draw, whose engine is compared with the recipe's.
 
-    Both are asked the whole validation split; the further engines are not kept.
+    Both run on the whole validation subset; the further engines are not kept.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -79,7 +79,7 @@ class StabilityStage(Stage):
         cover = describe_cover(images, parents["inspection"])
         info = backend.info.precisions[precision]
         rows: list[FurtherDraw] = []
-        with context.progress.task(f"calibrating {config.target} anew", config.draws) as advance:
+        with context.progress.task(f"calibrating {config.target} again", config.draws) as advance:
             for number in range(1, config.draws + 1):
                 seed = config.calibration.seed + number
                 changes = {"seed": seed, "list": None, "images": len(drawn)}
@@ -108,11 +108,11 @@ class StabilityStage(Stage):
                 )
                 advance(1)
         write_table(context.directory / TABLE, FurtherDraw, rows)
-        mine = score_probabilities(expected.outputs, images)
+        own_scores = score_probabilities(expected.outputs, images)
         recipes = OwnDraw(
             None if config.calibration.list else config.calibration.seed,
-            mine.balanced_accuracy,
-            mine.metrics[f"recall[{images.critical}]"],
+            own_scores.balanced_accuracy,
+            own_scores.metrics[f"recall[{images.critical}]"],
         )
         drawings: list[OwnDraw | FurtherDraw] = [recipes, *rows]
         facts = Stability(

@@ -1,4 +1,4 @@
-"""Stage: write the procedural data set that stands in where no data is given."""
+"""Stage: the procedural data set, used without other data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SynthesizeStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: SynthesizeConfig, context: Context
     ) -> StageOutput:
-        with context.progress.task("drawing synthetic lesions", None) as advance:
+        with context.progress.task("rendering synthetic lesions", None) as advance:
             images = write_synthetic_dataset(
                 context.directory,
                 lesions=config.lesions,

@@ -1,6 +1,6 @@
-"""Stage: what a teacher says of the training images, for all students of the same split.
+"""Stage: a teacher's predictions for the training images, for all students of the same split.
 
-It is asked once, whatever the labels and the image size of a student.
+They are computed once for all labels and image sizes of students.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lesiontk.train.distillation import soften
 
 
 class TeacherPredictionsConfig(StageConfig):
-    """Where teacher and images lie; what they are is in the key."""
+    """The paths of teacher and images; their contents are in the key."""
 
     files: tuple[str, ...] = Field(exclude=True, min_length=1)
     path: str | None = Field(None, exclude=True)
@@ -45,7 +45,7 @@ class TeacherPredictionsConfig(StageConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherPredictions(Record):
-    """Whose probabilities of how many training images, and what the teacher may have seen."""
+    """The teacher, the number of training images, and whether it may have seen the test images."""
 
     SCHEMA: ClassVar[int] = 2
 
@@ -58,10 +58,10 @@ class TeacherPredictions(Record):
 
 
 class TeacherPredictionsStage(Stage):
-    """Produces ``soft_targets.npy``: a teacher's probabilities, in its own labels, of training
-    images.
+    """Produces ``soft_targets.npy``: a teacher's probabilities for training images, in its own
+    labels.
 
-    It sees the pictures at its own input size.
+    The images have the teacher's input size.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -75,11 +75,11 @@ class TeacherPredictionsStage(Stage):
     )
 
     def check(self, config: TeacherPredictionsConfig) -> None:
-        """The teachers' files must be there."""
+        """Raise `DataError` if the file of a teacher does not exist."""
         for file in config.files:
             if not is_engine_file(file) or not Path(file).is_file():
                 raise DataError(
-                    f"the teacher {file} is no engine file; expected the path of one, such as "
+                    f"the teacher {file} is not an engine file; expected the path of one, such as "
                     "keras_float32.keras in benchmarks/engines/RECIPE."
                 )
 
@@ -96,7 +96,7 @@ class TeacherPredictionsStage(Stage):
         return (*self.info.tools, *(tool for runtime in runtimes for tool in runtime))
 
     def identify_parent(self, role: str, parent: Artefact) -> str:
-        """Of the split its subsets alone: the labels are the student's."""
+        """Of the split only its subsets, because the labels are the student's."""
         return parent.read_facts(DealtSplit).split_hash if role == "split" else parent.content
 
     def run(
@@ -106,11 +106,11 @@ class TeacherPredictionsStage(Stage):
         table = read_split(parents["split"])
         records = list_records(table)
         rows = [row for row, image in enumerate(table) if image["subset"] == "train"]
-        said = []
+        per_teacher = []
         with (
             open_teachers(config.files, dealt.split_hash, context.threads) as teachers,
             ImageReader(data_root(config.path, parents)) as reader,
-            context.progress.task("teacher predictions", len(rows) * len(teachers)) as advance,
+            context.progress.task("running the teacher", len(rows) * len(teachers)) as advance,
         ):
             specs = [teacher.spec for teacher in teachers]
             sum_labels(specs[0].labels, dealt.task)
@@ -118,11 +118,11 @@ class TeacherPredictionsStage(Stage):
                 probabilities = np.zeros((len(table), len(specs[0].labels)), np.float32)
                 for first in range(0, len(rows), 256):
                     part = rows[first : first + 256]
-                    pictures = _read(reader, [records[row] for row in part], teacher, context)
-                    probabilities[part] = ask_teacher(teacher, pictures)
+                    pixels = _read(reader, [records[row] for row in part], teacher, context)
+                    probabilities[part] = run_teacher(teacher, pixels)
                     advance(len(part))
-                said.append(probabilities)
-        np.save(context.directory / SOFT_TARGETS, np.mean(said, axis=0, dtype=np.float32))
+                per_teacher.append(probabilities)
+        np.save(context.directory / SOFT_TARGETS, np.mean(per_teacher, axis=0, dtype=np.float32))
         known = [str(spec.extra["pretraining"]) for spec in specs if "pretraining" in spec.extra]
         predictions = TeacherPredictions(
             teacher=" + ".join(f"{s.recipe} {s.backend}:{s.precision}" for s in specs),
@@ -139,8 +139,10 @@ class TeacherPredictionsStage(Stage):
 def open_teachers(
     files: Sequence[str], split_hash: str, threads: int
 ) -> Iterator[tuple[Engine, ...]]:
-    """Open the engines of teachers. Raises `DataError` for one of another split than the
-    student's, or if their labels differ."""
+    """Open the engines of teachers.
+
+    Raises `DataError` if one has another split than the student or other labels than the first.
+    """
     with ExitStack() as stack:
         teachers = tuple(stack.enter_context(open_engine(file, threads=threads)) for file in files)
         labels = teachers[0].spec.labels
@@ -162,22 +164,22 @@ def make_teach(teachers: Sequence[Engine], task: Task, temperature: float) -> Te
     """
     lock = threading.Lock()  # batches are made in several threads; engines run in one
 
-    def teach(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def teach(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with lock:
-            said = [
-                teacher.predict(_resize(pictures, teacher.spec.preprocessing.image_size))
+            predictions = [
+                teacher.predict(_resize(images, teacher.spec.preprocessing.image_size))
                 @ sum_labels(teacher.spec.labels, task)
                 for teacher in teachers
             ]
-        return soften(np.mean(said, axis=0, dtype=np.float32), temperature)
+        return soften(np.mean(predictions, axis=0, dtype=np.float32), temperature)
 
     return teach
 
 
-def _resize(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    if pictures.shape[1] == size:
-        return pictures
-    return np.stack([crop_and_resize(picture, size, "stretch") for picture in pictures])
+def _resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if images.shape[1] == size:
+        return images
+    return np.stack([crop_and_resize(image, size, "stretch") for image in images])
 
 
 def check_split(teacher: EngineSpec, split_hash: str) -> None:
@@ -185,15 +187,15 @@ def check_split(teacher: EngineSpec, split_hash: str) -> None:
     if teacher.split_hash != split_hash:
         raise DataError(
             f"the teacher was trained on the split {teacher.split_hash[:12]}; expected the "
-            f"student's, {split_hash[:12]}: it may have learned the student's test images."
+            f"student's, {split_hash[:12]}: it may have been trained on the student's test images."
         )
 
 
 def sum_labels(labels: tuple[str, ...], task: Task) -> NDArray[np.float32]:
-    """Return how a teacher's labels add up to those of the student's task, float32 [theirs, its].
+    """Return the matrix that sums a teacher's labels to the student's, float32 [teacher, student].
 
-    A teacher of single diagnoses can teach a student who puts several into one label. Raises
-    `DataError` for labels that the task does not know, or if none stands for one of its own.
+    A teacher of single diagnoses can have a student with several diagnoses per label. Raises
+    `DataError` for labels that are unknown to the task, or if a label of the task gets none.
     """
     sums = np.zeros((len(labels), len(task.labels)), np.float32)
     for row, label in enumerate(labels):
@@ -201,31 +203,31 @@ def sum_labels(labels: tuple[str, ...], task: Task) -> NDArray[np.float32]:
             sums[row, task.label_index(label)] = 1
         except DataError as error:
             raise DataError(
-                f"the teacher's labels are {', '.join(labels)}, and {label!r} is none of "
+                f"the teacher's labels are {', '.join(labels)}, and {label!r} is not among "
                 f"{', '.join(task.labels)}; expected the student's, or diagnoses of its task "
                 f"{task.name}."
             ) from error
     if not sums.any(axis=0).all():
         raise DataError(
-            f"the teacher's labels are {', '.join(labels)}; expected one at least for each of the "
+            f"the teacher's labels are {', '.join(labels)}; expected at least one for each of the "
             f"student's, {', '.join(task.labels)}."
         )
     return sums
 
 
-def ask_teacher(teacher: Engine, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def run_teacher(teacher: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the teacher's mean probabilities over the four mirror images, float32 [N, C]."""
-    views = [pictures[:, ::down, ::right] for down in (1, -1) for right in (1, -1)]
-    said = [teacher.predict(np.ascontiguousarray(view)) for view in views]
-    return np.asarray(np.mean(said, axis=0), np.float32)
+    views = [pixels[:, ::down, ::right] for down in (1, -1) for right in (1, -1)]
+    probabilities = [teacher.predict(np.ascontiguousarray(view)) for view in views]
+    return np.asarray(np.mean(probabilities, axis=0), np.float32)
 
 
 def _read(
     reader: ImageReader, records: list[ImageRecord], teacher: Engine, context: Context
 ) -> NDArray[np.uint8]:
     size = teacher.spec.preprocessing.image_size
-    pictures = np.empty((len(records), size, size, 3), np.uint8)
-    for index, picture in decode_many(
+    pixels = np.empty((len(records), size, size, 3), np.uint8)
+    for index, decoded in decode_many(
         reader,
         records,
         workers=context.threads,
@@ -233,10 +235,10 @@ def _read(
         advance=lambda *_: None,
         max_failures=0,
     ):
-        if isinstance(picture, ImageError):
+        if isinstance(decoded, ImageError):
             raise DataError(
-                f"{records[index].image_id} cannot be read for the teacher ({picture.reason}); "
+                f"{records[index].image_id} cannot be read for the teacher ({decoded.reason}); "
                 "expected the images that the split was made of."
             )
-        pictures[index] = picture
-    return pictures
+        pixels[index] = decoded
+    return pixels

@@ -1,4 +1,4 @@
-"""Stage: prepared images to a trained float model."""
+"""Stage: training of a float model on prepared images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lesiontk.train.loop import train_model
 
 
 class TrainConfig(StageConfig):
-    """The network and how it is trained."""
+    """The network and its training."""
 
     model: ModelSection
     train: TrainSection
@@ -39,7 +39,7 @@ class TrainStage(Stage):
     )
 
     def external_inputs(self, config: TrainConfig) -> dict[str, str]:
-        """The hash of a weights file: the same path or package may hold other weights tomorrow."""
+        """The hash of a weights file: the content of a path or package may change."""
         weights = find_weights(config)
         return {"weights": weights.sha256} if weights else {}
 
@@ -51,8 +51,8 @@ class TrainStage(Stage):
         start = time.perf_counter()
 
         def build(size: int | None) -> Any:
-            begun = bool(read_state(context.scratch).epoch)
-            weights = "none" if begun else config.model.weights
+            resumed = bool(read_state(context.scratch).epoch)
+            weights = "none" if resumed else config.model.weights
             model = build_model(
                 architecture,
                 image_size=size,
@@ -60,8 +60,8 @@ class TrainStage(Stage):
                 weights=weights,
                 dropout=config.model.dropout,
             )
-            if weights == "none" and architecture.start is not None and not begun:
-                architecture.start(model)
+            if weights == "none" and architecture.initialize is not None and not resumed:
+                architecture.initialize(model)
             return model
 
         model, state = train_model(
@@ -85,6 +85,6 @@ class TrainStage(Stage):
 
 
 def find_weights(config: TrainConfig) -> InitialWeights | None:
-    """Return the weights file that training starts from, if any."""
+    """Return the file of initial weights, if any."""
     source = ARCHITECTURES.get(config.model.architecture).find_weights(config.model.weights)
     return source.describe() if source else None

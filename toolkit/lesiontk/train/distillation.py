@@ -25,8 +25,8 @@ class SoftTargets:
     half becomes weights: the full shift would leave the softened target of a rare class almost
     only common classes.
 
-    With `teach` the soft targets are the teacher's of each augmented image (Beyer et al.,
-    arXiv:2106.05237, "consistent teaching") in the place of `probabilities`.
+    With `teach` the soft targets are the teacher's for each augmented image (Beyer et al.,
+    arXiv:2106.05237, "consistent teaching"), instead of `probabilities`.
     """
 
     probabilities: NDArray[np.float32]

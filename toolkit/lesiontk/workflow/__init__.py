@@ -1,1 +1,1 @@
-"""What the commands and the Python API call: plan, run, convert, evaluate, bundle."""
+"""The operations of the commands and the Python API: plan, run, convert, evaluate, bundle."""

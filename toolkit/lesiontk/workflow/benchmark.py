@@ -1,4 +1,4 @@
-"""Engines beside their full-precision parent: benchmark and report."""
+"""Benchmarks and reports of engines against their full-precision parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesiontk.workflow.resume import continue_from
 from lesiontk.workflow.runner import build_step
 
 PARENT = "keras:float32"
-"""The trained model itself, beside which every other engine is shown."""
+"""The trained model itself, the reference of every other engine."""
 
 
 def benchmark_model(
@@ -38,9 +38,9 @@ def benchmark_model(
 ) -> Artefact:
     """Evaluate and time the model's engines beside their full-precision parents.
 
-    Without `targets`, those that the workspace holds for this model; the engines themselves are
-    taken, not made again. `engines` names others for their target. With `fresh`, latency is
-    measured again although an equal benchmark exists.
+    Without `targets`, those of this model in the workspace; existing engines are not made again.
+    `engines` replaces the engines of their targets. With `fresh`, latency is measured again even if
+    an equal benchmark exists.
     """
     found = {**engines_of(store, model), **(engines or {})}
     chosen = list(targets or found)
@@ -61,26 +61,27 @@ def benchmark_references(
     *,
     fresh: bool = False,
 ) -> tuple[Benchmark, Artefact | None]:
-    """Benchmark engines by reference; returns the benchmark, and its artefact if it has one.
+    """Benchmark engines by reference, and return the benchmark and its artefact, if any.
 
     Engines of the workspace are compared with their parent on its test split. For files see
     `benchmark_engine_files`.
     """
     engines = [store.resolve(reference, "engine") for reference in references]
     parent = model_of(store, engines[0]) if engines else store.resolve(model, "model")
-    strangers = [e.name for e in engines if model_of(store, e).content != parent.content]
-    if strangers:
+    unrelated = [e.name for e in engines if model_of(store, e).content != parent.content]
+    if unrelated:
         raise UsageError(
-            f"{', '.join(strangers)} descend(s) from another model than {engines[0].name}; compare "
-            "engines of one model."
+            f"{', '.join(unrelated)} and {engines[0].name} have different models; compare engines "
+            "of one model."
         )
-    named = {str(engine.facts["target"]): engine for engine in engines}
-    if len(named) < len({engine.name for engine in engines}):
+    references_of = {str(engine.facts["target"]): engine for engine in engines}
+    if len(references_of) < len({engine.name for engine in engines}):
         raise UsageError(
-            "two of the engines have the same target; bench them one after the other, each beside "
-            "its parent."
+            "two of the engines have the same target; run a benchmark for each, with its parent."
         )
-    artefact = benchmark_model(store, parent, list(named), overrides, fresh=fresh, engines=named)
+    artefact = benchmark_model(
+        store, parent, list(references_of), overrides, fresh=fresh, engines=references_of
+    )
     return read_benchmark(artefact), artefact
 
 
@@ -91,7 +92,7 @@ def benchmark_engine_files(
     foreign: ForeignDescription,
     images: Path | None = None,
 ) -> Benchmark:
-    """Time and weigh engine files, also those of other tools; judge them on `images` if given."""
+    """Measure engine files, also those of other tools, and evaluate them on `images` if given."""
     files = {reference: locate_engine(store, reference) for reference in references}
     recipe = rules_from(overrides)
     scores = None
@@ -112,10 +113,10 @@ def benchmark_engine_files(
 
 
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
-    """Build the report over the model's engines, and over what was measured of them before."""
+    """Build the report on the model's engines, including earlier measurements."""
     found = engines_of(store, model)
     plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
     known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
     reported = [name for name in known if name not in plan]
     shown: dict[str, Artefact] = {name: known[name] for name in reported}
-    return build_step(plan.tell(reported), "report", store, {**shown, **done})
+    return build_step(plan.with_reported(reported), "report", store, {**shown, **done})

@@ -36,12 +36,12 @@ def bundle_engines(
     *,
     accept_unresolved: bool = False,
 ) -> dict[str, Artefact]:
-    """Return device -> bundle of the engine that fits it best, of target -> engine.
+    """Return device -> bundle of its preferred engine, from target -> engine.
 
-    A bundle carries the threshold and figures of the engine's evaluation where the workspace has
-    it, or decides at `threshold`. Raises `UsageError` for an unknown device, or if none of the
-    engines runs there, and `GateFailedError` for an engine whose gates are not passed; with
-    `accept_unresolved` gates that are not shown are let through, and the bundle says so.
+    A bundle contains the threshold and results of the engine's evaluation in the workspace, or
+    `threshold`. Raises `UsageError` for an unknown device, or if none of the engines runs there,
+    and `GateFailedError` for an engine that did not pass its gates; with `accept_unresolved` gates
+    that are not shown are accepted and recorded in the bundle.
     """
     chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
     bundles = {}
@@ -62,7 +62,7 @@ def bundle_engines(
 
 
 def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
-    """Return a benchmark that judged this very engine by its recipe's gates, made if need be."""
+    """Return a benchmark of this engine with its recipe's gates, made if necessary."""
     target, gates = str(engine.facts["target"]), list(recipe_of(engine).gate)
     for benchmark in store.list_artefacts("benchmark"):
         manifest = benchmark.manifest
@@ -88,11 +88,12 @@ def bundle_reference(
     *,
     accept_unresolved: bool = False,
 ) -> tuple[Path, BundleFacts]:
-    """Write a device's bundle of an engine, or of a model's best fitting one; returns its folder.
+    """Write a device's bundle of an engine, or of a model's preferred one, and return its
+    folder and facts.
 
-    An engine of the workspace is evaluated first, unless it was: a bundle says what its engine is
-    worth. `out` gets a copy; an engine file from outside the workspace needs it. The bundle decides
-    at `threshold`, or at the one that was frozen.
+    An engine of the workspace is evaluated first if necessary, because a bundle contains its
+    engine's results. The bundle is copied to `out`, which is required for an engine file outside
+    the workspace. The decision is at `threshold`, or at the frozen one.
     """
     target = find_bundle_target(device)
     if out is not None:

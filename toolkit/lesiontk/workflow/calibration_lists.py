@@ -1,4 +1,4 @@
-"""Drawing, showing and checking calibration lists, as functions: what the commands do."""
+"""Drawing, showing and checking of calibration lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lesiontk.recipe import DataSection, Recipe, override_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.calibrate import COLUMNS, CalibrateStage, read_calibration
 from lesiontk.stages.inspect_images import read_inspection
-from lesiontk.stages.known_splits import locate_shipped
+from lesiontk.stages.known_splits import locate_packaged
 from lesiontk.stages.split import read_split
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import recipe_of
@@ -38,7 +38,8 @@ HASH = "pixel_sha256"
 def draw_list(store: Store, recipe: Recipe | None, overrides: Iterable[str] = ()) -> Artefact:
     """Draw a list from the training subset of a recipe's images, or of those prepared last.
 
-    A run of the same recipe takes the very artefact. Raises `DataError` where a class has too few.
+    A run of the same recipe uses the same artefact. Raises `DataError` if a class has too few
+    images.
     """
     if recipe is None:
         images = store.resolve("latest", "images")
@@ -56,7 +57,7 @@ def draw_list(store: Store, recipe: Recipe | None, overrides: Iterable[str] = ()
 def write_list(artefact: Artefact, path: Path) -> Path:
     """Write a list with pixel hashes as CSV, and how it was drawn as YAML beside it.
 
-    Returns the path of the YAML. Raises `UsageError` rather than write over another list.
+    Returns the path of the YAML. Raises `UsageError` if another list would be overwritten.
     """
     if path.suffix != ".csv":
         raise UsageError(f"the list would be {path.name}; expected a name that ends in .csv.")
@@ -69,18 +70,20 @@ def write_list(artefact: Artefact, path: Path) -> Path:
         writer.writerow({**row, HASH: hashes[row["image_id"]]})
     text = stream.getvalue()
     if path.exists() and path.read_text() != text:
-        raise UsageError(f"{path} holds another list; expected a new file: name one with --out.")
-    beside = path.with_suffix(".yaml")
+        raise UsageError(
+            f"{path} contains another list; expected a new file: specify one with --out."
+        )
+    sidecar = path.with_suffix(".yaml")
     drawn = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
-    write_whole({path: text.encode(), beside: drawn.encode()})
-    return beside
+    write_whole({path: text.encode(), sidecar: drawn.encode()})
+    return sidecar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDescription(Record):
     """A list's images and lesions, its composition as in `count_composition`, how it was drawn.
 
-    `drawn` is None for a file with no YAML of its name beside it.
+    `drawn` is None for a file without a YAML of its name beside it.
     """
 
     list: str
@@ -113,12 +116,12 @@ def describe_list(store: Store, reference: str) -> ListDescription:
 def check_list(
     store: Store, reference: str, split: str | None = None, data: Path | None = None
 ) -> ListCheck:
-    """Return the proof that a list is of the split's training images alone.
+    """Return the proof that a list contains only training images of the split.
 
-    `split` is an artefact, a ``split.csv``, or the first digits of a shipped split's hash; without
-    one, the split that a list was drawn from, of the workspace or shipped, and the latest for a
-    file. Pixels are those of the images in `data`, else of the hashes that the split has. Raises
-    `GateFailedError` naming the first offender.
+    `split` is an artefact, a ``split.csv``, or the first digits of a packaged split's hash; without
+    one, the split that a list was drawn from, of the workspace or packaged, and the latest for a
+    file. Pixels are those of the images in `data`, else the hashes in the split are compared.
+    Raises `GateFailedError` with the first wrong image.
     """
     rows, drawn = _open_list(store, reference)
     name, split_rows = _open_split(store, split or _name_split(store, drawn))
@@ -128,7 +131,7 @@ def check_list(
     try:
         proof = check_rows(rows, table)
     except DataError as error:
-        raise GateFailedError(f"{reference} does not fit {name}: {error}") from error
+        raise GateFailedError(f"{reference} does not match {name}: {error}") from error
     return ListCheck(list=reference, split=name, **proof.field_values())
 
 
@@ -149,37 +152,38 @@ def _open_list(
     return rows, replace(drawn, pixel_sha256={})
 
 
-def _read_drawn(beside: Path) -> DrawnList | None:
-    """Return how a list was drawn, of the YAML beside it; None where there is none."""
-    if not os.path.lexists(beside):
+def _read_drawn(sidecar: Path) -> DrawnList | None:
+    """Return the record of a list's draw from the YAML beside it; None without one."""
+    if not os.path.lexists(sidecar):
         return None
     try:
-        drawn = read_yaml(beside, "the YAML beside the list,")
+        drawn = read_yaml(sidecar, "the YAML beside the list,")
     except yaml.YAMLError as error:
-        raise DataError(f"{beside} is not valid YAML: {error}. Correct or remove it.") from error
+        raise DataError(f"{sidecar} is not valid YAML: {error}. Correct or remove it.") from error
     try:
         return DrawnList.from_document(drawn)
     except DataError as error:
         raise DataError(
-            f"{beside} does not state how the list was drawn: {error} Correct or remove it."
+            f"{sidecar} is not the record of a list's draw: {error} Correct or remove it."
         ) from error
 
 
 def _name_split(store: Store, drawn: DrawnList | None) -> str:
-    """Return the split that a list was drawn from, of the workspace or shipped, else the latest."""
+    """Return the split that a list was drawn from, of the workspace or packaged, else the
+    latest."""
     if drawn is None:
         return "latest"
     split_hash = drawn.split_hash
     for artefact in store.list_artefacts("split"):
         if artefact.facts["split_hash"] == split_hash:
             return artefact.name
-    return split_hash if locate_shipped(split_hash).is_file() else "latest"
+    return split_hash if locate_packaged(split_hash).is_file() else "latest"
 
 
 def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]:
     """Return the pixel hashes of a split's images in a folder, as `lesiontk data check` has them.
 
-    Raises `DataError` where the folder lacks one.
+    Raises `DataError` if one is missing.
     """
     recipe = Recipe(name="calibration", data=DataSection(path=str(data.resolve())))
     images = read_inspection(build_data(store, recipe, "inspection"))
@@ -187,20 +191,20 @@ def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]
     missing = [image_id for image_id in table.image_ids if image_id not in found]
     if missing:
         raise DataError(
-            f"{data} lacks {len(missing)} of the split's {len(table.image_ids)} images "
-            f"({missing[0]}); expected the images that the split was dealt from."
+            f"{len(missing)} of the split's {len(table.image_ids)} images are not in {data} "
+            f"({missing[0]}); expected the images of the split."
         )
     return tuple(found[image_id] for image_id in table.image_ids)
 
 
 def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]]:
-    path, shipped = Path(reference), locate_shipped(reference)
+    path, shipped = Path(reference), locate_packaged(reference)
     if path.is_file():
         table = read_table(path)
-        if lacking := {"image_id", "subset"} - set(table.columns):
+        if missing_columns := {"image_id", "subset"} - set(table.columns):
             raise DataError(
-                f"{path} has no column {' and '.join(sorted(lacking))}; expected a split.csv, as "
-                "`lesiontk data split` writes it."
+                f"{path} has no column {' and '.join(sorted(missing_columns))}; expected a "
+                "split.csv, as `lesiontk data split` writes it."
             )
         return path.name, [dict(row.cells) for row in table.rows]
     if shipped.is_file():

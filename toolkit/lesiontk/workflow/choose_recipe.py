@@ -1,4 +1,4 @@
-"""The recipe of a call: a shipped name, a file or a record, with what the call changes in it."""
+"""The recipe of a call: a packaged name, a file or a record, with the call's overrides."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def choose_recipe(
     leaky: bool = False,
     overrides: Iterable[str] = (),
 ) -> Recipe:
-    """Return the recipe with what the arguments change; `overrides` win over the others.
+    """Return the recipe with the arguments applied; `overrides` have precedence.
 
-    `data` is the folder of the images and their table; a synthetic source is replaced. Paths of
-    files become whole paths, since later calls may run in another folder.
+    `data` is the folder of the images and their table; a synthetic source is replaced. File paths
+    become absolute, because later calls may run in another folder.
     """
     named = recipe if isinstance(recipe, Recipe) else read_recipe(str(recipe))
     changes = []
@@ -54,7 +54,7 @@ def choose_recipe(
 def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[str, ...]:
     """Return ``section.key=value`` of settings such as ``{"train.epochs": 3}``.
 
-    ``{"train": {"epochs": 3}}`` means the same: keys that are not named keep their values. Texts
+    ``{"train": {"epochs": 3}}`` is equivalent: other keys keep their values. Texts
     ``section.key=value`` are returned as they are.
     """
     if not isinstance(settings, Mapping):
@@ -71,13 +71,13 @@ def list_overrides(settings: Mapping[str, Any] | Iterable[str] | None) -> tuple[
 def with_gates(
     settings: Mapping[str, Any] | Iterable[str] | None, gates: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return the overrides of settings, and of gates in the place of the recipe's."""
+    """Return the overrides of settings, and of gates that replace the recipe's."""
     overrides = list_overrides(settings)
     return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
 
 
 def locate_file(value: Any) -> Any:
-    """Return the whole path, as text, of what is a file here, also in a tuple; or the value."""
+    """Return the absolute path, as text, of an existing file, also in a tuple; or the value."""
     if isinstance(value, tuple):
         return [locate_file(entry) for entry in value]
     value = str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""One compression of a model that is there."""
+"""One compression of an existing model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def compress_model(
     *,
     data: Path | None = None,
 ) -> Artefact:
-    """Apply one compression to a model: what the recipe key of the same name does in a run.
+    """Apply one compression to a model, as the recipe key of the same name in a run.
 
-    `overrides` are ``key=value`` of the technique's own options, as ``recover.epochs=8``. `data` is
-    the folder of the images, if it is not where it was.
+    `overrides` are ``key=value`` of the technique's options, such as ``recover.epochs=8``. `data`
+    is the folder of the images, if it has moved.
     """
     recipe = recipe_of(model)
     if data is not None:
         recipe = override_recipe(recipe, [f"data.path={json.dumps(str(data.resolve()))}"])
     line = lineage_of(store, model)
-    # A model of the middle carries the whole recipe: what came after it is left out.
+    # An intermediate model has the whole recipe: later steps are left out.
     so_far = recipe.compress[: len(line) - 1]
     entry = override_document(options, overrides)
     stage = find_technique(technique)

@@ -1,4 +1,4 @@
-"""The process beside a conversion: it converts one model to the targets that it reads.
+"""The background process of a conversion: it converts a model to the targets in its input.
 
 Run as ``python -m lesiontk.workflow.conversion_worker`` with the call as JSON on standard input.
 """
@@ -15,12 +15,12 @@ from lesiontk.workflow.convert import convert_model
 
 
 def main() -> None:
-    """Convert what standard input names, once it is written there."""
+    """Convert the call on standard input, when it is written."""
     keep_freed_memory()
     call = json.load(sys.stdin)
     store = Store(Path(call["workspace"]))
     model = store.resolve(call["model"], "model")
-    convert_model(store, model, call["targets"], call["overrides"], aside=False)
+    convert_model(store, model, call["targets"], call["overrides"], background=False)
 
 
 if __name__ == "__main__":

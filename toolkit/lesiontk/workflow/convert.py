@@ -1,4 +1,4 @@
-"""Engines of a model, and what int8 costs: by layer, and by calibration draw."""
+"""Engines of a model, and the loss by int8: per layer, and per calibration draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from lesiontk.errors import DataError, GateFailedError, LesionTKError, UsageErro
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
 from lesiontk.store import Store
-from lesiontk.workflow.parallel_conversion import choose_aside, converting_aside, shared_engines
+from lesiontk.workflow.parallel_conversion import (
+    choose_background_targets,
+    converting_in_background,
+    shared_engines,
+)
 from lesiontk.workflow.resume import continue_from
 from lesiontk.workflow.runner import build_step
 
@@ -20,15 +24,14 @@ def convert_model(
     targets: Sequence[str],
     overrides: Iterable[str] = (),
     *,
-    aside: bool = True,
+    background: bool = True,
     refused: dict[str, LesionTKError] | None = None,
 ) -> dict[str, Artefact]:
-    """Convert a model to the targets; what they are derived from is converted too.
+    """Convert a model to the targets and to the engines that they are derived from.
 
-    A target that cannot be made of this model is an error. With `refused`, its error is put there
-    under the target's name and the others are made all the same. Of a large model, and unless
-    `aside` is False, the targets of a second back end are converted in a process of their own
-    meanwhile.
+    A target that is not possible for this model is an error. With `refused`, its error is added
+    there under the target's name and the others are made. For a large model, unless `background` is
+    False, the targets of a second back end are converted in a background process.
     """
     overrides = tuple(overrides)
     plan, done = continue_from(store, model, targets, overrides)
@@ -44,12 +47,12 @@ def convert_model(
                 refused[target] = error
         return made
 
-    others = choose_aside(model, targets) if aside else ()
+    others = choose_background_targets(model, targets) if background else ()
     if others:
-        with converting_aside(store, model, others, overrides) as begin:
+        with converting_in_background(store, model, others, overrides) as start:
             for name in shared_engines(plan, targets, others):
                 build_step(plan, name, store, done)
-            begin()
+            start()
             build(target for target in targets if target not in others)
     return build(targets)
 
@@ -59,8 +62,8 @@ def quantize_model(
 ) -> tuple[dict[str, Artefact], dict[str, LesionTKError]]:
     """Return the engines of these precisions on every back end of this machine, and the refused.
 
-    Both are by target. A back end that has no int8 form of an operator refuses the model, and the
-    others' engines are made; see `find_fault` for which of these errors is one of the call.
+    Both are by target. A back end without an int8 form of an operator rejects the model, and the
+    other engines are made; `find_fault` selects the error of the call.
     """
     opt_in = {name for name, backend in BACKENDS.items() if backend.info.opt_in}
     targets = [
@@ -77,7 +80,7 @@ def find_fault(
 ) -> LesionTKError | None:
     """Return the error of a call that quantized a model: an engine that differs from its model.
 
-    A target that cannot hold the model is an error only where no engine was made at all.
+    A target that is not possible is an error only if no engine was made.
     """
     wrong = [error for error in refused.values() if isinstance(error, GateFailedError)]
     return next(iter(wrong or (() if engines else refused.values())), None)
@@ -86,7 +89,8 @@ def find_fault(
 def measure_sensitivity(
     store: Store, model: Artefact, backend: str, overrides: Iterable[str] = ()
 ) -> Artefact:
-    """Measure what int8 does to each layer, and find those that stay in float to meet the gate."""
+    """Measure the effect of int8 on each layer, and find those that stay in float to meet the
+    gate."""
     plan, done = continue_from(store, model, [f"{backend}:mixed"], overrides)
     return build_step(plan, StepId("sensitivity", backend), store, done)
 
@@ -96,7 +100,9 @@ def measure_stability(
 ) -> Artefact:
     """Make an int8 engine from further calibration draws, and compare each with the recipe's."""
     if parse_target(target)[1] != "int8":
-        raise UsageError(f"{target} is not calibrated to int8; expected tflite:int8, say.")
+        raise UsageError(
+            f"{target} is not calibrated to int8; expected a target such as tflite:int8."
+        )
     changes = [*overrides, f"stability.draws={draws}"]
     plan, done = continue_from(store, model, [target], changes)
     return build_step(plan, StepId("stability", target), store, done)

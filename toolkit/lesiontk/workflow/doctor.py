@@ -1,4 +1,4 @@
-"""What this machine can run, and why not the rest."""
+"""The back ends that run on this machine, and why others do not."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lesiontk.system.machine import Machine, describe_machine, explain_int8, exp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionFindings(Record):
-    """Whether engines of a precision run and are made here; `reason` says why they are not made.
+    """Whether engines of a precision run and can be made here; if not, `reason` is why.
 
-    `note` is what the CPU does with it, empty where engines are for other machines.
+    `note` describes the support of the CPU; empty if the engines are for other machines.
     """
 
     precision: str
@@ -31,7 +31,7 @@ class PrecisionFindings(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendFindings(Record):
-    """A back end's state; its engines do not `runs` where another runtime emulates them."""
+    """A back end's state; `runs` is False if another runtime emulates its engines."""
 
     name: str
     available: bool
@@ -45,7 +45,7 @@ class BackendFindings(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineFindings(Record):
-    """The machine, what it has for int8 and of GPUs in a sentence, and each back end."""
+    """The machine, sentences on its int8 support and its GPUs, and each back end."""
 
     lesiontk: str
     machine: Machine
@@ -55,10 +55,10 @@ class MachineFindings(Record):
 
 
 def examine_machine() -> MachineFindings:
-    """Return the machine, and for each back end its state, precisions and what its runtime does.
+    """Return the machine, and for each back end its state, precisions and runtime.
 
-    A runtime that has providers or delegates is tried on a tiny graph: what it lists is not always
-    what runs.
+    A runtime with providers or delegates is tested on a tiny graph, because a listed one does not
+    always run.
     """
     machine = describe_machine()
     return MachineFindings(
@@ -75,6 +75,7 @@ def _backends() -> list[tuple[str, type[Backend]]]:
 
 
 def _examine_backend(name: str, backend: Backend, machine: Machine) -> BackendFindings:
+    """Return the state of a back end; emulated engines do not count as running."""
     state = backend.available()
     execution = backend.examine_runtime() if state.available else ()
     emulator = name_emulator(execution)
@@ -95,6 +96,10 @@ def _examine_backend(name: str, backend: Backend, machine: Machine) -> BackendFi
 
 
 def _examine_precision(target: str, machine: Machine, *, runs: bool) -> PrecisionFindings:
+    """Return whether engines of a target can be made here, if not, why, and what the CPU does.
+
+    There is no note on the CPU for engines of other machines.
+    """
     name, _, precision = target.partition(":")
     info = BACKENDS.get(name).info
     lacking = explain_conversion(target)
@@ -110,7 +115,8 @@ def _examine_precision(target: str, machine: Machine, *, runs: bool) -> Precisio
 
 
 def explain_conversion(target: str) -> str | None:
-    """Return why a target cannot be made here, or None: what it is derived from is needed too."""
+    """Return why a target cannot be made here, or None; the engines that it is derived from are
+    required, too."""
     while target != "model":
         name, _, precision = target.partition(":")
         state = BACKENDS.get(name)().available()

@@ -67,14 +67,12 @@ def evaluate_reference(
     threshold: float | None = None,
     gates: Sequence[str] = (),
 ) -> EngineEvaluation:
-    """Evaluate an engine on its own test split, or on the images and labels that are given.
+    """Evaluate an engine on its own test split, or on given images and labels.
 
-    `gates` are judged as far as they can be: against the parent on the own test split alone.
-
-    Of the given images those are left out, and counted, that the engine was trained or validated
-    on, where its split is known; with `include_seen` they stay in. An engine of the workspace is
-    judged at the threshold that its evaluation froze on validation, unless `threshold` is given; a
-    file at the one that it carries, or at 0.5 without one.
+    `gates` are tested if possible: against the parent only on the own test split. Given images that
+    the engine was trained or validated on are left out and counted, if its split is known; with
+    `include_seen` they are included. The threshold is the given one, else the one frozen on
+    validation, of the evaluation in the workspace or of the file, else 0.5.
     """
     if is_engine_file(reference):
         engine = find_artefact(Path(reference))
@@ -82,11 +80,11 @@ def evaluate_reference(
             reference = engine.name
     if images is None:
         if labels is not None:
-            raise UsageError("--labels was given without --images; expected both.")
+            raise UsageError("--labels requires --images; expected both.")
         if threshold is not None:
             raise UsageError(
-                "--threshold was given without --images; expected both, because the test split is "
-                "judged at the threshold frozen on validation (--set evaluate.threshold=RULE)."
+                "--threshold requires --images; expected both, because the test split is judged "
+                "at the threshold frozen on validation (--set evaluate.threshold=RULE)."
             )
         if is_engine_file(reference):
             raise UsageError(
@@ -126,15 +124,16 @@ def evaluate_external(
     include_seen: bool = False,
     gates: Sequence[str] = (),
 ) -> ExternalEvaluation:
-    """Evaluate an engine on images from elsewhere at the threshold that `evaluation` froze.
+    """Evaluate an engine on external images at the frozen threshold of `evaluation`.
 
-    `evaluation` is that of this engine; its bootstrap settings hold here too. Nothing is chosen on
-    the images. Raises `DataError` if the evaluation is of another engine or froze no threshold.
+    `evaluation` is that of this engine; its bootstrap settings apply, too. Raises `DataError` if it
+    is of another engine or has no threshold.
     """
     judged = evaluation.manifest["parents"]["engine"]["content"]
     if judged != engine.content:
         raise DataError(
-            f"{evaluation.name} is of another engine than {engine.name}; expected its own."
+            f"{evaluation.name} is the evaluation of another engine; expected that of "
+            f"{engine.name}."
         )
     return evaluate_folder(
         engine_file(intact(store, engine)),
@@ -167,19 +166,18 @@ def evaluate_folder(
 ) -> ExternalEvaluation:
     """Evaluate an engine file on a folder of images; intervals resample lesions where known.
 
-    `splits` are those of the workspace, in which the engine's own is looked for. `point` is the
-    operating point that was frozen on validation, or a threshold; without either, the one that the
-    file carries, or 0.5. `temperature` is the one that was fitted there, or the file's.
-
-    Raises `DataError` if a diagnosis is not of the engine's task, or too many images are broken.
+    `splits` are those of the workspace, to find the engine's own. `point` is the operating point
+    that was frozen on validation, or a threshold; without either, that of the file, or 0.5.
+    `temperature` is the fitted one, or the file's. Raises `DataError` if a diagnosis is not of the
+    engine's task, or too many images are broken.
     """
     with open_any(engine_path, foreign) as engine, ImageReader(images) as reader:
         spec = engine.spec
         task = task_of_labels(spec.labels) if spec.recipe == RECIPE else task_of_engine(spec)
         check_gates_of_task(gates, task.name, task.labels, task.positive)
-        carried = engine.assessment or Assessment()
-        point = carried.operating_point if point is None else point
-        temperature = carried.temperature if temperature is None else temperature
+        in_file = engine.assessment or Assessment()
+        point = in_file.operating_point if point is None else point
+        temperature = in_file.temperature if temperature is None else temperature
         if not isinstance(point, OperatingPoint):
             rule_of_point = DEFAULT if point is None else GIVEN
             value = DEFAULT_THRESHOLD if point is None else point
@@ -224,7 +222,7 @@ def evaluate_folder(
                 outputs.append(engine.predict(result[np.newaxis])[0])
                 groups.append(record.patient_id or record.lesion_id or record.image_id)
     y_true, probabilities = np.array(truth, dtype=np.int64), np.stack(outputs)
-    answers = Predictions(
+    predictions = Predictions(
         y_true, probabilities, task.labels, groups, task.positive, points=Points(child=point)
     )
     evaluation = evaluate_engine(
@@ -240,7 +238,7 @@ def evaluate_folder(
     judged = replace(
         evaluation,
         emulated_by=emulated,
-        gate=judge_file(engine_path, answers, expand_gates(gates, task.positive), rule),
+        gate=judge_file(engine_path, predictions, expand_gates(gates, task.positive), rule),
     )
     return ExternalEvaluation(
         **judged.field_values(),
@@ -257,15 +255,16 @@ def evaluate_folder(
 
 
 def rules_from(overrides: Iterable[str]) -> Recipe:
-    """Return the defaults with overrides, for engines that have no recipe here.
+    """Return the defaults with overrides, for engines without a recipe.
 
-    They have no gates but those that the overrides name.
+    The only gates are those of the overrides.
     """
     return override_recipe(Recipe(name="engine_files", gate=()), overrides)
 
 
 def task_of_labels(labels: Sequence[str]) -> Task:
-    """Return the task whose labels these are, in their order; `UsageError` names the known ones."""
+    """Return the task with these labels, in their order. Raises `UsageError` with the known
+    ones."""
     tasks = [load_task(name) for name in list_tasks()]
     for task in tasks:
         if task.labels == tuple(labels):
@@ -278,21 +277,22 @@ def task_of_labels(labels: Sequence[str]) -> Task:
 
 
 def check_export(store: Store, reference: str, images: Path | None, out: Path) -> None:
-    """Raise `UsageError` unless an evaluation on the own test split can be written as `out`."""
+    """Raise `UsageError` unless an evaluation on the engine's test split can be written to
+    `out`."""
     if images is not None:
         raise UsageError(
-            "--out was given with --images; an engine file carries the figures of its own test "
-            "split."
+            "--out was specified with --images; an engine file contains the results on its own "
+            "test split."
         )
     suffix = locate_engine(store, reference).suffix
     if out.suffix != suffix:
         raise UsageError(f"--out is {out}; expected a name that ends in {suffix}.")
     if out.exists():
-        raise UsageError(f"{out} is there already; expected a new file.")
+        raise UsageError(f"{out} exists; expected a new file.")
 
 
 def export_engine(store: Store, reference: str, out: Path) -> Assessment:
-    """Write an evaluated engine of the workspace as a file that carries its assessment."""
+    """Write an evaluated engine of the workspace as a file with its assessment."""
     assessment = find_assessment(store, reference)
     if assessment is None:
         raise UsageError(f"{reference} was not evaluated; run `lesiontk evaluate {reference}`.")
@@ -301,7 +301,7 @@ def export_engine(store: Store, reference: str, out: Path) -> Assessment:
 
 
 def list_notes(evaluation: EngineEvaluation) -> list[str]:
-    """Return what a reader of an evaluation must know beside its numbers."""
+    """Return the notes on an evaluation."""
     notes = describe_evaluation(evaluation)
     if isinstance(evaluation, ExternalEvaluation):
         if evaluation.seen_images:
@@ -309,24 +309,21 @@ def list_notes(evaluation: EngineEvaluation) -> list[str]:
             verb = "count" if evaluation.seen_included else "are left out"
             notes.append(f"images of the engine's own split {verb}: {counts}")
         if not evaluation.split_known:
-            notes.append(
-                "the engine's own split is not known here; whether it was trained on these images "
-                "cannot be told"
-            )
+            notes.append("the engine's split is unknown; it may have been trained on these images")
         if not evaluation.lesion_ids_known:
             notes.append(
-                "lesion ids are not known for every image; one without counts as a lesion of its "
-                "own and the intervals are too narrow where lesions repeat"
+                "lesion ids are not known for every image; one without counts as a separate "
+                "lesion, and the intervals are too narrow if lesions repeat"
             )
     if evaluation.may_have_seen_test:
         notes.append(
-            "the model comes from elsewhere; whether it was trained on these test images is not "
+            "the model was trained elsewhere; whether it was trained on these test images is not "
             "known"
         )
     if evaluation.operating_point.rule == "default":
         notes.append(
             "the engine file contains no threshold; sensitivity and specificity are at "
-            f"{evaluation.operating_point.threshold}. Give the one frozen on validation with "
+            f"{evaluation.operating_point.threshold}. Specify the one frozen on validation with "
             "--threshold"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Gates on an evaluation: of an engine of the workspace beside its parent, or of a file alone."""
+"""Gates on an evaluation: of an engine of the workspace against its parent, or of a file alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_TIMED = "an evaluation measures no latency and no memory; `lesiontk bench` d
 def judge_file(
     path: Path, predictions: Predictions, gates: Sequence[str], rule: EvaluateRule
 ) -> tuple[GateVerdict, ...]:
-    """Return what gates find of an engine file and its answers; nothing without gates."""
+    """Return the verdicts on an engine file and its predictions; empty without gates."""
     figures = DeviceFigures((), path.stat().st_size, None, NOT_TIMED)
     return _judge([GateInput(path.name, predictions=predictions, device=figures)], gates, rule)
 
@@ -34,7 +34,7 @@ def judge_file(
 def judge_evaluation(
     store: Store, engine: Artefact, evaluation: Artefact, gates: Sequence[str]
 ) -> tuple[GateVerdict, ...]:
-    """Return what gates find of an engine beside its full-precision parent, as `bench` has it."""
+    """Return the verdicts on an engine against its full-precision parent, as in `bench`."""
     target, parent = EngineName(str(engine.facts["target"])), None
     evaluations: dict[str, Artefact] = {target: evaluation}
     if gates and (before := find_parent_evaluation(store, engine, evaluation)) is not None:
@@ -51,7 +51,7 @@ def judge_evaluation(
 def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact) -> Artefact | None:
     """Return the evaluation of the full-precision engine that an engine is compared with.
 
-    It is that of the network as it was trained where the engine is of a compressed one.
+    For an engine of a compressed network it is that of the trained network.
     """
     line = [evaluation]
     while "parent" in line[-1].manifest["parents"]:

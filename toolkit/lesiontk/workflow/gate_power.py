@@ -1,4 +1,4 @@
-"""What the test images of a recipe's split can show of its gates."""
+"""The power of a recipe's gates on the test images of its split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesiontk.workflow.train import build_data
 
 
 def measure_power(store: Store, recipe: Recipe) -> tuple[GatePower, ...]:
-    """Return what the test images of a recipe's split can show of each of its gates."""
+    """Return the power of each of a recipe's gates on the test images of its split."""
     task = load_task(recipe.data.task)
     check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
     rows = [

@@ -1,4 +1,4 @@
-"""What in a workspace belongs to what, and where a name leads."""
+"""The lineage of artefacts in a workspace, and the resolution of references."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ARTEFACT = re.compile(r"[a-z]+-[0-9a-f]{12}")
 
 
 def recipe_of(artefact: Artefact) -> Recipe:
-    """Return the recipe that an artefact was last used with, with the paths of this machine.
+    """Return the recipe of an artefact's last use, with the paths of this machine.
 
-    The images' path is None for an artefact that comes from another workspace.
+    The images' path is None for an artefact of another workspace.
     """
     document = MachinePaths(artefact.path.parent).reveal(artefact.manifest["recipe"])
     if not document:
-        raise DataError(f"{artefact.name} carries no recipe.")
+        raise DataError(f"{artefact.name} contains no recipe.")
     recipe = parse_recipe(document)
     if str(recipe.data.path or "").startswith(PREFIX):
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": None})})
@@ -42,7 +42,7 @@ def recipe_of(artefact: Artefact) -> Recipe:
 
 
 def describe_derivation(model: Artefact) -> str:
-    """Return what a model is: its architecture, and what was done to it since it was trained."""
+    """Return a model's architecture and its compressions since training, as text."""
     facts = model.read_facts(ModelFacts)
     done = [step.stage for step in facts.line if step.stage not in ORIGINS]
     return " + ".join([facts.architecture, *done])
@@ -54,7 +54,7 @@ def descendant_engines(store: Store, model: Artefact) -> list[Artefact]:
 
 
 def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
-    """Return the models from the one that was trained first to this one, which is the last."""
+    """Return the models of a line, from the first trained one to this one."""
     line = [model]
     while "model" in line[0].manifest["parents"]:
         line.insert(0, store.parent(line[0], "model"))
@@ -62,18 +62,18 @@ def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
 
 
 def trained_of(store: Store, model: Artefact) -> Artefact:
-    """Return the model that compression began with, which is a model's own if there was none."""
+    """Return the trained model before compression, the model itself without compression."""
     line = lineage_of(store, model)
     return line[find_trained(made.stage for made in line)]
 
 
 def training_seconds(store: Store, model: Artefact) -> float:
-    """Return how long a model took to make: its own training, and that of what it was made from."""
+    """Return the duration of a model's training in seconds, including those of its ancestors."""
     return sum(float(made.manifest["seconds"]) for made in lineage_of(store, model))
 
 
 def model_of(store: Store, engine: Artefact) -> Artefact:
-    """Return the model that an engine, or a sensitivity measured on one, descends from."""
+    """Return the model of an engine, or of a sensitivity measured on one."""
     return store.parent(derivation_of(store, engine)[-1], "source")
 
 
@@ -86,7 +86,7 @@ def derivation_of(store: Store, engine: Artefact) -> list[Artefact]:
 
 
 def engines_of(store: Store, model: Artefact) -> dict[str, Artefact]:
-    """Return target -> the last used engine derived from `model`, in order of registration."""
+    """Return target -> the last used engine of `model`, in order of registration."""
     found = _last_used(store, "engine", "target", lambda engine: _is_of(store, engine, model))
     return {target: found[target] for target in list_targets() if target in found}
 
@@ -98,7 +98,7 @@ def sensitivities_of(store: Store, model: Artefact) -> dict[StepId, Artefact]:
 
 
 def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId, Artefact]:
-    """Return ``stability:TARGET`` -> the last used one of that very engine of `engines`."""
+    """Return ``stability:TARGET`` -> the last used one of each of `engines`."""
 
     def is_own(made: Artefact) -> bool:
         engine = engines.get(str(made.facts["target"]))
@@ -113,7 +113,7 @@ def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId
 def _last_used(
     store: Store, kind: str, fact: str, belongs: Callable[[Artefact], bool]
 ) -> dict[str, Artefact]:
-    """Return each value of a fact -> the last used intact artefact of it that `belongs`."""
+    """Return each value of a fact -> the last used intact artefact with it that `belongs`."""
     found: dict[str, Artefact] = {}
     for artefact in store.list_artefacts(kind):
         value = str(artefact.facts[fact])
@@ -123,15 +123,15 @@ def _last_used(
 
 
 def _is_of(store: Store, artefact: Artefact, model: Artefact) -> bool:
-    """Return whether an engine, or what was measured on one, is of this model."""
+    """Return whether an engine, or a measurement on one, belongs to this model."""
     try:
         return model_of(store, artefact).content == model.content
     except DataError:
-        return False  # its parents were deleted: it belongs to no model here
+        return False  # its parents were deleted
 
 
 def intact(store: Store, artefact: Artefact) -> Artefact:
-    """Return the artefact; `DataError` if its files are not what its manifest says."""
+    """Return the artefact. Raises `DataError` if its files do not match its manifest."""
     why = store.damage(artefact.path)
     if why is not None:
         raise DataError(f"{artefact.name} cannot be used: {why}. Make it again.")
@@ -141,8 +141,8 @@ def intact(store: Store, artefact: Artefact) -> Artefact:
 def locate_engine(store: Store, reference: str) -> Path:
     """Return the engine file of a path, or of an artefact of the workspace.
 
-    Raises `DataError` for a path that is no regular file, and for a file of a workspace, its own or
-    another, that is not what its manifest says.
+    Raises `DataError` for a path that is not a regular file, and for a file of any workspace that
+    does not match its manifest.
     """
     if is_engine_file(reference):
         path = Path(reference)
@@ -155,8 +155,8 @@ def locate_engine(store: Store, reference: str) -> Path:
 def locate_onnx(store: Store, reference: str) -> Path:
     """Return the ONNX file of a path, or of an engine of the workspace.
 
-    ``latest`` and ``latest:RECIPE`` are the last used engine that is one. Raises `UsageError` for
-    an engine of another kind.
+    ``latest`` and ``latest:RECIPE`` are the last used ONNX engine. Raises `UsageError` for an
+    engine of another kind.
     """
     if Path(reference).suffix == ".onnx" or os.path.lexists(reference):
         check_regular(reference, "ONNX file")
@@ -177,9 +177,9 @@ def locate_onnx(store: Store, reference: str) -> Path:
 
 
 def find_artefact(path: Path) -> Artefact | None:
-    """Return the intact artefact that a file belongs to; None for a file outside of workspaces.
+    """Return the intact artefact of a file; None for a file outside of workspaces.
 
-    Raises `DataError` for a file that was changed, or laid there, after its artefact was made.
+    Raises `DataError` for a file that was changed or added after its artefact was made.
     """
     folder = path.resolve().parent
     if not ARTEFACT.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
@@ -191,7 +191,7 @@ def find_artefact(path: Path) -> Artefact | None:
 
 
 def find_evaluation(store: Store, engine: Artefact) -> Artefact | None:
-    """Return the last used intact evaluation of this very engine; None where there is none."""
+    """Return the last used intact evaluation of this engine, or None."""
     for evaluation in store.list_artefacts("evaluation"):
         judged = evaluation.manifest["parents"]["engine"]["content"]
         if judged == engine.content and store.damage(evaluation.path) is None:
@@ -200,9 +200,10 @@ def find_evaluation(store: Store, engine: Artefact) -> Artefact | None:
 
 
 def find_assessment(store: Store, reference: str) -> Assessment | None:
-    """Return what the workspace knows of an engine, by reference or path, that was evaluated.
+    """Return the assessment of an engine in the workspace, by reference or path.
 
-    None for an engine that was not, and for a file outside of workspaces: it carries its own.
+    None for an engine without evaluation, and for a file outside of workspaces, which contains its
+    own.
     """
     if is_engine_file(reference):
         engine = find_artefact(Path(reference))
@@ -216,7 +217,7 @@ def find_assessment(store: Store, reference: str) -> Assessment | None:
 
 
 def locate_teacher(store: Store, reference: str) -> Path:
-    """Return the whole path of a teacher: a file's, or of a model, engine or encoder of the
+    """Return the absolute path of a teacher: a file, or a model, engine or encoder of the
     workspace.
 
     Raises `DataError` if it is not there, or `UsageError` if it is neither.
@@ -229,10 +230,10 @@ def locate_teacher(store: Store, reference: str) -> Path:
 
 
 def locate_teachers(store: Store, recipe: Recipe) -> Recipe:
-    """Return the recipe with the file of each teacher, which it may name as `distill` does.
+    """Return the recipe with the file of each teacher.
 
-    Raises as `locate_teacher`, and `UsageError` where the teacher is the last model of this recipe:
-    after each run that would be another.
+    Raises as `locate_teacher`, and `UsageError` if the teacher is the last model of this recipe,
+    which changes with each run.
     """
     compress = [
         {
@@ -252,7 +253,7 @@ def list_networks(value: object) -> list[str]:
 def _locate_networks(
     store: Store, recipe: Recipe, technique: str, options: Mapping[str, Any]
 ) -> dict[str, list[str]]:
-    """Return the file of each network that a technique's options name."""
+    """Return the files of each network option of a technique."""
     files: dict[str, list[str]] = {}
     networks = TECHNIQUES.get(technique).info.networks if technique in TECHNIQUES else ()
     for name in networks:

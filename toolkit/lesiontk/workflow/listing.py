@@ -14,8 +14,7 @@ from lesiontk.workflow.lineage import describe_derivation
 def list_workspace(store: Store, kind: str | None = None) -> list[dict[str, Any]]:
     """Return name, kind, recipe, what, bytes, created and path of artefacts, the last used first.
 
-    `what` is a model's derivation or an engine's target. Raises `UsageError` for a kind that no
-    stage makes.
+    `what` is a model's derivation or an engine's target. Raises `UsageError` for an unknown kind.
     """
     found = store.list_artefacts(kind)
     if kind is not None and not found:
@@ -48,6 +47,6 @@ def _check_kind(kind: str) -> None:
     kinds = sorted({stage.info.produces for _, stage in STAGES.items()})
     if kind not in kinds:
         raise UsageError(
-            f"kind {show_value(kind)} is no kind of artefact; expected one of {', '.join(kinds)}."
-            f"{suggest(kind, kinds)}"
+            f"kind {show_value(kind)} is not a kind of artefact; expected one of "
+            f"{', '.join(kinds)}.{suggest(kind, kinds)}"
         )

@@ -1,4 +1,4 @@
-"""A recipe file for a folder of images: the nearest shipped recipe, fitted to their number."""
+"""A recipe file for a folder of images: a packaged recipe, adapted to their number."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from lesiontk.workflow.train import build_data
 
 PACKAGED_TASKS = ("seven_class", "malignancy")
 _WHY = {
-    "data": "The images, their classes, and the size at which the network sees them.",
+    "data": "The images, their classes, and the input size of the network.",
     "model": "`lesiontk doctor` lists the networks; weights: none, imagenet or a file.",
-    "train": "Fewer epochs are faster; `patience` ends a training that gets no better.",
+    "train": "Fewer epochs are faster; `patience` ends a training without improvement.",
     "calibration": "Training images on which int8's ranges are measured.",
 }
 
@@ -44,17 +44,17 @@ _WHY = {
 def write_task(
     store: Store, file: Path, data: Path, *, critical: str | None = None, title: str | None = None
 ) -> list[FoundClass]:
-    """Write a task file for the images in `data`; returns their classes.
+    """Write a task file for the images in `data`, and return their classes.
 
-    Raises `UsageError` if the file exists or the critical class must be named, `DataError` for
-    images that make no task.
+    Raises `UsageError` if the file exists or the critical class must be specified, `DataError` for
+    images without a valid task.
     """
     _check_destination(file)
     classes = find_classes(_inspect(store, data))
     text = task_text(
         classes, choose_critical(classes, critical), title or file.stem, str(data.resolve())
     )
-    _write_proved({file: text}, lambda: load_task(file))
+    _write_checked({file: text}, lambda: load_task(file))
     return classes
 
 
@@ -67,10 +67,10 @@ def write_recipe(
     critical: str | None = None,
     like: str | None = None,
 ) -> tuple[Recipe, Path | None]:
-    """Write a recipe file for the images in `data`; returns it, and the task file if one is new.
+    """Write a recipe file for the images in `data`, and return it and a new task file, if any.
 
-    Without `task` a packaged task is taken if it fits the images, else a task file is written
-    beside the recipe. The file is left only if the images can be split by it.
+    Without `task` a matching packaged task is used, else a task file is written beside the recipe.
+    The files are kept only if the images can be split with them.
     """
     _check_destination(file)
     if like is not None and like not in list_recipes():
@@ -97,17 +97,17 @@ def write_recipe(
     write = partial(_recipe_text, file, data, str(named), base, rows, classes)
     texts[file] = write()
 
-    def prove() -> Recipe:
+    def check_split() -> Recipe:
         recipe = read_recipe(str(file))
         split = read_split(build_data(store, recipe, "split"))
         groups = len({row["group"] for row in split if row["subset"] == "train"})
         if groups >= recipe.calibration.images:
             return recipe
-        # A calibration list takes one image of a group: lesions, patients, pictures that look alike
+        # A calibration list takes one image of a group: lesions, patients, near-duplicates
         file.write_text(write(calibration=max(8, groups)), encoding="utf-8")
         return read_recipe(str(file))
 
-    return _write_proved(texts, prove), new_task
+    return _write_checked(texts, check_split), new_task
 
 
 def _recipe_text(
@@ -143,7 +143,7 @@ def _recipe_text(
         lines += [f"  {key}: {scalar(value)}" for key, value in section.items()]
     lines += [
         "",
-        "# What an engine must hold against its model; `lesiontk gate power` FILE",
+        "# The gates of engines against their model; `lesiontk gate power` FILE",
         "# shows what the test images can resolve.",
         f"gate: [{DEFAULT_GATES}]",
     ]
@@ -151,7 +151,7 @@ def _recipe_text(
 
 
 def _read_packaged(name: str) -> dict[str, Any]:
-    """Return what a shipped recipe says, without the defaults."""
+    """Return the document of a packaged recipe, without the defaults."""
     text = resources.files("lesiontk.recipes").joinpath(f"{name}.yaml").read_text()
     document: dict[str, Any] = load_yaml(text)
     return document
@@ -176,19 +176,19 @@ def _is_file(task: str | None) -> bool:
 
 def _check_destination(file: Path) -> None:
     if file.suffix.lower() not in (".yaml", ".yml"):
-        raise UsageError(f"{file} would be the new file; expected a name that ends in .yaml.")
+        raise UsageError(f"the new file is {file}; expected a name that ends in .yaml.")
     if file.exists() or file.is_symlink():
-        raise UsageError(f"{file} exists; expected a new name. Remove it, or give another one.")
+        raise UsageError(f"{file} exists; expected a new name. Remove it, or specify another one.")
     if not file.parent.is_dir():
-        raise UsageError(f"the folder {file.parent} does not exist; expected one to write in.")
+        raise UsageError(f"the folder {file.parent} does not exist; expected an existing one.")
 
 
-def _write_proved(texts: Mapping[Path, str], prove: Any) -> Any:
-    """Write the files and return what `prove` returns; leave none if it fails."""
+def _write_checked(texts: Mapping[Path, str], check_split: Any) -> Any:
+    """Write the files and return what `check_split` returns; remove them if it fails."""
     try:
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
-        return prove()
+        return check_split()
     except (LesionTKError, OSError):
         for path in texts:
             path.unlink(missing_ok=True)

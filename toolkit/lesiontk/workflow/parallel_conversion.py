@@ -1,10 +1,8 @@
-"""Conversions of one model beside others, in a process of their own.
+"""Conversions in a background process.
 
-Converting a large network is mostly the work of one core, in Python and in native code that cannot
-be shared out among threads. Two back ends need little of each other; what both need, the locks of
-the workspace let only one of them make.
-
-The process runs `lesiontk.workflow.conversion_worker`.
+The conversion of a large network mostly uses one core, in Python and in native code that threads
+cannot share. Two back ends depend little on each other; common engines are made once, by the locks
+of the workspace. The process runs `lesiontk.workflow.conversion_worker`.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ from lesiontk.workflow.steps import Plan
 
 WORKER = "lesiontk.workflow.conversion_worker"
 LARGE = 64 * 2**20
-"""Bytes of a model's file below which a second process takes longer to start than it saves."""
+"""Size of a model's file in bytes below which a second process does not save time."""
 
 
-def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the targets that a process of their own is to convert, if any.
+def choose_background_targets(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the targets for the background process, if any.
 
-    They are those of other back ends than the first target's, where the model is large.
+    They are those of other back ends than the first target's, if the model is large.
     """
     if count_cores() < 2 or engine_file(model).stat().st_size < LARGE:
         return ()
@@ -39,7 +37,9 @@ def choose_aside(model: Artefact, targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(t for t, name in zip(targets, back_ends, strict=True) if name != back_ends[0])
 
 
-def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> tuple[str, ...]:
+def shared_engines(
+    plan: Plan, targets: Sequence[str], background: Sequence[str]
+) -> tuple[str, ...]:
     """Return the steps of engines that targets of both processes are derived from, in order."""
 
     def needed(chosen: Sequence[str]) -> set[str]:
@@ -51,20 +51,19 @@ def shared_engines(plan: Plan, targets: Sequence[str], aside: Sequence[str]) -> 
             waiting += [p for p in plan[name].parents.values() if p in plan and p not in found]
         return found
 
-    here = [target for target in targets if target not in aside]
-    both = needed(here) & needed(aside)
+    here = [target for target in targets if target not in background]
+    both = needed(here) & needed(background)
     return tuple(step.name for step in plan.steps if step.name in both and step.stage == "convert")
 
 
 @contextmanager
-def converting_aside(
+def converting_in_background(
     store: Store, model: Artefact, targets: Sequence[str], overrides: Sequence[str]
 ) -> Iterator[Callable[[], None]]:
     """Convert the model to the targets in another process while the body runs.
 
-    It begins when the body calls what it is given; until then it loads its libraries. It says
-    nothing of what goes wrong there: who builds the targets afterwards finds them, or finds out why
-    not.
+    It starts when the body calls the yielded function; until then it loads its libraries. Its
+    errors are not reported: a later build of the targets finds them, or raises the error.
     """
     call = {
         "workspace": str(store.workspace),
@@ -80,13 +79,13 @@ def converting_aside(
         text=True,
     ) as process:
 
-        def begin() -> None:
+        def start() -> None:
             assert process.stdin is not None
             with suppress(BrokenPipeError), process.stdin as stream:  # it has failed to start
                 json.dump(call, stream)
 
         try:
-            yield begin
+            yield start
             with store.progress.task(f"waiting for {', '.join(targets)}", None):
                 process.wait()
         finally:

@@ -1,4 +1,4 @@
-"""From a recipe to the steps of its run, checked whole before any work starts."""
+"""The plan of a recipe: the steps of its run, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from lesiontk.workflow.validate_recipe import check_files, check_names
 DATASET, INSPECTION, SPLIT = StepId("dataset"), StepId("inspection"), StepId("split")
 BENCHMARK = StepId("benchmark")
 REPORTED = ("inspection", "split", "calibration", "sensitivity", "stability", "explanation")
-"""Kinds of steps that the report shows, beside the model, its engines and their evaluations."""
+"""Kinds of steps in the report, besides the model, its engines and their evaluations."""
 
 
 def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = True) -> Plan:
-    """Return the checked plan; raises `UsageError`, `DataError` or `MissingRequirementError`.
+    """Return the checked plan. Raises `UsageError`, `DataError` or `MissingRequirementError`.
 
-    With `images_known` the data steps are done already, and their folder is asked for by those
-    alone that read it anew. Without `gated` no engine will be judged, so gates are not checked.
+    With `images_known` the data steps are done, and only steps that read the folder again require
+    it. Without `gated` no engine is tested, so gates are not checked.
     """
     check_names(recipe)
     if not images_known:
@@ -56,7 +56,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
     trained = find_trained_step(models)
     references = [] if trained is model else plan_references(engines, model, trained)
     if any("calibration" in step.parents for step in engines):
-        # Before training, so that a list that cannot be drawn is not found out after it.
+        # Before training, so that an impossible list fails early.
         known = {"images": model.parents["images"], "inspection": INSPECTION}
         steps.append(Step(CALIBRATION, "calibrate", recipe.calibration, known))
     steps += [*insert_predictions(recipe, models, steps), *conversions, *references]
@@ -113,7 +113,7 @@ def _data_steps(recipe: Recipe) -> list[Step]:
 
 
 def _explanation_steps(recipe: Recipe, model: Step, evaluations: Sequence[Step]) -> list[Step]:
-    """Return the step of the heatmaps, if any are wanted."""
+    """Return the step of the heatmaps, if requested."""
     if recipe.explain.images == 0:
         return []
     parents = {"model": model.name, "images": model.parents["images"]}
@@ -141,7 +141,7 @@ def _report_step(
     steps: Sequence[Step],
 ) -> Step:
     rest: Roles = {step.name: step.name for step in steps if step.name.kind in REPORTED}
-    # Latencies stay outside of a model's content: what was measured of each is in its own manifest.
+    # Latencies are not part of a model's content: they are in its own manifest.
     before: Roles = {
         StepId("ancestor", str(number), step.stage): step.name
         for number, step in enumerate(models[:-1])
@@ -162,7 +162,7 @@ def _report_step(
 
 
 def _bundle_steps(recipe: Recipe, engines: Sequence[str]) -> list[Step]:
-    """Return one step per device, of the engine that fits it best."""
+    """Return one step per device, for its preferred engine."""
     steps = []
     for device in recipe.bundle:
         engine = StepId("engine", find_bundle_target(device).choose(engines))

@@ -21,9 +21,9 @@ CALIBRATION = StepId("calibration")
 
 
 def plan_engines(recipe: Recipe, model: Step) -> list[Step]:
-    """Return one step per target, with what it is derived from put before it.
+    """Return one step per target, after the steps that it is derived from.
 
-    That is another target, and for a calibrated one the ranges of that target's tensors.
+    These are another target, and for a calibrated one the ranges of that target's tensors.
     """
     planned = _EnginePlan(recipe, model)
     for target in recipe.convert:
@@ -32,7 +32,7 @@ def plan_engines(recipe: Recipe, model: Step) -> list[Step]:
 
 
 class _EnginePlan:
-    """The steps so far; a target that another needs is added once."""
+    """The steps so far; a common target is added once."""
 
     def __init__(self, recipe: Recipe, model: Step) -> None:
         self.steps: dict[StepId, Step] = {}
@@ -40,7 +40,7 @@ class _EnginePlan:
         self._images = model.parents["images"]
 
     def add(self, target: str) -> StepId:
-        """Add a target's engine with all that it needs; returns its step."""
+        """Add a target's engine with its requirements, and return its step."""
         name = StepId("engine", target)
         if name in self.steps:
             return name
@@ -58,8 +58,9 @@ class _EnginePlan:
         if info.calibrated:
             if self._recipe.data.split.leaky:
                 raise UsageError(
-                    f"{target} needs calibration images that share no lesion with the test split, "
-                    "and this split leaks; expected `convert` with full-precision engines only."
+                    f"{target} requires calibration images that share no lesion with the test "
+                    "split, "
+                    "but this split leaks; expected only full-precision engines in `convert`."
                 )
             parents["calibration"] = CALIBRATION
             if _exposes_activations(parents["source"]):
@@ -102,7 +103,7 @@ def _exposes_activations(source: StepId) -> bool:
 
 
 def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, StepId]) -> Step:
-    """Return the step that finds the layers which stay in float, of the engine's own parents."""
+    """Return the step that finds the layers that stay in float, with the engine's parents."""
     config = SensitivityConfig(
         backend=backend,
         quantize=recipe.quantize,
@@ -115,7 +116,7 @@ def _sensitivity_step(recipe: Recipe, backend: str, parents: Mapping[str, StepId
 
 
 def plan_stability(recipe: Recipe, engines: Sequence[Step], model: Step) -> list[Step]:
-    """Return a step for each engine that is calibrated to int8 throughout, if any are wanted."""
+    """Return a step for each engine that is calibrated to int8 throughout, if requested."""
     if not recipe.stability.draws:
         return []
     int8 = [e for e in engines if "calibration" in e.parents and "sensitivity" not in e.parents]
@@ -126,8 +127,8 @@ def _stability_step(recipe: Recipe, engine: Step, model: Step) -> Step:
     target = engine.name.target
     if has_learned_ranges(model):
         raise UsageError(
-            f"the ranges of {target} were learned ({model.stage}): no draw of calibration images "
-            "changes it; expected stability.draws 0."
+            f"the ranges of {target} were learned ({model.stage}) and do not depend on calibration "
+            "images; expected stability.draws 0."
         )
     config = StabilityConfig(
         target=target,
@@ -162,10 +163,10 @@ def plan_references(engines: Sequence[Step], model: Step, trained: Step) -> list
 
 
 def plan_evaluation(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> Step:
-    """Return the step that judges an engine, after that of the engine that it is derived from.
+    """Return the step that evaluates an engine, after that of the engine that it is derived from.
 
-    An engine that comes straight from a compressed model is judged after that of the trained one,
-    whose sensitivity its threshold keeps.
+    An engine derived directly from a compressed model is evaluated after that of the trained one,
+    whose sensitivity its threshold preserves.
     """
     parents = {"engine": engine.name, "images": engine.parents["images"]}
     before = engine.parents["source"]

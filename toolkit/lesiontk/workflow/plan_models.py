@@ -1,4 +1,4 @@
-"""The steps that make models: training or import, each compression, and what they learn from."""
+"""The steps that make models: training or import, each compression, and soft targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ MODEL, IMAGES = StepId("model"), StepId("images")
 
 
 def plan_models(recipe: Recipe, data: Sequence[Step]) -> list[Step]:
-    """Return training and compression; `data` are the steps of the data, the images' the last."""
+    """Return the steps of training and compression; `data` are those of the data, the images
+    last."""
     origin: tuple[str, StageConfig] = (
         ("import", recipe.imported)
         if recipe.imported
@@ -79,10 +80,10 @@ def _read_config(recipe: Recipe, info: TechniqueInfo, options: Mapping[str, Any]
 def complete_options(
     recipe: Recipe, info: TechniqueInfo, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a technique's options with what it takes from the recipe.
+    """Return a technique's options, completed from the recipe.
 
-    A training of its own goes on as the network was trained (what is done about rare classes, say)
-    with the technique's epochs and rates; what is not given keeps the technique's default.
+    Its training inherits keys of the network's training (such as those for rare classes), with the
+    technique's epochs and rates; other keys have the technique's defaults.
     """
     complete = dict(options)
     for name, keys in info.inherits.items():
@@ -95,7 +96,7 @@ def complete_options(
 
 
 def _known_roles(accepts: Mapping[str, str], data: Sequence[Step]) -> Roles:
-    """Return the steps of the data that a stage takes, which are called as its roles."""
+    """Return the data steps that a stage accepts, named like its roles."""
     return {step.name: step.name for step in data if step.name in accepts}
 
 
@@ -104,7 +105,7 @@ def _technique_of(step: Step) -> Technique | None:
 
 
 def _find_own_teacher(models: Sequence[Step]) -> Step:
-    """Return the last model of a line that others can learn from."""
+    """Return the last model of a line that can be a teacher."""
     return next(
         step
         for step in reversed(models)
@@ -113,20 +114,20 @@ def _find_own_teacher(models: Sequence[Step]) -> Step:
 
 
 def _check_size(recipe: Recipe, technique: str, size: int, before: int) -> int:
-    """Return the size of a technique's images, if it is smaller and the network takes it."""
+    """Return the size of a technique's images, if it is smaller and accepted by the network."""
     smallest = 16
     if recipe.imported is None:
         smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
     if not smallest <= size < before:
         raise UsageError(
             f"{technique}.image_size is {size}; expected {smallest} or more pixels, and fewer than "
-            f"{before}, which the network takes now."
+            f"{before}, the current size."
         )
     return size
 
 
 def plan_smaller_images(models: Sequence[Step], images: Step) -> list[Step]:
-    """Return the images of each model that takes smaller ones than the model before it."""
+    """Return the images of each model with smaller ones than the model before it."""
     return [
         replace(
             images,
@@ -140,10 +141,9 @@ def plan_smaller_images(models: Sequence[Step], images: Step) -> list[Step]:
 
 
 def insert_predictions(recipe: Recipe, models: Sequence[Step], data: Sequence[Step]) -> list[Step]:
-    """Return the models, and before each that learns from another what that one predicts.
+    """Return the models, and before each with a teacher the teacher's predictions.
 
-    A model of the same line predicts the images that it was made with, whatever the size of its
-    child's.
+    A model of the same line predicts its own images, independent of the size of its child's.
     """
     made: dict[str, Step] = {step.name: step for step in models}
     steps: list[Step] = []
@@ -152,12 +152,12 @@ def insert_predictions(recipe: Recipe, models: Sequence[Step], data: Sequence[St
         teacher = technique.teacher(model.config) if technique else None
         soft_targets = model.parents.get("soft_targets")
         if teacher is not None and teacher.files and soft_targets is not None:
-            asks = TeacherPredictionsConfig(files=teacher.files, path=recipe.data.path)
+            needs_step = TeacherPredictionsConfig(files=teacher.files, path=recipe.data.path)
             roles = _known_roles(TeacherPredictionsStage.info.accepts, data)
-            steps.append(Step(soft_targets, "teacher_predictions", asks, roles))
+            steps.append(Step(soft_targets, "teacher_predictions", needs_step, roles))
         elif soft_targets is not None and soft_targets not in (step.name for step in steps):
-            asked = made[soft_targets.target]
-            roles = {"model": asked.name, "images": asked.parents["images"]}
+            prediction_step = made[soft_targets.target]
+            roles = {"model": prediction_step.name, "images": prediction_step.parents["images"]}
             steps.append(Step(soft_targets, "parent_predictions", ParentPredictionsConfig(), roles))
         steps.append(model)
     return steps

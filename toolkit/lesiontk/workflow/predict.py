@@ -1,4 +1,4 @@
-"""Predictions of an engine on pictures."""
+"""Predictions of an engine on images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lesiontk.store import Store
 from lesiontk.workflow.lineage import find_assessment, locate_engine
 
 Picture = Path | NDArray[np.uint8]
-"""A file, or a decoded picture: uint8 [H, W, 3] RGB of any size."""
+"""A file, or a decoded image: uint8 [H, W, 3] RGB of any size."""
 
 
 def predict_reference(
     store: Store, reference: str, pictures: Sequence[Picture], threshold: float | None = None
 ) -> dict[str, Any]:
-    """Predict with an engine file, or with an engine of the workspace at what was frozen there."""
+    """Predict with an engine file, or with an engine of the workspace at its frozen threshold."""
     path = locate_engine(store, reference)
     assessment = find_assessment(store, reference)
     return predict_pictures(path, pictures, assessment=assessment, threshold=threshold)
@@ -41,12 +41,12 @@ def predict_pictures(
     assessment: Assessment | None = None,
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Return labels, one prediction a readable picture, and the failures.
+    """Return labels, one prediction for each readable image, and the failures.
 
-    It is decided as a bundle decides on the device: at `threshold`, at that of the `assessment`, or
-    at the one that the engine's file carries. Without any, predictions have no ``score`` and
-    ``positive``, and without a temperature no ``confidence``. ``emulated_by`` is there only where
-    another program answers in the place of the engine's runtime. An array is named by its place.
+    The decision is that of a bundle on the device: at `threshold`, at that of the `assessment`, or
+    at that of the engine's file. Without any, predictions have no ``score`` and ``positive``, and
+    without a temperature no ``confidence``. ``emulated_by`` is present only if another program
+    emulates the engine's runtime. An array is named by its index.
     """
     predictions, failures = [], []
     with open_engine(engine_path) as engine:
@@ -64,8 +64,8 @@ def predict_pictures(
                 failures.append({"image": name, "message": str(error)})
                 continue
             values = engine.predict(image[np.newaxis])[0]
-            said = decide(values, list(spec.labels), point, known.temperature)
-            predictions.append({"image": name, **said})
+            prediction = decide(values, list(spec.labels), point, known.temperature)
+            predictions.append({"image": name, **prediction})
     return {
         "engine": engine_path.name,
         **({"emulated_by": emulated} if emulated else {}),
@@ -81,11 +81,11 @@ def predict_pictures(
 
 
 def _prepare(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the engine's input [S, S, 3] of a picture."""
+    """Return the engine's input [S, S, 3] of an image."""
     if not isinstance(picture, np.ndarray):
         return load_picture(picture, preprocessing)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise DataError(
-            f"the picture is {picture.dtype} {list(picture.shape)}; expected uint8 [H, W, 3] RGB."
+            f"the image is {picture.dtype} {list(picture.shape)}; expected uint8 [H, W, 3] RGB."
         )
     return preprocess_image(picture, preprocessing)

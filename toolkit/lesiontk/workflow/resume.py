@@ -1,4 +1,4 @@
-"""What of a model's recipe is done, and the plan from there on."""
+"""The finished steps of a model's recipe, and the plan from there."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def continue_from(
     *,
     fresh: bool = False,
 ) -> tuple[Plan, dict[str, Artefact]]:
-    """Return the plan from `model` on, and the artefacts that are there already.
+    """Return the plan from `model`, and the existing artefacts.
 
-    `engines` are taken for the targets they are called by, and not made again.
+    `engines` are used for their targets and not made again.
     """
     overrides = list(overrides)
     late = [
@@ -38,25 +38,25 @@ def continue_from(
     ]
     if late:
         raise UsageError(
-            f"--set {late[0]} comes too late, for {model.name} is trained; expected keys of "
-            "calibration, quantize, sensitivity, stability, verify, evaluate, explain, bench or "
-            "gate. `lesiontk train` takes the others."
+            f"--set {late[0]} has no effect, because {model.name} is already trained; expected "
+            "keys of calibration, quantize, sensitivity, stability, verify, evaluate, explain, "
+            "bench or gate. `lesiontk train` accepts the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
     line = lineage_of(store, model)
     chosen = {
         "convert": tuple(dict.fromkeys(targets)),
         "bundle": (),
-        # A model of the middle carries the whole recipe: what came after it is left out.
+        # An intermediate model has the whole recipe: later steps are left out.
         "compress": recipe.compress[: len(line) - 1],
     }
     recipe = recipe.model_copy(update=chosen)
     if fresh:
-        taken = [
+        reused = [
             int(artefact.manifest["config"]["rule"]["repetition"])
             for artefact in store.list_artefacts("benchmark")
         ]
-        rule = recipe.bench.model_copy(update={"repetition": max(taken, default=0) + 1})
+        rule = recipe.bench.model_copy(update={"repetition": max(reused, default=0) + 1})
         recipe = recipe.model_copy(update={"bench": rule})
     plan = plan_recipe(recipe, images_known=True)
     models = known_models(store, plan, line)
@@ -69,7 +69,7 @@ def continue_from(
         known = engines_of(store, models[plan.trained])
         given |= {StepId("engine", target, REFERENCE): made for target, made in known.items()}
     given = {name: engine for name, engine in given.items() if name in plan}
-    # The engines' facts are those of their own conversion, not of the recipe as it is today.
+    # The engines' facts are those of their conversion, not of the current recipe.
     tools: dict[str, Artefact] = {
         plan[name].parents[role]: store.parent(engine, role)
         for name, engine in given.items()
@@ -80,10 +80,10 @@ def continue_from(
 
 
 def known_models(store: Store, plan: Plan, line: Sequence[Artefact]) -> dict[str, Artefact]:
-    """Return the models of a line, and the data that each was made with, by the plan's steps."""
+    """Return the models of a line and their data, by the plan's steps."""
     if [step.stage for step in plan.models][: len(line)] != [made.stage for made in line]:
-        raise DataError(f"{line[-1].name} was made in other steps than its recipe has.")
+        raise DataError(f"{line[-1].name} was made with other steps than those of its recipe.")
     done = known_ancestors(line[0], store)
-    for step, made in zip(plan.models, line, strict=False):  # the plan may go on
+    for step, made in zip(plan.models, line, strict=False):  # the plan may continue
         done |= {step.name: made, step.parents["images"]: store.parent(made, "images")}
     return done

@@ -1,4 +1,4 @@
-"""Runs a plan: builds each step after its parents, reusing what the workspace already holds."""
+"""Execution of a plan: each step after its parents, with reuse of existing artefacts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lesiontk.workflow.steps import Plan
 def build_step(
     plan: Plan, name: str, store: Store, done: dict[str, Artefact], *, restart: bool = False
 ) -> Artefact:
-    """Return the artefact of one step, with everything it needs.
+    """Return the artefact of one step, with those that it requires.
 
-    `done` holds artefacts known already, by step name; what is built is added to it. `restart`
-    throws away what a killed process left of this step.
+    `done` contains known artefacts by step name; new ones are added. `restart` discards the
+    unfinished work of a killed process on this step.
     """
     if name not in done:
         step = plan[name]
@@ -32,7 +32,7 @@ def build_step(
 
 
 def run_plan(plan: Plan, store: Store) -> dict[str, Artefact]:
-    """Build every step; returns the artefacts by step name."""
+    """Build every step, and return the artefacts by step name."""
     done: dict[str, Artefact] = {}
     for step in plan.steps:
         build_step(plan, step.name, store, done)
@@ -42,8 +42,8 @@ def run_plan(plan: Plan, store: Store) -> dict[str, Artefact]:
 def known_ancestors(artefact: Artefact, store: Store) -> dict[str, Artefact]:
     """Return the data artefacts that a model or engine was made from, by step name.
 
-    They stand for the steps of a plan, so that a model is quantized with the very images and split
-    it was trained on, even where the original folder is gone.
+    They replace the steps of a plan, so that a model is quantized with the images and split of its
+    training, even if the original folder no longer exists.
     """
     found: dict[str, Artefact] = {}
     waiting = [artefact]

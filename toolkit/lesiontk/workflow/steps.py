@@ -1,4 +1,4 @@
-"""The steps of a run: each a stage with its config and the steps that its parents come from."""
+"""The steps of a run: each a stage with its config and the steps of its parents."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lesiontk.recipe import Recipe
 from lesiontk.stage import StageConfig, StepId
 
 Roles = dict[str, StepId]
-"""What a stage calls each parent -> the step that makes it."""
+"""Role of a parent -> the step that makes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage with its config; `parents` maps each role to the step that fills it."""
+    """One stage with its config; `parents` maps each role to its step."""
 
     name: StepId
     stage: str
@@ -37,8 +37,8 @@ class Plan:
     def __getitem__(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
 
-    def tell(self, known: Iterable[StepId]) -> Plan:
-        """Return the plan whose report also covers artefacts that no step of it makes."""
+    def with_reported(self, known: Iterable[StepId]) -> Plan:
+        """Return the plan with a report that also includes existing artefacts."""
         roles: Roles = {**self["report"].parents, **{name: name for name in known}}
         report = replace(self["report"], parents=roles)
         steps = (report if step.name == "report" else step for step in self.steps)
@@ -56,12 +56,12 @@ class Plan:
 
     @property
     def trained(self) -> StepId:
-        """The step whose model compression began with."""
+        """The step of the trained model, before compression."""
         return find_trained_step(self.models).name
 
 
 def find_trained_step(models: Sequence[Step]) -> Step:
-    """Return the step whose model compression began with, of the steps of a line."""
+    """Return the step of the trained model, before compression, among the steps of a line."""
     return models[find_trained(step.stage for step in models)]
 
 

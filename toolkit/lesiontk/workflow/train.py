@@ -1,4 +1,4 @@
-"""From a recipe to its model: the plan, the data steps, training, or a model from elsewhere."""
+"""The model of a recipe: the plan, the data steps, training, or an imported model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lesiontk.workflow.steps import Plan
 
 
 def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
-    """Build everything from images to report; returns the artefacts by step name.
+    """Build everything from images to report, and return the artefacts by step name.
 
-    Raises `UsageError` for a training that several workers share: what follows it is for one.
+    Raises `UsageError` for multi-worker training, because the later steps use one worker.
     """
     if recipe.train.distribute == "multi_worker":
         raise UsageError(
-            "train.distribute is multi_worker, which `lesiontk run` does not share out; expected "
+            "train.distribute is multi_worker, which `lesiontk run` does not support; expected "
             "`lesiontk train` on every worker, then `lesiontk quantize --int8` and `lesiontk "
             "bench` on the first, whose workspace has the model."
         )
@@ -36,9 +36,9 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
 
 
 def plan_run(store: Store, recipe: Recipe, *, gated: bool = True) -> Plan:
-    """Return the checked plan of a recipe, with the files of the teachers that it names.
+    """Return the checked plan of a recipe, with the files of its teachers.
 
-    Without `gated` nothing will be judged, so the gates may be of another task.
+    Without `gated` no engine is tested, so the gates may be those of another task.
     """
     _keep_apart(store, recipe)
     return plan_recipe(locate_teachers(store, recipe), gated=gated)
@@ -47,7 +47,7 @@ def plan_run(store: Store, recipe: Recipe, *, gated: bool = True) -> Plan:
 def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
     """Build one of the data steps: ``inspection``, ``split`` or ``images``.
 
-    The images are those of the last model, which compression may have given smaller ones.
+    The images are those of the last model, which may be smaller after compression.
     """
     plan = plan_run(store, recipe, gated=False)
     name = plan[plan.model].parents["images"] if step == "images" else step
@@ -57,9 +57,9 @@ def build_data(store: Store, recipe: Recipe, step: str) -> Artefact:
 def train_recipe(store: Store, recipe: Recipe, *, restart: bool = False) -> Artefact:
     """Build the recipe's model: training, and compression where the recipe has it.
 
-    With `restart` an unfinished training of it begins anew. Where TF_CONFIG makes this process one
-    of several workers (``train.distribute: multi_worker``), each calls this: all prepare the images
-    and get the same model, the first in the workspace, the others in `Store.for_worker`.
+    With `restart` an unfinished training starts again. In multi-worker training
+    (``train.distribute: multi_worker`` with TF_CONFIG) every worker calls this: all prepare the
+    images and get the same model, the first in the workspace, the others in `Store.for_worker`.
     """
     plan = plan_run(store, recipe)
     check_distribution(recipe.train)
@@ -79,15 +79,14 @@ def import_file(
     recipe: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Artefact:
-    """Take a model that was trained elsewhere into the workspace, in the place of training.
+    """Import a model trained elsewhere into the workspace, instead of training.
 
-    With `recipe` it is taken as that recipe's model: task, gate and what is done about rare classes
-    are the recipe's, so that compressing it goes on as if it had been trained here.
-
-    Its validation and test images are those of the split of `data`: what the model has seen of them
-    is not known here, and all that is made of it says so. A file that lesiontk wrote tells its
-    split, and `DataError` is raised for any other. Raises `UsageError` without images, for int8 is
-    calibrated on them; synthetic ones must be asked for (``data.source=synthetic``).
+    With `recipe` it becomes that recipe's model: task, gates and the handling of rare classes are
+    the recipe's, also in later compression. Its validation and test images are those of the split
+    of `data`: whether the model has seen them is unknown, and its descendants record this. A file
+    of lesiontk contains its split; `DataError` is raised for another one. Raises `UsageError`
+    without images, because int8 is calibrated on them; synthetic ones must be requested
+    (``data.source=synthetic``).
     """
     from lesiontk.data.tasks import load_task
     from lesiontk.models.imported_file import load_foreign_model
@@ -103,8 +102,8 @@ def import_file(
         and not any(override.startswith("data.image_size=") for override in overrides)
     ):
         raise UsageError(
-            f"{file.name} takes images of any size; expected the one that it was trained on: "
-            "--set data.image_size=S."
+            f"{file.name} accepts images of any size; specify the size of its training: --set "
+            "data.image_size=S."
         )
     section = {"file": str(file.resolve()), "pixels": pixels, "labels": tuple(labels)}
     if recipe is None:
@@ -122,9 +121,9 @@ def import_file(
     made = override_recipe(described, [*changes, *overrides])
     if made.data.path is None and made.data.source != "synthetic":
         raise UsageError(
-            f"{file.name} came without images; expected --data DIR with those that it was trained "
-            "on, or with images like them, for int8 is calibrated on them. To try the commands "
-            "alone, --set data.source=synthetic takes made-up ones."
+            f"{file.name} was specified without images; expected --data DIR with those of its "
+            "training, or similar ones, because int8 is calibrated on them. To try the commands "
+            "only, use synthetic images with --set data.source=synthetic."
         )
     if labels:
         match_labels(labels, load_task(made.data.task).labels)
@@ -132,13 +131,13 @@ def import_file(
 
 
 def _keep_apart(store: Store, recipe: Recipe) -> None:
-    """Refuse a workspace among the images: its own pictures would become part of the data."""
+    """Raise `UsageError` for a workspace among the images, whose own images would become data."""
     if recipe.data.path is None:
         return
     data = resolve_path(recipe.data.path, "data folder")
     workspace = resolve_path(store.workspace, "workspace")
     if workspace == data or workspace.is_relative_to(data):
         raise UsageError(
-            f"the workspace {store.workspace} lies in the data folder {recipe.data.path}; expected "
-            "it elsewhere: name another with --workspace."
+            f"the workspace {store.workspace} is in the data folder {recipe.data.path}; expected "
+            "another folder: specify one with --workspace."
         )

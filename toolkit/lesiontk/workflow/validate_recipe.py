@@ -1,4 +1,4 @@
-"""What is checked of a recipe before its steps are planned."""
+"""The validation of a recipe before its steps are planned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lesiontk.train.imbalance import choose_imbalance
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise `UsageError` for what no registry knows, and for keys that contradict each other."""
+    """Raise `UsageError` for unknown names, and for keys that contradict each other."""
     if recipe.data.source != "auto":
         SOURCES.get(recipe.data.source)
     architecture = ARCHITECTURES.get(recipe.model.architecture)
@@ -43,23 +43,23 @@ def _check_training(recipe: Recipe) -> None:
     if train.head_epochs and recipe.model.weights == "none":
         raise UsageError(
             f"train.head_epochs is {train.head_epochs} and model.weights is none: the last layer "
-            "would learn on random features; expected pretrained weights, or head_epochs 0."
+            "would be trained on random features; expected pretrained weights, or head_epochs 0."
         )
     smallest = ARCHITECTURES.get(recipe.model.architecture).min_image_size
     if not train.grows_to(recipe.data.image_size, smallest):
         raise UsageError(
-            f"train.grow is {list(train.grow)}; expected rising sizes from {smallest} to below "
+            f"train.grow is {list(train.grow)}; expected increasing sizes from {smallest} to below "
             f"data.image_size, {recipe.data.image_size}, and an epoch for each."
         )
     if train.head_epochs >= train.epochs:
         raise UsageError(
             f"train.head_epochs is {train.head_epochs} of {train.epochs} epochs; expected fewer, "
-            "for the rest is for all layers."
+            "because the remaining epochs train all layers."
         )
 
 
 def check_files(recipe: Recipe, *, gated: bool = True) -> None:
-    """Raise as `check_names` for what only training reads: task, first weights, images' folder."""
+    """Raise as `check_names` for the inputs of training: task, initial weights, images' folder."""
     task = load_task(recipe.data.task)
     if recipe.imported is None:
         ARCHITECTURES.get(recipe.model.architecture).find_weights(recipe.model.weights)
@@ -68,9 +68,9 @@ def check_files(recipe: Recipe, *, gated: bool = True) -> None:
     data = recipe.data
     if data.path is None and data.source != "synthetic":
         raise UsageError(
-            f"recipe {recipe.name} needs images: give --data DIR (or data.path). `lesiontk data "
-            "fetch ham10000 --to DIR` downloads the official ones; `--set data.source=synthetic` "
-            "does without."
+            f"recipe {recipe.name} requires images: specify --data DIR (or data.path). `lesiontk "
+            "data fetch ham10000 --to DIR` downloads the official ones; `--set "
+            "data.source=synthetic` uses synthetic ones."
         )
     if data.path is not None and not Path(data.path).is_dir():
         raise UsageError(f"data folder {data.path} does not exist or is not a folder.")

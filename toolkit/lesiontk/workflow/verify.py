@@ -1,4 +1,4 @@
-"""Is an artefact what its manifest says, and an engine what its parent is?"""
+"""Verification of artefacts against their manifests, and of engines against their parents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesiontk.errors import DataError, GateFailedError
 from lesiontk.evaluate.verification import Verification
 from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
-from lesiontk.stages.convert import compare_answers, verification_rows
+from lesiontk.stages.convert import compare_outputs, verification_rows
 from lesiontk.stages.fake_quant_outputs import run_fake_quantized
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import descendant_engines, model_of
@@ -44,8 +44,8 @@ class VerifiedArtefacts(Record):
 def verify_artefact(store: Store, artefact: Artefact) -> VerifiedArtefacts:
     """Check an artefact and its ancestors against their manifests, an engine against its parent.
 
-    Raises `GateFailedError` if a file was changed, an ancestor is not the one that was used, or an
-    engine has drifted.
+    Raises `GateFailedError` if a file was changed, an ancestor was replaced, or an engine's
+    outputs differ.
     """
     intact, gone = _check_files(store, [artefact])
     engines = {artefact.name: _verify_engine(store, artefact)} if artefact.kind == "engine" else {}
@@ -71,7 +71,7 @@ def verify_workspace(store: Store) -> VerifiedArtefacts:
 def _check_files(
     store: Store, artefacts: Iterable[Artefact]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of what is intact and of what is gone, of artefacts and their ancestors."""
+    """Return the names of intact and of deleted artefacts, including ancestors."""
     waiting = list(artefacts)
     intact: dict[str, None] = {}
     gone: dict[str, None] = {}
@@ -82,8 +82,8 @@ def _check_files(
         why = store.damage(current.path)
         if why is not None:
             raise GateFailedError(
-                f"{current.name} is not what its manifest says: {why}. Run the command that made "
-                "it again; it will be rebuilt."
+                f"{current.name} does not match its manifest: {why}. Run the command that made it "
+                "again; it will be rebuilt."
             )
         intact[current.name] = None
         for role, entry in current.manifest["parents"].items():
@@ -109,7 +109,7 @@ def _verify_engine(store: Store, engine: Artefact) -> Verification:
     received = run_engine(engine_file(engine), pixels, 1)
     compared = facts.verification.rounded_agreement
     rounded = run_fake_quantized(model, engine_file(engine), images, 1) if compared else None
-    verification = compare_answers(expected, received, engine_file(engine), rule, rounded)
+    verification = compare_outputs(expected, received, engine_file(engine), rule, rounded)
     if not verification.passed:
         raise GateFailedError(
             f"{engine.name} does not agree with its parent: {verification.describe_failures()}."

@@ -121,15 +121,15 @@ def test_the_mixed_engine_is_its_parent_where_int8_is_not(
 def watch(monkeypatch: pytest.MonkeyPatch, *, dies_at: int = 0) -> list[frozenset[str]]:
     """The layers in float of each engine that is made from now on; making one of them is killed."""
     asked: list[frozenset[str]] = []
-    answer = TrialEngines.answer
+    run = TrialEngines.run
 
     def watched(self: TrialEngines, float_layers: frozenset[str], *args: Any, **kwargs: Any) -> Any:
         asked.append(float_layers)
         if len(asked) == dies_at:
             raise KeyboardInterrupt
-        return answer(self, float_layers, *args, **kwargs)
+        return run(self, float_layers, *args, **kwargs)
 
-    monkeypatch.setattr(sensitivity_stage.TrialEngines, "answer", watched)
+    monkeypatch.setattr(sensitivity_stage.TrialEngines, "run", watched)
     return asked
 
 
@@ -200,10 +200,10 @@ def test_a_gate_that_no_layer_can_meet_says_so() -> None:
 def test_trials_are_kept_in_their_file(tmp_path: Path) -> None:
     first = TrialLog(tmp_path / "trials.json")
     trial, another = Trial(("a",), ()), Trial((), ())
-    assert first.recall("a", Trial, lambda: trial) == trial
+    assert first.load_or_run("a", Trial, lambda: trial) == trial
     again = TrialLog(tmp_path / "trials.json")
-    assert again.recall("a", Trial, lambda: another) == trial
-    assert again.recall("b", Trial, lambda: another) == another
+    assert again.load_or_run("a", Trial, lambda: another) == trial
+    assert again.load_or_run("b", Trial, lambda: another) == another
 
 
 def test_without_a_gate_nothing_is_good_enough(store: Store) -> None:
@@ -251,7 +251,7 @@ def test_what_is_told_of_an_engine_is_what_it_was_made_with(
 def test_a_gate_on_an_unknown_metric_is_refused_before_anything_is_measured(
     store: Store, model: Artefact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(sensitivity_stage.TrialEngines, "answer")
+    monkeypatch.delattr(sensitivity_stage.TrialEngines, "run")
     change = ["sensitivity.images=19", "gate=recall[nothing] >= 0.1"]
     with pytest.raises(UsageError, match=r"names the metric 'recall\[nothing\]'"):
         measure_sensitivity(store, model, "onnx", change)

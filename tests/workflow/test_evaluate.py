@@ -155,7 +155,7 @@ def test_an_evaluation_of_another_engine_is_refused(
     store: Store, engine: Artefact, evaluation: Artefact, folder: Path
 ) -> None:
     stranger = Artefact(engine.path, {**engine.manifest, "content": "0" * 64})
-    with pytest.raises(DataError, match="is of another engine"):
+    with pytest.raises(DataError, match="is the evaluation of another engine"):
         evaluate_external(store, stranger, evaluation, folder)
 
 

@@ -16,14 +16,13 @@ from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.cli.main import cli
 from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.images import open_images
-from lesiontk.data.tasks import load_task
+from lesiontk.data.tasks import load_task, sum_labels
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, TrainSection, parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages import distill, teacher_predictions
 from lesiontk.stages.distill import check_growth
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
-from lesiontk.stages.teacher_predictions import sum_labels
 from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.benchmark import PARENT

@@ -10,7 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError, suggest
@@ -124,6 +126,30 @@ def task_of_engine(spec: EngineSpec) -> Task:
             f"{task.name}, {', '.join(task.labels)}. Convert the model again."
         )
     return task
+
+
+def sum_labels(labels: tuple[str, ...], task: Task) -> NDArray[np.float32]:
+    """Return the matrix that sums a teacher's labels to the student's, float32 [teacher, student].
+
+    A teacher of single diagnoses can have a student with several diagnoses per label. Raises
+    `DataError` for labels that are unknown to the task, or if a label of the task gets none.
+    """
+    sums = np.zeros((len(labels), len(task.labels)), np.float32)
+    for row, label in enumerate(labels):
+        try:
+            sums[row, task.label_index(label)] = 1
+        except DataError as error:
+            raise DataError(
+                f"the teacher's labels are {', '.join(labels)}, and {label!r} is not among "
+                f"{', '.join(task.labels)}; expected the student's, or diagnoses of its task "
+                f"{task.name}."
+            ) from error
+    if not sums.any(axis=0).all():
+        raise DataError(
+            f"the teacher's labels are {', '.join(labels)}; expected at least one for each of the "
+            f"student's, {', '.join(task.labels)}."
+        )
+    return sums
 
 
 def normalize_diagnosis(name: str) -> str:

@@ -17,6 +17,7 @@ from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.keras_layers import require_input_size, with_input_size
 from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.data.images import PreparedImages, open_images
+from lesiontk.data.tasks import sum_labels
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.recipe import TrainSection
@@ -28,7 +29,6 @@ from lesiontk.stages.teacher_predictions import (
     TeacherPredictions,
     make_teach,
     open_teachers,
-    sum_labels,
 )
 from lesiontk.technique import AS_TRAINED, Teacher, Technique, TechniqueInfo
 from lesiontk.train.distillation import SoftTargets, soften

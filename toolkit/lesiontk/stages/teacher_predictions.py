@@ -24,7 +24,7 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
-from lesiontk.data.tasks import Task
+from lesiontk.data.tasks import Task, sum_labels
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
@@ -189,30 +189,6 @@ def check_split(teacher: EngineSpec, split_hash: str) -> None:
             f"the teacher was trained on the split {teacher.split_hash[:12]}; expected the "
             f"student's, {split_hash[:12]}: it may have been trained on the student's test images."
         )
-
-
-def sum_labels(labels: tuple[str, ...], task: Task) -> NDArray[np.float32]:
-    """Return the matrix that sums a teacher's labels to the student's, float32 [teacher, student].
-
-    A teacher of single diagnoses can have a student with several diagnoses per label. Raises
-    `DataError` for labels that are unknown to the task, or if a label of the task gets none.
-    """
-    sums = np.zeros((len(labels), len(task.labels)), np.float32)
-    for row, label in enumerate(labels):
-        try:
-            sums[row, task.label_index(label)] = 1
-        except DataError as error:
-            raise DataError(
-                f"the teacher's labels are {', '.join(labels)}, and {label!r} is not among "
-                f"{', '.join(task.labels)}; expected the student's, or diagnoses of its task "
-                f"{task.name}."
-            ) from error
-    if not sums.any(axis=0).all():
-        raise DataError(
-            f"the teacher's labels are {', '.join(labels)}; expected at least one for each of the "
-            f"student's, {', '.join(task.labels)}."
-        )
-    return sums
 
 
 def run_teacher(teacher: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

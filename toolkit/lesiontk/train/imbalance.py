@@ -95,7 +95,7 @@ def focus_on_hard(gamma: float = 2.0) -> Imbalance:
     """Return the focal loss, (1 - p)**gamma (Lin et al., arXiv:1708.02002, eq. 4)."""
     if gamma < 0:
         raise ValueError("gamma must not be negative")
-    return Imbalance(focus=lambda probability: import_tensorflow().pow(1.0 - probability, gamma))
+    return Imbalance(focus=lambda probability: (1.0 - probability) ** gamma)
 
 
 def adjust_logits(tau: float = 1.0) -> Imbalance:

@@ -45,7 +45,7 @@ ACCURACY = (
     "beyond its interval"
 )
 ELSEWHERE = """*adopt*: the pruned network recovered in PyTorch on an NVIDIA H200
-([recover_in_pytorch.py](../recover_in_pytorch.py)), taught by
+(`recover_in_pytorch.py`, now [train_on_gpu.py](../train_on_gpu.py)), taught by
 efficientnet_lite0_7class/keras_float32.keras about every augmented image. Five such trainings
 shared the GPU for 505 s, 85 to 142 epochs each; the number was fitted to that time after eight, at
 the rate of 100. Of vgg16 and resnet152v2 there were two, with and without mixup. Validation chose:

@@ -66,6 +66,41 @@ class KerasNetwork(nn.Module):
                         self.register_buffer(f"{name}:{i}", value)
         self.momentum: float | None = None
         """Overrides that of BatchNormalization while statistics are measured."""
+        self.frozen = False
+        """Whether BatchNormalization keeps its statistics in training, as untrained layers do."""
+        self.skipped: dict[str, tuple[int, float]] = {}
+        """The additions of stochastic depth: which input is skipped, and for what share."""
+
+    def skip_blocks(self, rate: float) -> None:
+        """Skip residual blocks at random in training, as ``train.stochastic_depth`` of a recipe.
+
+        The share rises linearly with depth to `rate`. Raises `click.ClickException` for a network
+        without a residual block.
+        """
+        if not rate:
+            return
+        blocks = list_blocks(self.layers)
+        if not blocks:
+            raise click.ClickException(
+                f"stochastic_depth is {rate:g}, but the network has no residual block whose "
+                "shortcut is its input; expected 0."
+            )
+        self.skipped = {
+            name: (branch, rate * (n + 1) / len(blocks))
+            for n, (name, branch) in enumerate(blocks.items())
+        }
+
+    def layer_weights(self) -> dict[str, list[nn.Parameter]]:
+        """Return layer -> its trained weights, for the layers with any, in the network's order."""
+        owned = {
+            name: [
+                parameter
+                for i in range(4)
+                if isinstance(parameter := getattr(self, f"{name}:{i}", None), nn.Parameter)
+            ]
+            for name in self.places
+        }
+        return {name: parameters for name, parameters in owned.items() if parameters}
 
     def forward(self, images: Tensor) -> Tensor:
         values: dict[str, Tensor] = {}
@@ -93,6 +128,31 @@ class KerasNetwork(nn.Module):
                 archive.writestr(name, content.getvalue() if name == WEIGHTS else data)
             told = {**self.spec["extra"], "trained_by": trained_by}
             archive.writestr(MEMBER, json.dumps({**self.spec, "extra": told}))
+
+
+def list_blocks(layers: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return the additions of a tensor to what was computed from it alone: name -> which of the two
+    inputs is the computed one, in the network's order."""
+    sources = {
+        layer["name"]: [node[0] for node in (layer["inbound_nodes"] or [[]])[0]] for layer in layers
+    }
+
+    def computed_from(name: str) -> set[str]:
+        waiting, seen = list(sources[name]), set()
+        while waiting:
+            if (current := waiting.pop()) not in seen:
+                seen.add(current)
+                waiting += sources[current]
+        return seen
+
+    blocks = {}
+    for layer in layers:
+        inputs = sources[layer["name"]]
+        if layer["class_name"] == "Add" and len(inputs) == 2:
+            for branch in (0, 1):
+                if inputs[1 - branch] in computed_from(inputs[branch]):
+                    blocks[layer["name"]] = branch
+    return blocks
 
 
 def check_layer(kind: str, name: str, config: dict[str, Any]) -> None:
@@ -178,8 +238,9 @@ def normalize(
     net: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights
 ) -> Tensor:
     momentum = 1 - config["momentum"] if net.momentum is None else net.momentum
+    learns = net.training and not net.frozen
     return functional.batch_norm(
-        inputs[0], w[2], w[3], w[0], w[1], net.training, momentum, config["epsilon"]
+        inputs[0], w[2], w[3], w[0], w[1], learns, momentum, config["epsilon"]
     )
 
 
@@ -198,6 +259,15 @@ def pad_zero(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: W
 
 def connect(_: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
     return activate(functional.linear(inputs[0], w[0], w[1]), config["activation"])
+
+
+def add(net: KerasNetwork, config: dict[str, Any], inputs: list[Tensor], w: Weights) -> Tensor:
+    if net.training and config["name"] in net.skipped:
+        branch, rate = net.skipped[config["name"]]
+        value = inputs[branch]
+        kept = torch.rand(len(value), 1, 1, 1, device=value.device) >= rate
+        return inputs[1 - branch] + value * (kept / (1 - rate)).to(value.dtype)
+    return sum(inputs[1:], inputs[0])
 
 
 LAYERS: dict[str, Layer] = {
@@ -219,5 +289,5 @@ LAYERS: dict[str, Layer] = {
     "Dropout": lambda net, config, inputs, w: functional.dropout(
         inputs[0], config["rate"], net.training
     ),
-    "Add": lambda net, config, inputs, w: sum(inputs[1:], inputs[0]),
+    "Add": add,
 }

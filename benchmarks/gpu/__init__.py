@@ -1,0 +1,1 @@
+"""Training of a recipe's network in PyTorch; `train_on_gpu.py` is its command."""

@@ -129,18 +129,22 @@ def test_without_images_it_is_refused(tmp_path: Path) -> None:
     done = call(tmp_path / "workspace", "import", str(file))
     assert isinstance(done.exception, UsageError)
     assert done.exception.exit_code == 2
-    for part in ("net.keras came without images", "--data DIR", "--set data.source=synthetic"):
+    for part in (
+        "net.keras was specified without images",
+        "--data DIR",
+        "--set data.source=synthetic",
+    ):
         assert part in str(done.exception)
 
 
 def test_a_model_for_images_of_any_size_is_taken_at_the_size_that_is_said(tmp_path: Path) -> None:
     file = save_model(tmp_path / "net.keras", size=None)
     with pytest.raises(
-        UsageError, match=r"net\.keras takes images of any size; .* --set data\.ima"
+        UsageError, match=r"net\.keras accepts images of any size; .* --set data\.ima"
     ):
         import_it(tmp_path / "workspace", file)
     done = call(tmp_path / "workspace", "import", str(file), "--set", "data.image_size=32")
-    assert "net.keras came without images" in str(done.exception)  # the size is enough
+    assert "net.keras was specified without images" in str(done.exception)  # the size is enough
 
 
 def test_a_recipe_can_name_the_file() -> None:

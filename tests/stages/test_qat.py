@@ -176,7 +176,7 @@ def test_it_follows_pruning_and_nothing_follows_it(pruned: Artefact) -> None:
 
 
 def test_rounding_is_not_learned_in_half_precision() -> None:
-    with pytest.raises(UsageError, match="train takes no mixed_precision"):
+    with pytest.raises(UsageError, match="train does not accept mixed_precision"):
         plan_recipe(recipe(qat(train={**TRAIN, "mixed_precision": True})))
 
 
@@ -198,7 +198,7 @@ def test_weights_that_are_tied_are_not_parted_by_a_normalization_before_them() -
         Layer("logits", "Dense", ("norm",), (2,)),
     )
     check_ties((*layers[:2], replace(layers[3], inputs=("pool",))))
-    with pytest.raises(DataError, match="'logits' is clustered, and 'norm'"):
+    with pytest.raises(DataError, match="'logits' is clustered, and folding 'norm'"):
         check_ties(layers)
 
 

@@ -159,7 +159,8 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
     first = rank_layers(little)[0].layer
     assert (little.facts["kept"], little.facts["untried"]) == (None, [first])
     said = (
-        r"the margins are not met .*: sensitivity\.trials, 1, is used up; next would be 1 of \d+ "
+        r"the margins are not met .*: sensitivity\.trials \(1\) is exhausted; "
+        r"next would be 1 of \d+ "
     )
     assert re.search(said, little.facts["outcome"])
     with pytest.raises(
@@ -172,7 +173,7 @@ def test_where_the_budget_is_used_up_the_result_says_so_and_a_larger_one_goes_on
         + [word for key in change for word in ("--set", key)],
     )
     assert shown.exit_code == 0
-    assert "is used up" in shown.output
+    assert "is exhausted" in shown.output
     assert f"next: {first[:20]}" in shown.output
 
     done = len(asked)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import lesiontk.stages
 from lesiontk.backends import BACKENDS
+from lesiontk.backends.learned_ranges import LEARNED
 from lesiontk.recipe import BenchRule, EvaluateRule, QuantizeRule, SensitivityRule, VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput, StepId
@@ -37,11 +38,13 @@ TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "on
            "tensorrt:int8")  # fmt: skip
 
 
-def hollow(stage: type[SomeStage], facts: Mapping[str, Any] | None = None) -> SomeStage:
+def hollow(
+    stage: type[SomeStage], facts: Mapping[str, Any] | None = None, file: str = "made.txt"
+) -> SomeStage:
     """Return the stage with its key but without its work: what it makes is a constant."""
 
     def run(self: Any, parents: object, config: object, context: Context) -> StageOutput:
-        (context.directory / "made.txt").write_text("constant")
+        (context.directory / file).write_text("constant")
         return StageOutput(dict(facts or {}))
 
     return type(f"Hollow{stage.__name__}", (stage,), {"run": run})()
@@ -62,12 +65,12 @@ class CalibrationStage(ImagesStage):
     info: ClassVar[StageInfo] = StageInfo("calibration", 1, {}, "calibration", StageConfig)
 
 
-def build_run(store: Store, model_facts: Mapping[str, Any]) -> dict[str, Artefact]:
-    """Return step -> artefact of a run over every back end."""
+def build_run(store: Store, model_file: str = "made.txt") -> dict[str, Artefact]:
+    """Return step -> artefact of a run over every back end; the model has a file of this name."""
     none = StageConfig()
     images = store.build(hollow(ImagesStage), none, {})
     calibration = store.build(hollow(CalibrationStage), none, {})
-    model = store.build(hollow(ModelStage, model_facts), none, {})
+    model = store.build(hollow(ModelStage, file=model_file), none, {})
     base = {"images": images, "model": model}
     made: dict[str, Artefact] = {}
     for keep in ({"keep_macs": 0.5}, {"keep_latency": 0.5, "latency_on": "tflite:int8"}):
@@ -162,13 +165,13 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 def find_rebuilt(
-    store: Store, upgrade: Callable[[str], None], tool: str, facts: Mapping[str, Any]
+    store: Store, upgrade: Callable[[str], None], tool: str, model_file: str = "made.txt"
 ) -> set[str]:
-    before = build_run(store, facts)
-    assert build_run(store, facts) == before
+    before = build_run(store, model_file)
+    assert build_run(store, model_file) == before
     upgrade(tool)
     assert version_of(tool) == "999"
-    after = build_run(store, facts)
+    after = build_run(store, model_file)
     return {name for name, artefact in after.items() if artefact.key != before[name].key}
 
 
@@ -180,7 +183,7 @@ def test_an_upgrade_rebuilds_what_the_tool_made(
     tool: str,
 ) -> None:
     monkeypatch.setattr("lesiontk.backends.tensorrt.backend.explain_no_gpu", lambda: "no GPU")
-    assert find_rebuilt(store, upgrade, tool, {}) == EMULATED[tool]
+    assert find_rebuilt(store, upgrade, tool) == EMULATED[tool]
 
 
 @pytest.mark.parametrize("tool", sorted(ON_A_GPU))
@@ -191,7 +194,7 @@ def test_on_a_gpu_the_outputs_depend_on_tensorrt(
     tool: str,
 ) -> None:
     monkeypatch.setattr("lesiontk.backends.tensorrt.backend.explain_no_gpu", lambda: "")
-    assert find_rebuilt(store, upgrade, tool, {}) == ON_A_GPU[tool]
+    assert find_rebuilt(store, upgrade, tool) == ON_A_GPU[tool]
 
 
 def test_a_gpu_that_appears_has_outputs_evaluated_anew(
@@ -199,9 +202,9 @@ def test_a_gpu_that_appears_has_outputs_evaluated_anew(
 ) -> None:
     reason = "no GPU"
     monkeypatch.setattr("lesiontk.backends.tensorrt.backend.explain_no_gpu", lambda: reason)
-    before = build_run(store, {})
+    before = build_run(store)
     reason = ""
-    after = build_run(store, {})
+    after = build_run(store)
     changed = {name for name in after if after[name].key != before[name].key}
     assert changed == RUNS_TENSORRT
 
@@ -210,12 +213,12 @@ def test_fake_quantized_outputs_depend_on_keras(
     store: Store, monkeypatch: pytest.MonkeyPatch, upgrade: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr("lesiontk.backends.tensorrt.backend.explain_no_gpu", lambda: "no GPU")
-    rebuilt = find_rebuilt(store, upgrade, "tensorflow", {"qat": {"scheme": "tflite"}})
+    rebuilt = find_rebuilt(store, upgrade, "tensorflow", LEARNED)
     assert rebuilt == EMULATED["tensorflow"] | QAT["tensorflow"]
 
 
 def test_every_tool_of_a_back_end_is_in_the_key_of_its_engines(store: Store) -> None:
-    made = build_run(store, {})
+    made = build_run(store)
     for target in TARGETS:
         tools = BACKENDS.get(target.partition(":")[0]).info.tools
         assert set(tools) <= made[f"convert {target}"].manifest["tools"].keys()

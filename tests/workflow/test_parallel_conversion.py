@@ -88,7 +88,7 @@ def test_it_makes_the_engines_that_one_process_makes(
     made = convert_model(store, model, TARGETS)
     (process,) = processes
     assert process.returncode == 0
-    expected = convert_model(alone, alone.resolve(model.name), TARGETS, aside=False)
+    expected = convert_model(alone, alone.resolve(model.name), TARGETS, background=False)
     assert {target: engine.content for target, engine in made.items()} == {
         target: engine.content for target, engine in expected.items()
     }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesiontk.recipe import Recipe
+from pydantic import ValidationError
+
+from lesiontk.errors import UsageError
+from lesiontk.recipe import Recipe, explain_invalid
 from lesiontk.records import Artefact
 from lesiontk.stages.encode import EncodeConfig, EncodeStage
 from lesiontk.stages.encoder_head import EncoderHeadConfig, EncoderHeadStage
@@ -29,9 +32,13 @@ def fit_encoder(
     the validation images. `keys` are those of `EncodeConfig`. Raises `DataError` or `UsageError`
     for a file that is no encoder of images.
     """
-    config = EncodeConfig.model_validate(
-        {"file": str(file.resolve()), "path": recipe.data.path, **keys}
-    )
+    try:
+        config = EncodeConfig.model_validate(
+            {"file": str(file.resolve()), "path": recipe.data.path, **keys}
+        )
+        head = EncoderHeadConfig(pretraining=pretraining, has_not_seen_test=has_not_seen_test)
+    except ValidationError as error:
+        raise UsageError(explain_invalid(error, EncodeConfig)) from error
     EncodeStage().check(config)
     plan = plan_run(store, recipe, gated=False)
     done: dict[str, Artefact] = {}
@@ -39,7 +46,6 @@ def fit_encoder(
     data = {"dataset": done[DATASET]} if DATASET in done else {}
     document = recipe.model_dump(mode="json")
     features = store.build(EncodeStage(), config, {"split": split, **data}, recipe=document)
-    head = EncoderHeadConfig(pretraining=pretraining, has_not_seen_test=has_not_seen_test)
     return store.build(
         EncoderHeadStage(), head, {"features": features, "split": split}, recipe=document
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesiontk.errors import UsageError, suggest
+from lesiontk.train.distillation import weigh_soft_targets
 from lesiontk.train.imbalance import choose_imbalance, weigh_and_shift
 
 
@@ -40,9 +41,7 @@ class ClassificationLoss:
         self.temperature, self.weight = temperature, weight
         self.class_weights = torch.from_numpy(weights).to(device)
         self.shift = torch.from_numpy(shift).to(device)
-        half = shift / 2
-        balance = np.exp(-half) / (np.exp(half).sum() / np.exp(shift).sum())
-        self.soft_weights = torch.from_numpy(weights * balance).to(device, torch.float32)
+        self.soft_weights = torch.from_numpy(weigh_soft_targets(weights, shift)).to(device)
 
     def __call__(self, logits: Tensor, targets: Tensor, soft: Tensor | None = None) -> Tensor:
         """Return the mean over a batch of logits [N, C].

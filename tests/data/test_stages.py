@@ -296,13 +296,15 @@ def test_training_pictures_show_more_around_the_same_square(store: Store, folder
     assert (wide.path / "images.npy").read_bytes() == (plain.path / "images.npy").read_bytes()
     images = open_images(wide)
     rows = images.indices("train")[[5, 0, 3]]
-    pictures = images.read_training(rows)
+    source, places = images.training_source()
+    pictures = source[places[rows]]
     assert pictures.shape == (3, SIZE, SIZE * 6 // 5, 3)
     margin = SIZE // 10
     difference = pictures[:, :, margin : margin + SIZE].astype(int) - images.pixels[rows]
     assert np.abs(difference).mean() < 2
     assert not np.array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(open_images(plain).read_training(rows), images.pixels[rows])
+    source, places = open_images(plain).training_source()
+    np.testing.assert_array_equal(source[places[rows]], images.pixels[rows])
 
 
 def test_a_key_at_the_value_that_it_had_before_it_existed_changes_no_artefact() -> None:

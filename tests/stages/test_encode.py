@@ -100,20 +100,20 @@ def test_an_interrupted_run_continues(
     store: Store, made: Artefact, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encode, "PART", 10)
-    real, calls = encode.open_feature_graph, []
+    real, calls = encode.decode_all, []
 
-    def fail_later(*arguments: Any) -> Any:
+    def fail_later(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(encode, "open_feature_graph", fail_later)
+    monkeypatch.setattr(encode, "decode_all", fail_later)
     keys = {**KEYS, "seed": 2}
     with pytest.raises(KeyboardInterrupt):
         fit_encoder(store, tiny_recipe(), encoder, **keys)
     done = len(calls)
-    monkeypatch.setattr(encode, "open_feature_graph", real)
+    monkeypatch.setattr(encode, "decode_all", real)
     resumed = fit_encoder(store, tiny_recipe(), encoder, **keys)
     assert done == 4
     again = np.load(features_of(store, resumed).file("training.npy"))
@@ -143,6 +143,7 @@ def test_the_command(store: Store, encoder: Path, made: Artefact, tmp_path: Path
         ({"augment": "flip"}, UsageError, "unknown augmentation 'flip'.*'flips'"),
         ({"output": "vectors"}, UsageError, "no tensor 'vectors'"),
         ({"image_size": 48}, UsageError, "--image-size is 48, expected 32"),
+        ({"views": 0}, UsageError, r"views: .*\(received 0\)"),
     ],
 )
 def test_a_wrong_option_is_refused(

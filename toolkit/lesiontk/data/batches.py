@@ -54,11 +54,12 @@ def training_batches(
         if probabilities is None
         else generator.choice(rows, len(rows), p=probabilities)
     )
-    height, width = images.read_training(rows[:1]).shape[1:3]
+    pictures_of, places = images.training_source()
+    height, width = pictures_of.shape[1:3]
     size = size or height
 
     def read(indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        return images.read_training(indices), targets[indices]
+        return pictures_of[places[indices]], targets[indices]
 
     def load(step: Any, indices: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(read, [indices], [tf.uint8, tf.float32])

@@ -69,11 +69,14 @@ class ImageSet:
             raise DataError(f"the {subset} subset of the split has no images.")
         return rows
 
-    def read_training(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the pictures of these rows of the training subset, uint8 [n, S, W, 3]."""
+    def training_source(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the pictures to train on, uint8 [n, S, W, 3], and the place of each row's, [N].
+
+        A row outside of the training subset has no place of its own.
+        """
         if self.training_pixels is None:
-            return self.pixels[rows]
-        return self.training_pixels[np.searchsorted(self.indices("train"), rows)]
+            return self.pixels, np.arange(len(self.pixels))
+        return self.training_pixels, np.cumsum(np.array(self.subsets) == "train") - 1
 
     def draw_stratified(self, subset: str, count: int, seed: int) -> NDArray[np.int64]:
         """Return up to `count` rows of a subset, balanced over the classes where possible."""

@@ -8,7 +8,7 @@ import threading
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
@@ -215,6 +215,22 @@ def decode_many(
             yield index, result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode_all(
+    reader: ImageReader,
+    records: Sequence[ImageRecord],
+    *,
+    workers: int,
+    transform: Callable[[RgbImage], NDArray[Any]],
+    advance: Callable[[int], None] | None = None,
+) -> Iterator[NDArray[Any]]:
+    """Yield what `transform` returns for each record, in order; the first broken image raises."""
+    for _, result in decode_many(
+        reader, records, workers=workers, transform=transform, advance=advance, max_failures=0
+    ):
+        assert not isinstance(result, ImageError)  # `decode_many` has raised
+        yield result
 
 
 def _too_many(failures: Sequence[ImageError], seen: int, total: int) -> DataError:

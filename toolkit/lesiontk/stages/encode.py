@@ -21,8 +21,8 @@ from lesiontk.backends.onnx.encoder import (
 from lesiontk.data.augment import AUGMENTATIONS
 from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.dealt_split import DealtSplit
-from lesiontk.data.decode import ImageError, RgbImage
-from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.decode import RgbImage
+from lesiontk.data.reader import ImageReader, decode_all
 from lesiontk.data.training_picture import make_training_picture
 from lesiontk.document import Record
 from lesiontk.errors import DataError
@@ -105,10 +105,9 @@ class EncodeStage(Stage):
         )
         graph = build_feature_graph(Path(config.file), interface)
         onnx.save(graph, context.directory / ENCODER)
-        split = parents["split"]
-        records = list_records(read_split(split))
+        table = read_split(parents["split"])
         training, validation = (
-            [number for number, row in enumerate(read_split(split)) if row["subset"] == subset]
+            [number for number, row in enumerate(table) if row["subset"] == subset]
             for subset in ("train", "validation")
         )
         with (
@@ -117,7 +116,8 @@ class EncodeStage(Stage):
                 "encoding images", config.views * len(training) + len(validation)
             ) as advance,
         ):
-            encoder = _Encoder(graph, reader, records, context, advance)
+            session = open_feature_graph(graph, context.threads)
+            encoder = _Encoder(session, reader, list_records(table), context, advance)
             plain = partial(crop_and_resize, image_size=config.image_size, crop_mode="crop")
             np.save(context.directory / VALIDATION, encoder.encode("validation", validation, plain))
             views = [encoder.encode("view0", training, plain)]
@@ -130,7 +130,7 @@ class EncodeStage(Stage):
             views=config.views,
             images=len(training),
             features=views[0].shape[1],
-            split_hash=split.read_facts(DealtSplit).split_hash,
+            split_hash=parents["split"].read_facts(DealtSplit).split_hash,
         )
         return StageOutput(encoded.to_document())
 
@@ -139,7 +139,7 @@ class EncodeStage(Stage):
 class _Encoder:
     """Runs the graph on pictures, part by part; a part that is whole is not computed again."""
 
-    graph: Any
+    session: Any
     reader: ImageReader
     records: list[ImageRecord]
     context: Context
@@ -163,27 +163,21 @@ class _Encoder:
         if kept.is_file():
             self.advance(len(rows))
             return np.asarray(np.load(kept))
-        session = open_feature_graph(self.graph, self.context.threads)
-        features = []
-        for number, picture in decode_many(
+        pictures = decode_all(
             self.reader,
             [self.records[row] for row in rows],
             workers=self.context.threads,
             transform=change,
             advance=self.advance,
-            max_failures=0,
-        ):
-            if isinstance(picture, ImageError):
-                raise DataError(
-                    f"{self.records[rows[number]].image_id} cannot be read for the encoder "
-                    f"({picture.reason}); expected the images that the split was made of."
-                )
-            features.append(session.run(None, {"image": picture[np.newaxis]})[0][0])
+        )
+        features = np.asarray(
+            [self.session.run(None, {"image": p[np.newaxis]})[0][0] for p in pictures], np.float16
+        )
         temporary = kept.with_suffix(".part")
         with temporary.open("wb") as stream:
-            np.save(stream, np.asarray(features, np.float16))
+            np.save(stream, features)
         temporary.replace(kept)
-        return np.asarray(features, np.float16)
+        return features
 
 
 def _augment(image: RgbImage, *, config: EncodeConfig, view: int) -> NDArray[np.uint8]:

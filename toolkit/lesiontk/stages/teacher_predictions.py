@@ -21,9 +21,8 @@ from lesiontk.backends.backend import Engine
 from lesiontk.data.batches import Teach
 from lesiontk.data.crop import crop_and_resize
 from lesiontk.data.dealt_split import DealtSplit
-from lesiontk.data.decode import ImageError
 from lesiontk.data.preprocess import preprocess_image
-from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.reader import ImageReader, decode_all
 from lesiontk.data.tasks import Task, sum_labels
 from lesiontk.document import Record
 from lesiontk.errors import DataError
@@ -162,16 +161,16 @@ def make_teach(teachers: Sequence[Engine], task: Task, temperature: float) -> Te
 
     Images of another size than a teacher's input are resized to it.
     """
+    sums = sum_labels(teachers[0].spec.labels, task)  # `open_teachers` has compared the labels
     lock = threading.Lock()  # batches are made in several threads; engines run in one
 
     def teach(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with lock:
             predictions = [
                 teacher.predict(_resize(images, teacher.spec.preprocessing.image_size))
-                @ sum_labels(teacher.spec.labels, task)
                 for teacher in teachers
             ]
-        return soften(np.mean(predictions, axis=0, dtype=np.float32), temperature)
+        return soften(np.mean(predictions, axis=0, dtype=np.float32) @ sums, temperature)
 
     return teach
 
@@ -203,18 +202,12 @@ def _read(
 ) -> NDArray[np.uint8]:
     size = teacher.spec.preprocessing.image_size
     pixels = np.empty((len(records), size, size, 3), np.uint8)
-    for index, decoded in decode_many(
+    decoded = decode_all(
         reader,
         records,
         workers=context.threads,
         transform=lambda image: preprocess_image(image, teacher.spec.preprocessing),
-        advance=lambda *_: None,
-        max_failures=0,
-    ):
-        if isinstance(decoded, ImageError):
-            raise DataError(
-                f"{records[index].image_id} cannot be read for the teacher ({decoded.reason}); "
-                "expected the images that the split was made of."
-            )
-        pixels[index] = decoded
+    )
+    for index, image in enumerate(decoded):
+        pixels[index] = image
     return pixels

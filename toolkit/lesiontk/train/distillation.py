@@ -46,8 +46,7 @@ class SoftTargets:
         """
         tf = import_tensorflow()
         half = shift / 2
-        balance = np.exp(-half) / (np.exp(half).sum() / np.exp(shift).sum())
-        weights = (class_weights * balance).astype(np.float32)
+        weights = weigh_soft_targets(class_weights, shift)
 
         def loss(targets: Any, logits: Any) -> Any:
             labels, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
@@ -60,6 +59,15 @@ class SoftTargets:
             return (1 - self.weight) * hard(labels, logits) + self.weight * teacher_targets
 
         return loss
+
+
+def weigh_soft_targets(
+    class_weights: NDArray[np.float32], shift: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the weight of the soft targets of each class, [C]: half of the shift becomes it."""
+    half = shift / 2
+    balance = np.exp(-half) / (np.exp(half).sum() / np.exp(shift).sum())
+    return np.asarray(class_weights * balance, np.float32)
 
 
 def soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lesiontk.evaluate.metrics import compute_metrics
 
@@ -27,8 +28,7 @@ class LinearHead:
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return probabilities, float32 [N, C]."""
         logits = features.astype(np.float64) @ self.weights + self.bias
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+        return np.asarray(softmax(logits, axis=1), np.float32)
 
 
 def fit_linear_head(
@@ -54,7 +54,7 @@ def fit_linear_head(
     deviation = flat.std(axis=0, dtype=np.float64) + 1e-6
     flat = ((flat - mean) / deviation).astype(np.float32)
     repeated = np.tile(targets, views)
-    best: LinearHead | None = None
+    heads: list[LinearHead] = []
     scores: list[dict[str, float]] = []
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=300, tol=1e-3)
@@ -73,9 +73,8 @@ def fit_linear_head(
         values = compute_metrics(validation_targets, head.predict(validation), labels)
         names = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
         row = {"strength": strength, **{name: float(values[name][0]) for name in names}}
-        if best is None or row["balanced_accuracy"] > max(r["balanced_accuracy"] for r in scores):
-            best = head
+        heads.append(head)
         scores.append(row)
         advance(1)
-    assert best is not None
-    return LinearHead(best.weights, best.bias, best.strength, tuple(scores))
+    best = int(np.argmax([row["balanced_accuracy"] for row in scores]))
+    return replace(heads[best], scores=tuple(scores))

@@ -92,22 +92,29 @@ def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, 
     from lesiontk.backends.onnx.graph import check_closed
 
     check_closed(path)
+    try:
+        return make_session(str(path), threads, provider, entries)
+    except Exception as error:  # its exceptions share no public base class
+        raise DataError(
+            f"{path.name} is not a model that ONNX Runtime can load: {error}"
+        ) from error
+
+
+def make_session(
+    model: str | bytes, threads: int, provider: str = CPU, entries: Mapping[str, str] | None = None
+) -> Any:
+    """Return ONNX Runtime's session of a file or of a model's bytes; its errors are raised."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    for key, value in entries.items():
+    for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
     providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
     # On the CPU a fallback would be the same, and would be printed to standard output.
     fallback = {} if len(providers) > 1 else {"enable_fallback": 0}
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers, **fallback)
-    except Exception as error:  # its exceptions share no public base class
-        raise DataError(
-            f"{path.name} is not a model that ONNX Runtime can load: {error}"
-        ) from error
+    return onnxruntime.InferenceSession(model, options, providers=providers, **fallback)
 
 
 def read_session_metadata(session: Any, path: Path) -> dict[str, str]:

@@ -12,21 +12,20 @@ from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from lesiontk.backends.backend import dump_spec
-from lesiontk.backends.onnx.graph import check_closed, embed_spec
+from lesiontk.backends.onnx.backend import make_session
+from lesiontk.backends.onnx.graph import check_closed, embed_spec, walk_nodes
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.models.imported_pixels import PIXELS
 from lesiontk.records import EngineSpec
-from lesiontk.system.frameworks import import_onnxruntime
 
 FEATURES: Final = "features"
-POOLINGS: Final = ("auto", "none", "class", "mean", "class_mean")
 MIN_OPSET: Final = 13
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderInterface:
     """How an encoder is used: `pixels` a name of `PIXELS`, `output` a tensor (default: the only
-    output of the graph), `pooling` one of `POOLINGS`.
+    output of the graph), `pooling` the way to one vector.
 
     ``class`` takes the first token of [N, T, D], ``mean`` the mean of the others, ``class_mean``
     both; of feature maps [N, D, H, W] ``mean`` averages over the positions. ``auto`` is
@@ -75,12 +74,7 @@ def build_feature_graph(path: Path, interface: EncoderInterface) -> onnx.ModelPr
 
 def open_feature_graph(encoder: onnx.ModelProto, threads: int) -> Any:
     """Return ONNX Runtime's session of a feature graph, which takes one picture at a time."""
-    runtime = import_onnxruntime()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    return runtime.InferenceSession(
-        encoder.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return make_session(encoder.SerializeToString(), threads)
 
 
 def add_head(
@@ -139,9 +133,9 @@ def _cut(model: onnx.ModelProto, path: Path, output: str) -> onnx.ModelProto:
         maker = makers.get(waiting.pop())
         if maker is not None and id(maker) not in needed:
             needed.add(id(maker))
-            waiting += [name for node in (maker, *_inner_nodes(maker)) for name in node.input]
+            waiting += [name for node in walk_nodes([maker]) for name in node.input]
     kept = [node for node in model.graph.node if id(node) in needed]
-    read = {name for node in kept for part in (node, *_inner_nodes(node)) for name in part.input}
+    read = {name for node in walk_nodes(kept) for name in node.input}
     weights = [entry for entry in model.graph.initializer if entry.name in read]
     for field, entries in (("node", kept), ("initializer", weights)):
         copies = [type(entry).FromString(entry.SerializeToString()) for entry in entries]
@@ -150,10 +144,6 @@ def _cut(model: onnx.ModelProto, path: Path, output: str) -> onnx.ModelProto:
     del model.graph.output[:]
     model.graph.output.append(helper.make_empty_tensor_value_info(output))
     return model
-
-
-def _inner_nodes(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    return [n for a in node.attribute for graph in (a.g, *a.graphs) for n in graph.node]
 
 
 def _read_input(value: Any, path: Path, size: int) -> tuple[bool, int]:

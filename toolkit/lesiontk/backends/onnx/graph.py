@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -315,7 +315,14 @@ def check_closed(path: Path) -> None:
 
 def _list_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a model, of its functions, and of the graphs in nodes."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    yield from walk_nodes(model.graph.node)
+    for function in model.functions:
+        yield from walk_nodes(function.node)
+
+
+def walk_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes, and those of the graphs within them, at any depth."""
+    waiting = [*nodes]
     while waiting:
         node = waiting.pop()
         yield node

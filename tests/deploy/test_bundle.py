@@ -43,6 +43,7 @@ from tests.deploy.bundles import (
 CPU_BUNDLES = [
     ("linux-arm64", "tflite_int8.tflite"),
     ("linux-arm64", "onnx_int8.onnx"),
+    ("linux-x86-64", "tflite_int8.tflite"),
     ("android", "tflite_int8.tflite"),
 ]
 

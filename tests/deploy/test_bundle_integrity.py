@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from lesiontk.data.synthetic.dataset import render_view
+from lesiontk.deploy.runner.integrity import DamagedBundleError, check_files
 from tests.deploy.bundles import call_runner, make_bundle, read_contract, reseal
 from tests.loose_modules import load_module
 
@@ -42,6 +43,15 @@ def run(whole: Path) -> ModuleType:
     return load_module(whole / "run.py")
 
 
+def find_damage(bundle: Path, run: ModuleType) -> str:
+    """Return what is said of a bundle's files; empty if they are whole."""
+    try:
+        check_files(bundle, run.read_checksums(bundle)).require(["bundle.json"])
+    except (run.DamagedError, DamagedBundleError) as error:
+        return str(error)
+    return ""
+
+
 def test_every_flipped_byte_is_found(bundle: Path, run: ModuleType) -> None:
     random = np.random.default_rng(0)
     (bundle / "picture.png").unlink()
@@ -52,12 +62,9 @@ def test_every_flipped_byte_is_found(bundle: Path, run: ModuleType) -> None:
         changed = bytearray(content)
         changed[random.integers(len(content))] ^= 1 << int(random.integers(8))
         path.write_bytes(changed)
-        found = run.check_files(bundle)
-        assert not found["as_expected"], path
-        with pytest.raises(run.DamagedError, match="A bundle with changed files does not run"):
-            run.require_files(found, {"engine": {"file": "a"}, "golden": {"file": "b"}})
+        assert "A bundle with changed files does not run" in find_damage(bundle, run), path
         path.write_bytes(content)
-    assert run.check_files(bundle)["as_expected"]
+    assert find_damage(bundle, run) == ""
 
 
 def reverse_labels(bundle: Path) -> None:
@@ -77,7 +84,7 @@ def forget(name: str) -> Callable[[Path], None]:
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "labels": (reverse_labels, "bundle.json was changed"),
-    "emptied": (lambda b: (b / "SHA256SUMS").write_text(""), "bundle.json is not listed"),
+    "emptied": (lambda b: (b / "SHA256SUMS").write_text(""), "command.py is not listed"),
     "no list": (lambda b: (b / "SHA256SUMS").unlink(), "SHA256SUMS cannot be read"),
     "broken list": (lambda b: (b / "SHA256SUMS").write_text("mine\n"), "line 1 of SHA256SUMS is"),
     "no engine": (lambda b: (b / "tflite_int8.tflite").unlink(), "tflite_int8.tflite is missing"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +22,6 @@ from lesiontk.backends.tensorrt.targets import read_targets
 from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.deploy.jetson import Jetson
 from lesiontk.errors import DataError, UsageError
-from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric
@@ -46,15 +45,22 @@ def build(
 
 def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import the bundle's run.py here, where TensorRT has a stand-in."""
-    for name in ("decision", "crop", "picture", "picture_decoder", "tensorrt_runtime"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
     run = load_module(bundle / "run.py")
-    monkeypatch.setattr(sys, "meta_path", [run.ListedModules(bundle), *sys.meta_path])
+    for path in bundle.glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))  # it adds its import hook
     return run
 
 
-OPTIONS = Namespace(runtime=None, threads=1, rounds=2)
+def self_test(run: ModuleType, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return what the self-test found."""
+    code = run.main(["self-test", "--json", "--rounds", "2"])
+    said = capsys.readouterr()
+    assert said.err == ""
+    found: dict[str, Any] = json.loads(said.out)
+    assert code == (0 if found["as_expected"] else 1)
+    return found
 
 
 def test_every_jetson_of_the_table_is_a_bundle_target() -> None:
@@ -84,43 +90,48 @@ def test_it_has_graph_runner_and_instructions(
 
 
 def test_a_device_that_answers_alike_passes(
-    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    int8: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = build(tmp_path, int8)
     run = load_runner(folder, monkeypatch)
     with open_engine(folder / "tensorrt_int8.onnx") as engine:
         device = Device(monkeypatch, "10.3.0", answer=engine.predict)
-        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
+        found = self_test(run, capsys)
     assert found["as_expected"], found
     assert found["engine"]["engine"] == "built"
     assert found["engine"]["warning"] == ""
     assert found["latency_ms"]["samples"] == [0.5, 0.5]  # CUDA's events, not the processor's clock
     assert device.cuda.closed
-    assert "as expected" in run.show_findings(found)
 
 
 def test_a_device_that_answers_otherwise_fails(
-    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    int8: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = build(tmp_path, int8)
     run = load_runner(folder, monkeypatch)
     for value in (1 / 3, np.nan):
         wrong = np.full(3, value, np.float32)
         Device(monkeypatch, "10.3.0", answer=lambda images, w=wrong: np.stack([w] * len(images)))
-        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
+        found = self_test(run, capsys)
         assert not found["as_expected"]
         json.dumps(found, allow_nan=False)
-        assert "NOT AS EXPECTED" in run.show_findings(found)
 
 
-def test_how_alike_depends_on_the_precision(
-    int8: onnx.ModelProto, float32: onnx.ModelProto, tmp_path: Path
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_a_jetson_must_answer_as_closely_as_a_phone(
+    precision: str, int8: onnx.ModelProto, float32: onnx.ModelProto, tmp_path: Path
 ) -> None:
-    rule = VerifyRule()
-    reduced = read_contract(build(tmp_path, int8))["golden"]
-    full = read_contract(build(tmp_path, float32, spec=replace(SPEC, precision="float32")))
-    assert reduced["max_mean_drift"] == rule.max_mean_drift_int8
-    assert full["golden"]["max_mean_drift"] == rule.max_mean_drift_float
+    model = int8 if precision == "int8" else float32
+    jetson = read_contract(build(tmp_path, model, spec=replace(SPEC, precision=precision)))
+    phone = read_contract(make_bundle(tmp_path / "phone", "tflite_int8.tflite", "android"))
+    for limit, value in (("min_agreement", 0.98), ("max_mean_drift", 0.004)):
+        assert jetson["golden"][limit] == phone["golden"][limit] == value
 
 
 def test_onnx_runtime_tries_the_folder_where_there_is_no_tensorrt(
@@ -137,7 +148,10 @@ def test_onnx_runtime_tries_the_folder_where_there_is_no_tensorrt(
 
 
 def test_a_device_without_pillow_builds_and_answers(
-    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    int8: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It needs NumPy, TensorRT and a CUDA binding; only what reads pictures needs Pillow, too."""
     folder = build(tmp_path, int8)
@@ -145,26 +159,28 @@ def test_a_device_without_pillow_builds_and_answers(
         device = Device(monkeypatch, "10.3.0", answer=engine.predict)
         monkeypatch.setitem(sys.modules, "PIL", None)
         run = load_runner(folder, monkeypatch)
-        found = run.test_bundle(folder, read_contract(folder), run.check_files(folder), OPTIONS)
+        found = self_test(run, capsys)
     assert found["as_expected"], found
     assert found["engine"]["engine"] == "built"
-    assert "`predict` cannot run: Pillow" in run.show_findings(found)
+    assert "Pillow 9.1 or later" in found["pictures"]["lacks"]
     device.log.clear()
-    options = Namespace(**vars(OPTIONS), pictures=[folder / "golden/wide.png"])
-    with pytest.raises(run.MissingRequirementError, match=r"Pillow 9\.1 or later, to read images"):
-        run.predict_pictures(folder, read_contract(folder), options)
+    assert run.main(["predict", str(folder / "golden/wide.png")]) == 3
+    assert "Pillow 9.1 or later, to read images" in capsys.readouterr().err
     assert device.log == []  # known before the engine is opened
 
 
 def test_the_pillow_of_an_old_jetpack_is_refused(
-    int8: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    int8: onnx.ModelProto,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = load_runner(build(tmp_path, int8), monkeypatch)
     monkeypatch.delattr("PIL.Image.Resampling")
-    with pytest.raises(
-        run.MissingRequirementError, match=r"Pillow 9\.1 or later, .* name 'Resampling'"
-    ):
-        run.import_picture()
+    assert run.main(["predict", "golden/wide.png", "--runtime", "onnx"]) == 3
+    said = capsys.readouterr().err
+    assert "Pillow 9.1 or later, to read images" in said
+    assert "name 'Resampling'" in said
 
 
 @pytest.mark.skipif(not explain_no_gpu(), reason="there is a GPU that TensorRT can use")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from lesiontk.evaluate.operating_point import (
     score_positive,
 )
 from lesiontk.evaluate.temperature import apply_temperature
+from tests.deploy.bundles import make_bundle
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
@@ -37,14 +41,12 @@ PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},
     "onnx_runtime.py": {"numpy", "onnxruntime"},
     "on_device.py": {"numpy", "pycuda", "cuda"},
-    "picture.py": {"numpy", "crop", "picture_decoder"},
+    "classifier.py": {"numpy", "PIL"},  # the latter when a picture is read
     "picture_decoder.py": {"numpy", "PIL"},
-    "image_container.py": set(),
-    "decision.py": {"numpy"},
-    "run.py": {"numpy", "decision", "PIL", "picture"},  # the latter two when a picture is read
     "crop.py": {"numpy", "PIL"},
 }
-TYPES = {"Path | None"}
+BUNDLED = {path.stem for path in FILES}
+PYTHON38 = Path(os.environ.get("LESIONTK_PYTHON38", ""))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -91,12 +93,34 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
             found |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = str(node.module)
-            if module.startswith("lesiontk.data.") and path in (*ENHANCE, *CARRIED):
-                assert module.rpartition(".")[2] in {"gradient", "image_container"}
+            if module.startswith(("lesiontk.data.", "lesiontk.deploy.runner")):
+                inner = [module.rpartition(".")[2]]
+                names = inner if inner != ["runner"] else [name.name for name in node.names]
+                assert set(names) <= BUNDLED | {"gradient"}
                 continue  # its copy in the bundle imports the copy
             found.add(module.split(".")[0])
-    allowed = PACKAGES.get(path.name, {"numpy", "cv2"})
+    allowed = PACKAGES.get(path.name, {"numpy", "cv2"} if path in ENHANCE else {"numpy"})
     assert found - set(sys.stdlib_module_names) <= allowed
+
+
+@pytest.mark.skipif(not PYTHON38.is_file(), reason="LESIONTK_PYTHON38 names no Python 3.8")
+def test_it_runs_on_python_3_8(tmp_path: Path) -> None:
+    """With that Python's NumPy, Pillow and onnxruntime: the oldest that a board may have."""
+    folder = make_bundle(tmp_path / "bundle", "onnx_int8.onnx")
+    done = subprocess.run(
+        [PYTHON38, folder / "run.py", "self-test", "--json", "--rounds", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["python"].startswith("3.8.")
+    done = subprocess.run(
+        [PYTHON38, folder / "run.py", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_licence_is_that_of_the_toolkit() -> None:
+    assert (FOLDER / "LICENSE").read_text() == (Path(__file__).parents[2] / "LICENSE").read_text()
 
 
 @given(

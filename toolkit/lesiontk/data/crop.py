@@ -31,6 +31,17 @@ def crop_and_resize(image: Any, image_size: int, crop_mode: str) -> Any:
         box = (left, top, left + side, top + side)
     elif crop_mode != "stretch":
         raise ValueError(f"crop_mode is {crop_mode!r}; expected 'crop' or 'stretch'")
+    left, top, right, bottom = box
     picture = Image.fromarray(np.ascontiguousarray(image))
-    size = (image_size, image_size)
-    return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=box))
+    # Columns before rows in two calls, as Pillow 12 and earlier do in one: Pillow 13 starts with
+    # the rows of a tall image, and rounds differently.
+    narrow = picture.resize(
+        (image_size, height), Image.Resampling.BILINEAR, box=(left, 0, right, height)
+    )
+    return np.array(
+        narrow.resize(
+            (image_size, image_size),
+            Image.Resampling.BILINEAR,
+            box=(0, top, image_size, bottom),
+        )
+    )

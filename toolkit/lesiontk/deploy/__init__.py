@@ -10,7 +10,8 @@ from lesiontk.deploy.target import BundleTarget
 from lesiontk.registry import Registry
 
 BUNDLE_TARGETS: Registry[type[BundleTarget]] = Registry("bundle target")
-BUNDLE_TARGETS.register("linux-arm64", "lesiontk.deploy.linux_arm64:LinuxArm64")
+for _name in ("linux-arm64", "linux-x86-64"):
+    BUNDLE_TARGETS.register(_name, "lesiontk.deploy.linux:Linux")
 BUNDLE_TARGETS.register("android", "lesiontk.deploy.android:Android")
 for _name in (
     "jetson-xavier-jetpack5",

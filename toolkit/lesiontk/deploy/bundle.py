@@ -17,28 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import find_backend, open_engine
 from lesiontk.backends.stamp import stamp
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
-from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
+from lesiontk.deploy.target import BundleTarget, Runtime
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict
-from lesiontk.evaluate.verification import limits_of
 from lesiontk.files.hashing import hash_file
-from lesiontk.recipe import VerifyRule
 from lesiontk.records import EngineSpec, Preprocessing
 
 RUNNER = "lesiontk.deploy.runner"
 PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py")
 """The toolkit's own decoding and preprocessing."""
+SHORT_NAMES = {
+    "lesiontk.data.enhance.": "from enhance.",
+    "lesiontk.data.": "from ",
+    "lesiontk.deploy.runner.": "from ",
+    "lesiontk.deploy.runner import ": "import ",
+}
+"""How a module is imported in the bundle, after the ``from`` of the toolkit."""
 GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
 CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
 PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
@@ -51,13 +56,11 @@ VIEWS = 7
 class EngineAssessment:
     """The facts of an engine beyond its file: its recipe's description and its evaluation.
 
-    Without an `assessment` the one in the file is used. `threshold` replaces the frozen one, and
-    `rule` contains the tolerances of TensorRT's outputs. `verdicts` are those of its acceptance
-    gates, if any.
+    Without an `assessment` the one in the file is used. `threshold` replaces the frozen one.
+    `verdicts` are those of its acceptance gates, if any.
     """
 
     description: str = ""
-    rule: VerifyRule = field(default_factory=VerifyRule)
     assessment: Assessment | None = None
     threshold: float | None = None
     verdicts: tuple[GateVerdict, ...] = ()
@@ -93,8 +96,8 @@ def write_bundle(
 ) -> BundleFacts:
     """Write the bundle of an engine file into an empty folder, and return its facts.
 
-    `min_agreement` and `max_mean_drift` are the tolerances of the device's outputs for the same
-    runtime; for TensorRT they are those of `assessed.rule`.
+    `min_agreement` and `max_mean_drift` are the tolerances of the device's outputs, the same for
+    every device and runtime.
 
     Raises `UsageError` if the target does not run the engine, `DataError` if it rejects the graph.
     """
@@ -116,8 +119,6 @@ def write_bundle(
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
-    if runtimes[0] is TENSORRT:
-        min_agreement, max_mean_drift = limits_of(assessed.rule, spec.precision)
     point = assessment.operating_point if assessment else None
     document = {
         "format": 1,
@@ -128,6 +129,7 @@ def write_bundle(
         "task": spec.task,
         "engine": {
             "file": engine_path.name,
+            "content_sha256": hash_content(engine_path),
             "backend": spec.backend,
             "precision": spec.precision,
             "input": {"dtype": "uint8", "shape": [1, *spec.input_shape], "colour": "RGB"},
@@ -180,6 +182,15 @@ def write_bundle(
     )
 
 
+def hash_content(engine: Path) -> str:
+    """Return the SHA-256 of an engine file without the evaluation that it carries.
+
+    It is the same for the engine of a workspace and for its copy in a bundle.
+    """
+    content, _ = find_backend(engine)().split_record(engine.read_bytes())
+    return hashlib.sha256(content).hexdigest()
+
+
 def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Return uint8 [65, S, S, 3]: 16 pure forms and colours and 49 procedural lesions, prepared.
 
@@ -197,7 +208,7 @@ def write_runner(
     folder: Path, runtimes: Iterable[Runtime], enhance: Iterable[str]
 ) -> list[tuple[str, str]]:
     """Copy the bundle's runner, and return (module, function) of each filter."""
-    for name in ("run.py", "decision.py", "picture.py"):
+    for name in list_runner_files():
         _copy(RUNNER, name, folder / name)
     for name in PREPROCESSING_FILES:
         _copy("lesiontk.data", name, folder / name)
@@ -213,10 +224,17 @@ def write_runner(
     return [(f.__module__.rpartition(".")[2], f.__name__) for f in functions]
 
 
+def list_runner_files() -> list[str]:
+    """Return the names of the runner's files, without the runtimes, and of its licence."""
+    names = (entry.name for entry in resources.files(RUNNER).iterdir())
+    files = (name for name in names if name == "LICENSE" or name.endswith(".py"))
+    return sorted(n for n in files if n != "__init__.py" and not n.endswith("_runtime.py"))
+
+
 def _copy(package: str, name: str, to: Path) -> None:
     text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    for package, short in (("lesiontk.data.enhance.", "enhance."), ("lesiontk.data.", "")):
-        text = text.replace(f"from {package}", f"from {short}")
+    for package, short in SHORT_NAMES.items():
+        text = text.replace(f"from {package}", short)
     to.write_text(text, encoding="utf-8")
 
 
@@ -260,14 +278,17 @@ Then:
 
     python3 run.py self-test              # files, preprocessing, {golden} outputs, latency
     python3 run.py predict picture.jpg    # {decision}
+    python3 run.py evaluate FOLDER LABELS.csv
+    python3 run.py bench --json           # for `lesiontk bench --import`
 {no_threshold}
-Both accept `--json`. Exit codes: 0 as expected, 1 outputs differ from those expected, 2 a file is
+All accept `--json`. Exit codes: 0 as expected, 1 outputs differ from those expected, 2 a file is
 missing, damaged or rejected, 3 a missing requirement.
 
 | file | what |
 | --- | --- |
 | `{BUNDLE}` | labels, crop and resize, input, output, {threshold_entry}tolerances |
-| `run.py`, the other `*.py` | the runner, with the same preprocessing and decision as lesiontk |
+| `run.py`, the other `*.py` | the runner, with the same preprocessing and decision as lesiontk; \
+`LICENSE` is theirs |
 | `{GOLDEN}`, `golden/` | images with their expected outputs and prepared bytes |
 | `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
 

@@ -19,7 +19,6 @@ from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved
-from lesiontk.recipe import VerifyRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.bench import read_benchmark
@@ -31,9 +30,7 @@ class BundleConfig(StageConfig):
     """The target, and the tolerances of the device's outputs.
 
     An engine that did not pass its gates is rejected; with `accept_unresolved` only one that
-    failed. For the same runtime only the processor's rounding differs. TensorRT computes
-    differently from its emulation, so its tolerances are those of the recipe's `verify` rule.
-    `threshold` replaces the frozen one.
+    failed. The tolerances are the same for every device. `threshold` replaces the frozen one.
     """
 
     target: str
@@ -48,7 +45,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=5,
+        version=6,
         accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
         produces="bundle",
         config=BundleConfig,
@@ -72,7 +69,6 @@ class BundleStage(Stage):
         require_gates(verdicts, policy, ACCEPT)
         assessed = EngineAssessment(
             description=str(engine.manifest["recipe"].get("description", "")),
-            rule=VerifyRule(**engine.manifest["config"]["verify"]),
             assessment=read_assessment(evaluation) if evaluation else None,
             threshold=config.threshold,
             verdicts=verdicts,

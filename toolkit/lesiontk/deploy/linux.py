@@ -1,4 +1,4 @@
-"""Target ``linux-arm64``: a Raspberry Pi, an i.MX 8 or another 64-bit ARM board with Linux."""
+"""Targets ``linux-arm64`` (Raspberry Pi, i.MX 8, other 64-bit ARM boards) and ``linux-x86-64``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lesiontk.deploy.target import LITERT, ONNX, BundleTarget, Contents, Runtime
 from lesiontk.records import EngineSpec
 
 
-class LinuxArm64(BundleTarget):
+class Linux(BundleTarget):
     """LiteRT or ONNX Runtime under Python on the CPU."""
 
     engines: ClassVar[tuple[str, ...]] = (
@@ -31,8 +31,15 @@ class LinuxArm64(BundleTarget):
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
         return Contents(
             "On the board, in this folder:\n\n    python3 -m venv .venv && . .venv/bin/activate\n "
-            "   pip install -r requirements.txt\n\nint8 is fast on processors with the "
-            "dot-product instructions (`asimddp` in /proc/cpuinfo: Cortex-A55, A75 and later); "
-            "older ones such as the Cortex-A72 of the Raspberry Pi 4 run it more slowly, with the "
-            "same outputs. `--threads` takes more cores."
+            f"   pip install -r requirements.txt\n\n{INT8[self.name]} `--threads` takes more cores."
         )
+
+
+INT8 = {
+    "linux-arm64": "int8 is fast on processors with the dot-product instructions (`asimddp` in "
+    "/proc/cpuinfo: Cortex-A55, A75 and later); older ones such as the Cortex-A72 of the Raspberry "
+    "Pi 4 run it more slowly, with the same outputs.",
+    "linux-x86-64": "int8 is fast on processors with VNNI (`avx512_vnni` or `avx_vnni` in "
+    "/proc/cpuinfo); others run it more slowly, with the same outputs.",
+}
+"""What a board's processor needs for fast int8."""

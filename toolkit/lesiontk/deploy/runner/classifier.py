@@ -1,0 +1,115 @@
+"""The bundle's engine with its preprocessing and its decision."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.decision import are_probabilities, decide
+
+
+class MissingRequirementError(Exception):
+    """Pillow is missing or too old."""
+
+    exit_code = 3
+
+
+class OutputError(Exception):
+    """The engine's outputs are not probabilities of the labels."""
+
+    exit_code = 2
+
+
+def import_picture() -> Any:
+    """Return the module that reads images, the only one that needs Pillow."""
+    try:
+        from PIL.Image import Resampling  # noqa: F401 - not in older versions of Pillow
+
+        from lesiontk.deploy.runner import picture
+    except ImportError as error:
+        raise MissingRequirementError(
+            f"Pillow 9.1 or later, to read images ({error}): pip install 'Pillow>=9.1'"
+        ) from error
+    return picture
+
+
+class Classifier:
+    """An opened engine: `classify_bytes` and `classify_file` return predictions of images.
+
+    `engine` is the runtime's; `description` says what runs. It is used by one thread at a time.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: str | None = None, threads: int = 1) -> None:
+        self.bundle = bundle
+        module = bundle.runtimes[runtime or next(iter(bundle.runtimes))]
+        self.engine = importlib.import_module(module).open_engine(
+            bundle.folder, bundle.document, threads
+        )
+        self.description: dict[str, Any] = self.engine.description
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.engine.close()
+
+    def infer(self, images: Any) -> Any:
+        """Return outputs float32 [N, C] of uint8 [N, S, S, 3].
+
+        Raises `OutputError` if C is not the number of labels.
+        """
+        labels = self.bundle.labels
+        outputs = np.asarray(self.engine.predict(images), np.float32)
+        if outputs.shape != (len(images), len(labels)):
+            raise OutputError(
+                f"the engine returns {list(outputs.shape)}; expected "
+                f"{[len(images), len(labels)]}, a probability of each of {', '.join(labels)}"
+            )
+        return outputs
+
+    def classify_file(self, path: Path) -> dict[str, Any]:
+        """Return the prediction of an image file. Raises `PictureError` or `OutputError`."""
+        return self._classify(import_picture().read_picture(path), str(path))
+
+    def classify_bytes(self, data: bytes, name: str) -> dict[str, Any]:
+        """Return the prediction of an image file's bytes, which messages call `name`."""
+        return self._classify(import_picture().decode_picture(data, name=name), name)
+
+    def _classify(self, image: Any, name: str) -> dict[str, Any]:
+        bundle = self.bundle
+        prepared = import_picture().prepare_picture(image, bundle.preprocessing)
+        values = self.infer(prepared[np.newaxis])[0]
+        if not are_probabilities(values[np.newaxis]):
+            raise OutputError(
+                f"{name}: the engine returns {values.tolist()}; expected finite probabilities "
+                "that sum to 1. Its file is damaged, or this machine cannot run it: try "
+                "`run.py self-test`"
+            )
+        return {
+            "image": name,
+            **decide(values, list(bundle.labels), bundle.point, bundle.temperature),
+        }
+
+
+def answer(
+    bundle: Bundle, predictions: list[dict[str, Any]], failures: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Return the document of predictions, the same from ``predict`` and from ``serve``."""
+    return {
+        "bundle": bundle.name,
+        "labels": list(bundle.labels),
+        "operating_point": bundle.point,
+        "predictions": predictions,
+        "failures": failures,
+        "notice": bundle.notice,
+    }

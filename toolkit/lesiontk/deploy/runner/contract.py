@@ -1,0 +1,110 @@
+"""The contract of a bundle, ``bundle.json``, as records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class ContractError(Exception):
+    """``bundle.json`` lacks a key, or has a value of another kind."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The outputs expected of the device, and their tolerances.
+
+    `file` contains images and probabilities, `pictures` maps image files to the SHA-256 of their
+    prepared pixels. `min_agreement` is the least share of images with the same class,
+    `max_mean_drift` the greatest mean difference of a probability.
+    """
+
+    file: str
+    pictures: Mapping[str, str]
+    min_agreement: float
+    max_mean_drift: float
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Pixels a side, how an image is cropped, and (module, function) of each filter."""
+
+    image_size: int
+    crop_mode: str
+    filters: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle in `folder`; `document` is its ``bundle.json`` as written.
+
+    `runtimes` maps names to modules, the preferred one first. `content_sha256` identifies the
+    engine without the evaluation that its file carries. `point` (`threshold`, `positive` labels)
+    and `temperature` are None if none was frozen.
+    """
+
+    folder: Path
+    name: str
+    target: str
+    engine_file: str
+    content_sha256: str
+    labels: tuple[str, ...]
+    point: dict[str, Any] | None
+    temperature: float | None
+    preprocessing: Preprocessing
+    golden: Golden
+    runtimes: Mapping[str, str]
+    notice: str
+    document: dict[str, Any] = field(repr=False)
+
+    @property
+    def engine(self) -> Path:
+        """The engine's file."""
+        return self.folder / self.engine_file
+
+
+def read_bundle(folder: Path, text: str) -> Bundle:
+    """Return the bundle of a ``bundle.json``. Raises `ContractError` naming the fault."""
+    try:
+        document = json.loads(text)
+        golden = document["golden"]
+        return Bundle(
+            folder=folder,
+            name=document["name"],
+            target=document["target"],
+            engine_file=document["engine"]["file"],
+            content_sha256=document["engine"]["content_sha256"],
+            labels=tuple(document["labels"]),
+            point=document["operating_point"],
+            temperature=document["temperature"],
+            preprocessing=read_preprocessing(document["preprocessing"]),
+            golden=Golden(
+                golden["file"],
+                golden["pictures"],
+                float(golden["min_agreement"]),
+                float(golden["max_mean_drift"]),
+            ),
+            runtimes=document["runtimes"],
+            notice=document["notice"],
+            document=document,
+        )
+    except KeyError as error:
+        raise ContractError(f"bundle.json has no {error}; make the bundle again") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ContractError(
+            f"bundle.json cannot be read: {error}; make the bundle again"
+        ) from error
+
+
+def read_preprocessing(document: Mapping[str, Any]) -> Preprocessing:
+    """Return the preprocessing of its part of ``bundle.json``."""
+    return Preprocessing(
+        document["image_size"],
+        document["crop_mode"],
+        tuple((module, function) for module, function in document["filters"]),
+    )

@@ -1,0 +1,160 @@
+"""``run.py self-test``: files, preprocessing, outputs and latency against those expected."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lesiontk.deploy.runner.classifier import Classifier, MissingRequirementError, import_picture
+from lesiontk.deploy.runner.command import Call, Outcome
+from lesiontk.deploy.runner.contract import Bundle, Golden
+from lesiontk.deploy.runner.decision import are_probabilities
+from lesiontk.deploy.runner.integrity import COPY, DamagedBundleError, FileCheck
+from lesiontk.deploy.runner.timing import summarize, time_engine
+
+HELP = "compare with the expected outputs"
+CHECKS = ("files", "pictures", "answers")
+
+
+class SelfTestError(Exception):
+    """The outputs differ from those expected, so nothing is answered."""
+
+    exit_code = 1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own options."""
+    parser.add_argument("--rounds", type=int, default=50, help="number of timed images, 0 for none")
+
+
+def run(call: Call) -> Outcome:
+    """Return the results of the self-test."""
+    bundle, options = call.bundle, call.options
+    for name in (bundle.engine_file, bundle.golden.file):
+        if not (bundle.folder / name).is_file():
+            raise DamagedBundleError(f"{name} is missing. {COPY}")
+    with Classifier(bundle, options.runtime, options.threads) as classifier:
+        found = test_bundle(classifier, call.files, options.rounds)
+    return Outcome(found, render(found), 0 if found["as_expected"] else 1)
+
+
+def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> dict[str, Any]:
+    """Return the results; latency is timed over `rounds` images, if any."""
+    bundle = classifier.bundle
+    images, expected = read_golden(bundle)
+    found: dict[str, Any] = {
+        "bundle": bundle.name,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "files": {
+            "n": len(files.listed),
+            "damaged": list(files.damaged),
+            "as_expected": files.as_expected,
+        },
+        "pictures": check_pictures(bundle),
+        "pillow": getattr(sys.modules.get("PIL"), "__version__", None),
+        "answers": compare(expected, classifier.infer(images), bundle.golden),
+    }
+    if rounds:
+        samples = time_engine(classifier.engine, images, rounds, max(1, rounds // 10))
+        found["latency_ms"] = summarize(samples)
+    found["engine"] = classifier.description
+    found["as_expected"] = not list(list_faults(found))
+    return found
+
+
+def require_expected_outputs(classifier: Classifier, files: FileCheck) -> None:
+    """Raise `SelfTestError` unless this machine prepares and answers as expected."""
+    faults = list(list_faults(test_bundle(classifier, files, rounds=0)))
+    if faults:
+        raise SelfTestError(
+            f"{', '.join(faults)} not as expected on this machine, so no image is classified; "
+            "`run.py self-test` shows the differences"
+        )
+
+
+def list_faults(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the checks that failed; without Pillow that of the pictures is not known."""
+    return (name for name in CHECKS if found[name]["as_expected"] is False)
+
+
+def read_golden(bundle: Bundle) -> tuple[Any, Any]:
+    """Return the golden images uint8 [N, S, S, 3] and their probabilities float32 [N, C]."""
+    with np.load(bundle.folder / bundle.golden.file) as golden:
+        return golden["images"], golden["probabilities"]
+
+
+def check_pictures(bundle: Bundle) -> dict[str, Any]:
+    """Return the images whose decoding, crop and resize give other bytes than expected.
+
+    Without Pillow none is read: `as_expected` is then None, and `lacks` is the reason.
+    """
+    try:
+        picture = import_picture()
+    except MissingRequirementError as error:
+        return {"n": 0, "differ": [], "lacks": str(error), "as_expected": None}
+    differ = []
+    for name, expected in sorted(bundle.golden.pictures.items()):
+        image = picture.read_picture(bundle.folder / name)
+        pixels = np.ascontiguousarray(picture.prepare_picture(image, bundle.preprocessing))
+        if hashlib.sha256(pixels.tobytes()).hexdigest() != expected:
+            differ.append(name)
+    return {"n": len(bundle.golden.pictures), "differ": differ, "as_expected": not differ}
+
+
+def compare(expected: Any, received: Any, golden: Golden) -> dict[str, Any]:
+    """Return the agreement of outputs float32 [N, C] with those expected, within limits or not."""
+    finite = bool(np.isfinite(received).all())
+    valid = are_probabilities(received)
+    agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
+    drift = float(np.abs(expected - received).mean()) if finite else None
+    least, most = golden.min_agreement, golden.max_mean_drift
+    return {
+        "n": len(expected),
+        "finite": finite,
+        "probabilities": valid,
+        "agreement": agreement,
+        "min_agreement": least,
+        "mean_drift": drift,
+        "max_mean_drift": most,
+        "as_expected": valid and agreement >= least and drift is not None and drift <= most,
+    }
+
+
+def render(found: dict[str, Any]) -> str:
+    """Return the results as text."""
+    outputs, engine = found["answers"], found["engine"]
+    drift = outputs["mean_drift"]
+    files = found["files"]
+    lines = [
+        "{bundle} on {machine}, Python {python}".format(**found),
+        "engine: " + ", ".join(f"{k} {v}" for k, v in engine.items() if v != ""),
+        "files: {}".format("; ".join(files["damaged"]) or "all {n} intact".format(**files)),
+        "pictures: " + describe_pictures(found["pictures"]),
+        "outputs: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "
+        "difference of a probability {} (at most {max_mean_drift})".format(
+            outputs["agreement"], "not a number" if drift is None else round(drift, 6), **outputs
+        ),
+    ]
+    if "latency_ms" in found:
+        lines.append("latency: median {median:.2f} ms, p90 {p90:.2f} ms, n = {n}".format(
+            **found["latency_ms"]
+        ))  # fmt: skip
+    lines.append("as expected" if found["as_expected"] else "NOT AS EXPECTED")
+    return "\n".join(lines)
+
+
+def describe_pictures(pictures: dict[str, Any]) -> str:
+    """Return the result of decoding, crop and resize."""
+    if "lacks" in pictures:
+        return "not checked, and `predict` cannot run: {lacks}".format(**pictures)
+    if pictures["differ"]:
+        return ", ".join(pictures["differ"]) + " differ"
+    return "all {n} prepared to the same bytes".format(**pictures)

@@ -60,7 +60,7 @@ def study(data: Path, workspace: Path, seeds: int) -> None:
                 {
                     "recipe": recipe,
                     "seed": seed,
-                    "training_seconds": model.manifest["seconds"],
+                    "training_seconds": model.manifest.seconds,
                     "epochs": facts.epochs,
                     "best_epoch": facts.best_epoch,
                     "split_hash": facts.split_hash,

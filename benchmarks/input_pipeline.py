@@ -137,7 +137,7 @@ def time_decoding(
         ImageRecord(rows[i]["image_id"], rows[i]["diagnosis"], rows[i]["location"]) for i in order
     ]
     preprocessing = images.read_facts(PreparedImages).preprocessing
-    dataset = {role: store.parent(images, role) for role in images.manifest["parents"]}
+    dataset = {role: store.parent(images, role) for role in images.manifest.parents}
     with ImageReader(data_root(recipe.data.path, dataset)) as reader:
 
         def decode(number: int) -> None:

@@ -142,7 +142,7 @@ def compare_ways(
     model: Artefact, images: ImageSet, name: str, rounds: int, resamples: int
 ) -> dict[str, Any]:
     """Return the validation scores, latencies and conversion times of the quantizers."""
-    rule = CalibrateConfig(**model.manifest["recipe"]["calibration"])
+    rule = CalibrateConfig(**model.manifest.recipe["calibration"])
     listed = images.pixels[draw_calibration(images, rule.images, rule.draw, rule.seed)]
     rows = images.indices("validation")
     pixels = np.asarray(images.pixels[rows])

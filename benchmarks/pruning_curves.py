@@ -100,7 +100,7 @@ def measure(store: Store, model: Artefact, recover: dict[str, Any]) -> None:
                     "macs_share": after / before,
                     "parameters": facts.parameters,
                     "validation": list_scores(facts),
-                    "seconds": pruned.manifest["seconds"],
+                    "seconds": pruned.manifest.seconds,
                 }
             )
             points.sort(key=lambda point: (point["asked"], point["way"]))

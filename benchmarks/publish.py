@@ -107,7 +107,7 @@ def publish(
         wanted = parent if target == "keras:float32" else engine.precision == "int8"
         if not wanted:
             continue
-        if "calibration" in artefact.manifest["parents"]:
+        if "calibration" in artefact.manifest.parents:
             calibration = store.parent(artefact, "calibration")
         if engine.size_bytes <= MAX_BYTES:
             copy_engine(store, artefact, folder)
@@ -157,7 +157,7 @@ def publish(
         "steps": [step.to_document() for step in describe_steps(facts)],
         "training_seconds": course.seconds,
         "compression_seconds": seconds - course.seconds,
-        "tools": {**model.manifest["tools"], **benchmark.manifest["tools"]},
+        "tools": {**model.manifest.tools, **benchmark.manifest.tools},
         "command": command,
         "benchmark": document.to_document(),
         "external": checked and checked.to_document(),
@@ -194,7 +194,7 @@ def read_course(store: Store, trained: Artefact, recipe: str) -> Course:
     """Return the record of a training; for an imported network the published one."""
     facts = trained.read_facts(ModelFacts)
     names = {f"{recipe}_{file}": file for file in ("curves.csv", "curves.png")}
-    if "curves.csv" in trained.manifest["files"]:
+    if "curves.csv" in trained.manifest.files:
         curves = {name: trained.file(file) for name, file in names.items()}
         return Course(facts.to_document(), training_seconds(store, trained), curves)
     published = json.loads((HERE / "results" / f"{recipe}.json").read_text())

@@ -53,7 +53,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
     seconds = training_seconds(store, model) - training_seconds(store, trained)
     replaced = read_replaced(published)
     for target, engine in engines.items():
-        if "calibration" in engine.manifest["parents"]:
+        if "calibration" in engine.manifest.parents:
             check_calibration(store, engine, recipe)
         replaced[target] = ReplacedEngine(
             file=engine_file(engine).name,

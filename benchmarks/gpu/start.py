@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lesiontk.backends.keras.backend import save_model
@@ -13,6 +12,7 @@ from lesiontk.models.architecture import build_model
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.model_artefact import describe_model
+from lesiontk.store.manifest import read_manifest
 from lesiontk.system.frameworks import import_keras
 
 
@@ -21,7 +21,7 @@ def write_start(recipe: Recipe, folder: Path, out: Path) -> None:
 
     Raises the errors of `Architecture.find_weights` and of a recipe that does not fit the images.
     """
-    artefact = Artefact(folder, json.loads((folder / "manifest.json").read_text()))
+    artefact = Artefact(folder, read_manifest(folder))
     images, prepared = open_images(artefact), artefact.read_facts(PreparedImages)
     architecture = ARCHITECTURES.get(recipe.model.architecture)
     import_keras().utils.set_random_seed(recipe.train.seed)

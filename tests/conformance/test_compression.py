@@ -21,7 +21,7 @@ from lesiontk.compress.keras_layers import read_layers, remove_channels, with_in
 from lesiontk.errors import DataError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import parse_recipe
-from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
+from lesiontk.records import MODEL_FILE, Artefact
 from lesiontk.stage import Context
 from lesiontk.stages.equalize import equalize_model
 from lesiontk.stages.parent_predictions import (
@@ -34,6 +34,7 @@ from lesiontk.store import Store
 from lesiontk.system.frameworks import import_keras
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import build_step
+from tests.artefacts import make_artefact
 from tests.compress.silent_channels import draw_channels, silence
 from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent, settle_statistics
@@ -176,12 +177,7 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
         pytest.skip("its training takes minutes to build; its blocks are tested above")
     facts = make_facts(architecture=network.name, recalls={"mel": 0.5})
     network.model.save(str(tmp_path / MODEL_FILE))
-    manifest = {
-        "facts": facts.to_document(),
-        "schema_version": ModelFacts.SCHEMA,
-        "files": [MODEL_FILE],
-    }
-    parent = Artefact(tmp_path, manifest)
+    parent = make_artefact(tmp_path, "model", facts, [MODEL_FILE])
     recover = {"epochs": 1, "batch_size": 32, "augment": "none", "learning_rate": 1e-3}
     config = PruneConfig.model_validate({"keep_macs": 0.5, "images": 16, "recover": recover})
     parents = {"model": parent, "images": images}
@@ -190,7 +186,7 @@ def test_what_is_left_recovers(network: Network, images: Artefact, tmp_path: Pat
     for folder in (asking.directory, context.directory, context.scratch):
         folder.mkdir()
     ParentPredictionsStage().run(parents, ParentPredictionsConfig(), asking)
-    soft_targets = Artefact(asking.directory, {"files": [SOFT_TARGETS]})
+    soft_targets = make_artefact(asking.directory, "soft_targets", files=[SOFT_TARGETS])
     output = PruneStage().run({**parents, "soft_targets": soft_targets}, config, context)
     pruned = output.facts["change"]
     assert pruned["macs"][1] <= 0.5 * pruned["macs"][0]

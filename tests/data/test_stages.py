@@ -27,7 +27,7 @@ from lesiontk.stages.prepare import PrepareConfig, PrepareStage
 from lesiontk.stages.split import SplitConfig, SplitStage
 from lesiontk.stages.train import TrainConfig
 from lesiontk.store import Store
-from lesiontk.store.manifest import write_manifest
+from lesiontk.store.manifest import read_manifest, write_manifest
 
 SIZE = 20
 TWINS = 6
@@ -97,7 +97,8 @@ def rewrite_split(split: Artefact, rows: list[dict[str, str]]) -> Artefact:
     manifest = json.loads((split.path / "manifest.json").read_text())
     entry = {"bytes": table.stat().st_size, "sha256": hash_file(table)}
     manifest["files"]["split.csv"] = entry
-    return Artefact(split.path, write_manifest(split.path, manifest))
+    write_manifest(split.path, manifest)
+    return Artefact(split.path, read_manifest(split.path))
 
 
 # ------------------------------------------------------------------------------ inspect

@@ -98,7 +98,7 @@ def test_the_teacher_speaks_of_training_images_alone(store: Store, student: Arte
 
 
 def test_the_student_starts_from_the_model_before_it(store: Store, student: Artefact) -> None:
-    assert store.parent(student, "model").manifest["stage"]["name"] == "train"
+    assert store.parent(student, "model").manifest.stage.name == "train"
 
 
 def recipe_of_a_pruned_student(teacher: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def test_a_pruned_student_is_taught_as_it_is(store: Store, teacher: Path) -> Non
     document = recipe_of_a_pruned_student(teacher)
     taught = train_recipe(store, parse_recipe(document))
     pruned = store.parent(taught, "model")
-    assert pruned.manifest["stage"]["name"] == "prune"
+    assert pruned.manifest.stage.name == "prune"
     assert taught.facts["parameters"] == pruned.facts["parameters"]
     assert taught.facts["change"]["teacher"] == "keras_float32.keras"
     assert plan_recipe(parse_recipe(document)).trained == "model"
@@ -159,7 +159,7 @@ def test_a_teacher_is_asked_once_whatever_the_labels_and_the_size_of_its_student
     assert coarse.facts["labels"] == ["benign", "malignant"]
     asked = store.parent(student, "soft_targets")
     assert store.parent(coarse, "soft_targets").path == asked.path
-    assert asked.manifest["stage"]["name"] == "teacher_predictions"
+    assert asked.manifest.stage.name == "teacher_predictions"
     assert asked.facts["labels"] == student.facts["labels"]
 
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pytest
 
 from lesiontk.backends.execution import Execution
-from lesiontk.data.images import PreparedImages
 from lesiontk.data.tasks import load_task
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
@@ -35,6 +34,7 @@ from lesiontk.stages.evaluate import (
     read_operating_point,
     read_predictions,
 )
+from tests.artefacts import change_manifest, make_artefact
 from tests.image_sets import make_prepared
 
 SEVEN = load_task("seven_class")
@@ -91,24 +91,20 @@ class Run:
         images = self._write_images(self.folder / f"images-{self.runs}")
         directory = self.folder / f"evaluation-{self.runs}"
         directory.mkdir()
-        engine = Artefact(
-            self.folder,
-            {"kind": "engine", "key": "e" * 64, "files": {"e.tflite": {}},
-             "facts": {"target": "tflite:int8", "file": "e.tflite"}},
-        )  # fmt: skip
+        facts = {"target": "tflite:int8", "file": "e.tflite"}
+        engine = make_artefact(self.folder, "engine", facts, ["e.tflite"], key="e")
         parents = {"engine": engine, "images": images}
         if parent is not None:
             parents["parent"] = parent
         output = EvaluateStage().run(parents, rule, Context(directory, directory))
-        files: dict[str, Any] = {path.name: {} for path in directory.iterdir()}
-        manifest = {
-            "kind": "evaluation",
-            "key": "f" * 64,
-            "schema_version": EngineEvaluation.SCHEMA,
-            "files": files,
-            "facts": output.facts,
-        }
-        return Artefact(directory, manifest)
+        return make_artefact(
+            directory,
+            "evaluation",
+            output.facts,
+            [path.name for path in directory.iterdir()],
+            key="f",
+            schema_version=EngineEvaluation.SCHEMA,
+        )
 
     def _write_images(self, folder: Path) -> Artefact:
         folder.mkdir()
@@ -121,14 +117,7 @@ class Run:
             for n, label in enumerate(self.labels):
                 writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SUBSETS[n % 2], str(n)])
         prepared = make_prepared(images=IMAGES, preprocessing=Preprocessing(8), task=SEVEN)
-        manifest = {
-            "kind": "images",
-            "key": "a" * 64,
-            "schema_version": PreparedImages.SCHEMA,
-            "facts": prepared.to_document(),
-            "files": {"images.npy": {}, "images.csv": {}},
-        }
-        return Artefact(folder, manifest)
+        return make_artefact(folder, "images", prepared, ["images.npy", "images.csv"], key="a")
 
 
 @pytest.fixture
@@ -218,7 +207,7 @@ def test_another_split_is_refused(run: Run) -> None:
 def test_an_evaluation_from_before_has_no_threshold(run: Run) -> None:
     evaluation = run.evaluate()
     facts = {k: v for k, v in evaluation.facts.items() if k != "operating_point"}
-    old = Artefact(evaluation.path, {**evaluation.manifest, "facts": facts})
+    old = change_manifest(evaluation, facts=facts)
     with pytest.raises(DataError, match="has no frozen threshold"):
         read_operating_point(old)
 

@@ -81,7 +81,7 @@ def test_all_that_listen_to_a_model_ask_it_once(store: Store, pruned: Artefact) 
     alone = compress_model(
         store, parent, "prune", {"keep_macs": 0.6, "recover": RECOVER}, ["distill=null"]
     )
-    assert "soft_targets" not in alone.manifest["parents"]
+    assert "soft_targets" not in alone.manifest.parents
 
 
 def test_the_widths_are_told(pruned: Artefact) -> None:

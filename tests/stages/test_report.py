@@ -18,6 +18,7 @@ from lesiontk.stages.cluster import Clustering
 from lesiontk.stages.equalize import Equalization
 from lesiontk.stages.prune import Pruning
 from lesiontk.stages.report import FILE, ReportConfig, ReportStage
+from tests.artefacts import change_manifest, make_artefact
 from tests.model_facts import make_facts
 from tests.report.page import Page
 from tests.report.sample_explanation import make_explanation
@@ -31,7 +32,7 @@ def make_recipe(*overrides: str) -> dict[str, Any]:
     return read_recipe("demo", overrides).model_dump(mode="json")
 
 
-def make_artefact(
+def write_artefact(
     folder: Path,
     kind: str,
     key: str,
@@ -44,21 +45,14 @@ def make_artefact(
     path.mkdir()
     for name, text in files.items():
         (path / name).write_text(text)
-    document = {
-        "kind": kind,
-        "key": key * 64,
-        "content": key * 64,
-        "facts": facts,
-        "files": {name: {} for name in files},
-        "parents": {},
+    written = {
         "recipe": make_recipe("train.seed=5"),
         "tools": {"numpy": "2.4.6"},
         "environment": {"lesiontk": "0.1.0", "python": "3.11.7"},
         "seconds": 33.0,
-        "schema_version": 1,
         **manifest,
     }
-    return Artefact(path, document)
+    return make_artefact(path, kind, facts, files, key=key, **written)
 
 
 @pytest.fixture
@@ -67,19 +61,20 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
     table = ["image_id,lesion_id"]
     table += [f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''}" for row in range(160)]
     found = {
-        "benchmark": make_artefact(
+        "benchmark": write_artefact(
             tmp_path, "benchmark", "a", {},
             {"benchmark.json": json.dumps(data.benchmark.to_document())},
             recipe=make_recipe("train.seed=9", "gate=[balanced_accuracy >= parent - 0.125 @ 0.95]"),
             tools={"NumPy": "2.5.0"},
         ),
-        "model": make_artefact(
+        "model": write_artefact(
             tmp_path, "model", "b", data.model.to_document(),
             {"curves.csv": "epoch,loss\n1,0.5\n2,0.25\n"},
-            parents={"images": {"name": "images-cccccccccccc"}},
+            parents={"images": {"name": "images-cccccccccccc", "key": "c" * 64,
+                                "content": "c" * 64}},
             schema_version=ModelFacts.SCHEMA,
         ),
-        "images": make_artefact(tmp_path, "images", "c", {}, {"images.csv": "\n".join(table)}),
+        "images": write_artefact(tmp_path, "images", "c", {}, {"images.csv": "\n".join(table)}),
     }  # fmt: skip
     for number, target in enumerate(TARGETS):
         lines = ["image_id,group,label," + ",".join(f"p_{label}" for label in SEVEN)]
@@ -91,8 +86,8 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
             "predictions.csv": "\n".join(lines),
         }
         facts = data.engines[target].to_document()
-        found[StepId("engine", target)] = make_artefact(tmp_path, "engine", str(number), facts, {})
-        found[StepId("evaluation", target)] = make_artefact(
+        found[StepId("engine", target)] = write_artefact(tmp_path, "engine", str(number), facts, {})
+        found[StepId("evaluation", target)] = write_artefact(
             tmp_path, "evaluation", str(number), {}, files
         )
     return found
@@ -147,7 +142,7 @@ def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
 ) -> None:
     explanation, heatmaps = make_explanation()
     files = {DOCUMENT: json.dumps(explanation.to_document()), **{name: name for name in heatmaps}}
-    explained = make_artefact(tmp_path, "explanation", "e", {}, files)
+    explained = write_artefact(tmp_path, "explanation", "e", {}, files)
     without = report(parents, tmp_path)
     page = report({**parents, "explanation": explained}, tmp_path)
     shown = [source for source in page.values("src") if source.startswith("data:image/jpeg;base64")]
@@ -159,7 +154,7 @@ def test_the_heatmaps_of_an_explanation_are_put_into_the_page(
 
 def make_model(model: Artefact, facts: ModelFacts) -> Artefact:
     """Return a model as the step of a compression would have left it."""
-    return Artefact(model.path, {**model.manifest, "facts": facts.to_document()})
+    return change_manifest(model, facts=facts.to_document())
 
 
 def test_steps_come_in_their_order_each_with_what_was_measured_of_it(
@@ -192,7 +187,7 @@ def test_widths_are_those_of_the_last_pruning_whatever_followed(
     line = {}
     for number, kept in enumerate((6, 4), start=1):
         files = {"widths.csv": f"layer,kind,channels,kept,macs,macs_kept\na,Conv2D,8,{kept},2,1\n"}
-        line[StepId("ancestor", str(number), "prune")] = make_artefact(
+        line[StepId("ancestor", str(number), "prune")] = write_artefact(
             tmp_path, "model", str(number), facts, files, schema_version=ModelFacts.SCHEMA
         )
     last = make_model(parents["model"], make_facts("equalize", Equalization(3, 0.0)))
@@ -204,7 +199,7 @@ def test_a_model_without_curves_and_unknown_images_still_make_a_report(
     parents: dict[str, Artefact], tmp_path: Path
 ) -> None:
     model = parents["model"]
-    bare = Artefact(model.path, {**model.manifest, "files": {}})
+    bare = change_manifest(model, files={})
     page = report(
         {role: a for role, a in {**parents, "model": bare}.items() if role != "images"}, tmp_path
     )

@@ -246,7 +246,7 @@ def test_what_is_told_of_an_engine_is_what_it_was_made_with(
     known = {artefact.name for artefact in store.list_artefacts("sensitivity")}
     report = report_model(store, model, ["explain.images=0", "gate=[]", "bench.rounds=20"])
     assert {artefact.name for artefact in store.list_artefacts("sensitivity")} == known
-    assert report.manifest["parents"]["sensitivity:tflite"]["name"] == own.name
+    assert report.manifest.parents["sensitivity:tflite"].name == own.name
 
 
 def test_a_gate_on_an_unknown_metric_is_refused_before_anything_is_measured(

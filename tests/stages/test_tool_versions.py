@@ -221,7 +221,7 @@ def test_every_tool_of_a_back_end_is_in_the_key_of_its_engines(store: Store) -> 
     made = build_run(store)
     for target in TARGETS:
         tools = BACKENDS.get(target.partition(":")[0]).info.tools
-        assert set(tools) <= made[f"convert {target}"].manifest["tools"].keys()
+        assert set(tools) <= made[f"convert {target}"].manifest.tools.keys()
 
 
 def test_every_declared_tool_is_a_distribution_by_its_name() -> None:

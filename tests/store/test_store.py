@@ -11,7 +11,7 @@ import pytest
 
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, FileEntry, ParentEntry
 from lesiontk.stage import StepId
 from lesiontk.store import Store
 from lesiontk.store.machine_paths import MachinePaths
@@ -51,16 +51,16 @@ def test_an_artefact_is_a_folder_named_by_kind_and_key(store: Store) -> None:
 def test_the_manifest_lists_every_file_with_bytes_and_hash(store: Store) -> None:
     text = store.build(TextStage(), TextConfig(text="mole"), {})
     written = {p.relative_to(text.path).as_posix() for p in text.path.rglob("*") if p.is_file()}
-    assert set(text.manifest["files"]) == written - {"manifest.json"}
-    entry = text.manifest["files"]["text.txt"]
-    assert entry == {"bytes": 4, "sha256": hash_file(text.path / "text.txt")}
+    assert set(text.manifest.files) == written - {"manifest.json"}
+    entry = text.manifest.files["text.txt"]
+    assert entry == FileEntry(bytes=4, sha256=hash_file(text.path / "text.txt"))
 
 
 def test_the_manifest_names_the_parents(store: Store) -> None:
     first = store.build(TextStage(), TextConfig(text="a"), {})
     joined = store.build(JoinStage(), JoinConfig(), {"first": first})
-    assert joined.manifest["parents"] == {
-        "first": {"name": first.name, "key": first.key, "content": first.content}
+    assert joined.manifest.parents == {
+        "first": ParentEntry(name=first.name, key=first.key, content=first.content)
     }
 
 
@@ -271,11 +271,11 @@ def test_another_version_of_a_tool_is_another_artefact(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = store.build(TextStage(), TextConfig(), {})
-    assert one.manifest["tools"].keys() == {"numpy"}
+    assert one.manifest.tools.keys() == {"numpy"}
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
     two = store.build(TextStage(), TextConfig(), {})
     assert two.key != one.key
-    assert two.manifest["tools"] == {"numpy": "0.0.1"}
+    assert two.manifest.tools == {"numpy": "0.0.1"}
 
 
 def test_other_parents_make_another_artefact(store: Store) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lesiontk.errors import DataError, LesionTKError
+from lesiontk.records import Failure
 from lesiontk.stage import Context
 from lesiontk.store import Store
 from tests.fake_stages import BudgetStage, NoteStage, TextConfig, TextStage
@@ -46,14 +47,14 @@ def test_a_failure_leaves_its_evidence_and_no_manifest(store: Store, error: Exce
     assert failure["recipe"] == {"name": "probe"}
     assert failure["key"].startswith(folder.name.removeprefix("text-"))
     assert store.list_artefacts() == []
-    assert store.failures() == [failure]
+    assert store.failures() == [Failure.model_validate(failure)]
 
 
 def test_a_bug_leaves_its_traceback_and_a_user_error_none(store: Store) -> None:
     for error in (USER_ERROR, BUG):
         with pytest.raises(type(error)):
             store.build(TextStage(Obstacle(error)), TextConfig(text=str(error)), {})
-    tracebacks = {f["error_class"]: f["traceback"] for f in store.failures()}
+    tracebacks = {f.error_class: f.traceback for f in store.failures()}
     assert tracebacks["DataError"] is None
     assert "in __call__" in tracebacks["ZeroDivisionError"]
 
@@ -65,7 +66,7 @@ def test_facts_that_cannot_be_written_down_are_a_failure(store: Store, fact: obj
     with pytest.raises((ValueError, TypeError)):
         store.build(stage, TextConfig(), {})
     assert store.list_artefacts() == []
-    assert [failure["kind"] for failure in store.failures()] == ["text"]
+    assert [failure.kind for failure in store.failures()] == ["text"]
     assert not list(store.workspace.glob(".text-*"))
 
 
@@ -138,7 +139,7 @@ def test_what_a_killed_process_left_half_written_is_not_used(store: Store) -> No
     text.path.rename(half)
     (half / "stale.txt").write_text("of an earlier run")
     again = store.build(TextStage(), TextConfig(), {})
-    assert "stale.txt" not in again.manifest["files"]
+    assert "stale.txt" not in again.manifest.files
     assert not half.exists()
 
 

@@ -73,7 +73,7 @@ def test_where_the_gate_cannot_be_met_the_report_shows_what_int8_does_to_each_la
     made, page = report(store, model)
     (measured,) = store.list_artefacts("sensitivity")
     assert measured.facts["kept"] is None
-    assert made.manifest["parents"]["sensitivity:tflite"]["name"] == measured.name
+    assert made.manifest.parents["sensitivity:tflite"].name == measured.name
     rows = page.tables[SENSITIVITY][1:]
     assert len(rows) == len(rank_layers(measured))
     assert {row[-1] for row in rows} == {"–"}
@@ -97,7 +97,7 @@ def test_a_stability_is_taken_of_the_very_engine_that_is_shown(
 ) -> None:
     measured = measure_stability(store, model, "tflite:int8", 1)
     made, page = report(store, model)
-    assert made.manifest["parents"]["stability:tflite:int8"]["name"] == measured.name
+    assert made.manifest.parents["stability:tflite:int8"].name == measured.name
     (row,) = page.tables[STABILITY][1:]
     assert row[:3] == ["tflite:int8", "1", "21"]
     convert_model(store, model, ["tflite:int8"], ["calibration.seed=50"])

@@ -44,6 +44,7 @@ from lesiontk.workflow.evaluate import (
 )
 from lesiontk.workflow.lineage import find_assessment, locate_engine
 from lesiontk.workflow.predict import predict_reference
+from tests.artefacts import change_manifest
 from tests.deploy.bundles import ENGINES
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +155,7 @@ def test_the_frozen_threshold_judges_images_from_elsewhere(
 def test_an_evaluation_of_another_engine_is_refused(
     store: Store, engine: Artefact, evaluation: Artefact, folder: Path
 ) -> None:
-    stranger = Artefact(engine.path, {**engine.manifest, "content": "0" * 64})
+    stranger = change_manifest(engine, content="0" * 64)
     with pytest.raises(DataError, match="is the evaluation of another engine"):
         evaluate_external(store, stranger, evaluation, folder)
 

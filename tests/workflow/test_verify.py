@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from lesiontk.errors import DataError, GateFailedError, UsageError
-from lesiontk.records import Artefact, ModelFacts
+from lesiontk.records import Artefact
 from lesiontk.stage import StageInfo
 from lesiontk.store import Store
 from lesiontk.store.manifest import write_manifest
 from lesiontk.workflow.lineage import describe_derivation
 from lesiontk.workflow.verify import verify_artefact, verify_workspace
+from tests.artefacts import make_artefact
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 from tests.model_facts import make_facts, make_step
 
@@ -106,8 +108,7 @@ def test_a_model_is_told_by_its_derivation() -> None:
     def made(stage: str, *before: str) -> Artefact:
         history = tuple(make_step(name) for name in before)
         facts = make_facts(stage, architecture="imported", history=history)
-        manifest = {"facts": facts.to_document(), "schema_version": ModelFacts.SCHEMA}
-        return Artefact(None, manifest)  # type: ignore[arg-type]
+        return make_artefact(Path("nowhere"), "model", facts)
 
     assert describe_derivation(made("import")) == "imported"
     assert describe_derivation(made("prune", "import")) == "imported + prune"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.strict_json import read_json
 
 R = TypeVar("R", bound=Record)
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 MODEL_FILE = "model.keras"
 """The file of a model artefact."""
@@ -238,35 +239,103 @@ class Availability:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class StageVersion(_Entry):
+    """The stage that made an artefact."""
+
+    name: str
+    version: int
+
+
+class ParentEntry(_Entry):
+    """A parent is a folder beside its child, given by name, so that no path leads elsewhere."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*-[0-9a-f]{12}$")
+    key: Sha256
+    content: Sha256
+
+
+class FileEntry(_Entry):
     """One file of an artefact: its size in bytes and SHA-256."""
 
-    bytes: int
-    sha256: str
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+def _check_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or str(path) != name or name in ("", "."):
+        raise ValueError("is not a path inside the artefact")
+    return name
+
+
+class ManifestHeader(_Entry):
+    """What is known of an artefact before its stage runs; `key` is the SHA-256 of its inputs.
+
+    `config` is the stage's own document; `recipe` that of the last use, empty without one.
+    """
+
+    format: int
+    kind: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    key: Sha256
+    stage: StageVersion
+    schema_version: int
+    config: dict[str, Any]
+    external_inputs: dict[str, str]
+    tools: dict[str, str]
+    parents: dict[str, ParentEntry]
+    recipe: dict[str, Any]
+
+
+class Manifest(ManifestHeader):
+    """Every key of an artefact's manifest; `facts` is the document of its stage's record.
+
+    `content` and `seal` are hashes over the rest, which the store writes and checks.
+    """
+
+    content: str = ""
+    seal: str = ""
+    files: dict[Annotated[str, AfterValidator(_check_inside)], FileEntry]
+    auxiliary: list[str]
+    facts: dict[str, Any]
+    measured: dict[str, Any]
+    environment: dict[str, str | int]
+    created: float
+    seconds: float = Field(ge=0)
+
+
+class Failure(ManifestHeader):
+    """A stage that raised; `traceback` is None for an error that a user can cause."""
+
+    error: str
+    error_class: str
+    traceback: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A verified folder in the workspace; `manifest` is the document that describes it."""
+    """A verified folder in the workspace; `manifest` describes it."""
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
     def kind(self) -> str:
         """The folder's kind, such as ``model``."""
-        return str(self.manifest["kind"])
+        return self.manifest.kind
 
     @property
     def key(self) -> str:
         """The full SHA-256 key of its inputs."""
-        return str(self.manifest["key"])
+        return self.manifest.key
 
     @property
     def content(self) -> str:
         """SHA-256 over the names and hashes of its content files, and its facts."""
-        return str(self.manifest["content"])
+        return self.manifest.content
 
     @property
     def name(self) -> str:
@@ -276,17 +345,17 @@ class Artefact:
     @property
     def stage(self) -> str:
         """The name of the stage that made it."""
-        return str(self.manifest["stage"]["name"])
+        return self.manifest.stage.name
 
     @property
     def recipe_name(self) -> str:
         """The recipe for which it was first made, or an empty string."""
-        return str(self.manifest["recipe"].get("name", ""))
+        return str(self.manifest.recipe.get("name", ""))
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """The facts of the stage: labels, metrics with n, fallbacks, specs."""
-        return {**self.manifest["facts"], **self.manifest.get("measured", {})}
+        return {**self.manifest.facts, **self.manifest.measured}
 
     def read(self, name: str, record: type[R]) -> R:
         """Return the record in one of its JSON files; errors as `read_facts`."""
@@ -302,7 +371,7 @@ class Artefact:
         return record.from_document(self.facts)
 
     def _check_schema(self, record: type[Record]) -> None:
-        found = self.manifest["schema_version"]
+        found = self.manifest.schema_version
         if found != record.SCHEMA:
             raise DataError(
                 f"{self.name} has a {record.__name__} of version {found}; this lesiontk reads "
@@ -311,7 +380,7 @@ class Artefact:
 
     def file(self, name: str) -> Path:
         """Return the path of one file. Raises `DataError` with the known names for another."""
-        if name not in self.manifest["files"]:
-            known = ", ".join(sorted(self.manifest["files"]))
+        if name not in self.manifest.files:
+            known = ", ".join(sorted(self.manifest.files))
             raise DataError(f"{self.name} has no file {name!r}; it has {known}.")
         return self.path / name

@@ -71,7 +71,7 @@ class Workspace(DataWorkspace):
 
     def failures(self) -> pd.DataFrame:
         """Return the failures in this workspace: kind, error."""
-        return table_of([{"kind": f["kind"], "error": f["error"]} for f in self.store.failures()])
+        return table_of([{"kind": f.kind, "error": f.error} for f in self.store.failures()])
 
     def lineage(self, reference: str | Path | Stored | None = None) -> Lineage:
         """Return the ancestors of an artefact (default: the latest model), back to the images."""

@@ -63,8 +63,8 @@ def load_or_run(
     Inference of a large network takes minutes, and several engines are derived from it.
     """
     path = engine_file(source)
-    same = source.manifest["parents"]["images"]["content"] == images.content
-    if same and REFERENCE_OUTPUTS in source.manifest["files"]:
+    same = source.manifest.parents["images"].content == images.content
+    if same and REFERENCE_OUTPUTS in source.manifest.files:
         with np.load(source.file(REFERENCE_OUTPUTS)) as kept:
             if "spec" in kept and np.isin(rows, kept["rows"]).all():
                 order = np.argsort(kept["rows"])

@@ -20,7 +20,7 @@ def ls(session: Session, kind: str | None) -> None:
 
     store = session.open_store()
     artefacts = list_workspace(store, kind)
-    failures = [{"kind": f["kind"], "error": f["error"]} for f in store.failures()]
+    failures = [{"kind": f.kind, "error": f.error} for f in store.failures()]
 
     def show() -> None:
         rows = [

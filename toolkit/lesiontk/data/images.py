@@ -117,7 +117,7 @@ def open_images(artefact: Artefact) -> ImageSet:
 
 
 def _open_training(artefact: Artefact) -> NDArray[np.uint8] | None:
-    if TRAINING_ARRAY not in artefact.manifest["files"]:
+    if TRAINING_ARRAY not in artefact.manifest.files:
         return None
     return np.asarray(np.load(artefact.file(TRAINING_ARRAY), mmap_mode="r"))
 

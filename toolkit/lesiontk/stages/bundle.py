@@ -68,7 +68,7 @@ class BundleStage(Stage):
         policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
         require_gates(verdicts, policy, ACCEPT)
         assessed = EngineAssessment(
-            description=str(engine.manifest["recipe"].get("description", "")),
+            description=str(engine.manifest.recipe.get("description", "")),
             assessment=read_assessment(evaluation) if evaluation else None,
             threshold=config.threshold,
             verdicts=verdicts,
@@ -91,8 +91,8 @@ def list_limits(config: BundleConfig) -> dict[str, float]:
 def read_verdicts_on(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
     """Return a benchmark's verdicts on an engine. Raises `DataError` if it has none."""
     target = str(engine.facts["target"])
-    judged = benchmark.manifest["parents"].get(f"engine:{target}")
-    if judged is None or judged["content"] != engine.content:
+    judged = benchmark.manifest.parents.get(f"engine:{target}")
+    if judged is None or judged.content != engine.content:
         raise DataError(
             f"{benchmark.name} has no verdicts on {engine.name}; expected a benchmark of this "
             "engine."
@@ -126,7 +126,7 @@ def copy_bundle(artefact: Artefact, out: Path) -> None:
     """Copy a bundle's own files to `out`, without the workspace's manifest."""
     check_destination(out)
     with atomic_folder(out) as folder:
-        for name in artefact.manifest["files"]:
+        for name in artefact.manifest.files:
             to = folder / name
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(artefact.file(name), to)

@@ -94,7 +94,7 @@ class ConvertStage(Stage):
 
     def list_tools(self, config: ConvertConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
         model = parents.get("model", parents["source"])
-        fake_quantized = config.target.endswith(":int8") and LEARNED in model.manifest["files"]
+        fake_quantized = config.target.endswith(":int8") and LEARNED in model.manifest.files
         keras = KerasBackend().list_runtime_tools() if fake_quantized else ()
         return (*self.info.tools, *tools_of_conversion(config.target), *keras)
 
@@ -121,7 +121,7 @@ class ConvertStage(Stage):
         received = run_engine(path, images.pixels[rows], context.threads)
         quantization = dict(record.quantization)
         rounded = None
-        if plan is not None and precision == "int8" and LEARNED in parent_outputs.manifest["files"]:
+        if plan is not None and precision == "int8" and LEARNED in parent_outputs.manifest.files:
             learned = parent_outputs.read_facts(ModelFacts).read_change(LearnedRounding)
             reason = explain_other_rounding(learned.scheme, name, plan)
             if reason is None:

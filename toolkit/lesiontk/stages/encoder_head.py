@@ -103,7 +103,7 @@ class EncoderHeadStage(Stage):
                 advance,
             )
         unknown = not config.has_not_seen_test
-        size = features.manifest["config"]["image_size"]
+        size = features.manifest.config["image_size"]
         spec = EngineSpec(
             labels=labels,
             preprocessing=Preprocessing(size),

@@ -128,7 +128,7 @@ class ReportStage(Stage):
             curves=_read_curves(model),
             model=model.read_facts(ModelFacts),
             ancestors=[ancestor.read_facts(ModelFacts) for ancestor in ancestors],
-            training_seconds=float(model.manifest["seconds"]),
+            training_seconds=model.manifest.seconds,
             recipe=_recipe_of_run(model, benchmark),
             split=read("split", DealtSplit),
             inspection=read("inspection", Inspection),
@@ -163,7 +163,7 @@ def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:
 
 def _read_curves(model: Artefact) -> list[dict[str, float]]:
     """Return a row per epoch; empty for a model that was derived without training."""
-    if CURVES not in model.manifest["files"]:
+    if CURVES not in model.manifest.files:
         return []
     with model.file(CURVES).open(newline="") as stream:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
@@ -171,7 +171,7 @@ def _read_curves(model: Artefact) -> list[dict[str, float]]:
 
 def _read_widths(line: Sequence[Artefact]) -> list[LayerWidths]:
     """Return the widths after the last pruning of these models; empty without pruning."""
-    pruned = [model for model in line if WIDTHS in model.manifest["files"]]
+    pruned = [model for model in line if WIDTHS in model.manifest.files]
     if not pruned:
         return []
     return read_table(pruned[-1].file(WIDTHS), LayerWidths)
@@ -182,9 +182,9 @@ def _recipe_of_run(model: Artefact, benchmark: Artefact) -> dict[str, Any]:
 
     The model may have been trained for another recipe, or with other overrides.
     """
-    later = benchmark.manifest["recipe"]
+    later = benchmark.manifest.recipe
     return {
-        **model.manifest["recipe"],
+        **model.manifest.recipe,
         **{section: later[section] for section in AFTER_TRAINING if section in later},
     }
 
@@ -228,7 +228,7 @@ def _read_tensors(engines: Mapping[EngineName, Artefact]) -> dict[str, tuple[Ten
     return {
         target: read_tensor_rows(artefact.file(TENSORS))
         for target, artefact in engines.items()
-        if TENSORS in artefact.manifest["files"]
+        if TENSORS in artefact.manifest.files
     }
 
 
@@ -237,7 +237,7 @@ def _rank(role: str) -> tuple[int, str]:
 
 
 def _origin(artefact: Artefact) -> ArtefactOrigin:
-    made_from = {role: str(entry["name"]) for role, entry in artefact.manifest["parents"].items()}
+    made_from = {role: entry.name for role, entry in artefact.manifest.parents.items()}
     return ArtefactOrigin(artefact.name, artefact.content, made_from)
 
 
@@ -245,8 +245,8 @@ def _collect_versions(parents: Mapping[str, Artefact]) -> dict[str, tuple[str, .
     """Return tool -> its versions in the run's artefacts."""
     versions: dict[str, set[str]] = defaultdict(set)
     for artefact in parents.values():
-        environment = artefact.manifest["environment"]
-        own = {name: environment[name] for name in ("lesiontk", "python") if name in environment}
-        for name, version in {**artefact.manifest["tools"], **own}.items():
-            versions[name.lower()].add(str(version))
+        manifest = artefact.manifest
+        for name, version in {**manifest.environment, **manifest.tools}.items():
+            if name in manifest.tools or name in ("lesiontk", "python"):
+                versions[name.lower()].add(str(version))
     return {name: tuple(sorted(found)) for name, found in sorted(versions.items())}

@@ -7,22 +7,22 @@ last in a temporary folder that is then renamed: a folder with a manifest is who
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.files.strict_json import read_json
 from lesiontk.progress import NoProgress, Progress
-from lesiontk.records import Artefact, FileEntry
+from lesiontk.records import Artefact, Failure, FileEntry, Manifest, ManifestHeader, ParentEntry
 from lesiontk.stage import Context, Stage, StageConfig, kind_of_role
 from lesiontk.store.machine_paths import MachinePaths
 from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
@@ -152,22 +152,23 @@ class Store:
         A parent that is missing or changed is replaced by the given one, which is equivalent
         because it has the same key.
         """
-        recorded = artefact.manifest["parents"]
+        recorded = artefact.manifest.parents
         lines = {
             role: entry if self._find_parent(artefact, entry) else _describe_parent(parents[role])
             for role, entry in recorded.items()
         }
-        if recipe in ({}, artefact.manifest["recipe"]) and lines == recorded:
+        if recipe in ({}, artefact.manifest.recipe) and lines == recorded:
             return artefact
-        changed = {**artefact.manifest, "parents": lines, "recipe": recipe}
-        return Artefact(artefact.path, write_manifest(artefact.path, changed))
+        changed = artefact.manifest.model_copy(update={"parents": lines, "recipe": recipe})
+        write_manifest(artefact.path, changed.model_dump())
+        return self._load(artefact.path)
 
     def _make(
         self,
         stage: Stage,
         config: StageConfig,
         parents: Mapping[str, Artefact],
-        identity: dict[str, Any],
+        identity: Mapping[str, Any],
         key: str,
         target: Path,
         scratch: Path,
@@ -192,17 +193,17 @@ class Store:
             name = str(recipe.get("name", ""))
             context = Context(temporary, scratch, name, self.progress, self._threads)
             output = stage.run(parents, config, context)
-            manifest = {
-                **header,
-                "files": _describe_files(temporary),
-                "auxiliary": list(output.auxiliary),
-                "facts": dict(output.facts),
-                "measured": dict(output.measured),
-                "environment": describe_environment(),
-                "created": time.time(),
-                "seconds": round(output.earlier_seconds + time.perf_counter() - start, 3),
-            }
-            write_manifest(temporary, manifest)
+            manifest = Manifest(
+                **dict(header),
+                files=_describe_files(temporary),
+                auxiliary=list(output.auxiliary),
+                facts=dict(output.facts),
+                measured=dict(output.measured),
+                environment=describe_environment(),
+                created=time.time(),
+                seconds=round(output.earlier_seconds + time.perf_counter() - start, 3),
+            )
+            write_manifest(temporary, manifest.model_dump())
             _replace(target, temporary)
         except KeyboardInterrupt:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -264,14 +265,14 @@ class Store:
         if not (folder / MANIFEST).is_file():
             return "an earlier run failed" if (folder / FAILURE).is_file() else "it has no manifest"
         try:
-            files = self._load(folder).manifest["files"]
+            files = self._load(folder).manifest.files
         except ManifestError as error:
             return error.reason
         for name, entry in files.items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if path.stat().st_size != entry["bytes"] or hash_file(path) != entry["sha256"]:
+            if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
                 return f"{name} was changed"
         return None
 
@@ -291,7 +292,7 @@ class Store:
                     logger.warning("%s: left out, because %s", name, error.reason)
         rank = self._use_order.read()
         artefacts.sort(
-            key=lambda a: (rank.get(a.path.name, -1), a.manifest["created"], a.name), reverse=True
+            key=lambda a: (rank.get(a.path.name, -1), a.manifest.created, a.name), reverse=True
         )
         return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
 
@@ -305,20 +306,17 @@ class Store:
             if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
         ]
 
-    def failures(self) -> list[dict[str, Any]]:
-        """Return the ``failed.json`` of every stage whose last run failed."""
+    def failures(self) -> list[Failure]:
+        """Return the failure of every stage whose last run failed."""
         found = []
         for path in sorted(self.workspace.glob(f"*/{FAILURE}")):
             if path.parent.name.startswith("."):
                 continue
             try:
-                failure = read_json(path, "failure")
+                found.append(Failure.model_validate(read_json(path, "failure")))
             except DataError as error:
                 logger.warning("left out: %s", error)
-                continue
-            if isinstance(failure, dict) and {"kind", "error"} <= failure.keys():
-                found.append(failure)
-            else:
+            except ValidationError:
                 logger.warning("left out: %s does not contain the error", path)
         return found
 
@@ -368,13 +366,13 @@ class Store:
 
     def parent(self, artefact: Artefact, role: str) -> Artefact:
         """Return the artefact's parent in that role."""
-        entry = artefact.manifest["parents"].get(role)
+        entry = artefact.manifest.parents.get(role)
         if entry is None:
             raise DataError(f"{artefact.name} has no parent in the role {role!r}.")
         parent = self._find_parent(artefact, entry)
         if parent is None:
             why = self.parent_damage(artefact, role) or "is no longer beside it"
-            raise DataError(f"{artefact.name} was made from {entry['name']}, which {why}.")
+            raise DataError(f"{artefact.name} was made from {entry.name}, which {why}.")
         return parent
 
     def parent_damage(self, artefact: Artefact, role: str) -> str | None:
@@ -382,43 +380,43 @@ class Store:
 
         Returns None for a deleted parent, too.
         """
-        entry = artefact.manifest["parents"][role]
-        folder = artefact.path.parent / entry["name"]
+        entry = artefact.manifest.parents[role]
+        folder = artefact.path.parent / entry.name
         if not (folder / MANIFEST).is_file():
             return None
         try:
             found = self._load(folder)
         except ManifestError as error:
             return f"cannot be used: {error.reason}"
-        if found.content == entry["content"]:
+        if found.content == entry.content:
             return None
         return (
             "was changed since: run the command that made "
             f"{artefact.name} again to rebuild it from the current one"
         )
 
-    def _find_parent(self, artefact: Artefact, entry: Mapping[str, str]) -> Artefact | None:
+    def _find_parent(self, artefact: Artefact, entry: ParentEntry) -> Artefact | None:
         """Return a recorded parent if it is beside the artefact and unchanged."""
         try:
-            found = self._load(artefact.path.parent / entry["name"])
+            found = self._load(artefact.path.parent / entry.name)
         except ManifestError:
             return None
-        return found if found.content == entry["content"] else None
+        return found if found.content == entry.content else None
 
     def lineage(self, artefact: Artefact) -> dict[str, Any]:
         """Return the tree of an artefact's ancestors as nested documents."""
         parents: dict[str, Any] = {}
-        for role, entry in artefact.manifest["parents"].items():
+        for role, entry in artefact.manifest.parents.items():
             parent = self._find_parent(artefact, entry)
             if parent is not None:
                 parents[role] = self.lineage(parent)
             else:
                 why = self.parent_damage(artefact, role)
-                parents[role] = {**entry, **({"changed": why} if why else {"gone": True})}
+                parents[role] = {**dict(entry), **({"changed": why} if why else {"gone": True})}
         return {
             "name": artefact.name,
             "stage": artefact.stage,
-            "config": artefact.manifest["config"],
+            "config": artefact.manifest.config,
             "content": artefact.content,
             "parents": parents,
         }
@@ -447,44 +445,39 @@ def _check_parents(stage: Stage, parents: Mapping[str, Artefact]) -> None:
 def _header(
     stage: Stage,
     key: str,
-    identity: dict[str, Any],
+    identity: Mapping[str, Any],
     parents: Mapping[str, Artefact],
     recipe: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "kind": stage.info.produces,
-        "key": key,
-        **{
-            name: identity[name]
-            for name in ("format", "stage", "schema_version", "config", "external_inputs", "tools")
-        },
-        "parents": {role: _describe_parent(parent) for role, parent in sorted(parents.items())},
-        "recipe": dict(recipe),
-    }
+) -> ManifestHeader:
+    made_from = {role: _describe_parent(parent) for role, parent in sorted(parents.items())}
+    own = {"kind": stage.info.produces, "key": key, "parents": made_from, "recipe": recipe}
+    return ManifestHeader.model_validate({**identity, **own})
 
 
-def _describe_parent(parent: Artefact) -> dict[str, str]:
-    return {"name": parent.name, "key": parent.key, "content": parent.content}
+def _describe_parent(parent: Artefact) -> ParentEntry:
+    return ParentEntry(name=parent.name, key=parent.key, content=parent.content)
 
 
 def _record_failure(
-    header: Mapping[str, Any], error: Exception, temporary: Path, target: Path
+    header: ManifestHeader, error: Exception, temporary: Path, target: Path
 ) -> None:
     """Record the error, beside what the stage had written, in the artefact's place."""
-    failure = {
-        **header,
-        "error": str(error),
-        "error_class": type(error).__name__,
-        "traceback": None if isinstance(error, LesionTKError) else traceback.format_exc(),
-    }
+    failure = Failure(
+        **dict(header),
+        error=str(error),
+        error_class=type(error).__name__,
+        traceback=None if isinstance(error, LesionTKError) else traceback.format_exc(),
+    )
     with suppress(OSError):  # the error itself is what the user must see
-        (temporary / FAILURE).write_text(json.dumps(failure, indent=1) + "\n")
+        (temporary / FAILURE).write_text(failure.model_dump_json(indent=1) + "\n")
         _replace(target, temporary)
 
 
-def _describe_files(folder: Path) -> dict[str, Any]:
+def _describe_files(folder: Path) -> dict[str, FileEntry]:
     return {
-        path.relative_to(folder).as_posix(): asdict(FileEntry(path.stat().st_size, hash_file(path)))
+        path.relative_to(folder).as_posix(): FileEntry(
+            bytes=path.stat().st_size, sha256=hash_file(path)
+        )
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

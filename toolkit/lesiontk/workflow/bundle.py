@@ -56,7 +56,7 @@ def bundle_engines(
             STAGES.get("bundle")(),
             BundleConfig(target=name, threshold=threshold, accept_unresolved=accept_unresolved),
             parents,
-            recipe=engine.manifest["recipe"],
+            recipe=engine.manifest.recipe,
         )
     return bundles
 
@@ -66,12 +66,12 @@ def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
     target, gates = str(engine.facts["target"]), list(recipe_of(engine).gate)
     for benchmark in store.list_artefacts("benchmark"):
         manifest = benchmark.manifest
-        parent = manifest["parents"].get(f"engine:{target}")
+        parent = manifest.parents.get(f"engine:{target}")
         if (
             parent is not None
-            and parent["content"] == engine.content
-            and manifest["stage"]["version"] == STAGES.get("bench").info.version
-            and manifest["config"]["gate"] == gates
+            and parent.content == engine.content
+            and manifest.stage.version == STAGES.get("bench").info.version
+            and manifest.config["gate"] == gates
         ):
             return benchmark
     return benchmark_model(

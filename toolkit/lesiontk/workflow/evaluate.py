@@ -129,7 +129,7 @@ def evaluate_external(
     `evaluation` is that of this engine; its bootstrap settings apply, too. Raises `DataError` if it
     is of another engine or has no threshold.
     """
-    judged = evaluation.manifest["parents"]["engine"]["content"]
+    judged = evaluation.manifest.parents["engine"].content
     if judged != engine.content:
         raise DataError(
             f"{evaluation.name} is the evaluation of another engine; expected that of "
@@ -139,7 +139,7 @@ def evaluate_external(
         engine_file(intact(store, engine)),
         images,
         labels,
-        EvaluateRule(**evaluation.manifest["config"]),
+        EvaluateRule(**evaluation.manifest.config),
         store.progress,
         splits=store.list_artefacts("split"),
         include_seen=include_seen,

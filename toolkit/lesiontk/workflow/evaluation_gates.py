@@ -44,7 +44,7 @@ def judge_evaluation(
     positive = read_operating_point(evaluation).positive
     figures = DeviceFigures((), engine_file(engine).stat().st_size, None, NOT_TIMED)
     judged = collect_gate_input(target, parent, positive, evaluations, figures)
-    rule = EvaluateRule(**evaluation.manifest["config"])
+    rule = EvaluateRule(**evaluation.manifest.config)
     return _judge([judged], expand_gates(gates, positive), rule)
 
 
@@ -54,7 +54,7 @@ def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact)
     For an engine of a compressed network it is that of the trained network.
     """
     line = [evaluation]
-    while "parent" in line[-1].manifest["parents"]:
+    while "parent" in line[-1].manifest.parents:
         line.append(store.parent(line[-1], "parent"))
     whole = [e for e in line[1:] if str(e.facts["target"]).endswith(f":{FULL_PRECISION}")]
     own = model_of(store, engine).content

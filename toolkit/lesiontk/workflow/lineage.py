@@ -32,7 +32,7 @@ def recipe_of(artefact: Artefact) -> Recipe:
 
     The images' path is None for an artefact of another workspace.
     """
-    document = MachinePaths(artefact.path.parent).reveal(artefact.manifest["recipe"])
+    document = MachinePaths(artefact.path.parent).reveal(artefact.manifest.recipe)
     if not document:
         raise DataError(f"{artefact.name} contains no recipe.")
     recipe = parse_recipe(document)
@@ -56,7 +56,7 @@ def descendant_engines(store: Store, model: Artefact) -> list[Artefact]:
 def lineage_of(store: Store, model: Artefact) -> list[Artefact]:
     """Return the models of a line, from the first trained one to this one."""
     line = [model]
-    while "model" in line[0].manifest["parents"]:
+    while "model" in line[0].manifest.parents:
         line.insert(0, store.parent(line[0], "model"))
     return line
 
@@ -69,7 +69,7 @@ def trained_of(store: Store, model: Artefact) -> Artefact:
 
 def training_seconds(store: Store, model: Artefact) -> float:
     """Return the duration of a model's training in seconds, including those of its ancestors."""
-    return sum(float(made.manifest["seconds"]) for made in lineage_of(store, model))
+    return sum(made.manifest.seconds for made in lineage_of(store, model))
 
 
 def model_of(store: Store, engine: Artefact) -> Artefact:
@@ -102,9 +102,7 @@ def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId
 
     def is_own(made: Artefact) -> bool:
         engine = engines.get(str(made.facts["target"]))
-        return engine is not None and made.manifest["parents"]["engine"]["content"] == (
-            engine.content
-        )
+        return engine is not None and made.manifest.parents["engine"].content == (engine.content)
 
     found = _last_used(store, "stability", "target", is_own)
     return {StepId("stability", target): made for target, made in found.items()}
@@ -193,7 +191,7 @@ def find_artefact(path: Path) -> Artefact | None:
 def find_evaluation(store: Store, engine: Artefact) -> Artefact | None:
     """Return the last used intact evaluation of this engine, or None."""
     for evaluation in store.list_artefacts("evaluation"):
-        judged = evaluation.manifest["parents"]["engine"]["content"]
+        judged = evaluation.manifest.parents["engine"].content
         if judged == engine.content and store.damage(evaluation.path) is None:
             return evaluation
     return None

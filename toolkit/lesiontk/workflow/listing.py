@@ -25,8 +25,8 @@ def list_workspace(store: Store, kind: str | None = None) -> list[dict[str, Any]
             "kind": artefact.kind,
             "recipe": artefact.recipe_name,
             "what": _describe(artefact),
-            "bytes": sum(entry["bytes"] for entry in artefact.manifest["files"].values()),
-            "created": artefact.manifest["created"],
+            "bytes": sum(entry.bytes for entry in artefact.manifest.files.values()),
+            "created": artefact.manifest.created,
             "path": str(artefact.path),
         }
         for artefact in found

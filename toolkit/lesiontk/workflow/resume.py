@@ -53,7 +53,7 @@ def continue_from(
     recipe = recipe.model_copy(update=chosen)
     if fresh:
         reused = [
-            int(artefact.manifest["config"]["rule"]["repetition"])
+            int(artefact.manifest.config["rule"]["repetition"])
             for artefact in store.list_artefacts("benchmark")
         ]
         rule = recipe.bench.model_copy(update={"repetition": max(reused, default=0) + 1})
@@ -74,7 +74,7 @@ def continue_from(
         plan[name].parents[role]: store.parent(engine, role)
         for name, engine in given.items()
         for role in ("calibration", "ranges", "sensitivity")
-        if role in plan[name].parents and role in engine.manifest["parents"]
+        if role in plan[name].parents and role in engine.manifest.parents
     }
     return plan, {**models, **tools, **given}
 

@@ -49,7 +49,7 @@ def known_ancestors(artefact: Artefact, store: Store) -> dict[str, Artefact]:
     waiting = [artefact]
     while waiting:
         current = waiting.pop()
-        for role in current.manifest["parents"]:
+        for role in current.manifest.parents:
             try:
                 parent = store.parent(current, role)
             except DataError:

@@ -86,21 +86,21 @@ def _check_files(
                 "again; it will be rebuilt."
             )
         intact[current.name] = None
-        for role, entry in current.manifest["parents"].items():
+        for role, entry in current.manifest.parents.items():
             why = store.parent_damage(current, role)
             if why is not None:
-                raise GateFailedError(f"{current.name} was made from {entry['name']}, which {why}.")
+                raise GateFailedError(f"{current.name} was made from {entry.name}, which {why}.")
             try:
                 waiting.append(store.parent(current, role))
             except DataError:
-                gone[str(entry["name"])] = None
+                gone[entry.name] = None
     return tuple(intact), tuple(gone)
 
 
 def _verify_engine(store: Store, engine: Artefact) -> Verification:
     """Run an engine and its parent on the images that it was verified with."""
     images = open_images(store.parent(engine, "images"))
-    rule = VerifyRule(**engine.manifest["config"]["verify"])
+    rule = VerifyRule(**engine.manifest.config["verify"])
     facts = engine.read_facts(EngineFacts)
     rows = verification_rows(images, rule, facts.precision)
     pixels = images.pixels[rows]

@@ -21,6 +21,7 @@ from lesiontk.data.duplicates import (
     Crowd,
     find_duplicates,
 )
+from lesiontk.data.image_table import InspectedImage
 from lesiontk.data.split import SplitItem, check_contradictions, group_images
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.errors import DataError
@@ -59,7 +60,7 @@ def split(store: Store, folder: Path, **rule: Any) -> Artefact:
 
 
 def copies_apart(artefact: Artefact) -> int:
-    subsets = {row["image_id"]: row["subset"] for row in read_split(artefact)}
+    subsets = {row.image_id: row.subset for row in read_split(artefact)}
     return sum(
         subsets[name] != subsets[f"{name}_again"] for name in subsets if not name.endswith("_again")
     )
@@ -172,10 +173,10 @@ def test_other_names_of_one_diagnosis_do_not_contradict_each_other() -> None:
     rows = [make_row("a", "Melanoma", "p"), make_row("b", "mel", "p"), make_row("c", "nv", "q")]
     hashes = np.array([[0] * 4, [0] * 4, [2**63] * 4], np.uint64)
     assert find_duplicates(rows, hashes, 3).counts.contradictions.pictures == 0
-    rows[1]["diagnosis"] = "nevus"
+    rows[1] = make_row("b", "nevus", "p")
     found = find_duplicates(rows, hashes, 3).counts
     assert found.contradictions == Contradictions(1, ({"mel": "a", "nv": "b"},))
-    rows[1]["pixel_sha256"] = "another one's"
+    rows[1] = make_row("b", "nevus", "another one's")
     found = find_duplicates(rows, hashes, 3).counts
     assert found.contradictions.pictures == 0
     assert found.contradictions_of_copies.examples == ({"mel": "a", "nv": "b"},)
@@ -184,13 +185,16 @@ def test_other_names_of_one_diagnosis_do_not_contradict_each_other() -> None:
 # ------------------------------------------------------------------------------ what is listed
 
 
-def make_row(image_id: str, diagnosis: str = "nv", pixels: str = "") -> dict[str, str]:
-    return {
-        "image_id": image_id,
-        "lesion_id": "",
-        "diagnosis": diagnosis,
-        "pixel_sha256": pixels or f"pixels of {image_id}",
-    }
+def make_row(image_id: str, diagnosis: str = "nv", pixels: str = "") -> InspectedImage:
+    return InspectedImage(
+        image_id=image_id,
+        lesion_id=None,
+        diagnosis=diagnosis,
+        location=f"{image_id}.jpg",
+        width=8,
+        height=8,
+        pixel_sha256=pixels or f"pixels of {image_id}",
+    )
 
 
 def test_what_is_listed_has_a_bound_and_the_numbers_have_none() -> None:
@@ -213,7 +217,7 @@ def test_no_more_than_the_nearest_pairs_are_listed() -> None:
     found = find_duplicates(rows, hashes, 16)
     assert found.counts.near_duplicates == clusters * 60 * 59 // 2
     assert found.counts.near_duplicates_listed == len(found.pairs) == LISTED_PAIRS
-    assert found.pairs[0]["distance"] == 0
+    assert found.pairs[0].distance == 0
     assert len(found.counts.identical_pixels) <= LISTED_GROUPS
 
 

@@ -119,12 +119,12 @@ def test_inspection_tells_what_is_wrong(store: Store, folder: Folder) -> None:
 def test_inspection_lists_every_image_that_can_be_used(store: Store, folder: Folder) -> None:
     rows = read_inspection(inspect(store, folder.path))
     listed = {row["image_id"]: row for row in read_rows(folder.path / "HAM10000_metadata.csv")}
-    assert {row["image_id"] for row in rows} == set(listed) - {folder.broken}
+    assert {row.image_id for row in rows} == set(listed) - {folder.broken}
     for row in rows:
-        source = listed[row["image_id"]]
-        assert (row["diagnosis"], row["lesion_id"]) == (source["dx"], source["lesion_id"])
-        with Image.open(folder.path / row["location"]) as image:
-            assert (int(row["width"]), int(row["height"])) == image.size
+        source = listed[row.image_id]
+        assert (row.diagnosis, row.lesion_id) == (source["dx"], source["lesion_id"])
+        with Image.open(folder.path / row.location) as image:
+            assert (row.width, row.height) == image.size
 
 
 def test_inspection_counts_lesions_and_images(store: Store, folder: Folder) -> None:

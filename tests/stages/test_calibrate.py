@@ -113,7 +113,7 @@ def test_sites_come_from_the_inspection_and_are_unknown_without(
     config = CalibrateConfig(images=14)
     parents = {"images": prepared, "inspection": inspection}
     told = store.build(CalibrateStage(), config, parents)
-    sites = {row["image_id"]: row["site"] for row in read_inspection(inspection)}
+    sites = {row.image_id: row.site for row in read_inspection(inspection)}
     assert {row["image_id"]: row["site"] for row in read_calibration(told)}.items() <= sites.items()
     assert told.facts["sites_of_training"] > 3
     assert len(told.facts["images_by_site"]) == told.facts["sites_of_training"]

@@ -53,7 +53,7 @@ def test_the_features_are_those_of_the_plain_view_and_of_another(
     features = features_of(store, made)
     training = np.load(features.file("training.npy"))
     subsets = list(encode.read_split(store.parent(features, "split")))
-    count = {s: sum(row["subset"] == s for row in subsets) for s in ("train", "validation")}
+    count = {s: sum(row.subset == s for row in subsets) for s in ("train", "validation")}
     assert training.shape == (2, count["train"], 12)
     assert np.load(features.file("validation.npy")).shape == (count["validation"], 12)
     plain, flipped = training.astype(float).reshape(2, -1, 3, 2, 2)

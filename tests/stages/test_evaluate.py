@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ import numpy.typing as npt
 import pytest
 
 from lesiontk.backends.execution import Execution
+from lesiontk.data.image_table import SplitImage
 from lesiontk.data.tasks import load_task
+from lesiontk.document import write_table
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluation import EngineEvaluation
@@ -38,7 +39,6 @@ from tests.artefacts import change_manifest, make_artefact
 from tests.image_sets import make_prepared
 
 SEVEN = load_task("seven_class")
-COLUMNS = ("image_id", "group", "label", "subset", "pixel_sha256")
 SUBSETS = ("validation", "test")
 IMAGES = 112
 RULE = EvaluateRule(resamples=100)
@@ -111,11 +111,20 @@ class Run:
         pixels = np.zeros((IMAGES, 8, 8, 3), np.uint8)
         pixels[:] = np.arange(IMAGES)[:, None, None, None]
         np.save(folder / "images.npy", pixels)
-        with (folder / "images.csv").open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
-            for n, label in enumerate(self.labels):
-                writer.writerow([f"IMG_{n:03d}", name_lesion(n), label, SUBSETS[n % 2], str(n)])
+        rows = [
+            SplitImage(
+                image_id=f"IMG_{n:03d}",
+                lesion_id=None,
+                group=name_lesion(n),
+                diagnosis=label,
+                label=label,
+                subset=SUBSETS[n % 2],
+                location=f"{n}.jpg",
+                pixel_sha256=str(n),
+            )
+            for n, label in enumerate(self.labels)
+        ]
+        write_table(folder / "images.csv", SplitImage, rows)
         prepared = make_prepared(images=IMAGES, preprocessing=Preprocessing(8), task=SEVEN)
         return make_artefact(folder, "images", prepared, ["images.npy", "images.csv"], key="a")
 

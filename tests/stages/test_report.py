@@ -58,8 +58,11 @@ def write_artefact(
 @pytest.fixture
 def parents(tmp_path: Path) -> dict[str, Artefact]:
     data = make_report_data(targets=TARGETS, noise=0.8)
-    table = ["image_id,lesion_id"]
-    table += [f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''}" for row in range(160)]
+    table = ["image_id,lesion_id,group,diagnosis,label,subset,location,pixel_sha256"]
+    table += [
+        f"ISIC_{row:07d},{f'HAM_{row // 2:07d}' if row else ''},g,mel,mel,test,{row}.jpg,{row}"
+        for row in range(160)
+    ]
     found = {
         "benchmark": write_artefact(
             tmp_path, "benchmark", "a", {},

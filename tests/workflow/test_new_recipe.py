@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from lesiontk.cli.main import cli
+from lesiontk.data.image_table import InspectedImage
 from lesiontk.data.new_task import (
     FoundClass,
     choose_critical,
@@ -46,17 +47,19 @@ def write_folders(root: Path, **classes: tuple[str, int]) -> Path:
     return root
 
 
-def rows(**diagnoses: int) -> list[dict[str, str]]:
+def rows(**diagnoses: int) -> list[InspectedImage]:
     return [
-        {
-            "image_id": f"{name}{n}",
-            "lesion_id": f"{name}{n // 2}",
-            "diagnosis": name,
-            "pixel_sha256": f"{name}{n}",
-            "patient_id": "",
-            "copy_of": f"{name}{n}",
-            "alike": f"{name}{n}",
-        }
+        InspectedImage(
+            image_id=f"{name}{n}",
+            lesion_id=f"{name}{n // 2}",
+            diagnosis=name,
+            location=f"{name}{n}.jpg",
+            width=8,
+            height=8,
+            pixel_sha256=f"{name}{n}",
+            copy_of=f"{name}{n}",
+            alike=f"{name}{n}",
+        )
         for name, count in diagnoses.items()
         for n in range(count)
     ]
@@ -167,7 +170,7 @@ def test_a_recipe_asks_for_no_more_calibration_images_than_training_has_patients
     (folder / "table.csv").write_text(table)
     recipe, _ = write_recipe(store, tmp_path / "few.yaml", folder)
     split = read_split(build_data(store, recipe, "split"))
-    patients = {row["group"] for row in split if row["subset"] == "train"}
+    patients = {row.group for row in split if row.subset == "train"}
     assert recipe.calibration.images == len(patients) < 24
 
 

@@ -51,7 +51,7 @@ class Inspection(Stored):
         """Return a row for each usable image, as in ``images.csv``."""
         from lesiontk.stages.inspect_images import read_inspection
 
-        return table_of(read_inspection(self.artefact))
+        return table_of([row.field_values() for row in read_inspection(self.artefact)])
 
     def _repr_html_(self) -> str:
         record = self.record
@@ -82,7 +82,7 @@ class Split(Stored):
         """Return a row for each image, with its ``subset``, ``label`` and ``group``."""
         from lesiontk.stages.split import read_split
 
-        return table_of(read_split(self.artefact))
+        return table_of([row.field_values() for row in read_split(self.artefact)])
 
     def _repr_html_(self) -> str:
         rows = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.image_table import InspectedImage, NearPair
 from lesiontk.data.similarity import LISTED_CLUSTER, cluster_near, list_near_pairs
 from lesiontk.data.tasks import canonical_diagnosis
 from lesiontk.document import Record
@@ -22,9 +22,6 @@ COPY_DISTANCE = 8
 """
 LISTED_PAIRS = 10_000
 LISTED_GROUPS, LISTED_IDS = 20, 10
-PAIR_COLUMNS = ("image_a", "image_b", "distance", "same_lesion")
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +65,35 @@ class Duplicates:
     """`copies` and `alike` name each image's cluster after its first image.
 
     `copies` are images with the same pixels or within `COPY_DISTANCE`, `alike` those within the
-    requested distance. `pairs` are rows of `PAIR_COLUMNS`.
+    requested distance.
     """
 
     copies: list[str]
     alike: list[str]
-    pairs: list[dict[str, object]]
+    pairs: list[NearPair]
     counts: DuplicateCounts
 
 
 def find_duplicates(
-    rows: Sequence[Row], hashes: NDArray[np.uint64], max_distance: int
+    images: Sequence[InspectedImage], hashes: NDArray[np.uint64], max_distance: int
 ) -> Duplicates:
-    """Return the duplicates among images with difference hashes uint64 [N, 4].
-
-    `rows` are those of images.csv.
-    """
-    ids = [str(row["image_id"]) for row in rows]
+    """Return the duplicates among images with difference hashes uint64 [N, 4]."""
+    ids = [image.image_id for image in images]
     alike = cluster_near(hashes, max_distance)
     copies = cluster_near(hashes, min(COPY_DISTANCE, max_distance))
     pairs = list_near_pairs(hashes, alike, max_distance)
-    pixels = _codes([row["pixel_sha256"] for row in rows])
-    lesions = _codes([row["lesion_id"] or row["image_id"] for row in rows])
+    pixels = _codes([image.pixel_sha256 for image in images])
+    lesions = _codes([image.lesion_id or image.image_id for image in images])
     one, two = pairs[:, 0], pairs[:, 1]
     pairs = pairs[pixels[one] != pixels[two]]
     across = lesions[pairs[:, 0]] != lesions[pairs[:, 1]]
-    identical = _list_identical(rows)
+    identical = _list_identical(images)
     sizes = np.bincount(alike, minlength=1)
     counts = DuplicateCounts(
         identical_pixels=tuple(tuple(group[:LISTED_IDS]) for group in identical[:LISTED_GROUPS]),
         identical_groups=len(identical),
-        contradictions=_find_contradictions(rows, pixels),
-        contradictions_of_copies=_find_contradictions(rows, copies),
+        contradictions=_find_contradictions(images, pixels),
+        contradictions_of_copies=_find_contradictions(images, copies),
         near_duplicates=len(pairs),
         near_duplicates_across_lesions=int(across.sum()),
         near_duplicates_listed=min(len(pairs), LISTED_PAIRS),
@@ -111,12 +105,7 @@ def find_duplicates(
         ),
     )
     listed = [
-        {
-            "image_a": ids[int(i)],
-            "image_b": ids[int(j)],
-            "distance": int(distance),
-            "same_lesion": not apart,
-        }
+        NearPair(ids[int(i)], ids[int(j)], int(distance), not apart)
         for (i, j, distance), apart in zip(
             pairs[:LISTED_PAIRS], across[:LISTED_PAIRS].tolist(), strict=True
         )
@@ -130,20 +119,22 @@ def _codes(values: Sequence[object]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
 
-def _list_identical(rows: Sequence[Row]) -> list[list[str]]:
+def _list_identical(images: Sequence[InspectedImage]) -> list[list[str]]:
     by_pixels: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        by_pixels[row["pixel_sha256"]].append(row["image_id"])
+    for image in images:
+        by_pixels[image.pixel_sha256].append(image.image_id)
     return sorted(ids for ids in by_pixels.values() if len(ids) > 1)
 
 
-def _find_contradictions(rows: Sequence[Row], pictures: NDArray[np.int64]) -> Contradictions:
+def _find_contradictions(
+    images: Sequence[InspectedImage], pictures: NDArray[np.int64]
+) -> Contradictions:
     """Return how many of `pictures` have several diagnoses, and which.
 
-    `pictures` is the image number of each row. An example has an image id for each diagnosis.
+    `pictures` is the picture number of each image. An example has an image id for each diagnosis.
     """
     found: dict[int, dict[str, str]] = defaultdict(dict)
-    for row, picture in zip(rows, pictures.tolist(), strict=True):
-        found[picture].setdefault(canonical_diagnosis(row["diagnosis"]), row["image_id"])
+    for image, picture in zip(images, pictures.tolist(), strict=True):
+        found[picture].setdefault(canonical_diagnosis(image.diagnosis), image.image_id)
     contradictory = [examples for examples in found.values() if len(examples) > 1]
     return Contradictions(len(contradictory), tuple(contradictory[:LISTED_GROUPS]))

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.data.image_table import SplitImage
 from lesiontk.data.tasks import Task
-from lesiontk.document import Record
+from lesiontk.document import Record, read_table
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.system.disk import reserve_space
@@ -93,8 +94,7 @@ class ImageSet:
 
 def open_images(artefact: Artefact) -> ImageSet:
     """Return the images of an artefact made by the stage ``prepare``."""
-    with artefact.file(TABLE).open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(artefact.file(TABLE), SplitImage)
     prepared = artefact.read_facts(PreparedImages)
     labels = prepared.task.labels
     pixels = np.load(artefact.file(ARRAY), mmap_mode="r")
@@ -102,11 +102,11 @@ def open_images(artefact: Artefact) -> ImageSet:
         raise DataError(f"{artefact.name}: {len(pixels)} images but {len(rows)} table rows.")
     return ImageSet(
         pixels=pixels,
-        targets=np.array([labels.index(row["label"]) for row in rows], dtype=np.int64),
-        image_ids=tuple(row["image_id"] for row in rows),
-        groups=tuple(row["group"] for row in rows),
-        hashes=tuple(row["pixel_sha256"] for row in rows),
-        subsets=tuple(row["subset"] for row in rows),
+        targets=np.array([labels.index(row.label) for row in rows], dtype=np.int64),
+        image_ids=tuple(row.image_id for row in rows),
+        groups=tuple(row.group for row in rows),
+        hashes=tuple(row.pixel_sha256 for row in rows),
+        subsets=tuple(row.subset for row in rows),
         labels=labels,
         task=prepared.task.name,
         critical=prepared.task.critical,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from lesiontk.data.image_table import InspectedImage
 from lesiontk.data.split import SplitItem, group_images
 from lesiontk.data.tasks import canonical_diagnosis, load_task, normalize_diagnosis
 from lesiontk.errors import DataError, UsageError, suggest
@@ -29,23 +30,23 @@ class FoundClass:
     lesions: int
 
 
-def find_classes(rows: Sequence[Mapping[str, str]]) -> list[FoundClass]:
-    """Return the classes of inspected images, sorted by name; `rows` are those of images.csv.
+def find_classes(inspected: Sequence[InspectedImage]) -> list[FoundClass]:
+    """Return the classes of inspected images, sorted by name.
 
     Synonyms of a diagnosis are one class. Diagnoses with too few lesions for a split are merged
     into the class "other". Raises `DataError` if that has too few, too.
     """
     items = [
         SplitItem(
-            row["image_id"],
-            row["lesion_id"] or None,
-            row["diagnosis"],
-            row["pixel_sha256"],
-            patient_id=row["patient_id"] or None,
-            copy_of=row["copy_of"],
-            alike=row["alike"],
+            row.image_id,
+            row.lesion_id,
+            row.diagnosis,
+            row.pixel_sha256,
+            patient_id=row.patient_id,
+            copy_of=row.copy_of or "",
+            alike=row.alike or "",
         )
-        for row in rows
+        for row in inspected
     ]
     groups = group_images(items)
     images = Counter(item.label for item in items)

@@ -145,6 +145,6 @@ def read_calibration(artefact: Artefact) -> list[dict[str, str]]:
 def _read_sites(images: ImageSet, inspection: Artefact | None) -> list[str]:
     """Return the body site of every image, in the order of the images."""
     known = {} if inspection is None else {
-        row["image_id"]: row["site"] for row in read_inspection(inspection)
+        row.image_id: row.site for row in read_inspection(inspection)
     }  # fmt: skip
     return [known.get(image_id) or UNKNOWN for image_id in images.image_ids]

@@ -107,7 +107,7 @@ class EncodeStage(Stage):
         onnx.save(graph, context.directory / ENCODER)
         table = read_split(parents["split"])
         training, validation = (
-            [number for number, row in enumerate(table) if row["subset"] == subset]
+            [number for number, row in enumerate(table) if row.subset == subset]
             for subset in ("train", "validation")
         )
         with (

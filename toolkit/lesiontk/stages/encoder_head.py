@@ -89,7 +89,7 @@ class EncoderHeadStage(Stage):
         task, labels = dealt.task, dealt.task.labels
         targets = {
             subset: np.array(
-                [labels.index(r["label"]) for r in read_split(split) if r["subset"] == subset]
+                [labels.index(r.label) for r in read_split(split) if r.subset == subset]
             )
             for subset in ("train", "validation")
         }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,22 +12,21 @@ import numpy as np
 from pydantic import Field
 
 from lesiontk.data.decode import ImageError
-from lesiontk.data.duplicates import PAIR_COLUMNS, Duplicates, find_duplicates
-from lesiontk.data.images import write_rows
+from lesiontk.data.duplicates import Duplicates, find_duplicates
+from lesiontk.data.image_table import InspectedImage, NearPair, UnreadableImage
 from lesiontk.data.inspection import Ages, BrokenImage, Inspection
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_difference, hash_pixels
 from lesiontk.data.sources import SOURCES, detect_source
 from lesiontk.data.sources.files import list_files
 from lesiontk.data.sources.source import SourceTable
+from lesiontk.document import read_table, write_table
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_document
 from lesiontk.records import Artefact, ImageRecord
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 
 IMAGES, BROKEN, NEAR = "images.csv", "broken.csv", "near_duplicates.csv"
-COLUMNS = ("image_id", "lesion_id", "diagnosis", "location", "age", "sex", "site", "width",
-           "height", "pixel_sha256", "patient_id", "coarser", "copy_of", "alike")  # fmt: skip
 
 
 class InspectConfig(StageConfig):
@@ -75,8 +74,8 @@ class InspectStage(Stage):
         if "dataset" in parents:
             name = "synthetic"
         table = SOURCES.get(name)().read(root)
-        rows: list[dict[str, object]] = []
-        broken: list[dict[str, object]] = []
+        read: list[InspectedImage] = []
+        broken: list[UnreadableImage] = []
         hashes: list[Any] = []
 
         def examine(image: Any) -> Any:
@@ -101,18 +100,18 @@ class InspectStage(Stage):
                 if isinstance(result, ImageError):
                     broken.append(_broken_row(record, result))
                 else:
-                    rows.append(_image_row(record, result))
+                    read.append(_image_row(record, result))
                     hashes.append(result[6:])
-        hashed = np.array(hashes, np.uint64).reshape(len(rows), -1)
-        duplicates = find_duplicates(rows, hashed, config.near_distance)
-        for row, copy_of, alike in zip(rows, duplicates.copies, duplicates.alike, strict=True):
-            row["copy_of"], row["alike"] = copy_of, alike
-        write_rows(context.directory / IMAGES, rows, COLUMNS)
-        write_rows(
-            context.directory / BROKEN, broken, ("image_id", "location", "reason", "message")
-        )
-        write_rows(context.directory / NEAR, duplicates.pairs, PAIR_COLUMNS)
-        return StageOutput(_summarize(name, table, rows, broken, duplicates).to_document())
+        hashed = np.array(hashes, np.uint64).reshape(len(read), -1)
+        duplicates = find_duplicates(read, hashed, config.near_distance)
+        images = [
+            replace(image, copy_of=copy_of, alike=alike)
+            for image, copy_of, alike in zip(read, duplicates.copies, duplicates.alike, strict=True)
+        ]
+        write_table(context.directory / IMAGES, InspectedImage, images)
+        write_table(context.directory / BROKEN, UnreadableImage, broken)
+        write_table(context.directory / NEAR, NearPair, duplicates.pairs)
+        return StageOutput(_summarize(name, table, images, broken, duplicates).to_document())
 
 
 def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
@@ -124,36 +123,36 @@ def data_root(path: str | None, parents: Mapping[str, Artefact]) -> Path:
     return Path(path)
 
 
-def read_inspection(artefact: Artefact) -> list[dict[str, str]]:
-    """Return the rows of the usable images."""
-    with artefact.file(IMAGES).open(newline="") as stream:
-        return list(csv.DictReader(stream))
+def read_inspection(artefact: Artefact) -> list[InspectedImage]:
+    """Return the usable images."""
+    return read_table(artefact.file(IMAGES), InspectedImage)
 
 
-def _image_row(record: ImageRecord, result: Any) -> dict[str, object]:
-    return {
-        "image_id": record.image_id,
-        "lesion_id": record.lesion_id or "",
-        "diagnosis": record.diagnosis,
-        "location": record.location,
-        "age": "" if record.age is None else f"{record.age:g}",
-        "sex": record.sex or "",
-        "site": record.site or "",
-        "width": int(result[1]),
-        "height": int(result[0]),
-        "pixel_sha256": result[2:6].tobytes().hex(),
-        "patient_id": record.patient_id or "",
-        "coarser": "|".join(record.coarser),
-    }
+def _image_row(record: ImageRecord, result: Any) -> InspectedImage:
+    age = record.age
+    return InspectedImage(
+        image_id=record.image_id,
+        lesion_id=record.lesion_id,
+        diagnosis=record.diagnosis,
+        location=record.location,
+        age=int(age) if age is not None and age.is_integer() else age,  # 55, not 55.0, in the table
+        sex=record.sex,
+        site=record.site,
+        width=int(result[1]),
+        height=int(result[0]),
+        pixel_sha256=result[2:6].tobytes().hex(),
+        patient_id=record.patient_id,
+        coarser="|".join(record.coarser),
+    )
 
 
-def _broken_row(record: ImageRecord, error: ImageError) -> dict[str, object]:
-    return {
-        "image_id": record.image_id,
-        "location": record.location,
-        "reason": error.reason,
-        "message": str(error),
-    }
+def _broken_row(record: ImageRecord, error: ImageError) -> UnreadableImage:
+    return UnreadableImage(
+        image_id=record.image_id,
+        location=record.location,
+        reason=error.reason,
+        message=str(error),
+    )
 
 
 def _describe_ages(ages: list[float]) -> Ages:
@@ -166,33 +165,33 @@ def _describe_ages(ages: list[float]) -> Ages:
 def _summarize(
     name: str,
     table: SourceTable,
-    rows: Sequence[Mapping[str, Any]],
-    broken: Sequence[Mapping[str, object]],
+    images: Sequence[InspectedImage],
+    broken: Sequence[UnreadableImage],
     duplicates: Duplicates,
 ) -> Inspection:
     lesions: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        lesions[row["lesion_id"] or row["image_id"]][row["diagnosis"]] += 1
+    for image in images:
+        lesions[image.lesion_id or image.image_id][image.diagnosis] += 1
     return Inspection(
         **duplicates.counts.field_values(),
         source=name,
         licence=table.licence,
         citation=table.citation,
         lesion_ids_known=table.lesion_ids_known,
-        images=len(rows),
+        images=len(images),
         lesions=len(lesions),
-        patients=len({row["patient_id"] for row in rows if row["patient_id"]}),
+        patients=len({image.patient_id for image in images if image.patient_id}),
         lesions_with_several_images=sum(sum(c.values()) > 1 for c in lesions.values()),
         lesions_with_several_diagnoses=sum(len(c) > 1 for c in lesions.values()),
-        images_by_diagnosis=dict(sorted(Counter(r["diagnosis"] for r in rows).items())),
+        images_by_diagnosis=dict(sorted(Counter(i.diagnosis for i in images).items())),
         lesions_by_diagnosis=dict(
             sorted(Counter(c.most_common(1)[0][0] for c in lesions.values()).items())
         ),
-        broken=tuple(BrokenImage(str(b["image_id"]), str(b["reason"])) for b in broken),
+        broken=tuple(BrokenImage(b.image_id, b.reason) for b in broken),
         missing_files=tuple(table.missing),
         unlisted_files=table.unlisted,
-        sizes=dict(Counter(f"{r['width']}x{r['height']}" for r in rows).most_common(5)),
-        age=_describe_ages([float(row["age"]) for row in rows if row["age"]]),
-        sex=dict(Counter(r["sex"] or "unknown" for r in rows).most_common()),
-        site=dict(Counter(r["site"] or "unknown" for r in rows).most_common()),
+        sizes=dict(Counter(f"{i.width}x{i.height}" for i in images).most_common(5)),
+        age=_describe_ages([i.age for i in images if i.age is not None]),
+        sex=dict(Counter(i.sex or "unknown" for i in images).most_common()),
+        site=dict(Counter(i.site or "unknown" for i in images).most_common()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,24 +11,25 @@ from pydantic import Field, field_validator
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.decode import ImageError
 from lesiontk.data.enhance import check_enhancements
+from lesiontk.data.image_table import SplitImage
 from lesiontk.data.images import (
     ARRAY,
     TABLE,
     TRAINING_ARRAY,
     PreparedImages,
     create_array,
-    write_rows,
 )
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.split import SplitItem, check_leakage
 from lesiontk.data.training_picture import make_training_picture
+from lesiontk.document import write_table
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
-from lesiontk.stages.split import COLUMNS, list_records, read_split
+from lesiontk.stages.split import list_records, read_split
 
 
 class PrepareConfig(StageConfig):
@@ -76,7 +77,7 @@ class PrepareStage(Stage):
         size = config.image_size
         array = create_array(context.directory / ARRAY, (len(rows), size, size, 3))
         aspect, wide = config.training_aspect, None
-        training = [row for row, image in enumerate(rows) if image["subset"] == "train"]
+        training = [row for row, image in enumerate(rows) if image.subset == "train"]
         if aspect > 1:
             shape = (len(training), size, round(size * aspect), 3)
             wide = create_array(context.directory / TRAINING_ARRAY, shape)
@@ -103,14 +104,14 @@ class PrepareStage(Stage):
                 max_failures=config.max_failures,
             ):
                 if isinstance(result, ImageError):
-                    broken.append(f"{rows[index]['image_id']} ({result.reason})")
+                    broken.append(f"{rows[index].image_id} ({result.reason})")
                     continue
                 digest, pixels, more = np.split(result, [32, 32 + array[index].size])
                 array[index] = pixels.reshape(array[index].shape)
                 if wide is not None and index in places:
                     wide[places[index]] = more.reshape(wide.shape[1:])
-                if digest.tobytes().hex() != rows[index]["pixel_sha256"]:
-                    changed.append(rows[index]["image_id"])
+                if digest.tobytes().hex() != rows[index].pixel_sha256:
+                    changed.append(rows[index].image_id)
         array.flush()
         if wide is not None:
             wide.flush()
@@ -125,7 +126,7 @@ class PrepareStage(Stage):
                 f"split: {', '.join(changed[:5])}. Expected the same images: restore them, or "
                 "train again, which checks and splits the current images."
             )
-        write_rows(context.directory / TABLE, rows, COLUMNS)
+        write_table(context.directory / TABLE, SplitImage, rows)
         prepared = PreparedImages(
             images=len(rows),
             preprocessing=preprocessing,
@@ -138,16 +139,10 @@ class PrepareStage(Stage):
         return StageOutput(prepared.to_document())
 
 
-def _refuse_leaks(rows: list[dict[str, str]]) -> None:
+def _refuse_leaks(rows: Sequence[SplitImage]) -> None:
     """Raise `LeakageError` if the table leaks: it may have been edited."""
     items = [
-        SplitItem(
-            r["image_id"],
-            r["lesion_id"] or None,
-            r["label"],
-            r["pixel_sha256"],
-            patient_id=r["patient_id"] or None,
-        )
+        SplitItem(r.image_id, r.lesion_id, r.label, r.pixel_sha256, patient_id=r.patient_id)
         for r in rows
     ]
-    check_leakage(items, {r["image_id"]: r["subset"] for r in rows})
+    check_leakage(items, {r.image_id: r.subset for r in rows})

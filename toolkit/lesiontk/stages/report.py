@@ -16,6 +16,7 @@ from lesiontk.calibration.stability import Stability
 from lesiontk.compress.layers import LayerWidths
 from lesiontk.compress.sensitivity import Sensitivity
 from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.image_table import SplitImage
 from lesiontk.data.images import TABLE
 from lesiontk.data.inspection import Inspection
 from lesiontk.document import Record, read_table
@@ -196,12 +197,12 @@ def _read_images(
     if not evaluations:
         return ()
     _, _, groups, image_ids, _ = read_predictions(next(iter(evaluations.values())))
-    lesions: dict[str, str] = {}
+    lesions: dict[str, str | None] = {}
     if images is not None:
-        with images.file(TABLE).open(newline="") as stream:
-            lesions = {row["image_id"]: row["lesion_id"] for row in csv.DictReader(stream)}
+        rows = read_table(images.file(TABLE), SplitImage)
+        lesions = {row.image_id: row.lesion_id for row in rows}
     return tuple(
-        JudgedImage(image_id, group, lesions.get(image_id) or None)
+        JudgedImage(image_id, group, lesions.get(image_id))
         for image_id, group in zip(image_ids, groups, strict=True)
     )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lesiontk.data.dealt_split import DealtSplit
-from lesiontk.data.images import write_rows
+from lesiontk.data.image_table import SplitImage
 from lesiontk.data.inspection import Inspection
 from lesiontk.data.split import (
     SplitItem,
@@ -22,6 +21,7 @@ from lesiontk.data.split import (
     split_by_group,
 )
 from lesiontk.data.tasks import load_task
+from lesiontk.document import read_table, write_table
 from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SUBSETS, Artefact, ImageRecord
@@ -31,8 +31,6 @@ from lesiontk.stages.inspect_images import read_inspection
 logger = logging.getLogger(__name__)
 
 TABLE = "split.csv"
-COLUMNS = ("image_id", "lesion_id", "group", "diagnosis", "label", "subset", "location",
-           "pixel_sha256", "patient_id")  # fmt: skip
 
 
 class SplitConfig(StageConfig):
@@ -73,23 +71,23 @@ class SplitStage(Stage):
         task = load_task(config.task)
         images = read_inspection(parents["inspection"])
         labels = {
-            row["image_id"]: task.labels[
-                task.label_index(row["diagnosis"], row["coarser"].split("|"))
+            image.image_id: task.labels[
+                task.label_index(image.diagnosis, (image.coarser or "").split("|"))
             ]
-            for row in images
+            for image in images
         }
         items = [
             SplitItem(
-                row["image_id"],
-                row["lesion_id"] or None,
-                labels[row["image_id"]],
-                row["pixel_sha256"],
-                row["diagnosis"],
-                row["patient_id"] or None,
-                row["copy_of"],
-                row["alike"],
+                image.image_id,
+                image.lesion_id,
+                labels[image.image_id],
+                image.pixel_sha256,
+                image.diagnosis,
+                image.patient_id,
+                image.copy_of or "",
+                image.alike or "",
             )
-            for row in images
+            for image in images
         ]
         if absent := [label for label in task.labels if label not in labels.values()]:
             logger.warning(
@@ -123,48 +121,51 @@ class SplitStage(Stage):
                 "near-duplicates are accepted; sets of near-duplicates in more than one subset: %d",
                 alike,
             )
-        rows: list[dict[str, object]] = [
-            {
-                **{name: row[name] for name in COLUMNS if name in row},
-                "group": groups[row["image_id"]],
-                "label": labels[row["image_id"]],
-                "subset": subsets[row["image_id"]],
-            }
-            for row in sorted(images, key=lambda row: row["image_id"])
+        rows = [
+            SplitImage(
+                image_id=image.image_id,
+                lesion_id=image.lesion_id,
+                group=groups[image.image_id],
+                diagnosis=image.diagnosis,
+                label=labels[image.image_id],
+                subset=subsets[image.image_id],
+                location=image.location,
+                pixel_sha256=image.pixel_sha256,
+                patient_id=image.patient_id,
+            )
+            for image in sorted(images, key=lambda image: image.image_id)
         ]
-        write_rows(context.directory / TABLE, rows, COLUMNS)
+        write_table(context.directory / TABLE, SplitImage, rows)
         split = DealtSplit(
-            split_hash=hash_split(subsets, {r["image_id"]: r["diagnosis"] for r in images}),
+            split_hash=hash_split(subsets, {image.image_id: image.diagnosis for image in images}),
             leaky=rule.leaky,
             lesions_on_several_sides=leaks,
             near_duplicates=rule.near_duplicates,
             near_duplicates_on_several_sides=alike,
-            patients=len({row["patient_id"] for row in images if row["patient_id"]}),
+            patients=len({image.patient_id for image in images if image.patient_id}),
             task=task,
             lesion_ids_known=inspection.lesion_ids_known,
             licence=inspection.licence,
             citation=inspection.citation,
-            images=_count(rows, task.labels, "image_id"),
-            lesions=_count(rows, task.labels, "group"),
+            images=_count(task.labels, [(r.subset, r.label, r.image_id) for r in rows]),
+            lesions=_count(task.labels, [(r.subset, r.label, r.group) for r in rows]),
         )
         return StageOutput(split.to_document())
 
 
-def read_split(artefact: Artefact) -> list[dict[str, str]]:
-    """Return the rows of a split, in the order of image ids."""
-    with artefact.file(TABLE).open(newline="") as stream:
-        return list(csv.DictReader(stream))
+def read_split(artefact: Artefact) -> list[SplitImage]:
+    """Return the images of a split, in the order of image ids."""
+    return read_table(artefact.file(TABLE), SplitImage)
 
 
-def list_records(rows: Iterable[Mapping[str, str]]) -> list[ImageRecord]:
+def list_records(images: Iterable[SplitImage]) -> list[ImageRecord]:
     """Return the records of a split's images."""
-    return [ImageRecord(r["image_id"], r["diagnosis"], r["location"]) for r in rows]
+    return [ImageRecord(image.image_id, image.diagnosis, image.location) for image in images]
 
 
 def _count(
-    rows: list[dict[str, Any]], labels: tuple[str, ...], what: str
+    labels: tuple[str, ...], seen: Iterable[tuple[str, str, str]]
 ) -> dict[str, dict[str, int]]:
-    """Return subset -> label -> number of different values of a column."""
-    seen = {(row["subset"], row["label"], row[what]) for row in rows}
-    counts = Counter((subset, label) for subset, label, _ in seen)
+    """Return subset -> label -> number of different names."""
+    counts = Counter((subset, label) for subset, label, _ in set(seen))
     return {subset: {label: counts[subset, label] for label in labels} for subset in SUBSETS}

@@ -104,7 +104,7 @@ class TeacherPredictionsStage(Stage):
         dealt = parents["split"].read_facts(DealtSplit)
         table = read_split(parents["split"])
         records = list_records(table)
-        rows = [row for row, image in enumerate(table) if image["subset"] == "train"]
+        rows = [row for row, image in enumerate(table) if image.subset == "train"]
         per_teacher = []
         with (
             open_teachers(config.files, dealt.split_hash, context.threads) as teachers,

@@ -187,7 +187,7 @@ def _hash_images(store: Store, data: Path, table: SplitTable) -> tuple[str, ...]
     """
     recipe = Recipe(name="calibration", data=DataSection(path=str(data.resolve())))
     images = read_inspection(build_data(store, recipe, "inspection"))
-    found = {row["image_id"]: row[HASH] for row in images}
+    found = {row.image_id: row.pixel_sha256 for row in images}
     missing = [image_id for image_id in table.image_ids if image_id not in found]
     if missing:
         raise DataError(
@@ -210,4 +210,4 @@ def _open_split(store: Store, reference: str) -> tuple[str, list[dict[str, str]]
     if shipped.is_file():
         return reference[:12], list(csv.DictReader(shipped.read_text().splitlines()))
     artefact = store.resolve(reference, "split")
-    return artefact.name, read_split(artefact)
+    return artefact.name, [row.to_document() for row in read_split(artefact)]

@@ -18,13 +18,11 @@ def measure_power(store: Store, recipe: Recipe) -> tuple[GatePower, ...]:
     """Return the power of each of a recipe's gates on the test images of its split."""
     task = load_task(recipe.data.task)
     check_gates_of_task(recipe.gate, task.name, task.labels, task.positive)
-    rows = [
-        row for row in read_split(build_data(store, recipe, "split")) if row["subset"] == "test"
-    ]
-    groups = {name: n for n, name in enumerate(sorted({row["group"] for row in rows}))}
+    rows = [row for row in read_split(build_data(store, recipe, "split")) if row.subset == "test"]
+    groups = {name: n for n, name in enumerate(sorted({row.group for row in rows}))}
     lesions = TestLesions(
-        y_true=np.array([task.labels.index(row["label"]) for row in rows], dtype=np.int64),
-        lesion=np.array([groups[row["group"]] for row in rows], dtype=np.int64),
+        y_true=np.array([task.labels.index(row.label) for row in rows], dtype=np.int64),
+        lesion=np.array([groups[row.group] for row in rows], dtype=np.int64),
         labels=task.labels,
         positive=task.positive,
     )

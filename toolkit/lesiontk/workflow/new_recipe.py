@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lesiontk.data.image_table import InspectedImage
 from lesiontk.data.new_task import (
     FoundClass,
     choose_critical,
@@ -94,13 +95,13 @@ def write_recipe(
         labels = len(load_task(str(task)).labels)
     base = like or ("cnn_binary" if labels == 2 else "cnn_7class")
     named = str((new_task or Path(str(task))).resolve()) if new_task or _is_file(task) else task
-    write = partial(_recipe_text, file, data, str(named), base, rows, classes)
+    write = partial(_recipe_text, file, data, str(named), base, len(rows), classes)
     texts[file] = write()
 
     def check_split() -> Recipe:
         recipe = read_recipe(str(file))
         split = read_split(build_data(store, recipe, "split"))
-        groups = len({row["group"] for row in split if row["subset"] == "train"})
+        groups = len({row.group for row in split if row.subset == "train"})
         if groups >= recipe.calibration.images:
             return recipe
         # A calibration list takes one image of a group: lesions, patients, near-duplicates
@@ -115,7 +116,7 @@ def _recipe_text(
     data: Path,
     task: str,
     base: str,
-    rows: list[dict[str, str]],
+    images: int,
     classes: list[FoundClass],
     calibration: int | None = None,
 ) -> str:
@@ -126,7 +127,7 @@ def _recipe_text(
         **sections.get("data", {}), "source": "auto", "path": str(data.resolve()), "task": task
     }  # fmt: skip
     sections["data"].pop("synthetic", None)
-    training = int(0.7 * len(rows))
+    training = int(0.7 * images)
     if training < 4 * 32:
         sections["train"]["batch_size"] = 8 if training >= 32 else 4
     if calibration is not None:
@@ -157,7 +158,7 @@ def _read_packaged(name: str) -> dict[str, Any]:
     return document
 
 
-def _inspect(store: Store, data: Path) -> list[dict[str, str]]:
+def _inspect(store: Store, data: Path) -> list[InspectedImage]:
     recipe = Recipe(name="new", data=DataSection(path=str(data.resolve())))
     return read_inspection(build_data(store, recipe, "inspection"))
 

@@ -85,6 +85,32 @@ def test_its_types_are_not_evaluated_where_3_8_knows_them_not(path: Path) -> Non
     assert not [text for text in unions if "None" in text]
 
 
+SUBSCRIPTED = {
+    "dict", "list", "tuple", "set", "frozenset", "type", "Callable", "Iterable", "Iterator",
+    "Mapping", "Sequence", "AbstractContextManager", "Counter", "Queue", "SimpleQueue",
+}  # fmt: skip
+"""Types that Python 3.8 cannot subscript; in an annotation it does not try to."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_type_is_subscripted_outside_annotations(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    annotated = {
+        id(part)
+        for node in ast.walk(tree)
+        for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if annotation is not None
+        for part in ast.walk(annotation)
+    }
+    evaluated = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and id(node) not in annotated
+        and getattr(node.value, "attr", getattr(node.value, "id", "")) in SUBSCRIPTED
+    ]  # fmt: skip
+    assert not evaluated
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
     found = set()

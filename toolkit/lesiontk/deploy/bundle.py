@@ -280,6 +280,8 @@ Then:
     python3 run.py predict picture.jpg    # {decision}
     python3 run.py evaluate FOLDER LABELS.csv
     python3 run.py bench --json           # for `lesiontk bench --import`
+    python3 run.py serve                  # http://127.0.0.1:8080/predict, /health, /metrics
+    python3 run.py watch FOLDER RESULTS.sqlite
 {no_threshold}
 All accept `--json`. Exit codes: 0 as expected, 1 outputs differ from those expected, 2 a file is
 missing, damaged or rejected, 3 a missing requirement.

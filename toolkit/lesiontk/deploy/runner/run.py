@@ -5,6 +5,8 @@
     python3 run.py predict picture.jpg
     python3 run.py evaluate FOLDER LABELS.csv
     python3 run.py bench --json > device.json
+    python3 run.py serve
+    python3 run.py watch FOLDER RESULTS.sqlite
 
 Research software, not a medical device. Needs Python 3.8 or later, NumPy, the runtime in README.md,
 and Pillow to read images; lesiontk is not needed.
@@ -35,7 +37,7 @@ from types import CodeType
 from typing import Any
 
 FOLDER = Path(HERE)
-COMMANDS = ("self-test", "predict", "evaluate", "bench")
+COMMANDS = ("self-test", "predict", "evaluate", "bench", "serve", "watch")
 COPY = "A bundle with changed files does not run: copy it again"
 
 

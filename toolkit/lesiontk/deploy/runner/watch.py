@@ -51,10 +51,16 @@ def run(call: Call) -> Outcome:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with (
-        Results(options.results, call.files.sums_sha256) as results,
-        Classifier(call.bundle, options.runtime, options.threads) as classifier,
-    ):
+    with Results(options.results, call.files.sums_sha256) as results:
+        watcher = watch_folder(call, results, stop)
+    document = {"classified": watcher.classified, "refused": watcher.refused}
+    return Outcome(document, "classified {classified}, refused {refused}".format(**document))
+
+
+def watch_folder(call: Call, results: Results, stop: threading.Event) -> Watcher:
+    """Watch until `stop`, or with ``--once`` until nothing waits, and return the watcher."""
+    options = call.options
+    with Classifier(call.bundle, options.runtime, options.threads) as classifier:
         require_expected_outputs(classifier, call.files)
         sys.stderr.write(f"{call.bundle.name}: watching {options.folder}\n")
         sys.stderr.flush()
@@ -64,8 +70,7 @@ def run(call: Call) -> Outcome:
             if options.once and not waiting:
                 break
             stop.wait(options.interval)
-    document = {"classified": watcher.classified, "refused": watcher.refused}
-    return Outcome(document, "classified {classified}, refused {refused}".format(**document))
+    return watcher
 
 
 class Watcher:

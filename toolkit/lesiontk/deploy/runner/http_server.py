@@ -255,7 +255,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.settimeout(max(0.001, end - time.monotonic()))
             try:
                 part = self.rfile.read1(min(left, 1 << 16))
-            except TimeoutError:
+            except (TimeoutError, socket.timeout):
                 raise RefusedError(
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"received {length - left} of {length} bytes within "

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -114,7 +114,7 @@ class Results:
         self._insert(state, sha256, "refused", (readable, None, None, None))
 
     def _insert(self, state: FileState, sha256: str, outcome: str, values: tuple[Any, ...]) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._run(
             "INSERT OR IGNORE INTO results (path, name, sha256, size, modified_ns, outcome, reason,"
             " label, positive, prediction, bundle_sha256, recorded_at)"

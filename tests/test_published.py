@@ -26,6 +26,7 @@ from lesiontk.data.reader import ImageReader, decode_many
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.synthetic.dataset import render_view
+from lesiontk.evaluate.input_checks import load_checks
 from lesiontk.evaluate.verdict import GateVerdict, sort_verdicts
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule, list_recipes, parse_recipe, read_recipe
@@ -35,7 +36,7 @@ from tests.loose_modules import load_benchmark
 
 ROOT = Path(__file__).parents[1]
 ENGINES = sorted(
-    path for path in (ROOT / "benchmarks" / "engines").glob("*/*") if path.suffix != ".md"
+    path for path in (ROOT / "benchmarks" / "engines").glob("*/*.*") if path.suffix != ".md"
 )
 CARDS = load_benchmark("published_card")
 LARGE = 5_000_000
@@ -364,3 +365,15 @@ def test_the_page_of_pruning_curves_is_what_the_figures_say() -> None:
 def test_all_rows_are_of_one_split() -> None:
     hashes = {json.loads(path.read_text())["benchmark"]["split_hash"] for path in RESULTS}
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_published_input_checks_belong_to_the_engine_beside_them(folder: Path) -> None:
+    checks = load_checks(folder / "input_checks")
+    engine = folder / "tflite_int8.tflite"
+    content, _ = find_backend(engine)().split_record(engine.read_bytes())
+    assert checks["engine_sha256"] == hashlib.sha256(content).hexdigest()
+    rows = json.loads((ROOT / "benchmarks/results/input_checks.json").read_text())[folder.name]
+    assert checks["domain"]["threshold"] == rows["threshold"]
+    assert checks["quality"] == rows["quality"]
+    assert rows["false_refusals"]["out_of_domain"] <= 0.02

@@ -27,6 +27,7 @@ COUNTERPARTS: dict[str, Any] = {
     "import": WORKSPACE.import_model,
     "encoder": WORKSPACE.fit_encoder,
     "sensitivity": MODEL.sensitivity,
+    "input-checks": ENGINE.fit_input_checks,
     "quantize": MODEL.quantize,
     "convert": MODEL.convert,
     "build": ENGINE.build,
@@ -67,6 +68,7 @@ OTHERWISE = {
     ("check", "model"): "self",
     ("run", "dry_run"): "recipe",  # Workspace.plan
     ("evaluate", "engine"): "self",
+    ("input-checks", "engine"): "self",
     ("predict", "engine"): "self",
     ("build", "engine"): "self",
     ("bundle", "reference"): "engine",

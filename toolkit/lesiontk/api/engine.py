@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.api.results import Evaluation, Predictions, Verification
+from lesiontk.api.results import Evaluation, InputChecks, Predictions, Verification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,6 +164,23 @@ class Engine:
         permits, `UsageError` for an external file.
         """
         return self.workspace.verify(self.require_artefact().name)
+
+    def fit_input_checks(
+        self, *, quality_rate: float = 0.01, domain_rate: float = 0.02
+    ) -> InputChecks:
+        """Fit checks of image quality and of the domain on the engine's own outputs.
+
+        `quality_rate` is the share of training images beyond the quality bounds, `domain_rate` that
+        of validation images refused as out of domain. Raises `UsageError` for a file, and for a
+        back end that cannot return features.
+        """
+        from lesiontk.stages.input_checks import InputChecksConfig, read_input_checks
+        from lesiontk.workflow.input_checks import fit_input_checks
+
+        config = InputChecksConfig(quality_rate=quality_rate, domain_rate=domain_rate)
+        made = fit_input_checks(self.workspace.store, self.require_artefact(), config)
+        record = read_input_checks(made)
+        return InputChecks(made, record, record.classes)
 
     def bundle(
         self,

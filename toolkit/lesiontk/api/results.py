@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lesiontk.document import Record
     from lesiontk.evaluate.bootstrap import Estimate
     from lesiontk.evaluate.evaluation import EngineEvaluation
+    from lesiontk.evaluate.fit_input_checks import ClassRefusals
+    from lesiontk.evaluate.fit_input_checks import InputChecks as InputChecksRecord
     from lesiontk.evaluate.verdict import GateVerdict
     from lesiontk.records import Artefact
     from lesiontk.workflow.verify import VerifiedArtefacts
@@ -241,6 +243,27 @@ class Sensitivity(Measured):
     def caption(self) -> str:
         """The result of the search."""
         return f"{self.record.outcome} (n = {self.record.images} validation images)"
+
+
+class InputChecks(Measured):
+    """The checks of an engine's input, and the test images that they refuse by class.
+
+    The table's columns: label, n, poor_quality, out_of_domain, upper. `record.families` has the
+    same of pictures that are not dermoscopic.
+    """
+
+    record: InputChecksRecord
+    rows: tuple[ClassRefusals, ...]
+
+    @property
+    def caption(self) -> str:
+        """What is refused of the validation images."""
+        refused = self.record.false_refusals
+        return (
+            f"{self.record.target} refuses {refused['poor_quality']:.1%} of "
+            f"{self.record.images['validation']} validation images for their quality, "
+            f"{refused['out_of_domain']:.1%} as out of domain"
+        )
 
 
 class Stability(Measured):

@@ -24,11 +24,14 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.metrics import check_probabilities
+from lesiontk.evaluate.signals import Signals
 from lesiontk.files.strict_json import parse_json
 from lesiontk.records import Availability, EngineSpec, Preprocessing
 
 SPEC_KEY = "lesiontk"
 """The metadata key of the `EngineSpec` in an engine file."""
+FEATURES, LOGITS = "features", "logits"
+"""Names of the further outputs that `Backend.add_signal_outputs` gives an engine."""
 KEPT_SOFTMAX = (
     "kept in float on purpose: on a few logits it costs nothing, and int8 probabilities would have "
     "steps of 1/256"
@@ -218,6 +221,16 @@ class Engine(ABC):
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return probabilities [N, C]; N is at least one."""
 
+    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
+        """Return probabilities, features and logits for uint8 RGB images [N, S, S, 3], N > 0.
+
+        Only of a file that `Backend.add_signal_outputs` made.
+        """
+        raise UsageError(
+            f"this engine of {self.spec.backend} returns probabilities only; expected one that "
+            "`lesiontk input-checks` wrote."
+        )
+
     def describe_execution(self) -> tuple[Execution, ...]:
         """Return which provider or delegate was requested and which one runs the graph."""
         return ()
@@ -352,6 +365,17 @@ class Backend(ABC):
     @abstractmethod
     def inspect(self, path: Path) -> EngineStructure:
         """Return weights and operators by type, read from the file itself."""
+
+    def add_signal_outputs(self, content: bytes) -> bytes:
+        """Return an engine file that also returns pooled features and logits.
+
+        `content` is a file without an evaluation (`split_record`). The probabilities stay the same
+        bits. Raises `UsageError` for a back end without such outputs, `DataError` for a graph
+        without global pooling or softmax.
+        """
+        raise UsageError(
+            f"{self.info.name} engines cannot return features; expected one of tflite or onnx."
+        )
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
         """Return kind and name of the operators of a file that do not compute in `precision`.

@@ -40,6 +40,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Measure latency and accuracy against the float32 parent."),
     "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
     "report": ("report:report", "Write one HTML file with all results."),
+    "input-checks": ("input_checks:input_checks", "Fit checks of image quality and domain."),
     "bundle": ("bundle:bundle", "Write a folder that runs on a device, with a self-test."),
     "check": ("check:check", "Check whether TensorRT accepts an ONNX file."),
     "predict": ("predict:predict", "Print class probabilities of images."),

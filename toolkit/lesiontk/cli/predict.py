@@ -43,6 +43,9 @@ def predict(
 
     def show() -> None:
         print_table(*table_predictions(document))
+        for prediction in document["predictions"]:
+            for reason in prediction.get("input", {}).get("reasons", ()):
+                print_text(f"{prediction['image']}: {reason}")
         print_text(document["notice"])
 
     session.emit(document, show)
@@ -64,6 +67,10 @@ def table_predictions(document: Mapping[str, Any]) -> tuple[list[str], list[list
         columns.append("confidence")
         for row, decided in zip(rows, document["predictions"], strict=True):
             row.append(f"{decided['confidence']:.3f}")
+    if any("input" in prediction for prediction in document["predictions"]):
+        columns.insert(1, "input")
+        for row, decided in zip(rows, document["predictions"], strict=True):
+            row.insert(1, decided["input"]["status"].replace("_", " "))
     if point:
         columns += [" + ".join(point["positive"]), f"at {point['threshold']:.4g}"]
         for row, decided in zip(rows, document["predictions"], strict=True):

@@ -19,7 +19,12 @@ def load_picture(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.u
 
     Raises `ImageError` (a `DataError`) for a missing, broken or invalid image.
     """
+    return preprocess_image(read_picture(path), preprocessing)
+
+
+def read_picture(path: Path | str) -> NDArray[np.uint8]:
+    """Return uint8 [H, W, 3] RGB. Raises as `load_picture`."""
     path = resolve_path(path, "image")  # a link that the user names may lead anywhere
     with ImageReader(path.parent) as reader:
         content = reader.read(path.name)
-    return preprocess_image(decode_image(content, name=path.name), preprocessing)
+    return decode_image(content, name=path.name)

@@ -23,7 +23,7 @@ from lesiontk.store.machine_paths import PREFIX, MachinePaths
 from lesiontk.store.manifest import MANIFEST
 from lesiontk.technique import ORIGINS, TECHNIQUES
 
-ARTEFACT = re.compile(r"[a-z]+-[0-9a-f]{12}")
+ARTEFACT = re.compile(r"[a-z_]+-[0-9a-f]{12}")
 """The name of an artefact's folder."""
 
 

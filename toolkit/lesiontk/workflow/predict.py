@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends import open_engine
+from lesiontk.backends import is_engine_file, open_engine
 from lesiontk.backends.execution import name_emulator
-from lesiontk.data.pictures import load_picture
+from lesiontk.data.pictures import read_picture
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.deploy.runner.decision import decide
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
-from lesiontk.records import Preprocessing
+from lesiontk.evaluate.input_checks import check_input, load_checks
+from lesiontk.records import Artefact
+from lesiontk.stages.input_checks import read_input_checks
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import find_assessment, locate_engine
+from lesiontk.workflow.lineage import find_artefact, find_assessment, locate_engine
 
 Picture = Path | NDArray[np.uint8]
 """A file, or a decoded image: uint8 [H, W, 3] RGB of any size."""
@@ -31,7 +33,10 @@ def predict_reference(
     """Predict with an engine file, or with an engine of the workspace at its frozen threshold."""
     path = locate_engine(store, reference)
     assessment = find_assessment(store, reference)
-    return predict_pictures(path, pictures, assessment=assessment, threshold=threshold)
+    checks = find_input_checks(store, reference)
+    return predict_pictures(
+        path, pictures, assessment=assessment, threshold=threshold, checks=checks
+    )
 
 
 def predict_pictures(
@@ -40,16 +45,20 @@ def predict_pictures(
     *,
     assessment: Assessment | None = None,
     threshold: float | None = None,
+    checks: Artefact | None = None,
 ) -> dict[str, Any]:
     """Return labels, one prediction for each readable image, and the failures.
 
     The decision is that of a bundle on the device: at `threshold`, at that of the `assessment`, or
     at that of the engine's file. Without any, predictions have no ``score`` and ``positive``, and
     without a temperature no ``confidence``. ``emulated_by`` is present only if another program
-    emulates the engine's runtime. An array is named by its index.
+    emulates the engine's runtime. With input `checks` each prediction has ``input``: its status,
+    the reasons, and what was measured. An array is named by its index.
     """
     predictions, failures = [], []
-    with open_engine(engine_path) as engine:
+    used = checks.file(read_input_checks(checks).file) if checks else engine_path
+    fitted = load_checks(checks.path) if checks else None
+    with open_engine(used) as engine:
         spec = engine.spec
         known = assessment or engine.assessment or Assessment()
         if threshold is not None:
@@ -59,12 +68,18 @@ def predict_pictures(
         for number, picture in enumerate(pictures):
             name = str(number) if isinstance(picture, np.ndarray) else str(picture)
             try:
-                image = _prepare(picture, spec.preprocessing)
+                original = _read(picture)
             except DataError as error:
                 failures.append({"image": name, "message": str(error)})
                 continue
+            image = preprocess_image(original, spec.preprocessing)
             values = engine.predict(image[np.newaxis])[0]
             prediction = decide(values, list(spec.labels), point, known.temperature)
+            if fitted is not None:
+                found = engine.infer_signals(image[np.newaxis])
+                shorter = min(original.shape[:2])
+                outputs = found.probabilities[0], found.features[0], found.logits[0]
+                prediction["input"] = check_input(fitted, image, shorter, *outputs)
             predictions.append({"image": name, **prediction})
     return {
         "engine": engine_path.name,
@@ -80,12 +95,28 @@ def predict_pictures(
     }
 
 
-def _prepare(picture: Picture, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the engine's input [S, S, 3] of an image."""
+def find_input_checks(store: Store, reference: str) -> Artefact | None:
+    """Return the last used input checks of an engine of the workspace, or None."""
+    if is_engine_file(reference):
+        engine = find_artefact(Path(reference))
+        if engine is None:
+            return None
+        store = Store(engine.path.parent)
+    else:
+        engine = store.resolve(reference, "engine")
+    for checks in store.list_artefacts("input_checks"):
+        fitted_on = checks.manifest["parents"]["engine"]["content"]
+        if fitted_on == engine.content and store.damage(checks.path) is None:
+            return checks
+    return None
+
+
+def _read(picture: Picture) -> NDArray[np.uint8]:
+    """Return the decoded image, uint8 [H, W, 3]."""
     if not isinstance(picture, np.ndarray):
-        return load_picture(picture, preprocessing)
+        return read_picture(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise DataError(
             f"the image is {picture.dtype} {list(picture.shape)}; expected uint8 [H, W, 3] RGB."
         )
-    return preprocess_image(picture, preprocessing)
+    return picture

@@ -27,6 +27,7 @@ from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, t
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
+from lesiontk.evaluate.signals import Signals
 from lesiontk.records import EngineSpec
 from lesiontk.system.frameworks import import_onnxruntime
 
@@ -76,6 +77,16 @@ class ONNXEngine(Engine):
                 for row in range(len(images))
             ]
         )
+
+    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
+        if len(self._session.get_outputs()) != 3:
+            return super().infer_signals(images)
+        rows: list[list[NDArray[np.float32]]] = [[], [], []]
+        for row in range(len(images)):
+            outputs = self._session.run(None, {self._input: images[row : row + 1]})
+            for found, values in zip(rows, outputs, strict=True):
+                found.append(np.asarray(values, np.float32).ravel())
+        return Signals(*(np.stack(found) for found in rows))
 
     def describe_execution(self) -> tuple[Execution, ...]:
         return (self._execution,)
@@ -173,6 +184,16 @@ class ONNXBackend(ONNXFileBackend):
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
         return ConversionRecord(name, quantization=facts)
+
+    def add_signal_outputs(self, content: bytes) -> bytes:
+        import onnx
+
+        from lesiontk.backends.onnx.signals import add_signal_outputs
+
+        model = onnx.load_model_from_string(content)
+        add_signal_outputs(model)
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)

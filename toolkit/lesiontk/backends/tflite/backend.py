@@ -27,6 +27,7 @@ from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
+from lesiontk.evaluate.signals import Signals
 from lesiontk.records import EngineSpec
 from lesiontk.system.native_output import suppress_native_output
 
@@ -52,7 +53,8 @@ class TFLiteEngine(Engine):
         _check_labels(content, self.spec, path)
         self._interpreter = interpreter
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._outputs = self._interpreter.get_output_details()
+        self._output = self._outputs[0]["index"]
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         outputs = []
@@ -61,6 +63,20 @@ class TFLiteEngine(Engine):
             self._interpreter.invoke()
             outputs.append(self._interpreter.get_tensor(self._output)[0])
         return np.stack(outputs)
+
+    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
+        from lesiontk.backends.tflite.signals import dequantize
+
+        if len(self._outputs) != 3:
+            return super().infer_signals(images)
+        rows: list[list[NDArray[np.float32]]] = [[], [], []]
+        for row in range(len(images)):
+            self._interpreter.set_tensor(self._input, images[row : row + 1])
+            self._interpreter.invoke()
+            for found, output in zip(rows, self._outputs, strict=True):
+                values = self._interpreter.get_tensor(output["index"]).ravel()
+                found.append(dequantize(values, *output["quantization"]))
+        return Signals(*(np.stack(found) for found in rows))
 
     def describe_execution(self) -> tuple[Execution, ...]:
         from lesiontk.backends.tflite.delegate import describe_xnnpack
@@ -142,6 +158,14 @@ class TFLiteBackend(Backend):
 
     def split_record(self, content: bytes) -> tuple[bytes, str | None]:
         return split_archive(content)
+
+    def add_signal_outputs(self, content: bytes) -> bytes:
+        from lesiontk.backends.tflite.graph import extract_spec
+        from lesiontk.backends.tflite.metadata import embed_metadata
+        from lesiontk.backends.tflite.signals import add_signal_outputs
+
+        spec = parse_spec(extract_spec(content), Path("the engine"))
+        return embed_metadata(add_signal_outputs(content), spec)
 
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return TFLiteEngine(path, threads)

@@ -1,0 +1,47 @@
+"""Pooled features and logits as further outputs of a TFLite classifier."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from lesiontk.backends.backend import FEATURES, LOGITS
+from lesiontk.backends.tflite.graph import dump_model, operator_name, read_model
+from lesiontk.errors import DataError
+
+POOLING = ("MEAN", "AVERAGE_POOL_2D")
+
+
+def add_signal_outputs(content: bytes) -> bytes:
+    """Return the flatbuffer with the outputs ``features`` and ``logits`` after the probabilities.
+
+    Features are the output of the last global pooling, in the graph's own type; logits the input
+    of the softmax. Raises `DataError` for a graph that does not end so.
+    """
+    model = read_model(content)
+    graph = model.subgraphs[0]
+    if len(graph.outputs) != 1:
+        raise DataError(f"the graph already returns {len(graph.outputs)} tensors; expected one.")
+    makers = {int(index): op for op in graph.operators for index in op.outputs}
+    last = makers[int(graph.outputs[0])]
+    if operator_name(model, last) != "SOFTMAX":
+        raise DataError(f"the graph ends in {operator_name(model, last)}; expected a SOFTMAX.")
+    found = {LOGITS: int(last.inputs[0])}
+    at = makers.get(found[LOGITS])
+    while at is not None and operator_name(model, at) not in POOLING:
+        at = makers.get(int(at.inputs[0]))
+    if at is None:
+        raise DataError(f"the graph has none of {', '.join(POOLING)} before its classifier.")
+    found[FEATURES] = int(at.outputs[0])
+    graph.outputs = [int(graph.outputs[0]), found[FEATURES], found[LOGITS]]
+    for signature in model.signatureDefs or []:
+        for name in (FEATURES, LOGITS):
+            entry = copy.copy(signature.outputs[0])
+            entry.name, entry.tensorIndex = name, found[name]
+            signature.outputs.append(entry)
+    return dump_model(model)
+
+
+def dequantize(values: Any, scale: float, zero_point: int) -> Any:
+    """Return real values of a tensor; a scale of 0 marks one that is not quantized."""
+    return values if scale == 0 else (values.astype("float32") - zero_point) * scale

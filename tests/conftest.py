@@ -16,6 +16,7 @@ from hypothesis import settings
 from lesiontk.backends.onnx import from_tflite
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.deploy import bundle
+from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
 from tests.preloaded import PreloadedProcess
 
@@ -120,6 +121,17 @@ def golden_images_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle, "make_golden_images", cache(bundle.make_golden_images))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_other_images() -> Iterator[None]:
+    """Input checks draw ten pictures of a kind: hundreds take longer than a tiny network."""
+    field = InputChecksConfig.model_fields["other_images"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(field, "default", 10)
+        InputChecksConfig.model_rebuild(force=True)
+        yield
+    InputChecksConfig.model_rebuild(force=True)
 
 
 @pytest.fixture

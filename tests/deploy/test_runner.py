@@ -19,6 +19,7 @@ from lesiontk.data import crop, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
 from lesiontk.deploy.runner import decision
+from lesiontk.evaluate import input_checks
 from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.evaluate.operating_point import (
     OperatingPoint,
@@ -30,7 +31,9 @@ from tests.deploy.bundles import make_bundle
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
-CARRIED = [Path(str(module.__file__)) for module in (crop, image_container, picture_decoder)]
+CARRIED = [
+    Path(str(module.__file__)) for module in (crop, image_container, picture_decoder, input_checks)
+]
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
     *CARRIED,
@@ -119,7 +122,9 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
             found |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = str(node.module)
-            if module.startswith(("lesiontk.data.", "lesiontk.deploy.runner")):
+            if module.startswith(
+                ("lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.")
+            ):
                 inner = [module.rpartition(".")[2]]
                 names = inner if inner != ["runner"] else [name.name for name in node.names]
                 assert set(names) <= BUNDLED | {"gradient"}

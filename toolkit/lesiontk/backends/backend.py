@@ -61,8 +61,9 @@ class BackendInfo:
 
     Of these `tools`, `runtime` opens and runs an engine; by default all of them. If
     `exposes_activations`, it can read every tensor of a float engine, so that ranges are measured
-    once for all engines derived from it. If `opt_in`, its engines are for other machines and are
-    made only on request.
+    once for all engines derived from it. If `returns_features`, an engine can also return pooled
+    features and logits, for its input checks. If `opt_in`, its engines are for other machines and
+    are made only on request.
     """
 
     name: str
@@ -70,6 +71,7 @@ class BackendInfo:
     suffix: str
     tools: tuple[str, ...]
     exposes_activations: bool = False
+    returns_features: bool = False
     opt_in: bool = False
     runtime: tuple[str, ...] = ()
 

@@ -28,7 +28,9 @@ from lesiontk.deploy.target import BundleTarget, Runtime
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.golden_images import golden_images
+from lesiontk.evaluate.input_checks import ARRAYS, DOCUMENT, STATUSES, check_input, load_checks
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.files.hashing import hash_file
@@ -40,6 +42,7 @@ PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py")
 SHORT_NAMES = {
     "lesiontk.data.enhance.": "from enhance.",
     "lesiontk.data.": "from ",
+    "lesiontk.evaluate.": "from ",
     "lesiontk.deploy.runner.": "from ",
     "lesiontk.deploy.runner import ": "import ",
 }
@@ -57,13 +60,16 @@ class EngineAssessment:
     """The facts of an engine beyond its file: its recipe's description and its evaluation.
 
     Without an `assessment` the one in the file is used. `threshold` replaces the frozen one.
-    `verdicts` are those of its acceptance gates, if any.
+    `verdicts` are those of its acceptance gates, if any. `checks` is the folder of its input
+    checks, and `refusals` are whom they refuse, if known.
     """
 
     description: str = ""
     assessment: Assessment | None = None
     threshold: float | None = None
     verdicts: tuple[GateVerdict, ...] = ()
+    checks: Path | None = None
+    refusals: InputChecks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +117,15 @@ def write_bundle(
     if assessed.threshold is not None:
         positive = task_of_engine(spec).positive
         assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
-    if assessment is None:
-        shutil.copyfile(engine_path, folder / engine_path.name)
-    else:
-        assessment = stamp(engine_path, assessment, folder / engine_path.name)
-    np.savez_compressed(folder / GOLDEN, images=images, probabilities=outputs)
+    shutil.copyfile(engine_path, folder / engine_path.name)
+    if assessed.checks is not None:
+        add_checks(assessed.checks, folder, folder / engine_path.name)
+    if assessment is not None:
+        assessment = stamp(folder / engine_path.name, assessment, folder / engine_path.name)
+    golden = {"images": images, "probabilities": outputs}
+    if assessed.checks is not None:
+        golden["statuses"] = find_statuses(folder, engine_path.name, images)
+    np.savez_compressed(folder / GOLDEN, allow_pickle=False, **golden)
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
@@ -140,6 +150,7 @@ def write_bundle(
         "operating_point": point
         and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
         "temperature": assessment and assessment.temperature,
+        "input_checks": DOCUMENT if assessed.checks else None,
         "preprocessing": {
             "image_size": spec.preprocessing.image_size,
             "crop_mode": spec.preprocessing.crop_mode,
@@ -165,7 +176,13 @@ def write_bundle(
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
     digest = hash_file(folder / engine_path.name)
     card = render_bundle_card(
-        spec, assessed.description, assessment, engine_path.name, digest, assessed.verdicts
+        spec,
+        assessed.description,
+        assessment,
+        engine_path.name,
+        digest,
+        assessed.verdicts,
+        assessed.refusals,
     )
     (folder / CARD).write_text(card)
     readme = render_readme(target, spec, contents.instructions, len(images), point)
@@ -180,6 +197,25 @@ def write_bundle(
         size_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         details=contents.facts,
     )
+
+
+def add_checks(checks: Path, folder: Path, engine: Path) -> None:
+    """Add the input checks to a bundle's folder, and to its engine the outputs that they need."""
+    for name in (DOCUMENT, ARRAYS):
+        shutil.copyfile(checks / name, folder / name)
+    backend = find_backend(engine)()
+    content, _ = backend.split_record(engine.read_bytes())
+    engine.write_bytes(backend.add_signal_outputs(content))
+
+
+def find_statuses(folder: Path, engine: str, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the place in `STATUSES` of each image, by the checks and the engine in the folder."""
+    checks = load_checks(folder)
+    with open_engine(folder / engine) as opened:
+        found = opened.infer_signals(images)
+    rows = zip(images, found.probabilities, found.features, found.logits, strict=True)
+    verdicts = (check_input(checks, row[0], row[0].shape[0], *row[1:]) for row in rows)
+    return np.array([STATUSES.index(verdict["status"]) for verdict in verdicts], np.uint8)
 
 
 def hash_content(engine: Path) -> str:
@@ -212,6 +248,7 @@ def write_runner(
         _copy(RUNNER, name, folder / name)
     for name in PREPROCESSING_FILES:
         _copy("lesiontk.data", name, folder / name)
+    _copy("lesiontk.evaluate", "input_checks.py", folder / "input_checks.py")
     for runtime in runtimes:
         _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
     functions = [ENHANCEMENTS.get(name) for name in enhance]

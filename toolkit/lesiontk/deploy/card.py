@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesiontk.evaluate.assessment import Assessment, TestResult
+from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.records import EngineSpec
@@ -20,6 +21,7 @@ def render_bundle_card(
     file: str,
     digest: str,
     verdicts: Sequence[GateVerdict] = (),
+    refusals: InputChecks | None = None,
 ) -> str:
     """Return the card (after Mitchell et al., arXiv:1810.03993) in Markdown.
 
@@ -41,6 +43,7 @@ def render_bundle_card(
         "## Decision\n\n" + _describe_decision(assessment or Assessment()),
         "## Results\n\n" + _describe_results(assessment),
         "## Acceptance gates\n\n" + describe_gates(verdicts),
+        *([f"## Input checks\n\n{describe_refusals(refusals)}"] if refusals else ()),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -57,6 +60,24 @@ def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
         else ""
     )
     return f"{describe_outcomes(verdicts)}.\n\n" + "\n".join(lines) + accepted
+
+
+def describe_refusals(checks: InputChecks) -> str:
+    """Return which test images and other pictures the input checks refuse."""
+    refused = checks.false_refusals
+    classes = "\n".join(
+        f"| {row.label} | {row.n} | {row.poor_quality} | {row.out_of_domain} | {row.upper:.1%} |"
+        for row in checks.classes
+    )
+    others = ", ".join(f"{row.share:.0%} of {row.n} {row.family}s" for row in checks.families)
+    return (
+        f"A picture of poor quality, or unlike the training images ({checks.score}), is refused: "
+        f"{refused['poor_quality']:.1%} and {refused['out_of_domain']:.1%} of "
+        f"{checks.images['validation']} validation images. Of the test images:\n\n"
+        "| class | images | poor quality | out of domain | upper 95 % bound |\n"
+        f"| --- | --- | --- | --- | --- |\n{classes}\n\n"
+        f"Of pictures that are not dermoscopic: {others}."
+    )
 
 
 def _describe_decision(assessment: Assessment) -> str:

@@ -35,6 +35,11 @@ def render_sbom(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     identity = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+    components = [
+        _describe_model(engine, hashes[engine], spec, assessment),
+        *_describe_runner(hashes, version),
+        *_describe_requirements(requirements.splitlines()),
+    ]
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -53,15 +58,11 @@ def render_sbom(
                 "components": [{"type": "application", "name": "lesiontk", "version": version}]
             },
         },
-        "components": [
-            _describe_model(engine, hashes[engine], spec, assessment),
-            *_describe_runner(hashes, version),
-            *_describe_requirements(requirements.splitlines()),
+        "components": components,
+        "dependencies": [
+            {"ref": "bundle", "dependsOn": [component["bom-ref"] for component in components]}
         ],
-        "dependencies": [],
     }
-    names = [component["bom-ref"] for component in document["components"]]  # type: ignore[index]
-    document["dependencies"] = [{"ref": "bundle", "dependsOn": names}]
     return json.dumps(document, indent=1) + "\n"
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 ACCEPTED, POOR_QUALITY, OUT_OF_DOMAIN = "accepted", "poor_quality", "out_of_domain"
+STATUSES = (ACCEPTED, POOR_QUALITY, OUT_OF_DOMAIN)
 DOCUMENT, ARRAYS = "input_checks.json", "input_checks.bin"
+FOLDER = "input_checks"
+"""The folder of both beside an engine file outside of a workspace."""
 BRIGHT, DARK = 250, 5
 """Luminance from which, and up to which, a pixel holds no detail."""
 REASONS = {

@@ -14,16 +14,25 @@ from pydantic import Field
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.judging import ACCEPT, require_gates
 from lesiontk.deploy import find_bundle_target
-from lesiontk.deploy.bundle import BundleFacts, EngineAssessment, check_destination, write_bundle
+from lesiontk.deploy.bundle import (
+    BundleFacts,
+    EngineAssessment,
+    check_destination,
+    hash_content,
+    write_bundle,
+)
 from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
+from lesiontk.evaluate.input_checks import DOCUMENT, FOLDER
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved
+from lesiontk.files.strict_json import read_json
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import read_assessment
+from lesiontk.stages.input_checks import read_input_checks
 
 
 class BundleConfig(StageConfig):
@@ -45,8 +54,13 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=6,
-        accepts={"engine": "engine", "evaluation": "evaluation", "benchmark": "benchmark"},
+        version=7,
+        accepts={
+            "engine": "engine",
+            "evaluation": "evaluation",
+            "benchmark": "benchmark",
+            "input_checks": "input_checks",
+        },
         produces="bundle",
         config=BundleConfig,
         schema_version=BundleFacts.SCHEMA,
@@ -72,6 +86,10 @@ class BundleStage(Stage):
             assessment=read_assessment(evaluation) if evaluation else None,
             threshold=config.threshold,
             verdicts=verdicts,
+            checks=parents["input_checks"].path if "input_checks" in parents else None,
+            refusals=read_input_checks(parents["input_checks"])
+            if "input_checks" in parents
+            else None,
         )
         facts = write_bundle(
             context.directory,
@@ -117,9 +135,23 @@ def write_bundle_of_file(
     """
     check_destination(out)
     limits = list_limits(BundleConfig(target=target.name))
-    assessed = EngineAssessment(assessment=assessment, threshold=threshold)
+    assessed = EngineAssessment(
+        assessment=assessment, threshold=threshold, checks=find_checks_beside(engine)
+    )
     with atomic_folder(out) as folder:
         return write_bundle(folder, engine, target, assessed, **limits)
+
+
+def find_checks_beside(engine: Path) -> Path | None:
+    """Return the folder ``input_checks`` beside an engine file, if it was made for that engine.
+
+    Raises `DataError` if its document cannot be read.
+    """
+    folder = engine.parent / FOLDER
+    if not (folder / DOCUMENT).is_file():
+        return None
+    made_for = read_json(folder / DOCUMENT, DOCUMENT).get("engine_sha256")
+    return folder if made_for == hash_content(engine) else None
 
 
 def copy_bundle(artefact: Artefact, out: Path) -> None:

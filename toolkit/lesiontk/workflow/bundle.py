@@ -16,6 +16,7 @@ from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.choose_recipe import with_gates
 from lesiontk.workflow.evaluate import evaluate_artefact
+from lesiontk.workflow.input_checks import checks_for_bundle
 from lesiontk.workflow.lineage import (
     engines_of,
     find_assessment,
@@ -49,6 +50,9 @@ def bundle_engines(
         parents = {"engine": engine}
         if recipe_of(engine).gate:
             parents["benchmark"] = judged_benchmark(store, engine)
+        checks = checks_for_bundle(store, engine)
+        if checks is not None:
+            parents["input_checks"] = checks
         evaluation = find_evaluation(store, engine)
         if evaluation is not None:
             parents["evaluation"] = evaluation

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from lesiontk.backends import BACKENDS, is_engine_file
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
+from lesiontk.workflow.lineage import find_artefact
 
 
 def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) -> Artefact:
@@ -16,3 +20,33 @@ def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) 
     parents = {"engine": engine, "images": store.parent(engine, "images")}
     stage = STAGES.get("input_checks")()
     return store.build(stage, config, parents, recipe=engine.manifest["recipe"])
+
+
+def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
+    """Return the last used input checks of an engine, or those with the default rates.
+
+    None for an engine whose back end cannot return features.
+    """
+    if not BACKENDS.get(str(engine.facts["backend"])).info.returns_features:
+        return None
+    return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
+
+
+def find_input_checks(store: Store, reference: str) -> Artefact | None:
+    """Return the last used input checks of an engine of the workspace, or None."""
+    if is_engine_file(reference):
+        engine = find_artefact(Path(reference))
+        if engine is None:
+            return None
+        store = Store(engine.path.parent)
+    else:
+        engine = store.resolve(reference, "engine")
+    return _last_used(store, engine)
+
+
+def _last_used(store: Store, engine: Artefact) -> Artefact | None:
+    for checks in store.list_artefacts("input_checks"):
+        fitted_on = checks.manifest["parents"]["engine"]["content"]
+        if fitted_on == engine.content and store.damage(checks.path) is None:
+            return checks
+    return None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends import is_engine_file, open_engine
+from lesiontk.backends import open_engine
 from lesiontk.backends.execution import name_emulator
 from lesiontk.data.pictures import read_picture
 from lesiontk.data.preprocess import preprocess_image
@@ -21,7 +21,8 @@ from lesiontk.evaluate.input_checks import check_input, load_checks
 from lesiontk.records import Artefact
 from lesiontk.stages.input_checks import read_input_checks
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import find_artefact, find_assessment, locate_engine
+from lesiontk.workflow.input_checks import find_input_checks
+from lesiontk.workflow.lineage import find_assessment, locate_engine
 
 Picture = Path | NDArray[np.uint8]
 """A file, or a decoded image: uint8 [H, W, 3] RGB of any size."""
@@ -93,22 +94,6 @@ def predict_pictures(
         "failures": failures,
         "notice": spec.notice,
     }
-
-
-def find_input_checks(store: Store, reference: str) -> Artefact | None:
-    """Return the last used input checks of an engine of the workspace, or None."""
-    if is_engine_file(reference):
-        engine = find_artefact(Path(reference))
-        if engine is None:
-            return None
-        store = Store(engine.path.parent)
-    else:
-        engine = store.resolve(reference, "engine")
-    for checks in store.list_artefacts("input_checks"):
-        fitted_on = checks.manifest["parents"]["engine"]["content"]
-        if fitted_on == engine.content and store.damage(checks.path) is None:
-            return checks
-    return None
 
 
 def _read(picture: Picture) -> NDArray[np.uint8]:

@@ -153,6 +153,7 @@ class ONNXBackend(ONNXFileBackend):
         tools=("onnx", "onnxruntime", "tf2onnx"),
         runtime=("onnx", "onnxruntime"),
         exposes_activations=True,
+        returns_features=True,
     )
 
     def _convert(

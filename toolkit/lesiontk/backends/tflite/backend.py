@@ -125,6 +125,7 @@ class TFLiteBackend(Backend):
         tools=("ai-edge-litert", "ai-edge-quantizer", "flatbuffers", "tensorflow", "tf_keras"),
         runtime=("ai-edge-litert",),
         exposes_activations=True,
+        returns_features=True,
     )
 
     def _convert(

@@ -38,7 +38,7 @@ def run(call: Call) -> Outcome:
     if options.images is not None:
         labelled, missing = read_labelled_folder(options.images, options.labels, bundle.labels)
     machine = describe_machine()
-    images, expected = read_golden(bundle)
+    images, expected, _ = read_golden(bundle)
     with Classifier(bundle, options.runtime, options.threads) as classifier:
         answers = compare(expected, classifier.infer(images), bundle.golden)
         samples = time_engine(classifier.engine, images, options.rounds, options.warmup)

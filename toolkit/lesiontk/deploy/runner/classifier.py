@@ -11,6 +11,7 @@ import numpy as np
 
 from lesiontk.deploy.runner.contract import Bundle
 from lesiontk.deploy.runner.decision import are_probabilities, decide
+from lesiontk.evaluate.input_checks import check_input, load_checks
 
 
 class MissingRequirementError(Exception):
@@ -51,6 +52,7 @@ class Classifier:
             bundle.folder, bundle.document, threads
         )
         self.description: dict[str, Any] = self.engine.description
+        self._checks = load_checks(bundle.folder) if bundle.has_input_checks else None
 
     def __enter__(self) -> Classifier:
         return self
@@ -95,10 +97,26 @@ class Classifier:
                 "that sum to 1. Its file is damaged, or this machine cannot run it: try "
                 "`run.py self-test`"
             )
-        return {
+        prediction = {
             "image": name,
             **decide(values, list(bundle.labels), bundle.point, bundle.temperature),
         }
+        if self._checks is not None:
+            prediction["input"] = self._check(prepared, min(image.shape[:2]))
+        return prediction
+
+    def find_statuses(self, images: Any) -> list[str] | None:
+        """Return the status of each engine input uint8 [N, S, S, 3]; None without input checks."""
+        if self._checks is None:
+            return None
+        statuses = []
+        for image in images:
+            self.infer(image[np.newaxis])
+            statuses.append(str(self._check(image, image.shape[0])["status"]))
+        return statuses
+
+    def _check(self, prepared: Any, shorter_side: int) -> dict[str, Any]:
+        return check_input(self._checks or {}, prepared, shorter_side, *self.engine.read_signals())
 
 
 def answer(

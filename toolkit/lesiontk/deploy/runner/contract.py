@@ -56,6 +56,7 @@ class Bundle:
     labels: tuple[str, ...]
     point: dict[str, Any] | None
     temperature: float | None
+    has_input_checks: bool
     preprocessing: Preprocessing
     golden: Golden
     runtimes: Mapping[str, str]
@@ -82,6 +83,7 @@ def read_bundle(folder: Path, text: str) -> Bundle:
             labels=tuple(document["labels"]),
             point=document["operating_point"],
             temperature=document["temperature"],
+            has_input_checks=document["input_checks"] is not None,
             preprocessing=read_preprocessing(document["preprocessing"]),
             golden=Golden(
                 golden["file"],

@@ -57,6 +57,9 @@ def describe(prediction: dict[str, Any], point: dict[str, Any] | None) -> list[s
     ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
     probabilities = ", ".join("{} {:.3f}".format(*pair) for pair in ranked)
     lines = ["{}: {} ({})".format(prediction["image"], prediction["label"], probabilities)]
+    if "input" in prediction:
+        status = prediction["input"]["status"].replace("_", " ")
+        lines.append("  input: " + ": ".join([status, *prediction["input"]["reasons"]]))
     if "confidence" in prediction:
         lines.append("  confidence {:.3f}".format(prediction["confidence"]))
     if point:

@@ -28,7 +28,8 @@ class Engine:
         self._interpreter = Interpreter(model_path=str(model), num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._outputs = self._interpreter.get_output_details()
+        self._output = self._outputs[0]["index"]
         self.description = {
             "runtime": "ai-edge-litert",
             "version": getattr(ai_edge_litert, "__version__", "unknown"),
@@ -43,6 +44,15 @@ class Engine:
             self._interpreter.invoke()
             outputs.append(self._interpreter.get_tensor(self._output)[0].copy())
         return np.stack(outputs)
+
+    def read_signals(self) -> Any:
+        """Return the last image's outputs, float32: probabilities, features and logits."""
+        found = []
+        for output in self._outputs:
+            values = self._interpreter.get_tensor(output["index"]).ravel()
+            scale, zero_point = output["quantization"]
+            found.append((values.astype(np.float32) - zero_point) * scale if scale else values)
+        return found
 
     def close(self) -> None:
         """Release the model."""

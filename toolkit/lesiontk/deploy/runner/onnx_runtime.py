@@ -36,6 +36,7 @@ class Engine:
             str(model), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
+        self._last: Any = ()
         self.description = {
             "runtime": "onnxruntime",
             "version": onnxruntime.__version__,
@@ -45,10 +46,15 @@ class Engine:
 
     def predict(self, images: Any) -> Any:
         """Return probabilities float32 [N, C]."""
-        outputs = [
-            self._session.run(None, {self._input: image[np.newaxis]})[0][0] for image in images
-        ]
+        outputs = []
+        for image in images:
+            self._last = self._session.run(None, {self._input: image[np.newaxis]})
+            outputs.append(self._last[0][0])
         return np.stack(outputs)
+
+    def read_signals(self) -> Any:
+        """Return the last image's outputs, float32: probabilities, features and logits."""
+        return [np.asarray(values, np.float32).ravel() for values in self._last]
 
     def close(self) -> None:
         """Release the model."""

@@ -17,9 +17,10 @@ from lesiontk.deploy.runner.contract import Bundle, Golden
 from lesiontk.deploy.runner.decision import are_probabilities
 from lesiontk.deploy.runner.integrity import COPY, DamagedBundleError, FileCheck
 from lesiontk.deploy.runner.timing import summarize, time_engine
+from lesiontk.evaluate.input_checks import STATUSES
 
 HELP = "compare with the expected outputs"
-CHECKS = ("files", "pictures", "answers")
+CHECKS = ("files", "pictures", "answers", "input_checks")
 
 
 class SelfTestError(Exception):
@@ -47,7 +48,7 @@ def run(call: Call) -> Outcome:
 def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> dict[str, Any]:
     """Return the results; latency is timed over `rounds` images, if any."""
     bundle = classifier.bundle
-    images, expected = read_golden(bundle)
+    images, expected, statuses = read_golden(bundle)
     found: dict[str, Any] = {
         "bundle": bundle.name,
         "machine": platform.machine(),
@@ -61,6 +62,7 @@ def test_bundle(classifier: Classifier, files: FileCheck, rounds: int) -> dict[s
         "pictures": check_pictures(bundle),
         "pillow": getattr(sys.modules.get("PIL"), "__version__", None),
         "answers": compare(expected, classifier.infer(images), bundle.golden),
+        "input_checks": compare_statuses(statuses, classifier, images),
     }
     if rounds:
         samples = time_engine(classifier.engine, images, rounds, max(1, rounds // 10))
@@ -85,10 +87,12 @@ def list_faults(found: dict[str, Any]) -> Iterator[str]:
     return (name for name in CHECKS if found[name]["as_expected"] is False)
 
 
-def read_golden(bundle: Bundle) -> tuple[Any, Any]:
-    """Return the golden images uint8 [N, S, S, 3] and their probabilities float32 [N, C]."""
+def read_golden(bundle: Bundle) -> tuple[Any, Any, Any]:
+    """Return the golden images uint8 [N, S, S, 3], their probabilities float32 [N, C] and, with
+    input checks, the place of their status in `STATUSES`, otherwise None."""
     with np.load(bundle.folder / bundle.golden.file) as golden:
-        return golden["images"], golden["probabilities"]
+        statuses = golden["statuses"] if bundle.has_input_checks else None
+        return golden["images"], golden["probabilities"], statuses
 
 
 def check_pictures(bundle: Bundle) -> dict[str, Any]:
@@ -128,6 +132,22 @@ def compare(expected: Any, received: Any, golden: Golden) -> dict[str, Any]:
     }
 
 
+def compare_statuses(expected: Any, classifier: Classifier, images: Any) -> dict[str, Any]:
+    """Return the agreement of the input checks with those expected; without any none is needed."""
+    received = classifier.find_statuses(images)
+    if received is None:
+        return {"n": 0, "agreement": None, "as_expected": True}
+    same = [STATUSES[code] == status for code, status in zip(expected, received)]
+    agreement = sum(same) / len(same)
+    least = classifier.bundle.golden.min_agreement
+    return {
+        "n": len(same),
+        "agreement": agreement,
+        "min_agreement": least,
+        "as_expected": agreement >= least,
+    }
+
+
 def render(found: dict[str, Any]) -> str:
     """Return the results as text."""
     outputs, engine = found["answers"], found["engine"]
@@ -143,6 +163,11 @@ def render(found: dict[str, Any]) -> str:
             outputs["agreement"], "not a number" if drift is None else round(drift, 6), **outputs
         ),
     ]
+    if found["input_checks"]["n"]:
+        lines.append(
+            "input checks: the same for {agreement:.1%} of {n} images (at least "
+            "{min_agreement:.1%})".format(**found["input_checks"])
+        )
     if "latency_ms" in found:
         lines.append("latency: median {median:.2f} ms, p90 {p90:.2f} ms, n = {n}".format(
             **found["latency_ms"]

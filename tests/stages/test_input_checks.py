@@ -91,8 +91,8 @@ def test_test_images_change_nothing_but_what_is_reported(
 
 def test_the_checks_name_the_engine_they_belong_to(made: Artefact, engine: Artefact) -> None:
     document = json.loads(made.file(DOCUMENT).read_text())
-    files = engine.manifest["files"]
-    assert document["engine_sha256"] == files[engine.facts["file"]]["sha256"]
+    files = engine.manifest.files
+    assert document["engine_sha256"] == files[engine.facts["file"]].sha256
 
 
 def test_images_of_another_split_are_refused(

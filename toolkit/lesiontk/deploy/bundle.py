@@ -122,10 +122,10 @@ def write_bundle(
         add_checks(assessed.checks, folder, folder / engine_path.name)
     if assessment is not None:
         assessment = stamp(folder / engine_path.name, assessment, folder / engine_path.name)
-    golden = {"images": images, "probabilities": outputs}
+    golden: dict[str, NDArray[Any]] = {"images": images, "probabilities": outputs}
     if assessed.checks is not None:
         golden["statuses"] = find_statuses(folder, engine_path.name, images)
-    np.savez_compressed(folder / GOLDEN, allow_pickle=False, **golden)
+    np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)

@@ -19,7 +19,7 @@ def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) 
     """
     parents = {"engine": engine, "images": store.parent(engine, "images")}
     stage = STAGES.get("input_checks")()
-    return store.build(stage, config, parents, recipe=engine.manifest["recipe"])
+    return store.build(stage, config, parents, recipe=engine.manifest.recipe)
 
 
 def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
@@ -46,7 +46,7 @@ def find_input_checks(store: Store, reference: str) -> Artefact | None:
 
 def _last_used(store: Store, engine: Artefact) -> Artefact | None:
     for checks in store.list_artefacts("input_checks"):
-        fitted_on = checks.manifest["parents"]["engine"]["content"]
+        fitted_on = checks.manifest.parents["engine"].content
         if fitted_on == engine.content and store.damage(checks.path) is None:
             return checks
     return None

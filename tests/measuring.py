@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench import latency, measure, memory
 
 
@@ -22,8 +23,8 @@ def run_module(module: str, *arguments: str) -> str:
         latency.main(*map(Path, arguments))
         return ""
     path, *described = arguments
-    foreign = latency.read_foreign(json.loads(described[0])) if described else None
-    return str(memory.measure_peak_memory(path, foreign))
+    foreign = [ForeignDescription.from_document(json.loads(text)) for text in described]
+    return str(memory.measure_peak_memory(path, *foreign))
 
 
 @contextmanager

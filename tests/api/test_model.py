@@ -82,7 +82,7 @@ def test_a_broken_image_is_an_error_unless_it_may_be_left_out(
         engine.predict([broken, picture])
     found = engine.predict([broken, picture], skip_broken=True)
     assert len(found) == 1
-    assert [failure["image"] for failure in found.failures] == [str(broken)]
+    assert [failure.image for failure in found.failures] == [str(broken)]
     with pytest.raises(DataError, match=r"uint8 \[H, W, 3\]"):
         engine.predict(picture.astype(np.float32))
 

@@ -150,7 +150,7 @@ def test_the_option_wins_over_the_environment(run: Run, joined: Artefact, tmp_pa
 
 def test_lineage_shows_the_parents(run: Run, store: Store, joined: Artefact) -> None:
     document = read_json(run("lineage", joined.name, "--json"))
-    assert document == store.lineage(joined)
+    assert document == store.lineage(joined).to_document()
     lines = run("lineage", joined.key[:8]).stdout.splitlines()
     parent = document["parents"]["first"]["name"]
     assert len(lines) == 2

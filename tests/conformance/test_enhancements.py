@@ -93,8 +93,8 @@ def test_an_engine_carries_its_enhancements_and_predict_applies_them(
             engine.predict(preprocess_image(picture, preprocessing)[np.newaxis])[0]
             for preprocessing in (ENHANCED, plain)
         )
-    (prediction,) = predict_pictures(file, [tmp_path / "picture.png"])["predictions"]
-    received = list(prediction["probabilities"].values())
+    (prediction,) = predict_pictures(file, [tmp_path / "picture.png"]).predictions
+    received = list(prediction.probabilities.values())
     np.testing.assert_allclose(received, expected, atol=1e-5)
     assert np.abs(received - without).max() > 1e-3, "the twin: it would be seen if it were left out"
 

@@ -79,10 +79,10 @@ def test_it_tests_itself_and_predicts_as_lesiontk_does(
     assert found["latency_ms"]["n"] == len(found["latency_ms"]["samples"]) == 3
     done = call_runner(folder, "predict", "--json", str(picture))
     assert done.returncode == 0, done.stderr
-    (mine,) = predict_pictures(ENGINES / engine, [picture])["predictions"]
+    (mine,) = predict_pictures(ENGINES / engine, [picture]).predictions
     (theirs,) = json.loads(done.stdout)["predictions"]
-    assert theirs["label"] == mine["label"]
-    assert theirs["probabilities"] == pytest.approx(mine["probabilities"], abs=2e-6)
+    assert theirs["label"] == mine.label
+    assert theirs["probabilities"] == pytest.approx(mine.probabilities, abs=2e-6)
 
 
 @pytest.mark.parametrize("name", BUNDLE_TARGETS)
@@ -264,8 +264,8 @@ def test_enhancements_travel_with_the_engine(tmp_path: Path, picture: Path) -> N
     (theirs,) = json.loads(call_runner(folder, "predict", "--json", str(picture)).stdout)[
         "predictions"
     ]
-    (mine,) = predict_pictures(path, [picture])["predictions"]
-    assert theirs["probabilities"] == pytest.approx(mine["probabilities"], abs=2e-6)
+    (mine,) = predict_pictures(path, [picture]).predictions
+    assert theirs["probabilities"] == pytest.approx(mine.probabilities, abs=2e-6)
     contract = read_contract(folder)
     plain = {**contract["preprocessing"], "filters": []}
     change_contract(folder, {"preprocessing": plain})

@@ -57,16 +57,18 @@ def run_json(bundle: Path, *words: str, code: int = 0) -> dict[str, Any]:
 def test_it_evaluates_as_the_toolkit_predicts(bundle: Path, images: Path) -> None:
     found = run_json(bundle, "evaluate", str(images), str(images / "labels.csv"))
     paths = [images / p["truth"] / f"{p['image']}.png" for p in found["predictions"]]
-    desktop = predict_pictures(bundle / "tflite_int8.tflite", paths)["predictions"]
+    desktop = predict_pictures(bundle / "tflite_int8.tflite", paths).predictions
     truth = [LABELS.index(p["truth"]) for p in found["predictions"]]
-    called = [LABELS.index(p["label"]) for p in desktop]
+    called = [LABELS.index(p.label) for p in desktop]
     scores = found["scores"]
     assert found["n"] == len(truth) == 14
     assert scores["confusion"] == confusion_matrix(truth, called, labels=range(7)).tolist()
     assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, called))
     point = found["operating_point"]
     ill = [LABELS[index] in point["positive"] for index in truth]
-    hits = sum(entry["positive"] for entry, positive in zip(desktop, ill, strict=True) if positive)
+    hits = sum(
+        bool(entry.positive) for entry, positive in zip(desktop, ill, strict=True) if positive
+    )
     assert (scores["sensitivity"]["hits"], scores["sensitivity"]["n"]) == (hits, sum(ill))
     said = call_runner(bundle, "evaluate", str(images), str(images / "labels.csv")).stdout
     assert "balanced accuracy" in said

@@ -126,12 +126,12 @@ def test_predict_says_whether_a_picture_was_accepted(
     black = np.zeros((size, size, 3), np.uint8)
     found = predict_reference(tiny_store, engine.name, [known, black, known[: size // 2]])
     plain = predict_pictures(engine_file(engine), [known, black])
-    first, dark, small = found["predictions"]
-    assert dark["input"]["status"] == POOR_QUALITY
-    assert "the picture is too dark" in dark["input"]["reasons"]
-    assert small["input"]["reasons"][-1] == "the picture has too few pixels"
-    assert first["input"]["status"] in (ACCEPTED, POOR_QUALITY, OUT_OF_DOMAIN)
-    assert "input" not in plain["predictions"][0]
-    assert [p["probabilities"] for p in found["predictions"][:2]] == [
-        p["probabilities"] for p in plain["predictions"]
+    first, dark, small = found.predictions
+    assert dark.input.status == POOR_QUALITY
+    assert "the picture is too dark" in dark.input.reasons
+    assert small.input.reasons[-1] == "the picture has too few pixels"
+    assert first.input.status in (ACCEPTED, POOR_QUALITY, OUT_OF_DOMAIN)
+    assert "input" not in plain.predictions[0].to_document()
+    assert [p.probabilities for p in found.predictions[:2]] == [
+        p.probabilities for p in plain.predictions
     ]

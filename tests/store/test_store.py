@@ -373,7 +373,7 @@ def test_a_parent_that_has_another_content_since_is_told(store: Store) -> None:
     assert (again.name, again.content != text.content) == (text.name, True)
     with pytest.raises(DataError, match=f"from {text.name}, which was changed since: run"):
         store.parent(joined, "first")
-    assert "was changed since" in store.lineage(joined)["parents"]["first"]["changed"]
+    assert "was changed since" in str(store.lineage(joined).parents["first"].changed)
     newer = store.build(JoinStage(), JoinConfig(), {"first": again})
     assert newer.key != joined.key
     assert store.parent(newer, "first") == again
@@ -400,11 +400,11 @@ def test_the_lineage_reaches_back_to_the_first_parents(store: Store) -> None:
     joined = store.build(JoinStage(), JoinConfig(), {"first": one, "rest": two})
     last = store.build(JoinStage(), JoinConfig(between="-"), {"first": one, "rest": joined})
     tree = store.lineage(last)
-    assert (tree["name"], tree["stage"]) == (last.name, "join")
-    assert tree["config"] == {"between": "-"}
-    assert tree["parents"]["first"]["name"] == one.name
-    assert tree["parents"]["rest"]["parents"]["rest"]["name"] == two.name
-    assert tree["parents"]["rest"]["parents"]["rest"]["config"] == {"text": "two"}
+    assert (tree.name, tree.stage) == (last.name, "join")
+    assert tree.config == {"between": "-"}
+    assert tree.parents["first"].name == one.name
+    assert tree.parents["rest"].parents["rest"].name == two.name
+    assert tree.parents["rest"].parents["rest"].config == {"text": "two"}
     assert store.parent(store.parent(last, "rest"), "rest") == two
 
 
@@ -412,7 +412,7 @@ def test_a_parent_that_was_deleted_is_told(store: Store) -> None:
     text = store.build(TextStage(), TextConfig(), {})
     joined = store.build(JoinStage(), JoinConfig(), {"first": text})
     remove_manifest(text)
-    assert store.lineage(joined)["parents"]["first"]["gone"] is True
+    assert store.lineage(joined).parents["first"].gone
     with pytest.raises(DataError, match=f"made from {text.name}, which is no longer beside it"):
         store.parent(joined, "first")
     with pytest.raises(DataError, match="has no parent in the role 'rest'"):

@@ -317,8 +317,8 @@ def test_an_engine_by_its_path_decides_as_by_its_name(
     named = predict_reference(store, engine.name, [picture])
     by_path = predict_reference(Store(folder), str(engine.file(ENGINE.name)), [picture])
     assert named == by_path
-    assert named["operating_point"]["threshold"] == 0.125
-    assert named["predictions"][0].keys() >= {"score", "positive", "confidence"}
+    assert named.operating_point.threshold == 0.125
+    assert named.predictions[0].to_document().keys() >= {"score", "positive", "confidence"}
     assert find_assessment(store, engine.name) == read_assessment(assessed)
 
 

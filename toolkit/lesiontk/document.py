@@ -24,7 +24,7 @@ class Record:
 
     The document has each field by its name, then the properties in `DERIVED`, which are computed
     again on reading. Unknown keys and values of another type are errors. `SCHEMA` is the version of
-    the document; raise it when a field's meaning changes.
+    the document; raise it when a field's meaning changes. A `SPARSE` document has no key for None.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True, slots=True)
@@ -39,11 +39,16 @@ class Record:
     __pydantic_config__ = ConfigDict(extra="forbid")
     SCHEMA: ClassVar[int] = 1
     DERIVED: ClassVar[tuple[str, ...]] = ()
+    SPARSE: ClassVar[bool] = False
 
     def to_document(self) -> dict[str, Any]:
         """Return the record as a JSON document."""
         derived = {name: getattr(self, name) for name in self.DERIVED}
-        return {name: plain_value(v) for name, v in {**self.field_values(), **derived}.items()}
+        return {
+            name: plain_value(value)
+            for name, value in {**self.field_values(), **derived}.items()
+            if value is not None or not self.SPARSE
+        }
 
     def field_values(self) -> dict[str, Any]:
         """Return the fields by name, unconverted, for a record that extends this one."""

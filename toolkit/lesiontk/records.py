@@ -315,6 +315,23 @@ class Failure(ManifestHeader):
     traceback: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry(Record):
+    """An artefact and, by role, its parents.
+
+    Of one that is `gone`, or was `changed` since its child was made, only the name and the recorded
+    content are known.
+    """
+
+    name: str
+    content: str
+    stage: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    parents: Mapping[str, Ancestry] = field(default_factory=dict)
+    gone: bool = False
+    changed: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Artefact:
     """A verified folder in the workspace; `manifest` describes it."""

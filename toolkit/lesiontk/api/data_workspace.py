@@ -177,7 +177,7 @@ class DataWorkspace:
             gates=gates,
             set=set,
         )
-        return GatePower({"gates": [g.to_document() for g in measure_power(self.store, chosen)]})
+        return GatePower(measure_power(self.store, chosen))
 
     def new_recipe(
         self,

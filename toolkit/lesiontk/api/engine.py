@@ -104,11 +104,11 @@ class Engine:
         found = predict_reference(
             self.workspace.store, self.reference, _list_pictures(images), threshold
         )
-        failures = found["failures"]
+        failures = found.failures
         if failures and not skip_broken:
             more = f" ({len(failures)} images in all)" if len(failures) > 1 else ""
             raise DataError(
-                f"{failures[0]['message']}{more} `skip_broken=True` leaves out images that cannot "
+                f"{failures[0].message}{more} `skip_broken=True` leaves out images that cannot "
                 "be read."
             )
         return Predictions(found)

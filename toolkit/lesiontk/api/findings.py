@@ -46,18 +46,6 @@ class Findings(ABC):
         return self._show_rows()
 
 
-class PlainFindings(Findings):
-    """A result that consists of its document."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The document of the command with ``--json``."""
-        return self._document
-
-
 class GatedFindings(Findings):
     """A result with verdicts of gates."""
 

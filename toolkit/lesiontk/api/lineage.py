@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
-from typing import Any
+
+from lesiontk.records import Ancestry
 
 
 class Lineage:
-    """The ancestors of an artefact, back to the images; `tree` contains the nested documents.
+    """The ancestors of an artefact, back to the images; `tree` contains them as records.
 
     Printed, each line is an artefact, with its parents by role below it.
     """
 
-    def __init__(self, tree: Mapping[str, Any]) -> None:
+    def __init__(self, tree: Ancestry) -> None:
         self.tree = tree
 
     def __str__(self) -> str:
@@ -26,15 +27,13 @@ class Lineage:
         return f"<pre>{escape(str(self))}</pre>"
 
 
-def _list_lines(node: Mapping[str, Any], role: str, indent: str, seen: set[str]) -> Iterator[str]:
+def _list_lines(node: Ancestry, role: str, indent: str, seen: set[str]) -> Iterator[str]:
     """Yield a node and its ancestors; a repeated one without its ancestors."""
-    parents = node.get("parents", {})
-    shown = node["name"] in seen and parents
-    if node.get("gone") or "changed" in node:
-        note = "gone" if node.get("gone") else str(node["changed"])
-    else:
-        note = "see above" if shown else f"stage {node['stage']}"
-    yield f"{indent}{role + ': ' if role else ''}{node['name']}  ({note})"
-    seen.add(node["name"])
-    for name, parent in () if shown else parents.items():
+    shown = node.name in seen and bool(node.parents)
+    note = "see above" if shown else f"stage {node.stage}"
+    if node.gone or node.changed:
+        note = node.changed or "gone"
+    yield f"{indent}{role + ': ' if role else ''}{node.name}  ({note})"
+    seen.add(node.name)
+    for name, parent in () if shown else node.parents.items():
         yield from _list_lines(parent, name, indent + "  ", seen)

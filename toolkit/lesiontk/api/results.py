@@ -11,7 +11,6 @@ from lesiontk.api.findings import (
     Findings,
     Formats,
     GatedFindings,
-    PlainFindings,
     number,
     table_of,
 )
@@ -29,56 +28,57 @@ if TYPE_CHECKING:
     from lesiontk.evaluate.evaluation import EngineEvaluation
     from lesiontk.evaluate.fit_input_checks import ClassRefusals
     from lesiontk.evaluate.fit_input_checks import InputChecks as InputChecksRecord
+    from lesiontk.evaluate.gate_power import GatePower as GatePowerRecord
     from lesiontk.evaluate.verdict import GateVerdict
     from lesiontk.records import Artefact
+    from lesiontk.workflow.predict import Predictions as PredictionsRecord
+    from lesiontk.workflow.predict import UnreadPicture
     from lesiontk.workflow.verify import VerifiedArtefacts
 
 
-class Predictions(PlainFindings):
+class Predictions(Findings):
     """Class probabilities of images, and the decision at the engine's threshold, if any.
 
-    `failures` lists the images that could not be read, each with ``image`` and ``message``.
+    `record` contains every value by name.
     """
+
+    def __init__(self, record: PredictionsRecord) -> None:
+        self.record = record
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The document of ``lesiontk predict --json``."""
+        return self.record.to_document()
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes, in the order of the probabilities' columns."""
-        return tuple(self.document["labels"])
+        return self.record.labels
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """Float [N, C] of the N readable images, rounded to six digits."""
-        rows = [
-            [row["probabilities"][label] for label in self.labels]
-            for row in self.document["predictions"]
-        ]
+        rows = [[p.probabilities[name] for name in self.labels] for p in self.record.predictions]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
 
     @property
-    def failures(self) -> list[dict[str, str]]:
-        """The images that could not be read."""
-        return list(self.document["failures"])
+    def failures(self) -> tuple[UnreadPicture, ...]:
+        """The images that could not be read, each with `image` and `message`."""
+        return self.record.failures
 
     @property
     def caption(self) -> str:
-        point = self.document["operating_point"]
-        at = f"positive from {point['threshold']:.4g}" if point else "no threshold, no decision"
-        return f"{self.document['engine']}: {at}. {self.document['notice']}"
+        point = self.record.operating_point
+        at = f"positive from {point.threshold:.4g}" if point else "no threshold, no decision"
+        return f"{self.record.engine}: {at}. {self.record.notice}"
 
     def __len__(self) -> int:
-        return len(self.document["predictions"])
+        return len(self.record.predictions)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row for each readable image: image, label, decision, probabilities."""
-        return table_of(
-            [
-                {
-                    **{key: value for key, value in row.items() if key != "probabilities"},
-                    **row["probabilities"],
-                }
-                for row in self.document["predictions"]
-            ]
-        )
+        rows = [prediction.to_document() for prediction in self.record.predictions]
+        return table_of([{**row, **row.pop("probabilities")} for row in rows])
 
 
 class Evaluation(GatedFindings):
@@ -284,11 +284,19 @@ class Stability(Measured):
         )
 
 
-class GatePower(PlainFindings):
+class GatePower(Findings):
     """The smallest loss that a test split can resolve, for each gate.
 
     Columns are kinds of engines, by how often their predictions differ from the parent's.
     """
+
+    def __init__(self, gates: Sequence[GatePowerRecord]) -> None:
+        self.gates = tuple(gates)
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The document of ``lesiontk gate power --json``."""
+        return {"gates": [gate.to_document() for gate in self.gates]}
 
     @property
     def caption(self) -> str:
@@ -299,12 +307,7 @@ class GatePower(PlainFindings):
         kind."""
         return table_of(
             [
-                {
-                    "gate": gate["gate"],
-                    "lesions": gate["lesions"],
-                    "margin": gate["margin"],
-                    **gate["among"],
-                }
-                for gate in self.document["gates"]
+                {"gate": g.gate, "lesions": g.lesions, "margin": g.margin, **g.among}
+                for g in self.gates
             ]
         )

@@ -67,7 +67,7 @@ class Workspace(DataWorkspace):
         """
         from lesiontk.workflow.listing import list_workspace
 
-        return table_of(list_workspace(self.store, kind))
+        return table_of([row.to_document() for row in list_workspace(self.store, kind)])
 
     def failures(self) -> pd.DataFrame:
         """Return the failures in this workspace: kind, error."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.records import EngineSpec, Preprocessing
 
@@ -25,7 +26,7 @@ RECIPE = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignDescription:
+class ForeignDescription(Record):
     """The names of the outputs, in order, and the pixel range of a float input.
 
     Without names the outputs are numbered, which is enough for timing.

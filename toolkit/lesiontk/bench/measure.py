@@ -8,7 +8,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,13 @@ from numpy.typing import NDArray
 from lesiontk.backends.execution import Execution, find_fallback
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import Latency
+from lesiontk.bench.latency import Timing, TimingRequest
 from lesiontk.bench.speed import Speedup, estimate_speedup
+from lesiontk.document import write_record
 from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Raw latencies in ms, one per round; execution as in `Measurement`; image size in pixels."""
-
-    samples_ms: tuple[float, ...]
-    execution: tuple[Execution, ...]
-    image_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +102,7 @@ def measure_engines(
     `foreign` describes the files without a description.
     """
     timed = time_engines(engines, images, rule, progress, foreign)
-    described = [] if foreign is None else [json.dumps(asdict(foreign))]
+    described = [] if foreign is None else [json.dumps(foreign.to_document())]
     memory = {}
     with progress.task("measuring memory", len(engines)) as advance:
         for name, path in engines.items():
@@ -139,28 +132,18 @@ def time_engines(
 ) -> dict[str, Timing]:
     """Return engine name -> interleaved latencies; `images` as for `measure_engines`."""
     with tempfile.TemporaryDirectory() as folder, progress.task("timing", None):
-        request, result, array = (Path(folder) / n for n in ("request", "result", "images.npy"))
+        file, result, array = (Path(folder) / n for n in ("request", "result", "images.npy"))
         np.save(array, images)
-        document = {
-            "engines": {name: str(path) for name, path in engines.items()},
-            "images": str(array),
-            "rounds": rule.rounds,
-            "warmup": rule.warmup,
-            "threads": rule.threads,
-            "provider": rule.provider,
-            "foreign": None if foreign is None else asdict(foreign),
-        }
-        request.write_text(json.dumps(document))
-        _run_module("lesiontk.bench.latency", str(request), str(result))
-        timed = json.loads(result.read_text())
-    return {
-        name: Timing(
-            tuple(timed["samples"][name]),
-            tuple(Execution.from_document(part) for part in timed["execution"][name]),
-            int(timed["sizes"][name]),
+        request = TimingRequest(
+            engines={name: str(path) for name, path in engines.items()},
+            images=str(array),
+            foreign=foreign,
+            **rule.model_dump(include={"rounds", "warmup", "threads", "provider"}),
         )
-        for name in engines
-    }
+        write_record(file, request)
+        _run_module("lesiontk.bench.latency", str(file), str(result))
+        timed = json.loads(result.read_text())
+    return {name: Timing.from_document(timed[name]) for name in engines}
 
 
 def _run_module(module: str, *arguments: str) -> str:

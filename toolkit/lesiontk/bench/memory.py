@@ -16,7 +16,6 @@ import numpy as np
 from lesiontk.backends import open_any
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.exit_code import exit_as_lesiontk
-from lesiontk.bench.latency import read_foreign
 
 
 def measure_peak_memory(path: str, foreign: ForeignDescription | None = None) -> int:
@@ -35,5 +34,5 @@ def measure_peak_memory(path: str, foreign: ForeignDescription | None = None) ->
 
 if __name__ == "__main__":
     with exit_as_lesiontk():
-        described = read_foreign(json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
-        sys.stdout.write(f"{measure_peak_memory(sys.argv[1], described)}\n")
+        described = [ForeignDescription.from_document(json.loads(text)) for text in sys.argv[2:]]
+        sys.stdout.write(f"{measure_peak_memory(sys.argv[1], *described)}\n")

@@ -19,4 +19,4 @@ def lineage(session: Session, reference: str | None) -> None:
     if reference is None:
         print_text(f"lineage of {artefact.name}, the latest model", err=True)
     found = Lineage(store.lineage(artefact))
-    session.emit(found.tree, lambda: print_text(found))
+    session.emit(found.tree.to_document(), lambda: print_text(found))

@@ -20,21 +20,25 @@ def ls(session: Session, kind: str | None) -> None:
 
     store = session.open_store()
     artefacts = list_workspace(store, kind)
-    failures = [{"kind": f.kind, "error": f.error} for f in store.failures()]
+    failures = store.failures()
 
     def show() -> None:
         rows = [
             [
-                str(a["name"]),
-                str(a["what"]),
-                str(a["recipe"]),
-                format_bytes(float(a["bytes"])),
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(float(a["created"]))),
+                a.name,
+                a.what,
+                a.recipe,
+                format_bytes(a.bytes),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(a.created)),
             ]
             for a in artefacts
         ]
         print_table(["artefact", "what", "recipe", "size", "made"], rows)
         for failure in failures:
-            print_text(f"failed: {failure['kind']}: {failure['error']}")
+            print_text(f"failed: {failure.kind}: {failure.error}")
 
-    session.emit({"artefacts": artefacts, "failures": failures}, show)
+    document = {
+        "artefacts": [artefact.to_document() for artefact in artefacts],
+        "failures": [failure.model_dump(include={"kind", "error"}) for failure in failures],
+    }
+    session.emit(document, show)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text
+
+if TYPE_CHECKING:
+    from lesiontk.workflow.predict import Predictions
 
 NO_THRESHOLD = (
     "the engine contains no threshold, so there is no decision; specify --threshold, or use the "
@@ -33,46 +35,45 @@ def predict(
     from lesiontk.cli.tables import print_table
     from lesiontk.workflow.predict import predict_reference
 
-    document = predict_reference(session.open_store(), engine, images, threshold)
-    if document["operating_point"] is None:
+    found = predict_reference(session.open_store(), engine, images, threshold)
+    if found.operating_point is None:
         print_text(f"note: {NO_THRESHOLD}", err=True)
-    if emulator := document.get("emulated_by"):
+    if found.emulated_by:
         print_text(
-            f"note: {emulator} emulates the engine; its device may round differently", err=True
+            f"note: {found.emulated_by} emulates the engine; its device may round differently",
+            err=True,
         )
 
     def show() -> None:
-        print_table(*table_predictions(document))
-        for prediction in document["predictions"]:
-            for reason in prediction.get("input", {}).get("reasons", ()):
-                print_text(f"{prediction['image']}: {reason}")
-        print_text(document["notice"])
+        print_table(*table_predictions(found))
+        for p in found.predictions:
+            for reason in p.input.reasons if p.input else ():
+                print_text(f"{p.image}: {reason}")
+        print_text(found.notice)
 
-    session.emit(document, show)
-    for failure in document["failures"]:
-        print_text(f"error: {failure['message']}", err=True)
-    if document["failures"]:
+    session.emit(found.to_document(), show)
+    for failure in found.failures:
+        print_text(f"error: {failure.message}", err=True)
+    if found.failures:
         raise click.exceptions.Exit(2)
 
 
-def table_predictions(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table_predictions(found: Predictions) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows: class, probabilities, confidence, and decision if known."""
-    labels, point = document["labels"], document["operating_point"]
-    columns = ["image", "class", *labels]
-    rows = [
-        [p["image"], p["label"], *(f"{p['probabilities'][name]:.3f}" for name in labels)]
-        for p in document["predictions"]
-    ]
-    if document["temperature"]:
+    point = found.operating_point
+    columns = ["image", "class", *found.labels]
+    if found.temperature:
         columns.append("confidence")
-        for row, decided in zip(rows, document["predictions"], strict=True):
-            row.append(f"{decided['confidence']:.3f}")
-    if any("input" in prediction for prediction in document["predictions"]):
+    if any(p.input for p in found.predictions):
         columns.insert(1, "input")
-        for row, decided in zip(rows, document["predictions"], strict=True):
-            row.insert(1, decided["input"]["status"].replace("_", " "))
     if point:
-        columns += [" + ".join(point["positive"]), f"at {point['threshold']:.4g}"]
-        for row, decided in zip(rows, document["predictions"], strict=True):
-            row += [f"{decided['score']:.3f}", "positive" if decided["positive"] else "negative"]
+        columns += [" + ".join(point.positive), f"at {point.threshold:.4g}"]
+    rows = []
+    for p in found.predictions:
+        row = [p.image, *([p.input.status.replace("_", " ")] if p.input else []), p.label]
+        row += [f"{p.probabilities[name]:.3f}" for name in found.labels]
+        row += [f"{value:.3f}" for value in (p.confidence, p.score) if value is not None]
+        if p.positive is not None:
+            row.append("positive" if p.positive else "negative")
+        rows.append(row)
     return columns, rows

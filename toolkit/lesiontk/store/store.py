@@ -22,7 +22,15 @@ from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, U
 from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.files.strict_json import read_json
 from lesiontk.progress import NoProgress, Progress
-from lesiontk.records import Artefact, Failure, FileEntry, Manifest, ManifestHeader, ParentEntry
+from lesiontk.records import (
+    Ancestry,
+    Artefact,
+    Failure,
+    FileEntry,
+    Manifest,
+    ManifestHeader,
+    ParentEntry,
+)
 from lesiontk.stage import Context, Stage, StageConfig, kind_of_role
 from lesiontk.store.machine_paths import MachinePaths
 from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
@@ -403,23 +411,25 @@ class Store:
             return None
         return found if found.content == entry.content else None
 
-    def lineage(self, artefact: Artefact) -> dict[str, Any]:
-        """Return the tree of an artefact's ancestors as nested documents."""
-        parents: dict[str, Any] = {}
+    def lineage(self, artefact: Artefact) -> Ancestry:
+        """Return the tree of an artefact's ancestors."""
+        parents: dict[str, Ancestry] = {}
         for role, entry in artefact.manifest.parents.items():
             parent = self._find_parent(artefact, entry)
             if parent is not None:
                 parents[role] = self.lineage(parent)
             else:
                 why = self.parent_damage(artefact, role)
-                parents[role] = {**dict(entry), **({"changed": why} if why else {"gone": True})}
-        return {
-            "name": artefact.name,
-            "stage": artefact.stage,
-            "config": artefact.manifest.config,
-            "content": artefact.content,
-            "parents": parents,
-        }
+                parents[role] = Ancestry(
+                    name=entry.name, content=entry.content, gone=why is None, changed=why
+                )
+        return Ancestry(
+            name=artefact.name,
+            content=artefact.content,
+            stage=artefact.stage,
+            config=artefact.manifest.config,
+            parents=parents,
+        )
 
 
 _MAKER = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError, show_value, suggest
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
@@ -11,24 +12,37 @@ from lesiontk.store import Store
 from lesiontk.workflow.lineage import describe_derivation
 
 
-def list_workspace(store: Store, kind: str | None = None) -> list[dict[str, Any]]:
-    """Return name, kind, recipe, what, bytes, created and path of artefacts, the last used first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedArtefact(Record):
+    """An artefact of a workspace; `what` is a model's derivation or an engine's target.
 
-    `what` is a model's derivation or an engine's target. Raises `UsageError` for an unknown kind.
+    `created` is a Unix time in seconds.
     """
+
+    name: str
+    kind: str
+    recipe: str
+    what: str
+    bytes: int
+    created: float
+    path: str
+
+
+def list_workspace(store: Store, kind: str | None = None) -> list[ListedArtefact]:
+    """Return the artefacts, the last used first. Raises `UsageError` for an unknown kind."""
     found = store.list_artefacts(kind)
     if kind is not None and not found:
         _check_kind(kind)
     return [
-        {
-            "name": artefact.name,
-            "kind": artefact.kind,
-            "recipe": artefact.recipe_name,
-            "what": _describe(artefact),
-            "bytes": sum(entry.bytes for entry in artefact.manifest.files.values()),
-            "created": artefact.manifest.created,
-            "path": str(artefact.path),
-        }
+        ListedArtefact(
+            name=artefact.name,
+            kind=artefact.kind,
+            recipe=artefact.recipe_name,
+            what=_describe(artefact),
+            bytes=sum(entry.bytes for entry in artefact.manifest.files.values()),
+            created=artefact.manifest.created,
+            path=str(artefact.path),
+        )
         for artefact in found
     ]
 

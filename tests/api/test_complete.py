@@ -67,6 +67,7 @@ OTHERWISE = {
     ("check", "verbose"): "self",  # the report has every node
     ("check", "model"): "self",
     ("run", "dry_run"): "recipe",  # Workspace.plan
+    ("verify", "public_key"): "reference",  # Bundle.verify
     ("evaluate", "engine"): "self",
     ("input-checks", "engine"): "self",
     ("predict", "engine"): "self",

@@ -45,6 +45,7 @@ PACKAGES = {
     "onnx_runtime.py": {"numpy", "onnxruntime"},
     "on_device.py": {"numpy", "pycuda", "cuda"},
     "classifier.py": {"numpy", "PIL"},  # the latter when a picture is read
+    "signature.py": {"cryptography"},  # when a key is trusted
     "picture_decoder.py": {"numpy", "PIL"},
     "crop.py": {"numpy", "PIL"},
 }

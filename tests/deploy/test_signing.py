@@ -11,6 +11,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lesiontk.deploy.archive import write_archive
 from lesiontk.deploy.change_plan import render_change_plan
@@ -20,10 +22,7 @@ from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
 from lesiontk.records import EngineSpec, Preprocessing
-
-ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-from cryptography.hazmat.primitives import serialization  # noqa: E402
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
+from tests.deploy.keys import write_keys
 
 SPEC = EngineSpec(
     labels=("benign", "malignant"),
@@ -35,24 +34,6 @@ SPEC = EngineSpec(
     split_hash="a" * 64,
     licence="CC BY-NC 4.0",
 )
-
-
-def write_keys(folder: Path, name: str = "key") -> tuple[Path, Path]:
-    key = ed25519.Ed25519PrivateKey.generate()
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return private, public
 
 
 @pytest.fixture

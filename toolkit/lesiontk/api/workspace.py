@@ -307,6 +307,8 @@ class Workspace(DataWorkspace):
         *,
         threshold: float | None = None,
         accept_unresolved: bool = False,
+        sign: str | Path | None = None,
+        archive: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs an engine, or a model's preferred one, on a device.
 
@@ -314,7 +316,9 @@ class Workspace(DataWorkspace):
         `target` is a device such as ``linux-arm64``, ``android`` or ``jetson-orin-jetpack6``; the
         folder is copied to `out`, which an engine file requires. `threshold` replaces the one
         frozen on validation. Raises `GateFailedError` for an engine that did not pass its recipe's
-        gates; with `accept_unresolved` gates that are not shown are accepted.
+        gates; with `accept_unresolved` gates that are not shown are accepted. The copy at `out` is
+        signed with the Ed25519 private key in the PEM file `sign`; `archive` is a new ``.tar.gz``
+        of that copy.
         """
         from lesiontk.workflow.bundle import bundle_reference
 
@@ -326,5 +330,7 @@ class Workspace(DataWorkspace):
             None if out is None else Path(out),
             threshold,
             accept_unresolved=accept_unresolved,
+            sign=None if sign is None else Path(sign),
+            archive=None if archive is None else Path(archive),
         )
         return Bundle(folder, facts)

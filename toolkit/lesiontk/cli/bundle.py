@@ -26,6 +26,18 @@ from lesiontk.deploy import BUNDLE_TARGETS
     is_flag=True,
     help="Accept an engine with gates not shown for lack of test lesions; the bundle records it.",
 )
+@click.option(
+    "--sign",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="KEY",
+    help="Sign the copy at --out with this Ed25519 private key (PEM).",
+)
+@click.option(
+    "--archive",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write the copy at --out as this .tar.gz, the same bytes for the same bundle.",
+)
 @command_options
 def bundle(
     session: Session,
@@ -34,6 +46,8 @@ def bundle(
     out: Path | None,
     threshold: float | None,
     accept_unresolved: bool,
+    sign: Path | None,
+    archive: Path | None,
 ) -> None:
     """Write a folder that runs ENGINE on a device, with a self-test.
 
@@ -43,16 +57,17 @@ def bundle(
     (default: the latest model).
     """
     from lesiontk.report.formatting import format_bytes
-    from lesiontk.workflow.bundle import bundle_reference
 
-    folder, facts = bundle_reference(
-        session.open_store(),
+    made = session.open_workspace().bundle(
         reference,
         target,
         out,
-        threshold,
+        threshold=threshold,
         accept_unresolved=accept_unresolved,
+        sign=sign,
+        archive=archive,
     )
+    folder, facts = made.path, made.facts
     text = (
         f"{facts.engine} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
         f"try it: python {folder / 'run.py'} self-test"

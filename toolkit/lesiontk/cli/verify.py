@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text
@@ -9,12 +11,25 @@ from lesiontk.cli.session import Session, command_options, print_text
 
 @click.command()
 @click.argument("reference", required=False)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For a bundle's folder: also check its signature with this Ed25519 key (PEM).",
+)
 @command_options
-def verify(session: Session, reference: str | None) -> None:
+def verify(session: Session, reference: str | None, public_key: Path | None) -> None:
     """Check REFERENCE's files and ancestors; compare an engine with its parent again.
 
-    Without REFERENCE: the files of every artefact, and all engines of the latest model.
+    Without REFERENCE: the files of every artefact, and all engines of the latest model. A bundle's
+    FOLDER: every file against its checksums.
     """
+    if public_key is not None or (reference and (Path(reference) / "SHA256SUMS").is_file()):
+        from lesiontk.deploy.verify import verify_bundle
+
+        found = verify_bundle(Path(reference or "."), public_key)
+        signed = f", signed by the owner of {found.signed_by}" if found.signed_by else ""
+        session.emit(found.to_document(), lambda: print_text(f"{found.files} files intact{signed}"))
+        return
     from lesiontk.workflow.verify import verify_artefact, verify_workspace
 
     store = session.open_store()

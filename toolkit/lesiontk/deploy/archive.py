@@ -15,16 +15,20 @@ SUFFIX: Final = ".tar.gz"
 MODE, PROGRAM_MODE = 0o644, 0o755
 
 
-def write_archive(folder: Path, out: Path) -> None:
-    """Write the files of a folder as ``.tar.gz``, below the archive's own name.
-
-    Order, times, owners and modes do not depend on the machine. Raises `UsageError` for another
-    suffix, or if the file exists.
-    """
+def check_archive(out: Path) -> None:
+    """Raise `UsageError` unless `out` is a new file that ends in ``.tar.gz``."""
     if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
         raise UsageError(f"the archive is {out.name!r}; expected a name that ends in {SUFFIX}.")
     if out.exists():
         raise UsageError(f"{out} exists; expected a new file.")
+
+
+def write_archive(folder: Path, out: Path) -> None:
+    """Write the files of a folder as ``.tar.gz``, below the archive's own name.
+
+    Order, times, owners and modes do not depend on the machine. Raises as `check_archive`.
+    """
+    check_archive(out)
     root = out.name[: -len(SUFFIX)]
     packed = io.BytesIO()
     # No name and no time in gzip's header.

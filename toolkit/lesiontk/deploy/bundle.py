@@ -24,6 +24,8 @@ from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
+from lesiontk.deploy.change_plan import CHANGE_PLAN, render_change_plan
+from lesiontk.deploy.sbom import SBOM, render_sbom
 from lesiontk.deploy.target import BundleTarget, Runtime
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
@@ -187,6 +189,17 @@ def write_bundle(
     (folder / CARD).write_text(card)
     readme = render_readme(target, spec, contents.instructions, len(images), point)
     (folder / README).write_text(readme)
+    plan = render_change_plan(spec, point, assessed.verdicts)
+    (folder / CHANGE_PLAN).write_text(plan)
+    sbom = render_sbom(
+        folder,
+        engine_path.name,
+        spec,
+        assessment,
+        requirements=(folder / REQUIREMENTS).read_text(),
+        version=version("lesiontk"),
+    )
+    (folder / SBOM).write_text(sbom)
     write_checksums(folder)
     return BundleFacts(
         target=target.name,

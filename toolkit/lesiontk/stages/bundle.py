@@ -54,7 +54,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=7,
+        version=8,
         accepts={
             "engine": "engine",
             "evaluation": "evaluation",

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from lesiontk.backends import is_engine_file
 from lesiontk.deploy import find_bundle_target
+from lesiontk.deploy.archive import check_archive, write_archive
 from lesiontk.deploy.bundle import BundleFacts, check_destination
+from lesiontk.deploy.signing import load_private_key, sign_sums
+from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
@@ -91,15 +94,42 @@ def bundle_reference(
     threshold: float | None = None,
     *,
     accept_unresolved: bool = False,
+    sign: Path | None = None,
+    archive: Path | None = None,
 ) -> tuple[Path, BundleFacts]:
     """Write a device's bundle of an engine, or of a model's preferred one, and return its
     folder and facts.
 
     An engine of the workspace is evaluated first if necessary, because a bundle contains its
     engine's results. The bundle is copied to `out`, which is required for an engine file outside
-    the workspace. The decision is at `threshold`, or at the frozen one.
+    the workspace. The decision is at `threshold`, or at the frozen one. The copy is signed with the
+    private key in `sign`; `archive` is a new file of the bundle. Both are checked before any work.
     """
     target = find_bundle_target(device)
+    if out is None and (sign is not None or archive is not None):
+        raise UsageError(
+            "--sign and --archive are for a copy of the bundle; expected --out DIR, too."
+        )
+    if sign is not None:
+        load_private_key(sign)
+    if archive is not None:
+        check_archive(archive)
+    folder, facts = _write(store, reference, target, out, threshold, accept_unresolved)
+    if sign is not None:
+        sign_sums(folder, sign)
+    if archive is not None:
+        write_archive(folder, archive)
+    return folder, facts
+
+
+def _write(
+    store: Store,
+    reference: str,
+    target: BundleTarget,
+    out: Path | None,
+    threshold: float | None,
+    accept_unresolved: bool,
+) -> tuple[Path, BundleFacts]:
     if out is not None:
         check_destination(out)
     if is_engine_file(reference):
@@ -117,9 +147,10 @@ def bundle_reference(
     engine = intact(store, engines[target.choose(engines)])
     evaluate_artefact(store, engine)
     chosen = {str(engine.facts["target"]): engine}
-    made = bundle_engines(store, chosen, [device], threshold, accept_unresolved=accept_unresolved)[
-        device
-    ]
+    bundles = bundle_engines(
+        store, chosen, [target.name], threshold, accept_unresolved=accept_unresolved
+    )
+    made = bundles[target.name]
     if out is not None:
         copy_bundle(made, out)
     return out or made.path, made.read_facts(BundleFacts)

@@ -147,6 +147,10 @@ def run_command(words: list[str] | None) -> tuple[Any, bool]:
     from lesiontk.deploy.runner.contract import read_bundle
     from lesiontk.deploy.runner.integrity import check_files
 
+    if key := os.environ.get("LESIONTK_PUBLIC_KEY"):
+        from lesiontk.deploy.runner.signature import require_signature
+
+        require_signature(FOLDER, Path(key))
     files = check_files(FOLDER, listed)  # before any other file of the folder is used
     bundle = read_bundle(FOLDER, read_text(FOLDER / "bundle.json"))
     commands = {name: importlib.import_module(name.replace("-", "_")) for name in COMMANDS}

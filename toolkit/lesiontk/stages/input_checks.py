@@ -70,7 +70,7 @@ class InputChecksStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="input_checks",
-        version=1,
+        version=2,
         accepts={"engine": "engine", "images": "images"},
         produces="input_checks",
         config=InputChecksConfig,

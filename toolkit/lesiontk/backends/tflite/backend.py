@@ -65,8 +65,6 @@ class TFLiteEngine(Engine):
         return np.stack(outputs)
 
     def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
-        from lesiontk.backends.tflite.signals import dequantize
-
         if len(self._outputs) != 3:
             return super().infer_signals(images)
         rows: list[list[NDArray[np.float32]]] = [[], [], []]
@@ -74,8 +72,7 @@ class TFLiteEngine(Engine):
             self._interpreter.set_tensor(self._input, images[row : row + 1])
             self._interpreter.invoke()
             for found, output in zip(rows, self._outputs, strict=True):
-                values = self._interpreter.get_tensor(output["index"]).ravel()
-                found.append(dequantize(values, *output["quantization"]))
+                found.append(self._interpreter.get_tensor(output["index"]).ravel())
         return Signals(*(np.stack(found) for found in rows))
 
     def describe_execution(self) -> tuple[Execution, ...]:

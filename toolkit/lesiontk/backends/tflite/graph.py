@@ -170,16 +170,25 @@ def _insert_dequantize(model: Any, graph: Any, readers: Sequence[Any]) -> None:
     real = copy.copy(graph.tensors[index])
     real.name = f"{real.name.decode()}/real"
     graph.tensors.append(real)
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 2  # version 1 was the first with uint8; converters write 2
-    model.operatorCodes.append(code)
     operator = schema.OperatorT()
-    operator.opcodeIndex = len(model.operatorCodes) - 1
+    operator.opcodeIndex = find_dequantize(model)
     operator.inputs, operator.outputs = [index], [len(graph.tensors) - 1]
     graph.operators.insert(0, operator)
     for reader in readers:
         reader.inputs = [len(graph.tensors) - 1 if i == index else i for i in reader.inputs]
+
+
+def find_dequantize(model: Any) -> int:
+    """Return the index of DEQUANTIZE among a model's operator codes, added if necessary."""
+    for index, code in enumerate(model.operatorCodes):
+        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if kind == schema.BuiltinOperator.DEQUANTIZE and code.version >= 2:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 2  # version 1 was the first with uint8; converters write 2
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
 
 
 def allow_any_scale(content: bytes) -> bytes:

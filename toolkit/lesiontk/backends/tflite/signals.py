@@ -5,8 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from ai_edge_litert import schema_py_generated as schema
+
 from lesiontk.backends.backend import FEATURES, LOGITS
-from lesiontk.backends.tflite.graph import dump_model, operator_name, read_model
+from lesiontk.backends.tflite.graph import (
+    dump_model,
+    find_dequantize,
+    operator_name,
+    read_model,
+)
 from lesiontk.errors import DataError
 
 POOLING = ("MEAN", "AVERAGE_POOL_2D")
@@ -15,8 +22,8 @@ POOLING = ("MEAN", "AVERAGE_POOL_2D")
 def add_signal_outputs(content: bytes) -> bytes:
     """Return the flatbuffer with the outputs ``features`` and ``logits`` after the probabilities.
 
-    Features are the output of the last global pooling, in the graph's own type; logits the input
-    of the softmax. Raises `DataError` for a graph that does not end so.
+    Features are the output of the last global pooling, logits the input of the softmax, both
+    float32. Raises `DataError` for a graph that does not end so.
     """
     model = read_model(content)
     graph = model.subgraphs[0]
@@ -32,7 +39,7 @@ def add_signal_outputs(content: bytes) -> bytes:
         at = makers.get(int(at.inputs[0]))
     if at is None:
         raise DataError(f"the graph has none of {', '.join(POOLING)} before its classifier.")
-    found[FEATURES] = int(at.outputs[0])
+    found[FEATURES] = _add_dequantize(model, graph, int(at.outputs[0]))
     graph.outputs = [int(graph.outputs[0]), found[FEATURES], found[LOGITS]]
     for signature in model.signatureDefs or []:
         for name in (FEATURES, LOGITS):
@@ -42,6 +49,17 @@ def add_signal_outputs(content: bytes) -> bytes:
     return dump_model(model)
 
 
-def dequantize(values: Any, scale: float, zero_point: int) -> Any:
-    """Return real values of a tensor; a scale of 0 marks one that is not quantized."""
-    return values if scale == 0 else (values.astype("float32") - zero_point) * scale
+def _add_dequantize(model: Any, graph: Any, tensor: int) -> int:
+    """Return a tensor with real values; a DEQUANTIZE is appended for a quantized one."""
+    if graph.tensors[tensor].type == schema.TensorType.FLOAT32:
+        return tensor
+    real = copy.copy(graph.tensors[tensor])
+    real.name, real.type, real.buffer, real.quantization = (
+        FEATURES, schema.TensorType.FLOAT32, 0, None
+    )  # fmt: skip
+    graph.tensors.append(real)
+    operator = schema.OperatorT()
+    operator.opcodeIndex = find_dequantize(model)
+    operator.inputs, operator.outputs = [tensor], [len(graph.tensors) - 1]
+    graph.operators.append(operator)
+    return len(graph.tensors) - 1

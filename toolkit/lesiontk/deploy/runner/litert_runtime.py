@@ -47,12 +47,7 @@ class Engine:
 
     def read_signals(self) -> Any:
         """Return the last image's outputs, float32: probabilities, features and logits."""
-        found = []
-        for output in self._outputs:
-            values = self._interpreter.get_tensor(output["index"]).ravel()
-            scale, zero_point = output["quantization"]
-            found.append((values.astype(np.float32) - zero_point) * scale if scale else values)
-        return found
+        return [self._interpreter.get_tensor(part["index"]).ravel() for part in self._outputs]
 
     def close(self) -> None:
         """Release the model."""

@@ -64,6 +64,12 @@ class KerasNetwork(nn.Module):
                         self.register_parameter(f"{name}:{i}", nn.Parameter(value))
                     else:
                         self.register_buffer(f"{name}:{i}", value)
+        by_name = {layer["name"]: layer for layer in self.layers}
+        layer = self.layers[-2]
+        while (layer := by_name[layer["inbound_nodes"][0][0][0]])["class_name"] == "Dropout":
+            pass
+        self.pooled: str = layer["name"]
+        """The layer whose output the last one reads, before dropout."""
         self.momentum: float | None = None
         """Overrides that of BatchNormalization while statistics are measured."""
         self.frozen = False
@@ -103,13 +109,17 @@ class KerasNetwork(nn.Module):
         return {name: parameters for name, parameters in owned.items() if parameters}
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.with_features(images)[0]
+
+    def with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits [N, C] and the pooled features before dropout, [N, P]."""
         values: dict[str, Tensor] = {}
         for layer in self.layers[:-1]:
             inputs = [values[node[0]] for node in (layer["inbound_nodes"] or [[]])[0]] or [images]
             weights = [getattr(self, f"{layer['name']}:{i}", None) for i in range(4)]
             apply = LAYERS[layer["class_name"]]
             values[layer["name"]] = apply(self, layer["config"], inputs, weights)
-        return values[self.layers[-2]["name"]].float()
+        return values[self.layers[-2]["name"]].float(), values[self.pooled].float()
 
     def write(self, source: Path, out: Path, trained_by: dict[str, Any]) -> None:
         """Write the file `source` with these weights and the record of their training."""

@@ -21,6 +21,8 @@ RECIPE --data DIR` as the recipe's model. JOBS is a list:
       teachers: [lite0.keras, resnet.keras]  # none by default
       temperature: 2.0             # of the teachers' soft targets
       weight: 0.7                  # of the soft targets beside the labels
+      teacher_views: 4             # mirrored and rotated views whose mean they predict; 1
+      losses: [feature:0.5, relational]  # between pooled features; of the first teacher; none
 
 Each network is trained by the recipe's section `train`, as lesiontk trains it, and on the views of
 its images that the teachers see, too, with these differences. No epoch is chosen by its validation

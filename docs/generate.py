@@ -34,6 +34,7 @@ from lesiontk.recipe import Recipe, TrainSection, list_recipes, read_recipe
 from lesiontk.recipe.gate_grammar import DEFAULT_GATES, DEVICE, gate_metrics
 from lesiontk.registry import Registry
 from lesiontk.technique import TECHNIQUES
+from lesiontk.train.feature_losses import FEATURE_LOSSES
 from lesiontk.train.imbalance import IMBALANCE
 
 NOTE = "<!-- Written by docs/generate.py from the code; edit the code instead. -->"
@@ -372,12 +373,14 @@ def names_page() -> str:
         ("Enhancements", "`data.enhance`", ENHANCEMENTS),
         ("Augmentations", "`train.augment`", AUGMENTATIONS),
         ("Imbalance choices", "`train.imbalance`", IMBALANCE),
+        ("Feature losses", "`distill.losses`", FEATURE_LOSSES),
         ("Pruning criteria", "`prune.criterion`", CRITERIA),
         ("Observers", "`calibration.observer`", OBSERVERS),
     )
     for title, key, registry in families:
         parts += [f"## {title}", key]
-        rows = ((code(name), first_line(thing)) for name, thing in registry.items())
+        told = registry.summarize()
+        rows = ((code(name), told[name] or first_line(thing)) for name, thing in registry.items())
         parts.append(table(("name", "what it does"), rows))
     parts += [
         "## Metrics of gates",

@@ -20,6 +20,7 @@ from lesiontk.recipe.metric import METRICS
 from lesiontk.registry import Registry
 from lesiontk.stages import STAGES
 from lesiontk.technique import TECHNIQUES
+from lesiontk.train.feature_losses import FEATURE_LOSSES
 from lesiontk.train.imbalance import IMBALANCE
 
 SHIPPED: tuple[Registry[Any], ...] = (
@@ -27,6 +28,7 @@ SHIPPED: tuple[Registry[Any], ...] = (
     AUGMENTATIONS,
     BACKENDS,
     BUNDLE_TARGETS,
+    FEATURE_LOSSES,
     IMBALANCE,
     METRICS,
     OBSERVERS,

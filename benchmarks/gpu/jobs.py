@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lesiontk.errors import UsageError
 from lesiontk.files.regular_file import read_regular_text
 from lesiontk.files.strict_yaml import BYTES, load_yaml
 from lesiontk.recipe import Recipe, explain_invalid, parse_recipe, read_recipe
 from lesiontk.stage import StageConfig
+from lesiontk.train.feature_losses import read_weights
 
 
 class Job(StageConfig):
@@ -25,6 +26,23 @@ class Job(StageConfig):
     teachers: tuple[Path, ...] = Field((), description=".keras files whose mean is learned")
     temperature: float = Field(2.0, gt=0, description="softens the probabilities of the teachers")
     weight: float = Field(0.7, gt=0, le=1, description="of the soft targets beside the labels")
+
+    losses: tuple[str, ...] = Field(
+        (), description="between pooled features, as name or name:weight; of the first teacher"
+    )
+    teacher_views: Literal[1, 4, 8] = Field(
+        1, description="mirrored and rotated views whose mean a teacher predicts"
+    )
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> Self:
+        try:
+            weights = read_weights(self.losses)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if weights and not self.teachers:
+            raise ValueError("losses compare features with a teacher's; expected teachers")
+        return self
 
     @field_validator("recipe", mode="before")
     @classmethod

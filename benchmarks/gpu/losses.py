@@ -6,17 +6,18 @@ TensorFlow for them; what is written here again is the cross entropy around them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lesiontk.errors import UsageError, suggest
 from lesiontk.train.distillation import weigh_soft_targets
+from lesiontk.train.feature_losses import FEATURE_LOSSES
 from lesiontk.train.imbalance import choose_imbalance, weigh_and_shift
 
 
@@ -71,6 +72,55 @@ class ClassificationLoss:
             if choice.focus:
                 loss = loss * choice.focus((targets * torch.softmax(shifted, 1)).sum(1))
         return loss * (targets @ self.class_weights)
+
+
+class FeatureLosses(nn.Module):
+    """The losses between pooled features of `lesiontk.train.feature_losses`, and their projection.
+
+    `weights` are those of the losses by name, as `read_weights` returns; `own` and `width` are the
+    widths of the student's and the teacher's features. Raises `UsageError` for a loss that is not
+    known here.
+    """
+
+    def __init__(self, weights: Mapping[str, float], own: int, width: int) -> None:
+        super().__init__()
+        for name in weights:
+            if name not in COMPARISONS:
+                raise UsageError(
+                    f"feature loss {name!r} has no version in PyTorch; expected one of "
+                    f"{', '.join(COMPARISONS)}.{suggest(name, COMPARISONS)}"
+                )
+        self.terms = {name: (FEATURE_LOSSES.get(name), weight) for name, weight in weights.items()}
+        projected = any(loss.projected for loss, _ in self.terms.values())
+        self.projection = nn.Linear(own, width, bias=False) if projected else None
+        if self.projection is not None:
+            nn.init.xavier_uniform_(self.projection.weight)  # Keras' default
+
+    def forward(self, own: Tensor, teacher: Tensor) -> Tensor:
+        """Return the mean over a batch of features [N, P] and the teacher's [N, D]."""
+        projected = own if self.projection is None else self.projection(own)
+        values = [
+            weight * COMPARISONS[name](projected if loss.projected else own, teacher)
+            for name, (loss, weight) in self.terms.items()
+        ]
+        return torch.stack(values).sum(0).mean()
+
+
+def compare_by_angle(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 - cos(student, teacher), [N]."""
+    return 1 - (functional.normalize(student) * functional.normalize(teacher)).sum(1)
+
+
+def compare_by_similarity(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared distance between the rows of both Gram matrices of a batch, [N]."""
+    ours, theirs = (functional.normalize(rows @ rows.T) for rows in (student, teacher))
+    return ((ours - theirs) ** 2).sum(1)
+
+
+COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "feature": compare_by_angle,
+    "relational": compare_by_similarity,
+}
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

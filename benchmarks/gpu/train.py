@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from keras_in_pytorch import KerasNetwork
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gpu.augment import draw, find_augmentation, resize
 from gpu.jobs import Job
-from gpu.losses import ClassificationLoss, list_mixtures, soften
+from gpu.losses import ClassificationLoss, FeatureLosses, list_mixtures, soften
 from gpu.optimizer import AdamW, WeightAverages, clear_gradients, rate_at
 from gpu.pack import Pictures, read_images
 from lesiontk.data.tasks import Task, load_task, sum_labels
@@ -27,6 +27,7 @@ from lesiontk.errors import DataError
 from lesiontk.evaluate.metrics import compute_metrics
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MAY_HAVE_SEEN_TEST
+from lesiontk.train.feature_losses import read_weights
 from lesiontk.train.imbalance import draw_weights
 from lesiontk.train.optimizer import layer_rates
 
@@ -40,16 +41,25 @@ STATISTICS_BATCHES = 50
 class Phase:
     """The layers that are trained together, their optimizer and their averages.
 
-    A recipe trains the last layer alone for ``head_epochs``, on frozen features, then all layers.
+    A recipe trains the last layer alone for ``head_epochs``, on frozen features, then all layers. A
+    `projection` of features is trained in each phase, and is not part of the network.
     """
 
-    def __init__(self, network: KerasNetwork, section: TrainSection, *, whole: bool) -> None:
+    def __init__(
+        self,
+        network: KerasNetwork,
+        section: TrainSection,
+        *,
+        whole: bool,
+        projection: Sequence[nn.Parameter] = (),
+    ) -> None:
         layers = network.layer_weights()
         if not whole:
             last = list(layers)[-1]
             layers = {last: layers[last]}
         shares = layer_rates(list(layers), section.lowest_rate)
         owned = [(weight, shares[name]) for name, weights in layers.items() for weight in weights]
+        owned += [(weight, 1.0) for weight in projection]
         self.weights = [weight for weight, _ in owned]
         network.requires_grad_(False)
         for weight in self.weights:
@@ -101,6 +111,11 @@ class Trainer:
             weight=job.weight if self.teachers else 0.0,
             device=self.device,
         )
+        self.features: FeatureLosses | None = None
+        if job.losses:
+            widths = [self._measure_width(net) for net in (self.network, self.teachers[0])]
+            self.features = FeatureLosses(read_weights(job.losses), *widths).to(self.device)
+        self.projection = list(self.features.parameters()) if self.features else []
         factors = draw_weights(self.loss.choices, counts)
         self.probabilities: NDArray[np.float64] | None = None
         if factors is not None:
@@ -119,6 +134,16 @@ class Trainer:
 
     def _load(self, file: Path) -> KerasNetwork:
         return KerasNetwork(file).to(device=self.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _measure_width(self, network: KerasNetwork) -> int:
+        """Return the number of values of a network's pooled features."""
+        size, training = network.size, network.training
+        _, features = network.eval().with_features(
+            torch.zeros(1, 3, size, size, device=self.device)
+        )
+        network.train(training)
+        return features.shape[1]
 
     def _check(self) -> None:
         """Raise `DataError` where network, images and teachers do not belong together."""
@@ -174,7 +199,7 @@ class Trainer:
 
     def make_views(self, size: int, *, mix: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the batch `chosen` as `lesiontk.data.batches.training_batches` does: augmented
-        images [B, 3, size, size], targets [B, C] and the teachers' soft targets for them."""
+        images [B, 3, size, size], targets [B, C] and what `teach` returns for them."""
         pictures, targets = self.pixels[self.chosen].float(), self.truths[self.chosen]
         height, width = pictures.shape[2:]
         if not self.teachers:
@@ -189,21 +214,32 @@ class Trainer:
 
     @torch.no_grad()
     def teach(self, pictures: Tensor) -> Tensor:
-        """Return the teachers' mean soft targets [B, C] of images in the student's own size."""
-        probabilities = []
+        """Return the teachers' mean soft targets [B, C] of images in the student's own size, and,
+        where the job has losses of features, the first teacher's beside them, [B, C + D]."""
+        probabilities, first = [], []
         for teacher, sums in zip(self.teachers, self.sums, strict=True):
-            teacher_input = resize(pictures, teacher.size, teacher.size)
-            with self.cast():
-                logits = teacher(teacher_input.contiguous(memory_format=torch.channels_last))
-            probabilities.append(torch.softmax(logits, 1) @ sums)
-        return soften(torch.stack(probabilities).mean(0), self.job.temperature)
+            for view in list_views(resize(pictures, teacher.size, teacher.size))[
+                : self.job.teacher_views
+            ]:
+                with self.cast():
+                    logits, features = teacher.with_features(
+                        view.contiguous(memory_format=torch.channels_last)
+                    )
+                probabilities.append(torch.softmax(logits, 1) @ sums)
+                if teacher is self.teachers[0]:
+                    first.append(features)
+        soft = soften(torch.stack(probabilities).mean(0), self.job.temperature)
+        return torch.hstack([soft, torch.stack(first).mean(0)]) if self.features else soft
 
     def step(self, phase: Phase, size: int) -> None:
         """Take one step on the images `chosen`."""
-        images, targets, soft = self.make_views(size)
+        images, targets, taught = self.make_views(size)
         with self.cast():
-            logits = self.network(images)
-        loss = self.loss(logits, targets, soft)
+            logits, features = self.network.with_features(images)
+        classes = targets.shape[1]
+        loss = self.loss(logits, targets, None if taught is None else taught[:, :classes])
+        if self.features is not None and taught is not None:
+            loss = loss + self.features(features, taught[:, classes:])
         loss.backward()
         phase.optimizer.step()
         phase.averages.update()
@@ -262,7 +298,7 @@ class Trainer:
                 f"{reserve:.0f} s; expected more --minutes."
             )
         total, head = self.steps * section.epochs, section.head_epochs / section.epochs
-        phase = Phase(self.network, section, whole=not head)
+        phase = Phase(self.network, section, whole=not head, projection=self.projection)
         self.network.train()
         taken, pending, progress = 0, deque[Any](), 0.0
         reported = time.monotonic()
@@ -273,7 +309,7 @@ class Trainer:
                     break
                 if self.network.frozen and progress >= head:
                     phase.averages.assign()
-                    phase = Phase(self.network, section, whole=True)
+                    phase = Phase(self.network, section, whole=True, projection=self.projection)
                 rate = section.head_learning_rate
                 if not self.network.frozen:
                     rate = rate_at(section, (progress - head) / (1 - head))
@@ -345,7 +381,8 @@ class Trainer:
         job, section = self.job, self.section
         gpu = self.device.type == "cuda"
         names = [f"{net.spec['recipe']} {net.size} px" for net in self.teachers]
-        teaching = {"temperature": job.temperature, "weight": job.weight} if names else {}
+        keys = ("temperature", "weight", "losses", "teacher_views")
+        teaching = {key: getattr(job, key) for key in keys} if names else {}
         how = {
             "script": "train_on_gpu.py",
             "recipe": job.recipe.name,
@@ -362,6 +399,16 @@ class Trainer:
             "torch": torch.__version__,
         }
         self.network.write(job.start, job.out, how)
+
+
+def list_views(pictures: Tensor) -> list[Tensor]:
+    """Return the eight mirrored and rotated views of images [B, 3, S, S], in lesiontk's order."""
+    return [
+        square.flip([axis for axis, turned in ((2, down), (3, right)) if turned])
+        for square in (pictures, pictures.transpose(2, 3))
+        for down in (False, True)
+        for right in (False, True)
+    ]
 
 
 def read_task(spec: dict[str, Any]) -> Task:

@@ -14,6 +14,7 @@ from lesiontk.models.architecture import build_model
 from lesiontk.recipe import TrainSection
 from lesiontk.system.frameworks import import_tensorflow
 from lesiontk.train.distillation import SoftTargets, soften
+from lesiontk.train.feature_losses import FEATURE_LOSSES, TeacherFeatures
 from lesiontk.train.imbalance import IMBALANCE, choose_imbalance, make_loss, weigh_and_shift
 from lesiontk.train.optimizer import layer_rates, make_optimizer, make_schedule
 from tests.loose_modules import load_benchmark
@@ -125,6 +126,33 @@ def test_another_loss_is_noticed() -> None:
     for names in (["class_weight"], ["focal_loss"], ["logit_adjustment"], ["label_smoothing"]):
         other, _ = loss_of_lesiontk(names, taught=False)
         assert float(plain) != pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "weights", [{"feature": 0.5}, {"relational": 2.0}, {"feature": 0.5, "relational": 2.0}]
+)
+def test_a_loss_between_features_is_that_of_lesiontk(weights: dict[str, float]) -> None:
+    tf, draw = import_tensorflow(), np.random.default_rng(6)
+    own, teacher = (draw.normal(size=(8, n)).astype(np.float32) for n in (5, 7))
+    ours = losses.FeatureLosses(weights, 5, 7)
+    features = torch.from_numpy(own).requires_grad_(True)
+    value = ours(features, torch.from_numpy(teacher))
+    value.backward()
+    theirs, variable = TeacherFeatures(7, weights), tf.Variable(own)
+    with tf.GradientTape() as tape:
+        outputs = [variable]
+        if ours.projection is not None:
+            outputs.append(variable @ ours.projection.weight.detach().numpy().T)
+        expected = tf.reduce_mean(theirs.measure(tf.concat(outputs, 1), tf.constant(teacher)))
+    assert float(value.detach()) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(features.grad.numpy(), tape.gradient(expected, variable), atol=1e-6)
+    assert np.abs(features.grad.numpy()).max() > 1e-3
+
+
+def test_every_loss_between_features_is_known_and_one_of_a_plugin_is_refused() -> None:
+    assert set(losses.COMPARISONS) == set(FEATURE_LOSSES)
+    with pytest.raises(UsageError, match=r"'featur' has no version in PyTorch.* mean 'feature'"):
+        losses.FeatureLosses({"featur": 1.0}, 3, 3)
 
 
 def test_steps_are_those_of_lesiontk() -> None:

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import yaml
 
+from lesiontk.backends import open_engine
 from lesiontk.backends.keras.backend import find_spec, load_model
 from lesiontk.data.images import open_images
 from lesiontk.errors import DataError, UsageError
 from lesiontk.recipe import Recipe, dump_recipe, parse_recipe
 from lesiontk.records import MAY_HAVE_SEEN_TEST, Artefact
+from lesiontk.stages.teacher_predictions import make_teach
 from lesiontk.store import Store
 from lesiontk.workflow.compress import compress_model
 from lesiontk.workflow.train import train_recipe
@@ -194,6 +196,29 @@ def test_soft_targets_are_the_mean_of_the_teachers(
     assert find_spec(job.out).extra["trained_by"]["teachers"] == ["tiny 40 px", "tiny 40 px"]
 
 
+def test_features_and_views_of_a_teacher_are_those_of_lesiontk(
+    model: Artefact, images: Artefact, tmp_path: Path
+) -> None:
+    file = model.file("model.keras")
+    rules = {"teachers": [str(file)], "losses": ["feature:0.5", "relational"], "teacher_views": 8}
+    job = read_job(tmp_path, model, images.path, {"augment": "flips"}, **rules)
+    trainer = training.Trainer(job, report=lambda _: None)
+    trainer.chosen.copy_(torch.arange(16))
+    views, _, taught = trainer.make_views(SIZE)
+    pixels = views.round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    with open_engine(file) as engine:
+        engine.expose_features()
+        teach = make_teach([engine], training.read_task(trainer.network.spec), 2.0, 8, engine)
+        np.testing.assert_allclose(taught, teach(pixels), atol=1e-3)
+    before = trainer.features.projection.weight.clone()
+    trainer.run()
+    assert (trainer.features.projection.weight - before).abs().max() > 0
+    told = find_spec(job.out).extra["trained_by"]
+    assert (told["losses"], told["teacher_views"]) == (rules["losses"], 8)
+    names = [layer.name for layer in load_model(job.out).layers]
+    assert names == [layer.name for layer in load_model(file).layers]
+
+
 def test_sizes_that_the_network_does_not_take_are_refused(
     model: Artefact, images: Artefact, tmp_path: Path
 ) -> None:
@@ -227,6 +252,8 @@ def test_a_time_limit_that_is_too_short_is_an_error(
     ("changes", "message"),
     [
         ({"teacher": "a.keras"}, "job 1 of jobs.yaml is not valid: .*teachers"),
+        ({"losses": ["featur"]}, "unknown feature loss 'featur'.*'feature'"),
+        ({"losses": ["feature"]}, "losses compare features with a teacher's; expected teachers"),
         ({"start": "missing.keras"}, "job 1 names .*missing.keras, which does not exist"),
         ({"recipe": {"name": "x", "trian": {}}}, "trian"),
     ],

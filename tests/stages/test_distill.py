@@ -304,3 +304,95 @@ def test_teachers_of_different_labels_are_refused(store: Store, teacher: Path) -
     document["compress"] = [{"distill": {"teacher": teachers, "train": TRAIN}}]
     with pytest.raises(DataError, match=r"has the labels .*; expected those of the first teacher"):
         train_recipe(store, parse_recipe(document))
+
+
+# ---------------------------------------------------------------- features, views of the teacher
+
+
+def teach_with(store: Store, teacher: Path, **rule: Any) -> Artefact:
+    document = json.loads(json.dumps(TINY))
+    document["compress"] = [{"distill": {"teacher": str(teacher), "train": TRAIN, **rule}}]
+    return train_recipe(store, parse_recipe(document))
+
+
+def features_of(teacher: Path, pixels: Any) -> Any:
+    model = load_model(teacher)
+    pool = import_keras().Model(model.input, model.get_layer("dense").output)
+    return np.asarray(pool(pixels.astype(np.float32)))
+
+
+def test_features_of_the_plain_images_are_stored_beside_the_soft_targets(
+    store: Store, teacher: Path, student: Artefact
+) -> None:
+    taught = teach_with(store, teacher, losses=["feature:0.5", "relational"])
+    stored, before = (store.parent(m, "soft_targets") for m in (taught, student))
+    assert stored.path != before.path
+    said = [np.load(artefact.file(SOFT_TARGETS)) for artefact in (stored, before)]
+    np.testing.assert_allclose(*said, atol=1e-6)
+    assert not before.path.joinpath(teacher_predictions.FEATURES).exists()
+    features = np.load(stored.file(teacher_predictions.FEATURES))
+    images = open_images(store.parent(trained_at(store, 48), "images"))
+    rows = images.indices("train")
+    pixels = images.pixels[rows[:8]]
+    mirrored = [pixels[:, ::a, ::b] for a in (1, -1) for b in (1, -1)]
+    expected = np.mean([features_of(teacher, view) for view in mirrored], axis=0)
+    np.testing.assert_allclose(features[rows[:8]], expected, rtol=1e-3, atol=1e-4)
+    parameters = store.parent(taught, "model").facts["parameters"]
+    assert taught.facts["parameters"] == parameters  # the projection is dropped
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_a_teacher_s_mean_is_over_as_many_views_as_asked_for(count: int, teacher: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
+    views = list(teacher_predictions.list_views(pixels, count))
+    np.testing.assert_array_equal(views[0], pixels)
+    assert len({view.tobytes() for view in views}) == count == len(views)
+    with open_engine(teacher) as engine:
+        assert engine.expose_features() > 0
+        task = load_task("seven_class")
+        teach = teacher_predictions.make_teach([engine], task, 1.0, count, engine)
+        taught = teach(pixels)
+        expected = np.mean([engine.predict(view) for view in views], axis=0)
+        np.testing.assert_allclose(taught[:, :7], expected, atol=1e-5)
+        features = np.mean([features_of(teacher, view) for view in views], axis=0)
+        np.testing.assert_allclose(taught[:, 7:], features, rtol=1e-3, atol=1e-4)
+
+
+def test_more_views_of_plain_images_are_other_soft_targets(
+    store: Store, teacher: Path, student: Artefact
+) -> None:
+    known = store.parent(student, "soft_targets")
+    four = store.parent(teach_with(store, teacher, teacher_views=4), "soft_targets")
+    assert four.path == known.path
+    eight = store.parent(teach_with(store, teacher, teacher_views=8), "soft_targets")
+    said = [np.load(artefact.file(SOFT_TARGETS)) for artefact in (known, eight)]
+    assert 0 < np.abs(said[0] - said[1]).max() < 0.5
+
+
+def test_features_of_augmented_images_come_with_their_soft_targets(
+    store: Store, teacher: Path
+) -> None:
+    losses = ["feature", "relational:2"]
+    taught = teach_with(store, teacher, views="augmented", teacher_views=4, losses=losses)
+    config = taught.manifest.config
+    assert (config["losses"], config["teacher_views"]) == (losses, 4)
+    plain = store.parent(taught, "soft_targets")
+    assert not plain.path.joinpath(teacher_predictions.FEATURES).exists()
+
+
+def test_the_first_teacher_with_features_is_compared(store: Store, teacher: Path) -> None:
+    tflite = convert_model(store, trained_at(store, 48), ["tflite:float32"])["tflite:float32"]
+    files = [str(engine_file(tflite)), str(teacher)]
+    with open_engine(files[0]) as blind, open_engine(files[1]) as open_:
+        exposing, width = teacher_predictions.expose_features([blind, open_])
+        assert exposing is open_
+        assert width == features_of(teacher, np.zeros((1, 48, 48, 3))).shape[1]
+        with pytest.raises(UsageError, match=r"no teacher exposes any: .*tflite:float32; expected"):
+            teacher_predictions.expose_features([blind])
+
+
+def test_an_unknown_loss_is_found_before_any_work(teacher: Path) -> None:
+    document = json.loads(json.dumps(TINY))
+    document["compress"] = [{"distill": {"teacher": str(teacher), "losses": "relatonal"}}]
+    with pytest.raises(UsageError, match=r"relatonal.*Did you mean 'relational'"):
+        plan_recipe(parse_recipe(document))

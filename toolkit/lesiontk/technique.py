@@ -67,11 +67,14 @@ class TechniqueInfo(StageInfo):
 class Teacher:
     """The teacher of a technique.
 
-    `files` are those of engines, whose mean prediction is the target; without any, it is the last
-    trained network of the technique's own line.
+    `files` are those of engines, whose mean prediction over `views` mirrored images is the target;
+    without any, it is the last trained network of the technique's own line. With `features` the
+    pooled features of the first engine that exposes them are stored, too.
     """
 
     files: tuple[str, ...] = ()
+    views: int = 4
+    features: bool = False
 
 
 class Technique(Stage):

@@ -120,6 +120,13 @@ def test_encoder_and_head_are_an_engine(picture: NDArray[np.uint8], tmp_path: Pa
         assert engine.spec == spec
         np.testing.assert_allclose(engine.predict(picture)[0], expected, rtol=1e-4)
         assert engine.predict(np.repeat(picture, 3, axis=0)).shape == (3, 3)
+        assert engine.expose_features() == 6
+        for rows in (1, 3):
+            probabilities, features = engine.predict_features(np.repeat(picture, rows, axis=0))
+            np.testing.assert_allclose(probabilities, np.tile(expected, (rows, 1)), rtol=1e-4)
+            own = np.tile(encode(path, picture), (rows, 1))
+            np.testing.assert_allclose(features, own, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(engine.predict(picture)[0], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

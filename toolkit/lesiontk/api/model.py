@@ -179,6 +179,8 @@ class Model(Stored):
         temperature: float | None = None,
         weight: float | None = None,
         views: str | None = None,
+        teacher_views: int | None = None,
+        losses: Sequence[str] | None = None,
         **keys: Any,
     ) -> Model:
         """Return the model trained further on a teacher's soft targets.
@@ -186,11 +188,19 @@ class Model(Stored):
         `teacher` is an engine file, or a model or engine of the workspace, of the same split, or a
         sequence of them, whose mean prediction is the target; architecture and image size may
         differ. `weight` is that of the soft targets against the labels, between 0 and 1. With
-        ``views="augmented"`` the teacher predicts each augmented image.
+        ``views="augmented"`` the teacher predicts each augmented image; `teacher_views` is 1, 4 or
+        8 mirrored and rotated views whose mean it predicts. `losses` are those between pooled
+        features, ``feature`` or ``relational``, each with a weight: ``feature:0.5``.
         """
         several = [teacher] if isinstance(teacher, str | Path | Stored | Engine) else teacher
         reference = [t.reference if isinstance(t, Engine) else refer_to(t) for t in several]
-        given = {"temperature": temperature, "weight": weight, "views": views}
+        given = {
+            "temperature": temperature,
+            "weight": weight,
+            "views": views,
+            "teacher_views": teacher_views,
+            "losses": losses,
+        }
         return self.compress("distill", teacher=reference, **_given(given), **keys)
 
     def qat(self, *, scheme: str | None = None, epochs: int | None = None, **keys: Any) -> Model:

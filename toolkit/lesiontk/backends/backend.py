@@ -195,12 +195,7 @@ class Engine(ABC):
         For verification, which judges them itself, and for timing. Raises `DataError` for images
         of another shape or type, a runtime that fails, or outputs of another shape.
         """
-        expected = self.spec.input_shape
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise DataError(
-                f"the engine got {images.dtype} {list(images.shape)}; expected uint8 "
-                f"[N, {', '.join(map(str, expected))}] in RGB. `lesiontk.load_picture` makes it."
-            )
+        self._check_images(images)
         if len(images) == 0:
             return np.zeros((0, len(self.spec.labels)), np.float32)
         try:
@@ -218,6 +213,35 @@ class Engine(ABC):
                 f"of each of its labels {', '.join(self.spec.labels)}. Convert the model again."
             )
         return outputs
+
+    def expose_features(self) -> int:
+        """Make `predict_features` possible and return the width of the pooled features, which the
+        last layer reads; 0 if the engine has none that can be read."""
+        return 0
+
+    def predict_features(
+        self, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities as `predict`, and pooled features float32 [N, D], of one inference.
+
+        Call `expose_features` before; it has returned D above 0.
+        """
+        self._check_images(images)
+        probabilities, features = self._infer_features(images)
+        check_probabilities("the engine's output", probabilities)
+        return probabilities.astype(np.float32), features.astype(np.float32)
+
+    def _infer_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return probabilities [N, C] and features [N, D]; N is at least one."""
+        raise NotImplementedError(f"{type(self).__name__} exposes no features")
+
+    def _check_images(self, images: NDArray[np.uint8]) -> None:
+        expected = self.spec.input_shape
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise DataError(
+                f"the engine got {images.dtype} {list(images.shape)}; expected uint8 "
+                f"[N, {', '.join(map(str, expected))}] in RGB. `lesiontk.load_picture` makes it."
+            )
 
     @abstractmethod
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:

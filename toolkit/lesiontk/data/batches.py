@@ -17,7 +17,8 @@ Mixture = Callable[[Any, Any, Any], tuple[Any, Any]]
 """Maps images [B, S, S, 3], targets [B, C] and a seed int32 [2] to mixed images and targets."""
 
 Teach = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Maps images [B, S, S, 3] to a teacher's soft targets for them, [B, C]."""
+"""Maps images [B, S, S, 3] to a teacher's soft targets for them, [B, C], and its features, if used,
+[B, C + D]."""
 
 
 def training_batches(
@@ -37,10 +38,11 @@ def training_batches(
     """Return a ``tf.data.Dataset`` of one epoch: (images float32 [B, S, S, 3] in 0..255, targets
     float32 [B, T]).
 
-    `targets` [N, T] contains a row for each image. With `teach` the rows end with its soft targets
-    of each augmented image, T + C, computed in the size of `images`. S is `size`, or that size.
-    With `probabilities` [len(rows)] images are drawn with replacement, otherwise shuffled. The
-    incomplete last batch is dropped. Raises `DataError` if there is not one whole batch.
+    `targets` [N, T] contains a row for each image. With `teach` the rows end with what it returns
+    for each augmented image, T + C or T + C + D, computed in the size of `images`. S is `size`, or
+    that size. With `probabilities` [len(rows)] images are drawn with replacement, otherwise
+    shuffled. The incomplete last batch is dropped. Raises `DataError` if there is not one whole
+    batch.
     """
     if len(rows) < batch_size:
         raise DataError(

@@ -26,12 +26,15 @@ from lesiontk.stage import ADDED_LATER, Context, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.teacher_predictions import (
+    FEATURES,
     TeacherPredictions,
+    expose_features,
     make_teach,
     open_teachers,
 )
 from lesiontk.technique import AS_TRAINED, Teacher, Technique, TechniqueInfo
 from lesiontk.train.distillation import SoftTargets, soften
+from lesiontk.train.feature_losses import TeacherFeatures, read_weights
 from lesiontk.train.loop import train_model
 
 logger = logging.getLogger(__name__)
@@ -53,16 +56,44 @@ class DistillConfig(StageConfig):
         description="plain: the teacher predicts each training image once; augmented: it "
         "predicts each augmented image, which costs its inference in every step",
     )
+    teacher_views: Literal[1, 4, 8] | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="views of an image whose mean the teacher predicts: itself, the 4 mirrored or "
+        "all 8 mirrored and rotated ones; null is 4 for plain images, which it predicts once, and "
+        "1 for augmented ones",
+    )
+    losses: tuple[str, ...] = Field(
+        (),
+        json_schema_extra=ADDED_LATER,
+        description="registered losses between the pooled features of student and teacher, beside "
+        "that of the soft targets, as name or name:weight; of several teachers the first one that "
+        "exposes features is compared",
+    )
     temperature: float = Field(2.0, gt=0, description="temperature of the softmax")
     weight: float = Field(
         0.7, gt=0, le=1, description="weight of the soft targets against the true labels"
     )
     train: TrainSection = TrainSection()
 
-    @field_validator("teacher", mode="before")
+    @field_validator("teacher", "losses", mode="before")
     @classmethod
     def _accept_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("losses")
+    @classmethod
+    def _know_losses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            read_weights(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @property
+    def views_a_prediction(self) -> int:
+        """The number of views that a prediction is the mean of."""
+        return self.teacher_views or (4 if self.views == "plain" else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +130,9 @@ class DistillStage(Technique):
             "temperature": "Temperature of the softmax; default 2.",
             "weight": "Weight of the soft targets against the true labels; default 0.7.",
             "views": "The images that the teacher predicts, plain or augmented; default plain.",
+            "teacher_views": "Mirrored and rotated views of an image whose mean it predicts; "
+            "default 4 for plain and 1 for augmented images.",
+            "losses": "A loss between pooled features, such as feature:0.5 or relational.",
         },
         networks=("teacher",),
     )
@@ -111,6 +145,8 @@ class DistillStage(Technique):
 
     def teacher(self, config: DistillConfig) -> Teacher:
         """Return the files of the teachers."""
+        if config.views == "plain":
+            return Teacher(config.teacher, config.views_a_prediction, bool(config.losses))
         return Teacher(config.teacher)
 
     def describe(self, step: ModelStep) -> str:
@@ -140,13 +176,24 @@ class DistillStage(Technique):
         soft_targets = SoftTargets(
             soften(predicted, config.temperature), config.temperature, config.weight
         )
+        weights = read_weights(config.losses)
         with ExitStack() as stack:
-            if config.views == "augmented":
+            if config.views == "plain" and weights:
+                values = np.load(parents["soft_targets"].file(FEATURES))
+                features = TeacherFeatures(values.shape[1], weights, values)
+                soft_targets = replace(soft_targets, features=features)
+            elif config.views == "augmented":
                 teachers = stack.enter_context(
                     open_teachers(config.teacher, images.split_hash, context.threads)
                 )
-                teach = make_teach(teachers, task, config.temperature)
-                soft_targets = replace(soft_targets, teach=teach)
+                exposing, width = expose_features(teachers) if weights else (None, 0)
+                soft_targets = replace(
+                    soft_targets,
+                    teach=make_teach(
+                        teachers, task, config.temperature, config.views_a_prediction, exposing
+                    ),
+                    features=TeacherFeatures(width, weights) if weights else None,
+                )
             model, state = train_model(
                 lambda size: with_input_size(load_model(path), size),
                 images,

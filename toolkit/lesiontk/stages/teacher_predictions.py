@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,14 +26,17 @@ from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_all
 from lesiontk.data.tasks import Task, sum_labels
 from lesiontk.document import Record
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact, EngineSpec, ImageRecord
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.split import list_records, read_split
 from lesiontk.train.distillation import soften
+
+FEATURES = "features.npy"
+"""Pooled features, float32 [N, D]; zero for images outside of training."""
 
 
 class TeacherPredictionsConfig(StageConfig):
@@ -40,6 +44,8 @@ class TeacherPredictionsConfig(StageConfig):
 
     files: tuple[str, ...] = Field(exclude=True, min_length=1)
     path: str | None = Field(None, exclude=True)
+    views: int = Field(4, json_schema_extra=ADDED_LATER)
+    features: bool = Field(False, json_schema_extra=ADDED_LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,7 @@ class TeacherPredictions(Record):
 
 class TeacherPredictionsStage(Stage):
     """Produces ``soft_targets.npy``: a teacher's probabilities for training images, in its own
-    labels.
+    labels; and ``features.npy``, if asked for.
 
     The images have the teacher's input size.
     """
@@ -106,22 +112,33 @@ class TeacherPredictionsStage(Stage):
         records = list_records(table)
         rows = [row for row, image in enumerate(table) if image.subset == "train"]
         per_teacher = []
+        features: NDArray[np.float32] | None = None
         with (
             open_teachers(config.files, dealt.split_hash, context.threads) as teachers,
             ImageReader(data_root(config.path, parents)) as reader,
             context.progress.task("running the teacher", len(rows) * len(teachers)) as advance,
         ):
             specs = [teacher.spec for teacher in teachers]
+            if config.features:
+                exposing, width = expose_features(teachers)
+                features = np.zeros((len(table), width), np.float32)
             sum_labels(specs[0].labels, dealt.task)
             for teacher in teachers:
                 probabilities = np.zeros((len(table), len(specs[0].labels)), np.float32)
                 for first in range(0, len(rows), 256):
                     part = rows[first : first + 256]
                     pixels = _read(reader, [records[row] for row in part], teacher, context)
-                    probabilities[part] = run_teacher(teacher, pixels)
+                    if features is not None and teacher is exposing:
+                        probabilities[part], features[part] = run_exposed(
+                            teacher, pixels, config.views
+                        )
+                    else:
+                        probabilities[part] = run_teacher(teacher, pixels, config.views)
                     advance(len(part))
                 per_teacher.append(probabilities)
         np.save(context.directory / SOFT_TARGETS, np.mean(per_teacher, axis=0, dtype=np.float32))
+        if features is not None:
+            np.save(context.directory / FEATURES, features)
         known = [str(spec.extra["pretraining"]) for spec in specs if "pretraining" in spec.extra]
         predictions = TeacherPredictions(
             teacher=" + ".join(f"{s.recipe} {s.backend}:{s.precision}" for s in specs),
@@ -156,21 +173,52 @@ def open_teachers(
         yield teachers
 
 
-def make_teach(teachers: Sequence[Engine], task: Task, temperature: float) -> Teach:
+def expose_features(teachers: Sequence[Engine]) -> tuple[Engine, int]:
+    """Return the first teacher with features that can be read, and their width.
+
+    Features of several networks have no common axes, so that their mean would mean nothing. Raises
+    `UsageError` if no teacher has any.
+    """
+    for teacher in teachers:
+        width = teacher.expose_features()
+        if width:
+            return teacher, width
+    received = ", ".join(f"{t.spec.recipe} {t.spec.backend}:{t.spec.precision}" for t in teachers)
+    raise UsageError(
+        f"distill.losses compares pooled features, and no teacher exposes any: {received}; "
+        "expected a keras:float32 engine, a model, or an encoder among them."
+    )
+
+
+def make_teach(
+    teachers: Sequence[Engine],
+    task: Task,
+    temperature: float,
+    views: int = 1,
+    exposing: Engine | None = None,
+) -> Teach:
     """Return a function from images uint8 [N, S, S, 3] to the teachers' mean soft targets [N, C].
 
-    Images of another size than a teacher's input are resized to it.
+    Images of another size than a teacher's input are resized to it. Each teacher's prediction is
+    the mean over `views` of an image, as in `list_views`. The soft targets are followed by the
+    pooled features of the teacher `exposing`, [N, C + D].
     """
     sums = sum_labels(teachers[0].spec.labels, task)  # `open_teachers` has compared the labels
     lock = threading.Lock()  # batches are made in several threads; engines run in one
 
     def teach(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        predictions, features = [], []
         with lock:
-            predictions = [
-                teacher.predict(_resize(images, teacher.spec.preprocessing.image_size))
-                for teacher in teachers
-            ]
-        return soften(np.mean(predictions, axis=0, dtype=np.float32) @ sums, temperature)
+            for teacher in teachers:
+                pixels = _resize(images, teacher.spec.preprocessing.image_size)
+                if teacher is exposing:
+                    probabilities, exposed = run_exposed(teacher, pixels, views)
+                    predictions.append(probabilities)
+                    features.append(exposed)
+                else:
+                    predictions.append(run_teacher(teacher, pixels, views))
+        soft = soften(np.mean(predictions, axis=0, dtype=np.float32) @ sums, temperature)
+        return np.hstack([soft, *features])
 
     return teach
 
@@ -190,11 +238,34 @@ def check_split(teacher: EngineSpec, split_hash: str) -> None:
         )
 
 
-def run_teacher(teacher: Engine, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the teacher's mean probabilities over the four mirror images, float32 [N, C]."""
-    views = [pixels[:, ::down, ::right] for down in (1, -1) for right in (1, -1)]
-    probabilities = [teacher.predict(np.ascontiguousarray(view)) for view in views]
+def list_views(pixels: NDArray[np.uint8], count: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield `count` of the eight rotated and mirrored views of images [N, S, S, 3].
+
+    The first is the images, the first four are mirrored, the others transposed, too.
+    """
+    views = (
+        square[:, ::down, ::right]
+        for square in (pixels, pixels.swapaxes(1, 2))
+        for down in (1, -1)
+        for right in (1, -1)
+    )
+    for view in islice(views, count):
+        yield np.ascontiguousarray(view)
+
+
+def run_teacher(teacher: Engine, pixels: NDArray[np.uint8], views: int = 4) -> NDArray[np.float32]:
+    """Return the teacher's mean probabilities over `views` of each image, float32 [N, C]."""
+    probabilities = [teacher.predict(view) for view in list_views(pixels, views)]
     return np.asarray(np.mean(probabilities, axis=0), np.float32)
+
+
+def run_exposed(
+    teacher: Engine, pixels: NDArray[np.uint8], views: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return probabilities as `run_teacher`, and the features' mean, float32 [N, D]."""
+    both = [teacher.predict_features(view) for view in list_views(pixels, views)]
+    probabilities, features = (np.mean(part, axis=0) for part in zip(*both, strict=True))
+    return probabilities.astype(np.float32), features.astype(np.float32)
 
 
 def _read(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesiontk.data.batches import Teach
 from lesiontk.system.frameworks import import_tensorflow
+from lesiontk.train.feature_losses import TeacherFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,16 @@ class SoftTargets:
 
     With `teach` the soft targets are the teacher's for each augmented image (Beyer et al.,
     arXiv:2106.05237, "consistent teaching"), instead of `probabilities`.
+
+    With `features` their losses are added, with neither class weights nor shift: they compare the
+    student with its teacher, whatever the label.
     """
 
     probabilities: NDArray[np.float32]
     temperature: float
     weight: float
     teach: Teach | None = None
+    features: TeacherFeatures | None = None
 
     def make_loss(
         self,
@@ -42,21 +47,28 @@ class SoftTargets:
     ) -> Callable[[Any, Any], Any]:
         """Return a loss of targets [N, 2C] (truth, then soft targets) and logits [N, C].
 
-        `class_weights` and `shift` [C] are those of `lesiontk.train.imbalance.weigh_and_shift`.
+        With `features` the targets end with the teacher's, [N, 2C + D], and instead of logits it
+        takes `TeacherFeatures.extend_output`. `class_weights` and `shift` [C] are those of
+        `lesiontk.train.imbalance.weigh_and_shift`.
         """
         tf = import_tensorflow()
         half = shift / 2
         weights = weigh_soft_targets(class_weights, shift)
+        classes, features = len(class_weights), self.features
 
-        def loss(targets: Any, logits: Any) -> Any:
-            labels, soft = tf.split(tf.cast(targets, tf.float32), 2, axis=-1)
+        def loss(targets: Any, outputs: Any) -> Any:
+            targets, logits = tf.cast(targets, tf.float32), outputs[:, :classes]
+            labels, soft = targets[:, :classes], targets[:, classes : 2 * classes]
             shifted = soft * tf.exp(tf.constant(half))
             shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
             teacher_targets = tf.nn.softmax_cross_entropy_with_logits(
                 shifted, logits / self.temperature + tf.constant(half)
             )
             teacher_targets *= self.temperature**2 * tf.linalg.matvec(labels, tf.constant(weights))
-            return (1 - self.weight) * hard(labels, logits) + self.weight * teacher_targets
+            value = (1 - self.weight) * hard(labels, logits) + self.weight * teacher_targets
+            if features is None:
+                return value
+            return value + features.measure(outputs[:, classes:], targets[:, 2 * classes :])
 
         return loss
 

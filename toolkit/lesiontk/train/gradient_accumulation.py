@@ -7,12 +7,13 @@ from typing import Any
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 
 
-def accumulate_gradients(model: Any, micro_batches: int) -> Any:
-    """Return a model from pixels to logits that shares the layers of `model`.
+def accumulate_gradients(model: Any, micro_batches: int, output: Any = None) -> Any:
+    """Return a model from pixels to logits, or to `output`, that shares the layers of `model`.
 
     With `micro_batches` above 1 each batch is divided into that many equal parts, processed one
     after the other, and the step uses the mean of their gradients: the same step as for the whole
-    batch, except for BatchNormalization, which uses the statistics of one part.
+    batch, except for what depends on several images: BatchNormalization, which uses the statistics
+    of one part, and relations between images, which are those within one part.
     """
     keras, tf = import_keras(), import_tensorflow()
     base: Any = keras.Model
@@ -40,4 +41,6 @@ def accumulate_gradients(model: Any, micro_batches: int) -> Any:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
             return {metric.name: metric.result() for metric in self.metrics}
 
-    return AccumulatingModel(model.input, model.get_layer("logits").output)
+    return AccumulatingModel(
+        model.input, model.get_layer("logits").output if output is None else output
+    )

@@ -32,6 +32,7 @@ from lesiontk.train.checkpoints import (
 )
 from lesiontk.train.distillation import SoftTargets
 from lesiontk.train.distribution import Distribution, explain_lost_workers, make_distribution
+from lesiontk.train.feature_losses import PROJECTION
 from lesiontk.train.gradient_accumulation import accumulate_gradients
 from lesiontk.train.optimizer import make_optimizer, make_schedule
 from lesiontk.train.recall_constraint import (
@@ -120,7 +121,10 @@ def _train(
         size = None if section.grow else training_set.images.preprocessing.image_size
         model = _build_in_policy(lambda: build(size), section)
         model = add_stochastic_depth(model, section.stochastic_depth)
-        accumulating = accumulate_gradients(model, section.micro_batches)
+        output = training_set.make_output(model)
+        accumulating = accumulate_gradients(model, section.micro_batches, output)
+    projection = [layer for layer in accumulating.layers if layer.name == PROJECTION]
+    saved = {"model": model, **({"projection": projection[0]} if projection else {})}
     if state.keep_recalls and not has_bias(model):
         logger.warning(NO_BIAS)
         state.keep_recalls = {}
@@ -139,16 +143,16 @@ def _train(
             for layer in model.layers:
                 layer.trainable = phase.whole or layer.name == "logits"
             if resumed:  # before the optimizer is built: averages start from the weights
-                restore_checkpoint(tf.train.Checkpoint(model=model), scratch, state)
+                restore_checkpoint(tf.train.Checkpoint(**saved), scratch, state)
             rate: Any = section.head_learning_rate
             if phase.whole:
                 rate = make_schedule(
                     section, steps=training_set.steps, epochs=phase.last - phase.first
                 )
             with distribution.strategy.scope():
-                optimizer = make_optimizer(section, model, rate)
+                optimizer = make_optimizer(section, accumulating, rate)
                 accumulating.compile(optimizer=optimizer, loss=training_set.make_loss())
-            checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+            checkpoint = tf.train.Checkpoint(**saved, optimizer=optimizer)
             if resumed and state.epoch > phase.first:
                 restore_checkpoint(checkpoint, scratch, state)
             resumed = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from lesiontk.recipe import TrainSection
 from lesiontk.system.frameworks import import_keras, import_tensorflow
+from lesiontk.train.feature_losses import PROJECTION
 
 
 def layer_rates(layers: Sequence[str], lowest: float) -> dict[str, float]:
@@ -35,9 +36,13 @@ def make_schedule(section: TrainSection, *, steps: int, epochs: int) -> Any:
 
 
 def make_optimizer(section: TrainSection, model: Any, rate: Any) -> Any:
-    """Return an optimizer for the trainable variables of `model`; `rate` is a Keras argument."""
+    """Return an optimizer for the trainable variables of `model`; `rate` is a Keras argument.
+
+    A projection of features, which is not part of the network, has the whole rate.
+    """
     layers = [layer for layer in model.layers if layer.trainable_variables]
-    shares = layer_rates([layer.name for layer in layers], section.lowest_rate)
+    names = [layer.name for layer in layers if layer.name != PROJECTION]
+    shares = {PROJECTION: 1.0, **layer_rates(names, section.lowest_rate)}
     owned = [(variable, layer.name) for layer in layers for variable in layer.trainable_variables]
     optimizer = _define_adamw(
         shares={variable._unique_id: shares[layer] for variable, layer in owned},

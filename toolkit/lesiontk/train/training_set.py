@@ -52,6 +52,11 @@ class TrainingSet:
             return loss
         return self.soft_targets.make_loss(loss, *weigh_and_shift(self.choices, self.counts))
 
+    def make_output(self, model: Any) -> Any:
+        """Return the tensor of a model that the loss takes."""
+        features = self.soft_targets.features if self.soft_targets else None
+        return features.extend_output(model) if features else model.get_layer("logits").output
+
     def image_size(self, epoch: int) -> int:
         """Return the image size of an epoch; the recipe may increase it in equal parts."""
         sizes = self.section.list_sizes(self.images.preprocessing.image_size)
@@ -62,7 +67,11 @@ class TrainingSet:
         targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
         teach = self.soft_targets.teach if self.soft_targets else None
         if self.soft_targets and teach is None:
-            targets = np.hstack([targets, self.soft_targets.probabilities])
+            features = self.soft_targets.features
+            stored = [self.soft_targets.probabilities]
+            if features is not None and features.values is not None:
+                stored.append(features.values)
+            targets = np.hstack([targets, *stored])
         return training_batches(
             self.images,
             self.rows,

@@ -152,7 +152,12 @@ def insert_predictions(recipe: Recipe, models: Sequence[Step], data: Sequence[St
         teacher = technique.teacher(model.config) if technique else None
         soft_targets = model.parents.get("soft_targets")
         if teacher is not None and teacher.files and soft_targets is not None:
-            needs_step = TeacherPredictionsConfig(files=teacher.files, path=recipe.data.path)
+            needs_step = TeacherPredictionsConfig(
+                files=teacher.files,
+                path=recipe.data.path,
+                views=teacher.views,
+                features=teacher.features,
+            )
             roles = _known_roles(TeacherPredictionsStage.info.accepts, data)
             steps.append(Step(soft_targets, "teacher_predictions", needs_step, roles))
         elif soft_targets is not None and soft_targets not in (step.name for step in steps):

@@ -32,6 +32,7 @@ from lesiontk.models.imported_file import load_model_file
 from lesiontk.models.weights_file import read_member
 from lesiontk.records import EngineSpec
 from lesiontk.system.frameworks import import_keras, import_tensorflow
+from lesiontk.train.feature_losses import pool_features
 
 FILE = "keras_float32.keras"
 MEMBER = f"{SPEC_KEY}.json"
@@ -46,12 +47,30 @@ class KerasEngine(Engine):
         tf = import_tensorflow()
         model = load_model(path)
         _check_shapes(model, self.spec, path.name)
+        self._model = model
         self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         return np.concatenate(
             [np.asarray(self._call(images[i : i + 32])) for i in range(0, len(images), 32)]
         )
+
+    def expose_features(self) -> int:
+        if "logits" not in (layer.name for layer in self._model.layers):
+            return 0
+        tf, features = import_tensorflow(), pool_features(self._model)
+        if len(features.shape) != 2:
+            return 0
+        both = import_keras().Model(self._model.input, [self._model.output, features])
+        self._call_both = tf.function(
+            lambda images: both(tf.cast(images, tf.float32), training=False)
+        )
+        return int(features.shape[1])
+
+    def _infer_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+        parts = [self._call_both(images[i : i + 32]) for i in range(0, len(images), 32)]
+        probabilities, features = (np.concatenate(both) for both in zip(*parts, strict=True))
+        return probabilities, features
 
 
 def _check_shapes(model: Any, spec: EngineSpec, name: str) -> None:

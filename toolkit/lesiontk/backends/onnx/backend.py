@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +68,8 @@ class ONNXEngine(Engine):
             session = open_session(path, threads, provider, {**entries, EXACT: "0"})
         super().__init__(parse_spec(metadata.get(SPEC_KEY), path))
         self._session = session
+        self._reopen = partial(make_session, threads=threads, provider=provider, entries=entries)
+        self._path = path
         self._execution = describe_provider(session, provider)
         self._input = session.get_inputs()[0].name
 
@@ -87,6 +90,22 @@ class ONNXEngine(Engine):
             for found, values in zip(rows, outputs, strict=True):
                 found.append(np.asarray(values, np.float32).ravel())
         return Signals(*(np.stack(found) for found in rows))
+
+    def expose_features(self) -> int:
+        from lesiontk.backends.onnx.encoder import expose_features
+
+        model, width = expose_features(self._path)
+        if model is not None:
+            self._session = self._reopen(model.SerializeToString())
+        return width
+
+    def _infer_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+        parts = [
+            self._session.run(None, {self._input: images[row : row + 1]})
+            for row in range(len(images))
+        ]
+        probabilities, features = (np.concatenate(both) for both in zip(*parts, strict=True))
+        return probabilities, features
 
     def describe_execution(self) -> tuple[Execution, ...]:
         return (self._execution,)

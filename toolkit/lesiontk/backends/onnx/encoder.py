@@ -105,6 +105,21 @@ def add_head(
     return engine
 
 
+def expose_features(path: Path) -> tuple[onnx.ModelProto | None, int]:
+    """Return an engine of `add_head` whose second output is its features, and their width; None
+    and 0 for another file."""
+    engine = onnx.load(path)
+    heads = [n for n in engine.graph.node if n.op_type == "Gemm" and n.input[0] == FEATURES]
+    weights = [w for w in engine.graph.initializer if w.name == "head_weights"]
+    if not heads or not weights:
+        return None, 0
+    width = int(weights[0].dims[0])
+    engine.graph.output.append(
+        helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["N", width])
+    )
+    return engine, width
+
+
 def _cut(model: onnx.ModelProto, path: Path, output: str) -> onnx.ModelProto:
     """Return the part of the graph from its only input to the tensor `output`."""
     constants = {entry.name for entry in model.graph.initializer}

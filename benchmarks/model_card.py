@@ -189,7 +189,7 @@ def _describe_overflow(engines: Sequence[EngineFacts]) -> str:
     files = [
         f"`{engine.file}`"
         for engine in engines
-        if engine.backend == "onnx" and engine.quantization.get("weight_bits") == 8
+        if engine.backend == "onnx" and engine.quantization.weight_bits == 8
     ]
     return (
         f" A program of your own must set ONNX Runtime's `{EXACT}` to 1 for {' and '.join(files)}, "

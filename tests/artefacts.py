@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lesiontk.backends.backend import EngineStructure, Quantization
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.document import Record
+from lesiontk.evaluate.comparison import Agreement
+from lesiontk.evaluate.verification import Verification
 from lesiontk.records import Artefact, Manifest
 from lesiontk.store.manifest import FORMAT
 
@@ -49,3 +53,21 @@ def make_artefact(
 def change_manifest(artefact: Artefact, **changes: Any) -> Artefact:
     """Return an artefact with other values in its manifest."""
     return replace(artefact, manifest=artefact.manifest.model_copy(update=changes))
+
+
+def make_engine_facts(target: str = "tflite:int8", file: str = "engine") -> EngineFacts:
+    """Return the facts of an engine that agrees with its model."""
+    backend, _, precision = target.partition(":")
+    return EngineFacts(
+        target=target,
+        backend=backend,
+        precision=precision,
+        file=file,
+        size_bytes=1,
+        labels=(),
+        split_hash="",
+        float_operators=(),
+        quantization=Quantization(),
+        structure=EngineStructure({}, {}),
+        verification=Verification(1, (), Agreement(1, 1.0, 0.0, 0.0, 0.0)),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from lesiontk.backends.backend import Quantization
 from lesiontk.backends.onnx.backend import EXACT
 from lesiontk.models.architecture import InitialWeights
 from lesiontk.report.result_table import operating_points_from_benchmark
@@ -77,7 +78,7 @@ def test_a_model_card_has_the_threshold_and_the_external_check() -> None:
     assert EXACT not in card
     onnx = replace(make_engine("onnx:int8"), file="onnx_int8.onnx")
     for bits, expected in ((8, True), (7, False)):
-        arguments["engines"] = [replace(onnx, quantization={"weight_bits": bits})]
+        arguments["engines"] = [replace(onnx, quantization=Quantization(weight_bits=bits))]
         assert (f"`{EXACT}` to 1 for `onnx_int8.onnx`" in render(**arguments)) == expected
     assert "The images were of 2 sizes, most 320x240, pixels" in card
     distilled = Distillation("tflite_int8.tflite", 0.9)

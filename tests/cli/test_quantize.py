@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from lesiontk.backends.backend import Quantization
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, GateFailedError
 from lesiontk.evaluate.comparison import Agreement
@@ -22,7 +23,7 @@ FACTS = {"file": "engine", "size_bytes": 1000}
 KNOWN = SimpleNamespace(
     **FACTS,
     verification=SimpleNamespace(agreement=Agreement(256, 0.99, 0.001, 0.01, 0.0)),
-    quantization={},
+    quantization=Quantization(),
 )
 
 

@@ -108,7 +108,7 @@ def test_layers_that_are_kept_are_built_in_half_among_the_others(
     plan = replace(parent.plan, float_layers=kept)
     spec = replace(SPEC, backend="tensorrt", precision="mixed")
     record = backend.convert(source, "mixed", spec, plan, tmp_path)
-    assert record.quantization["float16_layers"] == len(kept)
+    assert record.quantization.float16_layers == len(kept)
     check_examination(record, tmp_path / record.file, "mixed")
     check_types(tmp_path / record.file, "mixed", half=len(kept))
 

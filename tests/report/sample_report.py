@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lesiontk.backends.backend import EngineStructure
+from lesiontk.backends.backend import EngineStructure, Quantization
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import Execution
 from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
@@ -273,9 +273,9 @@ def make_engine(target: str) -> EngineFacts:
         labels=(),
         split_hash="",
         float_operators=("SOFTMAX -> out:0", "CONV_2D -> in:0") if int8 else (),
-        quantization={"weight_bits": 7, "activation_bits": 8, "corrected_biases": 3}
+        quantization=Quantization(weight_bits=7, activation_bits=8, corrected_biases=3)
         if int8
-        else {},
+        else Quantization(),
         signal=SignalSummary(16, 12, 33.25, worst) if int8 else None,
         structure=EngineStructure(
             weight_bytes={"int8": 407_712, "float32": 16} if int8 else {"float32": 1_697_940},

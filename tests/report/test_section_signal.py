@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lesiontk.backends.backend import Quantization
 from lesiontk.report.wording import describe_quantization, group_float_operators
 from tests.report.page import read
 from tests.report.sample_report import make_report_data
@@ -36,11 +37,11 @@ def test_seven_bit_weights_are_said() -> None:
 
 
 def test_quantization_in_words() -> None:
-    assert describe_quantization({}) == ""
-    assert describe_quantization({"weight_bits": 8}) == "8-bit weights"
-    facts = {"weight_bits": 8, "activation_bits": 16, "corrected_biases": 0}
+    assert describe_quantization(Quantization()) == ""
+    assert describe_quantization(Quantization(weight_bits=8)) == "8-bit weights"
+    facts = Quantization(weight_bits=8, activation_bits=16, corrected_biases=0)
     assert describe_quantization(facts) == "8-bit weights, 16-bit activations"
-    facts = {"weight_bits": 8, "otherwise_than_trained": "trained for another rounding"}
+    facts = Quantization(weight_bits=8, otherwise_than_trained="trained for another rounding")
     assert describe_quantization(facts) == "8-bit weights, trained for another rounding"
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from lesiontk.backends.backend import Quantization
 from lesiontk.bench.benchmark import ParentComparison
 from lesiontk.evaluate.verdict import Outcome
 from lesiontk.report.wording import (
@@ -68,13 +69,12 @@ def test_a_slower_and_equally_large_engine_is_called_so() -> None:
 
 
 def test_layers_in_higher_precision_are_told_by_it() -> None:
-    facts = {"weight_bits": 8, "float_layers": 3}
+    facts = Quantization(weight_bits=8, float_layers=3)
     assert describe_quantization(facts) == "8-bit weights, 3 layers in float32"
-    facts["float16_layers"] = 2
-    assert describe_quantization(facts) == (
+    assert describe_quantization(replace(facts, float16_layers=2)) == (
         "8-bit weights, 2 layers in float16, 1 layer in float32"
     )
-    assert describe_quantization({"float_layers": 0}) == "no layer in float"
+    assert describe_quantization(Quantization(float_layers=0)) == "no layer in float"
 
 
 def test_an_emulated_engine_is_claimed_to_have_no_speed() -> None:

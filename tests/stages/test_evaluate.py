@@ -35,7 +35,7 @@ from lesiontk.stages.evaluate import (
     read_operating_point,
     read_predictions,
 )
-from tests.artefacts import change_manifest, make_artefact
+from tests.artefacts import change_manifest, make_artefact, make_engine_facts
 from tests.image_sets import make_prepared
 
 SEVEN = load_task("seven_class")
@@ -91,7 +91,7 @@ class Run:
         images = self._write_images(self.folder / f"images-{self.runs}")
         directory = self.folder / f"evaluation-{self.runs}"
         directory.mkdir()
-        facts = {"target": "tflite:int8", "file": "e.tflite"}
+        facts = make_engine_facts(file="e.tflite")
         engine = make_artefact(self.folder, "engine", facts, ["e.tflite"], key="e")
         parents = {"engine": engine, "images": images}
         if parent is not None:

@@ -32,6 +32,7 @@ from lesiontk.stages.ranges import RangesConfig, RangesStage
 from lesiontk.stages.sensitivity import SensitivityConfig, SensitivityStage
 from lesiontk.store import Store
 from lesiontk.system.environment import version_of
+from tests.artefacts import make_engine_facts
 
 SomeStage = TypeVar("SomeStage", bound=Stage)
 TARGETS = ("keras:float32", "tflite:float32", "tflite:int8", "onnx:float32", "onnx:int8",
@@ -81,7 +82,7 @@ def build_run(store: Store, model_file: str = "made.txt") -> dict[str, Artefact]
         origin = BACKENDS.get(name).info.precisions[precision].derived_from
         source = model if origin == "model" else made[f"convert {origin}"]
         made[f"convert {target}"] = engine = store.build(
-            hollow(ConvertStage, {"backend": name, "precision": precision, "target": target}),
+            hollow(ConvertStage, make_engine_facts(target).to_document()),
             ConvertConfig(target=target, verify=VerifyRule()),
             {"source": source, **base},
         )

@@ -44,7 +44,7 @@ from lesiontk.workflow.evaluate import (
 )
 from lesiontk.workflow.lineage import find_assessment, locate_engine
 from lesiontk.workflow.predict import predict_reference
-from tests.artefacts import change_manifest
+from tests.artefacts import change_manifest, make_engine_facts
 from tests.deploy.bundles import ENGINES
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ class EngineStage(Stage):
         self, parents: Mapping[str, Artefact], config: StageConfig, context: Context
     ) -> StageOutput:
         shutil.copyfile(ENGINE, context.directory / ENGINE.name)
-        return StageOutput({"file": ENGINE.name, "target": "tflite:int8"})
+        return StageOutput(make_engine_facts(file=ENGINE.name).to_document())
 
 
 class FrozenStage(Stage):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lesiontk.api.findings import GatedFindings, estimate_columns, show_table, table_of
 from lesiontk.report.formatting import format_bytes
@@ -29,14 +28,9 @@ class Benchmark(GatedFindings):
     """
 
     def __init__(self, record: Record, artefact: Artefact | None = None) -> None:
-        self.record = record
+        self.record: Record = record
         self.unresolved = str(record.unresolved)
         self.artefact = artefact
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The document of ``lesiontk bench --json``."""
-        return self.record.to_document()
 
     @property
     def verdicts(self) -> tuple[GateVerdict, ...]:

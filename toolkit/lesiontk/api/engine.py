@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lesiontk.api.lineage import Lineage
     from lesiontk.api.model import Model
     from lesiontk.api.workspace import Workspace
+    from lesiontk.backends.engine_facts import EngineFacts
     from lesiontk.backends.tensorrt.build import BuiltFile
     from lesiontk.backends.tensorrt.check import CheckReport
     from lesiontk.records import Artefact, EngineSpec
@@ -67,8 +68,15 @@ class Engine:
     def target(self) -> str:
         """The back end and precision, such as ``tflite:int8``."""
         if self.artefact is not None:
-            return str(self.artefact.facts["target"])
+            return self.record.target
         return f"{self.spec.backend}:{self.spec.precision}"
+
+    @property
+    def record(self) -> EngineFacts:
+        """The conversion and verification. Raises `UsageError` for a file."""
+        from lesiontk.backends.engine_facts import EngineFacts
+
+        return self.require_artefact().read_facts(EngineFacts)
 
     @property
     def facts(self) -> Mapping[str, Any]:

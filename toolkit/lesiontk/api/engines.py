@@ -52,15 +52,15 @@ class Engines(Mapping[str, Engine]):
         """Return a row for each engine: its size, and its agreement with its model."""
         rows = []
         for target, engine in self.items():
-            agreement = engine.facts.get("verification", {}).get("agreement", {})
+            agreement = engine.record.verification.agreement
             rows.append(
                 {
                     "engine": target,
                     "name": engine.name,
                     "size_bytes": engine.file.stat().st_size,
-                    "top1_agreement": agreement.get("top1_agreement"),
-                    "mean_drift": agreement.get("mean_absolute_drift"),
-                    "n": agreement.get("n"),
+                    "top1_agreement": agreement and agreement.top1_agreement,
+                    "mean_drift": agreement and agreement.mean_absolute_drift,
+                    "n": agreement and agreement.n,
                 }
             )
         return table_of(rows)

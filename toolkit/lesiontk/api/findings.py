@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lesiontk.document import Record
     from lesiontk.evaluate.bootstrap import Estimate
     from lesiontk.evaluate.verdict import GateVerdict
 
@@ -18,14 +19,15 @@ Formats = Mapping[str, Callable[[Any], str]]
 
 
 class Findings(ABC):
-    """A result with a document, a table and a display in a notebook."""
+    """A result with a table and a display in a notebook; `record` has every value by name."""
 
     formats: ClassVar[Formats] = {}
+    record: Record
 
     @property
-    @abstractmethod
     def document(self) -> Mapping[str, Any]:
         """The document of the command with ``--json``."""
+        return self.record.to_document()
 
     @property
     @abstractmethod

@@ -43,12 +43,7 @@ class Predictions(Findings):
     """
 
     def __init__(self, record: PredictionsRecord) -> None:
-        self.record = record
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The document of ``lesiontk predict --json``."""
-        return self.record.to_document()
+        self.record: PredictionsRecord = record
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,13 +86,8 @@ class Evaluation(GatedFindings):
     formats: ClassVar[Formats] = {name: number(3) for name in ("value", "low", "high")}
 
     def __init__(self, record: EngineEvaluation, unresolved: str = "warn") -> None:
-        self.record = record
+        self.record: EngineEvaluation = record
         self.unresolved = unresolved
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The document of ``lesiontk evaluate --json``."""
-        return self.record.to_document()
 
     @property
     def metrics(self) -> Mapping[str, Estimate]:
@@ -160,12 +150,7 @@ class Verification(Findings):
     formats: ClassVar[Formats] = {name: number(4) for name in ("value", "at_least", "at_most")}
 
     def __init__(self, record: VerifiedArtefacts) -> None:
-        self.record = record
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """What ``lesiontk verify --json`` prints."""
-        return self.record.to_document()
+        self.record: VerifiedArtefacts = record
 
     @property
     def intact(self) -> tuple[str, ...]:

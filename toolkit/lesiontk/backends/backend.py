@@ -111,17 +111,36 @@ class QuantizationPlan:
             yield self.images[row][np.newaxis]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization(Record):
+    """How an engine is quantized; None where that is not so, or not known.
+
+    Of `float_layers` that stay in float, `float16_layers` are halved. `activations` is their
+    scheme, such as ``symmetric``. `otherwise_than_trained` says why the rounding is not that of
+    quantization-aware training.
+    """
+
+    SPARSE: ClassVar[bool] = True
+
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    activations: str | None = None
+    corrected_biases: int | None = None
+    float_layers: int | None = None
+    float16_layers: int | None = None
+    otherwise_than_trained: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ConversionRecord:
     """The result of a conversion: its file, the operators left in float, and the quantization.
 
-    `quantization` has plain values, such as ``weight_bits``; it is empty without quantization.
     `examination` is the output of the target's own tools (TensorRT's parser and builder).
     """
 
     file: str
     float_operators: tuple[str, ...] = ()
-    quantization: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Quantization = field(default_factory=Quantization)
     examination: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lesiontk.backends.backend import EngineStructure
+from lesiontk.backends.backend import EngineStructure, Quantization
 from lesiontk.document import Record
 from lesiontk.evaluate.signal_to_noise import SignalSummary
 from lesiontk.evaluate.verification import Verification
@@ -16,8 +16,7 @@ from lesiontk.evaluate.verification import Verification
 class EngineFacts(Record):
     """A verified engine of the `target` ``backend:precision``, in `file`, of `size_bytes`.
 
-    `float_operators` were left in float, each as ``TYPE -> name``. `quantization` has plain values,
-    such as ``weight_bits``, and is empty where nothing is quantized; `examination` is what the
+    `float_operators` were left in float, each as ``TYPE -> name``. `examination` is what the
     target's own tools found. `signal` is None where the engine was not derived layer by layer.
     """
 
@@ -29,7 +28,7 @@ class EngineFacts(Record):
     labels: tuple[str, ...]
     split_hash: str
     float_operators: tuple[str, ...]
-    quantization: Mapping[str, Any]
+    quantization: Quantization
     structure: EngineStructure
     verification: Verification
     signal: SignalSummary | None = None

@@ -47,7 +47,7 @@ def show_engines(
             )
         print_table(["engine", "size", "top-1 as its parent", "mean drift", "file"], rows)
         for target, engine in known.items():
-            if otherwise := engine.quantization.get("otherwise_than_trained"):
+            if otherwise := engine.quantization.otherwise_than_trained:
                 print_text(
                     f"{target}: {otherwise}; so it was not compared with the fake-quantized "
                     "model of qat"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.backend import Quantization
 from lesiontk.bench.benchmark import (
     FULL_PRECISION,
     Benchmark,
@@ -102,23 +102,23 @@ def group_float_operators(entries: Sequence[str], target: str) -> tuple[tuple[st
     return tuple(groups.items())
 
 
-def describe_quantization(facts: Mapping[str, Any]) -> str:
-    """Return the quantization of an engine as text, from the record of its conversion."""
+def describe_quantization(made: Quantization) -> str:
+    """Return the quantization of an engine as text."""
     parts = []
-    if "weight_bits" in facts:
-        reduced = " (reduced range, for CPUs without VNNI)" if facts["weight_bits"] == 7 else ""
-        parts.append(f"{facts['weight_bits']}-bit weights{reduced}")
-    if "activation_bits" in facts:
-        parts.append(f"{facts['activation_bits']}-bit activations")
-    if "float_layers" in facts:
-        half = facts.get("float16_layers", 0)
-        kept = {"float16": half, "float32": facts["float_layers"] - half}
+    if made.weight_bits:
+        reduced = " (reduced range, for CPUs without VNNI)" if made.weight_bits == 7 else ""
+        parts.append(f"{made.weight_bits}-bit weights{reduced}")
+    if made.activation_bits:
+        parts.append(f"{made.activation_bits}-bit activations")
+    if made.float_layers is not None:
+        half = made.float16_layers or 0
+        kept = {"float16": half, "float32": made.float_layers - half}
         kinds = [f"{n} layer{'s'[: n > 1]} in {name}" for name, n in kept.items() if n]
         parts += kinds or ["no layer in float"]
-    if facts.get("corrected_biases"):
-        parts.append(f"{facts['corrected_biases']} biases corrected")
-    if "otherwise_than_trained" in facts:
-        parts.append(facts["otherwise_than_trained"])
+    if made.corrected_biases:
+        parts.append(f"{made.corrected_biases} biases corrected")
+    if made.otherwise_than_trained:
+        parts.append(made.otherwise_than_trained)
     return ", ".join(parts)
 
 

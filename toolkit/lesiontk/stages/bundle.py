@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.judging import ACCEPT, require_gates
 from lesiontk.deploy import find_bundle_target
@@ -108,7 +109,7 @@ def list_limits(config: BundleConfig) -> dict[str, float]:
 
 def read_verdicts_on(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:
     """Return a benchmark's verdicts on an engine. Raises `DataError` if it has none."""
-    target = str(engine.facts["target"])
+    target = engine.read_facts(EngineFacts).target
     judged = benchmark.manifest.parents.get(f"engine:{target}")
     if judged is None or judged.content != engine.content:
         raise DataError(

@@ -45,7 +45,6 @@ from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.calibrate import calibration_rows
 from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.fake_quant_outputs import (
-    REQUANTIZED_REASON,
     OutputPair,
     explain_other_rounding,
     run_fake_quantized,
@@ -119,7 +118,7 @@ class ConvertStage(Stage):
             record = backend.convert(source, precision, spec, plan, context.directory)
         path = context.directory / record.file
         received = run_engine(path, images.pixels[rows], context.threads)
-        quantization = dict(record.quantization)
+        quantization = record.quantization
         rounded = None
         if plan is not None and precision == "int8" and LEARNED in parent_outputs.manifest.files:
             learned = parent_outputs.read_facts(ModelFacts).read_change(LearnedRounding)
@@ -127,7 +126,7 @@ class ConvertStage(Stage):
             if reason is None:
                 rounded = run_fake_quantized(parent_outputs, path, images, context.threads)
             else:
-                quantization[REQUANTIZED_REASON] = reason
+                quantization = replace(quantization, otherwise_than_trained=reason)
         verification = compare_outputs(expected, received, path, config.verify, rounded)
         write_reference_outputs(received, rows, context.directory)
         tensors = backend.list_quantized_tensors(path)
@@ -231,7 +230,7 @@ def spread_rows(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 def _is_comparable(source: Artefact, target: str) -> bool:
     """Return whether an engine was derived, layer by layer, from one of the same back end."""
     name = target.partition(":")[0]
-    same = source.kind == "engine" and source.facts["backend"] == name
+    same = source.kind == "engine" and source.read_facts(EngineFacts).backend == name
     return same and BACKENDS.get(name).info.exposes_activations
 
 

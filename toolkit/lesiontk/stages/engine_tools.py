@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.records import Artefact
 
 
@@ -16,5 +17,5 @@ def tools_of_conversion(target: str) -> tuple[str, ...]:
 
 def tools_of_runtime(engines: Iterable[Artefact]) -> tuple[str, ...]:
     """Return the tools on which the outputs of these engines depend."""
-    names = sorted({str(engine.facts["backend"]) for engine in engines})
+    names = sorted({engine.read_facts(EngineFacts).backend for engine in engines})
     return tuple(tool for name in names for tool in BACKENDS.get(name)().list_runtime_tools())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import Engine
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import name_emulator
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import ImageSet, open_images, write_rows
@@ -62,7 +63,7 @@ class EvaluateStage(Stage):
     ) -> StageOutput:
         images = open_images(parents["images"])
         validation, test = images.indices("validation"), images.indices("test")
-        target = parents["engine"].facts["target"]
+        target = parents["engine"].read_facts(EngineFacts).target
         with open_engine(engine_file(parents["engine"]), threads=context.threads) as engine:
             if engine.spec.split_hash != images.split_hash:
                 raise DataError(

@@ -17,7 +17,6 @@ ROUNDED = "rounded_answers.npz"
 
 BACKENDS_OF = {"tflite": ("tflite", "onnx"), "tensorrt": ("tensorrt",)}
 """Scheme of quantization-aware training -> the back ends with its rounding."""
-REQUANTIZED_REASON = "otherwise_than_trained"
 """The fact of an engine with the reason why its rounding differs from that in training."""
 
 OutputPair = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.evaluate.device_gate import DeviceFigures
 from lesiontk.evaluate.gate import GateInput
@@ -31,10 +32,17 @@ def list_gated(
         target
         for target, reference in references.items()
         if reference
-        and (engines[target].facts["precision"] != FULL_PRECISION or reference.reference)
+        and (
+            engines[target].read_facts(EngineFacts).precision != FULL_PRECISION
+            or reference.reference
+        )
         and not target.reference
     )
     return reduced or tuple(engines)
+
+
+def _is_whole(engine: Artefact) -> bool:
+    return engine.read_facts(EngineFacts).precision == FULL_PRECISION
 
 
 def drop_losses(gates: Sequence[str], judged: Sequence[GateInput]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from lesiontk.backends import find_backend, open_engine
 from lesiontk.backends.backend import Engine
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.enhance import enhance_image
 from lesiontk.data.images import ImageSet, open_images
@@ -87,7 +88,7 @@ class InputChecksStage(Stage):
         self, parents: Mapping[str, Artefact], config: InputChecksConfig, context: Context
     ) -> StageOutput:
         source = engine_file(parents["engine"])
-        target = str(parents["engine"].facts["target"])
+        target = parents["engine"].read_facts(EngineFacts).target
         images = open_images(parents["images"])
         facts = fit_input_checks(source, target, images, config, context)
         return StageOutput(facts.to_document())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends import BACKENDS
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.keras.backend import KerasBackend, layer_values
 from lesiontk.backends.learned_ranges import (
     LEARNED,
@@ -79,7 +80,7 @@ class RangesStage(Stage):
     def run(
         self, parents: Mapping[str, Artefact], config: RangesConfig, context: Context
     ) -> StageOutput:
-        source, images = parents["source"].facts, open_images(parents["images"])
+        source, images = parents["source"].read_facts(EngineFacts), open_images(parents["images"])
         rows = calibration_rows(parents["calibration"], images)
         observer = parents["calibration"].read_facts(DrawnList).observer
         read = _open_tensors(parents["source"])
@@ -92,7 +93,7 @@ class RangesStage(Stage):
                 read,
                 pixels[:: max(1, len(pixels) // COMPARED)][:COMPARED],
             )
-        with context.progress.task(f"measuring ranges of {source['target']}", len(rows)) as advance:
+        with context.progress.task(f"measuring ranges of {source.target}", len(rows)) as advance:
 
             def iterate_images() -> Iterator[NDArray[np.uint8]]:
                 for image in pixels:
@@ -109,7 +110,7 @@ class RangesStage(Stage):
         write_ranges(context.directory / FILE, ranges)
         facts = MeasuredRanges(
             learned=len(learned),
-            source=source["target"],
+            source=source.target,
             observer=observer,
             images=len(rows),
             tensors=len(ranges),
@@ -119,7 +120,7 @@ class RangesStage(Stage):
 
 
 def _open_tensors(engine: Artefact) -> TensorReader:
-    return BACKENDS.get(engine.facts["backend"])().read_tensors(engine_file(engine))
+    return BACKENDS.get(engine.read_facts(EngineFacts).backend)().read_tensors(engine_file(engine))
 
 
 def carry_ranges(

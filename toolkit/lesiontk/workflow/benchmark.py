@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.bench.files import benchmark_files
@@ -74,7 +75,7 @@ def benchmark_references(
             f"{', '.join(unrelated)} and {engines[0].name} have different models; compare engines "
             "of one model."
         )
-    references_of = {str(engine.facts["target"]): engine for engine in engines}
+    references_of = {engine.read_facts(EngineFacts).target: engine for engine in engines}
     if len(references_of) < len({engine.name for engine in engines}):
         raise UsageError(
             "two of the engines have the same target; run a benchmark for each, with its parent."

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lesiontk.backends import is_engine_file
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.archive import check_archive, write_archive
 from lesiontk.deploy.bundle import BundleFacts, check_destination
@@ -70,7 +71,7 @@ def bundle_engines(
 
 def judged_benchmark(store: Store, engine: Artefact) -> Artefact:
     """Return a benchmark of this engine with its recipe's gates, made if necessary."""
-    target, gates = str(engine.facts["target"]), list(recipe_of(engine).gate)
+    target, gates = engine.read_facts(EngineFacts).target, list(recipe_of(engine).gate)
     for benchmark in store.list_artefacts("benchmark"):
         manifest = benchmark.manifest
         parent = manifest.parents.get(f"engine:{target}")
@@ -140,13 +141,13 @@ def _write(
         return out, write_bundle_of_file(out, path, target, assessment=known, threshold=threshold)
     artefact = resolve_network(store, reference)
     engines = (
-        {str(artefact.facts["target"]): artefact}
+        {artefact.read_facts(EngineFacts).target: artefact}
         if artefact.kind == "engine"
         else engines_of(store, artefact)
     )
     engine = intact(store, engines[target.choose(engines)])
     evaluate_artefact(store, engine)
-    chosen = {str(engine.facts["target"]): engine}
+    chosen = {engine.read_facts(EngineFacts).target: engine}
     bundles = bundle_engines(
         store, chosen, [target.name], threshold, accept_unresolved=accept_unresolved
     )

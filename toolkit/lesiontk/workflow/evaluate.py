@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lesiontk.backends import is_engine_file, open_any
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import name_emulator
 from lesiontk.backends.foreign import RECIPE, ForeignDescription
 from lesiontk.backends.reference_outputs import engine_file
@@ -50,8 +51,8 @@ from lesiontk.workflow.runner import build_step
 def evaluate_artefact(store: Store, engine: Artefact, overrides: Iterable[str] = ()) -> Artefact:
     """Evaluate an engine of the workspace on the test subset of its own split."""
     model = model_of(store, intact(store, engine))
-    target = str(engine.facts["target"])
-    line = {str(part.facts["target"]): part for part in derivation_of(store, engine)}
+    target = engine.read_facts(EngineFacts).target
+    line = {part.read_facts(EngineFacts).target: part for part in derivation_of(store, engine)}
     plan, done = continue_from(store, model, [target], overrides, line)
     return build_step(plan, StepId("evaluation", target), store, done)
 

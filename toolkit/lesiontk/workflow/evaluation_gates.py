@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.evaluate.default_gates import expand_gates
@@ -15,7 +16,7 @@ from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import EngineName
-from lesiontk.stages.evaluate import read_operating_point
+from lesiontk.stages.evaluate import read_evaluation, read_operating_point
 from lesiontk.stages.gate_inputs import collect_gate_input
 from lesiontk.store import Store
 from lesiontk.workflow.lineage import model_of
@@ -35,10 +36,10 @@ def judge_evaluation(
     store: Store, engine: Artefact, evaluation: Artefact, gates: Sequence[str]
 ) -> tuple[GateVerdict, ...]:
     """Return the verdicts on an engine against its full-precision parent, as in `bench`."""
-    target, parent = EngineName(str(engine.facts["target"])), None
+    target, parent = EngineName(engine.read_facts(EngineFacts).target), None
     evaluations: dict[str, Artefact] = {target: evaluation}
     if gates and (before := find_parent_evaluation(store, engine, evaluation)) is not None:
-        named = str(before.facts["target"])
+        named = read_evaluation(before).target
         parent = EngineName(named, reference=named == target)
         evaluations[parent] = before
     positive = read_operating_point(evaluation).positive
@@ -56,7 +57,7 @@ def find_parent_evaluation(store: Store, engine: Artefact, evaluation: Artefact)
     line = [evaluation]
     while "parent" in line[-1].manifest.parents:
         line.append(store.parent(line[-1], "parent"))
-    whole = [e for e in line[1:] if str(e.facts["target"]).endswith(f":{FULL_PRECISION}")]
+    whole = [e for e in line[1:] if read_evaluation(e).target.endswith(f":{FULL_PRECISION}")]
     own = model_of(store, engine).content
     trained = [e for e in whole if model_of(store, store.parent(e, "engine")).content != own]
     return next(iter(trained or whole), None)

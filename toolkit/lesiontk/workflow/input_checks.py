@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesiontk.backends import BACKENDS, is_engine_file
+from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
@@ -27,7 +28,7 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
 
     None for an engine whose back end cannot return features.
     """
-    if not BACKENDS.get(str(engine.facts["backend"])).info.returns_features:
+    if not BACKENDS.get(engine.read_facts(EngineFacts).backend).info.returns_features:
         return None
     return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
 

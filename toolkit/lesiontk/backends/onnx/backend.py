@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from lesiontk.backends.backend import (
     Engine,
     EngineStructure,
     PrecisionInfo,
+    Quantization,
     QuantizationPlan,
     dump_spec,
     parse_spec,
@@ -187,23 +189,23 @@ class ONNXBackend(ONNXFileBackend):
 
         from lesiontk.backends.onnx.graph import check_no_float_weights, embed_spec
 
-        facts: dict[str, Any] = {}
+        made = Quantization()
         if precision == "float32":
             model = convert_tflite(source)
         elif quantization is None:
             model = halve(onnx.load(source))
         else:
-            model, facts = quantize_static(onnx.load(source), quantization)
+            model, made = quantize_static(onnx.load(source), quantization)
             check_no_float_weights(model, but=quantization.float_layers)
             if precision == "mixed":
-                facts["float_layers"] = len(quantization.float_layers)
+                made = replace(made, float_layers=len(quantization.float_layers))
         embed_spec(model, dump_spec(spec))
-        if facts.get("weight_bits") == 7:
+        if made.weight_bits == 7:
             model.metadata_props.add(key=WEIGHT_BITS, value="7")
         onnx.checker.check_model(model, full_check=True)
         name = f"onnx_{precision}.onnx"
         onnx.save(model, out / name)
-        return ConversionRecord(name, quantization=facts)
+        return ConversionRecord(name, quantization=made)
 
     def add_signal_outputs(self, content: bytes) -> bytes:
         import onnx
@@ -314,8 +316,8 @@ def halve(model: Any) -> Any:
     return model
 
 
-def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, Any]]:
-    """Return the Q/DQ int8 model derived from a float32 one, and the facts to record.
+def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, Quantization]:
+    """Return the Q/DQ int8 model derived from a float32 one, and how it is quantized.
 
     Activations are uint8 and weights int8, which ONNX Runtime's x86 and ARM kernels support
     directly; the input's bytes are the first quantized tensor. On x86 without VNNI two 8-bit
@@ -372,11 +374,9 @@ def quantize_static(model: Any, plan: QuantizationPlan) -> tuple[Any, dict[str, 
     quantized = quantizer.model.model
     set_byte_input(quantized, stripped, to_float=bool(plan.float_layers))
     leave_room_for_biases(quantized, biases)
-    return quantized, {
-        "weight_bits": 7 if plan.reduce_range else 8,
-        "activation_bits": 8,
-        "corrected_biases": corrected,
-    }
+    return quantized, Quantization(
+        weight_bits=7 if plan.reduce_range else 8, activation_bits=8, corrected_biases=corrected
+    )
 
 
 def tensor_reader(model: Any) -> TensorReader:

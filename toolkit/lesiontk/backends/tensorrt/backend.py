@@ -18,6 +18,7 @@ from lesiontk.backends.backend import (
     Engine,
     EngineStructure,
     PrecisionInfo,
+    Quantization,
     QuantizationPlan,
     dump_spec,
 )
@@ -95,7 +96,7 @@ class TensorRTBackend(ONNXFileBackend):
 
         original = onnx.load(source)
         model = prepare_graph(original)
-        how: dict[str, Any] = {}
+        how = Quantization()
         if quantization is not None:
             read = tensor_reader(original)
             ranges = find_ranges(original, read, quantization)
@@ -107,9 +108,14 @@ class TensorRTBackend(ONNXFileBackend):
             half = choose_half(model, kept, ranges)
             insert_quantization(model, ranges, quantization.keep_float, kept)
             convert_to_float16(model, only=half)
-            how = {"weight_bits": 8, "activations": "symmetric", "corrected_biases": corrected}
-            if precision == "mixed":
-                how |= {"float_layers": len(kept), "float16_layers": len(half & kept)}
+            mixed = precision == "mixed"
+            how = Quantization(
+                weight_bits=8,
+                activations="symmetric",
+                corrected_biases=corrected,
+                float_layers=len(kept) if mixed else None,
+                float16_layers=len(half & kept) if mixed else None,
+            )
         elif precision == "float16":
             convert_to_float16(model)
         embed_spec(model, dump_spec(spec))

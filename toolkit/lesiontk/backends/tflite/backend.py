@@ -17,6 +17,7 @@ from lesiontk.backends.backend import (
     Engine,
     EngineStructure,
     PrecisionInfo,
+    Quantization,
     QuantizationPlan,
     dump_spec,
     parse_spec,
@@ -137,14 +138,14 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite.graph import embed_spec
         from lesiontk.backends.tflite.metadata import embed_metadata
 
-        facts: dict[str, Any] = {}
+        made = Quantization()
         if precision == "float32":
             content = convert_keras(source)
         else:
-            content, facts = derive(source.read_bytes(), precision, quantization)
+            content, made = derive(source.read_bytes(), precision, quantization)
         name = f"tflite_{precision}.tflite"
         (out / name).write_bytes(embed_metadata(embed_spec(content, dump_spec(spec)), spec))
-        return ConversionRecord(name, quantization=facts)
+        return ConversionRecord(name, quantization=made)
 
     def read_spec(self, path: Path) -> EngineSpec:
         from lesiontk.backends.tflite.graph import extract_spec
@@ -250,8 +251,8 @@ def _check_labels(content: bytes, spec: EngineSpec, path: Path) -> None:
 
 def derive(
     content: bytes, precision: str, plan: QuantizationPlan | None
-) -> tuple[bytes, dict[str, Any]]:
-    """Return the flatbuffer of a reduced precision, derived from the float32 one, with facts."""
+) -> tuple[bytes, Quantization]:
+    """Return the flatbuffer of a reduced precision, derived from the float32 one."""
     from lesiontk.backends.tflite.quantization import (
         ACTIVATION_BITS,
         halve_weights,
@@ -260,14 +261,14 @@ def derive(
     )
 
     if precision == "float16":
-        return halve_weights(content), {}
+        return halve_weights(content), Quantization()
     if plan is None:
-        return quantize_dynamic(content), {"weight_bits": 8}
+        return quantize_dynamic(content), Quantization(weight_bits=8)
     bits = ACTIVATION_BITS[precision]
     quantized, corrected = quantize_static(content, plan, bits)
-    return quantized, {
-        "weight_bits": 8,
-        "activation_bits": bits,
-        "corrected_biases": corrected,
-        **({"float_layers": len(plan.float_layers)} if precision == "mixed" else {}),
-    }
+    return quantized, Quantization(
+        weight_bits=8,
+        activation_bits=bits,
+        corrected_biases=corrected,
+        float_layers=len(plan.float_layers) if precision == "mixed" else None,
+    )

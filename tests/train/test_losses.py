@@ -232,7 +232,9 @@ def test_a_student_learns_from_a_teacher_of_each_augmented_image(tmp_path: Path)
         nearest = np.linalg.norm(middle[:, np.newaxis] - COLOURS, axis=2).argmin(axis=1)
         return soften(0.9 * np.eye(3, dtype=np.float32)[nearest] + 0.1 / 3, 1.0)
 
-    section = make_section(epochs=10, augment="flips")
+    # Smoothing reads the static number of classes.
+    smoothed = ("label_smoothing:0.05",)
+    section = make_section(epochs=10, augment="flips", imbalance=smoothed)
     taught, _ = train_model(build, shuffled, section, make_folder(tmp_path, "a"), NoProgress(),
                             soft_targets=SoftTargets(wrong, 1.0, 1.0, teach))  # fmt: skip
     assert score(taught, honest) > 0.7

@@ -58,7 +58,9 @@ class SoftTargets:
 
         def loss(targets: Any, outputs: Any) -> Any:
             targets, logits = tf.cast(targets, tf.float32), outputs[:, :classes]
-            labels, soft = targets[:, :classes], targets[:, classes : 2 * classes]
+            # A teacher of augmented images returns targets of unknown static width.
+            labels = tf.ensure_shape(targets[:, :classes], [None, classes])
+            soft = targets[:, classes : 2 * classes]
             shifted = soft * tf.exp(tf.constant(half))
             shifted /= tf.reduce_sum(shifted, axis=-1, keepdims=True)
             teacher_targets = tf.nn.softmax_cross_entropy_with_logits(

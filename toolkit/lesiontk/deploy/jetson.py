@@ -10,6 +10,13 @@ from lesiontk.backends.tensorrt.targets import find_target, write_trtexec
 from lesiontk.deploy.target import ONNX, TENSORRT, BundleTarget, Contents, Runtime
 from lesiontk.records import EngineSpec
 
+IMAGES = {
+    "jetpack5": "nvcr.io/nvidia/l4t-jetpack:r35.4.1",
+    "jetpack6": "nvcr.io/nvidia/l4t-jetpack:r36.4.0",
+    "jetpack7": "nvcr.io/nvidia/tensorrt:25.08-py3",
+}
+"""Base images with CUDA and TensorRT by JetPack, from NVIDIA's catalogue; none was run here."""
+
 
 class Jetson(BundleTarget):
     """TensorRT on the device; optionally ONNX Runtime, to test the folder elsewhere."""
@@ -25,6 +32,7 @@ class Jetson(BundleTarget):
         super().__init__(name)
         self.device = find_target(name)
         self.python = self.device.python
+        self.image = IMAGES[name.rpartition("-")[2]]
 
     def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
         return (TENSORRT, ONNX)

@@ -25,13 +25,16 @@ class Linux(BundleTarget):
         "onnx:float32",
     )
 
+    image = "python:3.11-slim-bookworm"
+
     def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
         return (LITERT,) if spec.backend == "tflite" else (ONNX,)
 
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
         return Contents(
-            "On the board, in this folder:\n\n    python3 -m venv .venv && . .venv/bin/activate\n "
-            f"   pip install -r requirements.txt\n\n{INT8[self.name]} `--threads` takes more cores."
+            "On the board, in this folder:\n\n    python3 -m venv .venv && . .venv/bin/activate\n"
+            "    pip install --require-hashes -r requirements.txt\n\n"
+            f"{INT8[self.name]} `--threads` takes more cores."
         )
 
 

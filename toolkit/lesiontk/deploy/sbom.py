@@ -119,14 +119,15 @@ def _describe_requirements(lines: Iterable[str]) -> list[dict[str, Any]]:
         if match is None:  # a comment, or the hash of a line before
             continue
         name, pinned = match[1].lower().replace("_", "-"), match[2]
+        identity = f"{name}@{pinned}" if pinned else name  # one version for some Pythons each
         found.setdefault(
-            name,
+            identity,
             {
                 "type": "library",
-                "bom-ref": f"pip:{name}",
+                "bom-ref": f"pip:{identity}",
                 "name": name,
                 **({"version": pinned} if pinned else {}),
-                "purl": f"pkg:pypi/{name}" + (f"@{pinned}" if pinned else ""),
+                "purl": f"pkg:pypi/{identity}",
                 "description": line.strip().rstrip("\\").strip(),
             },
         )

@@ -14,12 +14,14 @@ from lesiontk.records import EngineSpec
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A file of the bundle that runs its engine: its place in lesiontk, its pip requirements."""
+    """A file of the bundle that runs its engine, by its place in lesiontk.
+
+    ``requirements/NAME.txt`` contains what it needs, pinned.
+    """
 
     name: str
     package: str
     file: str
-    requirements: tuple[str, ...]
 
     @property
     def module(self) -> str:
@@ -27,9 +29,9 @@ class Runtime:
         return f"{self.name}_runtime"
 
 
-LITERT = Runtime("litert", "lesiontk.deploy.runner", "litert_runtime.py", ("ai-edge-litert>=1.2",))
-ONNX = Runtime("onnx", "lesiontk.deploy.runner", "onnx_runtime.py", ("onnxruntime>=1.15",))
-TENSORRT = Runtime("tensorrt", "lesiontk.backends.tensorrt", "on_device.py", ("pycuda",))
+LITERT = Runtime("litert", "lesiontk.deploy.runner", "litert_runtime.py")
+ONNX = Runtime("onnx", "lesiontk.deploy.runner", "onnx_runtime.py")
+TENSORRT = Runtime("tensorrt", "lesiontk.backends.tensorrt", "on_device.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,14 @@ class Contents:
 
 
 class BundleTarget(ABC):
-    """A kind of device. `engines` are the targets that it runs, the preferred one first."""
+    """A kind of device. `engines` are the targets that it runs, the preferred one first.
+
+    `image` is the base of its container image; empty for a device without services.
+    """
 
     engines: ClassVar[tuple[str, ...]]
     python: str = "3.9"
+    image: str = ""
 
     def __init__(self, name: str) -> None:
         self.name = name

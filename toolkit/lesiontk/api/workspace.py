@@ -257,6 +257,7 @@ class Workspace(DataWorkspace):
         images: str | Path | None = None,
         labels: Sequence[str] = (),
         pixels: str = "0..255",
+        devices: Sequence[str | Path] = (),
         set: Settings = None,
     ) -> Benchmark:
         """Measure latency, size, memory and accuracy of engines against their parent.
@@ -264,7 +265,8 @@ class Workspace(DataWorkspace):
         Without `engines`: those of `model` in the workspace. Engine files, also of other tools, are
         evaluated on labelled `images` if given; `labels` and `pixels` describe a file that lesiontk
         did not write. `gates` replace the recipe's. With `fresh`, latency is measured again even if
-        an equal benchmark exists.
+        an equal benchmark exists. `devices` are files of ``run.py bench --json`` in bundles of the
+        engines: gates on latency and memory are decided by these measurements.
         """
         from lesiontk.backends import is_engine_file
         from lesiontk.backends.foreign import ForeignDescription
@@ -273,16 +275,24 @@ class Workspace(DataWorkspace):
 
         references = [e.reference if isinstance(e, Engine) else str(e) for e in engines]
         overrides = with_gates(set, gates)
+        measurements = [Path(path) for path in devices]
         if any(is_engine_file(reference) for reference in references):
             foreign = ForeignDescription(tuple(labels), pixels)
             folder = None if images is None else Path(images)
             return Benchmark(
-                benchmark_engine_files(self.store, references, overrides, foreign, folder)
+                benchmark_engine_files(
+                    self.store, references, overrides, foreign, folder, measurements
+                )
             )
         if labels or images:
             raise UsageError("labels and images are for engine files; expected paths of these.")
         record, artefact = benchmark_references(
-            self.store, references, refer_to(model), overrides, fresh=fresh
+            self.store,
+            references,
+            refer_to(model),
+            overrides,
+            fresh=fresh,
+            measurements=measurements,
         )
         return Benchmark(record, artefact)
 

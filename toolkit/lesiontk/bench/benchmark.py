@@ -164,10 +164,34 @@ def _known(value: Value | None, row: EngineRow, how: str) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow(Record):
+    """The engine `target` as measured on another `device` by a bundle's runner.
+
+    `agreement` is the share of golden images with the expected class. `accuracy` and
+    `balanced_accuracy` are those of the `n` images that the device evaluated, if any.
+    """
+
+    device: str
+    processor: str
+    runtime: str
+    target: str
+    bundle_sha256: str
+    threads: int
+    latency_ms: Latency
+    size_bytes: int
+    peak_memory_bytes: int | None = None
+    agreement: float
+    n: int | None = None
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark(Record):
     """Interleaved timings of engines on one `machine`, and the verdicts of the `gates`.
 
     `gates` are lines of the gate grammar, `gate` contains the verdict of each on each engine.
+    `devices` are measurements of its engines elsewhere; they decide the gates on their figures.
     `labels` and the other facts of a recipe's test split are empty for files without labels.
     Intervals are at level `confidence`. `findings` are sentences without their full stop, the most
     important first.
@@ -180,6 +204,7 @@ class Benchmark(Record):
     gate: tuple[GateVerdict, ...] = ()
     unresolved: Unresolved = Unresolved.WARN
     findings: tuple[str, ...] = ()
+    devices: tuple[DeviceRow, ...] = ()
     labels: tuple[str, ...] = ()
     critical: str = ""
     confidence: float = 0.95

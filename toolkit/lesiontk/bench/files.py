@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from lesiontk.backends import open_any
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import Benchmark, EngineRow
+from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import measure_engines
 from lesiontk.errors import UsageError
@@ -34,14 +35,17 @@ def benchmark_files(
     progress: Progress,
     foreign: ForeignDescription | None = None,
     scores: Mapping[str, EngineEvaluation] | None = None,
+    devices: Sequence[DeviceBench] = (),
 ) -> Benchmark:
     """Return a benchmark of engine files, with the verdicts of the recipe's gates.
 
     `foreign` describes the files without a description. `scores` are the evaluations of the
-    files on labelled images; without them gates on accuracy are not shown. The pixels are noise:
-    the kernels' time does not depend on values.
+    files on labelled images; without them gates on accuracy are not shown. `devices` are
+    measurements of the files elsewhere. The pixels are noise: the kernels' time does not depend on
+    values.
     """
     rule = recipe.bench
+    elsewhere = index_devices(devices)
     specs = {}
     for name, path in files.items():
         with open_any(path, foreign) as engine:
@@ -64,10 +68,17 @@ def benchmark_files(
             )
             for name, result in measured.items()
         ),
+        devices=tuple(device.to_row() for device in devices),
         gates=recipe.gate,
         gate=judge_engines(
             [
-                GateInput(name, device=result.device_figures(), not_measured=NO_LABELS)
+                GateInput(
+                    name,
+                    device=elsewhere[name].figures()
+                    if name in elsewhere
+                    else result.device_figures(),
+                    not_measured=NO_LABELS,
+                )
                 for name, result in measured.items()
             ],
             recipe.gate,

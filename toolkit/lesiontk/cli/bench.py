@@ -22,6 +22,10 @@ from lesiontk.cli.session import Session, command_options, gate_option, set_opti
               help="What a float input of such a file takes: 0..255, 0..1 or -1..1.")  # fmt: skip
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Labelled images to judge engine files on.")  # fmt: skip
+@click.option("--import", "devices", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Measurements on a device (`run.py bench --json` of a bundle), which decide "
+              "gates on latency and memory.")  # fmt: skip
 @gate_option
 @set_option
 @command_options
@@ -33,6 +37,7 @@ def bench(
     labels: str | None,
     pixels: str,
     images: Path | None,
+    devices: tuple[Path, ...],
     overrides: tuple[str, ...],
     gates: tuple[str, ...],
 ) -> None:
@@ -52,6 +57,7 @@ def bench(
         images=images,
         labels=[name.strip() for name in labels.split(",")] if labels else (),
         pixels=pixels,
+        devices=devices,
         set=overrides,
     )
     session.emit(found.document, lambda: print_benchmark(found.record))

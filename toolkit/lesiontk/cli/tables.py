@@ -113,6 +113,9 @@ def print_benchmark(benchmark: Benchmark) -> None:
         title=f"one image at a time, {benchmark.threads} thread(s), "
         f"n = {benchmark.rows[0].latency.n} per engine",
     )  # fmt: skip
+    if benchmark.devices:
+        columns = result_table.DEVICE_COLUMNS
+        print_table(columns, result_table.list_device_cells(benchmark), title="on devices")
     for target, sentences in list_fallbacks(benchmark.rows).items():
         print_text(f"fallback: {target}: {'; '.join(sentences)}")
     print_verdicts(benchmark.verdicts)

@@ -27,12 +27,19 @@ class DeviceFigures:
     """Raw latencies in ms, bytes of the file, and of peak memory if measured.
 
     `not_timed` is the reason why the latencies are not valid, for example emulation; else empty.
+    `device` is where they were measured, if not on this machine.
     """
 
     samples_ms: Sequence[float]
     size_bytes: int
     peak_memory_bytes: int | None
     not_timed: str = ""
+    device: str = ""
+
+    @property
+    def place(self) -> str:
+        """`` on DEVICE``, or empty for this machine."""
+        return f" on {self.device}" if self.device else ""
 
 
 def bound_quantile(
@@ -75,7 +82,8 @@ def judge_device(
     size = figures.size_bytes if gate.metric == "size_mb" else figures.peak_memory_bytes
     if size is None:
         return replace(verdict, reason=figures.not_timed or "memory was not measured")
-    return _conclude(verdict, size / MEGABYTE, size / MEGABYTE, size / MEGABYTE, "as measured")
+    value = size / MEGABYTE
+    return _conclude(verdict, value, value, value, f"as measured{figures.place}")
 
 
 def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> GateVerdict:
@@ -87,7 +95,8 @@ def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> 
     measured = float(np.quantile(figures.samples_ms, quantile))
     rounds = len(figures.samples_ms)
     stated = replace(verdict, confidence=confidence)
-    return _conclude(stated, measured, low, high, f"order statistics of {rounds} rounds")
+    method = f"order statistics of {rounds} rounds{figures.place}"
+    return _conclude(stated, measured, low, high, method)
 
 
 def _conclude(

@@ -33,7 +33,7 @@ from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
 from lesiontk.records import ModelFacts, ModelStep
 from lesiontk.report import data_wording, formatting, tables, wording
-from lesiontk.report.result_table import describe_emulated
+from lesiontk.report.result_table import DEVICE_COLUMNS, describe_emulated, list_device_cells
 from lesiontk.report.tables import JudgedImage
 from lesiontk.system.machine import explain_int8
 from lesiontk.technique import describe_step
@@ -165,6 +165,8 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
             uninformative=list_uninformative(benchmark),
             low_recalls=list_low_recalls(benchmark),
             noise=describe_noise(benchmark.rows),
+            device_columns=DEVICE_COLUMNS,
+            device_cells=list_device_cells(benchmark),
             emulated=emulated,
             emulated_words=describe_emulated(emulated) if emulated else "",
             verdicts=benchmark.verdicts,

@@ -116,11 +116,41 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
                 format_estimate(versus.differences["balanced_accuracy"], 4),
             ]
         lines.append("| " + " | ".join(cells) + " |")
+    if benchmark.devices:
+        lines += ["", _table(DEVICE_COLUMNS, list_device_cells(benchmark)).rstrip("\n")]
     if emulated := list_emulated(benchmark.rows):
         lines += ["", describe_emulated(emulated)]
     for target, sentences in list_fallbacks(benchmark.rows).items():
         lines += ["", f"Fallback of {target}: {'; '.join(sentences)}."]
     return "\n".join(lines) + "\n"
+
+
+DEVICE_COLUMNS = [
+    "device", "engine", "runtime", "threads", "median ms", "p90 ms", "n", "peak memory, MB",
+    "balanced accuracy", "golden images",
+]  # fmt: skip
+
+
+def list_device_cells(benchmark: Benchmark) -> list[list[str]]:
+    """Return a row of `DEVICE_COLUMNS` for each device."""
+    rows = []
+    for row in benchmark.devices:
+        memory, balanced = row.peak_memory_bytes, row.balanced_accuracy
+        rows.append(
+            [
+                row.device,
+                row.target,
+                row.runtime,
+                str(row.threads),
+                f"{row.latency_ms.median:.2f}",
+                f"{row.latency_ms.p90:.2f}",
+                str(row.latency_ms.n),
+                "–" if memory is None else f"{memory / 1e6:.0f}",
+                "–" if balanced is None else f"{balanced:.3f} (n = {row.n})",
+                f"{row.agreement:.1%} alike",
+            ]
+        )
+    return rows
 
 
 def _describe_cost(row: EngineRow) -> list[str]:

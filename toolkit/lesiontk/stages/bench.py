@@ -12,6 +12,7 @@ from typing import ClassVar
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import Measurement, measure_engines
@@ -54,13 +55,15 @@ TIMED_IMAGES = 32
 class BenchConfig(StageConfig):
     """The rules of timing and of testing differences, and the gates.
 
-    `gate` are lines of the gate grammar, or ``default`` for those of the images' task.
+    `gate` are lines of the gate grammar, or ``default`` for those of the images' task. `devices`
+    are measurements of engines elsewhere; gates on their figures are decided there.
     """
 
     rule: BenchRule
     gate: tuple[str, ...] = ()
     unresolved: Unresolved = Unresolved.WARN
     statistics: EvaluateRule
+    devices: tuple[DeviceBench, ...] = ()
 
 
 class BenchStage(Stage):
@@ -68,7 +71,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=11,
+        version=12,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -99,13 +102,16 @@ class BenchStage(Stage):
         references = {target: find_reference(target, engines) for target in engines}
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         points = {target: read_operating_point(a) for target, a in evaluations.items()}
+        devices = index_devices(config.devices)
         judged = [
             collect_gate_input(
                 target,
                 references[target],
                 task.positive,
                 evaluations,
-                measured[target].device_figures(),
+                devices[target].figures()
+                if target in devices
+                else measured[target].device_figures(),
             )
             for target in list_gated(engines, references)
         ]
@@ -125,6 +131,7 @@ class BenchStage(Stage):
                 )
                 for target in engines
             ),
+            devices=tuple(device.to_row() for device in config.devices),
             gates=gates,
             gate=verdicts,
             unresolved=config.unresolved,

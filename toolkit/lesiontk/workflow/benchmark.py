@@ -14,6 +14,7 @@ from lesiontk.records import Artefact
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
 from lesiontk.workflow.evaluate import evaluate_folder, rules_from
+from lesiontk.workflow.import_devices import files_of, import_devices, remembered_devices
 from lesiontk.workflow.lineage import (
     engines_of,
     locate_engine,
@@ -36,12 +37,13 @@ def benchmark_model(
     *,
     fresh: bool = False,
     engines: Mapping[str, Artefact] | None = None,
+    measurements: Iterable[Path] = (),
 ) -> Artefact:
     """Evaluate and time the model's engines beside their full-precision parents.
 
     Without `targets`, those of this model in the workspace; existing engines are not made again.
     `engines` replaces the engines of their targets. With `fresh`, latency is measured again even if
-    an equal benchmark exists.
+    an equal benchmark exists. `measurements` are files of ``run.py bench --json`` on devices.
     """
     found = {**engines_of(store, model), **(engines or {})}
     chosen = list(targets or found)
@@ -50,7 +52,11 @@ def benchmark_model(
             f"{model.name} has no engine yet; make one with `lesiontk quantize --int8` or "
             "`lesiontk convert --to BACKEND:PRECISION`."
         )
+    compared = {target: engine for target, engine in found.items() if target in chosen}
+    devices = import_devices(measurements, files_of(compared))
     plan, done = continue_from(store, model, [PARENT, *chosen], overrides, found, fresh=fresh)
+    if devices:
+        plan = plan.with_devices(devices)
     return build_step(plan, "benchmark", store, done)
 
 
@@ -61,6 +67,7 @@ def benchmark_references(
     overrides: Iterable[str] = (),
     *,
     fresh: bool = False,
+    measurements: Iterable[Path] = (),
 ) -> tuple[Benchmark, Artefact | None]:
     """Benchmark engines by reference, and return the benchmark and its artefact, if any.
 
@@ -81,7 +88,13 @@ def benchmark_references(
             "two of the engines have the same target; run a benchmark for each, with its parent."
         )
     artefact = benchmark_model(
-        store, parent, list(references_of), overrides, fresh=fresh, engines=references_of
+        store,
+        parent,
+        list(references_of),
+        overrides,
+        fresh=fresh,
+        engines=references_of,
+        measurements=measurements,
     )
     return read_benchmark(artefact), artefact
 
@@ -92,10 +105,12 @@ def benchmark_engine_files(
     overrides: Iterable[str],
     foreign: ForeignDescription,
     images: Path | None = None,
+    measurements: Iterable[Path] = (),
 ) -> Benchmark:
     """Measure engine files, also those of other tools, and evaluate them on `images` if given."""
     files = {reference: locate_engine(store, reference) for reference in references}
     recipe = rules_from(overrides)
+    devices = import_devices(measurements, files)
     scores = None
     if images is not None:
         scores = {
@@ -110,13 +125,14 @@ def benchmark_engine_files(
             )
             for name, path in files.items()
         }
-    return benchmark_files(files, recipe, store.progress, foreign, scores)
+    return benchmark_files(files, recipe, store.progress, foreign, scores, devices)
 
 
 def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -> Artefact:
     """Build the report on the model's engines, including earlier measurements."""
     found = engines_of(store, model)
     plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
+    plan = plan.with_devices(remembered_devices(store, found))
     known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
     reported = [name for name in known if name not in plan]
     shown: dict[str, Artefact] = {name: known[name] for name in reported}

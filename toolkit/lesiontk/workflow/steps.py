@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lesiontk.bench.device import DeviceBench
 from lesiontk.compress.model_history import find_trained
 from lesiontk.recipe import Recipe
 from lesiontk.stage import StageConfig, StepId
@@ -42,6 +43,14 @@ class Plan:
         roles: Roles = {**self["report"].parents, **{name: name for name in known}}
         report = replace(self["report"], parents=roles)
         steps = (report if step.name == "report" else step for step in self.steps)
+        return replace(self, steps=tuple(steps))
+
+    def with_devices(self, devices: tuple[DeviceBench, ...]) -> Plan:
+        """Return the plan with a benchmark that includes measurements of its engines elsewhere."""
+        benchmark = self["benchmark"]
+        config = benchmark.config.model_copy(update={"devices": devices})
+        made = replace(benchmark, config=config)
+        steps = (made if step.name == "benchmark" else step for step in self.steps)
         return replace(self, steps=tuple(steps))
 
     @property

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesiontk.backends.tensorrt import on_device
-from lesiontk.data import crop, image_container, picture_decoder
+from lesiontk.data import crop, dicom_image, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
 from lesiontk.deploy.runner import decision
@@ -32,7 +32,8 @@ from tests.deploy.bundles import make_bundle
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
 CARRIED = [
-    Path(str(module.__file__)) for module in (crop, image_container, picture_decoder, input_checks)
+    Path(str(module.__file__))
+    for module in (crop, dicom_image, image_container, picture_decoder, input_checks)
 ]
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
@@ -48,6 +49,7 @@ PACKAGES = {
     "signature.py": {"cryptography"},  # when a key is trusted
     "picture_decoder.py": {"numpy", "PIL"},
     "crop.py": {"numpy", "PIL"},
+    "dicom_image.py": {"numpy", "PIL", "pydicom"},
 }
 BUNDLED = {path.stem for path in FILES}
 PYTHON38 = Path(os.environ.get("LESIONTK_PYTHON38", ""))

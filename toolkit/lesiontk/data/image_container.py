@@ -26,6 +26,7 @@ SUFFIXES = {
     "WEBP": (".webp",),
 }
 FORMATS = tuple(SUFFIXES)
+DICOM_SUFFIXES = (".dcm",)
 FORMAT_FROM_SUFFIX = {suffix: name for name, known in SUFFIXES.items() for suffix in known}
 
 # Recognized only for the error message.
@@ -38,7 +39,6 @@ _FOREIGN = (
     (0, b"II+\x00", "a BigTIFF image"),
     (0, b"MM\x00+", "a BigTIFF image"),
     (4, b"ftyp", "a HEIC, AVIF or video file"),
-    (128, b"DICM", "a DICOM file"),
 )
 
 _TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}

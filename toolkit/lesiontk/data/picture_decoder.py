@@ -29,6 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from lesiontk.data.dicom_image import DicomError, is_dicom, read_dicom
 from lesiontk.data.image_container import (
     FORMATS,
     Container,
@@ -97,10 +98,10 @@ def decode_picture(
 ) -> Any:
     """Return the image in `data` as uint8 [H, W, 3] RGB, upright.
 
-    JPEG, PNG, BMP, TIFF and WebP; of several frames or pages the first. The EXIF orientation is
-    applied. Transparent pixels are blended with white, as on paper. 16-bit grey is scaled by
-    255/65535 and rounded. Four-channel JPEG is inverted if its Adobe marker says so. Colour
-    profiles are ignored: pixels are taken for sRGB.
+    JPEG, PNG, BMP, TIFF, WebP and, with pydicom, DICOM; of several frames or pages the first. The
+    EXIF orientation is applied. Transparent pixels are blended with white, as on paper. 16-bit grey
+    is scaled by 255/65535 and rounded. Four-channel JPEG is inverted if its Adobe marker says so.
+    Colour profiles are ignored: pixels are taken for sRGB.
 
     With `draft_size`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as neither side
     falls below `draft_size` pixels: faster, but not the same pixels, so not for evaluation.
@@ -114,6 +115,19 @@ def decode_picture(
     if len(data) > max_bytes:
         received = f"{len(data):,} bytes"
         raise _image_error(name, "too_large", received, f"at most {max_bytes:,} bytes")
+    if is_dicom(data):
+        try:
+            found = read_dicom(data, max_pixels)
+        except DicomError as error:
+            expected = "an 8-bit photograph, uncompressed or as JPEG"
+            raise _image_error(name, error.reason, str(error), expected) from error
+        if not isinstance(found, bytes):
+            if min(found.shape[:2]) < MIN_SIDE:
+                received = f"{found.shape[1]:,} x {found.shape[0]:,} pixels"
+                expected = f"at least {MIN_SIDE} pixels a side"
+                raise _image_error(name, "too_small", received, expected)
+            return found
+        data = found
     try:
         container = container_from_bytes(data)
     except ContainerError as error:

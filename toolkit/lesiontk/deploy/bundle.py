@@ -40,7 +40,7 @@ from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec, Preprocessing
 
 RUNNER = "lesiontk.deploy.runner"
-PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py")
+PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py", "dicom_image.py")
 """The toolkit's own decoding and preprocessing."""
 SHORT_NAMES = {
     "lesiontk.data.enhance.": "from enhance.",

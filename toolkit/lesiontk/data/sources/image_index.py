@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lesiontk.data.image_container import FORMAT_FROM_SUFFIX
+from lesiontk.data.image_container import DICOM_SUFFIXES, FORMAT_FROM_SUFFIX
 from lesiontk.data.reader import ARCHIVE_SEPARATOR
 from lesiontk.data.sources.files import list_entries
 from lesiontk.data.sources.zip_members import checksums, list_members
@@ -106,7 +106,7 @@ def is_image_name(name: str) -> bool:
 
 def _image_suffix(name: str) -> str:
     suffix = PurePosixPath(name).suffix
-    return suffix if suffix.lower() in FORMAT_FROM_SUFFIX else ""
+    return suffix if suffix.lower() in {*FORMAT_FROM_SUFFIX, *DICOM_SUFFIXES} else ""
 
 
 def _is_text(name: str) -> bool:

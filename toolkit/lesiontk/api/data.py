@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lesiontk.api.findings import show_table, table_of
 from lesiontk.api.stored import Stored
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lesiontk.api.data_workspace import DataWorkspace
+    from lesiontk.calibration.drawn_list import DrawnList
     from lesiontk.data.dealt_split import DealtSplit
     from lesiontk.data.inspection import Inspection as InspectionRecord
     from lesiontk.records import Artefact
@@ -95,6 +95,13 @@ class Split(Stored):
 class CalibrationList(Stored):
     """The training images on which int8 ranges are measured."""
 
+    @property
+    def record(self) -> DrawnList:
+        """How the list was drawn, and its counts."""
+        from lesiontk.calibration.drawn_list import DrawnList
+
+        return self.artefact.read_facts(DrawnList)
+
     def to_pandas(self) -> pd.DataFrame:
         """Return a row for each image."""
         from lesiontk.stages.calibrate import read_calibration
@@ -108,6 +115,6 @@ class CalibrationList(Stored):
         return write_list(self.artefact, Path(file))
 
     def _repr_html_(self) -> str:
-        counts: Mapping[str, Any] = self.facts["images_by_label"]
-        rows = [{"class": name, "images": count} for name, count in counts.items()]
-        return show_table(table_of(rows), f"{self.facts['images']} calibration images")
+        record = self.record
+        rows = [{"class": name, "images": n} for name, n in record.images_by_label.items()]
+        return show_table(table_of(rows), f"{record.images} calibration images")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import Any
 
 from lesiontk.system.cores import count_cores
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, str | int]:
     """Return the environment that a result may depend on; no host name, no path."""
     return {
         "python": platform.python_version(),

@@ -73,21 +73,29 @@ def _define_adamw(shares: Mapping[str, float], decay: Mapping[str, float]) -> An
         weight decay. An Adam step is proportional to the rate, so a share of it is exact.
         """
 
-        _share = 1.0
-
-        @property
-        def learning_rate(self) -> Any:
-            """The rate of the variable that is being updated."""
-            return super().learning_rate * self._share
-
         def update_step(self, gradient: Any, variable: Any) -> None:
-            """Update one variable; Keras calls this for each while it traces the step."""
-            key = self._var_key(variable)
-            self._share = shares[key]
+            """Update one variable; Keras calls this for each while it traces the step.
+
+            One kernel computes Adam's formula. Keras' own step takes about twenty operations for
+            each variable, and tracing them takes seconds for a deep network.
+            """
+            key, dtype = self._var_key(variable), variable.dtype
+            place = self._index_dict[key]
+            rate = tf.cast(self.learning_rate, dtype) * shares[key]
             if decay.get(key):
-                rate = tf.cast(self.learning_rate, variable.dtype)
-                variable.assign_sub(variable * rate * decay[key])
-            super().update_step(gradient, variable)
-            self._share = 1.0
+                variable.assign_sub(variable * (rate * decay[key]))
+            step = tf.cast(self.iterations + 1, dtype)
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=self._momentums[place].handle,
+                v=self._velocities[place].handle,
+                beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
+                beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
+                lr=rate,
+                beta1=self.beta_1,
+                beta2=self.beta_2,
+                epsilon=self.epsilon,
+                grad=gradient,
+            )
 
     return LayerwiseAdamW

@@ -198,7 +198,7 @@ class Trainer:
         )  # fmt: skip
 
     def make_views(self, size: int, *, mix: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the batch `chosen` as `lesiontk.data.batches.training_batches` does: augmented
+        """Return the batch `chosen` as `lesiontk.data.batches.TrainingBatches` does: augmented
         images [B, 3, size, size], targets [B, C] and what `teach` returns for them."""
         pictures, targets = self.pixels[self.chosen].float(), self.truths[self.chosen]
         height, width = pictures.shape[2:]

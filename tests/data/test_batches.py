@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lesiontk.data.augment import keep_images
-from lesiontk.data.batches import training_batches
+from lesiontk.data.batches import TrainingBatches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.system.frameworks import import_tensorflow
@@ -45,7 +45,7 @@ def read_epoch(
     rows: NDArray[np.int64] = ROWS,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return pixels [steps, B, S, S, 3] and targets [steps, B, C] of an epoch."""
-    batches = training_batches(
+    batches = TrainingBatches(
         images,
         rows,
         np.eye(3, dtype=np.float32)[images.targets],
@@ -54,8 +54,7 @@ def read_epoch(
         augment=augment,
         mixtures=mixtures,
         seed=seed,
-        epoch=epoch,
-    )
+    ).epoch(epoch)
     pixels, targets = zip(*batches.as_numpy_iterator(), strict=True)
     return np.stack(pixels), np.stack(targets)
 
@@ -172,11 +171,11 @@ def test_a_teacher_sees_each_augmented_and_mixed_image(images: ImageSet, size: i
     def swap(pictures: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
         return pictures[::-1], targets[::-1]
 
-    batches = training_batches(
+    batches = TrainingBatches(
         images, ROWS, np.eye(3, dtype=np.float32)[images.targets], None, batch_size=8,
-        augment=darken, mixtures=[swap], teach=mean_colors, size=size, seed=1, epoch=0,
+        augment=darken, mixtures=[swap], teach=mean_colors, size=size, seed=1,
     )  # fmt: skip
-    for pictures, targets in batches.as_numpy_iterator():
+    for pictures, targets in batches.epoch(0).as_numpy_iterator():
         assert pictures.shape == (8, size, size, 3)
         assert targets.shape == (8, 6)
         np.testing.assert_allclose(targets[:, 3:], pictures.mean(axis=(1, 2)), atol=0.51)

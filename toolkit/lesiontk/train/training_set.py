@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.data.augment import AUGMENTATIONS
-from lesiontk.data.batches import training_batches
+from lesiontk.data.batches import TrainingBatches
 from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.recipe import TrainSection
@@ -39,6 +39,7 @@ class TrainingSet:
     counts: NDArray[np.int64]
     probabilities: NDArray[np.float64] | None
     soft_targets: SoftTargets | None = None
+    _batches: dict[int, TrainingBatches] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -63,7 +64,13 @@ class TrainingSet:
         return sizes[epoch * len(sizes) // self.section.epochs]
 
     def make_batches(self, epoch: int) -> Any:
-        """Return the ``tf.data.Dataset`` of one epoch, as `training_batches`."""
+        """Return the ``tf.data.Dataset`` of one epoch, as `TrainingBatches`."""
+        size = self.image_size(epoch)
+        if size not in self._batches:
+            self._batches[size] = self._batches_of(size)
+        return self._batches[size].epoch(epoch)
+
+    def _batches_of(self, size: int) -> TrainingBatches:
         targets = np.eye(len(self.images.labels), dtype=np.float32)[self.images.targets]
         teach = self.soft_targets.teach if self.soft_targets else None
         if self.soft_targets and teach is None:
@@ -72,7 +79,7 @@ class TrainingSet:
             if features is not None and features.values is not None:
                 stored.append(features.values)
             targets = np.hstack([targets, *stored])
-        return training_batches(
+        return TrainingBatches(
             self.images,
             self.rows,
             targets,
@@ -81,9 +88,8 @@ class TrainingSet:
             augment=AUGMENTATIONS.get(self.section.augment),
             mixtures=[choice.mix for choice in self.choices if choice.mix],
             teach=teach,
-            size=self.image_size(epoch),
+            size=size,
             seed=self.section.seed,
-            epoch=epoch,
         )
 
 

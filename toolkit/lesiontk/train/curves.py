@@ -18,7 +18,9 @@ def plot_curves(curves: Sequence[Mapping[str, float]], best_epoch: int, path: Pa
     """Plot the training loss and the validation scores over epochs; the best epoch is marked."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.2))
+    # Fixed margins: a computed layout draws everything twice.
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.145, top=0.905, wspace=0.13)
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in curves]
     left.plot(epochs, [row["loss"] for row in curves], label="training loss")

@@ -1,7 +1,7 @@
 """Modules run as processes of one that has loaded TensorFlow: each starts in milliseconds.
 
-Run as ``python -m tests.preloaded``; it reads one JSON list ``[module, argument, …]`` a line and
-answers with one ``[exit code, standard error]``.
+Run as ``python -m tests.preloaded``; it reads one JSON list ``[folder, module, argument, …]`` a
+line and answers with one ``[exit code, standard error]``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PreloadedProcess:
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([module, *arguments]) + "\n")
+        self._process.stdin.write(json.dumps([str(Path.cwd()), module, *arguments]) + "\n")
         self._process.stdin.flush()
         code, errors = json.loads(self._process.stdout.readline())
         return code, errors
@@ -60,7 +60,8 @@ def serve() -> None:
         with tempfile.TemporaryFile("w+") as errors:
             child = os.fork()
             if child == 0:
-                module, *arguments = json.loads(line)
+                folder, module, *arguments = json.loads(line)
+                os.chdir(folder)
                 os.dup2(errors.fileno(), sys.stderr.fileno())
                 os.dup2(errors.fileno(), sys.stdout.fileno())
                 sys.argv = [module, *arguments]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from lesiontk.backends.keras.backend import MEMBER
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
 from tests.documentation import DOCS, PAGES, README, ROOT, blocks_of
+from tests.encoders import write_encoder
+from tests.measuring import measuring_here
 
 # So small that a run takes seconds; the commands themselves are those of the pages.
 SMALL = [
@@ -37,12 +40,13 @@ def lines_of(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the reader has it: HAM10000, an image, a folder of images, published engines."""
+    """A folder as the reader has it: HAM10000, images, an encoder, published engines."""
     folder = tmp_path_factory.mktemp("desk")
     write_synthetic_dataset(folder / "HAM10000", lesions=70, image_size=40, seed=3)
     picture = next((folder / "HAM10000").glob("*/*.jpg"))
     (folder / "picture.jpg").write_bytes(picture.read_bytes())
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
+    write_encoder(folder / "ENCODER.onnx", size=224)
     for diagnosis, code in (("melanoma", "mel"), ("naevus", "nv"), ("wart", "bkl")):
         own = folder / "my_images" / diagnosis
         own.mkdir(parents=True)
@@ -50,6 +54,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
             view = Image.fromarray(render_view(code, lesion, 0, 40))
             view.save(own / f"{code}_{lesion}.png")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_here() -> Iterator[None]:
+    """Engines are measured in this process."""
+    with measuring_here():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +97,16 @@ def _forget_split(words: list[str]) -> list[str]:
     return [words[0], str(copy), *words[2:]]
 
 
+def _name_teacher(words: list[str]) -> list[str]:
+    """Put teachers of this folder in the place of those that a page names."""
+    here = {"latest:efficientnet_lite0_7class": "latest:cnn_7class"}
+    for encoder in Path("lesiontk-workspace").glob("encoder-*"):
+        here["NAME"] = encoder.name
+    return [here.get(word, word) for word in words]
+
+
 def _shrink(words: list[str]) -> list[str]:
-    if words[0] not in ("train", "run", "demo", "import"):
+    if words[0] not in ("train", "run", "demo", "import", "encoder"):
         return words  # the others take the model's recipe
     own_size = ["data.image_size=32"] if words[0] == "import" else []
     return [*words, *(part for i in SMALL if i not in own_size for part in ("--set", i))]
@@ -137,7 +156,7 @@ def test_the_commands_of_a_page_run_in_their_order(page: Path, folder: Path) -> 
             continue
         if words[1:3] == ["data", "fetch"]:
             words = [*words, "--help"]  # what it does is tested against a local server
-        result = CliRunner().invoke(cli, _shrink(_forget_split(words[1:])))
+        result = CliRunner().invoke(cli, _shrink(_name_teacher(_forget_split(words[1:]))))
         assert result.exit_code == 0, f"{line}: {result.output} {result.exception!r}"
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.measuring import measuring_here
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.ipynb"))
 
 
@@ -39,7 +41,8 @@ def test_every_cell_runs_and_shows_something(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
-    shown = [run_cell(source, namespace) for source in read_cells(path)]
+    with measuring_here():
+        shown = [run_cell(source, namespace) for source in read_cells(path)]
     tables = [value._repr_html_() for value in shown if hasattr(value, "_repr_html_")]
     assert len(tables) >= 8
     assert all(table.strip() for table in tables)

@@ -151,8 +151,8 @@ def test_every_registered_architecture_saved_by_keras_3_is_imported(
     name: str, keras3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     architecture = ARCHITECTURES.get(name)
-    for module in ("architecture", name):
-        monkeypatch.setattr(f"lesiontk.models.{module}.import_keras", lambda: keras3)
+    for module in ("lesiontk.models.architecture", architecture.body.__module__):
+        monkeypatch.setattr(f"{module}.import_keras", lambda: keras3)
     source = settle_gently(build_model(architecture, image_size=SIZE, classes=3), keras3)
     assert type(source).__module__.startswith("keras.")
     path = save(source, tmp_path / "model.keras")

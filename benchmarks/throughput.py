@@ -7,7 +7,7 @@ in memory as `prepare` leaves them (nothing is decoded in an epoch: `input_pipel
 decoding):
 
     read       the pictures of a batch are gathered
-    begin      from nothing to an epoch's first batch, most of it tracing of the pipeline
+    begin      from nothing to an epoch's first batch (traced in the first epoch, the warm-up)
     feed       the batches after it, on all cores with nothing else to do: read and augment
     forward    outputs in training mode
     gradients  outputs and gradients

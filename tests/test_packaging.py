@@ -34,6 +34,8 @@ print(json.dumps({
     "typed": resources.files("lesiontk").joinpath("py.typed").is_file(),
     "template": [e.name for e in resources.files("lesiontk.report").iterdir()
                  if e.name.endswith(".j2")],
+    "page": [e.name for e in resources.files("lesiontk.deploy.web").joinpath("page").iterdir()],
+    "web": [e.name for e in resources.files("lesiontk.deploy.web").iterdir()],
 }))
 """
 
@@ -76,6 +78,12 @@ def test_a_wheel_finds_its_recipes(installed: dict[str, object]) -> None:
     shipped = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
     assert set(installed["recipes"]) == shipped
     assert all(name == called for name, called in installed["recipes"].items())
+
+
+def test_a_wheel_holds_the_web_app(installed: dict[str, list[str]]) -> None:
+    folder = ROOT / "toolkit" / "lesiontk" / "deploy" / "web"
+    assert set(installed["page"]) == {path.name for path in (folder / "page").iterdir()}
+    assert {"package.json", "package-lock.json"} <= set(installed["web"])
 
 
 def test_a_wheel_finds_its_calibration_lists(installed: dict[str, object]) -> None:

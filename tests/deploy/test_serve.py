@@ -24,7 +24,7 @@ from lesiontk.data.tasks import load_task
 from lesiontk.deploy.runner.access import Access, AccessError, read_access
 from lesiontk.deploy.runner.metrics import Metrics
 from lesiontk.deploy.runner.worker import Answer, BusyError, LateError, Worker
-from tests.deploy.bundles import call_runner, change_contract, make_bundle, read_contract, reseal
+from tests.deploy.bundles import call_runner, change_contract, make_bundle, read_contract
 from tests.deploy.serving import Server, serving
 
 TOKEN = "a token of some length"
@@ -32,14 +32,10 @@ TOKEN = "a token of some length"
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with a page."""
+    """A bundle, and beside its page a file that the checksums do not list."""
     folder = make_bundle(
         tmp_path_factory.mktemp("bundle") / "b", "tflite_int8.tflite", "linux-x86-64"
     )
-    (folder / "web").mkdir()
-    (folder / "web" / "index.html").write_text("<title>page</title>")
-    (folder / "web" / "app.js").write_text("export {};")
-    reseal(folder)
     (folder / "web" / "unlisted.html").write_text("not of the bundle")
     return folder
 
@@ -84,12 +80,11 @@ def test_it_answers_what_predict_prints(server: Server, expected: dict[str, Any]
         assert (reply.status, json.loads(reply.body)) == (200, expected[name])
 
 
-def test_health_metrics_and_the_page(server: Server) -> None:
+def test_health_metrics_and_the_page(server: Server, bundle: Path) -> None:
     assert json.loads(server.ask("/health").body) == {"status": "ok"}
     page = server.ask("/")
-    assert (page.body, page.headers["content-type"]) == (
-        b"<title>page</title>", "text/html; charset=utf-8"
-    )  # fmt: skip
+    assert page.body == (bundle / "web" / "index.html").read_bytes()
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert server.ask("/app.js").headers["content-type"].startswith("text/javascript")
     assert server.ask("/", method="HEAD").body == b""
     before = count(server, 'lesiontk_responses_total{code="200"}')
@@ -109,7 +104,7 @@ def count(server: Server, name: str) -> float:
     "path",
     [
         "/../run.py", "/%2e%2e/run.py", "/web/../../etc/passwd", "/unlisted.html", "//etc/passwd",
-        "/app.js%00.html", "/..%5crun.py", "/bundle.json", "/web/index.html", "/" + "a" * 5000,
+        "/app.js%00.html", "/..%5crun.py", "/SHA256SUMS", "/web/index.html", "/" + "a" * 5000,
     ],
 )  # fmt: skip
 def test_no_path_reaches_another_file(path: str, server: Server) -> None:

@@ -197,10 +197,16 @@ class Engine:
         *,
         threshold: float | None = None,
         accept_unresolved: bool = False,
+        runtime: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs the engine on a device; see `Workspace.bundle`."""
         return self.workspace.bundle(
-            self, target, out, threshold=threshold, accept_unresolved=accept_unresolved
+            self,
+            target,
+            out,
+            threshold=threshold,
+            accept_unresolved=accept_unresolved,
+            runtime=runtime,
         )
 
     def check_tensorrt(self, *versions: str, target: str | None = None) -> CheckReport:

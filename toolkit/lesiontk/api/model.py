@@ -338,10 +338,16 @@ class Model(Stored):
         *,
         threshold: float | None = None,
         accept_unresolved: bool = False,
+        runtime: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs this model's preferred engine; see `Workspace.bundle`."""
         return self.workspace.bundle(
-            self, target, out, threshold=threshold, accept_unresolved=accept_unresolved
+            self,
+            target,
+            out,
+            threshold=threshold,
+            accept_unresolved=accept_unresolved,
+            runtime=runtime,
         )
 
     def __repr__(self) -> str:

@@ -319,16 +319,18 @@ class Workspace(DataWorkspace):
         accept_unresolved: bool = False,
         sign: str | Path | None = None,
         archive: str | Path | None = None,
+        runtime: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs an engine, or a model's preferred one, on a device.
 
         Its predictions and decisions are those of the workspace, and it contains a self-test.
-        `target` is a device such as ``linux-arm64``, ``android`` or ``jetson-orin-jetpack6``; the
+        `target` is a device such as ``linux-arm64``, ``web`` or ``jetson-orin-jetpack6``; the
         folder is copied to `out`, which an engine file requires. `threshold` replaces the one
         frozen on validation. Raises `GateFailedError` for an engine that did not pass its recipe's
         gates; with `accept_unresolved` gates that are not shown are accepted. The copy at `out` is
         signed with the Ed25519 private key in the PEM file `sign`; `archive` is a new ``.tar.gz``
-        of that copy.
+        of that copy. `runtime` is a folder with the archives of LiteRT.js, for ``web`` without npm
+        or network.
         """
         from lesiontk.workflow.bundle import bundle_reference
 
@@ -342,5 +344,6 @@ class Workspace(DataWorkspace):
             accept_unresolved=accept_unresolved,
             sign=None if sign is None else Path(sign),
             archive=None if archive is None else Path(archive),
+            runtime=None if runtime is None else Path(runtime),
         )
         return Bundle(folder, facts)

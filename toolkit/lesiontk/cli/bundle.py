@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text
-from lesiontk.deploy import BUNDLE_TARGETS
+from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 
 
 @click.command()
@@ -38,6 +38,12 @@ from lesiontk.deploy import BUNDLE_TARGETS
     metavar="FILE",
     help="Also write the copy at --out as this .tar.gz, the same bytes for the same bundle.",
 )
+@click.option(
+    "--runtime",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder with the archives of the runtime, for `--target web` without npm or network.",
+)
 @command_options
 def bundle(
     session: Session,
@@ -48,6 +54,7 @@ def bundle(
     accept_unresolved: bool,
     sign: Path | None,
     archive: Path | None,
+    runtime: Path | None,
 ) -> None:
     """Write a folder that runs ENGINE on a device, with a self-test.
 
@@ -66,10 +73,11 @@ def bundle(
         accept_unresolved=accept_unresolved,
         sign=sign,
         archive=archive,
+        runtime=runtime,
     )
     folder, facts = made.path, made.facts
     text = (
         f"{facts.engine} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
-        f"try it: python {folder / 'run.py'} self-test"
+        f"try it: {find_bundle_target(target).first_command.format(folder=folder)}"
     )
     session.emit({"path": str(folder), **facts.to_document()}, lambda: print_text(text))

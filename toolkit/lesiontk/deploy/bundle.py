@@ -191,6 +191,7 @@ def write_bundle(
     (folder / CARD).write_text(card)
     readme = render_readme(target, spec, contents.instructions, len(images), point)
     (folder / README).write_text(readme)
+    target.seal(folder)
     plan = render_change_plan(spec, point, assessed.verdicts)
     (folder / CHANGE_PLAN).write_text(plan)
     sbom = render_sbom(

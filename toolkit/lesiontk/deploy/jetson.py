@@ -8,6 +8,7 @@ from typing import ClassVar
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.backends.tensorrt.targets import find_target, write_trtexec
 from lesiontk.deploy.target import ONNX, TENSORRT, BundleTarget, Contents, Runtime
+from lesiontk.deploy.web.page import write_board_page
 from lesiontk.records import EngineSpec
 
 IMAGES = {
@@ -74,3 +75,6 @@ class Jetson(BundleTarget):
             },
             facts={"check": report.to_json(), "trtexec": trtexec},
         )
+
+    def seal(self, folder: Path) -> None:
+        write_board_page(folder)

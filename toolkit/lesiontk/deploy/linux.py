@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lesiontk.deploy.target import LITERT, ONNX, BundleTarget, Contents, Runtime
+from lesiontk.deploy.web.page import write_board_page
 from lesiontk.records import EngineSpec
 
 
@@ -36,6 +37,9 @@ class Linux(BundleTarget):
             "    pip install --require-hashes -r requirements.txt\n\n"
             f"{INT8[self.name]} `--threads` takes more cores."
         )
+
+    def seal(self, folder: Path) -> None:
+        write_board_page(folder)
 
 
 INT8 = {

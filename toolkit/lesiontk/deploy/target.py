@@ -52,6 +52,7 @@ class BundleTarget(ABC):
     engines: ClassVar[tuple[str, ...]]
     python: str = "3.9"
     image: str = ""
+    first_command: ClassVar[str] = "python {folder}/run.py self-test"
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,6 +75,16 @@ class BundleTarget(ABC):
     def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
         """Return the runtimes of the engine; the device uses the first."""
 
+    def use_runtime(self, archives: Path) -> None:
+        """Take the runtime from a folder. Raises `UsageError` if bundles do not contain one."""
+        raise UsageError(
+            f"received a runtime, {archives}; bundles for {self.name} do not contain one. Leave "
+            "out `--runtime`, or use `--target web`."
+        )
+
     @abstractmethod
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
         """Check the engine, write the target's own files, and describe them."""
+
+    def seal(self, folder: Path) -> None:  # noqa: B027 - a hook
+        """Write what depends on all other files; the checksums cover it, too."""

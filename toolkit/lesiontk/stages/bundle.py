@@ -51,7 +51,11 @@ class BundleConfig(StageConfig):
 
 
 class BundleStage(Stage):
-    """Produces a folder: engine, description, runner, golden outputs, checksums, instructions."""
+    """Produces a folder: engine, description, runner, golden outputs, checksums, instructions.
+
+    `runtime` is a folder with the runtime of a target whose bundles contain one. Its content is
+    pinned by hashes in the toolkit, so it is no part of the configuration.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
@@ -67,6 +71,9 @@ class BundleStage(Stage):
         schema_version=BundleFacts.SCHEMA,
         tools=("numpy", "Pillow"),
     )
+
+    def __init__(self, runtime: Path | None = None) -> None:
+        self._runtime = runtime
 
     def check(self, config: BundleConfig) -> None:
         """Raise `UsageError` for an unknown target."""
@@ -95,11 +102,22 @@ class BundleStage(Stage):
         facts = write_bundle(
             context.directory,
             engine_file(engine),
-            find_bundle_target(config.target),
+            open_target(config.target, self._runtime),
             assessed,
             **list_limits(config),
         )
         return StageOutput(facts.to_document())
+
+
+def open_target(name: str, runtime: Path | None) -> BundleTarget:
+    """Return a bundle target that takes its runtime from a folder, if any.
+
+    Raises `UsageError` for an unknown target, or one whose bundles contain no runtime.
+    """
+    target = find_bundle_target(name)
+    if runtime is not None:
+        target.use_runtime(runtime)
+    return target
 
 
 def list_limits(config: BundleConfig) -> dict[str, float]:

@@ -15,7 +15,13 @@ from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
-from lesiontk.stages.bundle import BundleConfig, copy_bundle, write_bundle_of_file
+from lesiontk.stages.bundle import (
+    BundleConfig,
+    BundleStage,
+    copy_bundle,
+    open_target,
+    write_bundle_of_file,
+)
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.choose_recipe import with_gates
@@ -40,6 +46,7 @@ def bundle_engines(
     threshold: float | None = None,
     *,
     accept_unresolved: bool = False,
+    runtime: Path | None = None,
 ) -> dict[str, Artefact]:
     """Return device -> bundle of its preferred engine, from target -> engine.
 
@@ -61,7 +68,7 @@ def bundle_engines(
         if evaluation is not None:
             parents["evaluation"] = evaluation
         bundles[name] = store.build(
-            STAGES.get("bundle")(),
+            BundleStage(runtime),
             BundleConfig(target=name, threshold=threshold, accept_unresolved=accept_unresolved),
             parents,
             recipe=engine.manifest.recipe,
@@ -97,6 +104,7 @@ def bundle_reference(
     accept_unresolved: bool = False,
     sign: Path | None = None,
     archive: Path | None = None,
+    runtime: Path | None = None,
 ) -> tuple[Path, BundleFacts]:
     """Write a device's bundle of an engine, or of a model's preferred one, and return its
     folder and facts.
@@ -105,8 +113,9 @@ def bundle_reference(
     engine's results. The bundle is copied to `out`, which is required for an engine file outside
     the workspace. The decision is at `threshold`, or at the frozen one. The copy is signed with the
     private key in `sign`; `archive` is a new file of the bundle. Both are checked before any work.
+    `runtime` is a folder with the runtime that bundles for the device contain.
     """
-    target = find_bundle_target(device)
+    target = open_target(device, runtime)
     if out is None and (sign is not None or archive is not None):
         raise UsageError(
             "--sign and --archive are for a copy of the bundle; expected --out DIR, too."
@@ -115,7 +124,7 @@ def bundle_reference(
         load_private_key(sign)
     if archive is not None:
         check_archive(archive)
-    folder, facts = _write(store, reference, target, out, threshold, accept_unresolved)
+    folder, facts = _write(store, reference, target, out, threshold, accept_unresolved, runtime)
     if sign is not None:
         sign_sums(folder, sign)
     if archive is not None:
@@ -130,6 +139,7 @@ def _write(
     out: Path | None,
     threshold: float | None,
     accept_unresolved: bool,
+    runtime: Path | None,
 ) -> tuple[Path, BundleFacts]:
     if out is not None:
         check_destination(out)
@@ -149,7 +159,12 @@ def _write(
     evaluate_artefact(store, engine)
     chosen = {engine.read_facts(EngineFacts).target: engine}
     bundles = bundle_engines(
-        store, chosen, [target.name], threshold, accept_unresolved=accept_unresolved
+        store,
+        chosen,
+        [target.name],
+        threshold,
+        accept_unresolved=accept_unresolved,
+        runtime=runtime,
     )
     made = bundles[target.name]
     if out is not None:

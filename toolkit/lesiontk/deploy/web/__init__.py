@@ -1,0 +1,1 @@
+"""The web app: an engine in the browser of a phone or tablet."""

@@ -5,8 +5,8 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-arm64 test-arm64-short setup docs lock bundle-lock check-lock lint typecheck pytest \
-  pytest-slow wheel clean
+.PHONY: demo test test-all test-arm64 test-arm64-short test-web setup docs lock bundle-lock check-lock \
+  lint typecheck pytest pytest-slow wheel clean
 
 demo: setup
 	$(BIN)/lesiontk demo
@@ -49,6 +49,10 @@ test-arm64: setup
 test-arm64-short: setup
 	$(BIN)/python tests/arm64/prepare.py build/arm64 --or-skip
 	LESIONTK_ARM64=build/arm64 $(BIN)/pytest --numprocesses 2 tests/arm64
+
+# The web app in a headless Chromium; a machine without node or Chromium says that it was skipped.
+test-web: setup
+	$(BIN)/python -m tests.web.run build/web
 
 docs: setup
 	$(BIN)/python docs/generate.py

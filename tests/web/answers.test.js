@@ -49,6 +49,29 @@ test("200 pictures: the desktop's answers, no leak", { timeout: 600_000 }, async
   assert.deepEqual(errors, []);
 });
 
+test("input checks find what the bundle's runner finds", { timeout: 300_000 }, async (t) => {
+  const expected = JSON.parse(readFileSync(join(FOLDER, "statuses.json"), "utf8"));
+  const { page, errors } = await openApp(t, { folder: join(FOLDER, "checked") });
+  assert.equal(await started(page), "ready");
+  assert.match(await page.textContent("#self-test-result"), /input checks 100 %/);
+  const statuses = [];
+  for (const [at, { png }] of EXPECTED.entries()) {
+    const text = await choose(page, join(FOLDER, "images", png));
+    const { status, reasons } = expected[at];
+    statuses.push(status);
+    if (status === "accepted") assert.match(text, /Probabilities/, png);
+    else assert.ok(text.startsWith("Refused") && text.includes(reasons.join("; ")), `${png}: ${text}`);
+  }
+  for (const status of ["accepted", "poor_quality", "out_of_domain"]) {
+    const n = statuses.filter((found) => found === status).length;
+    t.diagnostic(`${status}: ${n}`);
+    assert.ok(n > 4);
+  }
+  const accepted = statuses.filter((status) => status === "accepted").length;
+  assert.equal((await exportHistory(page)).length, accepted);
+  assert.deepEqual(errors, []);
+});
+
 for (const [name, headers, expected] of [
   ["one thread without", {}, /on this device, 1 thread$/],
   ["threads with", ISOLATED, /on this device, [2-4] threads$/],

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +19,20 @@ import numpy as np
 from PIL import Image
 
 from lesiontk.backends import open_engine
+from lesiontk.backends.tflite.backend import TFLiteBackend
 from lesiontk.data.decode import decode_image
+from lesiontk.data.pictures import load_picture
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.deploy.runner.decision import decide
+from lesiontk.evaluate.fit_input_checks import (
+    fit_distance,
+    fit_quality,
+    measure_all,
+    score_signals,
+)
 from lesiontk.stages.bundle import open_target, write_bundle_of_file
+from lesiontk.stages.input_checks import write_checks
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "benchmarks" / "engines" / "efficientnet_lite0_7class" / "tflite_int8.tflite"
@@ -33,8 +45,12 @@ def prepare(folder: Path) -> None:
     """Fill a new folder."""
     board = folder / "board"
     write_bundle_of_file(folder / "bundle", ENGINE, open_target("web", None), threshold=0.5)
+    photographs = list_photographs(folder)
+    checked = fit_checks(folder / "engine", photographs)
+    write_bundle_of_file(folder / "checked", checked, open_target("web", None), threshold=0.5)
+    (folder / "statuses.json").write_text(json.dumps(judge(folder / "checked", photographs)))
     write_bundle_of_file(board, ENGINE, open_target("linux-x86-64", None), threshold=0.5)
-    answers = list(answer(list_photographs(folder), folder / "images"))
+    answers = list(answer(photographs, folder / "images"))
     (folder / "expected.json").write_text(json.dumps(answers, indent=1))
     (folder / "decisions.json").write_text(json.dumps(list(make_decisions()), indent=1))
     write_refused(folder / "refused", folder / "images" / answers[0]["jpeg"])
@@ -49,6 +65,33 @@ def list_photographs(folder: Path) -> list[Path]:
         return [found[name] for name in rows[:: len(rows) // N][:N]]
     write_synthetic_dataset(folder / "synthetic", lesions=N, image_size=300, seed=11)
     return sorted((folder / "synthetic").rglob("*.jpg"))[:N]
+
+
+def fit_checks(folder: Path, photographs: list[Path]) -> Path:
+    """Copy the engine and put input checks beside it, fitted so that they refuse about half."""
+    folder.mkdir()
+    engine_path = folder / ENGINE.name
+    shutil.copyfile(ENGINE, engine_path)
+    signals_path = folder / "signals.tflite"
+    content, _ = TFLiteBackend().split_record(ENGINE.read_bytes())
+    signals_path.write_bytes(TFLiteBackend().add_signal_outputs(content))
+    with open_engine(signals_path) as engine:
+        images = np.stack([load_picture(path, engine.spec.preprocessing) for path in photographs])
+        signals = engine.infer_signals(images)
+    targets = np.arange(N) % 4
+    domain = fit_distance(signals.features, targets, 8, unit_length=True)
+    threshold = float(np.median(score_signals(domain, signals)))  # between two pictures' scores
+    bounds = fit_quality(measure_all(images), images.shape[1], 0.2)
+    (folder / "input_checks").mkdir()
+    write_checks(folder / "input_checks", content, bounds, domain, threshold)
+    return engine_path
+
+
+def judge(bundle: Path, photographs: list[Path]) -> list[dict[str, Any]]:
+    """Return what the bundle's own runner finds of each picture's input."""
+    words = [sys.executable, str(bundle / "run.py"), "predict", "--json", *map(str, photographs)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [entry["input"] for entry in json.loads(done.stdout)["predictions"]]
 
 
 def answer(photographs: list[Path], images: Path) -> Iterator[dict[str, Any]]:

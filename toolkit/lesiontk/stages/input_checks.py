@@ -141,7 +141,7 @@ def fit_input_checks(
     threshold = choose_domain_threshold(scores["validation"], config.domain_rate)
     at_5 = choose_domain_threshold(scores["validation"], AT_FALSE_REFUSALS)
     poor = {name: refuse_quality(found, bounds) for name, found in measures.items()}
-    _write_checks(context.directory, content, bounds, fitted.domain, threshold)
+    write_checks(context.directory, content, bounds, fitted.domain, threshold)
     families = []
     for family, found in others.items():
         faults = refuse_quality(measure_all(fresh[family]), bounds)
@@ -205,7 +205,7 @@ def _infer(engine: Engine, advance: Callable[[int], None], pixels: NDArray[np.ui
     return Signals.join(parts)
 
 
-def _write_checks(
+def write_checks(
     folder: Path,
     content: bytes,
     bounds: Mapping[str, Mapping[str, float]],

@@ -15,7 +15,8 @@ from lesiontk.files.hashing import hash_file
 
 WORKER, LIST = "service-worker.js", "files.js"
 SERVED = (
-    ".css", ".f32", ".html", ".js", ".json", ".png", ".tflite", ".wasm", ".webmanifest", ".zlib",
+    ".bin", ".css", ".f32", ".html", ".js", ".json", ".png", ".tflite", ".u8", ".wasm",
+    ".webmanifest", ".zlib",
 )  # fmt: skip
 """Suffixes of the files that a browser asks for. A bundle contains others for Python and people."""
 ICON_SIZES = (192, 512)

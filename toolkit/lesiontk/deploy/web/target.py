@@ -15,6 +15,7 @@ from lesiontk.errors import UsageError
 from lesiontk.records import EngineSpec
 
 IMAGES, PROBABILITIES = "golden_images.zlib", "golden_probabilities.f32"
+GOLDEN_STATUSES = "golden_statuses.u8"
 
 
 class Web(BundleTarget):
@@ -45,8 +46,11 @@ class Web(BundleTarget):
         write_page(folder)
         with np.load(folder / "golden.npz") as golden:
             images, probabilities = golden["images"], golden["probabilities"]
+            statuses = golden.get("statuses")
         (folder / IMAGES).write_bytes(zlib.compress(images.tobytes(), 9))
         (folder / PROBABILITIES).write_bytes(probabilities.astype("<f4").tobytes())
+        if statuses is not None:
+            (folder / GOLDEN_STATUSES).write_bytes(statuses.astype(np.uint8).tobytes())
         runtime = {
             package.name: {
                 "version": package.version,
@@ -72,6 +76,7 @@ class Web(BundleTarget):
                     "inference": "local",
                     "golden_images": IMAGES,
                     "golden_probabilities": PROBABILITIES,
+                    "golden_statuses": None if statuses is None else GOLDEN_STATUSES,
                     "runtime": runtime,
                 }
             },

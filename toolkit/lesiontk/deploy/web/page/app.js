@@ -72,9 +72,11 @@ async function testDevice() {
   if (!found) return;
   const percent = (100 * found.agreement).toFixed(0);
   const differ = found.differ.length ? `; other pixels in ${found.differ.join(", ")}` : "";
+  const statuses = (100 * found.status_agreement).toFixed(0);
+  const checked = bundle.input_checks ? `, input checks ${statuses} % as expected` : "";
   $("self-test-result").textContent =
     `Self-test ${found.as_expected ? "passed" : "failed"}: ${percent} % of ${found.n} golden ` +
-    `images get the expected class, mean difference ${found.mean_drift.toFixed(5)}${differ}.`;
+    `images get the expected class, mean difference ${found.mean_drift.toFixed(5)}${checked}${differ}.`;
   if (!found.as_expected) {
     throw new Error(
       "This browser does not compute as the engine was tested. Update it, or turn off its " +
@@ -162,6 +164,12 @@ async function classify(picture, name) {
     return;
   }
   const thumbnail = await drawPicture(picture);
+  if (prediction.input && prediction.input.status !== "accepted") {
+    // Its probabilities are of a picture that the network does not know: they are not shown.
+    const why = `${prediction.input.reasons.join("; ")}. Take the picture again.`;
+    $("result").replaceChildren(...renderRefusal(refusalOf(prediction.input.status), why));
+    return;
+  }
   const facts = [`${latency.toFixed(0)} ms, decoding included`, engine.place];
   if (prediction.confidence !== undefined) {
     facts.unshift(`calibrated confidence ${prediction.confidence.toFixed(3)}`);
@@ -185,6 +193,10 @@ async function classify(picture, name) {
     $("result").append(element("p", {}, `Not saved in the history: ${why}. Delete old entries.`));
   }
 }
+
+/** @param {string} status */
+const refusalOf = (status) =>
+  status === "poor_quality" ? "Refused: poor quality" : "Refused: not a known kind of picture";
 
 /** Draw the square that is classified; return it small. @param {Blob} picture */
 async function drawPicture(picture) {

@@ -10,6 +10,7 @@ const SUM_TOLERANCE = 1e-2; // int8 probabilities have steps of 1/256
  * @property {number} [confidence] largest of the probabilities scaled by the temperature
  * @property {number} [score] summed probability of the positive labels
  * @property {boolean} [positive] whether the score reaches the threshold
+ * @property {{status: string, reasons: string[]}} [input] "accepted", or why the picture is not
  */
 
 /** @param {ArrayLike<number>} values */

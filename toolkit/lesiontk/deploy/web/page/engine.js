@@ -29,8 +29,15 @@
  * @property {{pictures: Record<string, string>, min_agreement: number, max_mean_drift: number}} golden
  * @property {string} licence
  * @property {string} notice
- * @property {{inference: "local", golden_images: string, golden_probabilities: string}} [web]
- *   absent where the board that serves the page does the inference
+ * @property {string | null} input_checks
+ * @property {WebContract} [web] absent where the board that serves the page does the inference
+ */
+/**
+ * @typedef {object} WebContract
+ * @property {"local"} inference
+ * @property {string} golden_images
+ * @property {string} golden_probabilities
+ * @property {string | null} golden_statuses of engines with input checks
  */
 /**
  * @typedef {object} Engine
@@ -43,6 +50,7 @@
  * @property {number} n golden images
  * @property {number} agreement share of them with the expected class
  * @property {number} mean_drift mean difference of a probability
+ * @property {number} status_agreement share of them with the expected status of the input checks
  * @property {string[]} differ pictures whose crop and resize give other bytes
  * @property {boolean} as_expected
  */

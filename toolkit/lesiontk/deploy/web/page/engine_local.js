@@ -2,6 +2,7 @@
 
 import { PictureError } from "./container.js";
 import { areProbabilities, decide } from "./decision.js";
+import { checkInput, loadChecks } from "./input_checks.js";
 import { decodePicture } from "./picture.js";
 import { cropAndResize } from "./resize.js";
 import { runSelfTest } from "./self_test.js";
@@ -9,19 +10,29 @@ import { runSelfTest } from "./self_test.js";
 /** @typedef {import("./engine.js").Answer} Answer */
 /** @typedef {import("./engine.js").Bundle} Bundle */
 /** @typedef {import("./engine.js").Engine} Engine */
-/** @typedef {(input: Uint8Array<ArrayBuffer>) => Promise<Float32Array>} Infer */
+/** @typedef {import("./input_checks.js").Signals} Signals */
+/** @typedef {(input: Uint8Array<ArrayBuffer>) => Promise<Signals>} Infer */
+/** @typedef {(input: Uint8Array, shorterSide: number, signals: Signals) => any} Check */
 
 /** @param {Bundle} bundle @returns {Promise<Engine>} */
 export async function openLocalEngine(bundle) {
   const { infer, threads } = await loadModel(bundle);
   const { image_size: size, crop_mode: cropMode } = bundle.preprocessing;
 
-  /** @param {Blob} file @returns {Promise<Uint8Array<ArrayBuffer>>} */
-  const prepare = async (file) => cropAndResize(await decodePicture(file), size, cropMode);
+  const checks = bundle.input_checks ? await loadChecks() : null;
+  /** @type {Check | null} */
+  const check = checks && ((...parts) => checkInput(checks, ...parts));
+
+  /** @param {Blob} file */
+  const prepare = async (file) => {
+    const pixels = await decodePicture(file);
+    const shorterSide = Math.min(pixels.width, pixels.height);
+    return { input: cropAndResize(pixels, size, cropMode), shorterSide };
+  };
 
   return {
     place: `on this device, ${threads === 1 ? "1 thread" : `${threads} threads`}`,
-    selfTest: (onProgress) => runSelfTest(bundle, prepare, infer, onProgress),
+    selfTest: (onProgress) => runSelfTest(bundle, prepare, infer, check, onProgress),
     async predict(file, image) {
       /** @type {Answer} */
       const answer = {
@@ -33,7 +44,9 @@ export async function openLocalEngine(bundle) {
         notice: bundle.notice,
       };
       try {
-        const values = await infer(await prepare(file));
+        const { input, shorterSide } = await prepare(file);
+        const signals = await infer(input);
+        const values = signals.probabilities;
         if (values.length !== bundle.labels.length || !areProbabilities(values)) {
           throw new Error(
             `The engine returns ${Array.from(values)}; expected ${bundle.labels.length} ` +
@@ -41,7 +54,9 @@ export async function openLocalEngine(bundle) {
           );
         }
         const { labels, operating_point: point, temperature } = bundle;
-        answer.predictions.push({ image, ...decide(values, labels, point, temperature) });
+        const prediction = { image, ...decide(values, labels, point, temperature) };
+        const verdict = check && { input: check(input, shorterSide, signals) };
+        answer.predictions.push({ ...prediction, ...verdict });
       } catch (error) {
         if (!(error instanceof PictureError)) throw error;
         answer.failures.push({ image, message: error.message, reason: error.reason });
@@ -77,11 +92,13 @@ async function loadModel(bundle) {
   const infer = async (input) => {
     const tensor = new Tensor(input, shape);
     try {
-      const [output] = await model.run([tensor]);
+      const tensors = await model.run([tensor]);
       try {
-        return Float32Array.from(/** @type {Float32Array} */ (await output.data()));
+        const copies = tensors.map(async (output) => Float32Array.from(await output.data(), Number));
+        const [probabilities, features, logits] = await Promise.all(copies);
+        return { probabilities, features, logits };
       } finally {
-        output.delete();
+        tensors.forEach((output) => output.delete());
       }
     } finally {
       tensor.delete();

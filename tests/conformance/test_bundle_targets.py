@@ -43,7 +43,10 @@ def test_each_engine_has_a_runtime_whose_file_exists(name: str) -> None:
         assert runtimes
         for runtime in runtimes:
             assert resources.files(runtime.package).joinpath(runtime.file).is_file()
-            assert runtime.requirements
+            pinned = resources.files("lesiontk.deploy").joinpath(
+                "requirements", f"{runtime.name}.txt"
+            )
+            assert pinned.is_file()
 
 
 @each_target

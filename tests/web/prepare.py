@@ -44,12 +44,15 @@ N = 100
 def prepare(folder: Path) -> None:
     """Fill a new folder."""
     board = folder / "board"
-    write_bundle_of_file(folder / "bundle", ENGINE, open_target("web", None), threshold=0.5)
+    plain = folder / "plain" / ENGINE.name  # without the published input checks beside it
+    plain.parent.mkdir()
+    shutil.copyfile(ENGINE, plain)
+    write_bundle_of_file(folder / "bundle", plain, open_target("web", None), threshold=0.5)
     photographs = list_photographs(folder)
     checked = fit_checks(folder / "engine", photographs)
     write_bundle_of_file(folder / "checked", checked, open_target("web", None), threshold=0.5)
     (folder / "statuses.json").write_text(json.dumps(judge(folder / "checked", photographs)))
-    write_bundle_of_file(board, ENGINE, open_target("linux-x86-64", None), threshold=0.5)
+    write_bundle_of_file(board, plain, open_target("linux-x86-64", None), threshold=0.5)
     answers = list(answer(photographs, folder / "images"))
     (folder / "expected.json").write_text(json.dumps(answers, indent=1))
     (folder / "decisions.json").write_text(json.dumps(list(make_decisions()), indent=1))

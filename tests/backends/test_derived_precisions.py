@@ -93,7 +93,7 @@ def test_records_say_how_it_was_quantized(tiny_parent: TinyParent) -> None:
     }
     for target, facts in expected.items():
         parent.convert(target)
-        assert parent.records[target].quantization == facts
+        assert parent.records[target].quantization.to_document() == facts
 
 
 # -------------------------------------------------------------------- rounding
@@ -139,7 +139,7 @@ def test_onnx_stores_the_weights_that_the_correction_reckons_with(
     wide = [floats[n.input[1]] for n in source.graph.node if n.op_type in ("Conv", "Gemm")]
     plan = replace(parent.plan, reduce_range=reduce_range)
     model, facts = quantize_onnx(source, plan)
-    assert facts["weight_bits"] == (7 if reduce_range else 8)
+    assert facts.weight_bits == (7 if reduce_range else 8)
     values = {e.name: numpy_helper.to_array(e) for e in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from lesiontk.backends import BACKENDS, is_engine_file
+from lesiontk.backends import BACKENDS
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import find_artefact
+from lesiontk.workflow.lineage import find_engine
 
 
 def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) -> Artefact:
@@ -35,14 +33,8 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
 
 def find_input_checks(store: Store, reference: str) -> Artefact | None:
     """Return the last used input checks of an engine of the workspace, or None."""
-    if is_engine_file(reference):
-        engine = find_artefact(Path(reference))
-        if engine is None:
-            return None
-        store = Store(engine.path.parent)
-    else:
-        engine = store.resolve(reference, "engine")
-    return _last_used(store, engine)
+    found = find_engine(store, reference)
+    return found and _last_used(*found)
 
 
 def _last_used(store: Store, engine: Artefact) -> Artefact | None:

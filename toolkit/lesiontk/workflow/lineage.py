@@ -203,15 +203,17 @@ def find_assessment(store: Store, reference: str) -> Assessment | None:
     None for an engine without evaluation, and for a file outside of workspaces, which contains its
     own.
     """
-    if is_engine_file(reference):
-        engine = find_artefact(Path(reference))
-        if engine is None:
-            return None
-        store = Store(engine.path.parent)
-    else:
-        engine = store.resolve(reference, "engine")
-    evaluation = find_evaluation(store, engine)
-    return None if evaluation is None else read_assessment(evaluation)
+    found = find_engine(store, reference)
+    evaluation = found and find_evaluation(*found)
+    return read_assessment(evaluation) if evaluation else None
+
+
+def find_engine(store: Store, reference: str) -> tuple[Store, Artefact] | None:
+    """Return the engine of a reference or path, with its workspace; None for a file outside."""
+    if not is_engine_file(reference):
+        return store, store.resolve(reference, "engine")
+    engine = find_artefact(Path(reference))
+    return (Store(engine.path.parent), engine) if engine else None
 
 
 def locate_teacher(store: Store, reference: str) -> Path:

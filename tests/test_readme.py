@@ -20,6 +20,7 @@ from PIL import Image
 from lesiontk.backends.keras.backend import MEMBER
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
+from tests.deploy.keys import write_keys
 from tests.documentation import DOCS, PAGES, README, ROOT, blocks_of
 from tests.encoders import write_encoder
 from tests.measuring import measuring_here
@@ -47,6 +48,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "picture.jpg").write_bytes(picture.read_bytes())
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     write_encoder(folder / "ENCODER.onnx", size=224)
+    write_keys(folder)
     for diagnosis, code in (("melanoma", "mel"), ("naevus", "nv"), ("wart", "bkl")):
         own = folder / "my_images" / diagnosis
         own.mkdir(parents=True)

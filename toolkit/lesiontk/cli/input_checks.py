@@ -32,6 +32,10 @@ def input_checks(session: Session, engine: str, quality_rate: float, domain_rate
     engine's own outputs; test images show whom the checks refuse.
     """
     from lesiontk.cli.tables import print_table
+    from lesiontk.workflow.input_checks import latest_engine
+
+    if engine == "latest":  # not any engine: the last used one may have no features
+        engine = latest_engine(session.open_store()).name
 
     found = (
         session.open_workspace()

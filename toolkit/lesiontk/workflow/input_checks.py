@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.engine_facts import EngineFacts
+from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
@@ -19,6 +20,16 @@ def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) 
     parents = {"engine": engine, "images": store.parent(engine, "images")}
     stage = STAGES.get("input_checks")()
     return store.build(stage, config, parents, recipe=engine.manifest.recipe)
+
+
+def latest_engine(store: Store) -> Artefact:
+    """Return the last used engine that can return features. Raises `UsageError` without one."""
+    for engine in store.list_artefacts("engine"):
+        if BACKENDS.get(str(engine.facts["backend"])).info.returns_features:
+            return engine
+    raise UsageError(
+        f"no engine in {store.workspace} can return features; `lesiontk quantize` makes one."
+    )
 
 
 def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:

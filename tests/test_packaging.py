@@ -195,3 +195,12 @@ def test_the_page_on_installing_names_each_platform_and_python() -> None:
     for platform in ("Linux x86-64", "Linux ARM64", "macOS"):
         named = " ".join(row for row in rows if platform in row)
         assert [python for python in PYTHONS if python in named] == list(PYTHONS), platform
+
+
+def test_no_ignored_file_is_tracked() -> None:
+    """Such as node_modules, which a commit took before it was ignored."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("the sources are no git checkout")
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == ""

@@ -39,7 +39,7 @@ def test_the_probabilities_are_the_same_bits(path: Path, tmp_path: Path) -> None
     with open_engine(path) as plain, open_engine(add_signals(path, tmp_path)) as engine:
         images = pictures(plain.spec.preprocessing.image_size)
         expected = plain.predict(images)
-        found = engine.infer_signals(images)
+        found = engine.predict_signals(images)
         assert engine.spec == plain.spec
         assert np.array_equal(engine.predict(images), expected)
     assert np.array_equal(found.probabilities, expected)
@@ -51,7 +51,7 @@ def test_the_probabilities_are_the_same_bits(path: Path, tmp_path: Path) -> None
 
 def test_an_engine_of_probabilities_only_says_what_is_missing() -> None:
     with open_engine(PUBLISHED[0]) as engine, pytest.raises(UsageError, match="input-checks"):
-        engine.infer_signals(pictures(engine.spec.preprocessing.image_size)[:1])
+        engine.predict_signals(pictures(engine.spec.preprocessing.image_size)[:1])
 
 
 def test_a_back_end_without_such_outputs_says_which_have_them() -> None:

@@ -69,19 +69,24 @@ def test_it_is_written_in_python_3_8(path: Path) -> None:
         ast.parse("match a:\n    case 1: pass", feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_its_types_are_not_evaluated_where_3_8_knows_them_not(path: Path) -> None:
-    """``dict[str, Any] | None`` in a signature is text, thanks to the import from __future__."""
-    tree = ast.parse(path.read_text())
-    first = next(node for node in tree.body if isinstance(node, ast.ImportFrom))
-    assert (first.module, [name.name for name in first.names]) == ("__future__", ["annotations"])
-    annotated = {
+def find_annotations(tree: ast.AST) -> set[int]:
+    """Return the ids of all nodes within annotations."""
+    return {
         id(part)
         for node in ast.walk(tree)
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None))
         if annotation is not None
         for part in ast.walk(annotation)
     }
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_its_types_are_not_evaluated_where_3_8_knows_them_not(path: Path) -> None:
+    """``dict[str, Any] | None`` in a signature is text, thanks to the import from __future__."""
+    tree = ast.parse(path.read_text())
+    first = next(node for node in tree.body if isinstance(node, ast.ImportFrom))
+    assert (first.module, [name.name for name in first.names]) == ("__future__", ["annotations"])
+    annotated = find_annotations(tree)
     unions = [
         ast.unparse(node)
         for node in ast.walk(tree)
@@ -101,13 +106,7 @@ SUBSCRIPTED = {
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_type_is_subscripted_outside_annotations(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    annotated = {
-        id(part)
-        for node in ast.walk(tree)
-        for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None))
-        if annotation is not None
-        for part in ast.walk(annotation)
-    }
+    annotated = find_annotations(tree)
     evaluated = [
         ast.unparse(node)
         for node in ast.walk(tree)

@@ -80,7 +80,7 @@ def fit_checks(folder: Path, photographs: list[Path]) -> Path:
     signals_path.write_bytes(TFLiteBackend().add_signal_outputs(content))
     with open_engine(signals_path) as engine:
         images = np.stack([load_picture(path, engine.spec.preprocessing) for path in photographs])
-        signals = engine.infer_signals(images)
+        signals = engine.predict_signals(images)
     targets = np.arange(N) % 4
     domain = fit_distance(signals.features, targets, 8, unit_length=True)
     threshold = float(np.median(score_signals(domain, signals)))  # between two pictures' scores

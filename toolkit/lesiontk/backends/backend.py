@@ -250,6 +250,23 @@ class Engine(ABC):
         check_probabilities("the engine's output", probabilities)
         return probabilities.astype(np.float32), features.astype(np.float32)
 
+    def predict_signals(self, images: NDArray[np.uint8]) -> Signals:
+        """Return probabilities as `predict`, pooled features and logits, of one inference; N > 0.
+
+        Only of a file that `Backend.add_signal_outputs` made. Raises `UsageError` for another one,
+        `DataError` as `predict` does.
+        """
+        self._check_images(images)
+        outputs = self._infer_outputs(images)
+        if len(outputs) != 3:
+            raise UsageError(
+                f"this engine of {self.spec.backend} returns probabilities only; expected one that "
+                "`lesiontk input-checks` wrote."
+            )
+        check_probabilities("the engine's output", outputs[0])
+        rows = (np.asarray(values, np.float32).reshape(len(images), -1) for values in outputs)
+        return Signals(*rows)
+
     def _infer_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return probabilities [N, C] and features [N, D]; N is at least one."""
         raise NotImplementedError(f"{type(self).__name__} exposes no features")
@@ -266,15 +283,9 @@ class Engine(ABC):
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Return probabilities [N, C]; N is at least one."""
 
-    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
-        """Return probabilities, features and logits for uint8 RGB images [N, S, S, 3], N > 0.
-
-        Only of a file that `Backend.add_signal_outputs` made.
-        """
-        raise UsageError(
-            f"this engine of {self.spec.backend} returns probabilities only; expected one that "
-            "`lesiontk input-checks` wrote."
-        )
+    def _infer_outputs(self, images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        """Return every output of the file, each [N, …]; most files have the probabilities only."""
+        return (self._infer(images),)
 
     def describe_execution(self) -> tuple[Execution, ...]:
         """Return which provider or delegate was requested and which one runs the graph."""

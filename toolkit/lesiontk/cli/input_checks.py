@@ -32,15 +32,11 @@ def input_checks(session: Session, engine: str, quality_rate: float, domain_rate
     engine's own outputs; test images show whom the checks refuse.
     """
     from lesiontk.cli.tables import print_table
-    from lesiontk.workflow.input_checks import latest_engine
+    from lesiontk.workflow.input_checks import resolve_checkable
 
-    if engine == "latest":  # not any engine: the last used one may have no features
-        engine = latest_engine(session.open_store()).name
-
-    found = (
-        session.open_workspace()
-        .engine(engine)
-        .fit_input_checks(quality_rate=quality_rate, domain_rate=domain_rate)
+    workspace = session.open_workspace()
+    found = workspace.engine(resolve_checkable(workspace.store, engine)).fit_input_checks(
+        quality_rate=quality_rate, domain_rate=domain_rate
     )
     facts = found.record
 

@@ -69,7 +69,7 @@ def read_dicom(data: bytes, max_pixels: int) -> Any:
         frames = int(header.get("NumberOfFrames") or 1)
     except Exception as error:  # noqa: BLE001 - pydicom's have no common base, and name values
         raise DicomError(
-            "corrupt", f"a DICOM file whose header is broken ({_kind(error)})"
+            "corrupt", f"a DICOM file whose header is broken ({type(error).__name__})"
         ) from None
     if kind not in KINDS:
         raise DicomError("unsupported", "a DICOM object that is no photograph or secondary capture")
@@ -85,7 +85,7 @@ def read_dicom(data: bytes, max_pixels: int) -> Any:
             return join_fragments(content, frames)
     except Exception as error:  # noqa: BLE001
         raise DicomError(
-            "corrupt", f"a DICOM file whose pixels are broken ({_kind(error)})"
+            "corrupt", f"a DICOM file whose pixels are broken ({type(error).__name__})"
         ) from None
     size = height * width * samples
     if len(content) < size:
@@ -126,7 +126,3 @@ def _to_rgb(values: Any, colours: str) -> Any:
     elif colours not in ("RGB", "MONOCHROME2"):
         raise DicomError("unsupported", "a DICOM image with another colour space than RGB or YBR")
     return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
-
-
-def _kind(error: Exception) -> str:
-    return type(error).__name__

@@ -228,7 +228,7 @@ def find_statuses(folder: Path, engine: str, images: NDArray[np.uint8]) -> NDArr
     """Return the place in `STATUSES` of each image, by the checks and the engine in the folder."""
     checks = load_checks(folder)
     with open_engine(folder / engine) as opened:
-        found = opened.infer_signals(images)
+        found = opened.predict_signals(images)
     rows = zip(images, found.probabilities, found.features, found.logits, strict=True)
     verdicts = (check_input(checks, row[0], row[0].shape[0], *row[1:]) for row in rows)
     return np.array([STATUSES.index(verdict["status"]) for verdict in verdicts], np.uint8)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from lesiontk.deploy.runner import signature
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.regular_file import check_regular
 from lesiontk.files.whole_files import write_whole
 
 SUMS: Final = "SHA256SUMS"
-SIGNATURE: Final = "SHA256SUMS.sig"
+SIGNATURE: Final = signature.SIGNATURE
 LARGEST_KEY: Final = 10_000
 
 
@@ -24,31 +25,25 @@ def sign_sums(folder: Path, key: Path) -> None:
     Raises `UsageError` for a file that is no Ed25519 private key, `MissingRequirementError` without
     the package cryptography.
     """
-    signature = load_private_key(key).sign((folder / SUMS).read_bytes())
-    write_whole({folder / SIGNATURE: signature})
+    signed = load_private_key(key).sign((folder / SUMS).read_bytes())
+    write_whole({folder / SIGNATURE: signed})
 
 
 def verify_sums(folder: Path, key: Path) -> None:
-    """Check the signature of a bundle's checksums with a public key (PEM).
+    """Check the signature of a bundle's checksums with a public key (PEM), as the runner does.
 
     The files themselves are then checked against the checksums. Raises `DataError` for a bundle
     without a signature, or with that of another key or of other checksums; others as `sign_sums`.
     """
-    from cryptography.exceptions import InvalidSignature
-
-    public = load_public_key(key)
-    path = folder / SIGNATURE
-    if not path.is_file():
-        raise DataError(
-            f"{folder} is not signed; expected {SIGNATURE}. `lesiontk bundle --sign KEY` signs it."
-        )
+    check_regular(key, "key")
     try:
-        public.verify(path.read_bytes(), (folder / SUMS).read_bytes())
-    except InvalidSignature as error:
-        raise DataError(
-            f"the signature of {folder} is not by {key.name}, or {SUMS} was changed after it; do "
-            "not use the bundle: fetch it again."
-        ) from error
+        signature.require_signature(folder, key)
+    except signature.TrustedKeyError as error:
+        raise UsageError(f"{error}. `openssl pkey -in KEY -pubout` writes one.") from error
+    except signature.SignatureError as error:
+        raise DataError(f"{folder}: {error}.") from error
+    except signature.MissingRequirementError as error:
+        raise MissingRequirementError(f"{error}.") from error
 
 
 def load_private_key(path: Path) -> Any:
@@ -58,22 +53,9 @@ def load_private_key(path: Path) -> Any:
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as error:
-        raise UsageError(_describe_key(path, "private", error)) from error
+        raise UsageError(_describe_key(path, error)) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise UsageError(_describe_key(path, "private", type(key).__name__))
-    return key
-
-
-def load_public_key(path: Path) -> Any:
-    """Return the key in a PEM file. Raises as `sign_sums`."""
-    serialization, ed25519 = _import_cryptography()
-    data = _read_key(path)
-    try:
-        key = serialization.load_pem_public_key(data)
-    except (ValueError, TypeError) as error:
-        raise UsageError(_describe_key(path, "public", error)) from error
-    if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise UsageError(_describe_key(path, "public", type(key).__name__))
+        raise UsageError(_describe_key(path, type(key).__name__))
     return key
 
 
@@ -84,11 +66,10 @@ def _read_key(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _describe_key(path: Path, kind: str, found: object) -> str:
-    made = "genpkey -algorithm ed25519" if kind == "private" else "pkey -in KEY -pubout"
+def _describe_key(path: Path, found: object) -> str:
     return (
-        f"{path} is no Ed25519 {kind} key that can be read ({found}); expected a PEM file without "
-        f"a password. `openssl {made}` writes one."
+        f"{path} is no Ed25519 private key that can be read ({found}); expected a PEM file without "
+        "a password. `openssl genpkey -algorithm ed25519` writes one."
     )
 
 

@@ -18,6 +18,7 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.exact_bounds import bound_share
 from lesiontk.evaluate.input_checks import find_faults, measure_quality, score_domain
+from lesiontk.evaluate.metrics import RankedScores
 from lesiontk.evaluate.signals import Signals
 
 FloatArray = NDArray[np.float64]
@@ -231,11 +232,9 @@ def choose_domain_threshold(scores: FloatArray, rate: float) -> float:
 
 def measure_auroc(known: FloatArray, other: FloatArray) -> float:
     """Return the chance that another image scores above a known one; ties count half."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([known, other]))[len(known) :]
-    least = len(other) * (len(other) + 1) / 2
-    return float((ranks.sum() - least) / (len(known) * len(other)))
+    scores = np.concatenate([known, other])
+    ranked = RankedScores(scores, np.arange(len(scores)) >= len(known))
+    return float(ranked.compute_auc(np.ones((1, len(scores))))[0])
 
 
 def count_class_refusals(

@@ -86,6 +86,7 @@ class BundleStage(Stage):
         self, parents: Mapping[str, Artefact], config: BundleConfig, context: Context
     ) -> StageOutput:
         engine, evaluation = parents["engine"], parents.get("evaluation")
+        checks = parents.get("input_checks")
         verdicts = read_verdicts_on(parents["benchmark"], engine) if "benchmark" in parents else ()
         policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
         require_gates(verdicts, policy, ACCEPT)
@@ -94,10 +95,8 @@ class BundleStage(Stage):
             assessment=read_assessment(evaluation) if evaluation else None,
             threshold=config.threshold,
             verdicts=verdicts,
-            checks=parents["input_checks"].path if "input_checks" in parents else None,
-            refusals=read_input_checks(parents["input_checks"])
-            if "input_checks" in parents
-            else None,
+            checks=checks.path if checks else None,
+            refusals=read_input_checks(checks) if checks else None,
         )
         facts = write_bundle(
             context.directory,

@@ -200,7 +200,7 @@ def _infer(engine: Engine, advance: Callable[[int], None], pixels: NDArray[np.ui
     parts: list[Signals] = []
     for start in range(0, len(pixels), BATCH):
         batch = np.asarray(pixels[start : start + BATCH])
-        parts.append(engine.infer_signals(batch))
+        parts.append(engine.predict_signals(batch))
         advance(len(batch))
     return Signals.join(parts)
 

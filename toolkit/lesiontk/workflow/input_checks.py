@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from lesiontk.backends import BACKENDS
-from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import find_engine
+from lesiontk.workflow.lineage import find_engine, latest_engine
 
 
 def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) -> Artefact:
@@ -22,14 +24,20 @@ def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) 
     return store.build(stage, config, parents, recipe=engine.manifest.recipe)
 
 
-def latest_engine(store: Store) -> Artefact:
-    """Return the last used engine that can return features. Raises `UsageError` without one."""
-    for engine in store.list_artefacts("engine"):
-        if BACKENDS.get(str(engine.facts["backend"])).info.returns_features:
-            return engine
-    raise UsageError(
-        f"no engine in {store.workspace} can return features; `lesiontk quantize` makes one."
-    )
+def resolve_checkable(store: Store, reference: str) -> str:
+    """Return the reference of an engine; of the latest ones that of one that can return features.
+
+    Raises `UsageError` if there is none.
+    """
+    if reference.partition(":")[0] != "latest":
+        return reference
+    engine = latest_engine(store, reference, _returns_features)
+    if engine is None:
+        raise UsageError(
+            f"no engine in {store.workspace} that fits {reference!r} can return features; "
+            "`lesiontk quantize` makes one."
+        )
+    return engine.name
 
 
 def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
@@ -37,7 +45,7 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
 
     None for an engine whose back end cannot return features.
     """
-    if not BACKENDS.get(engine.read_facts(EngineFacts).backend).info.returns_features:
+    if not _returns_features(engine.facts):
         return None
     return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
 
@@ -54,3 +62,7 @@ def _last_used(store: Store, engine: Artefact) -> Artefact | None:
         if fitted_on == engine.content and store.damage(checks.path) is None:
             return checks
     return None
+
+
+def _returns_features(facts: Mapping[str, Any]) -> bool:
+    return BACKENDS.get(str(facts["backend"])).info.returns_features

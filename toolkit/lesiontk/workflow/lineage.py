@@ -160,18 +160,28 @@ def locate_onnx(store: Store, reference: str) -> Path:
         check_regular(reference, "ONNX file")
         return Path(reference)
     if reference.partition(":")[0] == "latest":
-        recipe = reference.partition(":")[2]
-        for engine in store.list_artefacts("engine"):
-            if str(engine.facts["file"]).endswith(".onnx") and recipe in ("", engine.recipe_name):
-                return engine_file(intact(store, engine))
-        raise UsageError(
-            f"no ONNX engine in {store.workspace} fits {reference!r}; `lesiontk convert --to "
-            "onnx:int8` makes one."
-        )
+        engine = latest_engine(store, reference, lambda facts: str(facts["file"]).endswith(".onnx"))
+        if engine is None:
+            raise UsageError(
+                f"no ONNX engine in {store.workspace} fits {reference!r}; `lesiontk convert --to "
+                "onnx:int8` makes one."
+            )
+        return engine_file(intact(store, engine))
     path = locate_engine(store, reference)
     if path.suffix != ".onnx":
         raise UsageError(f"{reference} is the engine {path.name}; expected an ONNX engine.")
     return path
+
+
+def latest_engine(
+    store: Store, reference: str, fits: Callable[[Mapping[str, Any]], bool]
+) -> Artefact | None:
+    """Return the last used engine whose facts fit, for ``latest`` or ``latest:RECIPE``, or None."""
+    recipe = reference.partition(":")[2]
+    for engine in store.list_artefacts("engine"):
+        if fits(engine.facts) and recipe in ("", engine.recipe_name):
+            return engine
+    return None
 
 
 def find_artefact(path: Path) -> Artefact | None:

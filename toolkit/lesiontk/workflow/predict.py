@@ -129,13 +129,16 @@ def predict_pictures(
                 failures.append(UnreadPicture(name, str(error)))
                 continue
             image = preprocess_image(original, spec.preprocessing)
-            values = engine.predict(image[np.newaxis])[0]
-            prediction = decide(values, list(spec.labels), point, known.temperature)
-            if fitted is not None:
-                found = engine.infer_signals(image[np.newaxis])
+            if fitted is None:
+                verdict = {}
+                values = engine.predict(image[np.newaxis])[0]
+            else:
+                found = engine.predict_signals(image[np.newaxis])
+                values = found.probabilities[0]
+                outputs = values, found.features[0], found.logits[0]
                 shorter = min(original.shape[:2])
-                outputs = found.probabilities[0], found.features[0], found.logits[0]
-                prediction["input"] = check_input(fitted, image, shorter, *outputs)
+                verdict = {"input": check_input(fitted, image, shorter, *outputs)}
+            prediction = decide(values, list(spec.labels), point, known.temperature) | verdict
             predictions.append(Prediction.from_document({"image": name, **prediction}))
     return Predictions(
         engine=engine_path.name,

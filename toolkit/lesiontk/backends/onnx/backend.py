@@ -30,7 +30,6 @@ from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, t
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
-from lesiontk.evaluate.signals import Signals
 from lesiontk.records import EngineSpec
 from lesiontk.system.frameworks import import_onnxruntime
 
@@ -76,22 +75,14 @@ class ONNXEngine(Engine):
         self._input = session.get_inputs()[0].name
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        return np.concatenate(
-            [
-                self._session.run(None, {self._input: images[row : row + 1]})[0]
-                for row in range(len(images))
-            ]
-        )
+        return self._infer_outputs(images)[0]
 
-    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
-        if len(self._session.get_outputs()) != 3:
-            return super().infer_signals(images)
-        rows: list[list[NDArray[np.float32]]] = [[], [], []]
-        for row in range(len(images)):
-            outputs = self._session.run(None, {self._input: images[row : row + 1]})
-            for found, values in zip(rows, outputs, strict=True):
-                found.append(np.asarray(values, np.float32).ravel())
-        return Signals(*(np.stack(found) for found in rows))
+    def _infer_outputs(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        rows = (
+            self._session.run(None, {self._input: images[row : row + 1]})
+            for row in range(len(images))
+        )
+        return [np.concatenate(values) for values in zip(*rows, strict=True)]
 
     def expose_features(self) -> int:
         from lesiontk.backends.onnx.encoder import expose_features
@@ -102,11 +93,7 @@ class ONNXEngine(Engine):
         return width
 
     def _infer_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
-        parts = [
-            self._session.run(None, {self._input: images[row : row + 1]})
-            for row in range(len(images))
-        ]
-        probabilities, features = (np.concatenate(both) for both in zip(*parts, strict=True))
+        probabilities, features = self._infer_outputs(images)
         return probabilities, features
 
     def describe_execution(self) -> tuple[Execution, ...]:

@@ -28,7 +28,6 @@ from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
-from lesiontk.evaluate.signals import Signals
 from lesiontk.records import EngineSpec
 from lesiontk.system.native_output import suppress_native_output
 
@@ -54,27 +53,23 @@ class TFLiteEngine(Engine):
         _check_labels(content, self.spec, path)
         self._interpreter = interpreter
         self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = self._interpreter.get_output_details()
-        self._output = self._outputs[0]["index"]
+        self._outputs = [part["index"] for part in self._interpreter.get_output_details()]
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
-        outputs = []
-        for row in range(len(images)):
-            self._interpreter.set_tensor(self._input, images[row : row + 1])
-            self._interpreter.invoke()
-            outputs.append(self._interpreter.get_tensor(self._output)[0])
-        return np.stack(outputs)
+        return self._run(images, self._outputs[:1])[0]
 
-    def infer_signals(self, images: NDArray[np.uint8]) -> Signals:
-        if len(self._outputs) != 3:
-            return super().infer_signals(images)
-        rows: list[list[NDArray[np.float32]]] = [[], [], []]
+    def _infer_outputs(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        return self._run(images, self._outputs)
+
+    def _run(self, images: NDArray[np.uint8], outputs: list[int]) -> list[NDArray[Any]]:
+        """Return these tensors, each [N, …], of one inference for each image."""
+        found: list[list[NDArray[Any]]] = [[] for _ in outputs]
         for row in range(len(images)):
             self._interpreter.set_tensor(self._input, images[row : row + 1])
             self._interpreter.invoke()
-            for found, output in zip(rows, self._outputs, strict=True):
-                found.append(self._interpreter.get_tensor(output["index"]).ravel())
-        return Signals(*(np.stack(found) for found in rows))
+            for values, output in zip(found, outputs, strict=True):
+                values.append(self._interpreter.get_tensor(output)[0])
+        return [np.stack(values) for values in found]
 
     def describe_execution(self) -> tuple[Execution, ...]:
         from lesiontk.backends.tflite.delegate import describe_xnnpack

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesiontk.data.image_container import DICOM_SUFFIXES, FORMAT_FROM_SUFFIX
+
 IMAGE = ("image", "image_id", "image_name", "isic_id", "file", "filename", "file_name", "path")
 LABEL = ("label", "dx", "diagnosis", "class")
 LESION = ("lesion_id", "lesion", "patient_id", "patient")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (*FORMAT_FROM_SUFFIX, *DICOM_SUFFIXES)
 
 
 class TableError(Exception):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-VARIABLE = "LESIONTK_PUBLIC_KEY"
 SIGNATURE = "SHA256SUMS.sig"
 
 
@@ -17,6 +16,10 @@ class SignatureError(Exception):
     """The bundle is not signed with the trusted key."""
 
     exit_code = 2
+
+
+class TrustedKeyError(SignatureError):
+    """The key that is to be trusted cannot be read."""
 
 
 class MissingRequirementError(Exception):
@@ -33,22 +36,23 @@ def require_signature(folder: Path, key: Path) -> None:
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
         raise MissingRequirementError(
-            f"cryptography ({error}), because {VARIABLE} is set: pip install cryptography"
+            f"signatures need the package cryptography ({error}): pip install cryptography"
         ) from error
     try:
         public = load_pem_public_key(key.read_bytes())
     except (OSError, ValueError) as error:
-        raise SignatureError(f"{VARIABLE} names {key}, which cannot be read: {error}") from error
+        raise TrustedKeyError(f"{key} cannot be read as a public key: {error}") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise SignatureError(f"{key} is no Ed25519 key")
+        raise TrustedKeyError(f"{key} is no Ed25519 public key")
     signature = folder / SIGNATURE
     if not signature.is_file():
         raise SignatureError(
-            f"the bundle is not signed ({SIGNATURE} is missing), and {VARIABLE} requires it"
+            f"the bundle is not signed; expected {SIGNATURE}. `lesiontk bundle --sign KEY` signs it"
         )
     try:
         public.verify(signature.read_bytes(), (folder / "SHA256SUMS").read_bytes())
     except InvalidSignature as error:
         raise SignatureError(
-            f"the bundle's signature is not by {key.name}, or SHA256SUMS was changed after it"
+            f"the bundle's signature is not by {key.name}, or SHA256SUMS was changed after it; do "
+            "not use the bundle: fetch it again"
         ) from error

@@ -101,7 +101,8 @@ def _forget_split(words: list[str]) -> list[str]:
 
 def _name_teacher(words: list[str]) -> list[str]:
     """Put teachers of this folder in the place of those that a page names."""
-    here = {"latest:efficientnet_lite0_7class": "latest:cnn_7class"}
+    trained = min(Path("lesiontk-workspace").glob("model-*"), key=lambda path: path.stat().st_mtime)
+    here = {"latest:efficientnet_lite0_7class": trained.name}
     for encoder in Path("lesiontk-workspace").glob("encoder-*"):
         here["NAME"] = encoder.name
     return [here.get(word, word) for word in words]
@@ -110,6 +111,9 @@ def _name_teacher(words: list[str]) -> list[str]:
 def _shrink(words: list[str]) -> list[str]:
     if words[0] not in ("train", "run", "demo", "import", "encoder"):
         return words  # the others take the model's recipe
+    if words[0] == "encoder":  # of the images that the student was trained on
+        words = [word for word in words if word not in ("--data", "HAM10000")]
+        words = ["demo" if word == "cnn_7class" else word for word in words]
     own_size = ["data.image_size=32"] if words[0] == "import" else []
     return [*words, *(part for i in SMALL if i not in own_size for part in ("--set", i))]
 

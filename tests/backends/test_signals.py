@@ -16,7 +16,7 @@ from lesiontk.evaluate.golden_images import golden_images
 ENGINES = Path(__file__).parents[2] / "benchmarks" / "engines"
 PUBLISHED = sorted(
     path
-    for pattern in ("tflite_int8.tflite", "onnx_int8.onnx")
+    for pattern in ("tflite_int8.tflite", "onnx_int8.onnx", "tensorrt_int8.onnx")
     for path in ENGINES.glob(f"*/{pattern}")
     if path.stat().st_size < 5_000_000
 )
@@ -56,7 +56,7 @@ def test_an_engine_of_probabilities_only_says_what_is_missing() -> None:
 
 def test_a_back_end_without_such_outputs_says_which_have_them() -> None:
     keras = find_backend(ENGINES / "cnn_7class" / "keras_float32.keras")()
-    with pytest.raises(UsageError, match="one of tflite or onnx"):
+    with pytest.raises(UsageError, match="one of tflite, onnx or tensorrt"):
         keras.add_signal_outputs(b"")
 
 

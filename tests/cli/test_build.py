@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from lesiontk.backends.tensorrt import on_device
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
+from lesiontk.report.formatting import format_bytes
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric
 from tests.backends.tensorrt.device import answer
-from tests.backends.tensorrt.fake_tensorrt import FakeMemory, FakeTensorRT
+from tests.backends.tensorrt.fake_tensorrt import FakeMemory, FakeTensorRT, make_plan
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks/engines/cnn_binary/tensorrt_int8.onnx"
 
@@ -94,10 +95,11 @@ def test_a_refused_graph_leaves_the_earlier_plan(file: Path, int8: onnx.ModelPro
 def test_the_settings_reach_tensorrt(file: Path, log: list[str]) -> None:
     done = call(file, "--batches", "1,2,8", "--workspace-limit", "64", "--timing-cache", "timings")
     assert done.exit_code == 0, done.output
+    size = format_bytes(Path("model.plan").stat().st_size)
     assert done.output.splitlines()[-2] == (
-        "model.plan: 13 B, built by tensorrt 8.6.2 for batches of 1 to 8 images, tuned for 2"
+        f"model.plan: {size}, built by tensorrt 8.6.2 for batches of 1 to 8 images, tuned for 2"
     )
-    assert Path("model.plan").read_bytes() == b"plan of 8.6.2"
+    assert Path("model.plan").read_bytes() == make_plan("8.6.2", file.read_bytes())
     assert {f"workspace {64 << 20}", "flag INT8", "profile image [1, 2, 8]"} <= set(log)
     assert Path("timings").read_bytes() == b"timed;"
 

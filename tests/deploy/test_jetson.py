@@ -12,21 +12,27 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
 from lesiontk.backends.onnx.graph import embed_spec
-from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.onnx.signals import add_signal_outputs
+from lesiontk.backends.tensorrt import plan_cache
 from lesiontk.backends.tensorrt.installation import explain_no_gpu
 from lesiontk.backends.tensorrt.targets import read_targets
 from lesiontk.deploy import BUNDLE_TARGETS
+from lesiontk.deploy.bundle import make_golden_images
 from lesiontk.deploy.jetson import Jetson
 from lesiontk.errors import DataError, UsageError
+from lesiontk.evaluate.input_checks import ACCEPTED, OUT_OF_DOMAIN, STATUSES, score_domain
 from lesiontk.records import EngineSpec
+from lesiontk.stages.input_checks import write_checks
 from tests.backends.tensorrt.conftest import *  # noqa: F403 - the graphs of the back end
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric
 from tests.backends.tensorrt.device import Device
-from tests.backends.tensorrt.graphs import SPEC
+from tests.backends.tensorrt.graphs import SPEC, run_outputs
 from tests.deploy.bundles import call_runner, make_bundle, read_contract
 from tests.loose_modules import load_module
 
@@ -48,7 +54,7 @@ def load_runner(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     run = load_module(bundle / "run.py")
     for path in bundle.glob("*.py"):
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
-    monkeypatch.setitem(sys.modules, "tensorrt_runtime", on_device)
+    monkeypatch.setitem(sys.modules, "tensorrt_runtime", plan_cache)
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))  # it adds its import hook
     return run
 
@@ -86,7 +92,11 @@ def test_it_has_graph_runner_and_instructions(
     assert (folder / "tensorrt_int8.onnx").read_bytes() == (
         tmp_path / "tensorrt_int8.onnx"
     ).read_bytes()
-    assert (folder / "tensorrt_runtime.py").read_text() == Path(on_device.__file__).read_text()
+    runtime = (folder / "tensorrt_runtime.py").read_text()
+    own = Path(plan_cache.__file__).read_text()
+    assert runtime == own.replace("from lesiontk.backends.tensorrt.", "from ")
+    assert "lesiontk.backends" not in runtime
+    assert {"cuda_bindings.py", "dla_layers.py", "on_device.py", "plan_runner.py"} <= names
 
 
 def test_a_device_that_answers_alike_passes(
@@ -132,6 +142,61 @@ def test_a_jetson_must_answer_as_closely_as_a_phone(
     phone = read_contract(make_bundle(tmp_path / "phone", "tflite_int8.tflite", "android"))
     for limit, value in (("min_agreement", 0.98), ("max_mean_drift", 0.004)):
         assert jetson["golden"][limit] == phone["golden"][limit] == value
+
+
+@pytest.fixture
+def checked(int8: onnx.ModelProto, tmp_path: Path) -> Path:
+    """A bundle whose input checks refuse half of the golden images, by their logits."""
+    embed_spec(int8, dump_spec(SPEC))
+    path = tmp_path / "tensorrt_int8.onnx"
+    onnx.save(int8, path)
+    add_signal_outputs(int8)
+    probabilities, features, logits = run_outputs(int8, make_golden_images(SPEC.preprocessing))
+    domain = {"score": "energy"}
+    threshold = float(np.median(score_domain(domain, probabilities, features, logits)))
+    (tmp_path / "input_checks").mkdir()
+    write_checks(tmp_path / "input_checks", path.read_bytes(), {}, domain, threshold)
+    return make_bundle(tmp_path / "bundle", path, JETPACK6)
+
+
+def test_a_jetson_refuses_what_the_toolkit_refuses(
+    checked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_runner(checked, monkeypatch)
+    model = onnx.load(checked / "tensorrt_int8.onnx")
+    assert [entry.name for entry in model.graph.output] == ["probabilities", "features", "logits"]
+
+    Device(monkeypatch, "10.3.0", answer=lambda images: tuple(run_outputs(model, images)))
+    found = self_test(run, capsys)
+    assert found["as_expected"], found
+    assert (found["input_checks"]["n"], found["input_checks"]["agreement"]) == (65, 1.0)
+    with np.load(checked / "golden.npz") as golden:
+        refused = golden["statuses"] == STATUSES.index(OUT_OF_DOMAIN)
+        images = golden["images"]
+    assert 0.4 < refused.mean() < 0.6
+    for row in (int(refused.argmax()), int((~refused).argmax())):
+        Image.fromarray(images[row]).save(checked.parent / "picture.png")
+        assert run.main(["predict", "--json", str(checked.parent / "picture.png")]) == 0
+        (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+        status = OUT_OF_DOMAIN if refused[row] else ACCEPTED
+        assert prediction["input"]["status"] == status
+
+
+def test_a_jetson_that_refuses_others_fails(
+    checked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_runner(checked, monkeypatch)
+    model = onnx.load(checked / "tensorrt_int8.onnx")
+
+    def answer(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        probabilities, features, logits = run_outputs(model, images)
+        return probabilities, features, logits + 100  # the same probabilities, another energy
+
+    Device(monkeypatch, "10.3.0", answer=answer)
+    found = self_test(run, capsys)
+    assert found["answers"]["as_expected"]
+    assert not found["input_checks"]["as_expected"]
+    assert not found["as_expected"]
 
 
 def test_onnx_runtime_tries_the_folder_where_there_is_no_tensorrt(

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt import plan_cache
 from lesiontk.data import crop, dicom_image, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.deploy import runner
 from lesiontk.deploy.runner import decision
+from lesiontk.deploy.target import TENSORRT
 from lesiontk.evaluate import input_checks
 from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.evaluate.operating_point import (
@@ -38,13 +39,15 @@ CARRIED = [
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
     *CARRIED,
-    Path(on_device.__file__),
+    *(Path(plan_cache.__file__).with_name(name) for name in (TENSORRT.file, *TENSORRT.parts)),
     *ENHANCE,
 ]
+BACKEND = "lesiontk.backends.tensorrt."
 PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},
     "onnx_runtime.py": {"numpy", "onnxruntime"},
-    "on_device.py": {"numpy", "pycuda", "cuda"},
+    "cuda_bindings.py": {"numpy", "pycuda", "cuda"},
+    "plan_runner.py": {"numpy"},
     "classifier.py": {"numpy", "PIL"},  # the latter when a picture is read
     "signature.py": {"cryptography"},  # when a key is trusted
     "picture_decoder.py": {"numpy", "PIL"},
@@ -125,7 +128,7 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom):
             module = str(node.module)
             if module.startswith(
-                ("lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.")
+                ("lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.", BACKEND)
             ):
                 inner = [module.rpartition(".")[2]]
                 names = inner if inner != ["runner"] else [name.name for name in node.names]

@@ -6,15 +6,29 @@ there, so that code which assumes it fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 NO_DRIVER = "CUDA initialization failure with error: 35"
-Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32] | tuple[NDArray[np.float32], ...]]
+"""The probabilities of images, or every output of the graph."""
+
+
+def identify(content: bytes) -> str:
+    """Return what the stand-ins know an ONNX file by."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def make_plan(version: str, content: bytes) -> bytes:
+    """Return what the stand-in of TensorRT `version` builds of an ONNX file."""
+    return f"plan of {version}\n".encode() + content
 
 
 class FakeMemory:
@@ -22,6 +36,7 @@ class FakeMemory:
 
     def __init__(self) -> None:
         self.blocks: dict[int, NDArray[np.uint8]] = {}
+        self.clock_ms = 0.0
         self.log: list[str] = []
 
     def read(self, address: int, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -39,9 +54,9 @@ class FakeCuda:
     def __init__(self, memory: FakeMemory) -> None:
         self.memory, self.log = memory, memory.log
         self.handle = 77
+        self.device = "Orin, compute capability 8.7, 16 multiprocessors"
         self.closed = False
         self._waiting: list[Callable[[], None]] = []
-        self._marks = 0
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.zeros(shape, dtype)
@@ -63,13 +78,12 @@ class FakeCuda:
 
         self._waiting.append(copy)
 
-    def mark(self) -> int:
-        self._marks += 1
+    def mark(self) -> float:
         self.log.append("mark")
-        return self._marks
+        return self.memory.clock_ms
 
-    def elapsed(self, start: int, end: int) -> float:
-        return 0.5 * (end - start)
+    def elapsed(self, start: float, end: float) -> float:
+        return end - start
 
     def wait(self) -> None:
         self.log.append("wait")
@@ -84,8 +98,9 @@ class FakeCuda:
 class FakeTensorRT:
     """The module ``tensorrt`` of one version.
 
-    `refuse` makes the parser refuse, `answer` is what an engine gives for images; without `driver`
-    there is no builder, as in TensorRT proper.
+    `refuse` makes the parser refuse, `answer` is what an engine gives for images; `answers`
+    and `times_ms` are those of single ONNX files, by `identify`. Without `driver` there is no
+    builder, as in TensorRT proper. With `dla_cores`, all operators but `not_on_dla` can run there.
     """
 
     __name__ = "tensorrt"
@@ -98,7 +113,12 @@ class FakeTensorRT:
         *,
         refuse: str = "",
         driver: bool = True,
+        answers: Mapping[str, Answer] | None = None,
+        times_ms: Mapping[str, float] | None = None,
+        dla_cores: int = 0,
+        not_on_dla: Collection[str] = (),
     ) -> None:
+        answers, times_ms = answers or {}, times_ms or {}
         self.__version__ = version
         self.log = memory.log
         major = int(version.split(".")[0])
@@ -111,6 +131,7 @@ class FakeTensorRT:
         self.BuilderFlag = IntEnum("BuilderFlag", {**precisions, "TF32": 7})
         self.MemoryPoolType = IntEnum("MemoryPoolType", {"WORKSPACE": 0})
         self.TensorIOMode = IntEnum("TensorIOMode", {"INPUT": 1, "OUTPUT": 2})
+        self.DeviceType = IntEnum("DeviceType", {"GPU": 0, "DLA": 1})
         fake, log = self, self.log
 
         class Logger:
@@ -118,13 +139,24 @@ class FakeTensorRT:
                 "Severity", {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3}
             )
 
-        class Tensor:
-            name = "image"
-            shape = (-1, 8, 8, 3)
+        def shape_of(entry: onnx.ValueInfoProto) -> tuple[int, ...]:
+            dims = [dim.dim_value or -1 for dim in entry.type.tensor_type.shape.dim]
+            return (-1, *dims[1:])
 
         class Network:
-            def get_input(self, index: int) -> Tensor:
-                return Tensor()
+            graph: onnx.GraphProto
+            content: bytes
+
+            def get_input(self, index: int) -> SimpleNamespace:
+                entry = self.graph.input[index]
+                return SimpleNamespace(name=entry.name, shape=shape_of(entry))
+
+            @property
+            def num_layers(self) -> int:
+                return len(self.graph.node)
+
+            def get_layer(self, index: int) -> onnx.NodeProto:
+                return self.graph.node[index]
 
         class Profile:
             def __init__(self) -> None:
@@ -165,7 +197,15 @@ class FakeTensorRT:
             def get_timing_cache(self) -> Cache:
                 return self.cache
 
+            def can_run_on_DLA(self, layer: onnx.NodeProto) -> bool:  # noqa: N802
+                assert self.default_device_type is fake.DeviceType["DLA"]
+                return layer.op_type not in not_on_dla
+
+            default_device_type = self.DeviceType["GPU"]
+
         class Builder:
+            num_DLA_cores = dla_cores  # noqa: N815
+
             def __init__(self, logger: Any) -> None:
                 log.append("builder")
                 if not driver:
@@ -186,7 +226,7 @@ class FakeTensorRT:
 
             def build_serialized_network(self, network: Network, config: Config) -> bytes:
                 log.append("build")
-                return b"plan of " + fake.__version__.encode()
+                return make_plan(fake.__version__, network.content)
 
         class NumberedError:
             """All that TensorRT 8.5 tells."""
@@ -212,13 +252,17 @@ class FakeTensorRT:
 
             def parse(self, content: bytes) -> bool:
                 log.append("parse")
+                self.network.content = content
+                if not refuse:
+                    self.network.graph = onnx.load_model_from_string(content).graph
                 return not refuse
 
             def get_error(self, index: int) -> NumberedError:
                 return NamedError() if modern else NumberedError()
 
         class Context:
-            def __init__(self) -> None:
+            def __init__(self, engine: Engine) -> None:
+                self.engine = engine
                 self.addresses: dict[str, int] = {}
                 self.shape: tuple[int, ...] = ()
 
@@ -228,38 +272,47 @@ class FakeTensorRT:
 
             def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
                 self.shape = shape
-                return shape[1:] == (8, 8, 3)
+                return shape[1:] == self.engine.get_tensor_shape(name)[1:]
 
             def execute_async_v3(self, stream: int) -> bool:
                 log.append(f"execute {self.shape[0]} on {stream}")
                 images = memory.read(self.addresses["image"], np.uint8, self.shape)
-                memory.write(self.addresses["probabilities"], answer(images))
+                found = answers.get(self.engine.file, answer)(images)
+                outputs = found if isinstance(found, tuple) else (found,)
+                for entry, values in zip(self.engine.graph.output, outputs, strict=True):
+                    memory.write(self.addresses[entry.name], np.asarray(values, np.float32))
+                memory.clock_ms += times_ms.get(self.engine.file, 0.5)
                 return True
 
         class Engine:
-            num_io_tensors = 2
+            def __init__(self, content: bytes) -> None:
+                self.file = identify(content)
+                self.graph = onnx.load_model_from_string(content).graph
+                self.entries = [*self.graph.input, *self.graph.output]
+                self.num_io_tensors = len(self.entries)
 
             def get_tensor_name(self, index: int) -> str:
-                return ("image", "probabilities")[index]
+                return str(self.entries[index].name)
 
             def get_tensor_mode(self, name: str) -> IntEnum:
                 mode = fake.TensorIOMode
                 return mode["INPUT"] if name == "image" else mode["OUTPUT"]
 
             def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
-                return [(1, 8, 8, 3), (1, 8, 8, 3), (4, 8, 8, 3)]
+                return [(count, *self.get_tensor_shape(name)[1:]) for count in (1, 1, 4)]
 
             def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-                return (-1, 8, 8, 3) if name == "image" else (-1, 3)
+                return shape_of(next(entry for entry in self.entries if entry.name == name))
 
             def create_execution_context(self) -> Context:
-                return Context()
+                return Context(self)
 
         class Runtime:
             def __init__(self, logger: Logger) -> None:
                 log.append("runtime")
 
             def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
-                return Engine() if plan.endswith(fake.__version__.encode()) else None
+                head, _, content = plan.partition(b"\n")
+                return Engine(content) if head.endswith(fake.__version__.encode()) else None
 
         self.ILogger, self.Builder, self.OnnxParser, self.Runtime = Logger, Builder, Parser, Runtime

@@ -54,9 +54,9 @@ def residual_model() -> onnx.ModelProto:
             helper.make_node("Relu", ["sum"], ["r2"], "second_relu"),
             helper.make_node("GlobalAveragePool", ["r2"], ["pool"], "pool"),
             helper.make_node("Reshape", ["pool", "same"], ["still"], "idle"),
-            helper.make_node("Squeeze", ["still", "axes"], ["features"], "squeeze"),
-            helper.make_node("MatMul", ["features", "w3"], ["logits"], "dense"),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], "softmax", axis=-1),
+            helper.make_node("Squeeze", ["still", "axes"], ["pooled"], "squeeze"),
+            helper.make_node("MatMul", ["pooled", "w3"], ["scores"], "dense"),
+            helper.make_node("Softmax", ["scores"], ["probabilities"], "softmax", axis=-1),
         ],
         {
             "scale": np.array(1 / 128, np.float32),
@@ -92,6 +92,11 @@ def find_node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
 
 def run_model(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What ONNX Runtime answers, rounding where the graph says and nowhere else."""
+    return run_outputs(model, images)[0]
+
+
+def run_outputs(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Return every output of `run_model`'s graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -99,4 +104,4 @@ def run_model(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.f
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return np.asarray(session.run(None, {"image": images})[0])
+    return [np.asarray(values) for values in session.run(None, {"image": images})]

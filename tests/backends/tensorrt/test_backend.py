@@ -16,7 +16,7 @@ from lesiontk.backends.onnx.backend import ONNXEngine, tensor_reader
 from lesiontk.backends.onnx.file import read_backend_name
 from lesiontk.backends.onnx.graph import embed_spec
 from lesiontk.backends.tensorrt import backend as tensorrt_backend
-from lesiontk.backends.tensorrt import installation, on_device
+from lesiontk.backends.tensorrt import cuda_bindings, installation, on_device
 from lesiontk.backends.tensorrt.backend import TensorRTBackend, choose_half, find_ranges
 from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
 from tests.backends.tensorrt.device import answer
@@ -86,7 +86,7 @@ def test_on_a_gpu_it_runs_in_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tensorrt_backend, "explain_no_gpu", lambda: "")
     trt = FakeTensorRT("10.3.0", memory, answer)
     monkeypatch.setattr(on_device, "import_tensorrt", lambda: trt)
-    monkeypatch.setattr(on_device, "open_cuda", lambda: cuda)
+    monkeypatch.setattr(cuda_bindings, "open_cuda", lambda: cuda)
     with open_engine(file) as engine:
         assert isinstance(engine, GPUEngine)
         np.testing.assert_array_equal(engine.predict(pictures(3)), answer(pictures(3)))

@@ -26,7 +26,7 @@ def test_layers_compute_in_half_and_normalization_and_softmax_in_single(
     types = types_of(float16)
     for name in ("real", "scaled", "normal", "planes", "probabilities"):
         assert types[name] == TensorProto.FLOAT
-    for name in ("c1", "r1", "c2", "sum", "r2", "pool", "features", "logits"):
+    for name in ("c1", "r1", "c2", "sum", "r2", "pool", "pooled", "scores"):
         assert types[name] == TensorProto.FLOAT16
 
 

@@ -49,7 +49,7 @@ def test_a_reshape_that_mixes_images_is_refused(source: onnx.ModelProto) -> None
     squeeze.op_type, squeeze.input[1] = "Reshape", "mixed"
     source.graph.initializer.append(onnx.numpy_helper.from_array(np.array([4, 1]), "mixed"))
     source.graph.node.remove(find_node(source, "dense"))
-    find_node(source, "softmax").input[0] = "features"
+    find_node(source, "softmax").input[0] = "pooled"
     with pytest.raises(DataError, match="Reshape squeeze mixes the images of a batch"):
         prepare_graph(source)
 

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 import pytest
 
-from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt import cuda_bindings, on_device
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import check_model, parse_model, require_model
 from lesiontk.backends.tensorrt.installation import explain_no_gpu, find_installation
+from lesiontk.backends.tensorrt.plan_runner import Runner
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from tests.backends.tensorrt.damaged_graphs import make_asymmetric, quantize_bias
 from tests.backends.tensorrt.graphs import find_node
@@ -226,10 +227,10 @@ def test_an_engine_does_not_run_without_a_gpu_and_says_why(file: Path) -> None:
     with pytest.raises(
         on_device.MissingRequirementError, match=r"no GPU can be used \(pycuda: .*cuda-python: "
     ):
-        on_device.open_cuda()
+        cuda_bindings.open_cuda()
     plan = build_engine(file, "int8", AMPERE)
     with pytest.raises((on_device.MissingRequirementError, on_device.BuildError)):
-        on_device.Runner(trt, None, plan.content)
+        Runner(trt, None, plan.content)
 
 
 @pytest.mark.gpu
@@ -241,7 +242,7 @@ def test_on_a_gpu_it_answers_as_the_graph(
     from tests.backends.tensorrt.graphs import pictures, run_model
 
     plan = build_engine(file, precision, BuildSettings(batches=(1, 1, 4)))
-    runner = on_device.Runner(on_device.import_tensorrt(), on_device.open_cuda(), plan.content)
+    runner = Runner(on_device.import_tensorrt(), cuda_bindings.open_cuda(), plan.content)
     try:
         received = runner.predict(pictures(6))
         samples = runner.time_images(pictures(2), 20, 2)

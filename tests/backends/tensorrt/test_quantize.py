@@ -66,7 +66,7 @@ def test_inputs_of_layers_and_pools_are_quantized_and_of_the_addition_the_skip(
 
     assert quantized("first") == ["planes", "weight"]
     assert quantized("second") == ["r1", "weight"]
-    assert quantized("dense") == ["features", "weight"]
+    assert quantized("dense") == ["pooled", "weight"]
     assert quantized("pool") == ["r2"]
     assert quantized("join") == ["r1"]  # the skip, not what the convolution gives
     assert find_node(int8, "join").input[0] == "c2"
@@ -139,7 +139,7 @@ def test_a_layer_that_is_kept_is_quantized_nowhere_nor_the_skip_that_it_adds(
 
 
 def test_what_may_be_kept_is_what_is_quantized(float32: onnx.ModelProto) -> None:
-    assert list_layers(float32.graph) == ("c1", "c2", "pool", "logits")
+    assert list_layers(float32.graph) == ("c1", "c2", "pool", "scores")
 
 
 def test_of_two_layers_that_are_added_the_earlier_is_the_skip(float32: onnx.ModelProto) -> None:

@@ -430,7 +430,8 @@ class Backend(ABC):
         without global pooling or softmax.
         """
         raise UsageError(
-            f"{self.info.name} engines cannot return features; expected one of tflite or onnx."
+            f"{self.info.name} engines cannot return features; expected one of tflite, onnx or "
+            "tensorrt."
         )
 
     def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ SHORT_NAMES = {
     "lesiontk.data.enhance.": "from enhance.",
     "lesiontk.data.": "from ",
     "lesiontk.evaluate.": "from ",
+    "lesiontk.backends.tensorrt.": "from ",
     "lesiontk.deploy.runner.": "from ",
     "lesiontk.deploy.runner import ": "import ",
 }
@@ -267,6 +268,8 @@ def write_runner(
     _copy("lesiontk.evaluate", "input_checks.py", folder / "input_checks.py")
     for runtime in runtimes:
         _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
+        for name in runtime.parts:
+            _copy(runtime.package, name, folder / name)
     functions = [ENHANCEMENTS.get(name) for name in enhance]
     if functions:
         (folder / "enhance").mkdir()

@@ -42,7 +42,7 @@ class Jetson(BundleTarget):
         from lesiontk.backends.tensorrt.check import require_model
 
         device = self.device
-        report = require_model(engine, device.tensorrt)
+        report = require_model(folder / engine.name, device.tensorrt)
         trtexec = {
             version: write_trtexec(version, spec.precision, engine.name, spec.input_shape)
             for version in device.tensorrt
@@ -56,9 +56,9 @@ class Jetson(BundleTarget):
             "device, in this folder:\n\n"
             "    sudo apt install python3-libnvinfer   # part of JetPack\n"
             "    pip3 install -r requirements.txt      # or cuda-python instead of pycuda\n\n"
-            "The first call builds `engine.plan`, which takes minutes; `timing.cache` makes the "
-            "next build faster. Remove both to build again. `engine.json` contains the plan's "
-            "SHA-256; a modified plan is built again. Build and self-test need NumPy, "
+            "The first call builds the engine in the folder `plans`, which takes minutes. It is "
+            "built again for another GPU, TensorRT version or ONNX file, and if the stored one was "
+            "modified. Build and self-test need NumPy, "
             "TensorRT and pycuda or cuda-python; reading image files needs Pillow. Latency is "
             "timed with CUDA events; fix the clocks before: `sudo nvpmodel -m 0 && sudo "
             "jetson_clocks`. On a machine without TensorRT, `--runtime onnx` uses ONNX "

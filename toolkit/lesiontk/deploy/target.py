@@ -16,12 +16,14 @@ from lesiontk.records import EngineSpec
 class Runtime:
     """A file of the bundle that runs its engine, by its place in lesiontk.
 
-    ``requirements/NAME.txt`` contains what it needs, pinned.
+    `parts` are further files of its package that it imports. ``requirements/NAME.txt`` contains
+    what it needs, pinned.
     """
 
     name: str
     package: str
     file: str
+    parts: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -31,7 +33,12 @@ class Runtime:
 
 LITERT = Runtime("litert", "lesiontk.deploy.runner", "litert_runtime.py")
 ONNX = Runtime("onnx", "lesiontk.deploy.runner", "onnx_runtime.py")
-TENSORRT = Runtime("tensorrt", "lesiontk.backends.tensorrt", "on_device.py")
+TENSORRT = Runtime(
+    "tensorrt",
+    "lesiontk.backends.tensorrt",
+    "plan_cache.py",
+    ("cuda_bindings.py", "dla_layers.py", "on_device.py", "plan_runner.py"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,16 +194,6 @@ class ONNXBackend(ONNXFileBackend):
         onnx.save(model, out / name)
         return ConversionRecord(name, quantization=made)
 
-    def add_signal_outputs(self, content: bytes) -> bytes:
-        import onnx
-
-        from lesiontk.backends.onnx.signals import add_signal_outputs
-
-        model = onnx.load_model_from_string(content)
-        add_signal_outputs(model)
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString())
-
     def open(self, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads)
 

@@ -29,6 +29,16 @@ class ONNXFileBackend(Backend):
     def split_record(self, content: bytes) -> tuple[bytes, str | None]:
         return split_onnx(content)
 
+    def add_signal_outputs(self, content: bytes) -> bytes:
+        import onnx
+
+        from lesiontk.backends.onnx.signals import add_signal_outputs
+
+        model = onnx.load_model_from_string(content)
+        add_signal_outputs(model)
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         import onnx
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from lesiontk.backends.backend import FEATURES, LOGITS
 from lesiontk.errors import DataError
@@ -16,8 +16,8 @@ def add_signal_outputs(model: onnx.ModelProto) -> None:
     """Add the outputs ``features`` and ``logits`` after the probabilities, in place.
 
     Features are the output of the last global pooling, after its quantization if it has one, so
-    that the runtime's integer kernels still match; logits the input of the softmax. Raises
-    `DataError` for a graph that does not end so.
+    that the runtime's integer kernels still match; logits the input of the softmax. Both are
+    float32 in a graph of any precision. Raises `DataError` for a graph that does not end so.
     """
     graph = model.graph
     if len(graph.output) != 1:
@@ -42,5 +42,11 @@ def add_signal_outputs(model: onnx.ModelProto) -> None:
     inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
     types = {entry.name: entry.type for entry in inferred}
     for output, tensor in ((FEATURES, pooled or name), (LOGITS, logits)):
-        graph.node.append(helper.make_node("Identity", [tensor], [output], name=output))
-        graph.output.append(helper.make_value_info(output, types[tensor]))
+        shape = types[tensor].tensor_type.shape
+        single = types[tensor].tensor_type.elem_type == TensorProto.FLOAT
+        cast = {} if single else {"to": TensorProto.FLOAT}
+        kind = "Cast" if cast else "Identity"
+        graph.node.append(helper.make_node(kind, [tensor], [output], output, **cast))
+        entry = graph.output.add(name=output)
+        entry.type.tensor_type.elem_type = TensorProto.FLOAT
+        entry.type.tensor_type.shape.CopyFrom(shape)

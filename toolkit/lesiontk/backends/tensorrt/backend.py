@@ -54,6 +54,7 @@ class TensorRTBackend(ONNXFileBackend):
         },
         suffix=".onnx",
         tools=("onnx", "onnxruntime"),
+        returns_features=True,
         opt_in=True,
     )
 

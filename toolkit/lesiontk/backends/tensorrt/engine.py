@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.onnx.backend import ONNXEngine
-from lesiontk.backends.tensorrt import on_device
+from lesiontk.backends.tensorrt import cuda_bindings, on_device
 from lesiontk.backends.tensorrt.build import build_engine
 from lesiontk.backends.tensorrt.installation import import_tensorrt
+from lesiontk.backends.tensorrt.plan_runner import Runner
 from lesiontk.errors import MissingRequirementError
 from lesiontk.records import EngineSpec
 
@@ -43,13 +44,16 @@ class GPUEngine(Engine):
         trt = import_tensorrt()
         plan = build_engine(path, spec.precision)
         try:
-            self._runner: Any = on_device.Runner(trt, on_device.open_cuda(), plan.content)
+            self._runner: Any = Runner(trt, cuda_bindings.open_cuda(), plan.content)
         except (on_device.MissingRequirementError, on_device.BuildError) as error:
             raise MissingRequirementError(f"{path.name}: {error}") from error
         self._name = on_device.version_of(trt)
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         return np.asarray(self._runner.predict(images))
+
+    def _infer_outputs(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        return list(self._runner.predict_outputs(images))
 
     def time_images(self, images: NDArray[np.uint8], rounds: int, warmup: int) -> tuple[float, ...]:
         """Return the milliseconds of each round on the GPU, one image each, by CUDA events."""

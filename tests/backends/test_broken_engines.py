@@ -68,7 +68,15 @@ def test_what_is_no_engine_is_not_opened(
     make(path)
     words = {
         "predict": ["predict", str(path), "picture.png"],
-        "bundle": ["bundle", str(path), "--target", "linux-arm64", "--out", str(tmp_path / "b")],
+        "bundle": [
+            "bundle",
+            str(path),
+            "--research-override",
+            "--target",
+            "linux-arm64",
+            "--out",
+            str(tmp_path / "b"),
+        ],
     }[command]
     done = CliRunner().invoke(cli, words)
     assert isinstance(done.exception, DataError)
@@ -154,7 +162,15 @@ def test_labels_of_another_number_than_outputs_are_refused(
     path = tmp_path / "onnx_int8.onnx"
     describe_onnx(path, json.dumps({**SPEC, "backend": "onnx", "labels": labels}).encode())
     for words in (
-        ["bundle", str(path), "--target", "linux-arm64", "--out", str(tmp_path / "bundle")],
+        [
+            "bundle",
+            str(path),
+            "--research-override",
+            "--target",
+            "linux-arm64",
+            "--out",
+            str(tmp_path / "bundle"),
+        ],
         ["evaluate", str(path), "--images", str(tmp_path)],
     ):
         done = CliRunner().invoke(cli, words)
@@ -180,7 +196,15 @@ def test_weights_in_another_file_are_not_read(command: str, tmp_path: Path) -> N
     model = onnx.load(ONNX)
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=1024)
     words = {
-        "bundle": ["bundle", str(path), "--target", "linux-arm64", "--out", str(tmp_path / "new")],
+        "bundle": [
+            "bundle",
+            str(path),
+            "--research-override",
+            "--target",
+            "linux-arm64",
+            "--out",
+            str(tmp_path / "new"),
+        ],
         "predict": ["predict", str(path), "picture.png"],
         "bench": ["bench", str(path)],
     }

@@ -132,7 +132,15 @@ def test_predict_with_a_nan_in_the_weights_is_an_error(damaged: Path, picture: P
 
 def test_no_bundle_of_it_is_written(damaged: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    options = ["bundle", str(damaged), "--target", "linux-arm64", "--out", str(out)]
+    options = [
+        "bundle",
+        str(damaged),
+        "--research-override",
+        "--target",
+        "linux-arm64",
+        "--out",
+        str(out),
+    ]
     done = CliRunner().invoke(cli, options)
     assert isinstance(done.exception, DataError)
     assert not out.exists()

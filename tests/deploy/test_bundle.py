@@ -23,9 +23,9 @@ from lesiontk.backends.tflite.metadata import embed_metadata
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
-from lesiontk.deploy.bundle import VIEWS, check_destination, make_golden_images
+from lesiontk.deploy.bundle import VIEWS, check_destination, hash_content, make_golden_images
 from lesiontk.deploy.card import render_bundle_card
-from lesiontk.errors import UsageError
+from lesiontk.errors import GateFailedError, UsageError
 from lesiontk.evaluate.temperature import apply_temperature
 from lesiontk.records import EngineSpec, Preprocessing
 from lesiontk.stages.bundle import write_bundle_of_file
@@ -293,7 +293,13 @@ def test_nothing_is_mixed_into_a_folder_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
     with pytest.raises(UsageError, match="exists; expected a new or empty folder"):
         check_destination(tmp_path)
-    options = ["bundle", str(ENGINES / "tflite_int8.tflite"), "--target", "android"]
+    options = [
+        "bundle",
+        str(ENGINES / "tflite_int8.tflite"),
+        "--research-override",
+        "--target",
+        "android",
+    ]
     done = CliRunner().invoke(cli, [*options, "--out", str(tmp_path)])
     assert isinstance(done.exception, UsageError)
     done = CliRunner().invoke(cli, options)
@@ -339,7 +345,15 @@ def test_the_desktop_decides_as_the_device_does(
 ) -> None:
     folder = tmp_path / "bundle"
     options = [] if threshold is None else ["--threshold", str(threshold)]
-    made = ["bundle", str(stamped), "--target", "linux-arm64", "--out", str(folder)]
+    made = [
+        "bundle",
+        str(stamped),
+        "--research-override",
+        "--target",
+        "linux-arm64",
+        "--out",
+        str(folder),
+    ]
     assert CliRunner().invoke(cli, [*made, *options]).exit_code == 0
     device = json.loads(call_runner(folder, "predict", "--json", str(picture)).stdout)
     done = CliRunner().invoke(cli, ["predict", str(stamped), str(picture), "--json", *options])
@@ -371,6 +385,28 @@ def test_a_bundle_without_a_threshold_promises_none(bundle: Path, picture: Path)
     assert "threshold, tolerances" not in readme
     assert "This file contains no evaluation" in card
     assert "without a decision" in card
+
+
+def test_an_answer_names_what_gave_it(bundle: Path, picture: Path) -> None:
+    call = call_runner(bundle, "predict", str(picture), "--json")
+    answer = json.loads(call.stdout)
+    sums = (bundle / "SHA256SUMS").read_bytes()
+    assert answer["bundle_sha256"] == hashlib.sha256(sums).hexdigest()
+    assert answer["engine_sha256"] == hash_content(bundle / "tflite_int8.tflite")
+
+
+def test_an_engine_without_known_gates_is_for_research_alone(
+    stamped: Path, tmp_path: Path, picture: Path
+) -> None:
+    words = ["bundle", str(stamped), "--target", "linux-arm64", "--out", str(tmp_path / "b")]
+    refused = CliRunner().invoke(cli, words)
+    assert isinstance(refused.exception, GateFailedError)
+    assert "was not tested by gates" in str(refused.exception)
+    assert "--research-override" in str(refused.exception)
+    assert not (tmp_path / "b").exists()
+    assert CliRunner().invoke(cli, [*words, "--research-override"]).exit_code == 0
+    call = call_runner(tmp_path / "b", "predict", str(picture))
+    assert "Research override: the engine was not tested by gates." in call.stdout
 
 
 def test_a_threshold_of_ones_own_is_told_apart(stamped: Path, tmp_path: Path) -> None:

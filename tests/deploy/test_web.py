@@ -210,7 +210,15 @@ def test_a_board_serves_the_same_page_without_a_runtime(tmp_path: Path) -> None:
 
 def test_the_command_says_how_to_open_it(archives: Path, tmp_path: Path) -> None:
     out = tmp_path / "app"
-    words = ["bundle", str(ENGINE), "--target", "web", "--runtime", str(archives)]
+    words = [
+        "bundle",
+        str(ENGINE),
+        "--research-override",
+        "--target",
+        "web",
+        "--runtime",
+        str(archives),
+    ]
     done = CliRunner().invoke(cli, [*words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     lines = " ".join(done.output.split())

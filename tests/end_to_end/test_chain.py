@@ -18,6 +18,7 @@ import pytest
 
 from lesiontk.backends import find_backend
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
+from lesiontk.records import NOTICE
 from tests.end_to_end.chain import CHAIN, TRAINING, Chain, set_keys
 from tests.end_to_end.command_line import Call, call_lesiontk, start_lesiontk
 from tests.measuring import measuring_here
@@ -443,6 +444,10 @@ def test_a_bundle_of_the_latest_model_knows_its_threshold_and_worth(
     card = (out / "MODEL_CARD.md").read_text()
     assert "recall[mel]" in card
     assert "tflite:int8: `macro_auc >= parent - 0.5 @ 0.95` passed" in card
+    assert "### By age, sex and site" in card
+    assert "| age: 60 and over |" in card
+    assert contract["research_override"] is None
+    assert contract["notice"] == NOTICE
     command = [sys.executable, str(out / "run.py"), "self-test", "--rounds", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

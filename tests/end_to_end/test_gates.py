@@ -78,16 +78,17 @@ def test_no_bundle_is_made_of_an_engine_whose_gate_is_not_shown(copy: Path, tmp_
     refused = call_lesiontk("bundle", *options, "--out", tmp_path / "board", workspace=copy)
     assert refused.code == 1, refused.err
     assert f"`{ONE_IN_A_THOUSAND}` not shown" in refused.err
-    assert "lesiontk bundle --accept-unresolved" in refused.err
+    assert "lesiontk bundle --research-override" in refused.err
     assert not (tmp_path / "board").exists()
-    accepted = call_lesiontk("bundle", *options, "--accept-unresolved", workspace=copy)
+    accepted = call_lesiontk("bundle", *options, "--research-override", workspace=copy)
     assert accepted.code == 0, accepted.err
     folder = Path(accepted.document["path"])
     (entry,) = json.loads((folder / "bundle.json").read_text())["gates"]
     assert entry["outcome"] == "not_shown"
-    card = (folder / "MODEL_CARD.md").read_text()
-    assert "1 not shown." in card
-    assert "Gates that are not shown were accepted when the bundle was made" in card
+    bundle = json.loads((folder / "bundle.json").read_text())
+    assert f"`{ONE_IN_A_THOUSAND}` not shown" in bundle["research_override"]
+    assert bundle["research_override"] in bundle["notice"]
+    assert "1 not shown." in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_the_power_of_a_split_is_shown_for_each_gate(chain: Chain) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.fit_input_checks import ClassRefusals, FamilyRefusals, InputChecks
+from lesiontk.evaluate.subgroups import SubgroupResult
 from lesiontk.records import Preprocessing
 from lesiontk.report.formatting import (
     format_percent,
@@ -206,3 +209,48 @@ def test_the_frozen_threshold_is_shown_with_what_it_gives(sample: ReportData, pa
             assert shown[cell] == estimate.value + estimate.interval
     assert table[1][7] == "–"
     assert "akiec + bcc + mel" in page.text
+
+
+def test_subgroups_stand_beside_the_images_that_they_are_of(sample: ReportData, page: Page) -> None:
+    assert "By age, sex and site" not in page.text
+    groups = {
+        target: tuple(
+            SubgroupResult("sex", value, n, n // 2, n // 8, *estimates)
+            for value, n, estimates in (
+                ("female", 90, (Estimate(0.5 + place / 10, 0.4, 0.7 + place / 10),) * 3),
+                ("male", 70, (Estimate(None, None, None),) * 3),
+            )
+        )
+        for place, target in enumerate(sample.metrics)
+    }
+    metrics = {t: replace(found, subgroups=groups[t]) for t, found in sample.metrics.items()}
+    tables = read(replace(sample, metrics=metrics)).tables
+    head, women, men = tables["Sensitivity by age, sex and site"]
+    assert len(head) == 3 + len(sample.metrics)
+    assert women[:3] == ["sex: female", "90", "11"]
+    assert women[3].startswith(f"50.0{NBSP}%")
+    assert women[4].startswith(f"60.0{NBSP}%")
+    assert men[3] == "–"
+
+
+def test_the_input_checks_show_whom_they_refuse(sample: ReportData, page: Page) -> None:
+    assert "Input checks" not in page.text
+    checks = InputChecks(
+        target="tflite:int8",
+        file="tflite_int8.tflite",
+        images={"train": 10, "validation": 1503, "test": 20},
+        quality={},
+        score="Mahalanobis distance of features, 64 axes",
+        threshold=3.0,
+        candidates=(),
+        false_refusals={"poor_quality": 0.006, "out_of_domain": 0.02},
+        classes=(ClassRefusals("mel", 167, 1, 7, 0.085),),
+        families=(FamilyRefusals("photograph", 150, 80, 67, 0.997, 1.0, chosen_on=False),),
+    )
+    found = read(replace(sample, input_checks={"tflite:int8": checks}))
+    assert f"validation images 0.6{NBSP}% are refused for their quality" in found.text
+    _, row = found.tables["Test images that tflite:int8 refuses"]
+    assert row == ["melanoma", "167", "1", "7", f"4.8{NBSP}%", f"8.5{NBSP}%"]
+    _, row = found.tables["Other pictures that tflite:int8 refuses"]
+    assert row[0].startswith("photograph")
+    assert row[1:5] == ["150", "80", "67", f"98.0{NBSP}%"]

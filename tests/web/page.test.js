@@ -66,6 +66,14 @@ test("it says that it is research software", async (t) => {
   assert.ok(await page.getByText("Research software, not a medical device.", { exact: true }).isVisible());
 });
 
+test("it says which gates its engine did not pass", async (t) => {
+  const { page } = await openApp(t);
+  const override = page.getByText("Research override.", { exact: true });
+  await override.waitFor();
+  const reason = await page.locator("#override-reason").textContent();
+  assert.equal(reason, "the engine was not tested by gates.");
+});
+
 test("the history survives a reload, is exported, and is deleted", async (t) => {
   const { page } = await openApp(t);
   await started(page);

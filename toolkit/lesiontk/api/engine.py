@@ -196,7 +196,7 @@ class Engine:
         out: str | Path | None = None,
         *,
         threshold: float | None = None,
-        accept_unresolved: bool = False,
+        research_override: bool = False,
         runtime: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs the engine on a device; see `Workspace.bundle`."""
@@ -205,7 +205,7 @@ class Engine:
             target,
             out,
             threshold=threshold,
-            accept_unresolved=accept_unresolved,
+            research_override=research_override,
             runtime=runtime,
         )
 

@@ -337,7 +337,7 @@ class Model(Stored):
         out: str | Path | None = None,
         *,
         threshold: float | None = None,
-        accept_unresolved: bool = False,
+        research_override: bool = False,
         runtime: str | Path | None = None,
     ) -> Bundle:
         """Write the folder that runs this model's preferred engine; see `Workspace.bundle`."""
@@ -346,7 +346,7 @@ class Model(Stored):
             target,
             out,
             threshold=threshold,
-            accept_unresolved=accept_unresolved,
+            research_override=research_override,
             runtime=runtime,
         )
 

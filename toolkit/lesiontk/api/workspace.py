@@ -316,7 +316,7 @@ class Workspace(DataWorkspace):
         out: str | Path | None = None,
         *,
         threshold: float | None = None,
-        accept_unresolved: bool = False,
+        research_override: bool = False,
         sign: str | Path | None = None,
         archive: str | Path | None = None,
         runtime: str | Path | None = None,
@@ -327,10 +327,10 @@ class Workspace(DataWorkspace):
         `target` is a device such as ``linux-arm64``, ``web`` or ``jetson-orin-jetpack6``; the
         folder is copied to `out`, which an engine file requires. `threshold` replaces the one
         frozen on validation. Raises `GateFailedError` for an engine that did not pass its recipe's
-        gates; with `accept_unresolved` gates that are not shown are accepted. The copy at `out` is
-        signed with the Ed25519 private key in the PEM file `sign`; `archive` is a new ``.tar.gz``
-        of that copy. `runtime` is a folder with the archives of LiteRT.js, for ``web`` without npm
-        or network.
+        gates, or whose gates are not known; with `research_override` it is bundled, and that is
+        shown wherever the bundle runs. The copy at `out` is signed with the Ed25519 private key in
+        the PEM file `sign`; `archive` is a new ``.tar.gz`` of that copy. `runtime` is a folder with
+        the archives of LiteRT.js, for ``web`` without npm or network.
         """
         from lesiontk.workflow.bundle import bundle_reference
 
@@ -341,7 +341,7 @@ class Workspace(DataWorkspace):
             target,
             None if out is None else Path(out),
             threshold,
-            accept_unresolved=accept_unresolved,
+            research_override=research_override,
             sign=None if sign is None else Path(sign),
             archive=None if archive is None else Path(archive),
             runtime=None if runtime is None else Path(runtime),

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 MORE_LESIONS = "Use more test lesions or a wider margin (`lesiontk gate power RECIPE`)"
 WARN_ONLY = "`--set unresolved=warn` turns gates that are not shown into warnings"
-ACCEPT = "`lesiontk bundle --accept-unresolved` accepts the engine, and records it in the bundle"
+OVERRIDE = "`lesiontk bundle --research-override` bundles it for research, and records that"
 
 
 def require_gates(

@@ -22,9 +22,10 @@ from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
               help="Summed probability from which an image is positive on the device; default: "
               "the one that was frozen on validation.")  # fmt: skip
 @click.option(
-    "--accept-unresolved",
+    "--research-override",
     is_flag=True,
-    help="Accept an engine with gates not shown for lack of test lesions; the bundle records it.",
+    help="Bundle an engine that did not pass its gates, or has none, for research alone; it "
+    "is shown wherever the bundle runs.",
 )
 @click.option(
     "--sign",
@@ -51,14 +52,14 @@ def bundle(
     target: str,
     out: Path | None,
     threshold: float | None,
-    accept_unresolved: bool,
+    research_override: bool,
     sign: Path | None,
     archive: Path | None,
     runtime: Path | None,
 ) -> None:
     """Write a folder that runs ENGINE on a device, with a self-test.
 
-    An engine that did not pass its recipe's gates is refused.
+    An engine that did not pass its recipe's gates, or whose gates are not known, is refused.
 
     ENGINE is an engine (a file or an artefact), or a model whose best matching engine is used
     (default: the latest model).
@@ -70,7 +71,7 @@ def bundle(
         target,
         out,
         threshold=threshold,
-        accept_unresolved=accept_unresolved,
+        research_override=research_override,
         sign=sign,
         archive=archive,
         runtime=runtime,

@@ -86,6 +86,9 @@ def print_evaluation(evaluation: EngineEvaluation) -> None:
     names = evaluation.labels
     counts = [[n, *map(str, r)] for n, r in zip(names, evaluation.confusion, strict=True)]
     print_table(["truth \\ prediction", *names], counts)
+    if evaluation.subgroups:
+        cells = result_table.list_subgroup_cells(evaluation.subgroups)
+        print_table(list(result_table.SUBGROUP_COLUMNS), cells)
     print_verdicts(sort_verdicts(evaluation.gate))
 
 

@@ -35,7 +35,7 @@ from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.input_checks import ARRAYS, DOCUMENT, STATUSES, check_input, load_checks
 from lesiontk.evaluate.operating_point import OperatingPoint
-from lesiontk.evaluate.verdict import GateVerdict
+from lesiontk.evaluate.verdict import GateVerdict, describe_unpassed
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec, Preprocessing
 
@@ -65,7 +65,8 @@ class EngineAssessment:
     """The facts of an engine beyond its file: its recipe's description and its evaluation.
 
     Without an `assessment` the one in the file is used. `threshold` replaces the frozen one.
-    `verdicts` are those of its acceptance gates, if any. `checks` is the folder of its input
+    `verdicts` are those of its acceptance gates; unless all passed, the bundle is for research
+    alone, and says so. `checks` is the folder of its input
     checks, and `refusals` are whom they refuse, if known.
     """
 
@@ -135,6 +136,7 @@ def write_bundle(
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
     point = assessment.operating_point if assessment else None
+    override = describe_unpassed(assessed.verdicts)
     document = {
         "format": 1,
         "name": f"{spec.recipe} {spec.backend}:{spec.precision} for {target.name}",
@@ -172,7 +174,10 @@ def write_bundle(
         "gates": [verdict.to_document() for verdict in assessed.verdicts],
         "split_hash": spec.split_hash,
         "licence": spec.licence,
-        "notice": spec.notice,
+        "research_override": override,
+        "notice": spec.notice
+        if override is None
+        else f"{spec.notice} Research override: {override}.",
         **contents.bundle,
     }
     (folder / BUNDLE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -9,7 +9,12 @@ from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.operating_point import GIVEN, OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes
 from lesiontk.records import EngineSpec
-from lesiontk.report.result_table import describe_origin, format_estimate
+from lesiontk.report.result_table import (
+    SUBGROUP_COLUMNS,
+    describe_origin,
+    format_estimate,
+    list_subgroup_cells,
+)
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_auc")
 
@@ -49,17 +54,11 @@ def render_bundle_card(
 
 
 def describe_gates(verdicts: Sequence[GateVerdict]) -> str:
-    """Return the verdicts; those not shown were accepted when the bundle was made."""
+    """Return the verdicts."""
     if not verdicts:
         return "The engine was not tested by gates."
     lines = [f"- {verdict.describe()}" for verdict in verdicts]
-    accepted = (
-        "\n\nGates that are not shown were accepted when the bundle was made "
-        "(`--accept-unresolved`): the test images show neither a pass nor a failure."
-        if any(verdict.unresolved for verdict in verdicts)
-        else ""
-    )
-    return f"{describe_outcomes(verdicts)}.\n\n" + "\n".join(lines) + accepted
+    return f"{describe_outcomes(verdicts)}.\n\n" + "\n".join(lines)
 
 
 def describe_refusals(checks: InputChecks) -> str:
@@ -121,6 +120,23 @@ def _describe_results(assessment: Assessment | None) -> str:
             if assessment.operating_point and assessment.operating_point.rule == GIVEN
             else ""
         )
+        + _describe_subgroups(test)
+    )
+
+
+def _describe_subgroups(test: TestResult) -> str:
+    """Return the table by age, sex and site; empty where the data source has none of them."""
+    if not test.subgroups:
+        return ""
+    table = [
+        SUBGROUP_COLUMNS,
+        ["---"] * len(SUBGROUP_COLUMNS),
+        *list_subgroup_cells(test.subgroups),
+    ]
+    rows = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return (
+        "\n\n### By age, sex and site\n\nAt the frozen threshold. The groups are small: compare "
+        f"intervals, not values.\n\n{rows}"
     )
 
 

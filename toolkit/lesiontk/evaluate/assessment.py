@@ -18,6 +18,7 @@ from lesiontk.evaluate.operating_point import (
     OperatingEvaluation,
     OperatingPoint,
 )
+from lesiontk.evaluate.subgroups import SubgroupResult
 from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.files.strict_json import parse_json
 from lesiontk.records import EngineSpec
@@ -52,8 +53,8 @@ class TestResult(Record):
 
     `metrics` are by arg-max. `at_threshold` has `OPERATING_METRICS` at the frozen threshold; it is
     empty if the threshold was replaced. Intervals are at level `confidence`. `findings` are the
-    sentences of `describe_evaluation`, for example on emulation. `images` are the counts by label;
-    empty if the file has none.
+    sentences of `describe_evaluation`, for example on emulation. `images` are the counts by label
+    and `subgroups` the results by age, sex and site; empty if the file has none.
     """
 
     __test__ = False  # the name is not that of a test for pytest
@@ -66,6 +67,7 @@ class TestResult(Record):
     at_threshold: Mapping[str, Estimate] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     images: Mapping[str, int] = field(default_factory=dict)
+    subgroups: tuple[SubgroupResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Assessment(Record):
             split_hash=evaluation.split_hash,
             confidence=evaluation.confidence,
             findings=describe_evaluation(evaluation),
+            subgroups=evaluation.subgroups,
         )
 
     @classmethod
@@ -112,6 +115,7 @@ class Assessment(Record):
         split_hash: str,
         confidence: float,
         findings: Sequence[str],
+        subgroups: tuple[SubgroupResult, ...] = (),
     ) -> Assessment:
         """Return the assessment of an engine's scores. Raises `ValueError` without scores."""
         point, scaled, metrics = scores.operating_point, scores.temperature, scores.metrics
@@ -130,6 +134,7 @@ class Assessment(Record):
                 at_threshold={name: getattr(point, name) for name in OPERATING_METRICS},
                 findings=tuple(findings),
                 images=dict(zip(labels, map(sum, scores.confusion), strict=False)),
+                subgroups=subgroups,
             ),
         )
 
@@ -138,7 +143,7 @@ class Assessment(Record):
 
         The results at the frozen threshold do not apply to it and are left out.
         """
-        test = None if self.test is None else replace(self.test, at_threshold={})
+        test = None if self.test is None else replace(self.test, at_threshold={}, subgroups=())
         return replace(self, operating_point=OperatingPoint(GIVEN, threshold, positive), test=test)
 
     def check_labels(self, spec: EngineSpec) -> None:

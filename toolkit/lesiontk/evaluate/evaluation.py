@@ -17,6 +17,7 @@ from lesiontk.evaluate.operating_point import (
     OperatingPoint,
     evaluate_operating_point,
 )
+from lesiontk.evaluate.subgroups import SubgroupResult, evaluate_subgroups
 from lesiontk.evaluate.temperature import TemperatureEvaluation, evaluate_temperature
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.recipe import EvaluateRule
@@ -29,6 +30,7 @@ class EngineEvaluation(Evaluation):
     `subset` and `split_hash` identify the images; they are empty for external images. `critical` is
     the label whose sensitivity has priority. `emulated_by` is the runtime that ran instead of the
     engine's own, None without emulation. `gate` contains the verdicts on this engine alone.
+    `subgroups` are results by age, sex and site, where the data source has these.
     """
 
     target: str
@@ -40,6 +42,7 @@ class EngineEvaluation(Evaluation):
     emulated_by: str | None = None
     may_have_seen_test: bool = False
     gate: tuple[GateVerdict, ...] = ()
+    subgroups: tuple[SubgroupResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +74,14 @@ def evaluate_engine(
     groups: Sequence[str],
     rule: EvaluateRule,
     temperature: float | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
 ) -> EngineEvaluation:
     """Return the evaluation of an engine's predictions, at `point` too.
 
     `y_true` [N] are indices into the task's labels, the columns of `probabilities` [N, C]; `groups`
     are the N lesions. The critical label comes first in each kind of metric. With a `temperature`
-    the calibration error of the scaled probabilities is also estimated.
+    the calibration error of the scaled probabilities is also estimated. `attributes` maps a name to
+    the values of the N images, for results by subgroup.
     """
     statistics: dict[str, Any] = {
         "resamples": rule.resamples,
@@ -98,4 +103,7 @@ def evaluate_engine(
         critical=task.critical,
         operating_point=at_point,
         temperature=scaled or None,
+        subgroups=evaluate_subgroups(
+            attributes or {}, point, y_true, probabilities, task.labels, groups, **statistics
+        ),
     )

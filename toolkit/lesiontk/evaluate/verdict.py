@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -136,6 +136,13 @@ def sort_verdicts(verdicts: Iterable[GateVerdict]) -> tuple[GateVerdict, ...]:
     """Return verdicts sorted by outcome: failures first, then not shown."""
     order = (Outcome.FAILED, Outcome.NOT_SHOWN, Outcome.PASSED)
     return tuple(sorted(verdicts, key=lambda verdict: order.index(verdict.outcome)))
+
+
+def describe_unpassed(verdicts: Sequence[GateVerdict]) -> str | None:
+    """Return why an engine did not pass its gates, as clauses; None if it passed some, and all."""
+    if not verdicts:
+        return "the engine was not tested by gates"
+    return "; ".join(v.describe() for v in sort_verdicts(verdicts) if not v.passed) or None
 
 
 def describe_outcomes(verdicts: Iterable[GateVerdict]) -> str:

@@ -29,6 +29,7 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
+from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.explain.explanation import Explanation
 from lesiontk.records import ModelFacts, ModelStep
@@ -102,8 +103,9 @@ class ReportData:
     `versions` maps each tool to its versions in the run's artefacts. `tensors` maps targets to
     their quantized activations, the widest first; `sensitivities` maps back ends to their search
     and `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
-    theirs. `widths` has a row for each layer if the model was pruned. `ancestors` are the models
-    that it was derived from, the trained one first.
+    theirs, `input_checks` to the images that their checks refuse. `widths` has a row for each layer
+    if the model was pruned. `ancestors` are the models that it was derived from, the trained one
+    first.
     """
 
     name: str
@@ -128,6 +130,7 @@ class ReportData:
     sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)
     sensitive_layers: Mapping[str, Sequence[LayerSensitivity]] = field(default_factory=dict)
     stabilities: Mapping[str, Stability] = field(default_factory=dict)
+    input_checks: Mapping[str, InputChecks] = field(default_factory=dict)
     widths: Sequence[LayerWidths] = ()
     ancestors: Sequence[ModelStep] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lesiontk.bench.benchmark import (
     Benchmark,
@@ -20,6 +20,7 @@ from lesiontk.evaluate.operating_point import (
     PARENT_SENSITIVITY,
     OperatingPoint,
 )
+from lesiontk.evaluate.subgroups import SubgroupResult
 from lesiontk.evaluate.verdict import describe_outcomes
 
 
@@ -46,6 +47,22 @@ def format_speedup(row: EngineRow, interval: str = "[{}, {}]") -> str:
     if ends:
         text += f" {interval.format(*(f'{end:.2f}' for end in ends))}"
     return text if row.has_own_parent else f"{text} than {versus.parent_name}"
+
+
+SUBGROUP_COLUMNS = ("subgroup", "images", "positive", "sensitivity", "specificity", "AUC")
+
+
+def list_subgroup_cells(subgroups: Iterable[SubgroupResult]) -> list[list[str]]:
+    """Return the cells of `SUBGROUP_COLUMNS` for each subgroup."""
+    return [
+        [
+            f"{group.attribute}: {group.value}",
+            str(group.n),
+            str(group.positives),
+            *map(format_estimate, (group.sensitivity, group.specificity, group.auc)),
+        ]
+        for group in subgroups
+    ]
 
 
 def describe_emulated(emulated: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.judging import ACCEPT, require_gates
+from lesiontk.bench.judging import OVERRIDE, require_gates
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import (
     BundleFacts,
@@ -23,7 +23,7 @@ from lesiontk.deploy.bundle import (
     write_bundle,
 )
 from lesiontk.deploy.target import BundleTarget
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, GateFailedError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.input_checks import DOCUMENT, FOLDER
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved
@@ -39,15 +39,15 @@ from lesiontk.stages.input_checks import read_input_checks
 class BundleConfig(StageConfig):
     """The target, and the tolerances of the device's outputs.
 
-    An engine that did not pass its gates is rejected; with `accept_unresolved` only one that
-    failed. The tolerances are the same for every device. `threshold` replaces the frozen one.
+    An engine that did not pass its gates is rejected, unless there is a `research_override`. The
+    tolerances are the same for every device. `threshold` replaces the frozen one.
     """
 
     target: str
     threshold: float | None = Field(None, ge=0, le=1)
     min_agreement: float = Field(0.98, ge=0, le=1)
     max_mean_drift: float = Field(4e-3, gt=0)
-    accept_unresolved: bool = False
+    research_override: bool = False
 
 
 class BundleStage(Stage):
@@ -59,7 +59,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=8,
+        version=9,
         accepts={
             "engine": "engine",
             "evaluation": "evaluation",
@@ -88,8 +88,8 @@ class BundleStage(Stage):
         engine, evaluation = parents["engine"], parents.get("evaluation")
         checks = parents.get("input_checks")
         verdicts = read_verdicts_on(parents["benchmark"], engine) if "benchmark" in parents else ()
-        policy = Unresolved.WARN if config.accept_unresolved else Unresolved.FAIL
-        require_gates(verdicts, policy, ACCEPT)
+        if not config.research_override:
+            require_passed(verdicts, engine.name)
         assessed = EngineAssessment(
             description=str(engine.manifest.recipe.get("description", "")),
             assessment=read_assessment(evaluation) if evaluation else None,
@@ -122,6 +122,13 @@ def open_target(name: str, runtime: Path | None) -> BundleTarget:
 def list_limits(config: BundleConfig) -> dict[str, float]:
     """Return the tolerances of the device's outputs, as arguments of `write_bundle`."""
     return config.model_dump(include={"min_agreement", "max_mean_drift"})
+
+
+def require_passed(verdicts: Sequence[GateVerdict], name: str) -> None:
+    """Raise `GateFailedError` unless the engine called `name` passed gates, all that it has."""
+    require_gates(verdicts, Unresolved.FAIL, OVERRIDE)
+    if not verdicts:
+        raise GateFailedError(f"{name} was not tested by gates. State some (`gate`); {OVERRIDE}.")
 
 
 def read_verdicts_on(benchmark: Artefact, engine: Artefact) -> tuple[GateVerdict, ...]:

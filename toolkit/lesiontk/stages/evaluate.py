@@ -7,7 +7,7 @@ quantization shifts them, and then applied to the test images.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -27,11 +27,13 @@ from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluation import EngineEvaluation, evaluate_engine
 from lesiontk.evaluate.operating_point import OperatingPoint, freeze_operating_point
+from lesiontk.evaluate.subgroups import describe_people
 from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.engine_tools import tools_of_runtime
+from lesiontk.stages.inspect_images import read_inspection
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 VALIDATION_PREDICTIONS = "predictions_validation.csv"
@@ -43,12 +45,20 @@ Predictions = tuple[IntArray, FloatArray, list[str], list[str], list[str]]
 
 
 class EvaluateStage(Stage):
-    """Produces ``metrics.json`` and, for test and validation, a row of probabilities per image."""
+    """Produces ``metrics.json`` and, for test and validation, a row of probabilities per image.
+
+    Age, sex and site of the test images are those of the inspection, if it is a parent.
+    """
 
     info: ClassVar[StageInfo] = StageInfo(
         name="evaluate",
-        version=6,
-        accepts={"engine": "engine", "images": "images", "parent": "evaluation"},
+        version=7,
+        accepts={
+            "engine": "engine",
+            "images": "images",
+            "parent": "evaluation",
+            "inspection": "inspection",
+        },
         produces="evaluation",
         config=EvaluateRule,
         schema_version=EngineEvaluation.SCHEMA,
@@ -97,6 +107,7 @@ class EvaluateStage(Stage):
                 [images.groups[row] for row in test],
                 config,
                 temperature,
+                list_attributes([images.image_ids[row] for row in test], parents.get("inspection")),
             ),
             subset="test",
             split_hash=images.split_hash,
@@ -119,6 +130,14 @@ class EvaluateStage(Stage):
                 "temperature": temperature,
             }
         )
+
+
+def list_attributes(image_ids: Sequence[str], inspection: Artefact | None) -> dict[str, list[str]]:
+    """Return age band, sex and site of images; empty without an inspection."""
+    if inspection is None:
+        return {}
+    known = {row.image_id: row for row in read_inspection(inspection)}
+    return describe_people(known[image_id] for image_id in image_ids)
 
 
 def read_evaluation(artefact: Artefact) -> EngineEvaluation:

@@ -39,6 +39,7 @@ from lesiontk.stage import (
 )
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
+from lesiontk.stages.input_checks import read_input_checks
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.stages.sensitivity import rank_layers
 
@@ -57,6 +58,7 @@ ORDER = (
     "engine",
     "evaluation",
     "stability",
+    "input_checks",
     "explanation",
     "benchmark",
 )
@@ -87,7 +89,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=11,
+        version=12,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -98,6 +100,7 @@ class ReportStage(Stage):
             "calibration": "calibration",
             "sensitivity": "sensitivity",
             "stability": "stability",
+            "input_checks": "input_checks",
             "engine": "engine",
             "evaluation": "evaluation",
             "explanation": "explanation",
@@ -147,6 +150,10 @@ class ReportStage(Stage):
             stabilities={
                 target: artefact.read_facts(Stability)
                 for target, artefact in collect_roles(parents, "stability").items()
+            },
+            input_checks={
+                target: read_input_checks(artefact)
+                for target, artefact in collect_roles(parents, "input_checks").items()
             },
             widths=_read_widths([*ancestors, model]),
             sensitivities={name: a.read_facts(Sensitivity) for name, a in sensitivities.items()},

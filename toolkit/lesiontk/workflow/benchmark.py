@@ -15,6 +15,7 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
 from lesiontk.workflow.evaluate import evaluate_folder, rules_from
 from lesiontk.workflow.import_devices import files_of, import_devices, remembered_devices
+from lesiontk.workflow.input_checks import input_checks_of
 from lesiontk.workflow.lineage import (
     engines_of,
     locate_engine,
@@ -133,7 +134,11 @@ def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -
     found = engines_of(store, model)
     plan, done = continue_from(store, model, [PARENT, *found], overrides, found)
     plan = plan.with_devices(remembered_devices(store, found))
-    known = {**sensitivities_of(store, model), **stabilities_of(store, found)}
+    known = {
+        **sensitivities_of(store, model),
+        **stabilities_of(store, found),
+        **input_checks_of(store, found),
+    }
     reported = [name for name in known if name not in plan]
     shown: dict[str, Artefact] = {name: known[name] for name in reported}
     return build_step(plan.with_reported(reported), "report", store, {**shown, **done})

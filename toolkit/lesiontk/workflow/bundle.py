@@ -20,6 +20,7 @@ from lesiontk.stages.bundle import (
     BundleStage,
     copy_bundle,
     open_target,
+    require_passed,
     write_bundle_of_file,
 )
 from lesiontk.store import Store
@@ -45,15 +46,15 @@ def bundle_engines(
     devices: Sequence[str],
     threshold: float | None = None,
     *,
-    accept_unresolved: bool = False,
+    research_override: bool = False,
     runtime: Path | None = None,
 ) -> dict[str, Artefact]:
     """Return device -> bundle of its preferred engine, from target -> engine.
 
     A bundle contains the threshold and results of the engine's evaluation in the workspace, or
     `threshold`. Raises `UsageError` for an unknown device, or if none of the engines runs there,
-    and `GateFailedError` for an engine that did not pass its gates; with `accept_unresolved` gates
-    that are not shown are accepted and recorded in the bundle.
+    and `GateFailedError` for an engine that did not pass its gates; with `research_override` it is
+    bundled, and that is recorded in the bundle.
     """
     chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
     bundles = {}
@@ -69,7 +70,7 @@ def bundle_engines(
             parents["evaluation"] = evaluation
         bundles[name] = store.build(
             BundleStage(runtime),
-            BundleConfig(target=name, threshold=threshold, accept_unresolved=accept_unresolved),
+            BundleConfig(target=name, threshold=threshold, research_override=research_override),
             parents,
             recipe=engine.manifest.recipe,
         )
@@ -101,7 +102,7 @@ def bundle_reference(
     out: Path | None = None,
     threshold: float | None = None,
     *,
-    accept_unresolved: bool = False,
+    research_override: bool = False,
     sign: Path | None = None,
     archive: Path | None = None,
     runtime: Path | None = None,
@@ -124,7 +125,7 @@ def bundle_reference(
         load_private_key(sign)
     if archive is not None:
         check_archive(archive)
-    folder, facts = _write(store, reference, target, out, threshold, accept_unresolved, runtime)
+    folder, facts = _write(store, reference, target, out, threshold, research_override, runtime)
     if sign is not None:
         sign_sums(folder, sign)
     if archive is not None:
@@ -138,7 +139,7 @@ def _write(
     target: BundleTarget,
     out: Path | None,
     threshold: float | None,
-    accept_unresolved: bool,
+    research_override: bool,
     runtime: Path | None,
 ) -> tuple[Path, BundleFacts]:
     if out is not None:
@@ -147,6 +148,8 @@ def _write(
         if out is None:
             raise UsageError(f"{reference} is a file outside the workspace; expected --out DIR.")
         path = locate_engine(store, reference)
+        if not research_override:
+            require_passed((), reference)
         known = find_assessment(store, reference)
         return out, write_bundle_of_file(out, path, target, assessment=known, threshold=threshold)
     artefact = resolve_network(store, reference)
@@ -163,7 +166,7 @@ def _write(
         chosen,
         [target.name],
         threshold,
-        accept_unresolved=accept_unresolved,
+        research_override=research_override,
         runtime=runtime,
     )
     made = bundles[target.name]

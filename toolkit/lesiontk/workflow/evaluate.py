@@ -28,6 +28,7 @@ from lesiontk.evaluate.evaluation import EngineEvaluation, ExternalEvaluation, e
 from lesiontk.evaluate.findings import describe_evaluation
 from lesiontk.evaluate.loss_bounds import Points, Predictions
 from lesiontk.evaluate.operating_point import DEFAULT, DEFAULT_THRESHOLD, GIVEN, OperatingPoint
+from lesiontk.evaluate.subgroups import describe_people
 from lesiontk.progress import Progress
 from lesiontk.recipe import EvaluateRule, Recipe, override_recipe
 from lesiontk.records import Artefact
@@ -206,6 +207,7 @@ def evaluate_folder(
                 "is. --include-seen evaluates it on them all the same."
             )
         truth, outputs, groups, failures = [], [], [], []
+        people = []
         with progress.task("evaluating", len(records)) as advance:
             for index, result in decode_many(
                 reader,
@@ -221,6 +223,7 @@ def evaluate_folder(
                     continue
                 truth.append(task.label_index(record.diagnosis, record.coarser))
                 outputs.append(engine.predict(result[np.newaxis])[0])
+                people.append(record)
                 groups.append(record.patient_id or record.lesion_id or record.image_id)
     y_true, probabilities = np.array(truth, dtype=np.int64), np.stack(outputs)
     predictions = Predictions(
@@ -235,6 +238,7 @@ def evaluate_folder(
         groups,
         rule,
         temperature,
+        describe_people(people),
     )
     judged = replace(
         evaluation,

@@ -8,6 +8,7 @@ from typing import Any
 from lesiontk.backends import BACKENDS
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
+from lesiontk.stage import StepId
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
@@ -48,6 +49,12 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
     if not _returns_features(engine.facts):
         return None
     return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
+
+
+def input_checks_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId, Artefact]:
+    """Return ``input_checks:TARGET`` -> the last used ones of each of `engines` that has any."""
+    found = {target: _last_used(store, engine) for target, engine in engines.items()}
+    return {StepId("input_checks", t): checks for t, checks in found.items() if checks}
 
 
 def find_input_checks(store: Store, reference: str) -> Artefact | None:

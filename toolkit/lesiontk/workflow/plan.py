@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.deploy import find_bundle_target
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import Recipe
@@ -12,6 +13,7 @@ from lesiontk.stages import STAGES
 from lesiontk.stages.bench import BenchConfig
 from lesiontk.stages.bundle import BundleConfig
 from lesiontk.stages.explain import ExplainConfig
+from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.stages.inspect_images import InspectConfig
 from lesiontk.stages.prepare import PrepareConfig
 from lesiontk.stages.report import ReportConfig
@@ -34,7 +36,15 @@ from lesiontk.workflow.validate_recipe import check_files, check_names
 
 DATASET, INSPECTION, SPLIT = StepId("dataset"), StepId("inspection"), StepId("split")
 BENCHMARK = StepId("benchmark")
-REPORTED = ("inspection", "split", "calibration", "sensitivity", "stability", "explanation")
+REPORTED = (
+    "inspection",
+    "split",
+    "calibration",
+    "sensitivity",
+    "stability",
+    "input_checks",
+    "explanation",
+)
 """Kinds of steps in the report, besides the model, its engines and their evaluations."""
 
 
@@ -64,11 +74,18 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
     evaluations = [plan_evaluation(recipe, step, compared) for step in compared]
     steps += evaluations
     steps += plan_stability(recipe, engines, model)
+    bundled = _bundled_engines(recipe, engines)
+    checks = [
+        _input_checks_step(step)
+        for step in engines
+        if step in bundled.values() and _returns_features(step)
+    ]
+    steps += checks
     steps += _explanation_steps(recipe, model, evaluations)
     finished: Roles = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(_benchmark_step(recipe, model, finished))
     steps.append(_report_step(recipe, models, finished, steps))
-    steps += _bundle_steps(recipe, [step.name.target for step in engines])
+    steps += [_bundle_step(device, engine, checks) for device, engine in bundled.items()]
     if not images_known:
         for step in steps:
             STAGES.get(step.stage)().check(step.config)
@@ -161,15 +178,28 @@ def _report_step(
     )
 
 
-def _bundle_steps(recipe: Recipe, engines: Sequence[str]) -> list[Step]:
-    """Return one step per device, for its preferred engine."""
-    steps = []
-    for device in recipe.bundle:
-        engine = StepId("engine", find_bundle_target(device).choose(engines))
-        parents = {
-            "engine": engine,
-            "evaluation": engine.of_kind("evaluation"),
-            "benchmark": BENCHMARK,
-        }
-        steps.append(Step(StepId("bundle", device), "bundle", BundleConfig(target=device), parents))
-    return steps
+def _bundled_engines(recipe: Recipe, engines: Sequence[Step]) -> dict[str, Step]:
+    """Return device -> its preferred engine."""
+    of = {step.name.target: step for step in engines}
+    return {device: of[find_bundle_target(device).choose(list(of))] for device in recipe.bundle}
+
+
+def _returns_features(engine: Step) -> bool:
+    return BACKENDS.get(parse_target(engine.name.target)[0]).info.returns_features
+
+
+def _input_checks_step(engine: Step) -> Step:
+    parents = {"engine": engine.name, "images": engine.parents["images"]}
+    return Step(engine.name.of_kind("input_checks"), "input_checks", InputChecksConfig(), parents)
+
+
+def _bundle_step(device: str, engine: Step, checks: Sequence[Step]) -> Step:
+    parents = {
+        "engine": engine.name,
+        "evaluation": engine.name.of_kind("evaluation"),
+        "benchmark": BENCHMARK,
+    }
+    own = engine.name.of_kind("input_checks")
+    if any(step.name == own for step in checks):
+        parents["input_checks"] = own
+    return Step(StepId("bundle", device), "bundle", BundleConfig(target=device), parents)

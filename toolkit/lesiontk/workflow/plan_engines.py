@@ -168,7 +168,11 @@ def plan_evaluation(recipe: Recipe, engine: Step, compared: Sequence[Step]) -> S
     An engine derived directly from a compressed model is evaluated after that of the trained one,
     whose sensitivity its threshold preserves.
     """
-    parents = {"engine": engine.name, "images": engine.parents["images"]}
+    parents = {
+        "engine": engine.name,
+        "images": engine.parents["images"],
+        "inspection": StepId("inspection"),
+    }
     before = engine.parents["source"]
     if before.kind != "engine":
         before = StepId("engine", engine.name.target, REFERENCE)

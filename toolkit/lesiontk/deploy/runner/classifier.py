@@ -124,7 +124,7 @@ def answer(
 ) -> dict[str, Any]:
     """Return the document of predictions, the same from ``predict`` and from ``serve``."""
     return {
-        "bundle": bundle.name,
+        **bundle.identity,
         "labels": list(bundle.labels),
         "operating_point": bundle.point,
         "predictions": predictions,

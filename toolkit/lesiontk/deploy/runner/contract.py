@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,8 +45,9 @@ class Bundle:
     """A bundle in `folder`; `document` is its ``bundle.json`` as written.
 
     `runtimes` maps names to modules, the preferred one first. `content_sha256` identifies the
-    engine without the evaluation that its file carries. `point` (`threshold`, `positive` labels)
-    and `temperature` are None if none was frozen.
+    engine without the evaluation that its file carries, `bundle_sha256` (of ``SHA256SUMS``) all
+    files. `point` (`threshold`, `positive` labels) and `temperature` are None if none was frozen.
+    `research_override` says which gates were not passed, None if all were; the notice says it, too.
     """
 
     folder: Path
@@ -61,7 +63,19 @@ class Bundle:
     golden: Golden
     runtimes: Mapping[str, str]
     notice: str
+    research_override: str | None
+    bundle_sha256: str
     document: dict[str, Any] = field(repr=False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answered, for the documents of answers."""
+        return {
+            "bundle": self.name,
+            "bundle_sha256": self.bundle_sha256,
+            "engine_sha256": self.content_sha256,
+            "research_override": self.research_override,
+        }
 
     @property
     def engine(self) -> Path:
@@ -93,6 +107,8 @@ def read_bundle(folder: Path, text: str) -> Bundle:
             ),
             runtimes=document["runtimes"],
             notice=document["notice"],
+            research_override=document["research_override"],
+            bundle_sha256=hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest(),
             document=document,
         )
     except KeyError as error:

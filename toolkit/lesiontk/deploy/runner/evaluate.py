@@ -57,7 +57,7 @@ def evaluate_images(classifier: Classifier, images: list[LabelledImage]) -> dict
             bundle.point["positive"] if bundle.point else (),
         ).to_document()
     return {
-        "bundle": bundle.name,
+        **bundle.identity,
         "labels": list(labels),
         "operating_point": bundle.point,
         "n": len(predictions),

@@ -110,6 +110,10 @@ function showUpdate(message, apply) {
 }
 
 function showAbout() {
+  if (bundle.research_override) {
+    $("override-reason").textContent = `${bundle.research_override}.`;
+    $("override").hidden = false;
+  }
   $("recipe").textContent = `${bundle.recipe}, ${bundle.engine.precision}`;
   const point = bundle.operating_point;
   const facts = {
@@ -181,7 +185,8 @@ async function classify(picture, name) {
     await addEntry({
       time: new Date().toISOString(),
       bundle: answer.bundle,
-      bundle_sha256: bundleHash,
+      bundle_sha256: answer.bundle_sha256 ?? bundleHash,
+      engine_sha256: answer.engine_sha256,
       prediction,
       operating_point: point,
       latency_ms: Math.round(latency),

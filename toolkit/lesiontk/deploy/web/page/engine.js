@@ -9,6 +9,9 @@
 /**
  * @typedef {object} Answer
  * @property {string} bundle
+ * @property {string} [bundle_sha256] of the files of a board
+ * @property {string} engine_sha256
+ * @property {string | null} research_override
  * @property {string[]} labels
  * @property {OperatingPoint | null} operating_point
  * @property {(Prediction & {image: string})[]} predictions
@@ -21,7 +24,7 @@
  * @typedef {object} Bundle
  * @property {string} name
  * @property {string} recipe
- * @property {{file: string, precision: string}} engine
+ * @property {{file: string, precision: string, content_sha256: string}} engine
  * @property {string[]} labels
  * @property {OperatingPoint | null} operating_point
  * @property {number | null} temperature
@@ -29,6 +32,7 @@
  * @property {{pictures: Record<string, string>, min_agreement: number, max_mean_drift: number}} golden
  * @property {string} licence
  * @property {string} notice
+ * @property {string | null} research_override which gates were not passed
  * @property {string | null} input_checks
  * @property {WebContract} [web] absent where the board that serves the page does the inference
  */

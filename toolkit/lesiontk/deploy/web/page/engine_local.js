@@ -37,6 +37,8 @@ export async function openLocalEngine(bundle) {
       /** @type {Answer} */
       const answer = {
         bundle: bundle.name,
+        engine_sha256: bundle.engine.content_sha256,
+        research_override: bundle.research_override,
         labels: bundle.labels,
         operating_point: bundle.operating_point,
         predictions: [],

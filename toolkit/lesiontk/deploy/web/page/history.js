@@ -6,7 +6,8 @@
  * @property {number} [id] order of entries: a device's clock may jump
  * @property {string} time ISO 8601, by the device's clock
  * @property {string} bundle
- * @property {string} bundle_sha256 "" where a board did the inference
+ * @property {string} bundle_sha256
+ * @property {string} engine_sha256
  * @property {Prediction & {image: string}} prediction
  * @property {import("./engine.js").OperatingPoint | null} operating_point
  * @property {number} latency_ms

@@ -1,0 +1,105 @@
+"""Results by age, sex and site: each equals the evaluation of its images alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lesiontk.evaluate.operating_point import OperatingPoint, evaluate_operating_point
+from lesiontk.evaluate.subgroups import (
+    SMALLEST,
+    SubgroupResult,
+    describe_people,
+    evaluate_subgroups,
+    merge_rare,
+    name_age,
+)
+
+LABELS = ("benign", "malignant")
+POINT = OperatingPoint("youden", 0.4, ("malignant",))
+STATISTICS: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 3}
+N = 300
+
+
+@dataclass
+class Someone:
+    age: float | None = None
+    sex: str | None = None
+    site: str | None = None
+
+
+@pytest.fixture(scope="module")
+def scores() -> tuple[Any, Any, list[str]]:
+    generator = np.random.default_rng(5)
+    truth = generator.integers(2, size=N)
+    score = np.clip(0.3 * truth + generator.uniform(0, 0.7, N), 0, 1).astype(np.float32)
+    return truth, np.stack([1 - score, score], 1), [f"lesion_{n // 2}" for n in range(N)]
+
+
+def divide(attributes: dict[str, list[str]], scores: Any) -> tuple[SubgroupResult, ...]:
+    truth, probabilities, groups = scores
+    return evaluate_subgroups(attributes, POINT, truth, probabilities, LABELS, groups, **STATISTICS)
+
+
+def test_a_group_has_the_results_of_its_images_alone(scores: Any) -> None:
+    truth, probabilities, groups = scores
+    sex = ["female" if n % 3 else "male" for n in range(N)]
+    found = divide({"sex": sex}, scores)
+    assert [(group.value, group.n) for group in found] == [("female", 200), ("male", 100)]
+    for group in found:
+        rows = [row for row in range(N) if sex[row] == group.value]
+        alone = evaluate_operating_point(
+            POINT,
+            truth[rows],
+            probabilities[rows],
+            LABELS,
+            [groups[row] for row in rows],
+            **STATISTICS,
+        )
+        assert group.positives == truth[rows].sum()
+        assert group.lesions == len({groups[row] for row in rows})
+        assert group.sensitivity == alone.sensitivity
+        assert group.specificity == alone.specificity
+        assert group.auc == alone.auc
+
+
+def test_groups_are_in_order_with_the_rest_last(scores: Any) -> None:
+    ages = [name_age(age) for age in [75.0, 12.0, None, 40.0, 59.0, 60.0] * (N // 6)]
+    site = ["ear"] * (SMALLEST - 1) + ["unknown"] * 5 + ["back"] * (N - SMALLEST - 4)
+    found = divide({"age": ages, "site": site, "sex": ["female"] * N}, scores)
+    assert [(group.attribute, group.value, group.n) for group in found] == [
+        ("age", "under 40", 50),
+        ("age", "40 to 59", 100),
+        ("age", "60 and over", 100),
+        ("age", "unknown", 50),
+        ("site", "back", N - SMALLEST - 4),
+        ("site", "other", SMALLEST - 1),
+        ("site", "unknown", 5),
+    ]
+
+
+def test_a_group_without_malignant_images_has_no_sensitivity(scores: Any) -> None:
+    truth = scores[0]
+    sex = ["female" if positive else "male" for positive in truth]
+    women, men = sorted(divide({"sex": sex}, scores), key=lambda group: group.value)
+    assert women.specificity.value is None
+    assert men.sensitivity.value is men.auc.value is None
+    assert women.sensitivity.value is not None
+    assert men.specificity.value is not None
+
+
+def test_people_are_described_in_the_words_of_the_source() -> None:
+    described = describe_people([Someone(39.9, "female", "scalp"), Someone()])
+    assert described == {
+        "age": ["under 40", "unknown"],
+        "sex": ["female", "unknown"],
+        "site": ["scalp", "unknown"],
+    }
+
+
+def test_rare_values_are_merged_but_not_the_unknown() -> None:
+    values = ["back"] * SMALLEST + ["ear"] * (SMALLEST - 1) + ["unknown"]
+    assert set(merge_rare(values)) == {"back", "other", "unknown"}

@@ -449,7 +449,11 @@ def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
             "engine": "engine:tflite:int8",
             "evaluation": "evaluation:tflite:int8",
             "benchmark": "benchmark",
+            "input_checks": "input_checks:tflite:int8",
         }
+    names = [step.name for step in made.steps]
+    assert names.count("input_checks:tflite:int8") == 1
+    assert made["report"].parents["input_checks:tflite:int8"] == "input_checks:tflite:int8"
 
 
 def test_a_device_that_runs_none_of_the_engines_is_refused_before_any_work() -> None:

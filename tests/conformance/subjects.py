@@ -97,6 +97,7 @@ DESCRIBE: dict[str, Callable[[Path, Path, str | None], None]] = {
     "keras": describe_keras,
     "tflite": describe_tflite,
     "onnx": describe_onnx,
+    "openvino": describe_onnx,
     "tensorrt": describe_onnx,
 }
 """Back end -> what writes a copy of an engine file with another description, or with none."""

@@ -14,6 +14,7 @@ BACKENDS: Registry[type[Backend]] = Registry("back end")
 BACKENDS.register("keras", "lesiontk.backends.keras.backend:KerasBackend")
 BACKENDS.register("tflite", "lesiontk.backends.tflite.backend:TFLiteBackend")
 BACKENDS.register("onnx", "lesiontk.backends.onnx.backend:ONNXBackend")
+BACKENDS.register("openvino", "lesiontk.backends.openvino.backend:OpenVINOBackend")
 BACKENDS.register("tensorrt", "lesiontk.backends.tensorrt.backend:TensorRTBackend")
 
 

@@ -63,7 +63,7 @@ class BackendInfo:
     `exposes_activations`, it can read every tensor of a float engine, so that ranges are measured
     once for all engines derived from it. If `returns_features`, an engine can also return pooled
     features and logits, for its input checks. If `opt_in`, its engines are for other machines and
-    are made only on request.
+    are made only on request. `title` is its name in reports, by default `name`.
     """
 
     name: str
@@ -74,6 +74,7 @@ class BackendInfo:
     returns_features: bool = False
     opt_in: bool = False
     runtime: tuple[str, ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,6 @@ LABEL_NAMES = {
     "malignant": "malignant lesions",
     "benign": "benign lesions",
 }
-BACKEND_NAMES = {
-    "keras": "Keras",
-    "tflite": "TFLite",
-    "onnx": "ONNX",
-    "tensorrt": "TensorRT",
-}
 _METRIC_WORDS = {"auc": "AUC", "f1": "F1", "brier": "Brier score"}
 
 NO_REASON = "no reason was recorded"
@@ -59,8 +53,8 @@ def name_label(label: str) -> str:
 
 
 def name_backend(backend: str) -> str:
-    """Return the official name of a back end."""
-    return BACKEND_NAMES.get(backend, backend)
+    """Return the official name of a back end; its id if no plugin here has it."""
+    return BACKENDS.get(backend).info.title or backend if backend in BACKENDS else backend
 
 
 def name_recall(label: str) -> str:

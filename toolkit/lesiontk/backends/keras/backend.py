@@ -180,6 +180,7 @@ class KerasBackend(Backend):
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="keras",
+        title="Keras",
         precisions={"float32": PrecisionInfo(derived_from="model")},
         suffix=".keras",
         tools=("tensorflow", "tf_keras"),

@@ -16,7 +16,6 @@ from lesiontk.backends.backend import (
     BackendInfo,
     ConversionRecord,
     Engine,
-    EngineStructure,
     PrecisionInfo,
     Quantization,
     QuantizationPlan,
@@ -25,18 +24,13 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.foreign import ForeignDescription
-from lesiontk.backends.onnx.file_backend import ONNXFileBackend
+from lesiontk.backends.onnx.file_backend import QUANTIZED, ONNXFileBackend
 from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, try_providers
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 from lesiontk.records import EngineSpec
 from lesiontk.system.frameworks import import_onnxruntime
-
-QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
-             "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
-FOLLOWING = ("MaxPool", "AveragePool", "Transpose", "Squeeze", "Reshape", "Relu", "Clip", "Pad")
-"""Operators that get the scale of their input, or none, from ONNX Runtime's quantizer."""
 
 LIMIT, REDUCED_LIMIT = 127, 64
 """The largest stored weight of ONNX Runtime, in 8 bits and in reduced range."""
@@ -149,6 +143,7 @@ class ONNXBackend(ONNXFileBackend):
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="onnx",
+        title="ONNX",
         precisions={
             "float32": PrecisionInfo(derived_from="tflite:float32"),
             "float16": PrecisionInfo(derived_from="onnx:float32"),
@@ -200,21 +195,6 @@ class ONNXBackend(ONNXFileBackend):
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads, provider)
 
-    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
-        import onnx
-
-        from lesiontk.backends.onnx.graph import quantized_operators
-
-        if not self.info.precisions[precision].calibrated:
-            return ()
-        left = quantized_operators(onnx.load(path))[1]
-        return tuple(f"{node.op_type} {node.name}" for node in left)
-
-    def _explain_float(self, kind: str, precision: str) -> str | None:
-        if kind in FOLLOWING:
-            return "has no scale of its own, and its input is in float"
-        return None if kind in QUANTIZED else "not among the operators that are quantized here"
-
     def read_tensors(self, path: Path) -> TensorReader:
         import onnx
 
@@ -256,17 +236,6 @@ class ONNXBackend(ONNXFileBackend):
         from lesiontk.backends.onnx.foreign import ForeignONNXEngine
 
         return ForeignONNXEngine(path, description, threads)
-
-    def inspect(self, path: Path) -> EngineStructure:
-        import onnx
-
-        from lesiontk.backends.onnx.bias_range import list_saturated
-        from lesiontk.backends.onnx.graph import quantized_operators, weights_by_type
-
-        model = onnx.load(path)
-        quantized, floating = quantized_operators(model)
-        operators = {"int8": len(quantized), "float32": len(floating)}
-        return EngineStructure(weights_by_type(model), operators, list_saturated(model))
 
 
 def convert_tflite(path: Path) -> Any:

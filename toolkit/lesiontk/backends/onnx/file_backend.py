@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesiontk.backends.backend import Backend, parse_spec
+from lesiontk.backends.backend import Backend, EngineStructure, parse_spec
 from lesiontk.backends.file_records import add_to_onnx, split_onnx
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.records import EngineSpec
+
+QUANTIZED = ("Conv", "Gemm", "MatMul", "Add", "MaxPool", "GlobalAveragePool", "Transpose", "Relu",
+             "Clip", "Squeeze", "Reshape", "Concat", "AveragePool", "Mul", "Pad")  # fmt: skip
+FOLLOWING = ("MaxPool", "AveragePool", "Transpose", "Squeeze", "Reshape", "Relu", "Clip", "Pad")
+"""Operators that get the scale of their input, or none, from ONNX Runtime's quantizer."""
+FLOAT_PRECISIONS = ("float32", "float16")
 
 
 class ONNXFileBackend(Backend):
@@ -45,3 +51,29 @@ class ONNXFileBackend(Backend):
         from lesiontk.backends.onnx.graph import quantized_activations
 
         return quantized_activations(onnx.load(path))
+
+    def inspect(self, path: Path) -> EngineStructure:
+        import onnx
+
+        from lesiontk.backends.onnx.bias_range import list_saturated
+        from lesiontk.backends.onnx.graph import quantized_operators, weights_by_type
+
+        model = onnx.load(path)
+        quantized, floating = quantized_operators(model)
+        operators = {"int8": len(quantized), "float32": len(floating)}
+        return EngineStructure(weights_by_type(model), operators, list_saturated(model))
+
+    def list_float_operators(self, path: Path, precision: str) -> tuple[str, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.graph import quantized_operators
+
+        if precision in FLOAT_PRECISIONS:
+            return ()
+        left = quantized_operators(onnx.load(path))[1]
+        return tuple(f"{node.op_type} {node.name}" for node in left)
+
+    def _explain_float(self, kind: str, precision: str) -> str | None:
+        if kind in FOLLOWING:
+            return "has no scale of its own, and its input is in float"
+        return None if kind in QUANTIZED else "not among the operators that are quantized here"

@@ -46,6 +46,7 @@ class TensorRTBackend(ONNXFileBackend):
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="tensorrt",
+        title="TensorRT",
         precisions={
             "float32": PrecisionInfo(derived_from="onnx:float32"),
             "float16": PrecisionInfo(derived_from="onnx:float32"),

@@ -106,6 +106,7 @@ class TFLiteBackend(Backend):
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="tflite",
+        title="TFLite",
         precisions={
             "float32": PrecisionInfo(derived_from="model"),
             "float16": PrecisionInfo(derived_from="tflite:float32"),

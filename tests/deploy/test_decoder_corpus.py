@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lesiontk.data.decode import ImageError, decode_image
-from lesiontk.deploy.bundle import write_runner
+from lesiontk.deploy.runner_files import write_runner
 from lesiontk.deploy.target import LITERT
 from tests.data.sample_files import encode, encode_rgb, exif_of, make_rgb
 

@@ -28,13 +28,14 @@ from lesiontk.evaluate.operating_point import (
     score_positive,
 )
 from lesiontk.evaluate.temperature import apply_temperature
+from lesiontk.files import whole_files
 from tests.deploy.bundles import make_bundle
 
 FOLDER = Path(str(runner.__file__)).parent
 ENHANCE = sorted({Path(str(sys.modules[f.__module__].__file__)) for _, f in ENHANCEMENTS.items()})
 CARRIED = [
     Path(str(module.__file__))
-    for module in (crop, dicom_image, image_container, picture_decoder, input_checks)
+    for module in (crop, dicom_image, image_container, picture_decoder, input_checks, whole_files)
 ]
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
@@ -42,7 +43,10 @@ FILES = [
     *(Path(plan_cache.__file__).with_name(name) for name in (TENSORRT.file, *TENSORRT.parts)),
     *ENHANCE,
 ]
-BACKEND = "lesiontk.backends.tensorrt."
+CARRIED_FROM = (
+    "lesiontk.backends.tensorrt.", "lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.",
+    "lesiontk.files.",
+)  # fmt: skip
 PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},
     "onnx_runtime.py": {"numpy", "onnxruntime"},
@@ -127,9 +131,7 @@ def test_it_needs_few_packages_and_nothing_of_lesiontk(path: Path) -> None:
             found |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = str(node.module)
-            if module.startswith(
-                ("lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.", BACKEND)
-            ):
+            if module.startswith(CARRIED_FROM):
                 inner = [module.rpartition(".")[2]]
                 names = inner if inner != ["runner"] else [name.name for name in node.names]
                 assert set(names) <= BUNDLED | {"gradient"}

@@ -81,7 +81,12 @@ def test_it_answers_what_predict_prints(server: Server, expected: dict[str, Any]
 
 
 def test_health_metrics_and_the_page(server: Server, bundle: Path) -> None:
-    assert json.loads(server.ask("/health").body) == {"status": "ok"}
+    engine = read_contract(bundle)["engine"]
+    assert json.loads(server.ask("/health").body) == {
+        "status": "ok",
+        "precision": engine["precision"],
+        "engine_sha256": engine["content_sha256"],
+    }
     page = server.ask("/")
     assert page.body == (bundle / "web" / "index.html").read_bytes()
     assert page.headers["content-type"] == "text/html; charset=utf-8"

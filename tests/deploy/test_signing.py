@@ -133,7 +133,7 @@ def sbom(
     bundle: Path, requirements: str = "numpy==2.1.0 \\\n    --hash=sha256:00\nPillow>=9\n"
 ) -> str:
     return render_sbom(
-        bundle, "engine.tflite", SPEC, None, requirements=requirements, version="0.1"
+        bundle, {"engine.tflite": (SPEC, None)}, requirements=requirements, version="0.1"
     )
 
 
@@ -149,7 +149,7 @@ def test_a_bill_of_materials_fits_its_schema(bundle: Path) -> None:
 def test_a_bill_of_materials_names_engine_runner_and_requirements(bundle: Path) -> None:
     document = json.loads(sbom(bundle))
     parts = {part["bom-ref"]: part for part in document["components"]}
-    assert set(parts) == {"model", "file:run.py", "pip:numpy@2.1.0", "pip:pillow"}
+    assert set(parts) == {"model:engine.tflite", "file:run.py", "pip:numpy@2.1.0", "pip:pillow"}
     assert parts["pip:numpy@2.1.0"]["purl"] == "pkg:pypi/numpy@2.1.0"
     assert "version" not in parts["pip:pillow"]
     assert document["dependencies"][0]["dependsOn"] == list(parts)

@@ -456,6 +456,22 @@ def test_a_bundle_is_made_of_the_engine_that_fits_the_device_best() -> None:
     assert made["report"].parents["input_checks:tflite:int8"] == "input_checks:tflite:int8"
 
 
+def test_a_jetsons_bundle_has_the_float16_engine_of_the_recipe() -> None:
+    bundle = "bundle=[jetson-orin-jetpack6]"
+    alone = plan("convert=[tensorrt:int8]", bundle)["bundle:jetson-orin-jetpack6"]
+    assert "alternative" not in alone.parents
+    assert "the recipe makes no tensorrt:float16" in alone.config.no_alternative
+    made = plan("convert=[tensorrt:int8, tensorrt:float16]", bundle)
+    step = made["bundle:jetson-orin-jetpack6"]
+    assert step.config.no_alternative == ""
+    assert {role: name for role, name in step.parents.items() if "alternative" in role} == {
+        "alternative": "engine:tensorrt:float16",
+        "alternative_parent": "engine:onnx:float32",
+        "alternative_evaluation": "evaluation:tensorrt:float16",
+        "alternative_benchmark": "benchmark",
+    }
+
+
 def test_a_device_that_runs_none_of_the_engines_is_refused_before_any_work() -> None:
     with pytest.raises(UsageError, match=r"jetson-orin-jetpack6 runs tensorrt:int8, .*Make one"):
         plan("bundle=[jetson-orin-jetpack6]")

@@ -98,9 +98,10 @@ class FakeCuda:
 class FakeTensorRT:
     """The module ``tensorrt`` of one version.
 
-    `refuse` makes the parser refuse, `answer` is what an engine gives for images; `answers`
-    and `times_ms` are those of single ONNX files, by `identify`. Without `driver` there is no
-    builder, as in TensorRT proper. With `dla_cores`, all operators but `not_on_dla` can run there.
+    `refuse` makes the parser refuse, only `refused` files if there are any; `answer` is what an
+    engine gives for images; `answers` and `times_ms` are those of single ONNX files, by `identify`.
+    Without `driver` there is no builder, as in TensorRT proper. With `dla_cores`, all operators but
+    `not_on_dla` can run there.
     """
 
     __name__ = "tensorrt"
@@ -112,6 +113,7 @@ class FakeTensorRT:
         answer: Answer,
         *,
         refuse: str = "",
+        refused: Collection[str] = (),
         driver: bool = True,
         answers: Mapping[str, Answer] | None = None,
         times_ms: Mapping[str, float] | None = None,
@@ -245,7 +247,7 @@ class FakeTensorRT:
                 return "Conv"
 
         class Parser:
-            num_errors = 1 if refuse else 0
+            num_errors = 1
 
             def __init__(self, network: Network, logger: Logger) -> None:
                 self.network = network
@@ -253,9 +255,10 @@ class FakeTensorRT:
             def parse(self, content: bytes) -> bool:
                 log.append("parse")
                 self.network.content = content
-                if not refuse:
-                    self.network.graph = onnx.load_model_from_string(content).graph
-                return not refuse
+                if refuse and identify(content) in (refused or [identify(content)]):
+                    return False
+                self.network.graph = onnx.load_model_from_string(content).graph
+                return True
 
             def get_error(self, index: int) -> NumberedError:
                 return NamedError() if modern else NumberedError()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,13 @@ def run_model(model: onnx.ModelProto, images: NDArray[np.uint8]) -> NDArray[np.f
 
 def run_outputs(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """Return every output of `run_model`'s graph."""
+    return open_model(model)(images)
+
+
+def open_model(
+    model: onnx.ModelProto,
+) -> Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]:
+    """Return a function that does as `run_outputs`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -104,4 +112,6 @@ def run_outputs(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[NDArr
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return [np.asarray(values) for values in session.run(None, {"image": images})]
+    return lambda images: [
+        np.asarray(values) for values in session.run(None, {"image": np.asarray(images)})
+    ]

@@ -77,8 +77,9 @@ def bundle(
         runtime=runtime,
     )
     folder, facts = made.path, made.facts
+    engines = facts.engine if facts.alternative is None else f"{facts.engine}, {facts.alternative}"
     text = (
-        f"{facts.engine} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
+        f"{engines} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
         f"try it: {find_bundle_target(target).first_command.format(folder=folder)}"
     )
     session.emit({"path": str(folder), **facts.to_document()}, lambda: print_text(text))

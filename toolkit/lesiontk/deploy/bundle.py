@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -19,41 +18,27 @@ from PIL import Image
 
 from lesiontk.backends import find_backend, open_engine
 from lesiontk.backends.stamp import stamp
-from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.change_plan import CHANGE_PLAN, render_change_plan
+from lesiontk.deploy.file_names import BUNDLE, CARD, CHECKSUMS, GOLDEN, README, REQUIREMENTS
+from lesiontk.deploy.readme import describe_choice, render_readme
+from lesiontk.deploy.runner_files import read_requirements, write_runner
 from lesiontk.deploy.sbom import SBOM, render_sbom
 from lesiontk.deploy.service_files import write_service_files
-from lesiontk.deploy.target import TENSORRT, BundleTarget, Runtime
+from lesiontk.deploy.target import TENSORRT, BundleTarget
 from lesiontk.document import Record
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.golden_images import golden_images
 from lesiontk.evaluate.input_checks import ARRAYS, DOCUMENT, STATUSES, check_input, load_checks
-from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.verdict import GateVerdict, describe_unpassed
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec, Preprocessing
 
-RUNNER = "lesiontk.deploy.runner"
-PREPROCESSING_FILES = ("crop.py", "picture_decoder.py", "image_container.py", "dicom_image.py")
-"""The toolkit's own decoding and preprocessing."""
-SHORT_NAMES = {
-    "lesiontk.data.enhance.": "from enhance.",
-    "lesiontk.data.": "from ",
-    "lesiontk.evaluate.": "from ",
-    "lesiontk.backends.tensorrt.": "from ",
-    "lesiontk.deploy.runner.": "from ",
-    "lesiontk.deploy.runner import ": "import ",
-}
-"""How a module is imported in the bundle, after the ``from`` of the toolkit."""
-GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
-REQUIREMENTS_PACKAGE = "lesiontk.deploy.requirements"
-CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"
 PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
 """Name -> (height, width) of the images that test crop and resize, byte for byte."""
 VIEWS = 7
@@ -78,15 +63,42 @@ class EngineAssessment:
     refusals: InputChecks | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The tolerances of a device's outputs: at least `min_agreement` of the golden images have the
+    expected class, and probabilities differ by at most `max_mean_drift` on average."""
+
+    min_agreement: float
+    max_mean_drift: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A further engine of the same model, in the file `path`, of which the device keeps one.
+
+    Its outputs are held to those of the full-precision `parent` file, within `limits`. The device
+    keeps the first engine only if its latency is at most `max_latency_ratio` of this one's.
+    """
+
+    path: Path
+    parent: Path
+    limits: Limits
+    max_latency_ratio: float
+    assessment: Assessment | None = None
+    verdicts: tuple[GateVerdict, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleFacts(Record):
     """The bundle of the engine `file` for a device `target`, of `size_bytes` in all.
 
     `engine` is the engine's target, `runtimes` those that can run it, the preferred one first.
-    `details` are what the device's own tools found.
+    `alternative` is the target of the other engine that the bundle contains, if any, and
+    `no_alternative` why it has none although the device could choose. `details` are what the
+    device's own tools found.
     """
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
 
     target: str
     engine: str
@@ -94,6 +106,8 @@ class BundleFacts(Record):
     runtimes: tuple[str, ...]
     golden_images: int
     size_bytes: int
+    alternative: str | None = None
+    no_alternative: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,14 +116,13 @@ def write_bundle(
     engine_path: Path,
     target: BundleTarget,
     assessed: EngineAssessment,
-    *,
-    min_agreement: float,
-    max_mean_drift: float,
+    limits: Limits,
+    alternative: Alternative | str = "",
 ) -> BundleFacts:
     """Write the bundle of an engine file into an empty folder, and return its facts.
 
-    `min_agreement` and `max_mean_drift` are the tolerances of the device's outputs, the same for
-    every device and runtime.
+    `limits` are the same for every device and runtime. `alternative` is a further engine, or why
+    there is none.
 
     Raises `UsageError` if the target does not run the engine, `DataError` if it rejects the graph.
     """
@@ -123,11 +136,7 @@ def write_bundle(
     if assessed.threshold is not None:
         positive = task_of_engine(spec).positive
         assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
-    shutil.copyfile(engine_path, folder / engine_path.name)
-    if assessed.checks is not None:
-        add_checks(assessed.checks, folder, folder / engine_path.name)
-    if assessment is not None:
-        assessment = stamp(folder / engine_path.name, assessment, folder / engine_path.name)
+    assessment = place_engine(folder, engine_path, assessed.checks, assessment)
     golden: dict[str, NDArray[Any]] = {"images": images, "probabilities": outputs}
     if assessed.checks is not None:
         golden["statuses"] = find_statuses(folder, engine_path.name, images)
@@ -136,7 +145,6 @@ def write_bundle(
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
     contents = target.add_files(folder, engine_path, spec)
     point = assessment.operating_point if assessment else None
-    override = describe_unpassed(assessed.verdicts)
     document = {
         "format": 1,
         "name": f"{spec.recipe} {spec.backend}:{spec.precision} for {target.name}",
@@ -144,19 +152,9 @@ def write_bundle(
         "lesiontk": version("lesiontk"),
         "recipe": spec.recipe,
         "task": spec.task,
-        "engine": {
-            "file": engine_path.name,
-            "content_sha256": hash_content(engine_path),
-            "backend": spec.backend,
-            "precision": spec.precision,
-            "input": {"dtype": "uint8", "shape": [1, *spec.input_shape], "colour": "RGB"},
-            "output": {"dtype": "float32", "shape": [1, len(spec.labels)]},
-        },
+        **describe_engine(engine_path, spec, assessment, assessed.verdicts),
         "runtimes": {runtime.name: runtime.module for runtime in runtimes},
         "labels": list(spec.labels),
-        "operating_point": point
-        and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
-        "temperature": assessment and assessment.temperature,
         "input_checks": DOCUMENT if assessed.checks else None,
         "preprocessing": {
             "image_size": spec.preprocessing.image_size,
@@ -168,43 +166,42 @@ def write_bundle(
             "file": GOLDEN,
             "answered_by": execution,
             "pictures": write_pictures(folder, spec.preprocessing),
-            "min_agreement": min_agreement,
-            "max_mean_drift": max_mean_drift,
+            "min_agreement": limits.min_agreement,
+            "max_mean_drift": limits.max_mean_drift,
+            "prefix": "",
         },
-        "gates": [verdict.to_document() for verdict in assessed.verdicts],
         "split_hash": spec.split_hash,
         "licence": spec.licence,
-        "research_override": override,
-        "notice": spec.notice
-        if override is None
-        else f"{spec.notice} Research override: {override}.",
+        "alternative": None,
         **contents.bundle,
     }
+    engines = {engine_path.name: (spec, assessment)}
+    other = None
+    if isinstance(alternative, Alternative):
+        known = add_alternative(folder, alternative, target, assessed, document, golden)
+        engines[alternative.path.name] = known
+        other = f"{known[0].backend}:{known[0].precision}"
+        write_card(folder, f"MODEL_CARD.{known[0].precision}.md", alternative.path.name, *known,
+                   replace(assessed, verdicts=alternative.verdicts))  # fmt: skip
     (folder / BUNDLE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     (folder / REQUIREMENTS).write_text(read_requirements(runtimes[0], filters=bool(filters)))
     if target.image:
         write_service_files(folder, target.image, gpu=runtimes[0] is TENSORRT)
-    digest = hash_file(folder / engine_path.name)
-    card = render_bundle_card(
-        spec,
-        assessed.description,
-        assessment,
-        engine_path.name,
-        digest,
-        assessed.verdicts,
-        assessed.refusals,
-    )
-    (folder / CARD).write_text(card)
-    readme = render_readme(target, spec, contents.instructions, len(images), point)
+    write_card(folder, CARD, engine_path.name, spec, assessment, assessed)
+    instructions = contents.instructions
+    if isinstance(alternative, Alternative):
+        ratio = alternative.max_latency_ratio
+        instructions += describe_choice(spec.precision, alternative.path.name, ratio)
+    elif alternative:
+        instructions += f"\n\nThe folder contains one engine: {alternative}."
+    readme = render_readme(target, spec, instructions, len(images), point)
     (folder / README).write_text(readme)
     target.seal(folder)
     plan = render_change_plan(spec, point, assessed.verdicts)
     (folder / CHANGE_PLAN).write_text(plan)
     sbom = render_sbom(
         folder,
-        engine_path.name,
-        spec,
-        assessment,
+        engines,
         requirements=(folder / REQUIREMENTS).read_text(),
         version=version("lesiontk"),
     )
@@ -217,8 +214,116 @@ def write_bundle(
         runtimes=tuple(runtime.name for runtime in runtimes),
         golden_images=len(images),
         size_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        alternative=other,
+        no_alternative="" if isinstance(alternative, Alternative) else alternative,
         details=contents.facts,
     )
+
+
+def place_engine(
+    folder: Path, path: Path, checks: Path | None, assessment: Assessment | None
+) -> Assessment | None:
+    """Copy an engine into a bundle's folder, with the outputs for input checks and its assessment;
+    return the latter as it is stored."""
+    placed = folder / path.name
+    shutil.copyfile(path, placed)
+    if checks is not None:
+        add_checks(checks, folder, placed)
+    return None if assessment is None else stamp(placed, assessment, placed)
+
+
+def describe_engine(
+    path: Path,
+    spec: EngineSpec,
+    assessment: Assessment | None,
+    verdicts: Sequence[GateVerdict],
+) -> dict[str, Any]:
+    """Return the keys of ``bundle.json`` that belong to one engine."""
+    point = assessment.operating_point if assessment else None
+    override = describe_unpassed(verdicts)
+    return {
+        "engine": {
+            "file": path.name,
+            "content_sha256": hash_content(path),
+            "backend": spec.backend,
+            "precision": spec.precision,
+            "input": {"dtype": "uint8", "shape": [1, *spec.input_shape], "colour": "RGB"},
+            "output": {"dtype": "float32", "shape": [1, len(spec.labels)]},
+        },
+        "operating_point": point
+        and {"rule": point.rule, "threshold": point.threshold, "positive": list(point.positive)},
+        "temperature": assessment and assessment.temperature,
+        "gates": [verdict.to_document() for verdict in verdicts],
+        "research_override": override,
+        "notice": spec.notice
+        if override is None
+        else f"{spec.notice} Research override: {override}.",
+    }
+
+
+def add_alternative(
+    folder: Path,
+    other: Alternative,
+    target: BundleTarget,
+    assessed: EngineAssessment,
+    document: dict[str, Any],
+    golden: dict[str, NDArray[Any]],
+) -> tuple[EngineSpec, Assessment | None]:
+    """Add a further engine to a bundle's folder, `document` and `golden`, and return what it is.
+
+    Its expected outputs are the probabilities of its full-precision parent, and its own verdicts of
+    the input checks, because these are of its features. ``changes`` are the keys of `document` that
+    have another value for it.
+    """
+    with open_engine(other.path) as engine:
+        spec = engine.spec
+        assessment = other.assessment or engine.assessment
+    with open_engine(other.parent) as parent:
+        expected = parent.predict(golden["images"])
+        execution = [part.to_document() for part in parent.describe_execution()]
+    if assessed.threshold is not None:
+        positive = task_of_engine(spec).positive
+        assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
+    assessment = place_engine(folder, other.path, assessed.checks, assessment)
+    prefix = f"{spec.precision}_"
+    golden[prefix + "probabilities"] = expected
+    if assessed.checks is not None:
+        golden[prefix + "statuses"] = find_statuses(folder, other.path.name, golden["images"])
+    np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
+    changes = {
+        **describe_engine(other.path, spec, assessment, other.verdicts),
+        "golden": {
+            **document["golden"],
+            "answered_by": execution,
+            "min_agreement": other.limits.min_agreement,
+            "max_mean_drift": other.limits.max_mean_drift,
+            "prefix": prefix,
+        },
+        **target.add_files(folder, other.path, spec).bundle,
+    }
+    document["alternative"] = {"max_latency_ratio": other.max_latency_ratio, "changes": changes}
+    return spec, assessment
+
+
+def write_card(
+    folder: Path,
+    name: str,
+    engine: str,
+    spec: EngineSpec,
+    assessment: Assessment | None,
+    assessed: EngineAssessment,
+) -> None:
+    """Write the model card of an engine in a bundle's folder."""
+    card = render_bundle_card(
+        spec,
+        assessed.description,
+        assessment,
+        engine,
+        hash_file(folder / engine),
+        assessed.verdicts,
+        assessed.refusals,
+    )
+    (folder / name).write_text(card)
 
 
 def add_checks(checks: Path, folder: Path, engine: Path) -> None:
@@ -262,50 +367,6 @@ def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return np.concatenate([golden_images(size), np.stack(lesions)])
 
 
-def write_runner(
-    folder: Path, runtimes: Iterable[Runtime], enhance: Iterable[str]
-) -> list[tuple[str, str]]:
-    """Copy the bundle's runner, and return (module, function) of each filter."""
-    for name in list_runner_files():
-        _copy(RUNNER, name, folder / name)
-    for name in PREPROCESSING_FILES:
-        _copy("lesiontk.data", name, folder / name)
-    _copy("lesiontk.evaluate", "input_checks.py", folder / "input_checks.py")
-    for runtime in runtimes:
-        _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
-        for name in runtime.parts:
-            _copy(runtime.package, name, folder / name)
-    functions = [ENHANCEMENTS.get(name) for name in enhance]
-    if functions:
-        (folder / "enhance").mkdir()
-        (folder / "enhance" / "__init__.py").touch()
-        modules = {function.__module__.rpartition(".")[2] for function in functions}
-        for module in sorted({*modules, "gradient"}):
-            _copy("lesiontk.data.enhance", f"{module}.py", folder / "enhance" / f"{module}.py")
-    return [(f.__module__.rpartition(".")[2], f.__name__) for f in functions]
-
-
-def read_requirements(runtime: Runtime, *, filters: bool) -> str:
-    """Return the pinned requirements of a runtime, with hashes; of `filters` OpenCV, too."""
-    names = [runtime.name, *(["filters"] if filters else [])]
-    texts = (resources.files(REQUIREMENTS_PACKAGE).joinpath(f"{name}.txt") for name in names)
-    return "".join(text.read_text(encoding="utf-8") for text in texts)
-
-
-def list_runner_files() -> list[str]:
-    """Return the names of the runner's files, without the runtimes, and of its licence."""
-    names = (entry.name for entry in resources.files(RUNNER).iterdir())
-    files = (name for name in names if name == "LICENSE" or name.endswith(".py"))
-    return sorted(n for n in files if n != "__init__.py" and not n.endswith("_runtime.py"))
-
-
-def _copy(package: str, name: str, to: Path) -> None:
-    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
-    for package, short in SHORT_NAMES.items():
-        text = text.replace(f"from {package}", short)
-    to.write_text(text, encoding="utf-8")
-
-
 def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
     """Write images of other shapes than the engine's, and return path -> SHA-256 when prepared."""
     hashes = {}
@@ -317,54 +378,6 @@ def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]
         prepared = preprocess_image(picture, preprocessing)
         hashes[f"golden/{name}"] = hashlib.sha256(prepared.tobytes()).hexdigest()
     return hashes
-
-
-def render_readme(
-    target: BundleTarget,
-    spec: EngineSpec,
-    instructions: str,
-    golden: int,
-    point: OperatingPoint | None,
-) -> str:
-    """Return the text of the bundle's README."""
-    decision = "classes" if point is None else f"classes, and the decision at {point.threshold:.4g}"
-    threshold_entry = "" if point is None else "threshold, "
-    no_threshold = (
-        "\nNo threshold was frozen for this engine: `predict` returns probabilities without a "
-        "decision.\n`lesiontk bundle --threshold` sets one.\n"
-        if point is None
-        else ""
-    )
-    return f"""# {spec.recipe}, {spec.precision}, for {target.name}
-
-{spec.notice} `{CARD}` contains the engine's evaluation and licence.
-The folder needs Python {target.python} or later; it does not need lesiontk.
-
-{instructions}
-
-Then:
-
-    python3 run.py self-test              # files, preprocessing, {golden} outputs, latency
-    python3 run.py predict picture.jpg    # {decision}
-    python3 run.py evaluate FOLDER LABELS.csv
-    python3 run.py bench --json           # for `lesiontk bench --import`
-    python3 run.py serve                  # http://127.0.0.1:8080/predict, /health, /metrics
-    python3 run.py watch FOLDER RESULTS.sqlite
-{no_threshold}
-All accept `--json`. Exit codes: 0 as expected, 1 outputs differ from those expected, 2 a file is
-missing, damaged or rejected, 3 a missing requirement.
-
-| file | what |
-| --- | --- |
-| `{BUNDLE}` | labels, crop and resize, input, output, {threshold_entry}tolerances |
-| `run.py`, the other `*.py` | the runner, with the same preprocessing and decision as lesiontk; \
-`LICENSE` is theirs |
-| `{GOLDEN}`, `golden/` | images with their expected outputs and prepared bytes |
-| `systemd/`, `Dockerfile` | services, if the device has them |
-| `{CHECKSUMS}` | `sha256sum -c {CHECKSUMS}` |
-
-The golden images are procedural: none is from the training data.
-"""
 
 
 def write_checksums(folder: Path) -> None:

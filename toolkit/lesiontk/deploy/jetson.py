@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from lesiontk.backends.tensorrt import on_device
@@ -27,6 +29,9 @@ class Jetson(BundleTarget):
         "tensorrt:mixed",
         "tensorrt:float16",
         "tensorrt:float32",
+    )
+    alternatives: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"tensorrt:int8": "tensorrt:float16", "tensorrt:mixed": "tensorrt:float16"}
     )
 
     def __init__(self, name: str) -> None:

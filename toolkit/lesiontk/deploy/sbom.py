@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,24 +19,25 @@ REQUIREMENT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:==\s*([^\s;\
 
 def render_sbom(
     folder: Path,
-    engine: str,
-    spec: EngineSpec,
-    assessment: Assessment | None,
+    engines: Mapping[str, tuple[EngineSpec, Assessment | None]],
     *,
     requirements: str,
     version: str,
 ) -> str:
     """Return the document for the files of a bundle's folder.
 
-    Components: the model with its data, licence and results, each file of the runner with its hash,
-    and each of the `requirements`, lines as for pip. The serial number follows from the hashes: the
-    same bundle has the same document.
+    `engines` maps the file of each engine, the preferred one first, to what it is. Components: each
+    model with its data, licence and results, each file of the runner with its hash, and each of the
+    `requirements`, lines as for pip. The serial number follows from the hashes: the same bundle has
+    the same document.
     """
+    engine = next(iter(engines))
+    spec, _ = engines[engine]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     identity = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
     components = [
-        _describe_model(engine, hashes[engine], spec, assessment),
+        *(_describe_model(name, hashes[name], *known) for name, known in engines.items()),
         *_describe_runner(hashes, version),
         *_describe_requirements(requirements.splitlines()),
     ]
@@ -77,7 +78,7 @@ def _describe_model(
     ]  # fmt: skip
     return {
         "type": "machine-learning-model",
-        "bom-ref": "model",
+        "bom-ref": f"model:{engine}",
         "name": engine,
         "version": digest[:12],
         "description": f"{spec.recipe}, {spec.precision}: {', '.join(spec.labels)}. {spec.notice}",

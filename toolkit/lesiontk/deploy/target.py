@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from lesiontk.errors import UsageError
@@ -53,10 +54,13 @@ class Contents:
 class BundleTarget(ABC):
     """A kind of device. `engines` are the targets that it runs, the preferred one first.
 
-    `image` is the base of its container image; empty for a device without services.
+    `alternatives` maps an engine to another one of the same model that the bundle then also
+    contains: the device measures which one it keeps. `image` is the base of its container image;
+    empty for a device without services.
     """
 
     engines: ClassVar[tuple[str, ...]]
+    alternatives: ClassVar[Mapping[str, str]] = MappingProxyType({})
     python: str = "3.9"
     image: str = ""
     first_command: ClassVar[str] = "python {folder}/run.py self-test"

@@ -6,18 +6,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
+from lesiontk.backends import find_backend, parse_target
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.judging import OVERRIDE, require_gates
 from lesiontk.deploy import find_bundle_target
 from lesiontk.deploy.bundle import (
+    Alternative,
     BundleFacts,
     EngineAssessment,
+    Limits,
     check_destination,
     hash_content,
     write_bundle,
@@ -26,7 +30,7 @@ from lesiontk.deploy.target import BundleTarget
 from lesiontk.errors import DataError, GateFailedError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.input_checks import DOCUMENT, FOLDER
-from lesiontk.evaluate.verdict import GateVerdict, Unresolved
+from lesiontk.evaluate.verdict import GateVerdict, Unresolved, describe_unpassed
 from lesiontk.files.strict_json import read_json
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
@@ -40,13 +44,19 @@ class BundleConfig(StageConfig):
     """The target, and the tolerances of the device's outputs.
 
     An engine that did not pass its gates is rejected, unless there is a `research_override`. The
-    tolerances are the same for every device. `threshold` replaces the frozen one.
+    tolerances are the same for every device. `threshold` replaces the frozen one. An alternative in
+    float16 is held to the full-precision outputs, closer than int8 to its own; int8 is kept only if
+    its latency is at most `max_latency_ratio` of the alternative's. Without one, `no_alternative`
+    says why.
     """
 
     target: str
     threshold: float | None = Field(None, ge=0, le=1)
     min_agreement: float = Field(0.98, ge=0, le=1)
     max_mean_drift: float = Field(4e-3, gt=0)
+    alternative_max_mean_drift: float = Field(2e-3, gt=0)
+    max_latency_ratio: float = Field(0.9, gt=0, le=1)
+    no_alternative: str = ""
     research_override: bool = False
 
 
@@ -59,12 +69,16 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=9,
+        version=10,
         accepts={
             "engine": "engine",
             "evaluation": "evaluation",
             "benchmark": "benchmark",
             "input_checks": "input_checks",
+            "alternative": "engine",
+            "alternative_parent": "engine",
+            "alternative_evaluation": "evaluation",
+            "alternative_benchmark": "benchmark",
         },
         produces="bundle",
         config=BundleConfig,
@@ -103,9 +117,36 @@ class BundleStage(Stage):
             engine_file(engine),
             open_target(config.target, self._runtime),
             assessed,
-            **list_limits(config),
+            Limits(config.min_agreement, config.max_mean_drift),
+            make_alternative(parents, config),
         )
         return StageOutput(facts.to_document())
+
+
+def make_alternative(parents: Mapping[str, Artefact], config: BundleConfig) -> Alternative | str:
+    """Return the other engine of which the device keeps one, or why there is none.
+
+    One that did not pass its own gates is left out: the device must not keep it.
+    """
+    engine = parents.get("alternative")
+    if engine is None:
+        return config.no_alternative
+    verdicts = (
+        read_verdicts_on(parents["alternative_benchmark"], engine)
+        if "alternative_benchmark" in parents
+        else ()
+    )
+    unpassed = describe_unpassed(verdicts)
+    if unpassed is not None and not config.research_override:
+        return f"the other was left out, {unpassed}"
+    return Alternative(
+        engine_file(engine),
+        engine_file(parents["alternative_parent"]),
+        alternative_limits(config),
+        config.max_latency_ratio,
+        read_assessment(parents["alternative_evaluation"]),
+        verdicts,
+    )
 
 
 def open_target(name: str, runtime: Path | None) -> BundleTarget:
@@ -119,9 +160,9 @@ def open_target(name: str, runtime: Path | None) -> BundleTarget:
     return target
 
 
-def list_limits(config: BundleConfig) -> dict[str, float]:
-    """Return the tolerances of the device's outputs, as arguments of `write_bundle`."""
-    return config.model_dump(include={"min_agreement", "max_mean_drift"})
+def alternative_limits(config: BundleConfig) -> Limits:
+    """Return the tolerances of the alternative's outputs against full precision."""
+    return Limits(config.min_agreement, config.alternative_max_mean_drift)
 
 
 def require_passed(verdicts: Sequence[GateVerdict], name: str) -> None:
@@ -159,12 +200,46 @@ def write_bundle_of_file(
     created when the bundle is complete, and not at all if writing fails.
     """
     check_destination(out)
-    limits = list_limits(BundleConfig(target=target.name))
+    config = BundleConfig(target=target.name)
     assessed = EngineAssessment(
         assessment=assessment, threshold=threshold, checks=find_checks_beside(engine)
     )
+    limits = Limits(config.min_agreement, config.max_mean_drift)
     with atomic_folder(out) as folder:
-        return write_bundle(folder, engine, target, assessed, **limits)
+        alternative = find_alternative_beside(engine, target, config)
+        return write_bundle(folder, engine, target, assessed, limits, alternative)
+
+
+def find_alternative_beside(
+    engine: Path, target: BundleTarget, config: BundleConfig
+) -> Alternative | str:
+    """Return the other engine beside a file, of which the device keeps one, or why there is none.
+
+    It is there with its full-precision parent under the names that `lesiontk convert` gives them,
+    of the same recipe and split.
+    """
+    backend = find_backend(engine)()
+    spec = backend.read_spec(engine)
+    other = target.alternatives.get(f"{spec.backend}:{spec.precision}")
+    if other is None:
+        return ""
+    parent = backend.info.precisions[parse_target(other)[1]].derived_from
+    path, full = (
+        engine.with_name(f"{name.replace(':', '_')}{engine.suffix}") for name in (other, parent)
+    )
+    if not (path.is_file() and full.is_file()):
+        return (
+            f"{path.name} and its parent {full.name} are not both beside {engine.name}, so the "
+            f"device cannot measure whether {other} is as fast"
+        )
+    for file in (path, full):
+        found = find_backend(file)().read_spec(file)
+        if replace(found, backend=spec.backend, precision=spec.precision) != spec:
+            raise DataError(
+                f"{file.name} beside {engine.name} is of another model ({found.recipe}, split "
+                f"{found.split_hash[:12]}); expected {spec.recipe}, {spec.split_hash[:12]}."
+            )
+    return Alternative(path, full, alternative_limits(config), config.max_latency_ratio)
 
 
 def find_checks_beside(engine: Path) -> Path | None:

@@ -12,7 +12,7 @@ from lesiontk.deploy.archive import check_archive, write_archive
 from lesiontk.deploy.bundle import BundleFacts, check_destination
 from lesiontk.deploy.signing import load_private_key, sign_sums
 from lesiontk.deploy.target import BundleTarget
-from lesiontk.errors import UsageError
+from lesiontk.errors import LesionTKError, UsageError
 from lesiontk.records import Artefact
 from lesiontk.stages import STAGES
 from lesiontk.stages.bundle import (
@@ -26,6 +26,7 @@ from lesiontk.stages.bundle import (
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import benchmark_model
 from lesiontk.workflow.choose_recipe import with_gates
+from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.evaluate import evaluate_artefact
 from lesiontk.workflow.input_checks import checks_for_bundle
 from lesiontk.workflow.lineage import (
@@ -59,7 +60,8 @@ def bundle_engines(
     chosen = {name: engines[find_bundle_target(name).choose(engines)] for name in devices}
     bundles = {}
     for name, engine in chosen.items():
-        parents = {"engine": engine}
+        alternative, no_alternative = list_alternative(store, engine, name)
+        parents = {"engine": engine, **alternative}
         if recipe_of(engine).gate:
             parents["benchmark"] = judged_benchmark(store, engine)
         checks = checks_for_bundle(store, engine)
@@ -70,11 +72,43 @@ def bundle_engines(
             parents["evaluation"] = evaluation
         bundles[name] = store.build(
             BundleStage(runtime),
-            BundleConfig(target=name, threshold=threshold, research_override=research_override),
+            BundleConfig(
+                target=name,
+                threshold=threshold,
+                research_override=research_override,
+                no_alternative=no_alternative,
+            ),
             parents,
             recipe=engine.manifest.recipe,
         )
     return bundles
+
+
+def list_alternative(
+    store: Store, engine: Artefact, device: str
+) -> tuple[dict[str, Artefact], str]:
+    """Return the other engine of the same model of which the device keeps one, made if necessary.
+
+    It is returned by role, with its parent and what it was judged by. Where there is none, the
+    reason is returned; it is empty for a device without a choice.
+    """
+    target = engine.read_facts(EngineFacts).target
+    other = find_bundle_target(device).alternatives.get(target)
+    if other is None:
+        return {}, ""
+    refused: dict[str, LesionTKError] = {}
+    engines = convert_model(store, model_of(store, engine), [other], refused=refused)
+    if other not in engines:
+        return {}, f"{other} is not possible, {refused[other]}".rstrip(".")
+    made = engines[other]
+    parents = {
+        "alternative": made,
+        "alternative_parent": store.parent(made, "source"),
+        "alternative_evaluation": evaluate_artefact(store, made),
+    }
+    if recipe_of(made).gate:
+        parents["alternative_benchmark"] = judged_benchmark(store, made)
+    return parents, ""
 
 
 def judged_benchmark(store: Store, engine: Artefact) -> Artefact:

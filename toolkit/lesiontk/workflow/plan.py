@@ -85,7 +85,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
     finished: Roles = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(_benchmark_step(recipe, model, finished))
     steps.append(_report_step(recipe, models, finished, steps))
-    steps += [_bundle_step(device, engine, checks) for device, engine in bundled.items()]
+    steps += [_bundle_step(device, engine, engines, checks) for device, engine in bundled.items()]
     if not images_known:
         for step in steps:
             STAGES.get(step.stage)().check(step.config)
@@ -193,7 +193,10 @@ def _input_checks_step(engine: Step) -> Step:
     return Step(engine.name.of_kind("input_checks"), "input_checks", InputChecksConfig(), parents)
 
 
-def _bundle_step(device: str, engine: Step, checks: Sequence[Step]) -> Step:
+def _bundle_step(
+    device: str, engine: Step, engines: Sequence[Step], checks: Sequence[Step]
+) -> Step:
+    """Return the step of a device's bundle, with the other engine of which it keeps one, if any."""
     parents = {
         "engine": engine.name,
         "evaluation": engine.name.of_kind("evaluation"),
@@ -202,4 +205,15 @@ def _bundle_step(device: str, engine: Step, checks: Sequence[Step]) -> Step:
     own = engine.name.of_kind("input_checks")
     if any(step.name == own for step in checks):
         parents["input_checks"] = own
-    return Step(StepId("bundle", device), "bundle", BundleConfig(target=device), parents)
+    config = BundleConfig(target=device)
+    other = find_bundle_target(device).alternatives.get(engine.name.target)
+    found = next((step for step in engines if step.name.target == other), None)
+    if found is not None:
+        parents["alternative"] = found.name
+        parents["alternative_parent"] = found.parents["source"]
+        parents["alternative_evaluation"] = found.name.of_kind("evaluation")
+        parents["alternative_benchmark"] = BENCHMARK
+    elif other is not None:
+        reason = f"the recipe makes no {other}, so the device cannot measure whether it is as fast"
+        config = config.model_copy(update={"no_alternative": reason})
+    return Step(StepId("bundle", device), "bundle", config, parents)

@@ -8,9 +8,10 @@ the code on the device.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
+
+from lesiontk.files.whole_files import write_whole
 
 WORKSPACE_BYTES = 1 << 30
 FLAGS = {"float32": (), "float16": ("FP16",), "int8": ("INT8",), "mixed": ("INT8", "FP16")}
@@ -244,16 +245,6 @@ def build_from_onnx(
             )
     plan = build_plan(builder, network, config, logger)
     if timing_cache is not None:
-        write_whole(timing_cache, bytes(config.get_timing_cache().serialize()))
+        write_whole({timing_cache: bytes(config.get_timing_cache().serialize())})
     del parser
     return plan
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a power failure, finds all of it or none."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -20,9 +20,9 @@ from lesiontk.backends.tensorrt.on_device import (
     has_timing_cache,
     import_tensorrt,
     version_of,
-    write_whole,
 )
 from lesiontk.backends.tensorrt.plan_runner import Runner
+from lesiontk.files.whole_files import write_whole
 
 PLANS = "plans"
 
@@ -69,8 +69,8 @@ def load_or_build(
             "plan_sha256": hashlib.sha256(plan).hexdigest(),
             "dla": list_dla_layers(trt, content, settings["precision"]),
         }
-        write_whole(plan_file, plan)
-        write_whole(record_file, (json.dumps(record, indent=1) + "\n").encode())
+        text = json.dumps(record, indent=1) + "\n"
+        write_whole({plan_file: plan, record_file: text.encode()})
     except OSError as error:
         raise BuildError(
             f"the engine that was built for this device cannot be stored: {error}. Run "

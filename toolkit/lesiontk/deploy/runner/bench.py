@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lesiontk.deploy.runner.classifier import Classifier
+from lesiontk.deploy.runner.classifier import describe_engine
 from lesiontk.deploy.runner.command import Call, Outcome, positive
+from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.evaluate import describe_scores, evaluate_images
+from lesiontk.deploy.runner.golden import compare, read_golden
 from lesiontk.deploy.runner.labelled_folder import read_labelled_folder
 from lesiontk.deploy.runner.machine import describe_machine, peak_memory_bytes
-from lesiontk.deploy.runner.self_test import compare, read_golden
 from lesiontk.deploy.runner.timing import summarize, time_engine
 
 HELP = "measure latency, for `lesiontk bench --import`"
@@ -38,8 +39,9 @@ def run(call: Call) -> Outcome:
     if options.images is not None:
         labelled, missing = read_labelled_folder(options.images, options.labels, bundle.labels)
     machine = describe_machine()
-    images, expected, _ = read_golden(bundle)
-    with Classifier(bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(bundle, options.runtime, options.threads) as classifier:
+        bundle = classifier.bundle
+        images, expected, _ = read_golden(bundle)
         answers = compare(expected, classifier.infer(images), bundle.golden)
         samples = time_engine(classifier.engine, images, options.rounds, options.warmup)
         memory = peak_memory_bytes()  # before images are decoded
@@ -72,6 +74,7 @@ def render(document: dict[str, Any]) -> str:
     found = document["latency_ms"]
     lines = [
         "{bundle} on {device}, {threads} thread(s)".format(**document),
+        *describe_engine(document["runtime"]),
         "latency: median {median:.2f} ms, p90 {p90:.2f} ms, n = {n}".format(**found),
         "outputs: {}".format(
             "as expected" if document["answers"]["as_expected"] else "NOT AS EXPECTED"

@@ -63,6 +63,10 @@ class Classifier:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the engine."""
         self.engine.close()
 
     def infer(self, images: Any) -> Any:
@@ -117,6 +121,26 @@ class Classifier:
 
     def _check(self, prepared: Any, shorter_side: int) -> dict[str, Any]:
         return check_input(self._checks or {}, prepared, shorter_side, *self.engine.read_signals())
+
+
+def describe_engine(description: dict[str, Any]) -> list[str]:
+    """Return what runs as lines of text: the runtime, which engine was kept and why, and a DLA."""
+    simple = (f"{key} {value}" for key, value in description.items()
+              if value not in ("", None) and not isinstance(value, dict))  # fmt: skip
+    lines = ["engine: " + ", ".join(simple)]
+    if "choice" in description:
+        lines.append("kept {kept}: {reason}".format(**description["choice"]))
+    if description.get("dla"):
+        dla = description["dla"]
+        lines.append(
+            "DLA: {} core(s), not used; {} of {} layers could run there, not: {}".format(
+                dla["cores"],
+                len(dla["layers"]),
+                len(dla["layers"]) + len(dla["gpu_layers"]),
+                ", ".join(dla["gpu_layers"]) or "none",
+            )
+        )
+    return lines
 
 
 def answer(

@@ -20,15 +20,16 @@ class ContractError(Exception):
 class Golden:
     """The outputs expected of the device, and their tolerances.
 
-    `file` contains images and probabilities, `pictures` maps image files to the SHA-256 of their
-    prepared pixels. `min_agreement` is the least share of images with the same class,
-    `max_mean_drift` the greatest mean difference of a probability.
+    `file` contains images and probabilities, the latter under a name with `prefix`; `pictures` maps
+    image files to the SHA-256 of their prepared pixels. `min_agreement` is the least share of
+    images with the same class, `max_mean_drift` the greatest mean difference of a probability.
     """
 
     file: str
     pictures: Mapping[str, str]
     min_agreement: float
     max_mean_drift: float
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,16 @@ class Bundle:
     engine without the evaluation that its file carries, `bundle_sha256` (of ``SHA256SUMS``) all
     files. `point` (`threshold`, `positive` labels) and `temperature` are None if none was frozen.
     `research_override` says which gates were not passed, None if all were; the notice says it, too.
+    With an `alternative`, a bundle of another engine in the same folder, the device measures which
+    one it keeps: this one if its latency is shown to be at most `max_latency_ratio` of the
+    alternative's.
     """
 
     folder: Path
     name: str
     target: str
     engine_file: str
+    precision: str
     content_sha256: str
     labels: tuple[str, ...]
     point: dict[str, Any] | None
@@ -66,6 +71,8 @@ class Bundle:
     research_override: str | None
     bundle_sha256: str
     document: dict[str, Any] = field(repr=False)
+    alternative: Bundle | None = None
+    max_latency_ratio: float = 0.0
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -74,6 +81,7 @@ class Bundle:
             "bundle": self.name,
             "bundle_sha256": self.bundle_sha256,
             "engine_sha256": self.content_sha256,
+            "precision": self.precision,
             "research_override": self.research_override,
         }
 
@@ -86,37 +94,48 @@ class Bundle:
 def read_bundle(folder: Path, text: str) -> Bundle:
     """Return the bundle of a ``bundle.json``. Raises `ContractError` naming the fault."""
     try:
-        document = json.loads(text)
-        golden = document["golden"]
-        return Bundle(
-            folder=folder,
-            name=document["name"],
-            target=document["target"],
-            engine_file=document["engine"]["file"],
-            content_sha256=document["engine"]["content_sha256"],
-            labels=tuple(document["labels"]),
-            point=document["operating_point"],
-            temperature=document["temperature"],
-            has_input_checks=document["input_checks"] is not None,
-            preprocessing=read_preprocessing(document["preprocessing"]),
-            golden=Golden(
-                golden["file"],
-                golden["pictures"],
-                float(golden["min_agreement"]),
-                float(golden["max_mean_drift"]),
-            ),
-            runtimes=document["runtimes"],
-            notice=document["notice"],
-            research_override=document["research_override"],
-            bundle_sha256=hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest(),
-            document=document,
-        )
+        return parse_bundle(folder, json.loads(text))
     except KeyError as error:
         raise ContractError(f"bundle.json has no {error}; make the bundle again") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ContractError(
             f"bundle.json cannot be read: {error}; make the bundle again"
         ) from error
+
+
+def parse_bundle(folder: Path, document: dict[str, Any]) -> Bundle:
+    """Return the bundle of a document; that of its alternative has other values of some keys."""
+    golden, other = document["golden"], document["alternative"]
+    alternative = None
+    if other is not None:
+        alternative = parse_bundle(folder, {**document, **other["changes"], "alternative": None})
+    return Bundle(
+        folder=folder,
+        name=document["name"],
+        target=document["target"],
+        engine_file=document["engine"]["file"],
+        precision=document["engine"]["precision"],
+        content_sha256=document["engine"]["content_sha256"],
+        labels=tuple(document["labels"]),
+        point=document["operating_point"],
+        temperature=document["temperature"],
+        has_input_checks=document["input_checks"] is not None,
+        preprocessing=read_preprocessing(document["preprocessing"]),
+        golden=Golden(
+            golden["file"],
+            golden["pictures"],
+            float(golden["min_agreement"]),
+            float(golden["max_mean_drift"]),
+            golden["prefix"],
+        ),
+        runtimes=document["runtimes"],
+        notice=document["notice"],
+        research_override=document["research_override"],
+        bundle_sha256=hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest(),
+        document=document,
+        alternative=alternative,
+        max_latency_ratio=0.0 if other is None else float(other["max_latency_ratio"]),
+    )
 
 
 def read_preprocessing(document: Mapping[str, Any]) -> Preprocessing:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lesiontk.deploy.runner.classifier import Classifier, import_picture
+from lesiontk.deploy.runner.classifier import Classifier, describe_engine, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome
+from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.labelled_folder import LabelledImage, read_labelled_folder
 from lesiontk.deploy.runner.scores import score
 
@@ -26,7 +27,7 @@ def run(call: Call) -> Outcome:
     bundle, options = call.bundle, call.options
     images, missing = read_labelled_folder(options.images, options.labels, bundle.labels)
     import_picture()
-    with Classifier(bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(bundle, options.runtime, options.threads) as classifier:
         document = evaluate_images(classifier, images)
         document["engine"] = classifier.description
     document["failures"] += [{"image": name, "message": "no such file"} for name in missing]
@@ -70,7 +71,7 @@ def evaluate_images(classifier: Classifier, images: list[LabelledImage]) -> dict
 
 def render(document: dict[str, Any]) -> str:
     """Return the scores as text."""
-    lines = ["{bundle}, n = {n} images".format(**document)]
+    lines = ["{bundle}, n = {n} images".format(**document), *describe_engine(document["engine"])]
     if document["scores"]:
         lines += describe_scores(document["scores"], document["operating_point"])
     lines += ["error: {image}: {message}".format(**entry) for entry in document["failures"]]

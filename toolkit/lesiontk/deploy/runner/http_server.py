@@ -60,7 +60,8 @@ class RefusedError(Exception):
 class BundleServer(ThreadingHTTPServer):
     """A thread for each connection, up to `CONNECTIONS`, and one for the engine.
 
-    `pages` maps paths to files, read once: no path of a request reaches the file system.
+    `pages` maps paths to files, read once: no path of a request reaches the file system. `served`
+    says in ``/health`` which engine answers.
     """
 
     daemon_threads = True
@@ -73,9 +74,10 @@ class BundleServer(ThreadingHTTPServer):
         metrics: Metrics,
         limits: Limits,
         pages: Mapping[str, Page],
+        served: Mapping[str, str],
     ) -> None:
         self.access, self.worker, self.metrics = access, worker, metrics
-        self.limits, self.pages = limits, pages
+        self.limits, self.pages, self.served = limits, pages, served
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         self._idle = threading.Condition()
         self._active = 0
@@ -182,7 +184,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         if path == "/health":
             status = HTTPStatus.OK if server.worker.alive else HTTPStatus.SERVICE_UNAVAILABLE
-            self._send_json(status, {"status": "ok" if server.worker.alive else "engine ended"})
+            state = "ok" if server.worker.alive else "engine ended"
+            self._send_json(status, {"status": state, **server.served})
         elif path == "/metrics":
             self._send(HTTPStatus.OK, server.metrics.render(server.worker.waiting).encode(), TYPE)
         elif path in server.pages:

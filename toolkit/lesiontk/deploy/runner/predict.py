@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lesiontk.deploy.runner.classifier import Classifier, answer, import_picture
+from lesiontk.deploy.runner.classifier import answer, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome
 from lesiontk.deploy.runner.decision import describe
+from lesiontk.deploy.runner.engine_choice import open_classifier
 
 HELP = "classify images"
 
@@ -23,13 +24,13 @@ def run(call: Call) -> Outcome:
     call.require_files()
     options, predictions, failures = call.options, [], []
     picture = import_picture()  # before an engine is built, which takes minutes
-    with Classifier(call.bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(call.bundle, options.runtime, options.threads) as classifier:
         for path in options.pictures:
             try:
                 predictions.append(classifier.classify_file(path))
             except picture.PictureError as error:
                 failures.append({"image": str(path), "message": str(error)})
-    document = answer(call.bundle, predictions, failures)
+    document = answer(classifier.bundle, predictions, failures)
     return Outcome(document, render(document), 2 if failures else 0)
 
 

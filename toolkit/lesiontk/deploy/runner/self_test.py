@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from lesiontk.deploy.runner.classifier import Classifier, MissingRequirementError, import_picture
+from lesiontk.deploy.runner.classifier import (
+    Classifier,
+    MissingRequirementError,
+    describe_engine,
+    import_picture,
+)
 from lesiontk.deploy.runner.command import Call, Outcome
-from lesiontk.deploy.runner.contract import Bundle, Golden
-from lesiontk.deploy.runner.decision import are_probabilities
+from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.engine_choice import open_classifier
+from lesiontk.deploy.runner.golden import compare, compare_statuses, read_golden
 from lesiontk.deploy.runner.integrity import COPY, DamagedBundleError, FileCheck
 from lesiontk.deploy.runner.timing import summarize, time_engine
-from lesiontk.evaluate.input_checks import STATUSES
 
 HELP = "compare with the expected outputs"
 CHECKS = ("files", "pictures", "answers", "input_checks")
@@ -40,7 +45,7 @@ def run(call: Call) -> Outcome:
     for name in (bundle.engine_file, bundle.golden.file):
         if not (bundle.folder / name).is_file():
             raise DamagedBundleError(f"{name} is missing. {COPY}")
-    with Classifier(bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(bundle, options.runtime, options.threads) as classifier:
         found = test_bundle(classifier, call.files, options.rounds)
     return Outcome(found, render(found), 0 if found["as_expected"] else 1)
 
@@ -87,14 +92,6 @@ def list_faults(found: dict[str, Any]) -> Iterator[str]:
     return (name for name in CHECKS if found[name]["as_expected"] is False)
 
 
-def read_golden(bundle: Bundle) -> tuple[Any, Any, Any]:
-    """Return the golden images uint8 [N, S, S, 3], their probabilities float32 [N, C] and, with
-    input checks, the place of their status in `STATUSES`, otherwise None."""
-    with np.load(bundle.folder / bundle.golden.file) as golden:
-        statuses = golden["statuses"] if bundle.has_input_checks else None
-        return golden["images"], golden["probabilities"], statuses
-
-
 def check_pictures(bundle: Bundle) -> dict[str, Any]:
     """Return the images whose decoding, crop and resize give other bytes than expected.
 
@@ -113,41 +110,6 @@ def check_pictures(bundle: Bundle) -> dict[str, Any]:
     return {"n": len(bundle.golden.pictures), "differ": differ, "as_expected": not differ}
 
 
-def compare(expected: Any, received: Any, golden: Golden) -> dict[str, Any]:
-    """Return the agreement of outputs float32 [N, C] with those expected, within limits or not."""
-    finite = bool(np.isfinite(received).all())
-    valid = are_probabilities(received)
-    agreement = float((expected.argmax(axis=1) == received.argmax(axis=1)).mean())
-    drift = float(np.abs(expected - received).mean()) if finite else None
-    least, most = golden.min_agreement, golden.max_mean_drift
-    return {
-        "n": len(expected),
-        "finite": finite,
-        "probabilities": valid,
-        "agreement": agreement,
-        "min_agreement": least,
-        "mean_drift": drift,
-        "max_mean_drift": most,
-        "as_expected": valid and agreement >= least and drift is not None and drift <= most,
-    }
-
-
-def compare_statuses(expected: Any, classifier: Classifier, images: Any) -> dict[str, Any]:
-    """Return the agreement of the input checks with those expected; without any none is needed."""
-    received = classifier.find_statuses(images)
-    if received is None:
-        return {"n": 0, "agreement": None, "as_expected": True}
-    same = [STATUSES[code] == status for code, status in zip(expected, received)]
-    agreement = sum(same) / len(same)
-    least = classifier.bundle.golden.min_agreement
-    return {
-        "n": len(same),
-        "agreement": agreement,
-        "min_agreement": least,
-        "as_expected": agreement >= least,
-    }
-
-
 def render(found: dict[str, Any]) -> str:
     """Return the results as text."""
     outputs, engine = found["answers"], found["engine"]
@@ -155,7 +117,7 @@ def render(found: dict[str, Any]) -> str:
     files = found["files"]
     lines = [
         "{bundle} on {machine}, Python {python}".format(**found),
-        "engine: " + ", ".join(f"{k} {v}" for k, v in engine.items() if v != ""),
+        *describe_engine(engine),
         "files: {}".format("; ".join(files["damaged"]) or "all {n} intact".format(**files)),
         "pictures: " + describe_pictures(found["pictures"]),
         "outputs: the same class in {:.1%} of {n} images (at least {min_agreement:.1%}), mean "

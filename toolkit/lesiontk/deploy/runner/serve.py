@@ -15,6 +15,7 @@ from lesiontk.deploy.runner.access import VARIABLE, read_access
 from lesiontk.deploy.runner.classifier import Classifier, answer, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome, positive, seconds
 from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.http_server import BundleServer, Limits, Page
 from lesiontk.deploy.runner.integrity import FileCheck
 from lesiontk.deploy.runner.metrics import Metrics
@@ -59,16 +60,18 @@ def run(call: Call) -> Outcome:
     bundle, options = call.bundle, call.options
     access = read_access(options.listen, options.token_file)
     import_picture()
-    worker = Worker(lambda: open_answer(call), options.queue)
+    served: dict[str, str] = {}
+    worker = Worker(lambda: open_answer(call, served), options.queue)
     metrics = Metrics(
         {
             "bundle": bundle.name,
             "bundle_sha256": call.files.sums_sha256,
-            "content_sha256": bundle.content_sha256,
+            "content_sha256": served["engine_sha256"],
         }
     )
     limits = Limits(options.max_upload * 1_000_000, options.timeout)
-    with BundleServer(access, worker, metrics, limits, load_pages(bundle, call.files)) as web:
+    pages = load_pages(bundle, call.files)
+    with BundleServer(access, worker, metrics, limits, pages, served) as web:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -84,11 +87,16 @@ def run(call: Call) -> Outcome:
 
 
 @contextmanager
-def open_answer(call: Call) -> Iterator[Answer]:
-    """Open and test the engine, and yield the function that answers with it."""
+def open_answer(call: Call, served: dict[str, str]) -> Iterator[Answer]:
+    """Open and test the engine, say in `served` which it is, and yield the function that answers
+    with it."""
     options = call.options
-    with Classifier(call.bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(call.bundle, options.runtime, options.threads) as classifier:
         require_expected_outputs(classifier, call.files)
+        served["precision"] = classifier.bundle.precision
+        served["engine_sha256"] = classifier.bundle.content_sha256
+        if "choice" in classifier.description:
+            served["kept_because"] = classifier.description["choice"]["reason"]
         yield lambda data: predict_bytes(classifier, data)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lesiontk.deploy.runner.classifier import Classifier, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome, seconds
+from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.results import FileState, Results
 from lesiontk.deploy.runner.self_test import require_expected_outputs
 
@@ -60,7 +61,7 @@ def run(call: Call) -> Outcome:
 def watch_folder(call: Call, results: Results, stop: threading.Event) -> Watcher:
     """Watch until `stop`, or with ``--once`` until nothing waits, and return the watcher."""
     options = call.options
-    with Classifier(call.bundle, options.runtime, options.threads) as classifier:
+    with open_classifier(call.bundle, options.runtime, options.threads) as classifier:
         require_expected_outputs(classifier, call.files)
         sys.stderr.write(f"{call.bundle.name}: watching {options.folder}\n")
         sys.stderr.flush()

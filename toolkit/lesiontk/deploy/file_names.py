@@ -1,0 +1,6 @@
+"""Names of the files in a bundle."""
+
+from __future__ import annotations
+
+GOLDEN, BUNDLE, README, CARD = "golden.npz", "bundle.json", "README.md", "MODEL_CARD.md"
+CHECKSUMS, REQUIREMENTS = "SHA256SUMS", "requirements.txt"

@@ -1,0 +1,209 @@
+"""Which engine a device runs, of two in one bundle: measured on the device at its first start.
+
+The first engine (int8) is kept only if it passes its self-test and is shown to be faster by a
+margin; the alternative (float16) is nearer to the trained network. Depthwise networks gain little
+from int8 on some GPUs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesiontk.deploy.runner.classifier import Classifier
+from lesiontk.deploy.runner.contract import Bundle
+from lesiontk.deploy.runner.golden import compare, compare_statuses, read_golden
+from lesiontk.deploy.runner.timing import time_engine
+from lesiontk.files.whole_files import write_whole
+
+CHOICE = "engine_choice.json"
+BLOCKS, BLOCK, WARMUP = 30, 10, 2
+"""Timed blocks of each engine, taken in turns; images in a block; images before it, not counted."""
+CONFIDENCE = 0.95
+
+
+class NoEngineError(Exception):
+    """Neither engine returns the outputs expected of it."""
+
+    exit_code = 1
+
+
+def open_classifier(bundle: Bundle, runtime: str | None = None, threads: int = 1) -> Classifier:
+    """Return the bundle's engine; of two the one that this device keeps.
+
+    The choice is measured once, with the bundle's preferred runtime, and again for another GPU,
+    runtime or engine. With another runtime it is the first engine. Raises `NoEngineError` if
+    neither passes its self-test.
+    """
+    if bundle.alternative is None or runtime not in (None, next(iter(bundle.runtimes))):
+        return Classifier(bundle, runtime, threads)
+    candidates = (bundle, bundle.alternative)
+    known = read_choice(bundle.folder)
+    for candidate in candidates:
+        if candidate.precision == known.get("kept"):
+            classifier = Classifier(candidate, runtime, threads)
+            if known.get("measured_on") == identify(candidates, classifier):
+                classifier.description["choice"] = known
+                return classifier
+            classifier.close()
+    with ExitStack() as stack:
+        sys.stderr.write(f"{bundle.name}: building and timing two engines, once\n")
+        opened = [try_to_open(candidate, runtime, threads, stack) for candidate in candidates]
+        classifier, choice = choose(opened, bundle.max_latency_ratio)
+        choice["measured_on"] = identify(candidates, classifier)
+        write_whole({bundle.folder / CHOICE: (json.dumps(choice, indent=1) + "\n").encode()})
+        sys.stderr.write("kept {kept}: {reason}\n".format(**choice))
+        stack.pop_all()
+        for other, _ in opened:
+            if other is not None and other is not classifier:
+                other.close()
+    classifier.description["choice"] = choice
+    return classifier
+
+
+def read_choice(folder: Path) -> dict[str, Any]:
+    """Return the stored choice; empty if it cannot be read, which causes a measurement."""
+    try:
+        choice = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return choice if isinstance(choice, dict) else {}
+
+
+def identify(candidates: tuple[Bundle, Bundle], opened: Classifier) -> dict[str, Any]:
+    """Return what a choice depends on: GPU, runtime and both engines."""
+    keys = ("runtime", "version", "device")
+    return {
+        **{key: opened.description.get(key) for key in keys},
+        "engines": [candidate.content_sha256 for candidate in candidates],
+    }
+
+
+def try_to_open(
+    bundle: Bundle, runtime: str | None, threads: int, stack: ExitStack
+) -> tuple[Classifier | None, dict[str, Any]]:
+    """Return an opened engine with the result of its self-test, or None with the reason.
+
+    Raises what a missing package or GPU raises, because it is missing for both engines.
+    """
+    images, expected, statuses = read_golden(bundle)
+    try:
+        classifier = stack.enter_context(Classifier(bundle, runtime, threads))
+        found: dict[str, Any] = {
+            "precision": bundle.precision,
+            "answers": compare(expected, classifier.infer(images), bundle.golden),
+            "input_checks": compare_statuses(statuses, classifier, images),
+        }
+    except Exception as error:
+        if getattr(error, "exit_code", 2) == 3:
+            raise
+        reason = str(error) or type(error).__name__
+        return None, {"precision": bundle.precision, "as_expected": False, "reason": reason}
+    found["as_expected"] = all(found[part]["as_expected"] for part in ("answers", "input_checks"))
+    found["reason"] = "" if found["as_expected"] else describe_fault(found)
+    return classifier, found
+
+
+def describe_fault(found: dict[str, Any]) -> str:
+    """Return what differs from the expected outputs."""
+    answers, checks = found["answers"], found["input_checks"]
+    if answers["as_expected"]:
+        return "its input checks agree in {agreement:.1%} of {n} images".format(**checks)
+    drift = answers["mean_drift"]
+    return "the same class in {:.1%} of {} images, mean difference of a probability {}".format(
+        answers["agreement"], answers["n"], "not a number" if drift is None else round(drift, 6)
+    )
+
+
+def choose(
+    opened: list[tuple[Classifier | None, dict[str, Any]]], max_ratio: float
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the engine that is kept, and the choice with its reason and its measurements."""
+    (first, one), (second, other) = opened
+    choice: dict[str, Any] = {
+        "kept": None,
+        "reason": "",
+        "candidates": [one, other],
+        "max_latency_ratio": max_ratio,
+        "latency": None,
+    }
+    passed = {0: one["as_expected"], 1: other["as_expected"]}
+    if not any(passed.values()):
+        raise NoEngineError(
+            "no engine is kept, so no image is classified: {precision}: {reason}; ".format(**one)
+            + "{precision}: {reason}".format(**other)
+        )
+    if first is None or second is None or not all(passed.values()):
+        kept = 0 if passed[0] else 1
+        choice["reason"] = "{precision} does not pass its self-test: {reason}".format(
+            **(one, other)[1 - kept]
+        )
+    else:
+        images = read_golden(first.bundle)[0]
+        latency = compare_latency(first, second, images)
+        choice["latency"] = latency
+        kept = 0 if latency["ratio_high"] <= max_ratio else 1
+        choice["reason"] = (
+            "the latency of {} is {ratio:.3f} [{ratio_low:.3f}, {ratio_high:.3f}] of that of {} "
+            "({confidence:.1%} interval, {blocks} blocks of {block} images in turns), which {} "
+            "to be at most {}"
+        ).format(
+            one["precision"],
+            other["precision"],
+            "is shown" if kept == 0 else "is not shown",
+            max_ratio,
+            **latency,
+        )
+    classifier = (first, second)[kept]
+    assert classifier is not None  # it has passed
+    choice["kept"] = classifier.bundle.precision
+    return classifier, choice
+
+
+def compare_latency(first: Classifier, second: Classifier, images: Any) -> dict[str, Any]:
+    """Return the median ratio of latencies, its interval, and the samples in ms.
+
+    Both engines are timed in turns, the order alternating, so that the GPU's clocks are the same
+    for both. A ratio is that of the medians of two neighbouring blocks.
+    """
+    samples: dict[str, list[list[float]]] = {c.bundle.precision: [] for c in (first, second)}
+    for turn in range(BLOCKS):
+        for classifier in (first, second) if turn % 2 == 0 else (second, first):
+            timed = time_engine(classifier.engine, images, BLOCK, WARMUP)
+            samples[classifier.bundle.precision].append(timed)
+    medians = [np.median(samples[c.bundle.precision], axis=1) for c in (first, second)]
+    ratios = medians[0] / medians[1]
+    low, high, confidence = find_median_interval(ratios)
+    return {
+        "ratio": float(np.median(ratios)),
+        "ratio_low": low,
+        "ratio_high": high,
+        "confidence": confidence,
+        "blocks": BLOCKS,
+        "block": BLOCK,
+        "samples_ms": samples,
+    }
+
+
+def find_median_interval(values: Any) -> tuple[float, float, float]:
+    """Return the bounds of the median of n values, and their confidence, at least `CONFIDENCE`.
+
+    The bounds are order statistics: they hold for any distribution (David & Nagaraja, Order
+    Statistics, 2003, section 7.1). n is at least 6.
+    """
+    ordered = sorted(float(value) for value in values)
+    n = len(ordered)
+    outside = 0.0
+    rank = 0
+    for k in range(n // 2):
+        more = outside + 2 * math.comb(n, k) / 2**n
+        if more > 1 - CONFIDENCE:
+            break
+        outside, rank = more, k
+    return ordered[rank], ordered[n - 1 - rank], 1 - outside

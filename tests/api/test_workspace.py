@@ -130,7 +130,7 @@ def test_a_report_shows_itself_in_a_frame(
 
 
 def test_a_bundle_is_written_for_a_device(engine: lesiontk.Engine, tmp_path: Path) -> None:
-    bundle = engine.bundle("linux-arm64", tmp_path / "bundle")
+    bundle = engine.bundle("linux-arm64", tmp_path / "bundle", research_override=True)
     assert bundle.path == tmp_path / "bundle"
     assert bundle.engine == "tflite:int8"
     assert (bundle.path / "run.py").is_file()

@@ -258,6 +258,9 @@ class Workspace(DataWorkspace):
         labels: Sequence[str] = (),
         pixels: str = "0..255",
         devices: Sequence[str | Path] = (),
+        target: str | None = None,
+        device: str | None = None,
+        install: bool = False,
         set: Settings = None,
     ) -> Benchmark:
         """Measure latency, size, memory and accuracy of engines against their parent.
@@ -266,22 +269,29 @@ class Workspace(DataWorkspace):
         evaluated on labelled `images` if given; `labels` and `pixels` describe a file that lesiontk
         did not write. `gates` replace the recipe's. With `fresh`, latency is measured again even if
         an equal benchmark exists. `devices` are files of ``run.py bench --json`` in bundles of the
-        engines: gates on latency and memory are decided by these measurements.
+        engines: gates on latency and memory are decided by these measurements. `target` is a
+        machine that is measured now, ``ssh://USER@HOST`` or ``adb://SERIAL``, as the bundle target
+        `device` (default: that of its processor); with `install` the bundle's requirements are
+        installed there for the measurement.
         """
         from lesiontk.backends import is_engine_file
         from lesiontk.backends.foreign import ForeignDescription
         from lesiontk.errors import UsageError
         from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
+        from lesiontk.workflow.remote_bench import RemoteDevice
 
         references = [e.reference if isinstance(e, Engine) else str(e) for e in engines]
         overrides = with_gates(set, gates)
         measurements = [Path(path) for path in devices]
+        if target is None and (device is not None or install):
+            raise UsageError("device and install are for a measurement elsewhere; expected target.")
+        remote = None if target is None else RemoteDevice(target, device, install)
         if any(is_engine_file(reference) for reference in references):
             foreign = ForeignDescription(tuple(labels), pixels)
             folder = None if images is None else Path(images)
             return Benchmark(
                 benchmark_engine_files(
-                    self.store, references, overrides, foreign, folder, measurements
+                    self.store, references, overrides, foreign, folder, measurements, remote
                 )
             )
         if labels or images:
@@ -293,6 +303,7 @@ class Workspace(DataWorkspace):
             overrides,
             fresh=fresh,
             measurements=measurements,
+            remote=remote,
         )
         return Benchmark(record, artefact)
 

@@ -26,6 +26,18 @@ from lesiontk.cli.session import Session, command_options, gate_option, set_opti
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Measurements on a device (`run.py bench --json` of a bundle), which decide "
               "gates on latency and memory.")  # fmt: skip
+@click.option(
+    "--target",
+    metavar="URL",
+    help="Measure on another machine: ssh://USER@HOST[:PORT] or adb://SERIAL.",
+)
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    help="The bundle target of that machine; default: that of its processor.",
+)
+@click.option("--install", is_flag=True,
+              help="Install what bundles need there, for the measurement alone.")  # fmt: skip
 @gate_option
 @set_option
 @command_options
@@ -38,6 +50,9 @@ def bench(
     pixels: str,
     images: Path | None,
     devices: tuple[Path, ...],
+    target: str | None,
+    device: str | None,
+    install: bool,
     overrides: tuple[str, ...],
     gates: tuple[str, ...],
 ) -> None:
@@ -46,6 +61,9 @@ def bench(
     Without ENGINE: all engines of the model. ENGINE may be an artefact (`lesiontk ls`) or an
     engine file, also one of other tools; for files, latency, size and memory are measured, and with
     --images their outputs.
+
+    With --target the bundles of the engines are also measured there, by the user's own ssh or adb,
+    in a temporary folder. Gates on latency and memory are decided by that machine.
     """
     from lesiontk.cli.tables import print_benchmark
 
@@ -58,6 +76,9 @@ def bench(
         labels=[name.strip() for name in labels.split(",")] if labels else (),
         pixels=pixels,
         devices=devices,
+        target=target,
+        device=device,
+        install=install,
         set=overrides,
     )
     session.emit(found.document, lambda: print_benchmark(found.record))

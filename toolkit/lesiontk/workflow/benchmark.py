@@ -10,6 +10,7 @@ from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.bench.files import benchmark_files
 from lesiontk.errors import UsageError
+from lesiontk.recipe import override_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.store import Store
@@ -20,9 +21,11 @@ from lesiontk.workflow.lineage import (
     engines_of,
     locate_engine,
     model_of,
+    recipe_of,
     sensitivities_of,
     stabilities_of,
 )
+from lesiontk.workflow.remote_bench import RemoteDevice, measure_on
 from lesiontk.workflow.resume import continue_from
 from lesiontk.workflow.runner import build_step
 
@@ -39,12 +42,14 @@ def benchmark_model(
     fresh: bool = False,
     engines: Mapping[str, Artefact] | None = None,
     measurements: Iterable[Path] = (),
+    remote: RemoteDevice | None = None,
 ) -> Artefact:
     """Evaluate and time the model's engines beside their full-precision parents.
 
     Without `targets`, those of this model in the workspace; existing engines are not made again.
     `engines` replaces the engines of their targets. With `fresh`, latency is measured again even if
-    an equal benchmark exists. `measurements` are files of ``run.py bench --json`` on devices.
+    an equal benchmark exists. `measurements` are files of ``run.py bench --json`` on devices;
+    `remote` is a device that is measured now.
     """
     found = {**engines_of(store, model), **(engines or {})}
     chosen = list(targets or found)
@@ -54,7 +59,11 @@ def benchmark_model(
             "`lesiontk convert --to BACKEND:PRECISION`."
         )
     compared = {target: engine for target, engine in found.items() if target in chosen}
-    devices = import_devices(measurements, files_of(compared))
+    files = files_of(compared)
+    devices = import_devices(measurements, files)
+    if remote is not None:
+        rule = override_recipe(recipe_of(model), overrides).bench
+        devices += measure_on(remote, files, rule, store.progress)
     plan, done = continue_from(store, model, [PARENT, *chosen], overrides, found, fresh=fresh)
     if devices:
         plan = plan.with_devices(devices)
@@ -69,6 +78,7 @@ def benchmark_references(
     *,
     fresh: bool = False,
     measurements: Iterable[Path] = (),
+    remote: RemoteDevice | None = None,
 ) -> tuple[Benchmark, Artefact | None]:
     """Benchmark engines by reference, and return the benchmark and its artefact, if any.
 
@@ -96,6 +106,7 @@ def benchmark_references(
         fresh=fresh,
         engines=references_of,
         measurements=measurements,
+        remote=remote,
     )
     return read_benchmark(artefact), artefact
 
@@ -107,11 +118,14 @@ def benchmark_engine_files(
     foreign: ForeignDescription,
     images: Path | None = None,
     measurements: Iterable[Path] = (),
+    remote: RemoteDevice | None = None,
 ) -> Benchmark:
     """Measure engine files, also those of other tools, and evaluate them on `images` if given."""
     files = {reference: locate_engine(store, reference) for reference in references}
     recipe = rules_from(overrides)
     devices = import_devices(measurements, files)
+    if remote is not None:
+        devices += measure_on(remote, files, recipe.bench, store.progress)
     scores = None
     if images is not None:
         scores = {

@@ -67,7 +67,7 @@ lock: setup
 
 # What a bundle's runtimes need, for the Pythons of boards.
 bundle-lock: setup
-	cd toolkit/lesiontk/deploy/requirements; for set in litert:3.9 onnx:3.8 tensorrt:3.8 filters:3.8; do \
+	cd toolkit/lesiontk/deploy/requirements; for set in litert:3.9 onnx:3.8 tensorrt:3.8 triton:3.8 filters:3.8; do \
 	  name=$${set%:*}; $(abspath $(BIN))/uv pip compile --quiet $$name.in --universal --generate-hashes \
 	    --python-version $${set#*:} --no-annotate --no-header --output-file $$name.txt \
 	    $$(test $$name = filters && echo --no-deps) || exit 1; done

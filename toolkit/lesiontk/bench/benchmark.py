@@ -167,8 +167,9 @@ def _known(value: Value | None, row: EngineRow, how: str) -> Value:
 class DeviceRow(Record):
     """The engine `target` as measured on another `device` by a bundle's runner.
 
-    `agreement` is the share of golden images with the expected class. `accuracy` and
-    `balanced_accuracy` are those of the `n` images that the device evaluated, if any.
+    `energy_mj` is that of an inference above idle, if the device has power sensors. `agreement` is
+    the share of golden images with the expected class. `accuracy` and `balanced_accuracy` are those
+    of the `n` images that the device evaluated, if any.
     """
 
     device: str
@@ -180,6 +181,7 @@ class DeviceRow(Record):
     latency_ms: Latency
     size_bytes: int
     peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
     agreement: float
     n: int | None = None
     accuracy: float | None = None

@@ -26,9 +26,9 @@ class DeviceBench(Record):
     """The raw latencies in ms of an engine on a `device`, with what ran it.
 
     `target` is the engine in the benchmark, `content_sha256` the hash of its file without the
-    evaluation that it carries. `agreement` is the share of golden images with the expected class.
-    `accuracy` and `balanced_accuracy` are those of the `n` images that the device evaluated, if
-    any.
+    evaluation that it carries. `energy_mj` is that of an inference above idle, if the device has
+    power sensors. `agreement` is the share of golden images with the expected class. `accuracy` and
+    `balanced_accuracy` are those of the `n` images that the device evaluated, if any.
     """
 
     device: str
@@ -41,6 +41,7 @@ class DeviceBench(Record):
     samples_ms: tuple[float, ...]
     size_bytes: int
     peak_memory_bytes: int | None = None
+    energy_mj: float | None = None
     agreement: float
     n: int | None = None
     accuracy: float | None = None
@@ -115,6 +116,7 @@ def _fields_of(document: Mapping[str, Any]) -> dict[str, Any]:
         "samples_ms": document["latency_ms"]["samples"],
         "size_bytes": document["engine_bytes"],
         "peak_memory_bytes": document["peak_memory_bytes"],
+        "energy_mj": (document.get("energy") or {}).get("per_inference_mj"),
         "agreement": document["answers"]["agreement"],
         "n": evaluation.get("n"),
         "accuracy": scores["accuracy"]["value"] if scores else None,

@@ -13,6 +13,7 @@ BUNDLE_TARGETS: Registry[type[BundleTarget]] = Registry("bundle target")
 for _name in ("linux-arm64", "linux-x86-64"):
     BUNDLE_TARGETS.register(_name, "lesiontk.deploy.linux:Linux")
 BUNDLE_TARGETS.register("android", "lesiontk.deploy.android:Android")
+BUNDLE_TARGETS.register("triton", "lesiontk.deploy.triton:Triton")
 BUNDLE_TARGETS.register("web", "lesiontk.deploy.web.target:Web")
 for _name in (
     "jetson-xavier-jetpack5",

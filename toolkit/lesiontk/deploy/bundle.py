@@ -136,14 +136,17 @@ def write_bundle(
     if assessed.threshold is not None:
         positive = task_of_engine(spec).positive
         assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
-    assessment = place_engine(folder, engine_path, assessed.checks, assessment)
+    file = target.place(engine_path.name, spec)
+    assessment = place_engine(engine_path, folder / file, assessed.checks, assessment)
     golden: dict[str, NDArray[Any]] = {"images": images, "probabilities": outputs}
     if assessed.checks is not None:
-        golden["statuses"] = find_statuses(folder, engine_path.name, images)
+        for name in (DOCUMENT, ARRAYS):
+            shutil.copyfile(assessed.checks / name, folder / name)
+        golden["statuses"] = find_statuses(folder, file, images)
     np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
     runtimes = target.runtimes(spec)
     filters = write_runner(folder, runtimes, spec.preprocessing.enhance)
-    contents = target.add_files(folder, engine_path, spec)
+    contents = target.add_files(folder, folder / file, spec)
     point = assessment.operating_point if assessment else None
     document = {
         "format": 1,
@@ -152,7 +155,7 @@ def write_bundle(
         "lesiontk": version("lesiontk"),
         "recipe": spec.recipe,
         "task": spec.task,
-        **describe_engine(engine_path, spec, assessment, assessed.verdicts),
+        **describe_engine(file, engine_path, spec, assessment, assessed.verdicts),
         "runtimes": {runtime.name: runtime.module for runtime in runtimes},
         "labels": list(spec.labels),
         "input_checks": DOCUMENT if assessed.checks else None,
@@ -175,7 +178,7 @@ def write_bundle(
         "alternative": None,
         **contents.bundle,
     }
-    engines = {engine_path.name: (spec, assessment)}
+    engines = {file: (spec, assessment)}
     other = None
     if isinstance(alternative, Alternative):
         known = add_alternative(folder, alternative, target, assessed, document, golden)
@@ -187,7 +190,7 @@ def write_bundle(
     (folder / REQUIREMENTS).write_text(read_requirements(runtimes[0], filters=bool(filters)))
     if target.image:
         write_service_files(folder, target.image, gpu=runtimes[0] is TENSORRT)
-    write_card(folder, CARD, engine_path.name, spec, assessment, assessed)
+    write_card(folder, CARD, file, spec, assessment, assessed)
     instructions = contents.instructions
     if isinstance(alternative, Alternative):
         ratio = alternative.max_latency_ratio
@@ -210,7 +213,7 @@ def write_bundle(
     return BundleFacts(
         target=target.name,
         engine=f"{spec.backend}:{spec.precision}",
-        file=engine_path.name,
+        file=file,
         runtimes=tuple(runtime.name for runtime in runtimes),
         golden_images=len(images),
         size_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
@@ -221,29 +224,30 @@ def write_bundle(
 
 
 def place_engine(
-    folder: Path, path: Path, checks: Path | None, assessment: Assessment | None
+    path: Path, placed: Path, checks: Path | None, assessment: Assessment | None
 ) -> Assessment | None:
-    """Copy an engine into a bundle's folder, with the outputs for input checks and its assessment;
-    return the latter as it is stored."""
-    placed = folder / path.name
+    """Copy an engine file to its place in a bundle, with the outputs for input checks and its
+    assessment; return the latter as it is stored."""
+    placed.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, placed)
     if checks is not None:
-        add_checks(checks, folder, placed)
+        add_signals(placed)
     return None if assessment is None else stamp(placed, assessment, placed)
 
 
 def describe_engine(
+    file: str,
     path: Path,
     spec: EngineSpec,
     assessment: Assessment | None,
     verdicts: Sequence[GateVerdict],
 ) -> dict[str, Any]:
-    """Return the keys of ``bundle.json`` that belong to one engine."""
+    """Return the keys of ``bundle.json`` that belong to one engine, `file` in the bundle."""
     point = assessment.operating_point if assessment else None
     override = describe_unpassed(verdicts)
     return {
         "engine": {
-            "file": path.name,
+            "file": file,
             "content_sha256": hash_content(path),
             "backend": spec.backend,
             "precision": spec.precision,
@@ -284,14 +288,15 @@ def add_alternative(
     if assessed.threshold is not None:
         positive = task_of_engine(spec).positive
         assessment = (assessment or Assessment()).with_threshold(assessed.threshold, positive)
-    assessment = place_engine(folder, other.path, assessed.checks, assessment)
+    placed = folder / other.path.name
+    assessment = place_engine(other.path, placed, assessed.checks, assessment)
     prefix = f"{spec.precision}_"
     golden[prefix + "probabilities"] = expected
     if assessed.checks is not None:
         golden[prefix + "statuses"] = find_statuses(folder, other.path.name, golden["images"])
     np.savez_compressed(folder / GOLDEN, **golden)  # type: ignore[arg-type]
     changes = {
-        **describe_engine(other.path, spec, assessment, other.verdicts),
+        **describe_engine(other.path.name, other.path, spec, assessment, other.verdicts),
         "golden": {
             **document["golden"],
             "answered_by": execution,
@@ -299,7 +304,7 @@ def add_alternative(
             "max_mean_drift": other.limits.max_mean_drift,
             "prefix": prefix,
         },
-        **target.add_files(folder, other.path, spec).bundle,
+        **target.add_files(folder, placed, spec).bundle,
     }
     document["alternative"] = {"max_latency_ratio": other.max_latency_ratio, "changes": changes}
     return spec, assessment
@@ -326,10 +331,8 @@ def write_card(
     (folder / name).write_text(card)
 
 
-def add_checks(checks: Path, folder: Path, engine: Path) -> None:
-    """Add the input checks to a bundle's folder, and to its engine the outputs that they need."""
-    for name in (DOCUMENT, ARRAYS):
-        shutil.copyfile(checks / name, folder / name)
+def add_signals(engine: Path) -> None:
+    """Add to an engine file of a bundle the outputs that input checks need."""
     backend = find_backend(engine)()
     content, _ = backend.split_record(engine.read_bytes())
     engine.write_bytes(backend.add_signal_outputs(content))

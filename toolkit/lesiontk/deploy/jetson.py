@@ -47,7 +47,7 @@ class Jetson(BundleTarget):
         from lesiontk.backends.tensorrt.check import require_model
 
         device = self.device
-        report = require_model(folder / engine.name, device.tensorrt)
+        report = require_model(engine, device.tensorrt)
         trtexec = {
             version: write_trtexec(version, spec.precision, engine.name, spec.input_shape)
             for version in device.tensorrt

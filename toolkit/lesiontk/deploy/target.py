@@ -34,6 +34,7 @@ class Runtime:
 
 LITERT = Runtime("litert", "lesiontk.deploy.runner", "litert_runtime.py")
 ONNX = Runtime("onnx", "lesiontk.deploy.runner", "onnx_runtime.py")
+TRITON = Runtime("triton", "lesiontk.deploy.runner", "triton_runtime.py")
 TENSORRT = Runtime(
     "tensorrt",
     "lesiontk.backends.tensorrt",
@@ -86,6 +87,10 @@ class BundleTarget(ABC):
     def runtimes(self, spec: EngineSpec) -> tuple[Runtime, ...]:
         """Return the runtimes of the engine; the device uses the first."""
 
+    def place(self, file: str, spec: EngineSpec) -> str:
+        """Return where the bundle has the engine `file`: a path in its folder."""
+        return file
+
     def use_runtime(self, archives: Path) -> None:
         """Take the runtime from a folder. Raises `UsageError` if bundles do not contain one."""
         raise UsageError(
@@ -95,7 +100,7 @@ class BundleTarget(ABC):
 
     @abstractmethod
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
-        """Check the engine, write the target's own files, and describe them."""
+        """Check the engine in the folder, write the target's own files, and describe them."""
 
     def seal(self, folder: Path) -> None:  # noqa: B027 - a hook
         """Write what depends on all other files; the checksums cover it, too."""

@@ -144,7 +144,7 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
 
 DEVICE_COLUMNS = [
     "device", "engine", "runtime", "threads", "median ms", "p90 ms", "n", "peak memory, MB",
-    "balanced accuracy", "golden images",
+    "energy, mJ", "balanced accuracy", "golden images",
 ]  # fmt: skip
 
 
@@ -163,6 +163,7 @@ def list_device_cells(benchmark: Benchmark) -> list[list[str]]:
                 f"{row.latency_ms.p90:.2f}",
                 str(row.latency_ms.n),
                 "–" if memory is None else f"{memory / 1e6:.0f}",
+                "–" if row.energy_mj is None else f"{row.energy_mj:.2f}",
                 "–" if balanced is None else f"{balanced:.3f} (n = {row.n})",
                 f"{row.agreement:.1%} alike",
             ]

@@ -14,6 +14,7 @@ from lesiontk.deploy.runner.evaluate import describe_scores, evaluate_images
 from lesiontk.deploy.runner.golden import compare, read_golden
 from lesiontk.deploy.runner.labelled_folder import read_labelled_folder
 from lesiontk.deploy.runner.machine import describe_machine, peak_memory_bytes
+from lesiontk.deploy.runner.power import describe_energy, measure_energy
 from lesiontk.deploy.runner.timing import summarize, time_engine
 
 HELP = "measure latency, for `lesiontk bench --import`"
@@ -30,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(call: Call) -> Outcome:
-    """Return the samples in ms, the outputs' agreement, and what they were measured on."""
+    """Return the samples in ms, the energy of an inference, the outputs' agreement, and what they
+    were measured on."""
     call.require_files()
     bundle, options = call.bundle, call.options
     if (options.images is None) != (options.labels is None):
@@ -45,6 +47,7 @@ def run(call: Call) -> Outcome:
         answers = compare(expected, classifier.infer(images), bundle.golden)
         samples = time_engine(classifier.engine, images, options.rounds, options.warmup)
         memory = peak_memory_bytes()  # before images are decoded
+        energy = measure_energy(lambda: classifier.engine.predict(images[:1]))
         evaluation = evaluate_images(classifier, labelled) if labelled else None
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -61,6 +64,7 @@ def run(call: Call) -> Outcome:
         "warmup": options.warmup,
         "latency_ms": summarize(samples),
         "peak_memory_bytes": memory,
+        "energy": energy,
         "answers": answers,
         "evaluation": evaluation,
     }
@@ -82,6 +86,7 @@ def render(document: dict[str, Any]) -> str:
     ]
     if document["peak_memory_bytes"]:
         lines.append("peak memory: {:.1f} MB".format(document["peak_memory_bytes"] / 1e6))
+    lines.append(describe_energy(document["energy"]))
     evaluation = document["evaluation"]
     if evaluation and evaluation["scores"]:
         lines += describe_scores(evaluation["scores"], evaluation["operating_point"])

@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-arm64 test-arm64-short test-web setup docs lock bundle-lock check-lock \
+.PHONY: demo test test-all test-arm64 test-arm64-short test-web test-mobile setup docs lock bundle-lock check-lock \
   lint typecheck pytest pytest-slow wheel clean
 
 demo: setup
@@ -53,6 +53,11 @@ test-arm64-short: setup
 # The web app in a headless Chromium; a machine without node or Chromium says that it was skipped.
 test-web: setup
 	$(BIN)/python -m tests.web.run build/web
+
+# The plain parts of the Android and iOS apps; a compiler that this machine cannot have is skipped.
+test-mobile: setup
+	$(BIN)/python tests/mobile/prepare.py build/mobile
+	LESIONTK_MOBILE=build/mobile $(BIN)/pytest tests/mobile
 
 docs: setup
 	$(BIN)/python docs/generate.py

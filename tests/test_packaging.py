@@ -21,10 +21,12 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, lesiontk
 from importlib import resources
+from pathlib import Path
 from lesiontk.recipe import list_recipes, read_recipe
 from lesiontk.data.tasks import load_task
 from lesiontk.data.fetch.sources import list_official_sources
 lists = [e.name for e in resources.files("lesiontk.calibration_lists").iterdir()]
+mobile = Path(str(resources.files("lesiontk.deploy.mobile")))
 print(json.dumps({
     "file": lesiontk.__file__,
     "recipes": {name: read_recipe(name).name for name in list_recipes()},
@@ -36,6 +38,8 @@ print(json.dumps({
                  if e.name.endswith(".j2")],
     "page": [e.name for e in resources.files("lesiontk.deploy.web").joinpath("page").iterdir()],
     "web": [e.name for e in resources.files("lesiontk.deploy.web").iterdir()],
+    "mobile": sorted(path.relative_to(mobile).as_posix() for path in mobile.glob("*/**/*")
+                     if path.is_file()),
 }))
 """
 
@@ -84,6 +88,14 @@ def test_a_wheel_holds_the_web_app(installed: dict[str, list[str]]) -> None:
     folder = ROOT / "toolkit" / "lesiontk" / "deploy" / "web"
     assert set(installed["page"]) == {path.name for path in (folder / "page").iterdir()}
     assert {"package.json", "package-lock.json"} <= set(installed["web"])
+
+
+def test_a_wheel_holds_the_projects_of_the_apps(installed: dict[str, list[str]]) -> None:
+    folder = ROOT / "toolkit" / "lesiontk" / "deploy" / "mobile"
+    files = (path for app in ("android", "ios") for path in (folder / app).rglob("*"))
+    expected = sorted(path.relative_to(folder).as_posix() for path in files if path.is_file())
+    assert [name for name in installed["mobile"] if "__pycache__" not in name] == expected
+    assert len(expected) > 25
 
 
 def test_a_wheel_finds_its_calibration_lists(installed: dict[str, object]) -> None:

@@ -273,17 +273,6 @@ def test_enhancements_travel_with_the_engine(tmp_path: Path, picture: Path) -> N
     assert len(found["pictures"]["differ"]) == 3
 
 
-def test_android_has_labels_and_golden_answers_as_plain_bytes(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path / "bundle", "tflite_int8.tflite", "android")
-    contract = read_contract(folder)
-    assert (folder / "labels.txt").read_text().split() == contract["labels"]
-    with np.load(folder / "golden.npz") as golden:
-        images = np.fromfile(folder / "golden_images.u8", np.uint8)
-        assert (images.reshape(contract["golden_shape"]) == golden["images"]).all()
-        answers = np.fromfile(folder / "golden_probabilities.f32", "<f4")
-        assert (answers.reshape(-1, 7) == golden["probabilities"]).all()
-
-
 def test_android_refuses_an_onnx_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"android runs tflite:int8, .* received onnx:int8"):
         make_bundle(tmp_path / "bundle", "onnx_int8.onnx", "android")

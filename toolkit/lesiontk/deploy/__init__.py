@@ -12,7 +12,8 @@ from lesiontk.registry import Registry
 BUNDLE_TARGETS: Registry[type[BundleTarget]] = Registry("bundle target")
 for _name in ("linux-arm64", "linux-x86-64"):
     BUNDLE_TARGETS.register(_name, "lesiontk.deploy.linux:Linux")
-BUNDLE_TARGETS.register("android", "lesiontk.deploy.android:Android")
+for _name in ("android", "ios"):
+    BUNDLE_TARGETS.register(_name, "lesiontk.deploy.mobile.target:Phone")
 BUNDLE_TARGETS.register("triton", "lesiontk.deploy.triton:Triton")
 BUNDLE_TARGETS.register("web", "lesiontk.deploy.web.target:Web")
 for _name in (

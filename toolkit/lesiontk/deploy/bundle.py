@@ -23,7 +23,15 @@ from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.data.tasks import load_task, task_of_engine
 from lesiontk.deploy.card import render_bundle_card
 from lesiontk.deploy.change_plan import CHANGE_PLAN, render_change_plan
-from lesiontk.deploy.file_names import BUNDLE, CARD, CHECKSUMS, GOLDEN, README, REQUIREMENTS
+from lesiontk.deploy.file_names import (
+    BUNDLE,
+    CARD,
+    CHECKSUMS,
+    GOLDEN,
+    PICTURES,
+    README,
+    REQUIREMENTS,
+)
 from lesiontk.deploy.readme import describe_choice, render_readme
 from lesiontk.deploy.runner_files import read_requirements, write_runner
 from lesiontk.deploy.sbom import SBOM, render_sbom
@@ -39,7 +47,7 @@ from lesiontk.evaluate.verdict import GateVerdict, describe_unpassed
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import EngineSpec, Preprocessing
 
-PICTURES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
+SHAPES = {"wide.png": (97, 160), "tall.png": (150, 113), "square.png": (128, 128)}
 """Name -> (height, width) of the images that test crop and resize, byte for byte."""
 VIEWS = 7
 """Procedural images of each diagnosis."""
@@ -373,13 +381,13 @@ def make_golden_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
 def write_pictures(folder: Path, preprocessing: Preprocessing) -> dict[str, str]:
     """Write images of other shapes than the engine's, and return path -> SHA-256 when prepared."""
     hashes = {}
-    (folder / "golden").mkdir()
-    for number, (name, (height, width)) in enumerate(PICTURES.items()):
+    (folder / PICTURES).mkdir()
+    for number, (name, (height, width)) in enumerate(SHAPES.items()):
         form: NDArray[np.uint8] = golden_images(max(height, width))[6 + 4 * number]
         picture = np.ascontiguousarray(form[:height, :width])
-        Image.fromarray(picture).save(folder / "golden" / name)
+        Image.fromarray(picture).save(folder / PICTURES / name)
         prepared = preprocess_image(picture, preprocessing)
-        hashes[f"golden/{name}"] = hashlib.sha256(prepared.tobytes()).hexdigest()
+        hashes[f"{PICTURES}/{name}"] = hashlib.sha256(prepared.tobytes()).hexdigest()
     return hashes
 
 

@@ -91,6 +91,15 @@ class BundleTarget(ABC):
         """Return where the bundle has the engine `file`: a path in its folder."""
         return file
 
+    def refuse_filters(self, spec: EngineSpec) -> None:
+        """Raise `UsageError` if the engine's images need more than crop and resize."""
+        if spec.preprocessing.enhance:
+            raise UsageError(
+                f"{spec.recipe} prepares images with {', '.join(spec.preprocessing.enhance)}; "
+                f"expected crop and resize alone for {self.name}. Use --target linux-arm64, whose "
+                "runner contains the filters, or a recipe without `data.enhance`."
+            )
+
     def use_runtime(self, archives: Path) -> None:
         """Take the runtime from a folder. Raises `UsageError` if bundles do not contain one."""
         raise UsageError(

@@ -69,7 +69,7 @@ class BundleStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bundle",
-        version=10,
+        version=11,
         accepts={
             "engine": "engine",
             "evaluation": "evaluation",

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
+from lesiontk.deploy.golden_files import write_golden_files
 from lesiontk.deploy.target import LITERT, BundleTarget, Contents, Runtime
 from lesiontk.deploy.web.page import write_list, write_page
 from lesiontk.deploy.web.runtime import write_runtime
-from lesiontk.errors import UsageError
 from lesiontk.records import EngineSpec
-
-IMAGES, PROBABILITIES = "golden_images.zlib", "golden_probabilities.f32"
-GOLDEN_STATUSES = "golden_statuses.u8"
 
 
 class Web(BundleTarget):
@@ -36,21 +30,10 @@ class Web(BundleTarget):
         return (LITERT,)
 
     def add_files(self, folder: Path, engine: Path, spec: EngineSpec) -> Contents:
-        if spec.preprocessing.enhance:
-            raise UsageError(
-                f"{spec.recipe} prepares images with {', '.join(spec.preprocessing.enhance)}; "
-                f"expected crop and resize alone for {self.name}. Use --target linux-arm64, whose "
-                "runner contains the filters, or a recipe without `data.enhance`."
-            )
+        self.refuse_filters(spec)
         packages = write_runtime(folder / "runtime", self._archives)
         write_page(folder)
-        with np.load(folder / "golden.npz") as golden:
-            images, probabilities = golden["images"], golden["probabilities"]
-            statuses = golden.get("statuses")
-        (folder / IMAGES).write_bytes(zlib.compress(images.tobytes(), 9))
-        (folder / PROBABILITIES).write_bytes(probabilities.astype("<f4").tobytes())
-        if statuses is not None:
-            (folder / GOLDEN_STATUSES).write_bytes(statuses.astype(np.uint8).tobytes())
+        golden = write_golden_files(folder, folder, "golden_images.zlib", compress=True)
         runtime = {
             package.name: {
                 "version": package.version,
@@ -71,15 +54,7 @@ class Web(BundleTarget):
             "at most 50 megapixels.\n\n"
             "`run.py` tests the same engine on a computer:\n\n"
             "    pip install -r requirements.txt",
-            bundle={
-                "web": {
-                    "inference": "local",
-                    "golden_images": IMAGES,
-                    "golden_probabilities": PROBABILITIES,
-                    "golden_statuses": None if statuses is None else GOLDEN_STATUSES,
-                    "runtime": runtime,
-                }
-            },
+            bundle={"web": {"inference": "local", **golden, "runtime": runtime}},
             facts={"runtime": runtime},
         )
 

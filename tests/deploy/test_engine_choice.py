@@ -348,6 +348,18 @@ def test_it_is_measured_again_when_something_changed(
     assert again.timed() == 2 * FEW
 
 
+def test_a_tensorrt_that_rejects_the_kept_engine_gets_the_other(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert self_test_quietly(Jetson(bundle, monkeypatch), capsys)["engine"]["choice"]["kept"] == (
+        "int8"
+    )
+    newer = Jetson(bundle, monkeypatch, version="11.0.0", refused=[INT8], refuse="no Q/DQ")
+    choice = self_test_quietly(newer, capsys)["engine"]["choice"]
+    assert choice["kept"] == "float16"
+    assert "int8 does not pass its self-test: TensorRT's parser rejects" in choice["reason"]
+
+
 def test_a_choice_of_another_bundle_is_measured_again(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,6 +371,17 @@ def test_a_choice_of_another_bundle_is_measured_again(
     before = jetson.timed()
     self_test_quietly(jetson, capsys)
     assert jetson.timed() == before + 2 * FEW
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jetson = Jetson(bundle, monkeypatch)
+    (bundle / engine_choice.CHOICE).mkdir()
+    assert jetson.run.main(["self-test"]) == 2
+    assert "cannot be stored: " in (said := capsys.readouterr().err)
+    assert "Run `run.py self-test` once as a user who may write" in said
+    assert all(cuda.closed for cuda in jetson.stand_in.opened)
 
 
 # ------------------------------------------------------------------------- serve

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lesiontk.backends.onnx.signals import add_signal_outputs
 from lesiontk.backends.tensorrt import cuda_bindings, on_device
 from lesiontk.backends.tensorrt.build import BuildSettings, build_engine
 from lesiontk.backends.tensorrt.check import check_model, parse_model, require_model
@@ -156,6 +157,24 @@ def test_bytes_go_in_and_floats_come_out_for_any_number_of_images(
 
 
 # ----------------------------------------------------------------------- builds
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_features_and_logits_are_built_as_further_outputs_in_float32(
+    model: onnx.ModelProto, file: Path, precision: str
+) -> None:
+    plain = len(build_engine(file, precision, AMPERE).content)
+    add_signal_outputs(model)
+    with parsed(model) as network:
+        outputs = [network.get_output(index) for index in range(network.num_outputs)]
+        assert [(output.name, output.dtype.name) for output in outputs] == [
+            ("probabilities", "FLOAT"),
+            ("features", "FLOAT"),
+            ("logits", "FLOAT"),
+        ]
+    onnx.save(model, file)
+    assert require_model(file).findings == ()
+    assert len(build_engine(file, precision, AMPERE).content) != plain
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -34,6 +34,12 @@ class NoEngineError(Exception):
     exit_code = 1
 
 
+class StoreError(Exception):
+    """The bundle's folder cannot be written."""
+
+    exit_code = 2
+
+
 def open_classifier(bundle: Bundle, runtime: str | None = None, threads: int = 1) -> Classifier:
     """Return the bundle's engine; of two the one that this device keeps.
 
@@ -44,20 +50,15 @@ def open_classifier(bundle: Bundle, runtime: str | None = None, threads: int = 1
     if bundle.alternative is None or runtime not in (None, next(iter(bundle.runtimes))):
         return Classifier(bundle, runtime, threads)
     candidates = (bundle, bundle.alternative)
-    known = read_choice(bundle.folder)
-    for candidate in candidates:
-        if candidate.precision == known.get("kept"):
-            classifier = Classifier(candidate, runtime, threads)
-            if known.get("measured_on") == identify(candidates, classifier):
-                classifier.description["choice"] = known
-                return classifier
-            classifier.close()
+    kept = open_kept(candidates, runtime, threads)
+    if kept is not None:
+        return kept
     with ExitStack() as stack:
         sys.stderr.write(f"{bundle.name}: building and timing two engines, once\n")
         opened = [try_to_open(candidate, runtime, threads, stack) for candidate in candidates]
         classifier, choice = choose(opened, bundle.max_latency_ratio)
         choice["measured_on"] = identify(candidates, classifier)
-        write_whole({bundle.folder / CHOICE: (json.dumps(choice, indent=1) + "\n").encode()})
+        store_choice(bundle.folder, choice)
         sys.stderr.write("kept {kept}: {reason}\n".format(**choice))
         stack.pop_all()
         for other, _ in opened:
@@ -67,6 +68,26 @@ def open_classifier(bundle: Bundle, runtime: str | None = None, threads: int = 1
     return classifier
 
 
+def open_kept(
+    candidates: tuple[Bundle, Bundle], runtime: str | None, threads: int
+) -> Classifier | None:
+    """Return the engine of the stored choice, or None if there is none that holds here."""
+    known = read_choice(candidates[0].folder)
+    for candidate in candidates:
+        if candidate.precision == known.get("kept"):
+            try:
+                classifier = Classifier(candidate, runtime, threads)
+            except Exception as error:  # such as a graph that another TensorRT rejects
+                if getattr(error, "exit_code", 2) == 3:
+                    raise
+                return None
+            if known.get("measured_on") == identify(candidates, classifier):
+                classifier.description["choice"] = known
+                return classifier
+            classifier.close()
+    return None
+
+
 def read_choice(folder: Path) -> dict[str, Any]:
     """Return the stored choice; empty if it cannot be read, which causes a measurement."""
     try:
@@ -74,6 +95,17 @@ def read_choice(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return choice if isinstance(choice, dict) else {}
+
+
+def store_choice(folder: Path, choice: dict[str, Any]) -> None:
+    """Write the choice. Raises `StoreError` for a folder that cannot be written."""
+    try:
+        write_whole({folder / CHOICE: (json.dumps(choice, indent=1) + "\n").encode()})
+    except OSError as error:
+        raise StoreError(
+            f"the choice of an engine cannot be stored: {error}. Run `run.py self-test` once as a "
+            "user who may write to the bundle's folder"
+        ) from error
 
 
 def identify(candidates: tuple[Bundle, Bundle], opened: Classifier) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,9 +57,19 @@ def folder(
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def built() -> dict[str, Path]:
+    """The bundle of these files, when it was made."""
+    return {}
+
+
 @pytest.fixture
-def bundle(folder: Path) -> Path:
-    return make_bundle(folder / "bundle", folder / INT8, JETPACK6)
+def bundle(folder: Path, built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it."""
+    if not built:
+        made = tmp_path_factory.mktemp("built") / "bundle"
+        built["bundle"] = make_bundle(made, folder / INT8, JETPACK6)
+    return Path(shutil.copytree(built["bundle"], folder / "bundle"))
 
 
 def emulate(path: Path) -> Answer:

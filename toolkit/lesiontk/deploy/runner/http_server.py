@@ -61,7 +61,7 @@ class BundleServer(ThreadingHTTPServer):
     """A thread for each connection, up to `CONNECTIONS`, and one for the engine.
 
     `pages` maps paths to files, read once: no path of a request reaches the file system. `served`
-    says in ``/health`` which engine answers.
+    says in ``/health`` which engine is used.
     """
 
     daemon_threads = True

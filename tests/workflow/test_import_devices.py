@@ -142,3 +142,16 @@ def test_memory_is_that_of_the_device() -> None:
     figures = DeviceFigures([1.0], 4_000_000, 90_000_000, device="ward 3")
     verdict = judge_device("a", parse_gate("peak_memory_mb <= 100"), figures, "not measured")
     assert (verdict.measured, verdict.method) == (90.0, "as measured on ward 3")
+
+
+def test_the_energy_of_a_jetson_is_read_and_that_of_others_is_not_known(
+    measured: dict[str, Any], tmp_path: Path
+) -> None:
+    measured_here = read_device_bench(save(tmp_path / "board.json", measured))
+    assert measured["energy"]["lacks"].startswith("tegrastats is not on the PATH")
+    earlier = {key: value for key, value in measured.items() if key != "energy"}
+    without = read_device_bench(save(tmp_path / "earlier.json", earlier))
+    jetson = {**measured, "energy": {**measured["energy"], "per_inference_mj": 2.5}}
+    found = read_device_bench(save(tmp_path / "jetson.json", jetson))
+    assert (measured_here.energy_mj, without.energy_mj, found.energy_mj) == (None, None, 2.5)
+    assert found.to_row().energy_mj == 2.5

@@ -181,6 +181,10 @@ def test_bench_has_the_documented_shape(steps: dict[str, Call]) -> None:
             parent["size_bytes"] / rows[target]["size_bytes"]
         )
         assert versus["size_ratio"] > 3
+        images = rows[target]["n"]
+        for attribute in ("age", "brightness"):
+            groups = [g["n"] for g in versus["subgroups"] if g["attribute"] == attribute]
+            assert sum(groups) == images
         assert versus["balanced_accuracy_delta"] == pytest.approx(
             rows[target]["metrics"]["balanced_accuracy"]["value"]
             - parent["metrics"]["balanced_accuracy"]["value"],
@@ -444,7 +448,7 @@ def test_a_bundle_of_the_latest_model_knows_its_threshold_and_worth(
     card = (out / "MODEL_CARD.md").read_text()
     assert "recall[mel]" in card
     assert "tflite:int8: `macro_auc >= parent - 0.5 @ 0.95` passed" in card
-    assert "### By age, sex and site" in card
+    assert "### By subgroup" in card
     assert "| age: 60 and over |" in card
     assert contract["research_override"] is None
     assert contract["notice"] == NOTICE

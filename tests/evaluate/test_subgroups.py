@@ -12,6 +12,7 @@ from lesiontk.evaluate.operating_point import OperatingPoint, evaluate_operating
 from lesiontk.evaluate.subgroups import (
     SMALLEST,
     SubgroupResult,
+    compare_subgroups,
     describe_people,
     evaluate_subgroups,
     merge_rare,
@@ -103,3 +104,56 @@ def test_people_are_described_in_the_words_of_the_source() -> None:
 def test_rare_values_are_merged_but_not_the_unknown() -> None:
     values = ["back"] * SMALLEST + ["ear"] * (SMALLEST - 1) + ["unknown"]
     assert set(merge_rare(values)) == {"back", "other", "unknown"}
+
+
+# ---------------------------------------------------------------- paired changes
+
+
+def test_a_change_in_one_group_alone_is_found_there(scores: Any) -> None:
+    """A child that misses positive women: their sensitivity falls, that of men does not."""
+    truth, parent, groups = scores
+    sex = np.array(["female" if n % 3 else "male" for n in range(N)])
+    child = parent.copy()
+    missed = np.flatnonzero((truth == 1) & (sex == "female") & (parent[:, 1] >= 0.4))[:20]
+    child[missed] = [1.0, 0.0]
+    women, men = compare_subgroups(
+        {"sex": sex.tolist()}, (POINT, POINT), truth, parent, child, LABELS, groups, **STATISTICS
+    )
+    assert (women.value, men.value) == ("female", "male")
+    lost = -20 / np.sum((truth == 1) & (sex == "female"))
+    assert women.sensitivity.value == pytest.approx(lost)
+    assert men.sensitivity.value == women.specificity.value == men.specificity.value == 0
+    assert women.sensitivity_beyond.value == pytest.approx(lost)
+    assert men.sensitivity_beyond.value == pytest.approx(-lost)
+    assert women.sensitivity_beyond.high is not None
+    assert women.sensitivity_beyond.high < 0
+    # None was discordant among the men: the interval is the exact one, not of width 0.
+    assert men.sensitivity.low is not None
+    assert men.sensitivity.low < 0 < (men.sensitivity.high or 0)
+
+
+def test_an_equal_loss_everywhere_is_beyond_none(scores: Any) -> None:
+    truth, parent, groups = scores
+    sex = ["female" if n % 2 else "male" for n in range(N)]
+    generator = np.random.default_rng(1)
+    child = parent.copy()
+    found = np.flatnonzero((truth == 1) & (parent[:, 1] >= 0.4))
+    child[generator.choice(found, len(found) // 3, replace=False)] = [1.0, 0.0]
+    for change in compare_subgroups(
+        {"sex": sex}, (POINT, POINT), truth, parent, child, LABELS, groups, **STATISTICS
+    ):
+        low, high = change.sensitivity_beyond.low, change.sensitivity_beyond.high
+        assert low is not None
+        assert high is not None
+        assert low < 0 < high
+
+
+def test_each_engine_is_at_its_own_threshold(scores: Any) -> None:
+    truth, parent, groups = scores
+    sex = ["female" if n % 2 else "male" for n in range(N)]
+    stricter = OperatingPoint("youden", 0.6, ("malignant",))
+    for change in compare_subgroups(
+        {"sex": sex}, (POINT, stricter), truth, parent, parent, LABELS, groups, **STATISTICS
+    ):
+        assert change.sensitivity.value is not None
+        assert change.sensitivity.value < 0 < (change.specificity.value or 0)

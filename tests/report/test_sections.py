@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.fit_input_checks import ClassRefusals, FamilyRefusals, InputChecks
-from lesiontk.evaluate.subgroups import SubgroupResult
+from lesiontk.evaluate.subgroups import SubgroupChange, SubgroupResult
 from lesiontk.records import Preprocessing
 from lesiontk.report.formatting import (
     format_percent,
@@ -212,7 +212,7 @@ def test_the_frozen_threshold_is_shown_with_what_it_gives(sample: ReportData, pa
 
 
 def test_subgroups_stand_beside_the_images_that_they_are_of(sample: ReportData, page: Page) -> None:
-    assert "By age, sex and site" not in page.text
+    assert "By age, sex, site and brightness" not in page.text
     groups = {
         target: tuple(
             SubgroupResult("sex", value, n, n // 2, n // 8, *estimates)
@@ -225,12 +225,31 @@ def test_subgroups_stand_beside_the_images_that_they_are_of(sample: ReportData, 
     }
     metrics = {t: replace(found, subgroups=groups[t]) for t, found in sample.metrics.items()}
     tables = read(replace(sample, metrics=metrics)).tables
-    head, women, men = tables["Sensitivity by age, sex and site"]
+    head, women, men = tables["Sensitivity by subgroup"]
     assert len(head) == 3 + len(sample.metrics)
     assert women[:3] == ["sex: female", "90", "11"]
     assert women[3].startswith(f"50.0{NBSP}%")
     assert women[4].startswith(f"60.0{NBSP}%")
     assert men[3] == "–"
+
+
+def test_changes_of_subgroups_are_those_against_the_parent(sample: ReportData, page: Page) -> None:
+    assert "in some subgroup" not in page.text
+    value, none = Estimate(-0.01, -0.03, 0.01), Estimate(None, None, None)
+    change = SubgroupChange("sex", "female", 90, 11, value, none, Estimate(-0.02, -0.04, 0.0), none)
+    rows = tuple(
+        replace(row, versus_parent=replace(row.versus_parent, subgroups=(change,)))
+        if row.versus_parent
+        else row
+        for row in sample.benchmark.rows
+    )
+    found = read(replace(sample, benchmark=replace(sample.benchmark, rows=rows)))
+    tables = [name for name in found.tables if name.startswith("Changes of")]
+    assert tables == ["Changes of tflite:int8 by subgroup", "Changes of onnx:int8 by subgroup"]
+    _, row = found.tables[tables[0]]
+    assert row[:3] == ["sex: female", "90", "11"]
+    assert row[3].startswith("−1.0")
+    assert row[4].startswith("−2.0") or row[5].startswith("−2.0")
 
 
 def test_the_input_checks_show_whom_they_refuse(sample: ReportData, page: Page) -> None:

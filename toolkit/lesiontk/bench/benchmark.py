@@ -12,6 +12,7 @@ from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import Comparison
 from lesiontk.evaluate.operating_point import OperatingEvaluation
+from lesiontk.evaluate.subgroups import SubgroupChange
 from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved, sort_verdicts
 from lesiontk.stage import EngineName, split_reference
@@ -40,7 +41,7 @@ class ParentComparison(Comparison):
     `reference` is True if the parent is of the network before compression.
     `speedup` is the ratio of median latencies, above 1 if the engine is faster, with its interval
     at `confidence`; None if either was emulated. `size_ratio` is the parent's size over the
-    engine's.
+    engine's. `subgroups` are the changes by age, sex, site and brightness, where these are known.
     """
 
     DERIVED: ClassVar[tuple[str, ...]] = ("balanced_accuracy_delta",)
@@ -50,6 +51,7 @@ class ParentComparison(Comparison):
     speedup: float | None
     size_ratio: float
     speedup_interval: tuple[float, float] | None = None
+    subgroups: tuple[SubgroupChange, ...] = ()
 
     @classmethod
     def upgrade(cls, document: dict[str, Any]) -> dict[str, Any]:

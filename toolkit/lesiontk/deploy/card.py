@@ -135,7 +135,7 @@ def _describe_subgroups(test: TestResult) -> str:
     ]
     rows = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
     return (
-        "\n\n### By age, sex and site\n\nAt the frozen threshold. The groups are small: compare "
+        "\n\n### By subgroup\n\nAt the frozen threshold. The groups are small: compare "
         f"intervals, not values.\n\n{rows}"
     )
 

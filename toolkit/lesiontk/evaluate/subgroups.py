@@ -1,4 +1,4 @@
-"""Results at the frozen threshold by age, sex and site of the lesion.
+"""Results at the frozen threshold by age, sex and site of the lesion, and by brightness.
 
 A mean hides a group that an engine serves badly. The groups are small, so that their intervals
 matter more than their values: a difference between two groups whose intervals overlap shows little.
@@ -7,21 +7,30 @@ matter more than their values: a difference between two groups whose intervals o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesiontk.calibration.brightness import BANDS
 from lesiontk.document import Record
-from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.evaluate.metrics import IntArray
-from lesiontk.evaluate.operating_point import OperatingPoint, evaluate_operating_point
+from lesiontk.evaluate.bootstrap import Estimate, estimate_metrics
+from lesiontk.evaluate.exact_bounds import BoolArray
+from lesiontk.evaluate.lesion_limits import Limits, drop_missing, limit_few_discordant
+from lesiontk.evaluate.metrics import FloatArray, IntArray, divide
+from lesiontk.evaluate.operating_point import (
+    OperatingPoint,
+    OperatingPointScorer,
+    evaluate_operating_point,
+)
 
-AGE, SEX, SITE = "age", "sex", "site"
+AGE, SEX, SITE, BRIGHTNESS = "age", "sex", "site", "brightness"
 AGE_BANDS = {"under 40": 40, "40 to 59": 60, "60 and over": np.inf}
 """Name -> the age in years that is above the band."""
+BANDED: Mapping[str, Sequence[str]] = {AGE: tuple(AGE_BANDS), BRIGHTNESS: BANDS}
+"""Attribute -> its values, in order."""
 UNKNOWN, OTHER = "unknown", "other"
 SMALLEST = 20
 """The fewest images of a sex or site that are not counted as other."""
@@ -54,6 +63,25 @@ class SubgroupResult(Record):
     sensitivity: Estimate
     specificity: Estimate
     auc: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SubgroupChange(Record):
+    """What changed from an engine's parent to the engine on the `n` images of a subgroup.
+
+    `sensitivity` and `specificity` are child - parent, each at its own threshold;
+    `sensitivity_beyond` and `specificity_beyond` are what that differs from the change on all
+    other images: negative if the subgroup loses more.
+    """
+
+    attribute: str
+    value: str
+    n: int
+    positives: int
+    sensitivity: Estimate
+    specificity: Estimate
+    sensitivity_beyond: Estimate
+    specificity_beyond: Estimate
 
 
 def name_age(age: float | None) -> str:
@@ -92,38 +120,130 @@ def evaluate_subgroups(
     `evaluate_operating_point`.
     """
     results = []
+    for attribute, value, rows in iterate_subgroups(attributes):
+        found = evaluate_operating_point(
+            point,
+            y_true[rows],
+            probabilities[rows],
+            labels,
+            [groups[row] for row in rows],
+            resamples=resamples,
+            confidence=confidence,
+            seed=seed,
+        )
+        results.append(
+            SubgroupResult(
+                attribute,
+                value,
+                len(rows),
+                len({groups[row] for row in rows}),
+                found.positives,
+                found.sensitivity,
+                found.specificity,
+                found.auc,
+            )
+        )
+    return tuple(results)
+
+
+def compare_subgroups(
+    attributes: Mapping[str, Sequence[str]],
+    points: tuple[OperatingPoint, OperatingPoint],
+    y_true: IntArray,
+    parent: NDArray[np.float32],
+    child: NDArray[np.float32],
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> tuple[SubgroupChange, ...]:
+    """Return what changed from `parent` to `child` in each subgroup, and more than elsewhere.
+
+    Both are scored on the same draws of whole lesions, and so are a group and the other images.
+    `points` are the parent's and the child's; the other arguments are those of
+    `evaluate_subgroups`.
+    """
+    scorers = [
+        OperatingPointScorer(point, y_true, outputs, labels)
+        for point, outputs in zip(points, (parent, child), strict=True)
+    ]
+    truth = scorers[0].truth
+    kinds = {"sensitivity": truth, "specificity": ~truth}
+    gained = scorers[1].called.astype(np.float64) - scorers[0].called
+    changes = {"sensitivity": gained, "specificity": -gained}
+    results = []
+    for attribute, value, rows in iterate_subgroups(attributes):
+        inside = np.zeros(len(truth), dtype=np.bool_)
+        inside[rows] = True
+
+        def compute(
+            weights: FloatArray | None, inside: BoolArray = inside
+        ) -> dict[str, FloatArray]:
+            """Return the change in the group, and what it is beyond that of the others, [B]."""
+            checked = np.ones((1, len(truth))) if weights is None else weights
+            found: dict[str, FloatArray] = {}
+            for metric, among in kinds.items():
+                here, elsewhere = (
+                    divide(
+                        checked @ np.where(among & part, changes[metric], 0.0),
+                        checked @ (among & part).astype(np.float64),
+                    )
+                    for part in (inside, ~inside)
+                )
+                found |= {metric: here, f"{metric} beyond": here - elsewhere}
+            return found
+
+        def limit(
+            lesion: IntArray, confidence: float, inside: BoolArray = inside
+        ) -> dict[str, Limits]:
+            before, after = (scorer.called == truth for scorer in scorers)
+            return drop_missing(
+                {
+                    metric: limit_few_discordant(
+                        before, after, [among & inside], lesion, confidence
+                    )
+                    for metric, among in kinds.items()
+                }
+            )
+
+        found = estimate_metrics(
+            compute, groups, resamples=resamples, confidence=confidence, seed=seed, limits=limit
+        )
+        results.append(
+            SubgroupChange(
+                attribute,
+                value,
+                len(rows),
+                int(truth[inside].sum()),
+                found["sensitivity"],
+                found["specificity"],
+                found["sensitivity beyond"],
+                found["specificity beyond"],
+            )
+        )
+    return tuple(results)
+
+
+def iterate_subgroups(
+    attributes: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[str, str, list[int]]]:
+    """Yield attribute, value and rows of each subgroup; the most frequent value comes first.
+
+    Bands are in their order, other and unknown values last. An attribute that is the same for all
+    images is left out.
+    """
     for attribute, values in attributes.items():
-        merged = values if attribute == AGE else merge_rare(values)
+        bands = BANDED.get(attribute, ())
+        merged = values if bands else merge_rare(values)
         counts = Counter(merged)
-        order = list(AGE_BANDS) if attribute == AGE else [name for name, _ in counts.most_common()]
         last = [name for name in (OTHER, UNKNOWN) if name in counts]
+        order = [name for name in bands or [n for n, _ in counts.most_common()] if name in counts]
         if len(counts) < 2:
             continue
-        for value in [name for name in order if name in counts and name not in last] + last:
-            rows = [row for row, name in enumerate(merged) if name == value]
-            found = evaluate_operating_point(
-                point,
-                y_true[rows],
-                probabilities[rows],
-                labels,
-                [groups[row] for row in rows],
-                resamples=resamples,
-                confidence=confidence,
-                seed=seed,
-            )
-            results.append(
-                SubgroupResult(
-                    attribute,
-                    value,
-                    len(rows),
-                    len({groups[row] for row in rows}),
-                    found.positives,
-                    found.sensitivity,
-                    found.specificity,
-                    found.auc,
-                )
-            )
-    return tuple(results)
+        for value in [name for name in order if name not in last] + last:
+            yield attribute, value, [row for row, name in enumerate(merged) if name == value]
 
 
 def merge_rare(values: Sequence[str]) -> list[str]:

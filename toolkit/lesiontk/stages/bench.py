@@ -22,6 +22,7 @@ from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.gate import judge_engines
 from lesiontk.evaluate.operating_point import OperatingPoint
+from lesiontk.evaluate.subgroups import compare_subgroups
 from lesiontk.evaluate.verdict import Outcome, Unresolved
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule
@@ -41,6 +42,7 @@ from lesiontk.stages.evaluate import (
     FloatArray,
     IntArray,
     Predictions,
+    read_attributes,
     read_evaluation,
     read_operating_point,
     read_predictions,
@@ -71,7 +73,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=12,
+        version=13,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -189,16 +191,34 @@ def _row(
     versus = None
     if reference is not None:
         rule, parent = config.statistics, measured[reference]
+        truth, before, after, labels, groups = _pair(reference, target, predictions)
         comparison = compare_predictions(
-            *_pair(reference, target, predictions),
+            truth,
+            before,
+            after,
+            labels,
+            groups,
             resamples=rule.resamples,
             confidence=rule.confidence,
             seed=rule.seed,
             points=(points[reference], points[target]),
         )
         speedup = own_evaluation.compare_speed(parent, rule.confidence)
+        subgroups = compare_subgroups(
+            read_attributes(evaluations[target]),
+            (points[reference], points[target]),
+            truth,
+            before,
+            after,
+            labels,
+            groups,
+            resamples=rule.resamples,
+            confidence=rule.confidence,
+            seed=rule.seed,
+        )
         versus = ParentComparison(
             **comparison.field_values(),
+            subgroups=subgroups,
             parent=reference.target,
             reference=reference.reference,
             speedup=speedup.value if speedup else None,

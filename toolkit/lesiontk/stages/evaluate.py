@@ -20,6 +20,7 @@ from lesiontk.backends.backend import Engine
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import name_emulator
 from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.calibration.brightness import band_edges, measure_luma, name_band
 from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.data.tasks import task_of_engine
 from lesiontk.document import write_record
@@ -27,7 +28,13 @@ from lesiontk.errors import DataError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.evaluation import EngineEvaluation, evaluate_engine
 from lesiontk.evaluate.operating_point import OperatingPoint, freeze_operating_point
-from lesiontk.evaluate.subgroups import describe_people
+from lesiontk.evaluate.subgroups import (
+    AGE,
+    BRIGHTNESS,
+    SEX,
+    SITE,
+    describe_people,
+)
 from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact
@@ -47,7 +54,8 @@ Predictions = tuple[IntArray, FloatArray, list[str], list[str], list[str]]
 class EvaluateStage(Stage):
     """Produces ``metrics.json`` and, for test and validation, a row of probabilities per image.
 
-    Age, sex and site of the test images are those of the inspection, if it is a parent.
+    Age, sex and site of the test images are those of the inspection, if it is a parent; their
+    brightness is among the quarters of the training images.
     """
 
     info: ClassVar[StageInfo] = StageInfo(
@@ -97,6 +105,7 @@ class EvaluateStage(Stage):
             temperature = fit_temperature(images.targets[validation], on_validation)
             on_test = predict_rows(engine, images, test, f"evaluating {target}: test", context)
             emulated = name_emulator(engine.describe_execution())
+        attributes = list_attributes(images, test, parents.get("inspection"))
         evaluation = replace(
             evaluate_engine(
                 target,
@@ -107,7 +116,7 @@ class EvaluateStage(Stage):
                 [images.groups[row] for row in test],
                 config,
                 temperature,
-                list_attributes([images.image_ids[row] for row in test], parents.get("inspection")),
+                attributes,
             ),
             subset="test",
             split_hash=images.split_hash,
@@ -115,9 +124,9 @@ class EvaluateStage(Stage):
             may_have_seen_test=unknown,
         )
         write_record(context.directory / METRICS, evaluation)
-        _write_predictions(context.directory / PREDICTIONS, images, test, on_test)
+        _write_predictions(context.directory / PREDICTIONS, images, test, on_test, attributes)
         _write_predictions(
-            context.directory / VALIDATION_PREDICTIONS, images, validation, on_validation
+            context.directory / VALIDATION_PREDICTIONS, images, validation, on_validation, {}
         )
         return StageOutput(
             {
@@ -132,12 +141,18 @@ class EvaluateStage(Stage):
         )
 
 
-def list_attributes(image_ids: Sequence[str], inspection: Artefact | None) -> dict[str, list[str]]:
-    """Return age band, sex and site of images; empty without an inspection."""
+def list_attributes(
+    images: ImageSet, rows: IntArray, inspection: Artefact | None
+) -> dict[str, list[str]]:
+    """Return age band, sex and site with an inspection, and brightness with training images."""
+    bands = {}
+    if "train" in images.subsets:
+        edges = band_edges(measure_luma(images.pixels, images.indices("train")))
+        bands = {BRIGHTNESS: [name_band(luma, edges) for luma in measure_luma(images.pixels, rows)]}
     if inspection is None:
-        return {}
+        return bands
     known = {row.image_id: row for row in read_inspection(inspection)}
-    return describe_people(known[image_id] for image_id in image_ids)
+    return {**describe_people(known[images.image_ids[row]] for row in rows), **bands}
 
 
 def read_evaluation(artefact: Artefact) -> EngineEvaluation:
@@ -179,6 +194,14 @@ def read_predictions(artefact: Artefact, file: str = PREDICTIONS) -> Predictions
     )
 
 
+def read_attributes(artefact: Artefact) -> dict[str, list[str]]:
+    """Return attribute -> its value for each test image of an evaluation."""
+    with artefact.file(PREDICTIONS).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    names = [name for name in (AGE, SEX, SITE, BRIGHTNESS) if rows and name in rows[0]]
+    return {name: [row[name] for row in rows] for name in names}
+
+
 def predict_rows(
     engine: Engine, images: ImageSet, rows: IntArray, description: str, context: Context
 ) -> FloatArray:
@@ -193,7 +216,11 @@ def predict_rows(
 
 
 def _write_predictions(
-    path: Path, images: ImageSet, rows: IntArray, probabilities: FloatArray
+    path: Path,
+    images: ImageSet,
+    rows: IntArray,
+    probabilities: FloatArray,
+    attributes: Mapping[str, Sequence[str]],
 ) -> None:
     """Write a row per image; nine digits restore the exact float32, which may equal the
     threshold."""
@@ -205,9 +232,10 @@ def _write_predictions(
                 "image_id": images.image_ids[row],
                 "group": images.groups[row],
                 "label": images.labels[images.targets[row]],
-                **{n: f"{p:.9g}" for n, p in zip(names, values, strict=True)},
+                **{name: values[place] for name, values in attributes.items()},
+                **{n: f"{p:.9g}" for n, p in zip(names, outputs, strict=True)},
             }
-            for row, values in zip(rows, probabilities, strict=True)
+            for place, (row, outputs) in enumerate(zip(rows, probabilities, strict=True))
         ],
-        ("image_id", "group", "label", *names),
+        ("image_id", "group", "label", *attributes, *names),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,8 @@ def test_a_jpeg_inside_gives_the_pixels_of_the_jpeg_file(tmp_path: Path) -> None
         ({"size": (65000, 65000)}, "too_large"),
         ({"size": (240, 320)}, "truncated"),
         ({"size": (4, 32)}, "too_small"),
+        ({"content": b""}, "corrupt"),
+        ({"SamplesPerPixel": 1, "PhotometricInterpretation": "YBR_FULL"}, "unsupported"),
         ({"kind": SecondaryCaptureImageStorage, "Rows": 0}, "too_small"),
         ({"syntax": JPEGBaseline8Bit, "content": encapsulate([b"\0" * 40])}, "not_an_image"),
         ({"syntax": JPEGBaseline8Bit, "content": b"\xfe\xff\x00\xe0\xff" + b"\0" * 35}, "corrupt"),
@@ -135,6 +139,32 @@ def test_damaged_files_never_end_in_another_error(data: st.DataObject) -> None:
         assert found.dtype == np.uint8
     except ImageError as error:
         assert SECRET not in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("instead", [b"1.2.840.10008.1.2.1", b"1.2.840.10008.5.1.4.1.1.77.1.4.1"])
+def test_a_name_in_the_place_of_a_uid_is_in_no_message_warning_or_log(
+    instead: bytes, tmp_path: Path
+) -> None:
+    data = write(
+        pixels().tobytes(),
+        kind="1.2.840.10008.5.1.4.1.1.77.1.4.1",
+        SpecificCharacterSet="ISO_IR 100",
+    )
+    data = data.replace(instead, SECRET.encode().ljust(len(instead)), 1)
+    (tmp_path / "a.dcm").write_bytes(data.replace(b"ISO_IR 100", SECRET.encode().ljust(10), 1))
+    code = (
+        "import logging, sys; logging.basicConfig(level=0)\n"
+        "from lesiontk.data.picture_decoder import PictureError, decode_picture\n"
+        "try: decode_picture(open(sys.argv[1], 'rb').read(), name='a.dcm')\n"
+        "except PictureError as error: print(error)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code, str(tmp_path / "a.dcm")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert "a.dcm: received a DICOM" in ended.stdout
+    assert "Doe" not in ended.stdout + ended.stderr
 
 
 def test_without_pydicom_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

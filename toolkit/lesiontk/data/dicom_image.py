@@ -10,7 +10,10 @@ Source: DICOM PS3.3 C.7.6.3 (image pixel module), PS3.5 annex A (transfer syntax
 from __future__ import annotations
 
 import io
+import logging
+import re
 import struct
+import warnings
 from typing import Any
 
 import numpy as np
@@ -51,12 +54,7 @@ def read_dicom(data: bytes, max_pixels: int) -> Any:
     Uncompressed pixels may be RGB, YBR_FULL or 8-bit grey. Raises `DicomError` for other objects
     and encodings, for more than `max_pixels`, and without pydicom.
     """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise DicomError(
-            "unsupported", "a DICOM file, which needs the package pydicom (pip install pydicom)"
-        ) from error
+    pydicom = _import_pydicom()
     try:
         header = pydicom.dcmread(io.BytesIO(data), specific_tags=NEEDED, stop_before_pixels=True)
         meta = header.file_meta
@@ -74,7 +72,9 @@ def read_dicom(data: bytes, max_pixels: int) -> Any:
     if kind not in KINDS:
         raise DicomError("unsupported", "a DICOM object that is no photograph or secondary capture")
     if syntax not in UNCOMPRESSED + JPEG:
-        raise DicomError("unsupported", f"a DICOM file with the transfer syntax {syntax}")
+        standard = re.fullmatch(r"1\.2\.840\.10008\.[0-9.]{1,40}", syntax)
+        named = f"the transfer syntax {syntax}" if standard else "an unknown transfer syntax"
+        raise DicomError("unsupported", f"a DICOM file with {named}")
     if bits != 8 or samples not in (1, 3):
         raise DicomError("unsupported", f"a DICOM image of {samples} samples of {bits} bits")
     if width * height > max_pixels:
@@ -83,17 +83,34 @@ def read_dicom(data: bytes, max_pixels: int) -> Any:
         content = pydicom.dcmread(io.BytesIO(data), specific_tags=["PixelData"]).PixelData
         if syntax in JPEG:
             return join_fragments(content, frames)
+        received = len(content)  # a TypeError without pixels
     except Exception as error:  # noqa: BLE001
         raise DicomError(
             "corrupt", f"a DICOM file whose pixels are broken ({type(error).__name__})"
         ) from None
     size = height * width * samples
-    if len(content) < size:
-        raise DicomError("truncated", f"a DICOM image with {len(content):,} of {size:,} bytes")
+    if received < size:
+        raise DicomError("truncated", f"a DICOM image with {received:,} of {size:,} bytes")
     values = np.frombuffer(content[:size], np.uint8)
     if planar and samples == 3:
         return _to_rgb(values.reshape(3, height, width).transpose(1, 2, 0), colours)
     return _to_rgb(values.reshape(height, width, samples), colours)
+
+
+def _import_pydicom() -> Any:
+    """Return pydicom without its warnings, which quote values of the header.
+
+    They stay off in the process: to restore a filter is not safe with threads.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise DicomError(
+            "unsupported", "a DICOM file, which needs the package pydicom (pip install pydicom)"
+        ) from error
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
+    logging.getLogger("pydicom").disabled = True
+    return pydicom
 
 
 def join_fragments(content: bytes, frames: int) -> bytes:
@@ -116,7 +133,7 @@ def join_fragments(content: bytes, frames: int) -> bytes:
 
 
 def _to_rgb(values: Any, colours: str) -> Any:
-    if colours == "YBR_FULL":
+    if colours == "YBR_FULL" and values.shape[2] == 3:
         from PIL import Image
 
         picture = Image.fromarray(np.ascontiguousarray(values), "YCbCr")

@@ -103,6 +103,18 @@ def test_other_files_are_no_keys(bundle: Path, tmp_path: Path) -> None:
     assert not (bundle / SIGNATURE).exists()
 
 
+def test_keys_of_unknown_kinds_are_refused(bundle: Path, tmp_path: Path) -> None:
+    sign_sums(bundle, write_keys(tmp_path)[0])
+    (tmp_path / "curve.pub").write_text(
+        "-----BEGIN PUBLIC KEY-----\n"  # brainpoolP160r1
+        "MEIwFAYHKoZIzj0CAQYJKyQDAwIIAQEBAyoABM/OEx9sSOL12zk+fQN/RTvkdUa3\n"
+        "3Fnf76YFgbQ4R7GHGQDWoY/aX+g=\n"
+        "-----END PUBLIC KEY-----\n"
+    )
+    with pytest.raises(UsageError, match="cannot be read as a public key"):
+        verify_sums(bundle, tmp_path / "curve.pub")
+
+
 def test_an_archive_has_the_same_bytes_twice(bundle: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "one" / "b.tar.gz", tmp_path / "two" / "b.tar.gz"
     for out in (first, second):

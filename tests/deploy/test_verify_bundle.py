@@ -60,6 +60,17 @@ def test_changed_missing_and_added_files_are_refused(bundle: Path) -> None:
         assert part in str(refused.value)
 
 
+def test_links_and_pipes_are_refused(bundle: Path, tmp_path: Path) -> None:
+    shutil.move(bundle / "LICENSE", tmp_path / "LICENSE")
+    (bundle / "LICENSE").symlink_to(tmp_path / "LICENSE")  # of the same bytes, until they change
+    (bundle / "linked").symlink_to(tmp_path)
+    os.mkfifo(bundle / "pipe")
+    with pytest.raises(GateFailedError) as refused:
+        verify_bundle(bundle)
+    for name in ("LICENSE", "linked", "pipe"):
+        assert f"{name} is a link, a pipe or a device" in str(refused.value)
+
+
 def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="SHA256SUMS cannot be read"):
         verify_bundle(tmp_path)
@@ -95,6 +106,17 @@ def test_the_runner_requires_the_signature_of_the_key_it_has(bundle: Path, tmp_p
     assert foreign.returncode == 2
     assert "not by other.pub" in foreign.stderr
     assert not foreign.stdout
+    unnamed = run(bundle, Path(), "predict", picture)
+    assert unnamed.returncode == 2
+    assert "cannot be read as a public key" in unnamed.stderr
+
+
+def test_a_module_that_is_missing_is_named(bundle: Path) -> None:
+    (bundle / "predict.py").unlink()
+    ended = run(bundle, None, "predict", "picture.jpg")
+    assert ended.returncode == 2
+    assert "predict.py cannot be read" in ended.stderr
+    assert "copy it again" in ended.stderr
 
 
 def test_bundles_are_signed_and_packed_when_they_are_made(tmp_path: Path) -> None:

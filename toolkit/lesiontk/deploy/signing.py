@@ -48,11 +48,11 @@ def verify_sums(folder: Path, key: Path) -> None:
 
 def load_private_key(path: Path) -> Any:
     """Return the key in a PEM file. Raises as `sign_sums`."""
-    serialization, ed25519 = _import_cryptography()
+    serialization, ed25519, unsupported = _import_cryptography()
     data = _read_key(path)
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, unsupported) as error:
         raise UsageError(_describe_key(path, error)) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise UsageError(_describe_key(path, type(key).__name__))
@@ -73,12 +73,13 @@ def _describe_key(path: Path, found: object) -> str:
     )
 
 
-def _import_cryptography() -> tuple[Any, Any]:
+def _import_cryptography() -> tuple[Any, Any, Any]:
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
         raise MissingRequirementError(
             f"signatures need the package cryptography ({error}): pip install 'lesiontk[signing]'."
         ) from error
-    return serialization, ed25519
+    return serialization, ed25519, UnsupportedAlgorithm

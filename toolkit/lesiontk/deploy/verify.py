@@ -28,8 +28,8 @@ class VerifiedBundle(Record):
 def verify_bundle(folder: Path, key: Path | None = None) -> VerifiedBundle:
     """Check every file of a bundle, and with a public `key` its signature.
 
-    Raises `GateFailedError` for files that are changed, missing or not listed, `DataError` for a
-    bundle that is not signed with the key.
+    Raises `GateFailedError` for files that are changed, missing, not listed or links, `DataError`
+    for a bundle that is not signed with the key.
     """
     try:
         listed = read_checksums(folder)
@@ -38,9 +38,12 @@ def verify_bundle(folder: Path, key: Path | None = None) -> VerifiedBundle:
     if key is not None:
         verify_sums(folder, key)
     faults = list(check_files(folder, listed).damaged)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    extra = present - set(listed) - {SUMS, SIGNATURE}
-    faults += [f"{name} is not listed in {SUMS}" for name in sorted(extra)]
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            faults.append(f"{name} is a link, a pipe or a device; expected a regular file")
+        elif path.is_file() and name not in {*listed, SUMS, SIGNATURE}:
+            faults.append(f"{name} is not listed in {SUMS}")
     if faults:
         faults = list(dict.fromkeys(faults))
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

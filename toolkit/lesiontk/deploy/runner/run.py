@@ -86,7 +86,10 @@ class ListedSource(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         """Return the module's code. Raises `DamagedError` if its file was changed."""
-        content = self.get_data(self.path)
+        try:
+            content = self.get_data(self.path)
+        except OSError as error:
+            raise DamagedError(f"{Path(self.path).name} cannot be read: {error}. {COPY}") from error
         if hashlib.sha256(content).hexdigest() != self._digest:
             raise DamagedError(f"{Path(self.path).name} was changed. {COPY}")
         code: CodeType = compile(content, self.path, "exec", dont_inherit=True)
@@ -119,6 +122,8 @@ def parse_arguments(
     words: list[str] | None, commands: dict[str, Any], runtimes: list[str]
 ) -> argparse.Namespace:
     """Return the options of the command line, or of its `words`."""
+    from lesiontk.deploy.runner.command import positive
+
     parser = argparse.ArgumentParser(
         prog="run.py",
         description=(__doc__ or "").strip(),
@@ -130,7 +135,7 @@ def parse_arguments(
         options = known.add_parser(name, help=command.HELP)
         command.add_options(options)
         options.add_argument("--json", action="store_true", help="one JSON document")
-        options.add_argument("--threads", type=int, default=1)
+        options.add_argument("--threads", type=positive, default=1)
         options.add_argument("--runtime", choices=runtimes)
     return parser.parse_args(words)
 
@@ -147,7 +152,8 @@ def run_command(words: list[str] | None) -> tuple[Any, bool]:
     from lesiontk.deploy.runner.contract import read_bundle
     from lesiontk.deploy.runner.integrity import check_files
 
-    if key := os.environ.get("LESIONTK_PUBLIC_KEY"):
+    key = os.environ.get("LESIONTK_PUBLIC_KEY")
+    if key is not None:  # an empty name must not skip the check
         from lesiontk.deploy.runner.signature import require_signature
 
         require_signature(FOLDER, Path(key))
@@ -167,8 +173,21 @@ def main(words: list[str] | None = None) -> int:
         kind = "missing requirement: " if code == 3 else "error: "
         sys.stderr.write(f"{kind}{str(error) or type(error).__name__}\n")
         return int(code)
-    sys.stdout.write((json.dumps(outcome.document, indent=1) if as_json else outcome.text) + "\n")
-    return int(outcome.code)
+    text = json.dumps(outcome.document, indent=1) if as_json else outcome.text
+    return int(outcome.code) if write_output(text) else 2
+
+
+def write_output(text: str) -> bool:
+    """Return whether standard output, which may be ASCII, closed or full, received the text."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.stderr.write(f"error: the output cannot be written: {error}\n")
+        return False
+    return True
 
 
 if __name__ == "__main__":

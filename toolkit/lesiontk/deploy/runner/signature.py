@@ -31,7 +31,7 @@ class MissingRequirementError(Exception):
 def require_signature(folder: Path, key: Path) -> None:
     """Raise `SignatureError` unless the public key's owner signed the bundle's checksums."""
     try:
-        from cryptography.exceptions import InvalidSignature
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
@@ -40,7 +40,7 @@ def require_signature(folder: Path, key: Path) -> None:
         ) from error
     try:
         public = load_pem_public_key(key.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise TrustedKeyError(f"{key} cannot be read as a public key: {error}") from error
     if not isinstance(public, Ed25519PublicKey):
         raise TrustedKeyError(f"{key} is no Ed25519 public key")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,6 +209,41 @@ def test_a_broken_picture_does_not_stop_the_others(
     done = call_runner(bundle, "predict", str(tmp_path / "nowhere.jpg"))
     assert done.returncode == 2
     assert "No such file" in done.stdout
+
+
+def test_names_are_shown_on_one_line_and_on_every_terminal(
+    bundle: Path, picture: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "ü\nmel 0.999: positive.jpg"
+    shutil.copy(picture, odd)
+    (tmp_path / "no\nimage.jpg").write_text("text")
+    words = [sys.executable, str(bundle / "run.py"), "predict", str(odd)]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(
+        [*words, str(tmp_path / "no\nimage.jpg")],
+        capture_output=True, text=True, check=False, env=ascii_only,
+    )  # fmt: skip
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/\\xfc\\nmel 0.999: positive.jpg: ")
+    assert any(line.startswith(f"error: {tmp_path}/no\\nimage.jpg: received 4") for line in lines)
+
+
+def test_an_output_that_is_full_is_an_error(bundle: Path, picture: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, str(bundle / "run.py"), "predict", str(picture)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 2
+    assert "error: the output cannot be written: [Errno 28]" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("threads", ["0", "-2", "two"])
+def test_threads_are_a_whole_number_from_1(bundle: Path, threads: str) -> None:
+    ended = call_runner(bundle, "self-test", "--threads", threads)
+    assert ended.returncode == 2
+    assert f"--threads: received '{threads}'; expected a whole number from 1" in ended.stderr
 
 
 def test_a_missing_contract_exits_with_2(copy: Path) -> None:

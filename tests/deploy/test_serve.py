@@ -179,6 +179,11 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
         (HEAD + b"Content-Length: 1000\r\n\r\nhalf", b"400 Bad Request"),
         (HEAD + b"Content-Length: -5\r\n\r\n", b"400 Bad Request"),
         (HEAD + b"Content-Length: 1e3\r\n\r\n", b"400 Bad Request"),
+        (HEAD + b"Content-Length: 5\r\nContent-Length: 9\r\n\r\n", b"Content-Length is '5, 9'"),
+        (
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+            b"without a body",
+        ),
         (HEAD + b"Content-Length: 2000001\r\n\r\nhalf", b"413 Request Entity Too Large"),
         (HEAD + b"\r\n", b"411 Length Required"),
         (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", b"411 Length"),
@@ -195,6 +200,19 @@ def test_a_request_of_wrong_form_is_refused(
 ) -> None:
     assert said in talk(server, request_bytes)
     assert server.ask("/health").status == 200
+
+
+def test_a_body_where_none_belongs_is_not_taken_for_the_next_request(server: Server) -> None:
+    hidden = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    assert talk(server, head + hidden).count(b"HTTP/1.1 ") == 1
+
+
+def test_a_port_that_is_taken_is_named(server: Server, bundle: Path) -> None:
+    ended = call_runner(bundle, "serve", "--listen", f"127.0.0.1:{server.port}")
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1, port {server.port}" in ended.stderr
+    assert "--listen HOST:PORT" in ended.stderr
 
 
 def test_an_upload_that_stalls_is_ended(bundle: Path) -> None:

@@ -338,6 +338,13 @@ def test_a_folder_that_is_not_there_is_refused(bundle: Path, tmp_path: Path) -> 
     assert "is not a folder; expected one to watch" in done.stderr
 
 
+def test_a_database_in_the_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
+    ended = call_runner(bundle, "watch", str(tmp_path), str(tmp_path / "day" / ".." / "r.sqlite"))
+    assert ended.returncode == 2
+    assert f"expected a database outside {tmp_path}" in ended.stderr
+    assert not (tmp_path / "r.sqlite").exists()
+
+
 def test_a_flipped_byte_watches_nothing(bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     content = bytearray((copy / "tflite_int8.tflite").read_bytes())

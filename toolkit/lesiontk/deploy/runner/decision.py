@@ -52,11 +52,17 @@ def scale(probabilities: Any, temperature: float) -> Any:
     return powers / powers.sum()
 
 
+def escape_controls(text: str) -> str:
+    """Return a file's name or a message as one line that a terminal shows as it is."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def describe(prediction: dict[str, Any], point: dict[str, Any] | None) -> list[str]:
     """Return the prediction as lines of text: classes, confidence, decision at the threshold."""
     ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
     probabilities = ", ".join("{} {:.3f}".format(*pair) for pair in ranked)
-    lines = ["{}: {} ({})".format(prediction["image"], prediction["label"], probabilities)]
+    name = escape_controls(prediction["image"])
+    lines = ["{}: {} ({})".format(name, prediction["label"], probabilities)]
     if "input" in prediction:
         status = prediction["input"]["status"].replace("_", " ")
         lines.append("  input: " + ": ".join([status, *prediction["input"]["reasons"]]))

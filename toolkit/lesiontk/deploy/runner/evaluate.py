@@ -8,6 +8,7 @@ from typing import Any
 
 from lesiontk.deploy.runner.classifier import Classifier, describe_engine, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome
+from lesiontk.deploy.runner.decision import escape_controls
 from lesiontk.deploy.runner.engine_choice import open_classifier
 from lesiontk.deploy.runner.labelled_folder import LabelledImage, read_labelled_folder
 from lesiontk.deploy.runner.scores import score
@@ -74,7 +75,8 @@ def render(document: dict[str, Any]) -> str:
     lines = ["{bundle}, n = {n} images".format(**document), *describe_engine(document["engine"])]
     if document["scores"]:
         lines += describe_scores(document["scores"], document["operating_point"])
-    lines += ["error: {image}: {message}".format(**entry) for entry in document["failures"]]
+    failures = ("{image}: {message}".format(**entry) for entry in document["failures"])
+    lines += ["error: " + escape_controls(line) for line in failures]
     return "\n".join([*lines, document["notice"]])
 
 

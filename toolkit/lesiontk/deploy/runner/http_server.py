@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
 
-from lesiontk.deploy.runner.access import Access
+from lesiontk.deploy.runner.access import Access, AccessError
 from lesiontk.deploy.runner.metrics import TYPE, Metrics
 from lesiontk.deploy.runner.worker import BusyError, LateError, Worker
 
@@ -83,7 +83,13 @@ class BundleServer(ThreadingHTTPServer):
         self._active = 0
         if ":" in access.host:
             self.address_family = socket.AF_INET6
-        super().__init__((access.host, access.port), Handler)
+        try:
+            super().__init__((access.host, access.port), Handler)
+        except OSError as error:
+            raise AccessError(
+                f"cannot listen on {access.host}, port {access.port}: {error}; expected an address "
+                "of this machine and a free port: --listen HOST:PORT"
+            ) from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a connection, or close it if there are too many."""
@@ -182,6 +188,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self, path: str) -> None:
         server = self.server
+        stated = set(self.headers.get_all("Content-Length", ["0"]))
+        if stated != {"0"} or "Transfer-Encoding" in self.headers:
+            # Left unread, it would be taken for the connection's next request.
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"expected {self.command} without a body")
         if path == "/health":
             status = HTTPStatus.OK if server.worker.alive else HTTPStatus.SERVICE_UNAVAILABLE
             state = "ok" if server.worker.alive else "engine ended"
@@ -234,11 +244,12 @@ class Handler(BaseHTTPRequestHandler):
         self._send_json(status, document)
 
     def _read_length(self) -> int:
-        text = self.headers.get("Content-Length")
-        if text is None or "Transfer-Encoding" in self.headers:
+        stated = self.headers.get_all("Content-Length", [])
+        if not stated or "Transfer-Encoding" in self.headers:
             raise RefusedError(
                 HTTPStatus.LENGTH_REQUIRED, "expected the image's bytes with Content-Length"
             )
+        text = ", ".join(dict.fromkeys(stated))  # the same one twice is no fault, RFC 9110, 8.6
         if not text.isascii() or not text.isdigit() or len(text) > 15:
             raise RefusedError(HTTPStatus.BAD_REQUEST, f"Content-Length is {text[:20]!r}")
         limit = self.server.limits.upload_bytes

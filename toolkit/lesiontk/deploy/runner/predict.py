@@ -8,7 +8,7 @@ from typing import Any
 
 from lesiontk.deploy.runner.classifier import answer, import_picture
 from lesiontk.deploy.runner.command import Call, Outcome
-from lesiontk.deploy.runner.decision import describe
+from lesiontk.deploy.runner.decision import describe, escape_controls
 from lesiontk.deploy.runner.engine_choice import open_classifier
 
 HELP = "classify images"
@@ -38,5 +38,5 @@ def render(document: dict[str, Any]) -> str:
     """Return the predictions as text."""
     point = document["operating_point"]
     lines = [line for entry in document["predictions"] for line in describe(entry, point)]
-    lines += ["error: " + entry["message"] for entry in document["failures"]]
+    lines += ["error: " + escape_controls(entry["message"]) for entry in document["failures"]]
     return "\n".join([*lines, document["notice"]])

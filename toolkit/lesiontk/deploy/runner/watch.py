@@ -48,6 +48,11 @@ def run(call: Call) -> Outcome:
     options = call.options
     if not options.folder.is_dir():
         raise ValueError(f"{options.folder} is not a folder; expected one to watch")
+    if options.folder.resolve() in options.results.resolve().parents:
+        raise ValueError(
+            f"{options.results} is in the folder that is watched, and would be classified itself; "
+            f"expected a database outside {options.folder}"
+        )
     import_picture()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -96,3 +96,12 @@ def test_a_damaged_file_is_refused(converted: Path, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "damaged.onnx")
     with pytest.raises(DataError, match=r"damaged.onnx is not a model that OpenVINO can load"):
         open_engine(tmp_path / "damaged.onnx")
+
+
+def test_a_damaged_name_is_refused(converted: Path, tmp_path: Path) -> None:
+    content = converted.read_bytes()
+    name = onnx.load(converted).graph.node[-1].input[0].encode()
+    at = content.index(name, content.index(name) + 1)  # where the tensor is read, after it is made
+    (tmp_path / "damaged.onnx").write_bytes(content[:at] + b"\xbd" + content[at + 1 :])
+    with pytest.raises(DataError, match=r"damaged.onnx is not a model that OpenVINO can load"):
+        open_engine(tmp_path / "damaged.onnx")

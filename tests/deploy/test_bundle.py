@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -28,10 +29,10 @@ from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.deploy import BUNDLE_TARGETS, find_bundle_target
 from lesiontk.deploy.bundle import VIEWS, check_destination, hash_content, make_golden_images
 from lesiontk.deploy.card import render_bundle_card
-from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.errors import GateFailedError, MissingRequirementError, UsageError
 from lesiontk.evaluate.temperature import apply_temperature
 from lesiontk.records import EngineSpec, Preprocessing
-from lesiontk.stages.bundle import write_bundle_of_file
+from lesiontk.stages.bundle import atomic_folder, write_bundle_of_file
 from lesiontk.workflow.predict import predict_pictures
 from tests.backends.assessments import KNOWN
 from tests.deploy.bundles import (
@@ -314,6 +315,16 @@ def test_enhancements_travel_with_the_engine(tmp_path: Path, picture: Path) -> N
 def test_android_refuses_an_onnx_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"android runs tflite:int8, .* received onnx:int8"):
         make_bundle(tmp_path / "bundle", "onnx_int8.onnx", "android")
+
+
+def test_the_full_disk_is_that_of_the_bundle(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        pytest.raises(MissingRequirementError, match=f"the disk of {tmp_path} is full"),
+        atomic_folder(tmp_path / "out"),
+    ):
+        raise full
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_mixed_into_a_folder_that_is_there(tmp_path: Path) -> None:

@@ -338,6 +338,30 @@ def test_a_folder_that_is_not_there_is_refused(bundle: Path, tmp_path: Path) -> 
     assert "is not a folder; expected one to watch" in done.stderr
 
 
+def test_a_file_that_could_not_be_read_is_classified_when_it_can(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    picture = watch.import_picture()
+    with watching(tmp_path / "in", results, monkeypatch) as (watcher, classifier, clock):
+        (tmp_path / "in" / "a.jpg").write_bytes(b"whole.")
+
+        def refuse(path: Path) -> bytes:
+            raise PictureError(f"{path}: permission denied", str(path), "unreadable")
+
+        with monkeypatch.context() as sealed:
+            sealed.setattr(picture, "read_bytes", refuse)
+            assert watcher.scan(stop) == 1
+            clock.now += 61
+            assert watcher.scan(stop) == 0
+        assert (watcher.refused, classifier.seen) == (1, [])
+        (tmp_path / "in" / "a.jpg").chmod(0o640)  # its content's time of change stays
+        watcher.scan(stop)
+        clock.now += 3
+        assert watcher.scan(stop) == 0
+        assert (watcher.classified, len(classifier.seen)) == (1, 1)
+
+
 def test_a_database_in_the_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
     ended = call_runner(bundle, "watch", str(tmp_path), str(tmp_path / "day" / ".." / "r.sqlite"))
     assert ended.returncode == 2

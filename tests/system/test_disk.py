@@ -98,6 +98,10 @@ def test_a_full_disk_is_reported_with_the_bytes_needed_and_free(tmp_path: Path) 
         (OSError(errno.ENOSPC, "No space left on device"), "is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "your quota is used up"),
         (OSError(errno.EROFS, "Read-only file system", "/nowhere/x"), "the disk of / is read-only"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/proc/self/x", None, "/nowhere/x"),
+            "the disk of / is full",  # of a copy, its target
+        ),
         (OSError(errno.EFBIG, "File too large"), "does not support files of this size"),
         (RuntimeError("Writing file failed: No space left on device; weights.index"), "is full"),
         (OSError("Can't write (errno = 28, error message = 'No space left on device')"), "is full"),

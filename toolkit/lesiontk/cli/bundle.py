@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -78,8 +79,6 @@ def bundle(
     )
     folder, facts = made.path, made.facts
     engines = facts.engine if facts.alternative is None else f"{facts.engine}, {facts.alternative}"
-    text = (
-        f"{engines} for {target}: {folder} ({format_bytes(facts.size_bytes)})\n"
-        f"try it: {find_bundle_target(target).first_command.format(folder=folder)}"
-    )
+    first = find_bundle_target(target).first_command.format(folder=shlex.quote(str(folder)))
+    text = f"{engines} for {target}: {folder} ({format_bytes(facts.size_bytes)})\ntry it: {first}"
     session.emit({"path": str(folder), **facts.to_document()}, lambda: print_text(text))

@@ -38,6 +38,7 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.stages.input_checks import read_input_checks
+from lesiontk.system.disk import explain_disk_error
 
 
 class BundleConfig(StageConfig):
@@ -266,10 +267,19 @@ def copy_bundle(artefact: Artefact, out: Path) -> None:
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`, and rename it to `out` on success."""
+    """Yield a temporary folder beside `out`, and rename it to `out` on success.
+
+    Raises `MissingRequirementError` if the disk of `out` is full.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        folder = Path(temporary) / out.name
-        folder.mkdir()
-        yield folder
-        folder.replace(out)  # replaces an empty folder of that name
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+            folder = Path(temporary) / out.name
+            folder.mkdir()
+            yield folder
+            folder.replace(out)  # replaces an empty folder of that name
+    except OSError as error:
+        lacks = explain_disk_error(error, out.parent)
+        if lacks is None:
+            raise
+        raise lacks from error

@@ -64,11 +64,12 @@ def explain_disk_error(error: BaseException, workspace: Path) -> MissingRequirem
         if problem and isinstance(error, MissingRequirementError):
             return error  # it is more specific
         if problem:
-            named = Path(str(getattr(cause, "filename", None) or workspace))
+            names = (getattr(cause, key, None) for key in ("filename2", "filename"))
+            named = Path(str(next(filter(None, names), workspace)))  # the target of a copy first
             folder = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
             return MissingRequirementError(
                 f"the disk of {folder} {problem}: {_free(folder)}. Free some space, or specify a "
-                "workspace on another disk with --workspace, and run the same command again."
+                "folder on another disk (--workspace, --out), and run the same command again."
             )
     return None
 

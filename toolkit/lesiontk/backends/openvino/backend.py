@@ -143,10 +143,10 @@ class OpenVINOEngine(Engine):
         }
         try:
             compiled = core.compile_model(core.read_model(path), DEVICE, options)
+        except UnicodeDecodeError as error:  # OpenVINO's message contains a damaged name
+            raise _unreadable(path, error.object.decode(errors="replace")) from error
         except RuntimeError as error:
-            raise DataError(
-                f"{path.name} is not a model that OpenVINO can load: {error}"
-            ) from error
+            raise _unreadable(path, str(error)) from error
         self._request: Any = compiled.create_infer_request()
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
@@ -164,3 +164,7 @@ class OpenVINOEngine(Engine):
 
     def close(self) -> None:
         self._request = None
+
+
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path.name} is not a model that OpenVINO can load: {reason}")

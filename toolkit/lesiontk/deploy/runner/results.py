@@ -39,11 +39,15 @@ class StorageError(Exception):
 
 @dataclass(frozen=True)
 class FileState:
-    """A file as a scan sees it: its path below the folder, bytes, and time of change in ns."""
+    """A file as a scan sees it: its path below the folder, bytes, and times of change in ns.
+
+    `status_ns` also changes with the permissions; it is not stored.
+    """
 
     path: bytes
     size: int
     modified_ns: int
+    status_ns: int = 0
 
     @property
     def name(self) -> str:
@@ -86,9 +90,10 @@ class Results:
         self._database.close()
 
     def is_known(self, state: FileState) -> bool:
-        """Return whether this state of a file has a result."""
+        """Return whether this state of a file has a result; a file that was never read has none."""
         row = self._run(
-            "SELECT 1 FROM results WHERE path = ? AND size = ? AND modified_ns = ?",
+            "SELECT 1 FROM results WHERE path = ? AND size = ? AND modified_ns = ?"
+            " AND sha256 != ''",
             (state.path, state.size, state.modified_ns),
         ).fetchone()
         return row is not None

@@ -172,4 +172,4 @@ def read_state(folder: Path, path: Path) -> FileState | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     relative = os.fsencode(os.path.relpath(path, folder))
-    return FileState(relative, found.st_size, found.st_mtime_ns)
+    return FileState(relative, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -408,3 +408,11 @@ def test_changed_bytes_are_refused_or_answered_with_probabilities(
     assert found["answered"] >= MUTATIONS / 10
     assert found["refused"] >= MUTATIONS / 10
     assert capfd.readouterr().out == ""  # --json has standard output to itself
+
+
+@pytest.mark.parametrize("length", [0, 6, 9, 40, 400])
+def test_the_description_of_a_cut_flatbuffer_is_a_clear_error(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(TFLITE.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"cut\.tflite"):
+        find_backend(path)().read_spec(path)

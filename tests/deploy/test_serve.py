@@ -223,6 +223,25 @@ def test_an_upload_that_stalls_is_ended(bundle: Path) -> None:
         assert server.ask("/predict", PICTURES["mel_1"]).status == 200  # its place is free again
 
 
+def test_headers_that_come_slowly_are_ended(bundle: Path) -> None:
+    """A byte now and then keeps no connection: the limit holds for all of the headers."""
+    with serving(bundle, "--timeout", "0.5") as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=0.1) as slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+            started = time.monotonic()
+            while time.monotonic() - started < 10:
+                try:
+                    slow.sendall(b"x")
+                    if slow.recv(1) == b"":
+                        break
+                except TimeoutError:
+                    continue
+                except OSError:
+                    break
+        assert time.monotonic() - started < 5
+        assert server.ask("/predict", PICTURES["mel_1"]).status == 200
+
+
 def test_a_full_queue_answers_503_at_once(bundle: Path) -> None:
     with (
         serving(bundle, "--queue", "1") as server,

@@ -225,7 +225,16 @@ def test_a_server_without_the_model_is_a_missing_requirement(
     assert f"no Triton server answers at {url}" in done.stderr
 
 
-def test_what_is_no_address_is_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = ask(bundle, "localhost:8000", "self-test", monkeypatch=monkeypatch)
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:8000", "'localhost:8000'; expected such as http://"),
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999' (Port out of range"),
+    ],
+)
+def test_what_is_no_address_is_refused(
+    url: str, message: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ask(bundle, url, "self-test", monkeypatch=monkeypatch)
     assert done.returncode == 2
-    assert "LESIONTK_TRITON_URL is 'localhost:8000'; expected such as http://" in done.stderr
+    assert f"LESIONTK_TRITON_URL is {message}" in done.stderr

@@ -101,6 +101,15 @@ def test_people_are_described_in_the_words_of_the_source() -> None:
     }
 
 
+def test_small_groups_of_another_attribute_are_not_merged(scores: Any) -> None:
+    sex = ["female" if n < SMALLEST // 2 else "male" for n in range(N)]
+    found = divide({"sex": sex}, scores)
+    assert [(group.value, group.n) for group in found] == [
+        ("male", N - SMALLEST // 2),
+        ("female", SMALLEST // 2),
+    ]
+
+
 def test_rare_values_are_merged_but_not_the_unknown() -> None:
     values = ["back"] * SMALLEST + ["ear"] * (SMALLEST - 1) + ["unknown"]
     assert set(merge_rare(values)) == {"back", "other", "unknown"}

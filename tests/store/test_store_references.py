@@ -150,3 +150,11 @@ def test_a_kind_that_is_not_there_says_what_makes_it(store: Store, texts: list[A
 def test_a_key_of_another_kind_does_not_fit(store: Store, texts: list[Artefact]) -> None:
     with pytest.raises(UsageError, match="no engine in"):
         store.resolve(texts[0].key, "engine")
+
+
+def test_a_path_that_is_of_no_use_is_told_apart(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none of ours")
+    with pytest.raises(UsageError, match=r"notes\.txt exists, but is no artefact, no engine file"):
+        store.resolve(str(tmp_path / "notes.txt"))
+    with pytest.raises(UsageError, match=r"There is no file or folder nosuch\.tflite\."):
+        store.resolve("nosuch.tflite")

@@ -33,7 +33,7 @@ BANDED: Mapping[str, Sequence[str]] = {AGE: tuple(AGE_BANDS), BRIGHTNESS: BANDS}
 """Attribute -> its values, in order."""
 UNKNOWN, OTHER = "unknown", "other"
 SMALLEST = 20
-"""The fewest images of a sex or site that are not counted as other."""
+"""The fewest images of a site that are not counted as other."""
 
 
 class Person(Protocol):
@@ -236,7 +236,7 @@ def iterate_subgroups(
     """
     for attribute, values in attributes.items():
         bands = BANDED.get(attribute, ())
-        merged = values if bands else merge_rare(values)
+        merged = merge_rare(values) if attribute == SITE else list(values)
         counts = Counter(merged)
         last = [name for name in (OTHER, UNKNOWN) if name in counts]
         order = [name for name in bands or [n for n, _ in counts.most_common()] if name in counts]

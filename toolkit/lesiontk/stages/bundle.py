@@ -219,6 +219,8 @@ def find_alternative_beside(
     It is there with its full-precision parent under the names that `lesiontk convert` gives them,
     of the same recipe and split.
     """
+    if not target.alternatives:
+        return ""
     backend = find_backend(engine)()
     spec = backend.read_spec(engine)
     other = target.alternatives.get(f"{spec.backend}:{spec.precision}")

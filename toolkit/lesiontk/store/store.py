@@ -361,6 +361,7 @@ class Store:
             f"no {what} in {self.workspace} matches {reference!r}; `lesiontk ls` lists them all"
             + (f", `lesiontk {_MAKER[kind]}` makes one." if kind in _MAKER else ".")
             + (f" Left out: {', '.join(sorted(self._left_out)[:5])}." if self._left_out else "")
+            + _explain_path(reference)
         )
 
     def _folder_of(self, reference: str) -> Path | None:
@@ -501,3 +502,12 @@ def _replace(target: Path, temporary: Path) -> None:
             number += 1
         target.rename(aside)
     temporary.rename(target)
+
+
+def _explain_path(reference: str) -> str:
+    """Return why a reference that looks like a path is of no use; empty for others."""
+    if Path(reference).exists():
+        return f" {reference} exists, but is no artefact, no engine file and no bundle."
+    if "/" in reference or Path(reference).suffix:
+        return f" There is no file or folder {reference}."
+    return ""

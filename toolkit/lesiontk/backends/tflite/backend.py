@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -80,6 +81,14 @@ class TFLiteEngine(Engine):
         self._interpreter = None
 
 
+def read_flatbuffer(path: Path) -> bytes:
+    """Return a TFLite file's content. Raises `DataError` without its identifier."""
+    content = path.read_bytes()
+    if content[4:8] != b"TFL3":
+        raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the identifier TFL3).")
+    return content
+
+
 def open_interpreter(path: Path, threads: int) -> Any:
     """Return LiteRT's interpreter of a file. Raises `DataError` if it cannot load it."""
     from ai_edge_litert.interpreter import Interpreter
@@ -87,9 +96,7 @@ def open_interpreter(path: Path, threads: int) -> Any:
     from lesiontk.backends.tflite.graph import check_no_loop
     from lesiontk.backends.tflite.tensor_sizes import check_tensor_sizes
 
-    content = path.read_bytes()
-    if content[4:8] != b"TFL3":
-        raise DataError(f"{path.name} is not a TFLite flatbuffer (it lacks the identifier TFL3).")
+    content = read_flatbuffer(path)
     try:
         with suppress_native_output():
             interpreter = Interpreter(model_content=content, num_threads=threads)
@@ -146,7 +153,12 @@ class TFLiteBackend(Backend):
     def read_spec(self, path: Path) -> EngineSpec:
         from lesiontk.backends.tflite.graph import extract_spec
 
-        return parse_spec(extract_spec(path.read_bytes()), path)
+        content = read_flatbuffer(path)
+        try:
+            text = extract_spec(content)
+        except (struct.error, TypeError, ValueError, IndexError) as error:
+            raise DataError(f"{path.name} is not an intact TFLite file ({error}).") from error
+        return parse_spec(text, path)
 
     def add_record(self, content: bytes, text: str) -> bytes:
         return add_to_archive(content, text)

@@ -81,6 +81,7 @@ class BundleServer(ThreadingHTTPServer):
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         self._idle = threading.Condition()
         self._active = 0
+        self._reading: dict[socket.socket, float] = {}
         if ":" in access.host:
             self.address_family = socket.AF_INET6
         try:
@@ -105,6 +106,24 @@ class BundleServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
+
+    def await_headers(self, connection: socket.socket) -> None:
+        """Give a connection the time limit for its next request, up to the end of the headers."""
+        self._reading[connection] = time.monotonic() + self.limits.seconds
+
+    def stop_awaiting(self, connection: socket.socket) -> None:
+        """End that limit: the headers are read."""
+        self._reading.pop(connection, None)
+
+    def service_actions(self) -> None:
+        """End connections whose headers come too slowly; called twice a second."""
+        now = time.monotonic()
+        for connection, end in list(self._reading.items()):
+            if now > end:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # it is closed
 
     def track(self, change: int) -> None:
         """Count the requests that are being answered."""
@@ -138,6 +157,20 @@ class Handler(BaseHTTPRequestHandler):
         """Bound the time that a client may take for each part of a request."""
         super().setup()
         self.connection.settimeout(self.server.limits.seconds)
+
+    def handle_one_request(self) -> None:
+        """Read and answer a request; the time limit holds for all of its headers."""
+        self.server.await_headers(self.connection)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.stop_awaiting(self.connection)
+
+    def parse_request(self) -> bool:
+        """Read the headers; what follows has limits of its own."""
+        parsed = super().parse_request()
+        self.server.stop_awaiting(self.connection)
+        return parsed
 
     def do_GET(self) -> None:
         """Answer with health, metrics or a file of the page."""

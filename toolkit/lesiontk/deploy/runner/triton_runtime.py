@@ -39,12 +39,18 @@ class Engine:
     """
 
     def __init__(self, url: str, model: str, outputs: list[str]) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ServerError(
+                f"{VARIABLE} is {url!r} ({error}); expected such as {DEFAULT}"
+            ) from error
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         if parts.scheme not in kinds or not parts.hostname or parts.path not in ("", "/"):
             raise ServerError(f"{VARIABLE} is {url!r}; expected such as {DEFAULT}")
         self._url, self._model, self._outputs = url, model, outputs
-        self._connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=TIMEOUT_S)
+        self._connection = kinds[parts.scheme](parts.hostname, port, timeout=TIMEOUT_S)
         self._last: list[Any] = []
         status, _, _ = self._ask("GET", f"/v2/models/{model}/ready")
         if status != 200:

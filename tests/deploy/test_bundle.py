@@ -422,6 +422,8 @@ def test_a_bundle_without_a_threshold_promises_none(bundle: Path, picture: Path)
     assert "decision at" not in readme
     assert "threshold, tolerances" not in readme
     assert "This file contains no evaluation" in card
+    assert "## Intended use" in card
+    assert "Out of scope: decisions about a person" in card
     assert "without a decision" in card
 
 

@@ -38,6 +38,10 @@ def render_bundle_card(
         f"# {spec.recipe}, {spec.backend} {spec.precision}\n\n{description}".rstrip(),
         f"**{spec.notice}** It must not be used for diagnosis or treatment decisions. Its "
         "probabilities are not a patient's risk.",
+        "## Intended use\n\nResearch and engineering: to study the outputs of this network and "
+        "of this engine on dermoscopic images like those of its training. Out of scope: decisions "
+        "about a person, images that were not taken with a dermatoscope, lesions of other kinds "
+        f"than {', '.join(spec.labels)}, and people or cameras that its data does not cover.",
         f"This card describes `{file}`, SHA-256 `{digest}`.",
         "## Input and output\n\nOne dermoscopic image with the lesion in its centred square: "
         f"{', '.join(step.replace('_', ' ') for step in steps)} to uint8 RGB "

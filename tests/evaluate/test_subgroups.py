@@ -157,6 +157,26 @@ def test_an_equal_loss_everywhere_is_beyond_none(scores: Any) -> None:
         assert low < 0 < high
 
 
+def test_a_group_without_a_change_is_not_shown_to_differ(scores: Any) -> None:
+    """Nobody changed among the few: a difference from the others is as uncertain as they are."""
+    truth, parent, groups = scores
+    sex = ["female" if n < 20 else "male" for n in range(N)]
+    child = parent.copy()
+    found = np.flatnonzero((truth == 1) & (parent[:, 1] >= 0.4))
+    child[found[found >= 20][:8]] = [1.0, 0.0]
+    men, women = compare_subgroups(
+        {"sex": sex}, (POINT, POINT), truth, parent, child, LABELS, groups, **STATISTICS
+    )
+    assert (men.value, women.value, women.sensitivity.value) == ("male", "female", 0)
+    assert women.sensitivity.low is not None
+    assert women.sensitivity_beyond.low is not None
+    assert women.sensitivity_beyond.value is not None
+    assert women.sensitivity_beyond.value > 0
+    width = women.sensitivity_beyond.value - women.sensitivity_beyond.low
+    assert width >= -women.sensitivity.low
+    assert women.sensitivity_beyond.low < 0
+
+
 def test_each_engine_is_at_its_own_threshold(scores: Any) -> None:
     truth, parent, groups = scores
     sex = ["female" if n % 2 else "male" for n in range(N)]

@@ -37,6 +37,11 @@ def parse_target(target: str) -> tuple[str, str]:
     return name, precision
 
 
+def returns_features(backend: str) -> bool:
+    """Return whether engines of a back end can have features as outputs, for input checks."""
+    return BACKENDS.get(backend).info.returns_features
+
+
 def is_engine_file(reference: str) -> bool:
     """Return whether a reference is a path with the suffix of an engine file."""
     return Path(reference).suffix in {backend.info.suffix for _, backend in BACKENDS.items()}

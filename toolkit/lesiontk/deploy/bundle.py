@@ -59,8 +59,8 @@ class EngineAssessment:
 
     Without an `assessment` the one in the file is used. `threshold` replaces the frozen one.
     `verdicts` are those of its acceptance gates; unless all passed, the bundle is for research
-    alone, and says so. `checks` is the folder of its input
-    checks, and `refusals` are whom they refuse, if known.
+    alone, and says so. `checks` is the folder of its input checks, and `refusals` are whom they
+    refuse, if known.
     """
 
     description: str = ""

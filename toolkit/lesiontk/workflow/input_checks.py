@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from lesiontk.backends import BACKENDS
+from lesiontk.backends import returns_features
 from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
@@ -32,7 +31,7 @@ def resolve_checkable(store: Store, reference: str) -> str:
     """
     if reference.partition(":")[0] != "latest":
         return reference
-    engine = latest_engine(store, reference, _returns_features)
+    engine = latest_engine(store, reference, lambda facts: returns_features(str(facts["backend"])))
     if engine is None:
         raise UsageError(
             f"no engine in {store.workspace} that fits {reference!r} can return features; "
@@ -46,7 +45,7 @@ def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:
 
     None for an engine whose back end cannot return features.
     """
-    if not _returns_features(engine.facts):
+    if not returns_features(str(engine.facts["backend"])):
         return None
     return _last_used(store, engine) or fit_input_checks(store, engine, InputChecksConfig())
 
@@ -69,7 +68,3 @@ def _last_used(store: Store, engine: Artefact) -> Artefact | None:
         if fitted_on == engine.content and store.damage(checks.path) is None:
             return checks
     return None
-
-
-def _returns_features(facts: Mapping[str, Any]) -> bool:
-    return BACKENDS.get(str(facts["backend"])).info.returns_features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.backends import parse_target, returns_features
 from lesiontk.deploy import find_bundle_target
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import Recipe
@@ -78,7 +78,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
     checks = [
         _input_checks_step(step)
         for step in engines
-        if step in bundled.values() and _returns_features(step)
+        if step in bundled.values() and returns_features(parse_target(step.name.target)[0])
     ]
     steps += checks
     steps += _explanation_steps(recipe, model, evaluations)
@@ -182,10 +182,6 @@ def _bundled_engines(recipe: Recipe, engines: Sequence[Step]) -> dict[str, Step]
     """Return device -> its preferred engine."""
     of = {step.name.target: step for step in engines}
     return {device: of[find_bundle_target(device).choose(list(of))] for device in recipe.bundle}
-
-
-def _returns_features(engine: Step) -> bool:
-    return BACKENDS.get(parse_target(engine.name.target)[0]).info.returns_features
 
 
 def _input_checks_step(engine: Step) -> Step:

@@ -54,7 +54,7 @@ test-arm64-short: setup
 test-web: setup
 	$(BIN)/python -m tests.web.run build/web
 
-# The plain parts of the Android and iOS apps; a compiler that this machine cannot have is skipped.
+# The libraries of the Android and iOS apps; a compiler that this machine cannot have is skipped.
 test-mobile: setup
 	$(BIN)/python tests/mobile/prepare.py build/mobile
 	LESIONTK_MOBILE=build/mobile $(BIN)/pytest tests/mobile

@@ -1,6 +1,6 @@
 """The apps for phones: what a bundle contains, and that the code reads what the documents hold.
 
-`make test-mobile` compiles and runs their plain parts.
+`make test-mobile` compiles and runs their libraries.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PROJECTS = Path(str(resources.files("lesiontk.deploy.mobile")))
 KOTLIN = PROJECTS / "android" / "app" / "src" / "main" / "kotlin" / "com" / "example" / "lesion"
 SWIFT = PROJECTS / "ios"
 PARTS = {
-    "Kotlin, plain": sorted((KOTLIN / "core").glob("*.kt")),
-    "Kotlin, Android": sorted(KOTLIN.glob("*.kt")),
-    "Swift, plain": sorted((SWIFT / "Core").glob("*.swift")),
-    "Swift, iOS": sorted((SWIFT / "App").glob("*.swift")),
+    "Kotlin, library": sorted((PROJECTS / "android" / "core").rglob("*.kt")),
+    "Kotlin, sample": sorted(KOTLIN.rglob("*.kt")),
+    "Swift, library": sorted((SWIFT / "Core").glob("*.swift")),
+    "Swift, sample": sorted((SWIFT / "App").glob("*.swift")),
 }
 MOST_LINES = 300
 WARNING = "Research software. Not a medical device: do not diagnose with it."
@@ -68,15 +68,31 @@ def test_each_part_is_small(part: str) -> None:
     assert 100 < sum(map(count_code, PARTS[part])) < MOST_LINES
 
 
-def test_the_plain_parts_need_no_phone() -> None:
+def test_the_libraries_need_no_phone() -> None:
     found = {
         part: set(re.findall(r"^import (\S+)", read_code(part), re.MULTILINE))
-        for part in ("Kotlin, plain", "Swift, plain")
+        for part in ("Kotlin, library", "Swift, library")
     }
-    assert found["Swift, plain"] == {"Foundation"}
-    assert found["Kotlin, plain"]
-    for name in found["Kotlin, plain"]:
+    assert found["Swift, library"] == {"Foundation"}
+    assert found["Kotlin, library"]
+    for name in found["Kotlin, library"]:
         assert name.startswith(("java.", "kotlin.math.", "kotlinx.serialization.json."))
+
+
+def test_the_samples_use_the_libraries() -> None:
+    """Neither Gradle nor CocoaPods is at hand: their files must name each other's folders."""
+    android = PROJECTS / "android"
+    assert re.findall(r'":(\w+)"', (android / "settings.gradle.kts").read_text()) == ["app", "core"]
+    assert 'implementation(project(":core"))' in (android / "app/build.gradle.kts").read_text()
+    declared = re.findall(r'id\("(\S+)"\) version', (android / "build.gradle.kts").read_text())
+    for module in ("app", "core"):
+        used = re.findall(r'id\("(\S+)"\)', (android / module / "build.gradle.kts").read_text())
+        assert 0 < len(used) == len(set(used) & set(declared))
+    assert "pod 'LesionCore', :path => 'Core'" in (SWIFT / "Podfile").read_text()
+    assert "spec.name = 'LesionCore'" in (SWIFT / "Core" / "LesionCore.podspec").read_text()
+    library = "\n".join([read_code("Kotlin, library"), read_code("Swift, library")])
+    for name in ("androidx", "UIKit", "Interpreter", "R.id"):
+        assert name not in library
 
 
 def test_the_project_is_that_of_the_package_and_names_no_engine(bundle: Path) -> None:
@@ -124,8 +140,9 @@ def walk(document: Any) -> Iterator[str]:
 
 
 def names_read() -> dict[str, set[str]]:
-    """Return language -> names that its plain part reads of the documents."""
-    kotlin_code = (KOTLIN / "core" / "Contract.kt").read_text()
+    """Return language -> names that its library reads of the documents."""
+    (contract,) = (path for path in PARTS["Kotlin, library"] if path.stem == "Contract")
+    kotlin_code = contract.read_text()
     calls = re.findall(r'\b(?:find|get|texts?|number)\(("[^()]*")\)', kotlin_code)
     kotlin = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
     kotlin |= set(re.findall(r'jsonObject\["(\w+)"\]', kotlin_code))
@@ -152,10 +169,10 @@ def test_the_arrays_are_in_the_order_in_which_swift_reads_them() -> None:
     for path in (PUBLISHED.parent).glob(f"*/input_checks/{input_checks.DOCUMENT}"):
         arrays = json.loads(path.read_text())["domain"]["arrays"]
         assert list(arrays) in ([], ["means", "axes", "variances"])
-    assert "let means, axes, variances: [Int]?" in read_code("Swift, plain")
+    assert "let means, axes, variances: [Int]?" in read_code("Swift, library")
 
 
-@pytest.mark.parametrize("part", ["Kotlin, plain", "Swift, plain"])
+@pytest.mark.parametrize("part", ["Kotlin, library", "Swift, library"])
 def test_the_checks_are_those_of_the_toolkit(part: str) -> None:
     code = read_code(part)
     rows = re.findall(r'\("(\w+)", "(low|high)", "([^"]+)"\)', code)
@@ -172,8 +189,8 @@ def test_the_screens_say_that_it_is_no_medical_device() -> None:
     assert f'<string name="warning">{WARNING}</string>' in strings
     layout = (PROJECTS / "android/app/src/main/res/layout/main.xml").read_text()
     assert "@string/warning" in layout
-    assert f'Text("{WARNING}")' in read_code("Swift, iOS")
-    for part in ("Kotlin, Android", "Swift, iOS"):
+    assert f'Text("{WARNING}")' in read_code("Swift, sample")
+    for part in ("Kotlin, sample", "Swift, sample"):
         assert "contract.notice" in read_code(part)
 
 
@@ -186,7 +203,7 @@ def test_the_android_app_asks_for_the_camera_alone() -> None:
     strings = ElementTree.parse(main / "res" / "values" / "strings.xml").getroot()
     defined = {entry.get("name") for entry in strings}
     layout = (main / "res" / "layout" / "main.xml").read_text()
-    code = read_code("Kotlin, Android")
+    code = read_code("Kotlin, sample")
     manifest_text = (main / "AndroidManifest.xml").read_text()
     used = set(re.findall(r"@string/(\w+)", layout + manifest_text))
     assert used | set(re.findall(r"R\.string\.(\w+)", code)) == defined
@@ -200,11 +217,10 @@ def test_the_xcode_project_has_every_file_and_refers_to_nothing_else() -> None:
     assert set(re.findall(r"[0-9A-F]{24}", text)) == set(defined)
     assert text.count("{") == text.count("}")
     listed = set(re.findall(r"sourcecode\.swift; path = (\w+\.swift);", text))
-    assert listed == {path.name for path in SWIFT.rglob("*.swift")}
+    sample = {path.name for path in PARTS["Swift, sample"]}
+    assert listed == sample | {"GoldenTests.swift"}
     (app, tests) = re.findall(r"isa = PBXSourcesBuildPhase;.*?files = \((.*?)\)", text)
-    assert set(re.findall(r"(\w+\.swift) in", app)) == {
-        path.name for part in ("Swift, plain", "Swift, iOS") for path in PARTS[part]
-    }
+    assert set(re.findall(r"(\w+\.swift) in", app)) == sample
     assert set(re.findall(r"(\w+\.swift) in", tests)) == {"GoldenTests.swift"}
     assert "lastKnownFileType = folder; path = Assets;" in text
 

@@ -1,4 +1,4 @@
-/** Runs the app's plain part on the cases in a folder, and prints what it returns as JSON. */
+/** Runs the app's library on the cases in a folder, and prints what it returns as JSON. */
 
 import com.example.lesion.core.*
 import com.example.lesion.describe

@@ -1,4 +1,4 @@
-"""Write what the apps' plain parts must return: golden vectors, and the toolkit's own answers.
+"""Write what the apps' libraries must return: golden vectors, and the toolkit's own answers.
 
 The engines are the published ones, on the golden images of their bundles.
 """

@@ -14,11 +14,11 @@ HERE = Path(__file__).parent
 PROJECTS = Path(str(resources.files("lesiontk.deploy.mobile")))
 KOTLIN = PROJECTS / "android" / "app" / "src" / "main" / "kotlin" / "com" / "example" / "lesion"
 SWIFT = PROJECTS / "ios"
-PLAIN = {
-    "kotlin": [*sorted((KOTLIN / "core").glob("*.kt")), KOTLIN / "Describe.kt"],
-    "swift": [*sorted((SWIFT / "Core").glob("*.swift")), SWIFT / "App" / "Describe.swift"],
+CORE = {
+    "kotlin": sorted((PROJECTS / "android" / "core").rglob("*.kt")),
+    "swift": sorted((SWIFT / "Core").glob("*.swift")),
 }
-"""The files without Android or Apple's frameworks: what is compiled and run here."""
+"""The libraries, which need no framework of a phone: compiled and run here, apart from the apps."""
 LIBRARIES = ("kotlin-stdlib", "kotlinx-serialization-json-jvm", "kotlinx-serialization-core-jvm")
 
 
@@ -32,19 +32,27 @@ class Kotlin:
         found = [next(self.jars.glob(f"{name}-[0-9]*.jar")) for name in LIBRARIES]
         self.libraries = ":".join(map(str, found))
 
-    def compile(self, sources: Sequence[Path], out: Path) -> str:
-        """Compile into `out`; return the errors and warnings, empty if there are none."""
+    def compile(self, sources: Sequence[Path], out: Path, *used: Path) -> str:
+        """Compile into `out`, with the classes `used`; return the errors and warnings, or ""."""
         main = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
         options = ["-no-stdlib", "-no-reflect", "-Werror", "-jvm-target", "17"]
+        libraries = ":".join([*map(str, used), self.libraries])
         return report(
-            ["java", "-cp", f"{self.jars}/*", main, *options, "-cp", self.libraries,
+            ["java", "-cp", f"{self.jars}/*", main, *options, "-cp", libraries,
              "-d", str(out), *map(str, sources)]
         )  # fmt: skip
 
+    def build_core(self, work: Path) -> Path:
+        """Compile the library; return its classes."""
+        assert self.compile(CORE["kotlin"], work / "core") == ""
+        return work / "core"
+
     def build(self, work: Path) -> list[str]:
         """Return the command of the program that prints the answers to the cases in `work`."""
-        assert self.compile([*PLAIN["kotlin"], HERE / "Golden.kt"], work / "classes") == ""
-        classes = f"{work / 'classes'}:{self.libraries}"
+        core = self.build_core(work)
+        app = [KOTLIN / "Describe.kt", HERE / "Golden.kt"]
+        assert self.compile(app, work / "classes", core) == ""
+        classes = f"{work / 'classes'}:{core}:{self.libraries}"
         return ["java", "-cp", classes, "GoldenKt", str(work / "cases")]
 
 
@@ -74,8 +82,11 @@ class Swift:
 
     def build(self, work: Path) -> list[str]:
         """Return the command of the program that prints the answers to the cases in `work`."""
-        options = "-O -parse-as-library -warnings-as-errors -o golden"
-        assert self.compile([*PLAIN["swift"], HERE / "golden.swift"], work, options) == ""
+        options = "-O -parse-as-library -warnings-as-errors"
+        library = "-module-name LesionCore -emit-module -emit-library -static"
+        assert self.compile(CORE["swift"], work, f"{options} {library}") == ""
+        app = [SWIFT / "App" / "Describe.swift", HERE / "golden.swift"]
+        assert self.compile(app, work, f"{options} -I . -L . -lLesionCore -o golden") == ""
         return self.run(work, "./golden cases")
 
 

@@ -1,6 +1,7 @@
-// Runs the app's plain part on the cases in a folder, and prints what it returns as JSON.
+// Runs the app's library on the cases in a folder, and prints what it returns as JSON.
 
 import Foundation
+import LesionCore
 
 struct Case {
     let entry: [String: Any]
@@ -25,7 +26,7 @@ struct Case {
             let json = try JSONSerialization.data(withJSONObject: entry["contract"]!)
             let contract = try JSONDecoder().decode(Contract.self, from: json)
             let decision = decide(floatsOf(try file("values")), contract)
-            let shown = describe(Answer(decision: decision, refusal: nil), contract.operating_point)
+            let shown = describe((decision, nil), contract.operating_point)
             return [
                 "label": decision.label, "score": decision.score ?? NSNull(),
                 "positive": decision.positive ?? NSNull(), "shown": shown,
@@ -83,11 +84,9 @@ func decode(_ file: Data) -> Pixels {
 /// Reads an image's outputs: probabilities, features, logits; or probabilities alone.
 func signalsOf(_ bytes: Data, _ classes: Int) -> Signals {
     let values = floatsOf(bytes)
-    if values.count == classes { return Signals(probabilities: values) }
-    return Signals(
-        probabilities: Array(values.prefix(classes)),
-        features: Array(values[classes..<values.count - classes]),
-        logits: Array(values.suffix(classes)))
+    if values.count == classes { return (values, [], []) }
+    let features = Array(values[classes..<values.count - classes])
+    return (Array(values.prefix(classes)), features, Array(values.suffix(classes)))
 }
 
 /// The phone's own implementation stands here: FIPS 180-4, in hexadecimal.

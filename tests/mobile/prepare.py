@@ -1,4 +1,4 @@
-"""Set up compilers for the plain parts of the apps: `make test-mobile`.
+"""Set up compilers for the libraries of the apps: `make test-mobile`.
 
     python tests/mobile/prepare.py FOLDER
 

@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "Lesion"
-include(":app")
+include(":app", ":core")

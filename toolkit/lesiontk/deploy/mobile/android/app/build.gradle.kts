@@ -27,13 +27,13 @@ android {
 }
 
 dependencies {
+    implementation(project(":core"))
     implementation("androidx.activity:activity-ktx:1.10.1")
     implementation("androidx.camera:camera-camera2:1.4.2")
     implementation("androidx.camera:camera-lifecycle:1.4.2")
     implementation("androidx.camera:camera-view:1.4.2")
     implementation("androidx.constraintlayout:constraintlayout:2.2.1")
     implementation("com.google.ai.edge.litert:litert:1.4.1")
-    implementation("org.jetbrains.kotlinx:kotlinx-serialization-json:1.9.0")
 
     androidTestImplementation("androidx.test.ext:junit:1.2.1")
     androidTestImplementation("androidx.test:runner:1.6.2")

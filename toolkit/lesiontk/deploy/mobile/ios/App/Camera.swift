@@ -1,4 +1,5 @@
 import AVFoundation
+import LesionCore
 import SwiftUI
 
 /// The camera, the engine, and the answer to the frame that follows a tap; all on one queue.

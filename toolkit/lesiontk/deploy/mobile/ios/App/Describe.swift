@@ -1,4 +1,5 @@
 import Foundation
+import LesionCore
 
 /// Returns what the screen shows: why a picture is refused, or the decision and probabilities.
 func describe(_ answer: Answer, _ point: OperatingPoint?) -> String {

@@ -1,6 +1,7 @@
 import CryptoKit
 import Foundation
 import ImageIO
+import LesionCore
 import TensorFlowLite
 
 /// An engine on LiteRT; one queue at a time uses it. Normalization is inside the engine.
@@ -21,8 +22,7 @@ final class LiteRT {
         let outputs = try (0..<interpreter.outputTensorCount).map {
             floatsOf(try interpreter.output(at: $0).data)
         }
-        if outputs.count < 3 { return Signals(probabilities: outputs[0]) }
-        return Signals(probabilities: outputs[0], features: outputs[1], logits: outputs[2])
+        return outputs.count < 3 ? (outputs[0], [], []) : (outputs[0], outputs[1], outputs[2])
     }
 }
 

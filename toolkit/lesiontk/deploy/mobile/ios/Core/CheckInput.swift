@@ -3,14 +3,10 @@
 import Foundation
 
 /// An engine's outputs; `features` and `logits` are empty for an engine without input checks.
-struct Signals {
-    let probabilities: [Float]
-    var features: [Float] = []
-    var logits: [Float] = []
-}
+public typealias Signals = (probabilities: [Float], features: [Float], logits: [Float])
 
 /// `status` is one of `statuses`; `measures` are those of the picture, and its "domain" score.
-struct Verdict { let status: String, reasons: [String], measures: [String: Double] }
+public struct Verdict { public let status: String, reasons: [String], measures: [String: Double] }
 
 let statuses = ["accepted", "poor_quality", "out_of_domain"]
 private let (bright, dark) = (250, 5)
@@ -25,7 +21,7 @@ private let reasons = [
 ]
 
 /// Judges the engine's `input`, RGB bytes [S, S, 3] made of a picture with `shorterSide` pixels.
-func checkInput(
+public func checkInput(
     _ checks: InputChecks, input: [UInt8], shorterSide: Int, signals: Signals
 ) throws -> Verdict {
     var measures = measureQuality(input)

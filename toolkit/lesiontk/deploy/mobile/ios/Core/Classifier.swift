@@ -3,16 +3,16 @@
 import Foundation
 
 /// The `decision` on a picture. A `refusal` of its input hides it.
-struct Answer { let decision: Decision, refusal: Verdict? }
+public typealias Answer = (decision: Decision, refusal: Verdict?)
 
 /// The bundle whose files `read` reads, with the engine behind `infer`.
-struct Classifier {
-    let contract: Contract
+public struct Classifier {
+    public let contract: Contract
     private let read: (String) throws -> Data
     private let infer: ([UInt8]) throws -> Signals
     private let checks: InputChecks?
 
-    init(
+    public init(
         read: @escaping (String) throws -> Data, infer: @escaping ([UInt8]) throws -> Signals
     ) throws {
         contract = try JSONDecoder().decode(Contract.self, from: read("bundle.json"))
@@ -22,12 +22,12 @@ struct Classifier {
         (self.read, self.infer) = (read, infer)
     }
 
-    func classify(_ pixels: Pixels) throws -> Answer {
+    public func classify(_ pixels: Pixels) throws -> Answer {
         let input = try prepare(pixels)
         let signals = try runEngine(input)
         let verdict = try judge(input, min(pixels.width, pixels.height), signals)
         let refusal = verdict?.status == statuses[0] ? nil : verdict
-        return Answer(decision: decide(signals.probabilities, contract), refusal: refusal)
+        return (decide(signals.probabilities, contract), refusal)
     }
 
     private func prepare(_ pixels: Pixels) throws -> [UInt8] {
@@ -51,7 +51,9 @@ struct Classifier {
     /// Throws an error unless this device prepares the golden pictures, which `decode` decodes, to
     /// the same bytes, whose hash `sha256` returns, and answers the golden images as the desktop
     /// engine does.
-    func selfTest(decode: (Data) throws -> Pixels, sha256: ([UInt8]) -> String) throws {
+    public func selfTest(
+        decode: (Data) throws -> Pixels, sha256: ([UInt8]) -> String
+    ) throws {
         for (name, expected) in contract.golden.pictures {
             guard sha256(try prepare(decode(read(name)))) == expected else {
                 throw Failure("\(name) is prepared to other bytes.")

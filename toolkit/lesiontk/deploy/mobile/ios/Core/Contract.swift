@@ -2,35 +2,32 @@
 
 import Foundation
 
-struct Failure: LocalizedError {
-    let errorDescription: String?
-    init(_ message: String) { errorDescription = message }
+public struct Failure: LocalizedError {
+    public let errorDescription: String?
+    public init(_ message: String) { errorDescription = message }
 }
 
 /// A frozen decision: positive from `threshold` of the summed probability of `positive`.
-struct OperatingPoint: Decodable { let threshold: Double, positive: [String] }
+public struct OperatingPoint: Decodable { public let threshold: Double, positive: [String] }
 
-struct Contract: Decodable {
-    struct Engine: Decodable { let file: String }
-    struct Preprocessing: Decodable { let image_size: Int, crop_mode: String }
+public struct Contract: Decodable {
+    public struct Engine: Decodable { public let file: String }
+    public struct Preprocessing: Decodable { public let image_size: Int, crop_mode: String }
     struct Golden: Decodable {
         let pictures: [String: String], min_agreement, max_mean_drift: Double
     }
     struct Mobile: Decodable {
         let golden_images, golden_probabilities: String, golden_statuses: String?
     }
-    let name, notice: String
-    let labels: [String]
-    let engine: Engine
-    let preprocessing: Preprocessing
-    let operating_point: OperatingPoint?
+    public let name, notice: String, labels: [String]
+    public let engine: Engine, preprocessing: Preprocessing
+    public let operating_point: OperatingPoint?
     let input_checks: String?
-    let golden: Golden
-    let mobile: Mobile
+    let golden: Golden, mobile: Mobile
 }
 
 /// The fitted input checks: bounds of the picture's quality, and the score of its strangeness.
-struct InputChecks {
+public struct InputChecks {
     struct Shapes: Decodable { let means, axes, variances: [Int]? }
     struct Domain: Decodable {
         let score: String, threshold: Double, arrays: Shapes
@@ -40,7 +37,7 @@ struct InputChecks {
     let document: Document
     let means, axes, variances: [Double]
 
-    init(json: Data, values: Data) throws {
+    public init(json: Data, values: Data) throws {
         document = try JSONDecoder().decode(Document.self, from: json)
         var rest = floatsOf(values).map(Double.init)[...]
         func take(_ shape: [Int]?) -> [Double] {
@@ -54,7 +51,7 @@ struct InputChecks {
 }
 
 /// Returns the floats of a file; they are little-endian, and so are Apple's processors.
-func floatsOf(_ bytes: Data) -> [Float] {
+public func floatsOf(_ bytes: Data) -> [Float] {
     var floats = [Float](repeating: 0, count: bytes.count / 4)
     _ = floats.withUnsafeMutableBytes { bytes.copyBytes(to: $0) }
     return floats

@@ -4,10 +4,15 @@
 private let (precision, half) = (22, 1 << 21)
 
 /// A picture of four bytes a pixel, `rowBytes` from row to row.
-struct Pixels {
+public struct Pixels {
     let width, height, rowBytes: Int
     let bytes: [UInt8]
-    var red = 0  // its place: 0 in RGBA, 2 in BGRA
+    let red: Int  // its place: 0 in RGBA, 2 in BGRA
+
+    public init(width: Int, height: Int, rowBytes: Int, bytes: [UInt8], red: Int = 0) {
+        (self.width, self.height, self.rowBytes) = (width, height, rowBytes)
+        (self.bytes, self.red) = (bytes, red)
+    }
 }
 
 /// Reduces `extent` of `length` pixels, from `start`, to `size`; it reaches beyond the crop.
@@ -36,7 +41,7 @@ private struct Filter {
 private func toByte(_ sum: Int) -> UInt8 { UInt8(min(255, max(0, sum >> precision))) }
 
 /// Returns RGB bytes [S, S, 3] of the largest centered square, or with "stretch" of the whole.
-func cropAndResize(_ pixels: Pixels, size: Int, cropMode: String) throws -> [UInt8] {
+public func cropAndResize(_ pixels: Pixels, size: Int, cropMode: String) throws -> [UInt8] {
     guard cropMode == "crop" || cropMode == "stretch" else {
         throw Failure("crop_mode is \(cropMode); expected crop or stretch")
     }

@@ -1,3 +1,4 @@
+import LesionCore
 import XCTest
 
 @testable import Lesion
@@ -14,9 +15,7 @@ final class GoldenTests: XCTestCase {
         let engine = try LiteRT(path: asset(contract.engine.file).path)
         let damaged = try Classifier(read: read) { input in
             let signals = try engine.infer(input)
-            return Signals(
-                probabilities: signals.probabilities.reversed(), features: signals.features,
-                logits: signals.logits)
+            return (signals.probabilities.reversed(), signals.features, signals.logits)
         }
         XCTAssertThrowsError(try damaged.selfTest(decode: decode, sha256: sha256))
     }

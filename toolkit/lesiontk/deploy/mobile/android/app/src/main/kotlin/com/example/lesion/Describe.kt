@@ -6,16 +6,17 @@ import java.util.Locale
 
 /** Returns what the screen shows: why a picture is refused, or the decision and probabilities. */
 fun describe(answer: Answer, point: OperatingPoint?): String {
-    if (answer.refusal != null) return "Refused: ${answer.refusal.reasons.joinToString("; ")}."
+    answer.refusal?.let { return "Refused: ${it.reasons.joinToString("; ")}." }
     val decision = answer.decision
     val lines = mutableListOf<String>()
     if (point == null) {
         lines += decision.label
         lines += "The most probable class. No threshold was frozen for this engine."
     } else {
-        val relation = if (decision.positive!!) "reaches" else "is below"
+        val positive = decision.positive!!
+        val relation = if (positive) "reaches" else "is below"
         val sum = point.positive.joinToString(" + ")
-        lines += if (decision.positive) "Positive" else "Negative"
+        lines += if (positive) "Positive" else "Negative"
         lines += "The score of $sum, ${digits(decision.score!!)}, $relation the threshold of " +
             "${digits(point.threshold)}."
     }

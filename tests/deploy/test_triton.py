@@ -53,8 +53,8 @@ def bundle(int8: onnx.ModelProto, tmp_path: Path) -> Path:
 def load_schema() -> ModuleType:
     """Return Triton's ``model_config.proto`` as Python, which its client package contains."""
     found = importlib.util.find_spec("tritonclient")
-    if found is None or found.origin is None:
-        pytest.skip("tritonclient is not installed (pip install 'lesiontk[triton-schema]')")
+    assert found is not None
+    assert found.origin is not None
     path = Path(found.origin).with_name("grpc") / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("triton_model_config_pb2", path)
     assert spec is not None

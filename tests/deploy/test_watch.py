@@ -244,6 +244,31 @@ def test_a_file_that_grows_is_not_read(
         assert classifier.seen == ["a.jpg"]
 
 
+def test_a_folder_that_vanishes_is_named_once_and_watched_when_it_is_back(
+    results: Results,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop = threading.Event()
+    folder = tmp_path / "in"
+    with watching(folder, results, monkeypatch) as (watcher, classifier, clock):
+        for _ in range(2):
+            folder.rename(tmp_path / "unplugged")
+            for _ in range(3):
+                assert watcher.scan(stop) == 0
+            expected = f"cannot read the folder {str(folder)!r}: No such file or directory\n"
+            assert capsys.readouterr().err == expected
+            (tmp_path / "unplugged").rename(folder)
+            watcher.scan(stop)
+        (folder / "a.jpg").write_bytes(b"whole.")
+        watcher.scan(stop)
+        clock.now += 2.0
+        assert watcher.scan(stop) == 0
+        assert classifier.seen == ["a.jpg"]
+        assert capsys.readouterr().err == ""
+
+
 def test_a_copy_that_stalls_is_waited_for(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

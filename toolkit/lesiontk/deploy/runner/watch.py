@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lesiontk.deploy.runner.classifier import Classifier, import_picture
@@ -99,11 +99,12 @@ class Watcher:
         self._since: dict[FileState, float] = {}
         self._done: set[FileState] = set()
         self._tried: set[FileState] = set()
+        self._unreadable: set[str] = set()
         self.classified = self.refused = 0
 
     def scan(self, stop: threading.Event) -> int:
         """Classify the files that are whole, and return the number of those that wait."""
-        found = list(list_files(self._folder))
+        found = self._list_files()
         self._done &= set(found)
         self._tried &= set(found)
         now = time.monotonic()
@@ -119,6 +120,17 @@ class Watcher:
             else:
                 waiting += 1
         return waiting
+
+    def _list_files(self) -> list[FileState]:
+        """Return the files of now; a folder that cannot be read is named once, until it can."""
+        errors: list[OSError] = []
+        found = list(list_files(self._folder, errors.append))
+        for error in errors:
+            if error.filename not in self._unreadable:
+                sys.stderr.write(f"cannot read the folder {error.filename!r}: {error.strerror}\n")
+                sys.stderr.flush()
+        self._unreadable = {error.filename for error in errors}
+        return found
 
     def _handle(self, state: FileState, unchanged: float) -> bool:
         """Return whether the file has a result now."""
@@ -148,12 +160,13 @@ class Watcher:
         return True
 
 
-def list_files(folder: Path) -> Iterator[FileState]:
+def list_files(folder: Path, report: Callable[[OSError], object]) -> Iterator[FileState]:
     """Yield the regular files below a folder that are neither hidden nor temporary.
 
-    Links are not followed, so nothing outside the folder is read.
+    Links are not followed, so nothing outside the folder is read. `report` gets the error of each
+    folder that cannot be read, such as one that is no longer there.
     """
-    for directory, folders, names in os.walk(folder):
+    for directory, folders, names in os.walk(folder, onerror=report):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.startswith(".") or name.lower().endswith(TEMPORARY):

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lesiontk.evaluate import subgroups
+from lesiontk.evaluate.bootstrap import estimate_metrics
 from lesiontk.evaluate.operating_point import OperatingPoint, evaluate_operating_point
 from lesiontk.evaluate.subgroups import (
     SMALLEST,
@@ -186,3 +188,33 @@ def test_each_engine_is_at_its_own_threshold(scores: Any) -> None:
     ):
         assert change.sensitivity.value is not None
         assert change.sensitivity.value < 0 < (change.specificity.value or 0)
+
+
+def test_all_groups_are_compared_in_one_pass_with_the_numbers_of_each_alone(
+    scores: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, parent, groups = scores
+    child = parent.copy()
+    child[::7] = child[::7, ::-1]
+    attributes = {
+        "sex": ["female" if n % 2 else "male" for n in range(N)],
+        "site": [("back", "trunk", "face")[n % 3] for n in range(N)],
+    }
+    passes = []
+
+    def count(*arguments: Any, **settings: Any) -> Any:
+        passes.append(1)
+        return estimate_metrics(*arguments, **settings)
+
+    monkeypatch.setattr(subgroups, "estimate_metrics", count)
+
+    def compare(named: dict[str, list[str]]) -> list[Any]:
+        points = (POINT, POINT)
+        return [
+            *compare_subgroups(named, points, truth, parent, child, LABELS, groups, **STATISTICS)
+        ]
+
+    together = compare(attributes)
+    assert len(passes) == 1
+    assert together == [c for name, of in attributes.items() for c in compare({name: of})]
+    assert compare({"sex": ["female"] * N}) == []

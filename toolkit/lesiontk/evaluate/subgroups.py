@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lesiontk.calibration.brightness import BANDS
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate, estimate_metrics
-from lesiontk.evaluate.exact_bounds import BoolArray
 from lesiontk.evaluate.lesion_limits import Limits, drop_missing, limit_few_discordant
 from lesiontk.evaluate.metrics import FloatArray, IntArray, divide
 from lesiontk.evaluate.operating_point import (
@@ -162,9 +161,8 @@ def compare_subgroups(
 ) -> tuple[SubgroupChange, ...]:
     """Return what changed from `parent` to `child` in each subgroup, and more than elsewhere.
 
-    Both are scored on the same draws of whole lesions.
-    `points` are the parent's and the child's; the other arguments are those of
-    `evaluate_subgroups`.
+    Both are scored on the same draws of whole lesions, in one pass for all subgroups. `points`
+    are the parent's and the child's; the other arguments are those of `evaluate_subgroups`.
     """
     scorers = [
         OperatingPointScorer(point, y_true, outputs, labels)
@@ -174,53 +172,59 @@ def compare_subgroups(
     kinds = {"sensitivity": truth, "specificity": ~truth}
     gained = scorers[1].called.astype(np.float64) - scorers[0].called
     changes = {"sensitivity": gained, "specificity": -gained}
-    results = []
-    for attribute, value, rows in iterate_subgroups(attributes):
-        inside = np.zeros(len(truth), dtype=np.bool_)
-        inside[rows] = True
+    subgroups = list(iterate_subgroups(attributes))
+    inside = np.zeros((len(subgroups), len(truth)), dtype=np.bool_)
+    for number, (_, _, rows) in enumerate(subgroups):
+        inside[number, rows] = True
+    parts = {
+        f"{metric} {place} {number}": (metric, among & part)
+        for metric, among in kinds.items()
+        for place, masks in (("here", inside), ("elsewhere", ~inside))
+        for number, part in enumerate(masks)
+    }
+    columns = np.array([part for _, part in parts.values()], dtype=np.float64).T
+    changed = np.array([np.where(part, changes[metric], 0.0) for metric, part in parts.values()]).T
 
-        def compute(
-            weights: FloatArray | None, inside: BoolArray = inside
-        ) -> dict[str, FloatArray]:
-            """Return the change in the group, and that of the other images, [B]."""
-            checked = np.ones((1, len(truth))) if weights is None else weights
-            found: dict[str, FloatArray] = {}
-            for metric, among in kinds.items():
-                here, elsewhere = (
-                    divide(
-                        checked @ np.where(among & part, changes[metric], 0.0),
-                        checked @ (among & part).astype(np.float64),
-                    )
-                    for part in (inside, ~inside)
-                )
-                found |= {metric: here, f"{metric} elsewhere": elsewhere}
-            return found
+    def compute(weights: FloatArray | None) -> dict[str, FloatArray]:
+        """Return the change in each subgroup, and that of the other images, [B]."""
+        checked = np.ones((1, len(truth))) if weights is None else weights
+        shares = divide(checked @ changed, checked @ columns)
+        return dict(zip(parts, shares.T, strict=True))
 
-        def limit(
-            lesion: IntArray, confidence: float, inside: BoolArray = inside
-        ) -> dict[str, Limits]:
-            before, after = (scorer.called == truth for scorer in scorers)
-            return drop_missing(
-                {
-                    name: limit_few_discordant(before, after, [among & part], lesion, confidence)
-                    for metric, among in kinds.items()
-                    for name, part in ((metric, inside), (f"{metric} elsewhere", ~inside))
-                }
-            )
-
-        found = estimate_metrics(
-            compute, groups, resamples=resamples, confidence=confidence, seed=seed, limits=limit
+    def limit(lesion: IntArray, confidence: float) -> dict[str, Limits]:
+        before, after = (scorer.called == truth for scorer in scorers)
+        return drop_missing(
+            {
+                name: limit_few_discordant(before, after, [part], lesion, confidence)
+                for name, (_, part) in parts.items()
+            }
         )
+
+    if not subgroups:
+        return ()
+    found = estimate_metrics(
+        compute, groups, resamples=resamples, confidence=confidence, seed=seed, limits=limit
+    )
+
+    def change(metric: str, number: int) -> tuple[Estimate, Estimate]:
+        """Return the change here, and what that differs from the change elsewhere."""
+        here, elsewhere = (found[f"{metric} {p} {number}"] for p in ("here", "elsewhere"))
+        return here, subtract(here, elsewhere)
+
+    results = []
+    for number, (attribute, value, rows) in enumerate(subgroups):
+        sensitivity, sensitivity_beyond = change("sensitivity", number)
+        specificity, specificity_beyond = change("specificity", number)
         results.append(
             SubgroupChange(
                 attribute,
                 value,
                 len(rows),
-                int(truth[inside].sum()),
-                found["sensitivity"],
-                found["specificity"],
-                subtract(found["sensitivity"], found["sensitivity elsewhere"]),
-                subtract(found["specificity"], found["specificity elsewhere"]),
+                int(truth[rows].sum()),
+                sensitivity,
+                specificity,
+                sensitivity_beyond,
+                specificity_beyond,
             )
         )
     return tuple(results)

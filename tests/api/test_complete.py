@@ -27,6 +27,7 @@ COUNTERPARTS: dict[str, Any] = {
     "import": WORKSPACE.import_model,
     "encoder": WORKSPACE.fit_encoder,
     "sensitivity": MODEL.sensitivity,
+    "robustness": ENGINE.robustness,
     "input-checks": ENGINE.fit_input_checks,
     "quantize": MODEL.quantize,
     "convert": MODEL.convert,
@@ -69,6 +70,7 @@ OTHERWISE = {
     ("run", "dry_run"): "recipe",  # Workspace.plan
     ("verify", "public_key"): "reference",  # Bundle.verify
     ("evaluate", "engine"): "self",
+    ("robustness", "engine"): "self",
     ("input-checks", "engine"): "self",
     ("predict", "engine"): "self",
     ("build", "engine"): "self",

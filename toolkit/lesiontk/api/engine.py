@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.api.results import Evaluation, InputChecks, Predictions, Verification
+from lesiontk.api.results import Evaluation, InputChecks, Predictions, Robustness, Verification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,6 +189,34 @@ class Engine:
         made = fit_input_checks(self.workspace.store, self.require_artefact(), config)
         record = read_input_checks(made)
         return InputChecks(made, record, record.classes)
+
+    def robustness(
+        self,
+        *,
+        images: int | None = None,
+        corruptions: Sequence[str] = (),
+        set: Settings = None,
+    ) -> Robustness:
+        """Compare the engine with its full-precision parent on corrupted test images.
+
+        `images` is the number of test images, balanced over the classes (default: the recipe's,
+        else 300), `corruptions` are some of hair, blur, jpeg, lighting, colour and rotation
+        (default: all), each at three severities. Raises `UsageError` for an engine without a
+        parent, `DataError` if the images are gone.
+        """
+        from lesiontk.stages.robustness import read_robustness
+        from lesiontk.workflow.choose_recipe import list_overrides
+        from lesiontk.workflow.robustness import measure_robustness
+
+        made = measure_robustness(
+            self.workspace.store,
+            self.require_artefact(),
+            list_overrides(set),
+            images=images,
+            corruptions=corruptions,
+        )
+        record = read_robustness(made)
+        return Robustness(made, record, record.results)
 
     def bundle(
         self,

@@ -11,6 +11,7 @@ from lesiontk.api.findings import (
     Findings,
     Formats,
     GatedFindings,
+    estimate_columns,
     number,
     table_of,
 )
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from lesiontk.evaluate.fit_input_checks import ClassRefusals
     from lesiontk.evaluate.fit_input_checks import InputChecks as InputChecksRecord
     from lesiontk.evaluate.gate_power import GatePower as GatePowerRecord
+    from lesiontk.evaluate.robustness import CorruptedResult
+    from lesiontk.evaluate.robustness import Robustness as RobustnessRecord
     from lesiontk.evaluate.verdict import GateVerdict
     from lesiontk.records import Artefact
     from lesiontk.workflow.predict import Predictions as PredictionsRecord
@@ -266,6 +269,51 @@ class Stability(Measured):
         return (
             f"{self.record.target}: further draws of {self.record.images} images "
             f"(n = {self.record.validation} validation images)"
+        )
+
+
+class Robustness(Measured):
+    """An engine and its full-precision parent on clean and on corrupted test images.
+
+    The table has a row for each corruption, severity and metric: the change of parent and engine
+    from clean images, and the excess of the engine's over the parent's, negative if it loses more.
+    """
+
+    record: RobustnessRecord
+    rows: tuple[CorruptedResult, ...]
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The document of the command with ``--json``."""
+        return {
+            self.artefact.kind: self.artefact.name,
+            "path": str(self.artefact.path),
+            **self.record.to_document(),
+        }
+
+    @property
+    def caption(self) -> str:
+        """What the engine loses beyond its parent, on average over the corruptions."""
+        from lesiontk.report.robustness_rows import describe_robustness
+
+        return describe_robustness(self.record)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each corruption, severity and metric."""
+        return table_of(
+            [
+                {
+                    "corruption": row.corruption,
+                    "severity": row.severity,
+                    "strength": row.strength,
+                    "metric": metric,
+                    **estimate_columns("parent", loss.parent),
+                    **estimate_columns("engine", loss.engine),
+                    **estimate_columns("excess", loss.excess),
+                }
+                for row in self.rows
+                for metric, loss in row.losses.items()
+            ]
         )
 
 

@@ -38,6 +38,10 @@ COMMANDS = {
     "build": ("build:build", "Build a TensorRT engine of an ONNX file ahead of time."),
     "evaluate": ("evaluate:evaluate", "Measure accuracy with confidence intervals."),
     "bench": ("bench:bench", "Measure latency and accuracy against the float32 parent."),
+    "robustness": (
+        "robustness:robustness",
+        "Measure what corrupted images cost an engine.",
+    ),
     "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
     "report": ("report:report", "Write one HTML file with all results."),
     "input-checks": ("input_checks:input_checks", "Fit checks of image quality and domain."),

@@ -329,6 +329,28 @@ class ExplainRule(StageConfig):
     images: int = Field(12, ge=0, le=96, description="test images with heatmaps, or 0")
 
 
+FEWEST_CORRUPTED = 20
+
+
+class RobustnessRule(StageConfig):
+    """The comparison of int8 engines with their parents on corrupted test images."""
+
+    images: int = Field(
+        0, ge=0, description="test images, balanced over the classes, for each int8 engine, or 0"
+    )
+    corruptions: tuple[str, ...] = Field((), description="names of corruptions; empty: all")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the choice of images")
+
+    @field_validator("images")
+    @classmethod
+    def _refuse_few(cls, count: int) -> int:
+        if 0 < count < FEWEST_CORRUPTED:
+            raise ValueError(
+                f"expected 0, or {FEWEST_CORRUPTED} images or more, because fewer show nothing"
+            )
+        return count
+
+
 class BenchRule(StageConfig):
     """The measurement of latency."""
 
@@ -369,6 +391,7 @@ class Recipe(StageConfig):
     verify: VerifyRule = VerifyRule()
     evaluate: EvaluateRule = EvaluateRule()
     explain: ExplainRule = ExplainRule()
+    robustness: RobustnessRule = RobustnessRule()
     bench: BenchRule = BenchRule()
     gate: tuple[str, ...] = Field(
         (DEFAULT_GATES,),

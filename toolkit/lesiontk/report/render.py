@@ -25,15 +25,17 @@ from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
 from lesiontk.compress.layers import LayerWidths
 from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity
+from lesiontk.data.corruptions import FIELD_MM
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
+from lesiontk.evaluate.robustness import Robustness
 from lesiontk.explain.explanation import Explanation
 from lesiontk.records import ModelFacts, ModelStep
-from lesiontk.report import data_wording, formatting, tables, wording
+from lesiontk.report import data_wording, formatting, robustness_rows, tables, wording
 from lesiontk.report.result_table import DEVICE_COLUMNS, describe_emulated, list_device_cells
 from lesiontk.report.tables import JudgedImage
 from lesiontk.system.machine import explain_int8
@@ -80,6 +82,10 @@ FILTERS = {
     "size_words": wording.compare_size,
     "speed_words": wording.compare_speed,
     "tensor_name": wording.shorten_name,
+    "robustness_words": robustness_rows.describe_robustness,
+    "shown_words": robustness_rows.describe_shown,
+    "mean_words": robustness_rows.format_mean,
+    "heat_cells": robustness_rows.list_heat_cells,
 }
 
 
@@ -103,7 +109,8 @@ class ReportData:
     `versions` maps each tool to its versions in the run's artefacts. `tensors` maps targets to
     their quantized activations, the widest first; `sensitivities` maps back ends to their search
     and `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
-    theirs, `input_checks` to the images that their checks refuse. `widths` has a row for each layer
+    theirs, `input_checks` to the images that their checks refuse, `robustness` to their results on
+    corrupted images. `widths` has a row for each layer
     if the model was pruned. `ancestors` are the models that it was derived from, the trained one
     first.
     """
@@ -131,6 +138,7 @@ class ReportData:
     sensitive_layers: Mapping[str, Sequence[LayerSensitivity]] = field(default_factory=dict)
     stabilities: Mapping[str, Stability] = field(default_factory=dict)
     input_checks: Mapping[str, InputChecks] = field(default_factory=dict)
+    robustness: Mapping[str, Robustness] = field(default_factory=dict)
     widths: Sequence[LayerWidths] = ()
     ancestors: Sequence[ModelStep] = ()
 
@@ -188,6 +196,7 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
             check_names=tables.list_checks(data.engines),
             first=next(iter(data.metrics.values())),
             bins=CALIBRATION_BINS,
+            field_mm=FIELD_MM,
             steps=[*data.ancestors, data.model] if data.ancestors else [],
             synthetic=_is_synthetic(data.recipe),
             recipe_text=yaml.safe_dump(

@@ -41,6 +41,7 @@ from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
 from lesiontk.stages.input_checks import read_input_checks
 from lesiontk.stages.prune import WIDTHS
+from lesiontk.stages.robustness import read_robustness
 from lesiontk.stages.sensitivity import rank_layers
 
 FILE = "report.html"
@@ -59,6 +60,7 @@ ORDER = (
     "evaluation",
     "stability",
     "input_checks",
+    "robustness",
     "explanation",
     "benchmark",
 )
@@ -71,6 +73,7 @@ AFTER_TRAINING = (
     "verify",
     "evaluate",
     "explain",
+    "robustness",
     "bench",
     "gate",
     "unresolved",
@@ -89,7 +92,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=12,
+        version=13,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -101,6 +104,7 @@ class ReportStage(Stage):
             "sensitivity": "sensitivity",
             "stability": "stability",
             "input_checks": "input_checks",
+            "robustness": "robustness",
             "engine": "engine",
             "evaluation": "evaluation",
             "explanation": "explanation",
@@ -154,6 +158,10 @@ class ReportStage(Stage):
             input_checks={
                 target: read_input_checks(artefact)
                 for target, artefact in collect_roles(parents, "input_checks").items()
+            },
+            robustness={
+                target: read_robustness(artefact)
+                for target, artefact in collect_roles(parents, "robustness").items()
             },
             widths=_read_widths([*ancestors, model]),
             sensitivities={name: a.read_facts(Sensitivity) for name, a in sensitivities.items()},

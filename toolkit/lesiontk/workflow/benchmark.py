@@ -22,6 +22,7 @@ from lesiontk.workflow.lineage import (
     locate_engine,
     model_of,
     recipe_of,
+    robustness_of,
     sensitivities_of,
     stabilities_of,
 )
@@ -152,6 +153,7 @@ def report_model(store: Store, model: Artefact, overrides: Iterable[str] = ()) -
         **sensitivities_of(store, model),
         **stabilities_of(store, found),
         **input_checks_of(store, found),
+        **robustness_of(store, found),
     }
     reported = [name for name in known if name not in plan]
     shown: dict[str, Artefact] = {name: known[name] for name in reported}

@@ -108,6 +108,18 @@ def stabilities_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId
     return {StepId("stability", target): made for target, made in found.items()}
 
 
+def robustness_of(store: Store, engines: Mapping[str, Artefact]) -> dict[StepId, Artefact]:
+    """Return ``robustness:TARGET`` -> the last used one of each of `engines` that has any."""
+
+    def is_own(made: Artefact) -> bool:
+        target = str(made.facts["target"])
+        own = made.manifest.parents[StepId("engine", target)]
+        return target in engines and own.content == engines[target].content
+
+    found = _last_used(store, "robustness", "target", is_own)
+    return {StepId("robustness", target): made for target, made in found.items()}
+
+
 def _last_used(
     store: Store, kind: str, fact: str, belongs: Callable[[Artefact], bool]
 ) -> dict[str, Artefact]:

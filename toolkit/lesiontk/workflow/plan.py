@@ -23,6 +23,7 @@ from lesiontk.workflow.plan_engines import (
     plan_engines,
     plan_evaluation,
     plan_references,
+    plan_robustness,
     plan_stability,
 )
 from lesiontk.workflow.plan_models import (
@@ -43,6 +44,7 @@ REPORTED = (
     "sensitivity",
     "stability",
     "input_checks",
+    "robustness",
     "explanation",
 )
 """Kinds of steps in the report, besides the model, its engines and their evaluations."""
@@ -81,6 +83,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
         if step in bundled.values() and returns_features(parse_target(step.name.target)[0])
     ]
     steps += checks
+    steps += plan_robustness(recipe, engines, compared, data)
     steps += _explanation_steps(recipe, model, evaluations)
     finished: Roles = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(_benchmark_step(recipe, model, finished))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.errors import MissingRequirementError, UsageError
 from lesiontk.evaluate.search_criterion import list_guiding
 from lesiontk.recipe import Recipe
-from lesiontk.stage import REFERENCE, StepId
+from lesiontk.stage import REFERENCE, EngineName, StepId
+from lesiontk.stages.bench import find_reference
 from lesiontk.stages.convert import ConvertConfig
 from lesiontk.stages.ranges import RangesConfig
+from lesiontk.stages.robustness import RobustnessConfig
 from lesiontk.stages.sensitivity import SensitivityConfig
 from lesiontk.stages.stability import StabilityConfig
 from lesiontk.technique import LEARNED_RANGES, TECHNIQUES
@@ -139,6 +141,46 @@ def _stability_step(recipe: Recipe, engine: Step, model: Step) -> Step:
     roles = {role: engine.parents[role] for role in ("source", "images", "calibration")}
     parents = {**roles, "engine": engine.name, "inspection": StepId("inspection")}
     return Step(engine.name.of_kind("stability"), "stability", config, parents)
+
+
+def plan_robustness(
+    recipe: Recipe, engines: Sequence[Step], compared: Sequence[Step], data: Sequence[Step]
+) -> list[Step]:
+    """Return a step for each calibrated engine, if requested."""
+    if not recipe.robustness.images:
+        return []
+    calibrated = [engine for engine in engines if "calibration" in engine.parents]
+    return [robustness_step(recipe, engine.name.target, compared, data) for engine in calibrated]
+
+
+def robustness_step(
+    recipe: Recipe, target: str, compared: Iterable[Step], data: Iterable[Step]
+) -> Step:
+    """Return the step that compares an engine with its parent on corrupted images.
+
+    `compared` are the steps of engines, among them the parent's, `data` those of the data. Raises
+    `UsageError` for an engine without a parent.
+    """
+    steps = {EngineName(s.name.target, reference=s.name.variant == REFERENCE): s for s in compared}
+    parent = find_reference(EngineName(target), steps)
+    if parent is None:
+        raise UsageError(
+            f"{target} is the model in full precision and has no parent to be compared with; "
+            "expected another engine, such as tflite:int8."
+        )
+    pair = [steps[name].name for name in (EngineName(target), parent)]
+    rule = recipe.robustness
+    config = RobustnessConfig(
+        path=recipe.data.path,
+        target=target,
+        images=rule.images,
+        corruptions=rule.corruptions,
+        seed=rule.seed,
+        statistics=recipe.evaluate,
+    )
+    roles = [*pair, *(name.of_kind("evaluation") for name in pair)]
+    roles += [step.name for step in data if step.name.kind in ("split", "dataset")]
+    return Step(StepId("robustness", target), "robustness", config, {name: name for name in roles})
 
 
 def plan_references(engines: Sequence[Step], model: Step, trained: Step) -> list[Step]:

@@ -40,7 +40,7 @@ def continue_from(
         raise UsageError(
             f"--set {late[0]} has no effect, because {model.name} is already trained; expected "
             "keys of calibration, quantize, sensitivity, stability, verify, evaluate, explain, "
-            "bench or gate. `lesiontk train` accepts the others."
+            "robustness, bench or gate. `lesiontk train` accepts the others."
         )
     recipe = override_recipe(recipe_of(model), overrides)
     line = lineage_of(store, model)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lesiontk.calibration.draw import read_list
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.corruptions import check_corruptions
 from lesiontk.data.enhance import check_enhancements
 from lesiontk.data.sources import SOURCES
 from lesiontk.data.tasks import load_task
@@ -28,6 +29,7 @@ def check_names(recipe: Recipe) -> None:
             f"{architecture.min_image_size} pixels."
         )
     check_enhancements(recipe.data.enhance)
+    check_corruptions(recipe.robustness.corruptions)
     for choice in recipe.train.imbalance:
         choose_imbalance(choice)
     if recipe.imported is None:

@@ -1,0 +1,274 @@
+"""Stage: an engine and its full-precision parent on corrupted test images.
+
+Nothing is chosen from these images: the thresholds are those frozen on validation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from lesiontk.backends import open_engine
+from lesiontk.backends.backend import Engine
+from lesiontk.backends.reference_outputs import engine_file
+from lesiontk.data.corruptions import CORRUPTIONS, SEVERITIES, check_corruptions, corrupt_image
+from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.data.image_table import SplitImage
+from lesiontk.data.images import write_rows
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_all
+from lesiontk.data.subset import draw_lesions
+from lesiontk.document import write_record
+from lesiontk.errors import DataError
+from lesiontk.evaluate.robustness import (
+    CorruptedResult,
+    PairedOutputs,
+    Robustness,
+    estimate_excess,
+)
+from lesiontk.recipe import EvaluateRule
+from lesiontk.records import Artefact, Preprocessing
+from lesiontk.stage import (
+    Context,
+    EngineName,
+    Stage,
+    StageConfig,
+    StageInfo,
+    StageOutput,
+    collect_engines,
+)
+from lesiontk.stages.bench import find_reference
+from lesiontk.stages.engine_tools import tools_of_runtime
+from lesiontk.stages.evaluate import read_operating_point
+from lesiontk.stages.inspect_images import data_root
+from lesiontk.stages.split import list_records, read_split
+
+DOCUMENT, PREDICTIONS = "robustness.json", "predictions.csv"
+SUBSET = "test"
+CLEAN = "clean"
+KEPT_EVERY = 20
+"""Images after which the predictions are kept for a process that continues a killed one."""
+
+Outputs = NDArray[np.float32]
+Condition = tuple[str, int]
+
+
+class RobustnessConfig(StageConfig):
+    """The engine, the number of test images, and the corruptions."""
+
+    path: str | None = Field(None, exclude=True)
+    target: str
+    images: int = Field(ge=20)
+    corruptions: tuple[str, ...] = ()
+    seed: int = 0
+    statistics: EvaluateRule = EvaluateRule()
+
+    @field_validator("corruptions")
+    @classmethod
+    def _complete(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_corruptions(names)
+        return tuple(name for name in CORRUPTIONS if name in names or not names)
+
+
+class RobustnessStage(Stage):
+    """Produces ``robustness.json`` and the predictions of both engines for each picture.
+
+    A picture is corrupted as it was taken, then cropped, resized and enhanced for each engine.
+    """
+
+    info: ClassVar[StageInfo] = StageInfo(
+        name="robustness",
+        version=1,
+        accepts={
+            "engine": "engine",
+            "evaluation": "evaluation",
+            "split": "split",
+            "dataset": "dataset",
+        },
+        produces="robustness",
+        config=RobustnessConfig,
+        schema_version=Robustness.SCHEMA,
+        tools=("numpy", "scipy", "Pillow", "opencv-python-headless"),
+    )
+
+    def list_tools(
+        self, config: RobustnessConfig, parents: Mapping[str, Artefact]
+    ) -> tuple[str, ...]:
+        engines = collect_engines(parents, "engine").values()
+        return (*self.info.tools, *tools_of_runtime(engines))
+
+    def run(
+        self, parents: Mapping[str, Artefact], config: RobustnessConfig, context: Context
+    ) -> StageOutput:
+        engines = collect_engines(parents, "engine")
+        evaluations = collect_engines(parents, "evaluation")
+        points = {name: read_operating_point(a) for name, a in evaluations.items()}
+        target = EngineName(config.target)
+        parent = find_reference(target, engines)
+        if parent is None:
+            raise DataError(f"{target} has no full-precision parent among {', '.join(engines)}.")
+        split = parents["split"].read_facts(DealtSplit)
+        rows = [row for row in read_split(parents["split"]) if row.subset == SUBSET]
+        places = draw_lesions(
+            [row.label for row in rows], [row.group for row in rows], config.images, config.seed
+        )
+        chosen = [rows[place] for place in places]
+        conditions = [(CLEAN, 0), *((c, s) for c in config.corruptions for s in SEVERITIES)]
+        files = [engine_file(engines[name]) for name in (parent, target)]
+        root = data_root(config.path, parents)
+        before, after = _predict(root, files, split.split_hash, chosen, conditions, context)
+        outputs = PairedOutputs(
+            y_true=np.array([split.task.labels.index(r.label) for r in chosen], dtype=np.int64),
+            parent=before,
+            engine=after,
+            labels=split.task.labels,
+            groups=[row.group for row in chosen],
+            points=(points[parent], points[target]),
+        )
+        rule = config.statistics
+        clean, losses, overall = estimate_excess(
+            outputs, resamples=rule.resamples, confidence=rule.confidence, seed=rule.seed
+        )
+        counts = Counter(row.label for row in chosen)
+        found = Robustness(
+            target=target.target,
+            parent=parent.target,
+            reference=parent.reference,
+            n=len(chosen),
+            lesions=len({row.group for row in chosen}),
+            available=len(rows),
+            images={label: counts[label] for label in split.task.labels},
+            split_hash=split.split_hash,
+            clean=clean,
+            results=tuple(
+                CorruptedResult(name, severity, CORRUPTIONS.get(name).describe(severity), loss)
+                for (name, severity), loss in zip(conditions[1:], losses, strict=True)
+            ),
+            overall=overall,
+            confidence=rule.confidence,
+            resamples=rule.resamples,
+            seed=rule.seed,
+        )
+        write_record(context.directory / DOCUMENT, found)
+        _write_predictions(
+            context.directory / PREDICTIONS, chosen, conditions, split.task.labels, outputs
+        )
+        return StageOutput({"target": found.target, "n": found.n, "split_hash": found.split_hash})
+
+
+def read_robustness(artefact: Artefact) -> Robustness:
+    """Return the results. Raises `DataError` for those of another version of lesiontk."""
+    return artefact.read(DOCUMENT, Robustness)
+
+
+def _predict(
+    root: Path,
+    files: Sequence[Path],
+    split_hash: str,
+    rows: Sequence[SplitImage],
+    conditions: Sequence[Condition],
+    context: Context,
+) -> list[Outputs]:
+    """Return the probabilities [K, N, C] of each engine file under the K conditions.
+
+    Unfinished work continues from the predictions in the scratch folder.
+    """
+    kept = context.scratch / "predictions.npy"
+    done: list[NDArray[np.float32]] = list(np.load(kept)) if kept.exists() else []
+    what = f"predicting {len(conditions) - 1} corruptions of each test image"
+    with (
+        open_engine(files[0], threads=context.threads) as parent,
+        open_engine(files[1], threads=context.threads) as engine,
+        ImageReader(root) as reader,
+        context.progress.task(what, len(rows)) as advance,
+    ):
+        engines = (parent, engine)
+        for one in engines:
+            _check_split(one, split_hash)
+        advance(len(done))
+        rest = rows[len(done) :]
+        sizes = [one.spec.preprocessing for one in engines]
+        pictures = decode_all(
+            reader, list_records(rest), workers=context.threads, transform=lambda picture: picture
+        )
+        for picture, row in zip(pictures, rest, strict=True):
+            inputs = _make_inputs(picture, row.image_id, conditions, sizes)
+            done.append(np.stack([e.predict(x) for e, x in zip(engines, inputs, strict=True)]))
+            if len(done) % KEPT_EVERY == 0:
+                _keep(kept, done)
+            advance(1)
+    both = np.stack(done, axis=2)
+    return [both[0], both[1]]
+
+
+def _make_inputs(
+    picture: NDArray[np.uint8],
+    image_id: str,
+    conditions: Sequence[Condition],
+    preprocessings: Sequence[Preprocessing],
+) -> list[NDArray[np.uint8]]:
+    """Return the inputs [K, S, S, 3] of each preprocessing under the conditions."""
+    seen = [
+        picture if name == CLEAN else corrupt_image(picture, name, severity, image_id)
+        for name, severity in conditions
+    ]
+    made = {
+        preprocessing: np.stack([preprocess_image(image, preprocessing) for image in seen])
+        for preprocessing in dict.fromkeys(preprocessings)
+    }
+    return [made[preprocessing] for preprocessing in preprocessings]
+
+
+def _check_split(engine: Engine, split_hash: str) -> None:
+    if engine.spec.split_hash != split_hash:
+        raise DataError(
+            f"an engine was trained on the split {engine.spec.split_hash[:12]} and would be "
+            f"evaluated on {split_hash[:12]}: its test images may be training images. Expected "
+            "the split it was trained with."
+        )
+
+
+def _keep(path: Path, done: Sequence[NDArray[np.float32]]) -> None:
+    """Write the predictions so far; a killed process leaves the earlier file whole."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        np.save(stream, np.stack(done))
+    temporary.replace(path)
+
+
+def _write_predictions(
+    path: Path,
+    rows: Sequence[SplitImage],
+    conditions: Sequence[Condition],
+    labels: Sequence[str],
+    outputs: PairedOutputs,
+) -> None:
+    """Write a row per image and condition; nine digits restore the exact float32."""
+    columns = [f"{who}_{label}" for who in ("parent", "engine") for label in labels]
+    write_rows(
+        path,
+        [
+            {
+                "image_id": row.image_id,
+                "group": row.group,
+                "label": row.label,
+                "corruption": name,
+                "severity": severity,
+                **{
+                    column: f"{p:.9g}"
+                    for column, p in zip(
+                        columns, [*outputs.parent[k, n], *outputs.engine[k, n]], strict=True
+                    )
+                },
+            }
+            for n, row in enumerate(rows)
+            for k, (name, severity) in enumerate(conditions)
+        ],
+        ("image_id", "group", "label", "corruption", "severity", *columns),
+    )

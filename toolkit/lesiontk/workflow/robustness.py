@@ -1,0 +1,50 @@
+"""Engines of a workspace on corrupted test images, beside their full-precision parents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lesiontk.backends.engine_facts import EngineFacts
+from lesiontk.records import Artefact
+from lesiontk.store import Store
+from lesiontk.workflow.benchmark import PARENT
+from lesiontk.workflow.lineage import derivation_of, intact, model_of
+from lesiontk.workflow.plan_engines import robustness_step
+from lesiontk.workflow.resume import continue_from
+from lesiontk.workflow.runner import build_step
+
+DEFAULT_IMAGES = 300
+
+
+def measure_robustness(
+    store: Store,
+    engine: Artefact,
+    overrides: Iterable[str] = (),
+    *,
+    images: int | None = None,
+    corruptions: Iterable[str] = (),
+) -> Artefact:
+    """Compare an engine with its parent on `images` corrupted test images of its own split.
+
+    `images` and `corruptions` are by default those of the recipe, and then `DEFAULT_IMAGES` and
+    all. Raises `UsageError` for an engine without a parent, `DataError` if the images are gone.
+    """
+    model = model_of(store, intact(store, engine))
+    target = engine.read_facts(EngineFacts).target
+    line = {part.read_facts(EngineFacts).target: part for part in derivation_of(store, engine)}
+    chosen = [*overrides]
+    if images is not None:
+        chosen.append(f"robustness.images={images}")
+    if names := list(corruptions):
+        chosen.append(f"robustness.corruptions=[{', '.join(names)}]")
+    plan, done = continue_from(store, model, [PARENT, target], chosen, line)
+    recipe = plan.recipe
+    if not recipe.robustness.images:
+        rule = recipe.robustness.model_copy(update={"images": DEFAULT_IMAGES})
+        recipe = recipe.model_copy(update={"robustness": rule})
+    compared = [step for step in plan.steps if step.name.kind == "engine"]
+    step = robustness_step(recipe, target, compared, plan.steps)
+    others = [other for other in plan.steps if other.name != step.name]
+    plan = replace(plan, recipe=recipe, steps=(*others, step))
+    return build_step(plan, step.name, store, done)

@@ -28,6 +28,7 @@ STUDIES = {
     "imbalance_ablation": "which treatment of rare classes is best, on validation; the toolkit's "
     "default comes from it, the recipes above were trained before",
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
+    "cross_validation": "every image tested once: five networks of a recipe, int8 against float",
     "leaky_split": "how much a split by image inflates the scores",
     "int8_converters": "comparison of int8 quantizers for TFLite, on validation",
     "int8_by_cpu": "int8 on a CPU without VNNI: no gain in speed for TFLite, and an overflow "

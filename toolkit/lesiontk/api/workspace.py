@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lesiontk.api.benchmark import Benchmark
 from lesiontk.api.bundle import Bundle
+from lesiontk.api.cross_validation import CrossValidation
 from lesiontk.api.data_workspace import DataWorkspace, RecipeLike, Settings
 from lesiontk.api.engine import Engine
 from lesiontk.api.findings import table_of
@@ -17,7 +18,7 @@ from lesiontk.api.report import Report
 from lesiontk.api.results import Verification
 from lesiontk.api.run import Run
 from lesiontk.api.stored import Stored, refer_to
-from lesiontk.workflow.choose_recipe import list_overrides, with_gates
+from lesiontk.workflow.choose_recipe import list_overrides, with_folds, with_gates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,6 +232,34 @@ class Workspace(DataWorkspace):
             set=set,
         )
         return Run(self, run_recipe(self.store, chosen))
+
+    def cross_validate(
+        self,
+        recipe: RecipeLike,
+        *,
+        folds: int | None = None,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        set: Settings = None,
+    ) -> CrossValidation:
+        """Train, convert and evaluate a recipe in every fold, and return the results together.
+
+        Lesions are dealt into `folds` folds (default: the recipe's ``data.split.folds``); every
+        image is tested once. Finished steps are reused: an interrupted call continues. Raises
+        `UsageError` for a recipe that cannot be cross-validated, `DataError` if a class has too few
+        lesions.
+        """
+        from lesiontk.workflow.cross_validation import cross_validate
+
+        chosen = self._choose(
+            recipe,
+            data=data,
+            weights=weights,
+            accept_near_duplicates=accept_near_duplicates,
+            set=with_folds(set, folds),
+        )
+        return CrossValidation(cross_validate(self.store, chosen))
 
     def plan(
         self,

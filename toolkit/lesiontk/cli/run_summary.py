@@ -1,14 +1,15 @@
-"""The summary of a run: the table, the report's path and the gates."""
+"""The summary of a run: the table, the report's path and the gates; and the plan of one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lesiontk.cli.session import Session, print_text
 
 if TYPE_CHECKING:
     from lesiontk.records import Artefact
+    from lesiontk.workflow.steps import Plan
 
 
 def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
@@ -31,3 +32,32 @@ def finish_run(session: Session, done: Mapping[str, Artefact]) -> None:
     artefacts = {step: artefact.name for step, artefact in done.items()}
     session.emit({**benchmark.to_document(), "artefacts": artefacts, "report": str(report)}, show)
     require_gates(benchmark.verdicts, benchmark.unresolved)
+
+
+def finish_cross_validation(session: Session, artefact: Artefact) -> None:
+    """Print the results of a cross-validation."""
+    from lesiontk.cli.tables import print_cross_validation
+    from lesiontk.stages.cross_validate import PAGE, read_cross_validation
+
+    result, report = read_cross_validation(artefact), artefact.file(PAGE)
+
+    def show() -> None:
+        print_cross_validation(result)
+        print_text(f"report: {report}")
+
+    document = {**result.to_document(), "artefact": artefact.name, "report": str(report)}
+    session.emit(document, show)
+
+
+def show_plans(session: Session, plans: Sequence[Plan]) -> None:
+    """Print the steps of one plan, or of each fold's."""
+    from lesiontk.workflow.steps import describe_plan
+
+    steps = [
+        {"fold": plan.recipe.data.split.fold, **step} if len(plans) > 1 else step
+        for plan in plans
+        for step in describe_plan(plan)
+    ]
+    lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
+             for s in steps]  # fmt: skip
+    session.emit(steps, lambda: print_text("\n".join(lines)))

@@ -8,9 +8,10 @@ from lesiontk.bench.benchmark import Benchmark, EngineRow, list_fallbacks, size_
 from lesiontk.cli.session import print_text
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.bootstrap import Estimate
+from lesiontk.evaluate.cross_validation import CrossValidation
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes, sort_verdicts
-from lesiontk.report import result_table
+from lesiontk.report import cross_validation, result_table
 from lesiontk.report.formatting import count_things, format_bytes
 
 
@@ -124,6 +125,28 @@ def print_benchmark(benchmark: Benchmark) -> None:
     print_verdicts(benchmark.verdicts)
     for sentence in benchmark.findings:
         print_text(f"warning: {sentence}.")
+
+
+def print_cross_validation(result: CrossValidation) -> None:
+    """Print a cross-validation: the engines over all folds, differences, and the folds."""
+    level = f"{result.confidence:.0%} intervals"
+    print_table(
+        cross_validation.ENGINE_COLUMNS,
+        cross_validation.list_engine_cells(result),
+        title=f"{result.recipe}, {len(result.folds)} folds: {count_things(result.images, 'image')} "
+        f"of {count_things(result.lesions, 'lesion')}, each tested once ({level})",
+    )
+    if differences := cross_validation.list_difference_cells(result):
+        print_table(
+            cross_validation.DIFFERENCE_COLUMNS,
+            differences,
+            title="difference to full precision, and its spread between folds",
+        )
+    print_table(
+        cross_validation.fold_columns(result),
+        cross_validation.list_fold_cells(result, "balanced_accuracy"),
+        title="balanced accuracy of each fold",
+    )
 
 
 def _describe_cost(row: EngineRow) -> list[str]:

@@ -83,37 +83,92 @@ def split_by_group(
     members: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
         members[groups[item.image_id]].append(item)
-    strata = _stratify(members)
+    strata = _stratify(members, len(SUBSETS), "a split", "one for each subset")
     shares = {"train": 1.0 - test - validation, "validation": validation, "test": test}
     subset_of: dict[str, str] = {}
     for stratum in sorted(strata):
-        weights = strata[stratum]
-        names = sorted(weights)
-        order = np.random.default_rng([seed, *hashlib.sha256(stratum.encode()).digest()[:4]])
-        order.shuffle(names)
-        total = sum(weights.values())
-        filled: Counter[str] = Counter()
-        # Every subset gets one group before any gets a second, unless there are too few.
-        waiting = list(SUBSETS) if len(names) >= len(SUBSETS) else []
-        for name in names:
-            subset = (
-                waiting.pop(0)
-                if waiting
-                else max(SUBSETS, key=lambda subset: shares[subset] * total - filled[subset])
-            )
-            subset_of[name] = subset
-            filled[subset] += weights[name]
+        subset_of |= _deal(stratum, strata[stratum], shares, seed)
     subsets = {item.image_id: subset_of[groups[item.image_id]] for item in items}
     _check_subsets(items, subsets)
     return subsets
 
 
-def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str, int]]:
+def split_fold(
+    items: Sequence[SplitItem],
+    groups: Mapping[str, str],
+    *,
+    folds: int,
+    fold: int,
+    validation: float,
+    seed: int,
+) -> dict[str, str]:
+    """Return image id -> subset of the cross-validation's fold `fold`, 1 to `folds`.
+
+    The groups are dealt into folds of equal shares as in `split_by_group`; every image is in the
+    test subset of exactly one fold. Validation, a share of all images, is dealt from the others.
+    Raises `DataError` if a label has too few groups for each fold to test it, train it and validate
+    it.
+    """
+    members: dict[str, list[SplitItem]] = defaultdict(list)
+    for item in items:
+        members[groups[item.image_id]].append(item)
+    # With two folds of two groups none would be left to validate.
+    strata = _stratify(
+        members, max(folds, 4), f"cross-validation in {folds} folds", "so that each fold has some"
+    )
+    remaining = 1.0 - 1.0 / folds
+    shares = {"train": 1.0 - validation / remaining, "validation": validation / remaining}
+    filled: Counter[str] = Counter()
+    subset_of: dict[str, str] = {}
+    for stratum in sorted(strata):
+        weights = strata[stratum]
+        # The emptiest fold first: the remainders of the strata even out.
+        names = sorted(map(str, range(1, folds + 1)), key=lambda name: (filled[name], int(name)))
+        fold_of = _deal(stratum, weights, dict.fromkeys(names, 1.0 / folds), seed)
+        for group, name in fold_of.items():
+            filled[name] += weights[group]
+        rest = {g: weight for g, weight in weights.items() if fold_of[g] != str(fold)}
+        subset_of |= dict.fromkeys(fold_of, "test") | _deal(stratum, rest, shares, seed)
+    subsets = {item.image_id: subset_of[groups[item.image_id]] for item in items}
+    _check_subsets(items, subsets)
+    return subsets
+
+
+def _deal(
+    stratum: str, weights: Mapping[str, int], shares: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Return group -> part: each group goes to the part furthest below its share of the weight.
+
+    The groups are shuffled by `seed`; every part gets one before any gets a second, unless there
+    are too few. Of equal parts the first is chosen.
+    """
+    names = sorted(weights)
+    order = np.random.default_rng([seed, *hashlib.sha256(stratum.encode()).digest()[:4]])
+    order.shuffle(names)
+    total = sum(weights.values())
+    filled: Counter[str] = Counter()
+    waiting = list(shares) if len(names) >= len(shares) else []
+    part_of: dict[str, str] = {}
+    for name in names:
+        part = (
+            waiting.pop(0)
+            if waiting
+            else max(shares, key=lambda part: shares[part] * total - filled[part])
+        )
+        part_of[name] = part
+        filled[part] += weights[name]
+    return part_of
+
+
+def _stratify(
+    members: Mapping[str, Sequence[SplitItem]], fewest: int, what: str, why: str
+) -> dict[str, dict[str, int]]:
     """Return stratum -> group -> its images of that stratum.
 
     A group belongs to the rarest of its diagnoses: a patient with a melanoma and many naevi belongs
-    to the melanomas. There is a stratum for each diagnosis; diagnoses with too few groups share one
-    with others of their label. Raises `DataError` for a label with fewer groups than subsets.
+    to the melanomas. There is a stratum for each diagnosis; diagnoses with fewer groups than
+    `fewest` share one with others of their label. Raises `DataError` for a label with fewer groups;
+    the message contains `what` needs them, and `why`.
     """
     items = [item for images in members.values() for item in images]
     number = Counter((item.label, item.diagnosis or item.label) for item in items)
@@ -125,17 +180,16 @@ def _stratify(members: Mapping[str, Sequence[SplitItem]]) -> dict[str, dict[str,
         by_label[label][diagnosis][group] = counted[rarest]
         groups_of.update({item.label for item in images})
     for label, count in sorted(groups_of.items()):
-        if count < len(SUBSETS):
+        if count < fewest:
             images_of = sum(item.label == label for item in items)
             raise DataError(
-                f"class {label!r} has {count} lesions; a split needs at least {len(SUBSETS)}, one "
-                f"for each subset. Its {images_of} images count once per lesion, patient or "
-                "near-duplicate. Add images, or merge the class with another one in a task file, "
-                "as `lesiontk task new` does."
+                f"class {label!r} has {count} lesions; {what} needs at least {fewest}, {why}. Its "
+                f"{images_of} images count once per lesion, patient or near-duplicate. Add images, "
+                "or merge the class with another one in a task file, as `lesiontk task new` does."
             )
     strata: dict[str, dict[str, int]] = {}
     for label, diagnoses in by_label.items():
-        rare = [name for name, groups in diagnoses.items() if len(groups) < len(SUBSETS)]
+        rare = [name for name, groups in diagnoses.items() if len(groups) < fewest]
         strata |= {name: groups for name, groups in diagnoses.items() if name not in rare}
         if rare:
             strata[f"other {label}"] = {

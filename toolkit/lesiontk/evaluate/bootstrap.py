@@ -110,13 +110,15 @@ def check_resampling(resamples: int, confidence: float) -> None:
 
 
 def iterate_bootstrap_weights(
-    groups: Sequence[str], *, resamples: int, seed: int
+    groups: Sequence[str], *, resamples: int, seed: int, strata: IntArray | None = None
 ) -> Iterator[FloatArray]:
     """Yield weights float64 [B, N], `resamples` rows in all: the number of draws of each lesion.
 
-    Each row draws as many lesions as there are, with replacement. The rows depend only on the
-    lesions and `seed`, so two models scored with the same arguments are compared in pairs, and a
-    shorter run is the beginning of a longer one. A chunk has at most `CHUNK_CELLS` numbers.
+    Each row draws as many lesions as there are, with replacement; with `strata`, int [N], as many
+    of each stratum as it has (the stratified bootstrap, Davison & Hinkley 1997, section 3.2). The
+    rows depend only on the lesions, their strata and `seed`, so two models scored with the same
+    arguments are compared in pairs, and a shorter run is the beginning of a longer one. A chunk has
+    at most `CHUNK_CELLS` numbers. Raises `DataError` for a lesion in two strata.
     """
     lesion = check_groups(groups)
     if resamples < 1:
@@ -124,14 +126,37 @@ def iterate_bootstrap_weights(
     if seed < 0:
         raise UsageError(f"seed is {seed}; expected 0 or more.")
     lesions = int(lesion.max()) + 1
-    generator = np.random.default_rng(seed)
+    parts = _divide_lesions(lesion, strata)
+    generators = [
+        np.random.default_rng(seed if strata is None else [seed, number])
+        for number in range(len(parts))
+    ]
     chunk = max(1, CHUNK_CELLS // len(lesion))
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
-        drawn = generator.integers(lesions, size=(rows, lesions))
+        drawn = np.hstack(
+            [
+                part[generator.integers(len(part), size=(rows, len(part)))]
+                for part, generator in zip(parts, generators, strict=True)
+            ]
+        )
         drawn += np.arange(rows)[:, None] * lesions
         counts = np.bincount(drawn.ravel(), minlength=rows * lesions).reshape(rows, lesions)
         yield counts[:, lesion].astype(np.float64)
+
+
+def _divide_lesions(lesion: IntArray, strata: IntArray | None) -> list[IntArray]:
+    """Return the lesion numbers of each stratum, in order; all of them without strata."""
+    if strata is None:
+        return [np.arange(int(lesion.max()) + 1)]
+    parts = [np.unique(lesion[strata == stratum]) for stratum in np.unique(strata)]
+    numbers, counts = np.unique(np.concatenate(parts), return_counts=True)
+    if counts.max() > 1:
+        raise DataError(
+            f"{int((counts > 1).sum())} of {len(numbers)} lesions are in several strata; expected "
+            "each in one."
+        )
+    return parts
 
 
 def estimate_from_resamples(
@@ -171,19 +196,22 @@ def estimate_metrics(
     seed: int,
     limits: Callable[[IntArray, float], Mapping[str, Limits]] = lambda lesion, confidence: {},
     biased_upward: Collection[str] = (),
+    strata: IntArray | None = None,
 ) -> dict[str, Estimate]:
     """Return every metric of `compute` with its interval from draws of whole lesions.
 
     `compute` maps weights [B, N] of the images, or None for ones, to metric -> float64 [B];
     `groups` are the lesions of the N images. `limits` maps the images' lesion numbers, int64 [N],
     and the confidence to metric -> the limits that its interval must cover, where a bootstrap alone
-    is too narrow. `biased_upward` are the metrics with upward bias. With a single lesion no metric
-    has an interval.
+    is too narrow. `biased_upward` are the metrics with upward bias; `strata` are those of
+    `iterate_bootstrap_weights`. With a single lesion no metric has an interval.
     """
     values = compute(None)
     chunks = [
         compute(weights)
-        for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed)
+        for weights in iterate_bootstrap_weights(
+            groups, resamples=resamples, seed=seed, strata=strata
+        )
     ]
     lesion = check_groups(groups, len(groups))
     if int(lesion.max()) == 0:

@@ -32,7 +32,7 @@ ACCURACY = Metric("accuracy", _accuracy, compared=True)
 BALANCED_ACCURACY = Metric(
     "balanced_accuracy", lambda s: mean_of_defined(_recall(s)), compared=True
 )
-MACRO_AUC = Metric("macro_auc", _macro_auc, compared=True)
+MACRO_AUC = Metric("macro_auc", _macro_auc, compared=True, ranks=True)
 MACRO_F1 = Metric("macro_f1", lambda s: mean_of_defined(_f1(s)))
 RECALL = Metric("recall", _recall, per_label=True, compared=True)
 PRECISION = Metric("precision", lambda s: divide(s.right, s.right + s.intruded), per_label=True)
@@ -40,7 +40,7 @@ F1 = Metric("f1", _f1, per_label=True)
 SPECIFICITY = Metric(
     "specificity", lambda s: divide(s.rejected, s.rejected + s.intruded), per_label=True
 )
-AUC = Metric("auc", lambda s: s.auc, per_label=True)
+AUC = Metric("auc", lambda s: s.auc, per_label=True, ranks=True)
 EXPECTED_CALIBRATION_ERROR = Metric(
     "expected_calibration_error",
     lambda s: np.abs(s.bin_gaps).sum(axis=1) / s.total,

@@ -30,7 +30,7 @@ from lesiontk.evaluate.metrics import (
     check_probabilities,
     metric_names,
 )
-from lesiontk.evaluate.operating_point import OperatingPoint, OperatingPointScorer
+from lesiontk.evaluate.operating_point import Decisions, OperatingPoint, OperatingPointScorer
 from lesiontk.recipe.metric import METRICS
 
 THRESHOLD_METRICS = ("sensitivity", "specificity")
@@ -189,16 +189,16 @@ def _list_changed(parent: MetricScorer, child: MetricScorer) -> tuple[ChangedIma
     )
 
 
-def _limit_differences(
+def limit_differences(
     parent: MetricScorer,
     child: MetricScorer,
-    *at_points: OperatingPointScorer,
+    *at_points: Decisions,
     lesion: IntArray,
     confidence: float,
 ) -> dict[str, Limits]:
     """Return metric -> the limits of child - parent, if few lesions are discordant.
 
-    `at_points` are the parent's and the child's operating point, or empty.
+    `at_points` are the parent's and the child's decisions at a threshold, or empty.
     """
     before, after = (scorer.top1 == scorer.y_true for scorer in (parent, child))
     kinds = [parent.y_true == index for index in range(len(parent.labels))]
@@ -266,7 +266,7 @@ def compare_predictions(
 
     def limit(lesion: IntArray, confidence: float) -> dict[str, Limits]:
         """Return metric -> the limits of its difference, if few lesions are discordant."""
-        return _limit_differences(*scorers, *at_points, lesion=lesion, confidence=confidence)
+        return limit_differences(*scorers, *at_points, lesion=lesion, confidence=confidence)
 
     return Comparison(
         n=len(before),

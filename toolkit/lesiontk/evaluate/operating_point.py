@@ -248,7 +248,34 @@ def _freeze(
     return OperatingPoint(rule, threshold, chosen, outcome)
 
 
-class OperatingPointScorer:
+class Decisions:
+    """The images that are positive, and those that are called positive, both bool [N]."""
+
+    def __init__(self, truth: BoolArray, called: BoolArray) -> None:
+        self.truth, self.called = truth, called
+
+    def compute(self, weights: FloatArray | None = None) -> dict[str, FloatArray]:
+        """Return sensitivity and specificity, [B]; `weights` is [B, N] >= 0, None for ones.
+
+        A metric without positives or negatives is NaN.
+        """
+        checked = np.ones((1, len(self.truth))) if weights is None else weights
+        return {
+            "sensitivity": _share(checked, self.called, self.truth),
+            "specificity": _share(checked, ~self.called, ~self.truth),
+        }
+
+    def limit(self, lesion: IntArray, confidence: float) -> dict[str, Limits]:
+        """Return the limits of the metrics that need them, as `limit_metrics` does."""
+        return drop_missing(
+            {
+                "sensitivity": limit_few(self.called, self.truth, lesion, confidence),
+                "specificity": limit_few(~self.called, ~self.truth, lesion, confidence),
+            }
+        )
+
+
+class OperatingPointScorer(Decisions):
     """Predictions at a frozen point, prepared once and scored under many weight vectors."""
 
     def __init__(
@@ -259,34 +286,21 @@ class OperatingPointScorer:
         labels: Sequence[str],
     ) -> None:
         scores = score_positive(probabilities, labels, point.positive)
-        self.truth = find_positive(y_true, labels, point.positive)
-        if self.truth.shape != scores.shape:
-            raise DataError(f"y_true has {len(self.truth)} images; expected {len(scores)}.")
-        self.called: BoolArray = scores >= point.threshold
-        self._ranked = RankedScores(scores, self.truth)
+        truth = find_positive(y_true, labels, point.positive)
+        if truth.shape != scores.shape:
+            raise DataError(f"y_true has {len(truth)} images; expected {len(scores)}.")
+        super().__init__(truth, scores >= point.threshold)
+        self._ranked = RankedScores(scores, truth)
 
     def compute(self, weights: FloatArray | None = None) -> dict[str, FloatArray]:
-        """Return each of `OPERATING_METRICS`, [B]; `weights` is [B, N] >= 0, None for ones.
-
-        A metric without positives or negatives is NaN.
-        """
+        """Return each of `OPERATING_METRICS`, [B]; see `Decisions.compute`."""
         checked = np.ones((1, len(self.truth))) if weights is None else weights
-        return {
-            "sensitivity": _share(checked, self.called, self.truth),
-            "specificity": _share(checked, ~self.called, ~self.truth),
-            "auc": self._ranked.compute_auc(checked),
-        }
+        return super().compute(checked) | {"auc": self._ranked.compute_auc(checked)}
 
     def limit(self, lesion: IntArray, confidence: float) -> dict[str, Limits]:
         """Return the limits of the metrics that need them, as `limit_metrics` does."""
-        auc = float(self.compute()["auc"][0])
-        return drop_missing(
-            {
-                "sensitivity": limit_few(self.called, self.truth, lesion, confidence),
-                "specificity": limit_few(~self.called, ~self.truth, lesion, confidence),
-                "auc": limit_auc(auc, self.truth, lesion, confidence),
-            }
-        )
+        auc = limit_auc(float(self.compute()["auc"][0]), self.truth, lesion, confidence)
+        return super().limit(lesion, confidence) | drop_missing({"auc": auc})
 
 
 def _share(weights: FloatArray, right: BoolArray, among: BoolArray) -> FloatArray:

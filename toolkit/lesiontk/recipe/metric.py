@@ -16,8 +16,9 @@ class Metric:
     `compute` maps a `lesiontk.evaluate.metrics.WeightedScores` of B weightings to float64 [B], or
     [B, C] with `per_label`, NaN where it is undefined. With `compared` an engine's difference to
     its parent is estimated. `grows_by_chance` marks a metric that is biased upward, in a resample
-    again. `cost_of_nothing` maps C to the loss of a lesion whose C probabilities become equal; it
-    is None for a metric in 0 to 1, whose loss is at most 1.
+    again. `ranks` marks a metric that compares the scores of different images, which scores of
+    several networks do not permit. `cost_of_nothing` maps C to the loss of a lesion whose C
+    probabilities become equal; it is None for a metric in 0 to 1, whose loss is at most 1.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     lower_is_better: bool = False
     compared: bool = False
     grows_by_chance: bool = False
+    ranks: bool = False
     cost_of_nothing: Callable[[int], float] | None = None
 
 

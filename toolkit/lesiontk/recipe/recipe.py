@@ -52,6 +52,31 @@ class SplitRule(StageConfig):
     leaky: bool = Field(
         False, description="assign single images, to measure how much leakage inflates the scores"
     )
+    folds: int = Field(
+        0,
+        ge=0,
+        description="folds of a cross-validation, in which every image is tested once, or 0 for "
+        "one split; `test` is then one part in `folds`",
+        json_schema_extra=ADDED_LATER,
+    )
+    fold: int = Field(
+        0,
+        ge=0,
+        description="the fold that is the test split, 1 to `folds`; `lesiontk run` makes all",
+        json_schema_extra=ADDED_LATER,
+    )
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> SplitRule:
+        if self.folds == 1:
+            raise ValueError("folds is 1; expected 2 or more, or 0 for one split")
+        if self.fold > self.folds:
+            raise ValueError(f"fold is {self.fold}; expected at most folds, {self.folds}")
+        if self.folds and self.leaky:
+            raise ValueError(
+                "folds are dealt by lesion and leaky by image; expected folds 0 with leaky"
+            )
+        return self
 
 
 class DataSection(StageConfig):

@@ -158,7 +158,7 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
     headline = wording.order_by_importance(benchmark)[0]
     emulated = list_emulated(benchmark.rows)
     return (
-        _make_environment()
+        make_environment()
         .get_template(TEMPLATE)
         .render(
             data=data,
@@ -218,7 +218,8 @@ def shorten_paths(value: Any) -> Any:
 
 
 @cache
-def _make_environment() -> Environment:
+def make_environment() -> Environment:
+    """Return the templates of this folder with `FILTERS`; they escape everything."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def load(name: str) -> tuple[str, str, Callable[[], bool]]:

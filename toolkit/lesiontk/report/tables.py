@@ -195,19 +195,31 @@ def list_confusions(
     benchmark: Benchmark, metrics: Mapping[str, EngineEvaluation]
 ) -> tuple[ConfusionTable, ...]:
     """Return the confusion matrices of `list_compared`; engines with equal ones share a table."""
-    labels = label_order(benchmark)
+    return tabulate_confusions(
+        {target: metrics[target].confusion for target in list_compared(benchmark)
+         if target in metrics},
+        benchmark.labels,
+        label_order(benchmark),
+    )  # fmt: skip
+
+
+def tabulate_confusions(
+    matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], order: tuple[str, ...]
+) -> tuple[ConfusionTable, ...]:
+    """Return the confusion matrices of engines, of `labels`, with the labels in another order.
+
+    Engines with equal matrices share a table.
+    """
+    places = [labels.index(label) for label in order]
     engines_by_matrix: dict[tuple[tuple[int, ...], ...], list[str]] = {}
-    for target in list_compared(benchmark):
-        if target in metrics:
-            evaluation = metrics[target]
-            order = [evaluation.labels.index(label) for label in labels]
-            matrix = tuple(tuple(evaluation.confusion[i][j] for j in order) for i in order)
-            engines_by_matrix.setdefault(matrix, []).append(target)
+    for engine, confusion in matrices.items():
+        matrix = tuple(tuple(confusion[i][j] for j in places) for i in places)
+        engines_by_matrix.setdefault(matrix, []).append(engine)
     return tuple(
         ConfusionTable(
             engines=tuple(engines),
-            labels=labels,
-            rows=tuple(map(_confusion_row, labels, matrix)),
+            labels=order,
+            rows=tuple(map(_confusion_row, order, matrix)),
         )
         for matrix, engines in engines_by_matrix.items()
     )

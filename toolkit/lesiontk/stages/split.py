@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from lesiontk.data.split import (
     group_images,
     hash_split,
     split_by_group,
+    split_fold,
 )
 from lesiontk.data.tasks import load_task
 from lesiontk.document import read_table, write_table
@@ -99,13 +100,7 @@ class SplitStage(Stage):
         rule = config.rule
         check_contradictions(items, rule.near_duplicates)
         groups = group_images(items, near_duplicates=rule.near_duplicates)
-        subsets = split_by_group(
-            items,
-            {image: image for image in groups} if rule.leaky else groups,
-            test=rule.test,
-            validation=rule.validation,
-            seed=rule.seed,
-        )
+        subsets = _deal_subsets(items, groups, rule)
         if not rule.leaky:
             check_leakage(items, subsets)
         leaks = count_leaks(items, subsets)
@@ -151,6 +146,28 @@ class SplitStage(Stage):
             lesions=_count(task.labels, [(r.subset, r.label, r.group) for r in rows]),
         )
         return StageOutput(split.to_document())
+
+
+def _deal_subsets(
+    items: Sequence[SplitItem], groups: Mapping[str, str], rule: SplitRule
+) -> dict[str, str]:
+    """Return image id -> subset, as the rule wants: one split, or a fold of several."""
+    if rule.folds:
+        return split_fold(
+            items,
+            groups,
+            folds=rule.folds,
+            fold=rule.fold,
+            validation=rule.validation,
+            seed=rule.seed,
+        )
+    return split_by_group(
+        items,
+        {image: image for image in groups} if rule.leaky else groups,
+        test=rule.test,
+        validation=rule.validation,
+        seed=rule.seed,
+    )
 
 
 def read_split(artefact: Artefact) -> list[SplitImage]:

@@ -76,6 +76,14 @@ def with_gates(
     return (*overrides, f"gate={json.dumps(list(gates))}") if gates else overrides
 
 
+def with_folds(
+    settings: Mapping[str, Any] | Iterable[str] | None, folds: int | None
+) -> tuple[str, ...]:
+    """Return the overrides of settings, and of the number of folds if given."""
+    overrides = list_overrides(settings)
+    return overrides if folds is None else (f"data.split.folds={folds}", *overrides)
+
+
 def locate_file(value: Any) -> Any:
     """Return the absolute path, as text, of an existing file, also in a tuple; or the value."""
     if isinstance(value, tuple):

@@ -25,6 +25,12 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
 
     Raises `UsageError` for multi-worker training, because the later steps use one worker.
     """
+    check_workers(recipe)
+    return run_plan(plan_run(store, recipe), store)
+
+
+def check_workers(recipe: Recipe) -> None:
+    """Raise `UsageError` for a training that a whole run cannot distribute."""
     if recipe.train.distribute == "multi_worker":
         raise UsageError(
             "train.distribute is multi_worker, which `lesiontk run` does not support; expected "
@@ -32,7 +38,6 @@ def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
             "bench` on the first, whose workspace has the model."
         )
     check_distribution(recipe.train)
-    return run_plan(plan_run(store, recipe), store)
 
 
 def plan_run(store: Store, recipe: Recipe, *, gated: bool = True) -> Plan:

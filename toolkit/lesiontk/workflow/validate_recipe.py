@@ -28,6 +28,13 @@ def check_names(recipe: Recipe) -> None:
             f"data.image_size is {recipe.data.image_size}; {architecture.name} needs at least "
             f"{architecture.min_image_size} pixels."
         )
+    split = recipe.data.split
+    if split.folds and not split.fold:
+        raise UsageError(
+            f"data.split.folds is {split.folds}, without a fold; expected `lesiontk run` or "
+            f"Workspace.cross_validate for all folds, or data.split.fold 1 to {split.folds} for "
+            "one."
+        )
     check_enhancements(recipe.data.enhance)
     check_corruptions(recipe.robustness.corruptions)
     for choice in recipe.train.imbalance:

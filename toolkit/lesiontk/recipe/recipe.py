@@ -351,7 +351,15 @@ class EvaluateRule(StageConfig):
 class ExplainRule(StageConfig):
     """Heatmaps of the image regions that determine a prediction."""
 
-    images: int = Field(12, ge=0, le=96, description="test images with heatmaps, or 0")
+    images: int = Field(
+        12, ge=0, le=96, description="test images with heatmaps; 0: no picture in the report"
+    )
+    flips: int = Field(
+        24,
+        ge=0,
+        le=200,
+        description="images whose class an engine changes, with pictures, for each engine, or 0",
+    )
 
 
 FEWEST_CORRUPTED = 20

@@ -34,8 +34,16 @@ from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.evaluate.robustness import Robustness
 from lesiontk.explain.explanation import Explanation
+from lesiontk.explain.flips import Flips
 from lesiontk.records import ModelFacts, ModelStep
-from lesiontk.report import data_wording, formatting, robustness_rows, tables, wording
+from lesiontk.report import (
+    data_wording,
+    flip_cards,
+    formatting,
+    robustness_rows,
+    tables,
+    wording,
+)
 from lesiontk.report.result_table import DEVICE_COLUMNS, describe_emulated, list_device_cells
 from lesiontk.report.tables import JudgedImage
 from lesiontk.system.machine import explain_int8
@@ -85,6 +93,9 @@ FILTERS = {
     "robustness_words": robustness_rows.describe_robustness,
     "shown_words": robustness_rows.describe_shown,
     "mean_words": robustness_rows.format_mean,
+    "direction_words": flip_cards.describe_direction,
+    "flip_rows": flip_cards.list_probabilities,
+    "flips_table": flip_cards.name_flips_table,
     "heat_cells": robustness_rows.list_heat_cells,
 }
 
@@ -105,7 +116,8 @@ class ReportData:
     `metrics` and `engines` map each target (``tflite:int8``) to its evaluation and its manifest's
     facts, `curves` has a row per epoch. `images` are the test images in the order of the
     predictions, `confidences` maps targets to their highest probability on each of them; both may
-    be empty. `explanation` is None without heatmaps; `heatmaps` maps its files to ``data:`` URLs.
+    be empty. `explanation` is None without heatmaps; `heatmaps` maps its files to ``data:`` URLs;
+    so does `flip_pictures` with the files of each of `flips`.
     `versions` maps each tool to its versions in the run's artefacts. `tensors` maps targets to
     their quantized activations, the widest first; `sensitivities` maps back ends to their search
     and `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
@@ -132,6 +144,8 @@ class ReportData:
     confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
     explanation: Explanation | None = None
     heatmaps: Mapping[str, str] = field(default_factory=dict)
+    flips: Mapping[str, Flips] = field(default_factory=dict)
+    flip_pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tensors: Mapping[str, Sequence[TensorRow]] = field(default_factory=dict)
     sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)

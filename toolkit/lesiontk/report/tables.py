@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import Benchmark
@@ -11,6 +12,8 @@ from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.evaluate.comparison import ChangedImage as ChangedRow
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.metrics import order_labels
+from lesiontk.explain.flips import ORDER as FLIP_ORDER
+from lesiontk.explain.flips import find_direction
 from lesiontk.report.pareto import EnginePoint, find_pareto_front
 
 MAX_CHANGED = 40
@@ -43,7 +46,7 @@ class ChangedImage:
 
 @dataclass(frozen=True, slots=True)
 class ChangedTable:
-    """The changed images of one engine, the losses of the critical label first.
+    """The changed images of one engine, those from a positive to another label first.
 
     `lesions` is None if the images' lesions are unknown; `left_out` rows are not listed.
     """
@@ -134,7 +137,8 @@ def list_changed(
             _changed_image(entry, row.key, versus.parent_name, critical, images, confidences)
             for entry in versus.changed
         ]
-        changed.sort(key=lambda image: _urgency(image, critical))
+        positive = row.operating_point.positive if row.operating_point else (critical,)
+        changed.sort(key=partial(_urgency, critical=critical, positive=positive))
         tables.append(
             ChangedTable(
                 engine=row.key,
@@ -179,9 +183,14 @@ def _changed_image(
     )
 
 
-def _urgency(image: ChangedImage, critical: str) -> tuple[bool, bool, bool, bool, str, int]:
-    """Sort key: critical lost, other critical, other lost, wrong either way, gained."""
+def _urgency(
+    image: ChangedImage, critical: str, positive: Sequence[str]
+) -> tuple[int, bool, bool, bool, bool, str, int]:
+    """Sort key: by direction, as `order_flips`; critical lost, other critical, other lost, wrong
+    either way, gained."""
+    direction = find_direction(image.from_label, image.to_label, positive)
     return (
+        FLIP_ORDER.index(direction),
         not image.is_critical_loss,
         image.true_label != critical,
         not image.right_before,

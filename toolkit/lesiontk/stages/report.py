@@ -22,7 +22,9 @@ from lesiontk.data.inspection import Inspection
 from lesiontk.document import Record, read_table
 from lesiontk.explain.explanation import DOCUMENT as EXPLANATION
 from lesiontk.explain.explanation import Explanation
+from lesiontk.explain.flips import TABLE as FLIPS_TABLE
 from lesiontk.records import Artefact, ModelFacts
+from lesiontk.report.flip_cards import name_flips_table
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import (
@@ -39,6 +41,7 @@ from lesiontk.stage import (
 )
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
+from lesiontk.stages.flips import read_flips
 from lesiontk.stages.input_checks import read_input_checks
 from lesiontk.stages.prune import WIDTHS
 from lesiontk.stages.robustness import read_robustness
@@ -62,6 +65,7 @@ ORDER = (
     "input_checks",
     "robustness",
     "explanation",
+    "flips",
     "benchmark",
 )
 AFTER_TRAINING = (
@@ -108,6 +112,7 @@ class ReportStage(Stage):
             "engine": "engine",
             "evaluation": "evaluation",
             "explanation": "explanation",
+            "flips": "flips",
         },
         produces="report",
         config=ReportConfig,
@@ -126,6 +131,7 @@ class ReportStage(Stage):
         def read(role: str, record: type[R]) -> R | None:
             return parents[role].read_facts(record) if role in parents else None
 
+        flips = collect_roles(parents, "flips")
         explanation, heatmaps = _read_heatmaps(parents.get("explanation"))
         data = ReportData(
             name=config.name,
@@ -149,6 +155,8 @@ class ReportStage(Stage):
             },
             explanation=explanation,
             heatmaps=heatmaps,
+            flips={target: read_flips(artefact) for target, artefact in flips.items()},
+            flip_pictures={target: _read_pictures(artefact) for target, artefact in flips.items()},
             versions=_collect_versions(parents),
             tensors=_read_tensors(engines),
             stabilities={
@@ -168,6 +176,9 @@ class ReportStage(Stage):
             sensitive_layers={name: rank_layers(a) for name, a in sensitivities.items()},
         )
         write_report(data, context.directory / FILE)
+        for target, artefact in flips.items():
+            name = name_flips_table(target)
+            (context.directory / name).write_bytes(artefact.file(FLIPS_TABLE).read_bytes())
         return StageOutput({"file": FILE}, auxiliary=(FILE,))
 
 
@@ -232,11 +243,21 @@ def _read_heatmaps(artefact: Artefact | None) -> tuple[Explanation | None, dict[
         for image in explanation.images
         for file in (image.original, image.predicted.file, image.rival.file)
     ]
-    encoded = {file: base64.b64encode(artefact.file(file).read_bytes()) for file in files}
-    return explanation, {
-        file: f"data:image/jpeg;base64,{content.decode('ascii')}"
-        for file, content in encoded.items()
+    return explanation, {file: encode_url(artefact.file(file).read_bytes()) for file in files}
+
+
+def _read_pictures(artefact: Artefact) -> dict[str, str]:
+    """Return the pictures of flips as ``data:`` URLs by file."""
+    return {
+        file: encode_url(artefact.file(file).read_bytes())
+        for file in artefact.manifest.files
+        if file.endswith(".jpg")
     }
+
+
+def encode_url(content: bytes) -> str:
+    """Return a JPEG as a ``data:`` URL."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _read_tensors(engines: Mapping[EngineName, Artefact]) -> dict[str, tuple[TensorRow, ...]]:

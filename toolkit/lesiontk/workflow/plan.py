@@ -22,6 +22,7 @@ from lesiontk.workflow.plan_engines import (
     CALIBRATION,
     plan_engines,
     plan_evaluation,
+    plan_flips,
     plan_references,
     plan_robustness,
     plan_stability,
@@ -46,6 +47,7 @@ REPORTED = (
     "input_checks",
     "robustness",
     "explanation",
+    "flips",
 )
 """Kinds of steps in the report, besides the model, its engines and their evaluations."""
 
@@ -85,6 +87,7 @@ def plan_recipe(recipe: Recipe, *, images_known: bool = False, gated: bool = Tru
     steps += checks
     steps += plan_robustness(recipe, engines, compared, data)
     steps += _explanation_steps(recipe, model, evaluations)
+    steps += plan_flips(recipe, engines, compared, model)
     finished: Roles = {step.name: step.name for step in [*compared, *evaluations]}
     steps.append(_benchmark_step(recipe, model, finished))
     steps.append(_report_step(recipe, models, finished, steps))
@@ -140,7 +143,7 @@ def _explanation_steps(recipe: Recipe, model: Step, evaluations: Sequence[Step])
     own = StepId("evaluation", "keras:float32")
     if any(step.name == own for step in evaluations):
         parents["evaluation"] = own
-    config = ExplainConfig(**recipe.explain.model_dump())
+    config = ExplainConfig(images=recipe.explain.images)
     return [Step(StepId("explanation"), "explain", config, parents)]
 
 

@@ -12,6 +12,7 @@ from lesiontk.recipe import Recipe
 from lesiontk.stage import REFERENCE, EngineName, StepId
 from lesiontk.stages.bench import find_reference
 from lesiontk.stages.convert import ConvertConfig
+from lesiontk.stages.flips import FlipsConfig
 from lesiontk.stages.ranges import RangesConfig
 from lesiontk.stages.robustness import RobustnessConfig
 from lesiontk.stages.sensitivity import SensitivityConfig
@@ -161,14 +162,12 @@ def robustness_step(
     `compared` are the steps of engines, among them the parent's, `data` those of the data. Raises
     `UsageError` for an engine without a parent.
     """
-    steps = {EngineName(s.name.target, reference=s.name.variant == REFERENCE): s for s in compared}
-    parent = find_reference(EngineName(target), steps)
-    if parent is None:
+    pair = _find_pair(target, compared)
+    if pair is None:
         raise UsageError(
             f"{target} is the model in full precision and has no parent to be compared with; "
             "expected another engine, such as tflite:int8."
         )
-    pair = [steps[name].name for name in (EngineName(target), parent)]
     rule = recipe.robustness
     config = RobustnessConfig(
         path=recipe.data.path,
@@ -181,6 +180,42 @@ def robustness_step(
     roles = [*pair, *(name.of_kind("evaluation") for name in pair)]
     roles += [step.name for step in data if step.name.kind in ("split", "dataset")]
     return Step(StepId("robustness", target), "robustness", config, {name: name for name in roles})
+
+
+def plan_flips(
+    recipe: Recipe, engines: Sequence[Step], compared: Sequence[Step], model: Step
+) -> list[Step]:
+    """Return a step for each engine of reduced precision, or of a compressed network.
+
+    Without heatmaps (``explain.images: 0``) a report contains no picture at all.
+    """
+    if not recipe.explain.flips or not recipe.explain.images:
+        return []
+    steps = []
+    for engine in engines:
+        target = engine.name.target
+        pair = _find_pair(target, compared)
+        if pair is None or not _is_reduced(target, pair):
+            continue
+        config = FlipsConfig(target=target, images=recipe.explain.flips)
+        parents: Mapping[str, StepId] = {
+            "model": model.name,
+            "images": model.parents["images"],
+            **{(name := step.of_kind("evaluation")): name for step in pair},
+        }
+        steps.append(Step(StepId("flips", target), "flips", config, parents))
+    return steps
+
+
+def _is_reduced(target: str, pair: Sequence[StepId]) -> bool:
+    return parse_target(target)[1] != FULL_PRECISION or pair[-1].variant == REFERENCE
+
+
+def _find_pair(target: str, compared: Iterable[Step]) -> tuple[StepId, StepId] | None:
+    """Return the steps of an engine and of its full-precision parent, None without a parent."""
+    steps = {EngineName(s.name.target, reference=s.name.variant == REFERENCE): s for s in compared}
+    parent = find_reference(EngineName(target), steps)
+    return None if parent is None else (steps[EngineName(target)].name, steps[parent].name)
 
 
 def plan_references(engines: Sequence[Step], model: Step, trained: Step) -> list[Step]:

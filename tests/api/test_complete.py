@@ -68,6 +68,7 @@ OTHERWISE = {
     ("check", "verbose"): "self",  # the report has every node
     ("check", "model"): "self",
     ("run", "dry_run"): "recipe",  # Workspace.plan
+    ("train", "seeds"): "recipe",  # Workspace.compare_seeds
     ("run", "folds"): "recipe",  # Workspace.cross_validate
     ("verify", "public_key"): "reference",  # Bundle.verify
     ("evaluate", "engine"): "self",

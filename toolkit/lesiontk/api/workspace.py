@@ -17,6 +17,7 @@ from lesiontk.api.model import Model
 from lesiontk.api.report import Report
 from lesiontk.api.results import Verification
 from lesiontk.api.run import Run
+from lesiontk.api.seeds import SeedComparison
 from lesiontk.api.stored import Stored, refer_to
 from lesiontk.workflow.choose_recipe import list_overrides, with_folds, with_gates
 
@@ -122,6 +123,36 @@ class Workspace(DataWorkspace):
             set=set,
         )
         return Model(self, train_recipe(self.store, chosen, restart=restart))
+
+    def compare_seeds(
+        self,
+        recipe: RecipeLike = "demo",
+        *,
+        seeds: int = 3,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        restart: bool = False,
+        set: Settings = None,
+    ) -> SeedComparison:
+        """Train a recipe with several seeds on one split, and compare them on validation.
+
+        The seeds are `seeds` numbers from ``train.seed`` on. `SeedComparison.best` is the model
+        with the highest balanced accuracy; no test image is read. The other arguments are those of
+        `train`.
+        """
+        from lesiontk.workflow.seeds import compare_seeds
+
+        chosen = self._choose(
+            recipe,
+            data=data,
+            weights=weights,
+            accept_near_duplicates=accept_near_duplicates,
+            allow_leaky_split=allow_leaky_split,
+            set=set,
+        )
+        return SeedComparison(self, compare_seeds(self.store, chosen, seeds, restart=restart))
 
     def import_model(
         self,

@@ -10,6 +10,7 @@ from lesiontk.errors import escape_controls
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.cross_validation import CrossValidation
 from lesiontk.evaluate.evaluation import EngineEvaluation
+from lesiontk.evaluate.seeds import SeedComparison
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes, sort_verdicts
 from lesiontk.report import cross_validation, result_table
 from lesiontk.report.formatting import count_things, format_bytes
@@ -147,6 +148,22 @@ def print_cross_validation(result: CrossValidation) -> None:
         cross_validation.list_fold_cells(result, "balanced_accuracy"),
         title="balanced accuracy of each fold",
     )
+
+
+def print_seeds(comparison: SeedComparison) -> None:
+    """Print a comparison of seeds: the trainings, mean and standard deviation, the best."""
+    spread = comparison.spread
+    rows = [
+        [str(r.seed), r.model, str(r.best_epoch), *(f"{r.metrics[name]:.3f}" for name in spread)]
+        for r in comparison.results
+    ]
+    mean = [f"{s.mean:.3f} ± {s.deviation:.3f}" for s in spread.values()]
+    print_table(
+        ["seed", "model", "best epoch", *spread],
+        [*rows, ["mean ± standard deviation", "", "", *mean]],
+        title=f"{comparison.recipe}, on {count_things(comparison.n, 'validation image')}",
+    )
+    print_text(f"best on validation: seed {comparison.best}")
 
 
 def _describe_cost(row: EngineRow) -> list[str]:

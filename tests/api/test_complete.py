@@ -73,6 +73,8 @@ OTHERWISE = {
     ("verify", "public_key"): "reference",  # Bundle.verify
     ("evaluate", "engine"): "self",
     ("robustness", "engine"): "self",
+    ("report", "compare"): "model",  # Workspace.compare(a, b).write(out)
+    ("report", "out"): "model",
     ("input-checks", "engine"): "self",
     ("predict", "engine"): "self",
     ("build", "engine"): "self",

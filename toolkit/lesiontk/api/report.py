@@ -24,6 +24,13 @@ class Report(Stored):
         """The HTML file."""
         return self.artefact.file("report.html")
 
+    @property
+    def exports(self) -> tuple[Path, ...]:
+        """The same content as JSON and Markdown, and all figures as CSV."""
+        from lesiontk.report.exports import CSV, JSON, MARKDOWN
+
+        return tuple(self.artefact.file(name) for name in (JSON, CSV, MARKDOWN))
+
     def show(self) -> None:
         """Show the report: in the notebook, or in a browser."""
         if in_notebook():

@@ -18,6 +18,7 @@ from lesiontk.api.report import Report
 from lesiontk.api.results import Verification
 from lesiontk.api.run import Run
 from lesiontk.api.seeds import SeedComparison
+from lesiontk.api.side_by_side import SideBySide
 from lesiontk.api.stored import Stored, refer_to
 from lesiontk.workflow.choose_recipe import list_overrides, with_folds, with_gates
 
@@ -379,6 +380,16 @@ class Workspace(DataWorkspace):
 
         artefact = self.store.resolve(refer_to(model), "model")
         return Report(self, report_model(self.store, artefact, with_gates(set, gates)))
+
+    def compare(self, a: str | Path | Stored, b: str | Path | Stored) -> SideBySide:
+        """Compare two benchmarks side by side: their engines of the same target.
+
+        Each is a benchmark, a report, a model, or ``latest:RECIPE``. On the same test images the
+        differences are paired by lesion, on others they are those of two samples.
+        """
+        from lesiontk.workflow.compare_benchmarks import compare_references
+
+        return SideBySide(compare_references(self.store, refer_to(a), refer_to(b)))
 
     def bundle(
         self,

@@ -28,6 +28,7 @@ from lesiontk.compress.sensitivity import LayerSensitivity, Sensitivity
 from lesiontk.data.corruptions import FIELD_MM
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.inspection import Inspection
+from lesiontk.document import Record
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.fit_input_checks import InputChecks
@@ -101,7 +102,7 @@ FILTERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class ArtefactOrigin:
+class ArtefactOrigin(Record):
     """An artefact of the run: its folder, its content hash, and its parents by role."""
 
     artefact: str

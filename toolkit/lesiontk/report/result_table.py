@@ -134,7 +134,7 @@ def table_from_benchmark(benchmark: Benchmark) -> str:
             ]
         lines.append("| " + " | ".join(cells) + " |")
     if benchmark.devices:
-        lines += ["", _table(DEVICE_COLUMNS, list_device_cells(benchmark)).rstrip("\n")]
+        lines += ["", make_table(DEVICE_COLUMNS, list_device_cells(benchmark)).rstrip("\n")]
     if emulated := list_emulated(benchmark.rows):
         lines += ["", describe_emulated(emulated)]
     for target, sentences in list_fallbacks(benchmark.rows).items():
@@ -190,7 +190,7 @@ def gates_from_benchmark(benchmark: Benchmark) -> str:
         f"{describe_outcomes(verdicts)}. A gate passes if the loss is shown to lie within the "
         f"margin, fails if more is shown to be lost; else the test images show neither.{adjusted}"
         "\n\n"
-    ) + _table(
+    ) + make_table(
         ["gate", "engine", "against", "measured", "one-sided bounds", "verdict"],
         [
             [
@@ -217,7 +217,7 @@ def operating_points_from_benchmark(benchmark: Benchmark) -> str:
         f"threshold of the trained model by the rule `{point.rule}`, that of an engine so that "
         "it keeps its parent's sensitivity there. AUC, sensitivity, specificity and calibration "
         "errors are those of test.\n\n"
-    ) + _table(
+    ) + make_table(
         ["engine", "threshold", "on validation", "AUC", "sensitivity", "specificity",
          "sensitivity difference", "calibration error (ECE)", "temperature", "ECE at it"],
         [
@@ -244,7 +244,7 @@ def recalls_from_benchmark(benchmark: Benchmark) -> str:
     """Return each engine's recall of each class by arg-max, the critical class first."""
     critical = benchmark.critical
     labels = [critical, *(label for label in benchmark.labels if label != critical)]
-    return _table(
+    return make_table(
         ["engine", *labels],
         [
             [
@@ -274,7 +274,7 @@ def table_from_external(name: str, engines: Mapping[str, ExternalEvaluation]) ->
         "frozen on validation."
         + (f" {left_out} images of lesions seen in training are left out." if left_out else "")
         + "\n\n"
-    ) + _table(
+    ) + make_table(
         ["engine", "accuracy", "balanced accuracy", critical, "AUC", "sensitivity", "specificity",
          "calibration error (ECE)"],
         [
@@ -298,6 +298,7 @@ def table_from_external(name: str, engines: Mapping[str, ExternalEvaluation]) ->
     )  # fmt: skip
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)

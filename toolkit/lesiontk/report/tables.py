@@ -9,6 +9,7 @@ from functools import partial
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.data.dealt_split import DealtSplit
+from lesiontk.document import Record
 from lesiontk.evaluate.comparison import ChangedImage as ChangedRow
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.metrics import order_labels
@@ -20,7 +21,7 @@ MAX_CHANGED = 40
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedImage:
+class JudgedImage(Record):
     """A row of the predictions: its image, the resampled group, the lesion if known."""
 
     image_id: str

@@ -24,6 +24,7 @@ from lesiontk.explain.explanation import DOCUMENT as EXPLANATION
 from lesiontk.explain.explanation import Explanation
 from lesiontk.explain.flips import TABLE as FLIPS_TABLE
 from lesiontk.records import Artefact, ModelFacts
+from lesiontk.report.exports import write_exports
 from lesiontk.report.flip_cards import name_flips_table
 from lesiontk.report.render import ArtefactOrigin, ReportData, write_report
 from lesiontk.report.tables import JudgedImage
@@ -92,11 +93,11 @@ class ReportConfig(StageConfig):
 
 
 class ReportStage(Stage):
-    """Produces ``report.html``."""
+    """Produces ``report.html``, the same as JSON, CSV and Markdown, and a table of flips."""
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=13,
+        version=14,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -179,7 +180,8 @@ class ReportStage(Stage):
         for target, artefact in flips.items():
             name = name_flips_table(target)
             (context.directory / name).write_bytes(artefact.file(FLIPS_TABLE).read_bytes())
-        return StageOutput({"file": FILE}, auxiliary=(FILE,))
+        exports = write_exports(data, context.directory)
+        return StageOutput({"file": FILE}, auxiliary=(FILE, *exports))
 
 
 def _list_ancestors(parents: Mapping[str, Artefact]) -> list[Artefact]:

@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell for v in 3.13 3.12 3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-arm64 test-arm64-short test-web test-mobile setup docs lock bundle-lock check-lock \
+.PHONY: demo test test-all test-arm64 test-arm64-short test-web test-mobile setup docs lock bundle-lock check-lock peers \
   lint typecheck pytest pytest-slow wheel clean
 
 demo: setup
@@ -88,6 +88,10 @@ check-lock: setup
 	      --no-binary tensorrt-rtx --no-binary tensorrt-rtx-cu13 \
 	      --python-version $$python --python-platform $$platform -r requirements.lock; \
 	  done; done
+
+# Other tools on the same networks, each in an environment of its own: DATA is the folder of HAM10000.
+peers: setup
+	$(BIN)/python benchmarks/peers/compare.py --data $(DATA) --build build/peers
 
 wheel: setup
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .

@@ -17,22 +17,17 @@ from collections import Counter
 from pathlib import Path
 
 import click
-import numpy as np
+from published_images import read_published_images
 
 from lesiontk.api.progress import make_progress
 from lesiontk.backends import find_backend
 from lesiontk.data.images import ImageSet
-from lesiontk.data.preprocess import preprocess_image
-from lesiontk.data.reader import ImageReader, decode_many
-from lesiontk.data.sources import SOURCES
-from lesiontk.data.tasks import load_task
 from lesiontk.evaluate.fit_input_checks import InputChecks
 from lesiontk.evaluate.input_checks import ARRAYS, DOCUMENT
 from lesiontk.files.whole_files import write_whole
 from lesiontk.records import ImageRecord
 from lesiontk.stage import Context
 from lesiontk.stages.input_checks import InputChecksConfig, fit_input_checks
-from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
 ENGINE = "tflite_int8.tflite"
@@ -74,51 +69,15 @@ def fit_published(folder: Path, data: Path) -> InputChecks:
 
 def read_images(engine: Path, data: Path) -> ImageSet:
     """Return the images that are needed of the engine's split, as its input."""
-    spec = find_backend(engine)().read_spec(engine)
-    split = find_split(spec.split_hash, [])
-    if split is None:
-        raise click.ClickException(f"the split of {engine} is not among those of lesiontk.")
-    task = load_task(spec.task)
     counts: Counter[str] = Counter()
-    records: list[ImageRecord] = []
-    drawn = np.random.default_rng(0).permutation(
-        len(found := SOURCES.get("ham10000")().read(data).records)
-    )
-    for record in (found[number] for number in drawn):
-        subset = split.images.get(record.image_id)
-        counts[record.diagnosis] += subset == "train"
+
+    def keep(record: ImageRecord, subset: str) -> bool:
         # As many training images of a diagnosis as a class may contribute.
-        if subset and (subset != "train" or counts[record.diagnosis] <= 500):
-            records.append(record)
-    with (
-        ImageReader(data) as reader,
-        make_progress().task(f"{engine.parent.name}: decoding", len(records)) as advance,
-    ):
-        pixels = np.stack(
-            [
-                image
-                for _, image in decode_many(
-                    reader,
-                    records,
-                    workers=2,
-                    transform=lambda picture: preprocess_image(picture, spec.preprocessing),
-                    advance=advance,
-                )
-            ]
-        )
-    return ImageSet(
-        pixels=pixels,
-        targets=np.array([task.label_index(record.diagnosis) for record in records]),
-        image_ids=tuple(record.image_id for record in records),
-        groups=tuple(record.lesion_id or record.image_id for record in records),
-        hashes=(),
-        subsets=tuple(split.images[record.image_id] for record in records),
-        labels=task.labels,
-        task=task.name,
-        critical=task.critical,
-        preprocessing=spec.preprocessing,
-        split_hash=spec.split_hash,
-    )
+        counts[record.diagnosis] += subset == "train"
+        return subset != "train" or counts[record.diagnosis] <= 500
+
+    spec = find_backend(engine)().read_spec(engine)
+    return read_published_images(spec, engine.parent.name, data, keep)
 
 
 def render_tables(found: dict[str, InputChecks]) -> str:

@@ -1,0 +1,67 @@
+"""The images of a published engine's split, decoded as its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+
+from lesiontk.api.progress import make_progress
+from lesiontk.data.images import ImageSet
+from lesiontk.data.preprocess import preprocess_image
+from lesiontk.data.reader import ImageReader, decode_many
+from lesiontk.data.sources import SOURCES
+from lesiontk.data.tasks import load_task
+from lesiontk.records import EngineSpec, ImageRecord
+from lesiontk.stages.known_splits import find_split
+
+
+def read_published_images(
+    spec: EngineSpec, name: str, data: Path, keep: Callable[[ImageRecord, str], bool]
+) -> ImageSet:
+    """Return the images of HAM10000 in `data` that `keep` selects by record and subset.
+
+    In an order drawn with a fixed seed. `name` is for messages and progress.
+    """
+    split = find_split(spec.split_hash, [])
+    if split is None:
+        raise click.ClickException(f"the split of {name} is not among those of lesiontk.")
+    task = load_task(spec.task)
+    listed = SOURCES.get("ham10000")().read(data).records
+    drawn = np.random.default_rng(0).permutation(len(listed))
+    records = [
+        record
+        for record in (listed[number] for number in drawn)
+        if (subset := split.images.get(record.image_id)) and keep(record, subset)
+    ]
+    with (
+        ImageReader(data) as reader,
+        make_progress().task(f"{name}: decoding", len(records)) as advance,
+    ):
+        pixels = np.stack(
+            [
+                image
+                for _, image in decode_many(
+                    reader,
+                    records,
+                    workers=2,
+                    transform=lambda picture: preprocess_image(picture, spec.preprocessing),
+                    advance=advance,
+                )
+            ]
+        )
+    return ImageSet(
+        pixels=pixels,
+        targets=np.array([task.label_index(record.diagnosis) for record in records]),
+        image_ids=tuple(record.image_id for record in records),
+        groups=tuple(record.lesion_id or record.image_id for record in records),
+        hashes=(),
+        subsets=tuple(split.images[record.image_id] for record in records),
+        labels=task.labels,
+        task=task.name,
+        critical=task.critical,
+        preprocessing=spec.preprocessing,
+        split_hash=spec.split_hash,
+    )

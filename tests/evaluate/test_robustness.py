@@ -14,7 +14,7 @@ from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.robustness import (
-    BALANCED_ACCURACY,
+    ACCURACY,
     COMPARED,
     CorruptedResult,
     PairedOutputs,
@@ -50,22 +50,22 @@ def pair(parent: list[NDArray[np.bool_]], engine: list[NDArray[np.bool_]]) -> Pa
     return PairedOutputs(TRUTH, before, after, LABELS, GROUPS, POINTS)
 
 
-def recall(wrong: NDArray[np.bool_]) -> float:
-    return float(np.mean([(~wrong)[label == TRUTH].mean() for label in range(3)]))
+def accuracy(wrong: NDArray[np.bool_]) -> float:
+    return float((~wrong).mean())
 
 
 def test_the_excess_is_the_difference_of_differences() -> None:
     parent, engine = ([draw(s, n) for n, s in enumerate(x)] for x in ((0.1, 0.3), (0.15, 0.5)))
     clean, (result,), overall = estimate_excess(pair(parent, engine), **STATISTICS)
     assert tuple(result) == tuple(clean) == tuple(overall) == COMPARED
-    loss = result[BALANCED_ACCURACY]
-    assert loss.parent.value == pytest.approx(recall(parent[1]) - recall(parent[0]))
-    assert loss.engine.value == pytest.approx(recall(engine[1]) - recall(engine[0]))
+    loss = result[ACCURACY]
+    assert loss.parent.value == pytest.approx(accuracy(parent[1]) - accuracy(parent[0]))
+    assert loss.engine.value == pytest.approx(accuracy(engine[1]) - accuracy(engine[0]))
     assert loss.excess.value == pytest.approx(loss.engine.value - loss.parent.value)
-    assert overall[BALANCED_ACCURACY].value == pytest.approx(loss.excess.value)
-    on_clean = clean[BALANCED_ACCURACY]
-    assert on_clean.parent == pytest.approx(recall(parent[0]))
-    assert on_clean.difference.value == pytest.approx(recall(engine[0]) - recall(parent[0]))
+    assert overall[ACCURACY].value == pytest.approx(loss.excess.value)
+    on_clean = clean[ACCURACY]
+    assert on_clean.parent == pytest.approx(accuracy(parent[0]))
+    assert on_clean.difference.value == pytest.approx(accuracy(engine[0]) - accuracy(parent[0]))
 
 
 def test_the_clean_difference_is_that_of_a_benchmark() -> None:
@@ -86,14 +86,14 @@ def test_a_loss_of_the_engine_alone_is_shown_and_an_equal_one_is_not() -> None:
     _, (alone, shared), overall = estimate_excess(
         pair([clean, clean, both], [clean, broken, both]), **STATISTICS
     )
-    excess = alone[BALANCED_ACCURACY].excess
+    excess = alone[ACCURACY].excess
     assert excess.high is not None
     assert excess.high < 0
-    equal = shared[BALANCED_ACCURACY].excess
+    equal = shared[ACCURACY].excess
     assert equal.value == 0
     assert equal.low is not None  # nothing is discordant: the exact interval, not one of width 0
     assert equal.low < 0 < (equal.high or 0)
-    assert overall[BALANCED_ACCURACY].value == pytest.approx((excess.value or 0) / 2)
+    assert overall[ACCURACY].value == pytest.approx((excess.value or 0) / 2)
 
 
 def test_pairs_are_more_precise_than_separate_images() -> None:
@@ -103,7 +103,7 @@ def test_pairs_are_more_precise_than_separate_images() -> None:
     _, (result,), _ = estimate_excess(
         pair([clean, corrupted], [clean ^ draw(0.05, 3), engine]), **STATISTICS
     )
-    loss = result[BALANCED_ACCURACY]
+    loss = result[ACCURACY]
 
     def width(estimate: Estimate) -> float:
         assert estimate.low is not None
@@ -173,3 +173,22 @@ def test_the_record_is_read_as_it_was_written_and_lists_what_is_shown() -> None:
     )
     assert Robustness.from_document(made.to_document()) == made
     assert [result.severity for result in made.list_shown()] == [1]
+
+
+def test_few_discordant_lesions_on_clean_images_widen_every_excess_and_the_mean() -> None:
+    """Two lesions that differ on clean images alone are in every excess, and are only two."""
+    clean = draw(0.1, 0)
+    engine = clean.copy()
+    engine[[10, 20]] = ~engine[[10, 20]]
+    corrupted = [clean | draw(0.2, seed) for seed in (1, 2, 3)]
+    other = [of ^ draw(0.04, 9 + seed) for seed, of in enumerate(corrupted)]
+    parent = [clean, *corrupted]
+    many = estimate_excess(pair(parent, [clean ^ draw(0.08, 5), *other]), **STATISTICS)
+    few = estimate_excess(pair(parent, [engine, *other]), **STATISTICS)
+    limits = few[0][ACCURACY].difference
+    assert limits.low is not None
+    for estimate in (few[1][0][ACCURACY].excess, few[2][ACCURACY]):
+        assert estimate.low is not None
+        assert estimate.value is not None
+        assert estimate.value - estimate.low > (limits.high or 0) - (limits.value or 0)
+    assert many[2][ACCURACY].low is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.evaluate.robustness import BALANCED_ACCURACY, COMPARED, Robustness
+from lesiontk.evaluate.robustness import ACCURACY, COMPARED, Robustness
 from lesiontk.report.render import ReportData
 from lesiontk.report.robustness_rows import (
     COLUMNS,
@@ -52,9 +52,9 @@ def test_an_engine_that_does_not_lose_more_is_not_accused() -> None:
     found = make_robustness()
     text = describe_robustness(found)
     assert "is not shown to lose more" in text
-    better = replace(found, overall={BALANCED_ACCURACY: Estimate(0.02, 0.01, 0.03)})
+    better = replace(found, overall={ACCURACY: Estimate(0.02, 0.01, 0.03)})
     assert "loses less on corrupted images" in describe_robustness(better)
-    unknown = replace(found, overall={BALANCED_ACCURACY: Estimate(0.0, None, None)})
+    unknown = replace(found, overall={ACCURACY: Estimate(0.0, None, None)})
     assert "do not show whether" in describe_robustness(unknown)
 
 

@@ -48,7 +48,7 @@ def robustness(
         print_table(
             COLUMNS,
             list_robustness_cells(found.record),
-            title=f"{found.artefact.name}: balanced accuracy, corrupted − clean, in points; "
+            title=f"{found.artefact.name}: accuracy, corrupted − clean, in points; "
             "sensitivity and specificity: engine − parent",
         )
         print_text(found.caption)

@@ -25,14 +25,18 @@ from lesiontk.evaluate.bootstrap import (
 )
 from lesiontk.evaluate.exact_bounds import BoolArray
 from lesiontk.evaluate.lesion_limits import Limits, drop_missing, limit_few_discordant
-from lesiontk.evaluate.metrics import FloatArray, IntArray, divide, mean_of_defined
+from lesiontk.evaluate.metrics import FloatArray, IntArray, divide
 from lesiontk.evaluate.operating_point import OperatingPoint, OperatingPointScorer
 from lesiontk.evaluate.subgroups import subtract
 from lesiontk.stage import EngineName
 
-BALANCED_ACCURACY = "balanced_accuracy"
-COMPARED = (BALANCED_ACCURACY, "sensitivity", "specificity")
-"""Balanced accuracy by arg-max, sensitivity and specificity each at the engine's own threshold."""
+ACCURACY = "accuracy"
+COMPARED = (ACCURACY, "sensitivity", "specificity")
+"""Accuracy by arg-max, sensitivity and specificity each at the engine's own threshold.
+
+The images are balanced over the classes, and so is the accuracy: a mean over classes of some twenty
+lesions each would have intervals that are several times as wide.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class Robustness(Record):
         """The parent in a benchmark."""
         return EngineName(self.parent, reference=self.reference)
 
-    def list_shown(self, metric: str = BALANCED_ACCURACY) -> list[CorruptedResult]:
+    def list_shown(self, metric: str = ACCURACY) -> list[CorruptedResult]:
         """Return the results whose interval of the excess is below 0."""
         return [
             result
@@ -139,24 +143,20 @@ class PairedOutputs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shares:
-    """A metric that is the mean, over `kinds`, of the share of right images.
+class _Share:
+    """A metric that is the share of right images `among` some.
 
-    `right` is bool [2, K, N] of parent and engine; `kinds` are bool [N].
+    `right` is bool [2, K, N] of parent and engine, `among` bool [N].
     """
 
     right: BoolArray
-    kinds: Sequence[BoolArray]
+    among: BoolArray
 
     def compute(self, weights: FloatArray) -> FloatArray:
-        """Return float64 [2, K, B] under weights [B, N]; a kind without images is left out."""
-        flat = self.right.reshape(-1, self.right.shape[-1])
-        shares = [
-            divide(weights @ (flat & kind).T.astype(np.float64), weights @ kind[:, np.newaxis])
-            for kind in self.kinds
-        ]
-        means = mean_of_defined(np.stack(shares, axis=-1))
-        return means.T.reshape(*self.right.shape[:2], len(weights))
+        """Return float64 [2, K, B] under weights [B, N]."""
+        hits = (self.right & self.among).reshape(-1, len(self.among)).astype(np.float64)
+        shares = divide(weights @ hits.T, weights @ self.among[:, np.newaxis].astype(np.float64))
+        return shares.T.reshape(*self.right.shape[:2], len(weights))
 
 
 def estimate_excess(
@@ -164,10 +164,10 @@ def estimate_excess(
 ) -> tuple[dict[str, CleanResult], list[dict[str, CorruptionLoss]], dict[str, Estimate]]:
     """Return what happens on clean images, under each corruption, and on average over these.
 
-    Each maps the metrics of `COMPARED` to their results. Where few lesions
-    are discordant, the interval of the excess also covers that of two independent differences
-    (`subtract`), because a bootstrap is too narrow there. Raises `DataError` for bad inputs,
-    `UsageError` for bad settings.
+    Each maps the metrics of `COMPARED` to their results. If few lesions are discordant, the
+    interval of an excess also covers that of two independent differences (`subtract`), because a
+    bootstrap is too narrow there; few on clean images concern all. Raises `DataError` for bad
+    inputs, `UsageError` for bad settings.
     """
     check_resampling(resamples, confidence)
     metrics = _list_metrics(outputs)
@@ -186,8 +186,9 @@ def estimate_excess(
                 found[f"{name} parent {k}"] = parent[k] - parent[0]
                 found[f"{name} engine {k}"] = engine[k] - engine[0]
                 found[f"{name} excess {k}"] = (engine[k] - engine[0]) - (parent[k] - parent[0])
-            excess = [found[f"{name} excess {k}"] for k in range(1, conditions)]
-            found[f"{name} overall"] = np.mean(excess, axis=0)
+            corrupted = np.mean(engine[1:] - parent[1:], axis=0)
+            found[f"{name} corrupted"] = corrupted
+            found[f"{name} overall"] = corrupted - found[f"{name} difference 0"]
         return found
 
     def limit(lesion: IntArray, confidence: float) -> dict[str, Limits]:
@@ -203,7 +204,7 @@ def estimate_excess(
                     }
                 for what, (before, after) in pairs.items():
                     found[f"{name} {what} {k}"] = limit_few_discordant(
-                        before, after, metric.kinds, lesion, confidence
+                        before, after, [metric.among], lesion, confidence
                     )
         known = drop_missing(found)
         limited.update(known)
@@ -218,17 +219,19 @@ def estimate_excess(
         limits=limit,
     )
 
-    def excess(name: str, k: int) -> Estimate:
-        clean, corrupted = f"{name} difference 0", f"{name} difference {k}"
-        own = found[f"{name} excess {k}"]
-        if clean in limited or corrupted in limited:
-            return _cover(own, subtract(found[corrupted], found[clean]))
-        return own
+    def excess(name: str, own: str, corrupted: str) -> Estimate:
+        clean, difference = f"{name} difference 0", f"{name} {corrupted}"
+        estimate = found[f"{name} {own}"]
+        if clean in limited or difference in limited:
+            return _cover(estimate, subtract(found[difference], found[clean]))
+        return estimate
 
     results = [
         {
             name: CorruptionLoss(
-                found[f"{name} parent {k}"], found[f"{name} engine {k}"], excess(name, k)
+                found[f"{name} parent {k}"],
+                found[f"{name} engine {k}"],
+                excess(name, f"excess {k}", f"difference {k}"),
             )
             for name in metrics
         }
@@ -242,14 +245,10 @@ def estimate_excess(
         )
         for name in metrics
     }
-    overall = {name: found[f"{name} overall"] for name in metrics}
-    for name in metrics:
-        if overall[name].low is None:
-            overall[name] = _average([result[name].excess for result in results])
-    return clean, results, overall
+    return clean, results, {name: excess(name, "overall", "corrupted") for name in metrics}
 
 
-def _list_metrics(outputs: PairedOutputs) -> dict[str, _Shares]:
+def _list_metrics(outputs: PairedOutputs) -> dict[str, _Share]:
     """Return the metrics of `COMPARED`."""
     pair = (outputs.parent, outputs.engine)
     called = np.array(
@@ -265,11 +264,10 @@ def _list_metrics(outputs: PairedOutputs) -> dict[str, _Shares]:
         outputs.points[0], outputs.y_true, outputs.parent[0], outputs.labels
     ).truth
     top1 = np.array([of.argmax(axis=2) for of in pair])
-    classes = [outputs.y_true == number for number in range(len(outputs.labels))]
     shares = (
-        _Shares(top1 == outputs.y_true, classes),
-        _Shares(called, [truth]),
-        _Shares(~called, [~truth]),
+        _Share(top1 == outputs.y_true, np.ones(len(truth), dtype=np.bool_)),
+        _Share(called, truth),
+        _Share(~called, ~truth),
     )
     check_groups(outputs.groups, len(outputs.y_true))
     return dict(zip(COMPARED, shares, strict=True))
@@ -282,15 +280,3 @@ def _cover(estimate: Estimate, other: Estimate) -> Estimate:
     if estimate.low is None or estimate.high is None:
         return Estimate(estimate.value, other.low, other.high)
     return Estimate(estimate.value, min(estimate.low, other.low), max(estimate.high, other.high))
-
-
-def _average(parts: Sequence[Estimate]) -> Estimate:
-    """Return the mean of estimates of the same images, as wide as if all erred together."""
-    values = [part.value for part in parts if part.value is not None]
-    if not values:
-        return Estimate(None, None, None)
-    lows = [part.low for part in parts if part.low is not None]
-    highs = [part.high for part in parts if part.high is not None]
-    if len(lows) < len(values):
-        return Estimate(float(np.mean(values)), None, None)
-    return Estimate(float(np.mean(values)), float(np.mean(lows)), float(np.mean(highs)))

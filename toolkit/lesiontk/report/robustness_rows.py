@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.robustness import (
-    BALANCED_ACCURACY,
+    ACCURACY,
     COMPARED,
     CorruptedResult,
     CorruptionLoss,
@@ -35,11 +35,9 @@ class HeatCell:
 
 def describe_robustness(found: Robustness) -> str:
     """Return the answer in sentences: does compression cost more on corrupted images?"""
-    overall = found.overall[BALANCED_ACCURACY]
+    overall = found.overall[ACCURACY]
     count = len(found.results)
-    parent, engine = (
-        format_mean(found.results, BALANCED_ACCURACY, who) for who in ("parent", "engine")
-    )
+    parent, engine = (format_mean(found.results, ACCURACY, who) for who in ("parent", "engine"))
     if overall.value is None or overall.low is None or overall.high is None:
         answer = f"These images do not show whether {found.target} loses more than its parent"
     elif overall.high < 0:
@@ -51,7 +49,7 @@ def describe_robustness(found: Robustness) -> str:
     excess = points_estimate(overall)
     interval = f" ({excess.interval})" if excess.interval else ""
     return (
-        f"{answer}: on average over {count} corruptions, balanced accuracy changes by "
+        f"{answer}: on average over {count} corruptions, accuracy changes by "
         f"{parent} points for {found.parent_name} and by {engine} "
         f"for {found.target}, a difference of {excess.value}{interval}. "
         f"{describe_images(found)}"
@@ -115,8 +113,8 @@ def list_robustness_cells(found: Robustness) -> list[list[str]]:
         [
             f"{result.corruption} {result.severity}",
             result.strength,
-            format_points(result.losses[BALANCED_ACCURACY].parent.value),
-            format_points(result.losses[BALANCED_ACCURACY].engine.value),
+            format_points(result.losses[ACCURACY].parent.value),
+            format_points(result.losses[ACCURACY].engine.value),
             *(show(result.losses[metric].excess) for metric in COMPARED),
         ]
         for result in found.results

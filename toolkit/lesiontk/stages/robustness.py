@@ -84,7 +84,7 @@ class RobustnessStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="robustness",
-        version=1,
+        version=2,
         accepts={
             "engine": "engine",
             "evaluation": "evaluation",

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from lesiontk.api.progress import make_progress
+from lesiontk.cli.session import set_option
 from lesiontk.evaluate.cross_validation import CrossValidation
 from lesiontk.report.cross_validation import (
     DIFFERENCE_COLUMNS,
@@ -42,13 +43,16 @@ CONVERT = ("keras:float32", "tflite:float32", "tflite:int8")
 )
 @click.option("--folds", type=int, default=5, show_default=True)
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-def measure(recipes: Sequence[str], data: Path, folds: int, workspace: Path) -> None:
+@set_option
+def measure(
+    recipes: Sequence[str], data: Path, folds: int, workspace: Path, overrides: tuple[str, ...]
+) -> None:
     """Cross-validate each recipe; write the tables."""
     store = Store(workspace, make_progress())
     for name in recipes:
-        overrides = with_folds([f"convert={json.dumps(CONVERT)}"], folds)
+        changes = with_folds([f"convert={json.dumps(CONVERT)}", *overrides], folds)
         result = read_cross_validation(
-            cross_validate(store, choose_recipe(name, data=data, overrides=overrides))
+            cross_validate(store, choose_recipe(name, data=data, overrides=changes))
         )
         publish(result, RESULTS)
 

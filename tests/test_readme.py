@@ -114,6 +114,8 @@ def _shrink(words: list[str]) -> list[str]:
     if words[0] == "encoder":  # of the images that the student was trained on
         words = [word for word in words if word not in ("--data", "HAM10000")]
         words = ["demo" if word == "cnn_7class" else word for word in words]
+    for option in {"--folds", "--seeds"} & {*words}:
+        words[words.index(option) + 1] = "2"
     own_size = ["data.image_size=32"] if words[0] == "import" else []
     return [*words, *(part for i in SMALL if i not in own_size for part in ("--set", i))]
 

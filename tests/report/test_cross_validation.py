@@ -13,6 +13,7 @@ from lesiontk.report.cross_validation import (
     ENGINE_COLUMNS,
     choose_headline,
     fold_columns,
+    list_compared,
     list_difference_cells,
     list_engine_cells,
     list_fold_cells,
@@ -77,6 +78,18 @@ def test_without_engines_of_reduced_precision_nothing_is_compared() -> None:
     assert not list_difference_cells(alone)
     assert choose_headline(alone).target == "keras:float32"
     assert len(summarize(alone)) == 2
+
+
+def test_a_compressed_network_is_compared_with_the_trained_one() -> None:
+    """In full precision, too; the trained network's own engines are not."""
+    keras, whole, small = RESULT.engines
+    assert whole.versus_parent is not None
+    compressed = replace(whole, versus_parent=replace(whole.versus_parent, reference=True))
+    trained = replace(compressed, reference=True)
+    found = replace(RESULT, engines=(keras, trained, compressed, small))
+    assert list_compared(found) == (compressed, small)
+    assert list_compared(RESULT) == (small,)
+    assert choose_headline(found) == small
 
 
 def test_text_is_escaped() -> None:

@@ -251,3 +251,7 @@ def test_a_dry_run_shows_the_steps_of_every_fold(tmp_path: Path) -> None:
     assert Counter(step["fold"] for step in steps).keys() == {1, 2, 3}
     dealt = [step["config"]["rule"]["fold"] for step in steps if step["step"] == "split"]
     assert dealt == [1, 2, 3]
+    text = call_lesiontk("run", "demo", "--folds", "3", "--dry-run", workspace=tmp_path / "w").out
+    assert [line for line in text.splitlines() if line.startswith("fold")] == [
+        "fold 1:", "fold 2:", "fold 3:",
+    ]  # fmt: skip

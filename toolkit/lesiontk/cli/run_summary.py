@@ -53,11 +53,12 @@ def show_plans(session: Session, plans: Sequence[Plan]) -> None:
     """Print the steps of one plan, or of each fold's."""
     from lesiontk.workflow.steps import describe_plan
 
-    steps = [
-        {"fold": plan.recipe.data.split.fold, **step} if len(plans) > 1 else step
-        for plan in plans
-        for step in describe_plan(plan)
-    ]
-    lines = [f"{s['step']:28} {s['stage']:11} from {', '.join(s['parents'].values()) or '-'}"
-             for s in steps]  # fmt: skip
+    steps, lines = [], []
+    for plan in plans:
+        fold = {"fold": plan.recipe.data.split.fold} if len(plans) > 1 else {}
+        lines += [f"fold {number}:" for number in fold.values()]
+        for step in describe_plan(plan):
+            steps.append({**fold, **step})
+            parents = ", ".join(step["parents"].values()) or "-"
+            lines.append(f"{step['step']:28} {step['stage']:11} from {parents}")
     session.emit(steps, lambda: print_text("\n".join(lines)))

@@ -28,14 +28,14 @@ from lesiontk.report.formatting import (
 from lesiontk.report.render import make_environment
 from lesiontk.report.result_table import format_estimate
 from lesiontk.report.tables import tabulate_confusions
-from lesiontk.report.wording import name_engine
+from lesiontk.report.wording import name_engine, name_metric
 
 Matrix = tuple[tuple[int, ...], ...]
 TEMPLATE = "cross_validation.html.j2"
 HEADLINES = ("balanced_accuracy", "accuracy", "macro_auc", "sensitivity", "specificity")
 RANKINGS = ("macro_auc", "auc")
 """Metrics that are shown as scores, not as shares."""
-ENGINE_COLUMNS = ("engine", *(name.replace("_", " ") for name in HEADLINES))
+ENGINE_COLUMNS = ("engine", *map(name_metric, HEADLINES))
 DIFFERENCE_COLUMNS = ("engine", "against", "of", "these networks", "between folds", "the procedure")
 
 
@@ -68,16 +68,22 @@ def render_page(result: CrossValidation) -> str:
 
 def choose_headline(result: CrossValidation) -> PooledEngine:
     """Return the first engine of reduced precision, or the first engine."""
-    return (list_compared(result) or result.engines)[0]
+    return next(filter(_is_reduced, result.engines), result.engines[0])
 
 
 def list_compared(result: CrossValidation) -> tuple[PooledEngine, ...]:
-    """Return the engines of reduced precision, each with its comparison."""
+    """Return the engines of reduced precision or of compressed networks, with a comparison."""
     return tuple(
         engine
         for engine in result.engines
-        if engine.versus_parent and not engine.target.endswith(f":{FULL_PRECISION}")
+        if engine.versus_parent is not None
+        and not engine.reference
+        and (_is_reduced(engine) or engine.versus_parent.reference)
     )
+
+
+def _is_reduced(engine: PooledEngine) -> bool:
+    return not engine.target.endswith(f":{FULL_PRECISION}")
 
 
 def summarize(result: CrossValidation) -> list[str]:
@@ -128,7 +134,7 @@ def list_difference_cells(result: CrossValidation) -> list[list[str]]:
         [
             engine.key,
             engine.versus_parent.parent_key,
-            name.replace("_", " "),
+            name_metric(name),
             *list_metric_cells(engine.versus_parent.differences[name]),
         ]
         for engine in list_compared(result)

@@ -22,7 +22,7 @@ from lesiontk.store import Store
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import robustness_of
 from lesiontk.workflow.plan import plan_recipe
-from lesiontk.workflow.robustness import measure_robustness
+from lesiontk.workflow.robustness import measure_robustness, resolve_comparable
 from tests.tiny.recipe import tiny_recipe
 
 SMALL = ["evaluate.resamples=100"]
@@ -116,6 +116,16 @@ def test_the_model_itself_has_no_parent(tiny_store: Store, engine: Artefact) -> 
     keras = convert_model(tiny_store, model, ["keras:float32"])["keras:float32"]
     with pytest.raises(UsageError, match="keras:float32 is the model in full precision"):
         measure_robustness(tiny_store, keras, SMALL, images=20)
+
+
+def test_the_latest_engine_is_one_with_a_parent(tiny_store: Store, engine: Artefact) -> None:
+    model = tiny_store.resolve("latest", "model")
+    convert_model(tiny_store, model, ["keras:float32"])
+    assert resolve_comparable(tiny_store, "latest") == engine.name
+    assert resolve_comparable(tiny_store, "latest:tiny") == engine.name
+    assert resolve_comparable(tiny_store, "engine-0123") == "engine-0123"
+    with pytest.raises(UsageError, match=r"no engine of reduced .* fits 'latest:other'"):
+        resolve_comparable(tiny_store, "latest:other")
 
 
 def test_bad_input_is_answered(tiny_store: Store, engine: Artefact) -> None:

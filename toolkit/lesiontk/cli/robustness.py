@@ -30,17 +30,19 @@ def robustness(
     corruptions: tuple[str, ...],
     overrides: tuple[str, ...],
 ) -> None:
-    """Compare ENGINE (default: the latest) with its float32 parent on corrupted test images.
+    """Compare ENGINE with its float32 parent on corrupted test images.
 
-    Does compression cost more on pictures with hair, blur, JPEG artefacts, or in other light? Each
-    corruption has three severities; the table shows the changes from clean images, in percentage
-    points. Nothing is chosen from these images. An interrupted run continues.
+    Default: the latest engine of reduced precision. Does compression cost more on pictures with
+    hair, blur, JPEG artefacts, or in other light? Each corruption has three severities; the table
+    shows the changes from clean images, in percentage points. Nothing is chosen from these images.
+    An interrupted run continues.
     """
     from lesiontk.cli.tables import print_table
     from lesiontk.report.robustness_rows import COLUMNS, describe_shown, list_robustness_cells
+    from lesiontk.workflow.robustness import resolve_comparable
 
     workspace = session.open_workspace()
-    found = workspace.engine(engine).robustness(
+    found = workspace.engine(resolve_comparable(workspace.store, engine)).robustness(
         images=images, corruptions=corruptions, set=overrides
     )
 

@@ -80,7 +80,7 @@ class Robustness(Record):
     `overall` to the mean excess over all `results`. Intervals are at level `confidence` each.
     """
 
-    SCHEMA: ClassVar[int] = 1
+    SCHEMA: ClassVar[int] = 2
 
     target: str
     parent: str

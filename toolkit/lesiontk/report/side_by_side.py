@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.bench.side_by_side import EnginePair, SideBySide
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.bootstrap import Estimate
@@ -32,70 +34,78 @@ class ComparedRow:
     """One figure of an engine: in a, in b, and the difference."""
 
     name: str
-    a: str
-    b: str
-    difference: str
+    a: EstimateText
+    b: EstimateText
+    difference: EstimateText
 
 
 def list_compared_rows(pair: EnginePair) -> list[ComparedRow]:
     """Return the figures of an engine in both benchmarks, as text."""
     a, b = pair.a, pair.b
-    rows = [
-        ComparedRow(
+    facts = [
+        (
             "test images",
-            f"{a.n} ({a.lesions} lesions)",
-            f"{b.n} ({b.lesions} lesions)",
+            f"{a.n} of {a.lesions} lesions",
+            f"{b.n} of {b.lesions} lesions",
             DASH if pair.changed is None else f"{pair.changed} change class",
         ),
-        ComparedRow(
+        (
             "median latency",
             format_latency(a.median_ms),
             format_latency(b.median_ms),
-            DASH if pair.speedup is None else f"{pair.speedup:.2f}× faster",
+            DASH if pair.speedup is None else f"{pair.speedup:.2f}× the speed",
         ),
-        ComparedRow(
+        (
             "size",
             format_bytes(a.size_bytes),
             format_bytes(b.size_bytes),
-            f"{a.size_bytes / b.size_bytes:.2f}× smaller",
+            f"{b.size_bytes / a.size_bytes:.2f}× the size",
         ),
+    ]
+    rows = [
+        ComparedRow(name, *(EstimateText(text, "") for text in texts)) for name, *texts in facts
     ]
     for metric, score in a.scores.items():
         change = points_estimate(pair.differences.get(metric))
         unit = " points" if change.value != DASH else ""
-        interval = f" ({change.interval})" if change.interval else ""
         rows.append(
             ComparedRow(
                 name_metric(metric),
-                _show(share_estimate(score)),
-                _show(share_estimate(b.scores.get(metric))),
-                f"{change.value}{unit}{interval}",
+                share_estimate(score),
+                share_estimate(b.scores.get(metric)),
+                EstimateText(change.value + unit, change.interval),
             )
         )
     return rows
 
 
-def _show(text: EstimateText) -> str:
+def _join(text: EstimateText) -> str:
     return f"{text.value} ({text.interval})" if text.interval else text.value
 
 
+def find_headline(found: SideBySide) -> EnginePair:
+    """Return the engine of reduced precision that is the fastest in b, else the fastest."""
+    return min(
+        found.engines,
+        key=lambda pair: (pair.engine.endswith(FULL_PRECISION), pair.b.median_ms or math.inf),
+    )
+
+
 def describe_verdict(found: SideBySide) -> str:
-    """Return the result in one sentence, of the engine with the most precise comparison."""
-    pair = found.engines[-1]
+    """Return the result of the most relevant engine in one sentence."""
+    pair = find_headline(found)
     change = pair.differences.get("balanced_accuracy", Estimate(None, None, None))
-    text = points_estimate(change)
     if change.value is None:
         return f"{pair.engine}: the scores of b are not compared with those of a."
     if change.low is not None and change.low > 0:
-        words = "more than in a"
+        words = "is higher than in a"
     elif change.high is not None and change.high < 0:
-        words = "less than in a"
+        words = "is lower than in a"
     else:
-        words = "not shown to differ from a"
+        words = "is not shown to differ from a"
     return (
-        f"{pair.engine}: balanced accuracy in b is {words}, by {text.value} points"
-        + (f" ({text.interval})" if text.interval else "")
-        + "."
+        f"{pair.engine}: balanced accuracy in b {words}, by {_join(points_estimate(change))} "
+        "points."
     )
 
 
@@ -140,7 +150,10 @@ def markdown_from_comparison(found: SideBySide) -> str:
 
 def list_compared_cells(pair: EnginePair) -> list[Sequence[str]]:
     """Return the cells of `COLUMNS` for each figure."""
-    return [(row.name, row.a, row.b, row.difference) for row in list_compared_rows(pair)]
+    return [
+        (row.name, _join(row.a), _join(row.b), _join(row.difference))
+        for row in list_compared_rows(pair)
+    ]
 
 
 def html_from_comparison(found: SideBySide) -> str:

@@ -106,7 +106,7 @@ class Made(Record):
 @click.argument("recipes", nargs=-1)
 @click.option("--data", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--build", default="build/peers", show_default=True, type=click.Path(path_type=Path))
-@click.option("--rounds", default=200, show_default=True)
+@click.option("--rounds", default=40, show_default=True)
 @click.option("--resamples", default=2000, show_default=True)
 def main(recipes: tuple[str, ...], data: Path, build: Path, rounds: int, resamples: int) -> None:
     """Compare the tools on the networks of RECIPES; default: all whose network is published."""
@@ -305,7 +305,7 @@ def judge(
             answers = engine.predict(images[wanted].pixels)
             outputs[name] = answers / answers.sum(axis=1, keepdims=True)  # softmax may be in int8
     shown = next(iter(images.values()))
-    rule = BenchRule(rounds=rounds)
+    rule = BenchRule(rounds=rounds, scenarios=("single_stream",))
     measured = measure_engines(files, shown.pixels[:16], rule, make_progress(), foreign)
     rows = []
     for name, row in made.items():

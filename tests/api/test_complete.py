@@ -34,6 +34,7 @@ COUNTERPARTS: dict[str, Any] = {
     "build": ENGINE.build,
     "evaluate": ENGINE.evaluate,
     "bench": WORKSPACE.bench,
+    "profile": ENGINE.profile,
     "gate power": WORKSPACE.gate_power,
     "report": WORKSPACE.report,
     "bundle": WORKSPACE.bundle,
@@ -77,6 +78,7 @@ OTHERWISE = {
     ("report", "out"): "model",
     ("input-checks", "engine"): "self",
     ("predict", "engine"): "self",
+    ("profile", "engine"): "self",
     ("build", "engine"): "self",
     ("bundle", "reference"): "engine",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import onnx
 import pytest
 
 from lesiontk.backends import find_backend, open_engine
-from lesiontk.bench.measure import Measurement
 from lesiontk.data.images import ImageSet
 from lesiontk.data.tasks import load_task
 from lesiontk.records import EngineSpec, Preprocessing
+from tests.bench.measurements import make_attempt, make_measurement
 from tests.loose_modules import load_benchmark
 
 PEERS = load_benchmark("peers.compare")
@@ -155,7 +156,10 @@ def test_the_table_has_every_tool_fastest_first(
     monkeypatch.setattr(PEERS, "read_published_images", lambda *_: images)
     seconds = {"lesiontk, float32": 4.0, "quick": 1.0, "slow": 2.0}
     measured = {
-        name: Measurement(tuple(time + rng.uniform(0, 0.1, 9)), 1_500_000, 1, (), 1, 8)
+        name: replace(
+            make_measurement(make_attempt((time + rng.uniform(0, 0.1, 9)).tolist())),
+            size_bytes=1_500_000,
+        )
         for name, time in seconds.items()
     }
     monkeypatch.setattr(PEERS, "measure_engines", lambda *_: measured)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lesiontk.backends import BACKENDS, open_engine
 from lesiontk.backends.onnx.backend import WEIGHT_BITS
 from lesiontk.backends.openvino.backend import UNBIASED
+from lesiontk.bench.layer_profile import profile_engine
 from lesiontk.data.synthetic.dataset import render_view
 from lesiontk.errors import DataError
 from tests.conformance.fitted_models import FittedParent
@@ -46,6 +47,15 @@ def test_an_int8_engine_answers_as_in_onnx_runtime(converted: Path) -> None:
         assert engine.spec == replace(known.spec, backend="openvino")
         (execution,) = engine.describe_execution()
         assert (execution.used, execution.fell_back) == ("CPU", False)
+
+
+def test_its_counters_name_the_layers_of_the_model(converted: Path) -> None:
+    found = profile_engine(converted, rounds=5, threads=1)
+    layers = {layer.layer: layer for layer in found.layers}
+    assert {f"block{number}_conv" for number in range(1, 7)} < set(layers)
+    assert layers["block1_conv"].macs == 128 * 128 * 24 * 27
+    assert layers["block1_conv"].median_ms > 0
+    assert found.engine == "openvino:int8"
 
 
 def test_threads_do_not_change_the_answers(converted: Path, parent: FittedParent) -> None:

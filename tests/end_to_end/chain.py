@@ -25,7 +25,9 @@ CHAIN = {
     "verify.images": 16,
     "verify.min_agreement_int8": 0.6,  # six epochs leave classes close to each other
     "bench.rounds": 20,
+    "bench.queries": 2,
     "bench.warmup": 1,
+    "bench.repeats": 0,
     "evaluate.resamples": 100,
     "gate": '["macro_auc >= parent - 0.5 @ 0.95"]',
 }

@@ -270,7 +270,7 @@ def test_a_class_without_images_is_not_shown() -> None:
 
 
 def test_an_engine_without_labels_is_judged_by_its_file_alone() -> None:
-    figures = DeviceFigures([10.0] * 100, 4_000_000, 90_000_000)
+    figures = DeviceFigures([[10.0]] * 100, 4_000_000, 90_000_000)
     size, memory, accuracy = judge_engines(
         [GateInput("file", device=figures, not_measured="no labels")],
         ["size_mb <= 5", "peak_memory_mb <= 80", "accuracy >= 0.5"],
@@ -285,7 +285,7 @@ def test_an_engine_without_labels_is_judged_by_its_file_alone() -> None:
 
 def test_latency_is_judged_on_its_samples_and_not_on_their_quantile() -> None:
     samples = [*[10.0] * 88, *[30.0] * 12]  # the 90th percentile is 30, its lower bound 10
-    figures = DeviceFigures(samples, 1, 1)
+    figures = DeviceFigures([[sample] for sample in samples], 1, 1)
 
     def latency(gate: str, figures: DeviceFigures = figures) -> GateVerdict:
         (verdict,) = judge_engines([GateInput("e", device=figures)], [gate], STATISTICS)
@@ -298,6 +298,20 @@ def test_latency_is_judged_on_its_samples_and_not_on_their_quantile() -> None:
     emulated = replace(figures, not_timed="emulated")
     assert latency("p90_ms <= 30", emulated).reason == "emulated"
     assert latency("size_mb <= 1", emulated).passed
+
+
+def test_samples_of_one_round_decide_no_more_than_the_round() -> None:
+    """Half of the rounds are slow: 100 samples in each say no more than one."""
+    rounds = [[10.0] * 100, [30.0] * 100] * 5
+    (verdict,) = judge_engines(
+        [GateInput("e", device=DeviceFigures(rounds, 1, 1))], ["median_ms <= 20"], STATISTICS
+    )
+    assert (verdict.low, verdict.high) == (10.0, 30.0)
+    assert verdict.unresolved
+    assert verdict.method == "bootstrap over 10 rounds of 1000 samples"
+    calm = DeviceFigures([[10.0] * 100] * 10, 1, 1)
+    (verdict,) = judge_engines([GateInput("e", device=calm)], ["median_ms <= 20"], STATISTICS)
+    assert verdict.passed
 
 
 def test_order_statistics_bound_a_quantile() -> None:

@@ -13,8 +13,14 @@ import numpy.typing as npt
 from lesiontk.backends.backend import EngineStructure, Quantization
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import Execution
-from lesiontk.bench.benchmark import Benchmark, EngineRow, Latency, ParentComparison
+from lesiontk.backends.operator_profile import OperatorCost, OperatorProfile, OperatorTimes
+from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.files import score_fields
+from lesiontk.bench.layer_profile import LayerProfile, summarize_layers
+from lesiontk.bench.load import Load
+from lesiontk.bench.peak import Peak
+from lesiontk.bench.roofline import Work
+from lesiontk.bench.timing import Latency, PathTiming, ScenarioTiming
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.data.dealt_split import DealtSplit
 from lesiontk.data.duplicates import Contradictions
@@ -40,6 +46,7 @@ from lesiontk.report.render import ArtefactOrigin, ReportData
 from lesiontk.report.tables import JudgedImage
 from lesiontk.stage import EngineName
 from lesiontk.stages.bench import find_reference
+from lesiontk.system.conditions import Conditions
 from lesiontk.system.machine import Machine
 from tests.model_facts import make_facts
 
@@ -163,6 +170,22 @@ def measure(
                 precision=precision,
                 threads=1,
                 latency_ms=Latency(latency, 1.2 * latency, 100, 0.9 * latency),
+                scenarios=make_scenarios(latency, versus),
+                path=make_path(latency),
+                load=Load(
+                    first_ms=650.0,
+                    again_ms=(4.0, 4.2, 4.4),
+                    idle_bytes=43_000_000,
+                    resident_bytes=50_000_000,
+                    peak_bytes=51_000_000,
+                ),
+                work=None
+                if backend == "keras"
+                else Work(
+                    macs=85_400_000, bytes_moved=1_200_000 if precision == "int8" else 4_900_000
+                ),
+                profile=make_profile(target) if target == "tflite:int8" else None,
+                deflated_bytes=400_000,
                 size_bytes=433_213 if precision == "int8" else 1_638_177,
                 peak_memory_bytes=51_000_000,
                 execution=(Execution(*EMULATED),) if emulated else (),
@@ -175,6 +198,64 @@ def measure(
     verdicts = judge_engines(judged, [write_gate(max_drop)], EvaluateRule(resamples=RESAMPLES))
     found.gate.extend(verdicts)
     return found
+
+
+def make_scenarios(latency: float, versus: ParentComparison | None) -> tuple[ScenarioTiming, ...]:
+    """Return the scenarios of an engine that two threads make 1.6 times as fast."""
+    setups = (("single_stream", 1, 1, 1), ("multi_thread", 2, 1, 1), ("offline", 1, 2, 64))
+    found = []
+    for scenario, threads, streams, batch in setups:
+        median = batch * latency / (1.6 if scenario != "single_stream" else 1)
+        found.append(
+            ScenarioTiming(
+                scenario=scenario,
+                threads=threads,
+                streams=streams,
+                batch=batch,
+                latency_ms=Latency(median, 1.2 * median, 640, 0.9 * median, 1.5 * median),
+                images_per_second=1000 * batch / median,
+                rounds=20,
+                warmup=30,
+                spread=0.04,
+                others_load=0.01,
+                attempts=1,
+                speedup=versus and versus.speedup,
+                speedup_interval=versus and versus.speedup_interval,
+            )
+        )
+    return tuple(found)
+
+
+def make_rounds(seed: int, latency: float) -> list[list[float]]:
+    """Return 20 rounds of 32 latencies."""
+    samples = latency * (0.9 + np.random.default_rng(seed).gamma(2.0, 0.05, (20, 32)))
+    return [list(map(float, samples_of_round)) for samples_of_round in samples]
+
+
+def make_profile(target: str) -> LayerProfile:
+    """Return a profile of six layers, of which the second is the slowest."""
+    generator = np.random.default_rng(4)
+    operators, costs = [], []
+    for number, median in enumerate((0.044, 0.062, 0.031, 0.016, 0.008, 0.003), start=1):
+        name = f"imported/block{number}_conv/Conv2D"
+        samples = median * (0.95 + generator.gamma(2.0, 0.03, 20))
+        operators.append(OperatorTimes(name, "CONV_2D", tuple(map(float, samples))))
+        costs.append(OperatorCost(name, 20_000_000 // number, 100_000))
+    profile = OperatorProfile("each operator alone", tuple(operators), (0.18,) * 20)
+    return summarize_layers(target, profile, costs, threads=1)
+
+
+def make_path(latency: float) -> PathTiming:
+    """Return a path on which decoding takes longer than a small network."""
+    whole = 3.3 + latency
+    return PathTiming(
+        decode=2.4,
+        resize=0.9,
+        inference=latency,
+        whole=Latency(whole, 1.2 * whole, 160, 0.9 * whole),
+        n=160,
+        pictures="JPEG of 600x450 pixels, quality 95, in the file cache",
+    )
 
 
 def write_gate(margin: float) -> str:
@@ -218,6 +299,25 @@ def make_report_data(
                 python="3.11.7",
                 int8_features=("avx2", "avx_vnni"),
             ),
+            peaks=(
+                Peak(threads=1, float32_gops=350.0, int8_gops=1240.0, bandwidth_gbs=20.0),
+                Peak(threads=2, float32_gops=690.0, int8_gops=2430.0, bandwidth_gbs=15.0),
+            ),
+            energy_lacks="the system has no /sys/class/powercap (RAPL)",
+            conditions=(
+                Conditions(
+                    governors=("performance",),
+                    frequency_mhz=2300.0,
+                    load=0.1,
+                    unknown={"temperature_c": "no thermal zone"},
+                ),
+                Conditions(
+                    governors=("performance",),
+                    frequency_mhz=2290.0,
+                    load=1.1,
+                    unknown={"temperature_c": "no thermal zone"},
+                ),
+            ),
         ),
         "metrics": measured.metrics,
         "engines": {target: make_engine(target) for target in targets},
@@ -240,6 +340,7 @@ def make_report_data(
             JudgedImage(f"ISIC_{row:07d}", GROUPS[row], f"HAM_{row // 2:07d}")
             for row in range(IMAGES)
         ),
+        "latencies": {t: make_rounds(n, LATENCIES[n]) for n, t in enumerate(targets)},
         "confidences": measured.confidences,
         "versions": {"tensorflow": ("2.20.0", "2.21.0")},
     }

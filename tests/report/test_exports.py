@@ -94,3 +94,16 @@ def test_markdown_says_the_verdict_first_and_has_each_section(data: ReportData) 
         assert f"\n## {title}\n" in text
     assert "| hair 1 | 5 hairs of 0.08 mm |" in text
     assert "None" not in text
+
+
+def test_the_speed_of_each_scenario_is_in_both(data: ReportData) -> None:
+    figures = {(row[0], row[1]): row[2] for row in list_figures(data)}
+    timings = {timing.scenario: timing for timing in data.benchmark.rows[2].scenarios}
+    found = figures["tflite:int8", "offline.images_per_second"]
+    assert found == timings["offline"].images_per_second
+    assert figures["tflite:int8", "path.decode_ms"] == 2.4
+    text = markdown_from_report(data)
+    for title in ("Latency and throughput", "From file to answer", "How near to the roof",
+                  "Layers of tflite:int8"):  # fmt: skip
+        assert f"### {title}\n" in text
+    assert "Energy is not known" in text

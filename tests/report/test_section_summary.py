@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from lesiontk.bench.benchmark import Benchmark, Latency
+from lesiontk.bench.benchmark import Benchmark
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.models.architecture import InitialWeights
 from lesiontk.report.render import ReportData, draw_pictures
@@ -100,20 +100,21 @@ def test_speedups_have_intervals_and_name_another_runtime() -> None:
     assert rows["tflite:float32"][2] == "2.11×2.07–2.15another runtime"
 
 
-def slow_down(data: ReportData, ratio: float) -> Benchmark:
+def disturb(data: ReportData, *noise: str) -> Benchmark:
     rows = list(data.benchmark.rows)
-    median = rows[2].latency.median
-    rows[2] = replace(rows[2], latency_ms=Latency(median, ratio * median, 100, median))
+    timing = replace(rows[2].scenarios[0], noise=noise)
+    rows[2] = replace(rows[2], scenarios=(timing, *rows[2].scenarios[1:]))
     return replace(data.benchmark, rows=tuple(rows))
 
 
 def test_a_noisy_run_is_warned_of_and_a_quiet_one_is_not() -> None:
     data = make_report_data()
-    noisy = summary_of(read(make_report_data(benchmark=slow_down(data, 7.0))))
-    assert "Noisy run: latencies of tflite:int8 spread by more than 2 times" in noisy
+    load = "other programs used 40% of the cores"
+    noisy = summary_of(read(make_report_data(benchmark=disturb(data, load))))
+    assert "Noisy run: the latencies of tflite:int8 vary from round to round" in noisy
+    assert f"single stream: {load}" in noisy
     assert "measure again" in noisy
-    quiet = summary_of(read(make_report_data(benchmark=slow_down(data, 1.9))))
-    assert "Noisy run" not in quiet
+    assert "Noisy run" not in summary_of(read(make_report_data(benchmark=disturb(data))))
 
 
 def test_classes_that_no_image_shows_are_told() -> None:

@@ -68,7 +68,7 @@ def test_every_engine_has_its_row_in_both_tables(sample: ReportData, page: Page)
     assert len(table) == 1 + len(TARGETS)
     (int8,) = [row for row in table if row[0].startswith("TFLite") and row[1] == "int8"]
     metrics = sample.metrics["tflite:int8"].metrics
-    assert int8[2:8] == ["0.189 ms", "0.227 ms", "100", "1", "433 kB", "51.0 MB"]
+    assert int8[2:8] == ["0.189 ms", "0.227 ms", "100", "1", "433 kB400 kB deflated", "51.0 MB"]
     for cell, metric in ((8, "accuracy"), (9, "balanced_accuracy"), (11, "recall[mel]")):
         estimate = share_estimate(metrics[metric])
         assert int8[cell] == estimate.value + estimate.interval

@@ -29,7 +29,13 @@ TINY: dict[str, Any] = {
     "calibration": {"images": 32},
     "evaluate": {"resamples": 100},
     "explain": {"images": 0},
-    "bench": {"rounds": 20, "warmup": 1},
+    "bench": {
+        "rounds": 20,
+        "queries": 2,
+        "warmup": 1,
+        "scenarios": ["single_stream"],
+        "repeats": 0,
+    },
 }
 
 

@@ -139,7 +139,7 @@ def test_two_devices_of_an_engine_decide_nothing(measured: dict[str, Any], tmp_p
 
 
 def test_memory_is_that_of_the_device() -> None:
-    figures = DeviceFigures([1.0], 4_000_000, 90_000_000, device="ward 3")
+    figures = DeviceFigures([[1.0]], 4_000_000, 90_000_000, device="ward 3")
     verdict = judge_device("a", parse_gate("peak_memory_mb <= 100"), figures, "not measured")
     assert (verdict.measured, verdict.method) == (90.0, "as measured on ward 3")
 

@@ -19,6 +19,7 @@ from lesiontk.backends.tensorrt import backend as tensorrt_backend
 from lesiontk.backends.tensorrt import cuda_bindings, installation, on_device
 from lesiontk.backends.tensorrt.backend import TensorRTBackend, choose_half, find_ranges
 from lesiontk.backends.tensorrt.engine import EmulatedEngine, GPUEngine
+from lesiontk.errors import MissingRequirementError
 from tests.backends.tensorrt.device import answer
 from tests.backends.tensorrt.fake_tensorrt import NO_DRIVER, FakeCuda, FakeMemory, FakeTensorRT
 from tests.backends.tensorrt.graphs import SPEC, pictures, run_model
@@ -80,6 +81,12 @@ def test_without_a_gpu_it_is_emulated_and_says_so(
     assert (builder.kind, builder.asked) == ("builder", "TensorRT")
 
 
+def test_an_emulated_engine_has_no_profile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_backend, "explain_no_gpu", lambda: "there is no driver")
+    with pytest.raises(MissingRequirementError, match=r"is emulated here \(there is no driver\)"):
+        TensorRTBackend().profile(file, rounds=3)
+
+
 def test_on_a_gpu_it_runs_in_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = FakeMemory()
     cuda = FakeCuda(memory)
@@ -91,6 +98,11 @@ def test_on_a_gpu_it_runs_in_tensorrt(file: Path, monkeypatch: pytest.MonkeyPatc
         assert isinstance(engine, GPUEngine)
         np.testing.assert_array_equal(engine.predict(pictures(3)), answer(pictures(3)))
         assert engine.time_images(pictures(3), rounds=4, warmup=1) == (0.5,) * 4
+        profile = engine.profile(rounds=3)
+        assert profile.whole_ms == (0.5,) * 3
+        nodes = [node.name or node.output[0] for node in onnx.load(file).graph.node]
+        assert [operator.name for operator in profile.operators] == nodes
+        assert profile.operators[0].samples_ms == (0.25,) * 3
         (execution,) = engine.describe_execution()
         assert not execution.fell_back
         assert execution.detail == "tensorrt 10.3.0"

@@ -80,7 +80,7 @@ class Benchmark(GatedFindings):
 
     def _show_rows(self) -> str:
         """Return the formatted table: intervals after their values, units in each cell."""
-        from lesiontk.report.result_table import format_estimate, format_speedup
+        from lesiontk.report.result_table import format_estimate, format_ms, format_speedup
 
         rows = []
         for row in self.record.rows:
@@ -88,8 +88,8 @@ class Benchmark(GatedFindings):
             rows.append(
                 {
                     "engine": row.name,
-                    "median ms": f"{latency.median:.2f}" if latency else "–",
-                    "p90 ms": f"{latency.p90:.2f}" if latency else "–",
+                    "median ms": format_ms(latency.median if latency else None),
+                    "p90 ms": format_ms(latency.p90 if latency else None),
                     "size": format_bytes(row.size_bytes),
                     **{
                         name.replace("_", " "): format_estimate(

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.api.results import Evaluation, InputChecks, Predictions, Robustness, Verification
+from lesiontk.api.results import (
+    Evaluation,
+    InputChecks,
+    Predictions,
+    Profile,
+    Robustness,
+    Verification,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +101,16 @@ class Engine:
     def lineage(self) -> Lineage:
         """Return the ancestors of the engine. Raises `UsageError` for a file."""
         return self.workspace.lineage(self.require_artefact().name)
+
+    def profile(self, *, rounds: int = 20, threads: int = 1) -> Profile:
+        """Measure the latency of each layer, under the names of the Keras model, slowest first.
+
+        It is measured in a process of its own. Raises `UsageError` for a back end that does not
+        tell, `MissingRequirementError` where the engine is emulated.
+        """
+        from lesiontk.bench.measure import measure_profile
+
+        return Profile(measure_profile(self.file, rounds, threads))
 
     def predict(
         self, images: Images, *, threshold: float | None = None, skip_broken: bool = False

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from lesiontk.bench.layer_profile import LayerLatency, LayerProfile
     from lesiontk.calibration.stability import FurtherDraw
     from lesiontk.calibration.stability import Stability as StabilityRecord
     from lesiontk.compress.sensitivity import LayerSensitivity
@@ -77,6 +78,39 @@ class Predictions(Findings):
         """Return a row for each readable image: image, label, decision, probabilities."""
         rows = [prediction.to_document() for prediction in self.record.predictions]
         return table_of([{**row, **row.pop("probabilities")} for row in rows])
+
+
+class Profile(Findings):
+    """The latency of each layer of an engine, the slowest first.
+
+    `record` contains every figure by name.
+    """
+
+    formats: ClassVar[Formats] = {
+        **{name: number(3) for name in ("median_ms", "low_ms", "high_ms", "share")},
+        "gops": number(1),
+    }
+
+    def __init__(self, record: LayerProfile) -> None:
+        self.record: LayerProfile = record
+
+    @property
+    def layers(self) -> tuple[LayerLatency, ...]:
+        """The layers, the slowest first."""
+        return self.record.layers
+
+    @property
+    def caption(self) -> str:
+        """How the layers were measured."""
+        from lesiontk.report.speed_table import describe_profile
+
+        return describe_profile(self.record)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row for each layer: layer, kinds, median_ms, low_ms, high_ms, share, macs,
+        gops."""
+        rows = [layer.to_document() for layer in self.layers]
+        return table_of([{**row, "kinds": ", ".join(row["kinds"])} for row in rows])
 
 
 class Evaluation(GatedFindings):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.operator_profile import OperatorCost, OperatorProfile
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.backends.requirements import check_distributions
 from lesiontk.calibration.ranges import Ranges, TensorReader, collect_ranges
@@ -62,8 +63,9 @@ class BackendInfo:
     Of these `tools`, `runtime` opens and runs an engine; by default all of them. If
     `exposes_activations`, it can read every tensor of a float engine, so that ranges are measured
     once for all engines derived from it. If `returns_features`, an engine can also return pooled
-    features and logits, for its input checks. If `opt_in`, its engines are for other machines and
-    are made only on request. `title` is its name in reports, by default `name`.
+    features and logits, for its input checks. If `profiles`, it measures its operators. If
+    `opt_in`, its engines are for other machines and are made only on request. `title` is its name
+    in reports, by default `name`.
     """
 
     name: str
@@ -72,6 +74,7 @@ class BackendInfo:
     tools: tuple[str, ...]
     exposes_activations: bool = False
     returns_features: bool = False
+    profiles: bool = False
     opt_in: bool = False
     runtime: tuple[str, ...] = ()
     title: str = ""
@@ -187,6 +190,8 @@ class Engine(ABC):
 
     assessment: Assessment | None = None
     """The evaluation stored in its file; `open_engine` reads it."""
+    batches: ClassVar[bool] = False
+    """Whether it runs several images at once, instead of one after the other."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -480,6 +485,21 @@ class Backend(ABC):
         values.
         """
         return self.read_tensors(parent), self.read_tensors(child)
+
+    def count_costs(self, path: Path) -> tuple[OperatorCost, ...]:
+        """Return the work of each operator with weights for one image; empty if not known."""
+        return ()
+
+    def profile(self, path: Path, *, rounds: int, threads: int = 1) -> OperatorProfile:
+        """Return the time of each operator of an engine file, and of the whole.
+
+        Raises `UsageError` for a back end that does not tell, and `MissingRequirementError` where
+        the engine is emulated.
+        """
+        raise UsageError(
+            f"{self.info.name} engines have no profile of their operators; expected one of tflite, "
+            "onnx, openvino or tensorrt."
+        )
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         """Return the quantized activations in the file; empty where they cannot be read."""

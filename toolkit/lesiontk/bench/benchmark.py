@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from lesiontk.backends.execution import Execution, name_emulator
+from lesiontk.bench.layer_profile import LayerProfile
+from lesiontk.bench.load import Load
+from lesiontk.bench.peak import Peak
+from lesiontk.bench.roofline import Work
+from lesiontk.bench.timing import Latency, PathTiming, ScenarioTiming
 from lesiontk.document import Record
 from lesiontk.evaluate.bootstrap import Estimate
 from lesiontk.evaluate.comparison import Comparison
@@ -16,22 +21,13 @@ from lesiontk.evaluate.subgroups import SubgroupChange
 from lesiontk.evaluate.temperature import TemperatureEvaluation
 from lesiontk.evaluate.verdict import GateVerdict, Unresolved, sort_verdicts
 from lesiontk.stage import EngineName, split_reference
+from lesiontk.system.conditions import Conditions
 from lesiontk.system.machine import Machine
 
 FULL_PRECISION = "float32"
 
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class Latency(Record):
-    """Percentiles in ms of `n` timings; `p10` is None if it was not recorded."""
-
-    median: float
-    p90: float
-    n: int
-    p10: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +71,9 @@ class EngineRow(Record):
 
     `reference` is True for an engine of the network before compression.
     `engine` is its artefact or file. Sizes and memory are in bytes, `image_size` in pixels a side.
+    `latency_ms` is that of one image at a time on `threads` threads, `scenarios` has it with the
+    others; `path` is the whole path from file to answer, `load` memory and time of loading,
+    `work` its operations, `profile` the latency of its layers, if requested.
     `metrics` and the other results on the `n` test images are empty or None without labels,
     `latency_ms` without timing. `versus_parent` is None for an engine without a parent.
     """
@@ -89,6 +88,11 @@ class EngineRow(Record):
     threads: int
     size_bytes: int
     latency_ms: Latency | None = None
+    scenarios: tuple[ScenarioTiming, ...] = ()
+    path: PathTiming | None = None
+    load: Load | None = None
+    work: Work | None = None
+    profile: LayerProfile | None = None
     deflated_bytes: int | None = None
     peak_memory_bytes: int | None = None
     image_size: int | None = None
@@ -197,6 +201,8 @@ class Benchmark(Record):
     `gates` are lines of the gate grammar, `gate` contains the verdict of each on each engine.
     `devices` are measurements of its engines elsewhere; they decide the gates on their figures.
     `labels` and the other facts of a recipe's test split are empty for files without labels.
+    `conditions` are the machine's state before and after the timing, `peaks` its measured peak by
+    threads; `energy_lacks` is why energy is not known, if it is not.
     Intervals are at level `confidence`. `findings` are sentences without their full stop, the most
     important first.
     """
@@ -217,6 +223,11 @@ class Benchmark(Record):
     image_size: int | None = None
     split_hash: str = ""
     batch: int = 1
+    conditions: tuple[Conditions, ...] = ()
+    peaks: tuple[Peak, ...] = ()
+    energy_lacks: str = ""
+
+    SCHEMA: ClassVar[int] = 2
 
     @property
     def verdicts(self) -> tuple[GateVerdict, ...]:

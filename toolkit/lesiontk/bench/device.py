@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lesiontk.bench.benchmark import DeviceRow, Latency
+from lesiontk.bench.benchmark import DeviceRow
+from lesiontk.bench.timing import Latency
 from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.evaluate.device_gate import DeviceFigures
@@ -50,9 +49,7 @@ class DeviceBench(Record):
     @property
     def latency_ms(self) -> Latency:
         """The percentiles of the samples."""
-        ranks = (np.percentile(self.samples_ms, rank) for rank in (10, 50, 90))
-        p10, median, p90 = (round(float(value), 4) for value in ranks)
-        return Latency(median, p90, len(self.samples_ms), p10)
+        return Latency.of(self.samples_ms)
 
     def to_row(self) -> DeviceRow:
         """Return the row of a benchmark: the percentiles in the place of the samples."""
@@ -64,7 +61,10 @@ class DeviceBench(Record):
     def figures(self) -> DeviceFigures:
         """Return the input of gates on latency, size and memory."""
         return DeviceFigures(
-            self.samples_ms, self.size_bytes, self.peak_memory_bytes, device=self.device
+            [[value] for value in self.samples_ms],
+            self.size_bytes,
+            self.peak_memory_bytes,
+            device=self.device,
         )
 
 

@@ -14,13 +14,15 @@ from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.findings import list_findings
-from lesiontk.bench.measure import measure_engines
+from lesiontk.bench.measure import measure_engines, measure_peaks
 from lesiontk.errors import UsageError
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.gate import GateInput, judge_engines
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.progress import Progress
 from lesiontk.recipe import Recipe
+from lesiontk.system.conditions import read_conditions
+from lesiontk.system.energy import open_energy_counter
 from lesiontk.system.machine import describe_machine
 
 NO_LABELS = (
@@ -52,6 +54,7 @@ def benchmark_files(
             specs[name] = engine.spec
     largest = max(spec.input_shape for spec in specs.values())
     pixels = np.random.default_rng(0).integers(0, 256, (8, *largest), np.uint8)
+    before = read_conditions()
     measured = measure_engines(files, pixels, rule, progress, foreign)
     benchmark = Benchmark(
         **(_shared(scores) if scores else {}),
@@ -86,6 +89,9 @@ def benchmark_files(
         ),
         unresolved=Unresolved(recipe.unresolved),
         machine=describe_machine(),
+        conditions=(before, read_conditions()),
+        peaks=measure_peaks(rule.threads),
+        energy_lacks=open_energy_counter().lacks,
     )
     return replace(benchmark, findings=tuple(list_findings(benchmark)))
 

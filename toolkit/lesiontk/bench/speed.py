@@ -6,18 +6,14 @@ machine affects all engines in the same round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from lesiontk.bench.benchmark import EngineRow
-
-NOISY_RATIO = 2.0
-"""A run is noisy if one round in ten takes more than this times the median, or the median more than
-this times the fastest tenth."""
-
-RESAMPLES = 1000
+from lesiontk.bench.timing import TITLES
+from lesiontk.evaluate.latency_rounds import Rounds, draw_rounds, resample_quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,48 +31,53 @@ class Speedup:
 
 
 def estimate_speedup(
-    parent_ms: Sequence[float], child_ms: Sequence[float], confidence: float, seed: int = 0
+    parent_ms: Rounds, child_ms: Rounds, confidence: float, seed: int = 0
 ) -> Speedup:
     """Return median(parent) / median(child) with its percentile interval at `confidence`.
 
-    The samples are in ms, one a round, the same rounds in both. One round has no interval. Raises
+    The samples are in ms, by round, the same rounds in both. One round has no interval. Raises
     `ValueError` for samples of different rounds.
     """
-    times = np.array([parent_ms, child_ms], dtype=np.float64)  # ragged samples raise here
-    parent, child = np.median(times, axis=1)
-    rounds = times.shape[1]
+    rounds = len(parent_ms)
+    if len(child_ms) != rounds:
+        raise ValueError(f"{rounds} and {len(child_ms)} rounds; expected the same")
+    ratio = float(np.median(parent_ms) / np.median(child_ms))
     if rounds < 2:
-        return Speedup(float(parent / child), None, None)
-    drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
-    medians = np.median(times[:, drawn], axis=2)
+        return Speedup(ratio, None, None)
+    drawn = draw_rounds(rounds, seed)
+    parent, child = (resample_quantile(samples, 0.5, drawn) for samples in (parent_ms, child_ms))
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(medians[0] / medians[1], [tail, 1.0 - tail])
-    return Speedup(float(parent / child), float(low), float(high))
+    low, high = np.quantile(parent / child, [tail, 1.0 - tail])
+    return Speedup(ratio, float(low), float(high))
 
 
-def list_noisy(rows: Iterable[EngineRow]) -> dict[str, float]:
-    """Return target -> the ratio that is greater than `NOISY_RATIO`, of a benchmark's noisy rows.
+def list_noisy(rows: Iterable[EngineRow]) -> dict[str, tuple[str, ...]]:
+    """Return target -> clauses on the noise in its scenarios, of a benchmark's noisy rows.
 
-    It is the ratio of the 90th percentile to the median, or of the median to the 10th, if greater.
     Emulated engines are left out.
     """
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for row in rows:
-        latency = row.latency_ms
-        if latency and latency.p10 and not row.emulated_by:
-            found[row.key] = max(latency.p90 / latency.median, latency.median / latency.p10)
-    return {target: ratio for target, ratio in found.items() if ratio > NOISY_RATIO}
+        for timing in () if row.emulated_by else row.scenarios:
+            if timing.noise:
+                found[row.key] = (
+                    *found.get(row.key, ()),
+                    f"{TITLES[timing.scenario]}: {', '.join(timing.noise)}",
+                )
+    return found
 
 
 def describe_noise(rows: Iterable[EngineRow]) -> str:
     """Return a sentence on noisy timings and the remedy; empty without noise."""
+    rows = list(rows)
     noisy = list_noisy(rows)
     if not noisy:
         return ""
-    worst = max(noisy, key=lambda target: noisy[target])
+    attempts = max(timing.attempts for row in rows for timing in row.scenarios)
+    first = next(iter(noisy))
+    tried = f" after {attempts} attempts" if attempts > 1 else ""
     return (
-        f"noisy run: latencies of {', '.join(noisy)} spread by more than {NOISY_RATIO:g} times "
-        f"(90th percentile to median, or median to 10th; up to {noisy[worst]:.1f} times, {worst}): "
-        "other programs used the machine; stop them and measure again, with --fresh and more "
-        "rounds (--set bench.rounds=300)"
+        f"noisy run{tried}: the latencies of {', '.join(noisy)} vary from round to round, or other "
+        f"programs used the machine ({first}, {noisy[first][0]}); stop them and measure again, "
+        "with --fresh and more rounds (--set bench.rounds=60)"
     )

@@ -42,6 +42,7 @@ COMMANDS = {
         "robustness:robustness",
         "Measure what corrupted images cost an engine.",
     ),
+    "profile": ("profile:profile", "Measure the latency of each layer, the slowest first."),
     "gate": ("gate:gate", "Show the smallest loss that a test split can resolve."),
     "report": ("report:report", "Write one HTML file with all results."),
     "input-checks": ("input_checks:input_checks", "Fit checks of image quality and domain."),

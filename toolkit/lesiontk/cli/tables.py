@@ -12,7 +12,7 @@ from lesiontk.evaluate.cross_validation import CrossValidation
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.seeds import SeedComparison
 from lesiontk.evaluate.verdict import GateVerdict, describe_outcomes, sort_verdicts
-from lesiontk.report import cross_validation, result_table
+from lesiontk.report import cross_validation, result_table, speed_table
 from lesiontk.report.formatting import count_things, format_bytes
 
 
@@ -118,6 +118,7 @@ def print_benchmark(benchmark: Benchmark) -> None:
         title=f"one image at a time, {benchmark.threads} thread(s), "
         f"n = {benchmark.rows[0].latency.n} per engine",
     )  # fmt: skip
+    _print_speed(benchmark)
     if benchmark.devices:
         columns = result_table.DEVICE_COLUMNS
         print_table(columns, result_table.list_device_cells(benchmark), title="on devices")
@@ -166,9 +167,29 @@ def print_seeds(comparison: SeedComparison) -> None:
     print_text(f"best on validation: seed {comparison.best}")
 
 
+def _print_speed(benchmark: Benchmark) -> None:
+    """Print the scenarios, the path from file to answer, and the machine's state."""
+    if scenarios := speed_table.list_scenario_cells(benchmark):
+        print_table(speed_table.SCENARIO_COLUMNS, scenarios, title="scenarios")
+    if path := speed_table.list_path_cells(benchmark):
+        title = f"from file to answer: {speed_table.describe_pictures(benchmark)}"
+        print_table(speed_table.PATH_COLUMNS, path, title=title)
+    if roofline := speed_table.list_roofline_cells(benchmark):
+        print_table(speed_table.ROOFLINE_COLUMNS, roofline, title="roofline, single stream")
+        print_text(speed_table.describe_peaks(benchmark))
+    for row in benchmark.rows:
+        if row.profile is not None:
+            cells = speed_table.list_layer_cells(row.profile)
+            print_table(speed_table.LAYER_COLUMNS, cells, title=f"layers of {row.key}")
+            print_text(speed_table.describe_profile(row.profile))
+    for sentence in speed_table.describe_conditions(benchmark):
+        print_text(sentence)
+
+
 def _describe_cost(row: EngineRow) -> list[str]:
     """Return median, p90, size and peak memory; dashes for what emulation cannot measure."""
     size, memory = format_bytes(row.size_bytes), row.peak_memory_bytes
     if row.emulated_by or memory is None:
         return ["–", "–", size, "–"]
-    return [f"{row.latency.median:.2f}", f"{row.latency.p90:.2f}", size, format_bytes(memory)]
+    latency = map(result_table.format_ms, (row.latency.median, row.latency.p90))
+    return [*latency, size, format_bytes(memory)]

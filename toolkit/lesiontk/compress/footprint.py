@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.backend import QuantizationPlan
 from lesiontk.backends.keras.backend import read_spec
@@ -61,12 +59,12 @@ def compare_engines(
     timed = time_engines(files, pixels, BenchRule(), context.progress)
     return Footprint(
         engine=target,
-        n=BenchRule().rounds,
+        n=min(timing.latency.n for timing in timed.values()),
         **{
             name: EngineFootprint(
                 size_bytes=path.stat().st_size,
                 deflated_bytes=deflated_bytes(path),
-                median_ms=round(float(np.median(timed[name].samples_ms)), 4),
+                median_ms=timed[name].latency.median,
             )
             for name, path in files.items()
         },

@@ -1,9 +1,10 @@
 """Gates on latency, size and memory.
 
-Quantiles of latency are tested on the raw samples, with order statistics as bounds (David &
-Nagaraja, Order Statistics, 2003, section 7.1): exact for independent samples of any distribution.
-Samples of one run are not fully independent, so the bounds apply to this run on this machine. Size
-and memory are single values, compared exactly.
+Quantiles of latency are tested on the raw samples. Samples in rounds are bounded by a bootstrap
+over the rounds; those of a device, a round each, by order statistics (David & Nagaraja, Order
+Statistics, 2003, section 7.1), which are exact for independent samples of any distribution. Samples
+of one run are not fully independent, so the bounds apply to this run on this machine. Size and
+memory are single values, compared exactly.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lesiontk.evaluate.latency_rounds import Rounds, bound_by_rounds
 from lesiontk.evaluate.verdict import Comparand, GateVerdict, Outcome
 from lesiontk.recipe.gate_grammar import Gate
 
@@ -24,13 +26,13 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
-    """Raw latencies in ms, bytes of the file, and of peak memory if measured.
+    """Raw latencies in ms by round, bytes of the file, and of peak memory if measured.
 
     `not_timed` is the reason why the latencies are not valid, for example emulation; else empty.
     `device` is where they were measured, if not on this machine.
     """
 
-    samples_ms: Sequence[float]
+    rounds_ms: Rounds
     size_bytes: int
     peak_memory_bytes: int | None
     not_timed: str = ""
@@ -87,15 +89,20 @@ def judge_device(
 
 
 def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> GateVerdict:
-    if figures.not_timed or not figures.samples_ms:
+    if figures.not_timed or not figures.rounds_ms:
         return replace(verdict, reason=figures.not_timed or "nothing was timed")
     confidence = gate.confidence or CONFIDENCE
     quantile = QUANTILES[gate.metric]
-    low, high = bound_quantile(figures.samples_ms, quantile, confidence)
-    measured = float(np.quantile(figures.samples_ms, quantile))
-    rounds = len(figures.samples_ms)
+    samples = [value for group in figures.rounds_ms for value in group]
+    rounds = len(figures.rounds_ms)
+    if len(samples) > rounds:
+        low, high = bound_by_rounds(figures.rounds_ms, quantile, confidence)
+        method = f"bootstrap over {rounds} rounds of {len(samples)} samples{figures.place}"
+    else:
+        low, high = bound_quantile(samples, quantile, confidence)
+        method = f"order statistics of {rounds} rounds{figures.place}"
+    measured = float(np.quantile(samples, quantile))
     stated = replace(verdict, confidence=confidence)
-    method = f"order statistics of {rounds} rounds{figures.place}"
     return _conclude(stated, measured, low, high, method)
 
 

@@ -384,18 +384,44 @@ class RobustnessRule(StageConfig):
         return count
 
 
+Scenario = Literal["single_stream", "multi_thread", "offline"]
+
+
 class BenchRule(StageConfig):
     """The measurement of latency."""
 
-    rounds: int = Field(100, ge=20, description="timed predictions of one image per engine")
-    warmup: int = Field(10, ge=1, description="warm-up predictions, not timed")
-    threads: int = Field(1, ge=1, le=1024, description="threads of each engine")
+    rounds: int = Field(20, ge=5, description="rounds; each times every engine, in random order")
+    queries: int = Field(
+        32, ge=1, description="queries of an engine in a round, fewer if they take over 0.5 s"
+    )
+    warmup: int = Field(
+        10, ge=1, description="images in a window of the warm-up, which ends when three windows in "
+        "a row have equal medians (within 5 %)",
+    )  # fmt: skip
+    threads: int = Field(1, ge=1, le=1024, description="threads of each engine, single stream")
+    scenarios: tuple[Scenario, ...] = Field(
+        ("single_stream", "multi_thread", "offline"),
+        description="single_stream: one image at a time; multi_thread: the same on all cores; "
+        "offline: images per second on all cores",
+    )
+    per_layer: bool = Field(False, description="also measure the latency of each layer")
+    repeats: int = Field(2, ge=0, description="how often a noisy measurement is repeated")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the order of the engines in each round"
+    )
     repetition: int = Field(0, ge=0, description="a new number repeats the measurement")
     provider: str | None = Field(
         None,
         description="execution provider of ONNX Runtime, such as CUDAExecutionProvider; "
         "default: CPU",
     )
+
+    @field_validator("scenarios")
+    @classmethod
+    def _include_single_stream(cls, value: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        if "single_stream" not in value:
+            raise ValueError("expected single_stream among them, which gates are decided on")
+        return tuple(dict.fromkeys(value))
 
 
 class Recipe(StageConfig):

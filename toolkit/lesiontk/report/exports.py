@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from lesiontk.bench.benchmark import EngineRow
+from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.document import plain_value
 from lesiontk.evaluate.bootstrap import Estimate
-from lesiontk.report import result_table, tables, wording
+from lesiontk.report import result_table, speed_table, tables, wording
 from lesiontk.report.render import ReportData, shorten_paths
 from lesiontk.report.robustness_rows import (
     COLUMNS,
@@ -99,6 +99,16 @@ def _list_costs(row: EngineRow) -> Iterator[tuple[str, float | None, int | None]
         yield "median_ms", row.latency_ms.median, row.latency_ms.n
         yield "p90_ms", row.latency_ms.p90, row.latency_ms.n
         yield "peak_memory_bytes", row.peak_memory_bytes, None
+        for timing in row.scenarios:
+            latency = timing.latency_ms
+            yield f"{timing.scenario}.median_ms", latency.median, latency.n
+            yield f"{timing.scenario}.p90_ms", latency.p90, latency.n
+            yield f"{timing.scenario}.p99_ms", latency.p99, latency.n
+            yield f"{timing.scenario}.images_per_second", timing.images_per_second, latency.n
+        if row.path is not None:
+            for name in ("decode", "resize", "inference"):
+                yield f"path.{name}_ms", getattr(row.path, name), row.path.n
+            yield "path.whole_ms", row.path.whole.median, row.path.n
 
 
 def _ends(estimate: Estimate | None) -> tuple[float | None, float | None, float | None]:
@@ -122,6 +132,7 @@ def markdown_from_report(data: ReportData) -> str:
         *(f"- {finding}." for finding in benchmark.findings),
         "## Engines",
         result_table.table_from_benchmark(benchmark),
+        *_speed_parts(benchmark),
         "## Acceptance gates",
         result_table.gates_from_benchmark(benchmark),
         "## Classes",
@@ -138,6 +149,30 @@ def markdown_from_report(data: ReportData) -> str:
         f"```yaml\n{yaml.safe_dump(shorten_paths(data.recipe), sort_keys=False)}```",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _speed_parts(benchmark: Benchmark) -> list[str]:
+    """Return the tables of scenarios, the path from file to answer, the roofline and layers."""
+    tables = [
+        ("Latency and throughput", speed_table.SCENARIO_COLUMNS,
+         speed_table.list_scenario_cells(benchmark), speed_table.describe_conditions(benchmark)),
+        ("From file to answer", speed_table.PATH_COLUMNS, speed_table.list_path_cells(benchmark),
+         [f"Measured on {speed_table.describe_pictures(benchmark)}."]),
+        ("How near to the roof", speed_table.ROOFLINE_COLUMNS,
+         speed_table.list_roofline_cells(benchmark), [speed_table.describe_peaks(benchmark)]),
+        *(
+            (f"Layers of {row.key}", speed_table.LAYER_COLUMNS,
+             speed_table.list_layer_cells(row.profile), [speed_table.describe_profile(row.profile)])
+            for row in benchmark.rows
+            if row.profile is not None
+        ),
+    ]  # fmt: skip
+    return [
+        part
+        for title, columns, cells, notes in tables
+        if cells
+        for part in (f"### {title}", result_table.make_table(columns, cells), " ".join(notes))
+    ]
 
 
 def _subgroup_parts(data: ReportData) -> list[str]:

@@ -20,6 +20,8 @@ from lesiontk.bench.benchmark import (
     size_facts,
 )
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
+from lesiontk.bench.layer_profile import LayerProfile
+from lesiontk.bench.roofline import find_peak
 from lesiontk.bench.speed import describe_noise
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
@@ -32,6 +34,7 @@ from lesiontk.document import Record
 from lesiontk.evaluate.evaluation import EngineEvaluation
 from lesiontk.evaluate.findings import describe_absent
 from lesiontk.evaluate.fit_input_checks import InputChecks
+from lesiontk.evaluate.latency_rounds import Rounds
 from lesiontk.evaluate.metrics import CALIBRATION_BINS
 from lesiontk.evaluate.robustness import Robustness
 from lesiontk.explain.explanation import Explanation
@@ -46,6 +49,21 @@ from lesiontk.report import (
     wording,
 )
 from lesiontk.report.result_table import DEVICE_COLUMNS, describe_emulated, list_device_cells
+from lesiontk.report.speed_table import (
+    LAYER_COLUMNS,
+    PATH_COLUMNS,
+    ROOFLINE_COLUMNS,
+    SCENARIO_COLUMNS,
+    describe_conditions,
+    describe_peaks,
+    describe_pictures,
+    describe_profile,
+    list_layer_cells,
+    list_path_cells,
+    list_roofline,
+    list_roofline_cells,
+    list_scenario_cells,
+)
 from lesiontk.report.tables import JudgedImage
 from lesiontk.system.machine import explain_int8
 from lesiontk.technique import describe_step
@@ -115,17 +133,16 @@ class ReportData:
     """The content of the report.
 
     `metrics` and `engines` map each target (``tflite:int8``) to its evaluation and its manifest's
-    facts, `curves` has a row per epoch. `images` are the test images in the order of the
-    predictions, `confidences` maps targets to their highest probability on each of them; both may
-    be empty. `explanation` is None without heatmaps; `heatmaps` maps its files to ``data:`` URLs;
-    so does `flip_pictures` with the files of each of `flips`.
-    `versions` maps each tool to its versions in the run's artefacts. `tensors` maps targets to
-    their quantized activations, the widest first; `sensitivities` maps back ends to their search
-    and `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
+    facts, `latencies` to its raw ms by round, `curves` has a row per epoch. `images` are the test
+    images in the order of the predictions, `confidences` maps targets to their highest probability
+    on each of them; both may be empty. `explanation` is None without heatmaps; `heatmaps` maps its
+    files to ``data:`` URLs; so does `flip_pictures` with the files of each of `flips`. `versions`
+    maps each tool to its versions in the run's artefacts. `tensors` maps targets to their quantized
+    activations, the widest first; `sensitivities` maps back ends to their search and
+    `sensitive_layers` to the layers, the most sensitive first; `stabilities` maps targets to
     theirs, `input_checks` to the images that their checks refuse, `robustness` to their results on
-    corrupted images. `widths` has a row for each layer
-    if the model was pruned. `ancestors` are the models that it was derived from, the trained one
-    first.
+    corrupted images. `widths` has a row for each layer if the model was pruned. `ancestors` are the
+    models that it was derived from, the trained one first.
     """
 
     name: str
@@ -141,6 +158,7 @@ class ReportData:
     inspection: Inspection | None
     calibration: DrawnList | None
     lineage: Mapping[str, ArtefactOrigin]
+    latencies: Mapping[str, Rounds] = field(default_factory=dict)
     images: Sequence[JudgedImage] = ()
     confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
     explanation: Explanation | None = None
@@ -193,6 +211,18 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
             noise=describe_noise(benchmark.rows),
             device_columns=DEVICE_COLUMNS,
             device_cells=list_device_cells(benchmark),
+            scenario_columns=SCENARIO_COLUMNS,
+            scenario_cells=list_scenario_cells(benchmark),
+            path_columns=PATH_COLUMNS,
+            path_cells=list_path_cells(benchmark),
+            path_pictures=describe_pictures(benchmark),
+            conditions=describe_conditions(benchmark),
+            roofline_columns=ROOFLINE_COLUMNS,
+            roofline_cells=list_roofline_cells(benchmark),
+            peaks=describe_peaks(benchmark),
+            layer_columns=LAYER_COLUMNS,
+            layer_cells={t: list_layer_cells(p) for t, p in _profiles(benchmark).items()},
+            profiles={t: describe_profile(p) for t, p in _profiles(benchmark).items()},
             emulated=emulated,
             emulated_words=describe_emulated(emulated) if emulated else "",
             verdicts=benchmark.verdicts,
@@ -219,6 +249,10 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
             ),
         )
     )
+
+
+def _profiles(benchmark: Benchmark) -> dict[str, LayerProfile]:
+    return {row.key: row.profile for row in benchmark.rows if row.profile is not None}
 
 
 def shorten_paths(value: Any) -> Any:
@@ -255,9 +289,12 @@ def make_environment() -> Environment:
 def draw_pictures(data: ReportData) -> dict[str, SvgFigure]:
     """Return the figures that the data supports: pareto, recalls, training, ranges, …"""
     from lesiontk.report.drawing import style_of_engines
+    from lesiontk.report.latency_plot import plot_latency
+    from lesiontk.report.layer_plot import plot_layers
     from lesiontk.report.pareto_plot import plot_pareto
     from lesiontk.report.plots import plot_recalls, plot_reliability, plot_training
     from lesiontk.report.ranges_plot import plot_ranges
+    from lesiontk.report.roofline_plot import plot_roofline
     from lesiontk.report.sensitivity_plot import plot_sensitivity
     from lesiontk.report.widths_plot import plot_widths
 
@@ -269,6 +306,14 @@ def draw_pictures(data: ReportData) -> dict[str, SvgFigure]:
     points = tables.list_points(benchmark)
     if points:
         pictures["pareto"] = plot_pareto(points, styles)
+    shown = {t: data.latencies[t] for t in styles if t in data.latencies}
+    if shown:
+        pictures["latency"] = plot_latency(shown, styles)
+    peak = find_peak(benchmark.peaks, benchmark.threads)
+    if peak is not None and (on_roofline := list_roofline(benchmark)):
+        pictures["roofline"] = plot_roofline(on_roofline, peak, styles)
+    for target, profile in _profiles(benchmark).items():
+        pictures[f"layers {target}"] = plot_layers(profile, styles[target])
     if evaluated:
         labels = tables.label_order(benchmark)
         notes = tables.describe_labels(labels, next(iter(evaluated.values())), data.split)

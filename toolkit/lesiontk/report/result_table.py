@@ -159,8 +159,8 @@ def list_device_cells(benchmark: Benchmark) -> list[list[str]]:
                 row.target,
                 row.runtime,
                 str(row.threads),
-                f"{row.latency_ms.median:.2f}",
-                f"{row.latency_ms.p90:.2f}",
+                format_ms(row.latency_ms.median),
+                format_ms(row.latency_ms.p90),
                 str(row.latency_ms.n),
                 "–" if memory is None else f"{memory / 1e6:.0f}",
                 "–" if row.energy_mj is None else f"{row.energy_mj:.2f}",
@@ -176,7 +176,17 @@ def _describe_cost(row: EngineRow) -> list[str]:
     size, memory = f"{row.size_bytes / 1e6:.2f}", row.peak_memory_bytes
     if row.emulated_by or row.latency_ms is None or memory is None:
         return ["–", size, "–"]
-    return [f"{row.latency_ms.median:.2f} ({row.latency_ms.p90:.2f})", size, f"{memory / 1e6:.0f}"]
+    latency = row.latency_ms
+    return [
+        f"{format_ms(latency.median)} ({format_ms(latency.p90)})",
+        size,
+        f"{memory / 1e6:.0f}",
+    ]
+
+
+def format_ms(value: float | None) -> str:
+    """Return milliseconds to two decimals; a dash if `value` is not known."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def gates_from_benchmark(benchmark: Benchmark) -> str:

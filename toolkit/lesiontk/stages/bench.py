@@ -3,24 +3,25 @@ accuracy, gates."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from lesiontk.backends.engine_facts import EngineFacts
+from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
-from lesiontk.bench.measure import Measurement, measure_engines
+from lesiontk.bench.measure import LatencySamples, Measurement, measure_engines, measure_peaks
 from lesiontk.data.images import PreparedImages, open_images
 from lesiontk.document import write_record
 from lesiontk.evaluate.comparison import compare_predictions
 from lesiontk.evaluate.default_gates import check_gates_of_task, expand_gates
 from lesiontk.evaluate.gate import judge_engines
+from lesiontk.evaluate.latency_rounds import Rounds
 from lesiontk.evaluate.operating_point import OperatingPoint
 from lesiontk.evaluate.subgroups import compare_subgroups
 from lesiontk.evaluate.verdict import Outcome, Unresolved
@@ -48,6 +49,8 @@ from lesiontk.stages.evaluate import (
     read_predictions,
 )
 from lesiontk.stages.gate_inputs import collect_gate_input, drop_losses, list_gated
+from lesiontk.system.conditions import read_conditions
+from lesiontk.system.energy import open_energy_counter
 from lesiontk.system.machine import describe_machine
 
 DOCUMENT, SAMPLES = "benchmark.json", "latency_samples.json"
@@ -73,7 +76,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=13,
+        version=14,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -100,7 +103,9 @@ class BenchStage(Stage):
         engines = collect_engines(parents, "engine")
         evaluations = collect_roles(parents, "evaluation")
         files: dict[str, Path] = {name: engine_file(engine) for name, engine in engines.items()}
+        before = read_conditions()
         measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
+        conditions = (before, read_conditions())
         references = {target: find_reference(target, engines) for target in engines}
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
         points = {target: read_operating_point(a) for target, a in evaluations.items()}
@@ -138,11 +143,14 @@ class BenchStage(Stage):
             gate=verdicts,
             unresolved=config.unresolved,
             machine=describe_machine(),
+            conditions=conditions,
+            peaks=measure_peaks(config.rule.threads),
+            energy_lacks=open_energy_counter().lacks,
         )
         benchmark = replace(benchmark, findings=tuple(list_findings(benchmark)))
         write_record(context.directory / DOCUMENT, benchmark)
-        samples = {target: list(m.samples_ms) for target, m in measured.items()}
-        (context.directory / SAMPLES).write_text(json.dumps(samples) + "\n")
+        samples = LatencySamples({target: m.timings for target, m in measured.items()})
+        write_record(context.directory / SAMPLES, samples)
         return StageOutput(
             {
                 "engines": list(engines),
@@ -158,6 +166,15 @@ class BenchStage(Stage):
 def read_benchmark(artefact: Artefact) -> Benchmark:
     """Return a benchmark. Raises `DataError` for one of another version of lesiontk."""
     return artefact.read(DOCUMENT, Benchmark)
+
+
+def read_latencies(artefact: Artefact) -> dict[str, Rounds]:
+    """Return engine -> its raw ms by round, single stream. Raises as `read_benchmark`."""
+    return {
+        name: timings[0].rounds_ms
+        for name, timings in artefact.read(SAMPLES, LatencySamples).engines.items()
+        if find_fallback(timings[0].execution) is None
+    }
 
 
 def find_reference(engine: EngineName, engines: Container[str]) -> EngineName | None:
@@ -188,9 +205,10 @@ def _row(
 ) -> EngineRow:
     facts, own_evaluation = engines[target].read_facts(EngineFacts), measured[target]
     reference = references[target]
-    versus = None
+    versus = parent = None
+    rule = config.statistics
     if reference is not None:
-        rule, parent = config.statistics, measured[reference]
+        parent = measured[reference]
         truth, before, after, labels, groups = _pair(reference, target, predictions)
         comparison = compare_predictions(
             truth,
@@ -232,7 +250,7 @@ def _row(
         backend=facts.backend,
         precision=facts.precision,
         threads=config.rule.threads,
-        **own_evaluation.row_fields(),
+        **own_evaluation.row_fields(parent, rule.confidence),
         **score_fields(read_evaluation(evaluations[target])),
         versus_parent=versus,
     )

@@ -40,7 +40,7 @@ from lesiontk.stage import (
     collect_roles,
     kind_of_role,
 )
-from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.bench import read_benchmark, read_latencies
 from lesiontk.stages.evaluate import read_evaluation, read_predictions
 from lesiontk.stages.flips import read_flips
 from lesiontk.stages.input_checks import read_input_checks
@@ -97,7 +97,7 @@ class ReportStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="report",
-        version=14,
+        version=15,
         accepts={
             "benchmark": "benchmark",
             "model": "model",
@@ -138,6 +138,7 @@ class ReportStage(Stage):
             name=config.name,
             description=config.description,
             benchmark=read_benchmark(benchmark),
+            latencies=read_latencies(benchmark),
             metrics={target: read_evaluation(artefact) for target, artefact in evaluations.items()},
             engines={target: a.read_facts(EngineFacts) for target, a in engines.items()},
             curves=_read_curves(model),

@@ -60,7 +60,7 @@ def measure_on(
     if not chosen:
         bundle.choose(list(targets.values()))  # raises
     options = [
-        *("--rounds", str(rule.rounds)),
+        *("--rounds", str(rule.rounds * rule.queries)),
         *("--warmup", str(rule.warmup)),
         *("--threads", str(rule.threads)),
     ]

@@ -42,6 +42,8 @@ SPEC_BYTES = 2**20
 class KerasEngine(Engine):
     """An engine that runs a ``.keras`` file of Keras 2."""
 
+    batches = True
+
     def __init__(self, path: Path) -> None:
         super().__init__(read_spec(path))
         tf = import_tensorflow()

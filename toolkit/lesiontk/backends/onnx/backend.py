@@ -27,6 +27,7 @@ from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.onnx.file_backend import QUANTIZED, ONNXFileBackend
 from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, try_providers
 from lesiontk.backends.operator_groups import members_of
+from lesiontk.backends.operator_profile import OperatorProfile
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
 from lesiontk.records import EngineSpec
@@ -60,8 +61,11 @@ class ONNXEngine(Engine):
         session = open_session(path, threads, provider, entries)
         metadata = read_session_metadata(session, path)
         if metadata.get(WEIGHT_BITS) == "7":
-            session = open_session(path, threads, provider, {**entries, EXACT: "0"})
+            entries[EXACT] = "0"
+            session = open_session(path, threads, provider, entries)
         super().__init__(parse_spec(metadata.get(SPEC_KEY), path))
+        self.entries = entries
+        """The session options beyond the defaults."""
         self._session = session
         self._reopen = partial(make_session, threads=threads, provider=provider, entries=entries)
         self._path = path
@@ -114,14 +118,24 @@ def open_session(path: Path, threads: int, provider: str, entries: Mapping[str, 
 
 
 def make_session(
-    model: str | bytes, threads: int, provider: str = CPU, entries: Mapping[str, str] | None = None
+    model: str | bytes,
+    threads: int,
+    provider: str = CPU,
+    entries: Mapping[str, str] | None = None,
+    profile: str = "",
 ) -> Any:
-    """Return ONNX Runtime's session of a file or of a model's bytes; its errors are raised."""
+    """Return ONNX Runtime's session of a file or of a model's bytes; its errors are raised.
+
+    With `profile`, the beginning of a path, it profiles its kernels.
+    """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
     providers = [name for name in dict.fromkeys((provider, CPU)) if is_listed(name)]
@@ -157,6 +171,7 @@ class ONNXBackend(ONNXFileBackend):
         runtime=("onnx", "onnxruntime"),
         exposes_activations=True,
         returns_features=True,
+        profiles=True,
     )
 
     def _convert(
@@ -194,6 +209,12 @@ class ONNXBackend(ONNXFileBackend):
 
     def open_on(self, provider: str, path: Path, *, threads: int = 1) -> Engine:
         return ONNXEngine(path, threads, provider)
+
+    def profile(self, path: Path, *, rounds: int, threads: int = 1) -> OperatorProfile:
+        from lesiontk.backends.onnx.profile import profile_operators
+
+        with ONNXEngine(path, threads) as engine:
+            return profile_operators(path, rounds, threads, engine.entries)
 
     def read_tensors(self, path: Path) -> TensorReader:
         import onnx

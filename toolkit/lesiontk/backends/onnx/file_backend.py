@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lesiontk.backends.backend import Backend, EngineStructure, parse_spec
 from lesiontk.backends.file_records import add_to_onnx, split_onnx
+from lesiontk.backends.operator_profile import OperatorCost
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.records import EngineSpec
 
@@ -44,6 +45,13 @@ class ONNXFileBackend(Backend):
         add_signal_outputs(model)
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString())
+
+    def count_costs(self, path: Path) -> tuple[OperatorCost, ...]:
+        import onnx
+
+        from lesiontk.backends.onnx.profile import count_costs
+
+        return count_costs(onnx.load(path))
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         import onnx

@@ -24,6 +24,7 @@ from lesiontk.backends.backend import (
 )
 from lesiontk.backends.execution import NOTHING, Execution
 from lesiontk.backends.onnx.file_backend import ONNXFileBackend
+from lesiontk.backends.operator_profile import OperatorProfile
 from lesiontk.backends.tensorrt.installation import (
     MODULES,
     explain_no_builder,
@@ -32,7 +33,7 @@ from lesiontk.backends.tensorrt.installation import (
 )
 from lesiontk.backends.tensorrt.structure import NOTHING_TO_COMPUTE, explain_float
 from lesiontk.calibration.ranges import Ranges, TensorReader
-from lesiontk.errors import DataError
+from lesiontk.errors import DataError, MissingRequirementError
 from lesiontk.records import Availability, EngineSpec
 
 AHEAD_OF_TIME = "SM86"
@@ -56,6 +57,7 @@ class TensorRTBackend(ONNXFileBackend):
         suffix=".onnx",
         tools=("onnx", "onnxruntime"),
         returns_features=True,
+        profiles=True,
         opt_in=True,
     )
 
@@ -152,6 +154,17 @@ class TensorRTBackend(ONNXFileBackend):
             return emulated
         with emulated:  # it has checked the file and read its description
             return GPUEngine(path, emulated.spec)
+
+    def profile(self, path: Path, *, rounds: int, threads: int = 1) -> OperatorProfile:
+        from lesiontk.backends.tensorrt.engine import GPUEngine
+
+        reason = explain_no_gpu()
+        if reason:
+            raise MissingRequirementError(
+                f"{path.name} is emulated here ({reason}); its layers are timed on the GPU."
+            )
+        with GPUEngine(path, self.read_spec(path)) as engine:
+            return engine.profile(rounds)
 
     def inspect(self, path: Path) -> EngineStructure:
         from lesiontk.backends.tensorrt.structure import inspect_graph

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.onnx.backend import ONNXEngine
+from lesiontk.backends.operator_profile import OperatorProfile, OperatorTimes
 from lesiontk.backends.tensorrt import cuda_bindings, on_device
 from lesiontk.backends.tensorrt.build import build_engine
 from lesiontk.backends.tensorrt.installation import import_tensorrt
@@ -18,6 +19,7 @@ from lesiontk.backends.tensorrt.plan_runner import Runner
 from lesiontk.errors import MissingRequirementError
 from lesiontk.records import EngineSpec
 
+WARMUP = 5
 EMULATOR = "ONNX Runtime on the CPU"
 
 
@@ -39,6 +41,8 @@ class EmulatedEngine(ONNXEngine):
 class GPUEngine(Engine):
     """An engine in TensorRT, built for this GPU when the file is opened."""
 
+    batches = True
+
     def __init__(self, path: Path, spec: EngineSpec) -> None:
         super().__init__(spec)
         trt = import_tensorrt()
@@ -58,6 +62,18 @@ class GPUEngine(Engine):
     def time_images(self, images: NDArray[np.uint8], rounds: int, warmup: int) -> tuple[float, ...]:
         """Return the milliseconds of each round on the GPU, one image each, by CUDA events."""
         return tuple(self._runner.time_images(images, rounds, warmup))
+
+    def profile(self, rounds: int) -> OperatorProfile:
+        """Return the times of each layer that TensorRT built, and of the whole without profiler."""
+        shape = (1, *self.spec.input_shape)
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        whole = self.time_images(image, rounds, WARMUP)
+        layers = self._runner.time_layers(image, rounds, WARMUP)
+        return OperatorProfile(
+            "TensorRT's own profiler of each layer (IProfiler), in runs apart from the whole",
+            tuple(OperatorTimes(name, "", tuple(found)) for name, found in layers.items()),
+            whole,
+        )
 
     def describe_execution(self) -> tuple[Execution, ...]:
         return (Execution("runtime", "TensorRT", "TensorRT", self._name),)

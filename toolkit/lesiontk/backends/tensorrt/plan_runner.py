@@ -105,6 +105,25 @@ class Runner:
                 samples.append(self._cuda.elapsed(start, end))
         return samples
 
+    def time_layers(self, images: Any, rounds: int, warmup: int) -> dict[str, list[float]]:
+        """Return layer -> its milliseconds in each round, one image each.
+
+        TensorRT's profiler stays with the engine, and slows what it runs afterwards.
+        """
+        found: dict[str, list[float]] = {}
+
+        class Profiler(self._trt.IProfiler):  # type: ignore[name-defined, misc]
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                found.setdefault(layer_name, []).append(ms)
+
+        self._profiler = self._context.profiler = Profiler()
+        for turn in range(warmup + rounds):
+            if turn == warmup:
+                found.clear()
+            self._start(images[turn % len(images)][np.newaxis])
+            self._cuda.wait()
+        return found
+
     def _start(self, part: Any) -> None:
         count = len(part)
         self._images[:count] = part

@@ -26,6 +26,7 @@ from lesiontk.backends.backend import (
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.file_records import add_to_archive, split_archive
 from lesiontk.backends.foreign import ForeignDescription
+from lesiontk.backends.operator_profile import OperatorCost, OperatorProfile
 from lesiontk.backends.quantized_tensors import QuantizedTensor
 from lesiontk.calibration.ranges import TensorReader
 from lesiontk.errors import DataError
@@ -127,6 +128,7 @@ class TFLiteBackend(Backend):
         runtime=("ai-edge-litert",),
         exposes_activations=True,
         returns_features=True,
+        profiles=True,
     )
 
     def _convert(
@@ -230,6 +232,16 @@ class TFLiteBackend(Backend):
         from lesiontk.backends.tflite.graph import group_layers, strip_normalization
 
         return tuple(group_layers(strip_normalization(path.read_bytes())[0]))
+
+    def count_costs(self, path: Path) -> tuple[OperatorCost, ...]:
+        from lesiontk.backends.tflite.profile import count_costs
+
+        return count_costs(read_flatbuffer(path))
+
+    def profile(self, path: Path, *, rounds: int, threads: int = 1) -> OperatorProfile:
+        from lesiontk.backends.tflite.profile import profile_operators
+
+        return profile_operators(path, rounds, threads)
 
     def list_quantized_tensors(self, path: Path) -> tuple[QuantizedTensor, ...]:
         from lesiontk.backends.tflite.graph import quantized_activations

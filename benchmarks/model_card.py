@@ -33,6 +33,9 @@ from lesiontk.report.wording import (
     describe_recall_constraint,
 )
 
+HALF = "keras_half.keras"
+"""The float network with its weights in half precision."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalCheck(Record):
@@ -54,13 +57,15 @@ def render_model_card(
     sizes: Mapping[str, int],
     command: str,
     left_out: Sequence[str] = (),
+    half: bool = False,
     external: ExternalCheck | None = None,
 ) -> str:
     """Return the card of a run; `recipe` is the document of its recipe.
 
     `engines` are those whose files are published with the card, `sizes` the number of images by
     their width and height in pixels, as ``320x240``. `left_out` are the targets whose files are too
-    large to be published, `external` evaluations on images from elsewhere.
+    large to be published, `half` says that `HALF` is, `external` evaluations on images from
+    elsewhere.
     """
     labels = model.labels
     counts = {subset: sum(values.values()) for subset, values in split.images.items()}
@@ -75,8 +80,8 @@ def render_model_card(
         f"square; output: probabilities of {', '.join(labels)}. Out of scope: clinical photographs "
         "without a dermatoscope, other kinds of lesions, skin types that are missing from the data"
         f"{_describe_people(recipe['data'].get('source'))}.",
-        f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out)}\n\nEvery "
-        "file contains its labels, preprocessing "
+        f"## Files\n\n{_list_engines(engines, emulated)}{_describe_left_out(left_out, half)}\n\n"
+        "Every file contains its labels, preprocessing "
         f"({_describe_preprocessing(model.preprocessing)}), input size and "
         "the hash of the split; `lesiontk predict FILE picture.jpg` needs no other "
         "file. Input uint8 "
@@ -206,12 +211,16 @@ def _describe_external(external: ExternalCheck | None) -> str:
     return f"## External check\n\n{table_from_external(external.name, external.engines)}".rstrip()
 
 
-def _describe_left_out(targets: Sequence[str]) -> str:
+def _describe_left_out(targets: Sequence[str], half: bool) -> str:
     if not targets:
         return ""
+    rounded = (
+        f" `{HALF}` is the network with its weights rounded to half precision, to train or "
+        "compress it further; the figures are of the exact weights."
+    )
     return (
         f"\n\nToo large to be published: {', '.join(targets)}. The command under Training makes "
-        "them, in the workspace; `lesiontk prune` makes smaller ones."
+        f"them, in the workspace; `lesiontk prune` makes smaller ones.{rounded if half else ''}"
     )
 
 

@@ -4,7 +4,8 @@ lists of calibration images and of the split.
     python benchmarks/publish.py RECIPE|BENCHMARK [--workspace DIR] [--external DIR]
 
 Uses the benchmark of that name, or the latest of the recipe. Copies the int8 engines and their
-float model, for comparison; files over 20 MB are left out. A network that was published before,
+float model, for comparison; files over 20 MB are left out, a float model of up to 60 MB has its
+weights rounded to half precision. A network that was published before,
 imported and compressed keeps the published training curves. With --external every engine is also
 evaluated, at its frozen threshold, on the labelled images of DIR.
 """
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from model_card import ExternalCheck, render_model_card
+from half_weights import round_weights
+from model_card import HALF, ExternalCheck, render_model_card
 from published_card import update_files_section
 from steps import describe_steps, shorten_orders
 
@@ -115,6 +117,8 @@ def publish(
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
+            if target == "keras:float32" and engine.size_bytes <= 3 * MAX_BYTES:
+                round_weights(artefact.file(engine.file), folder / HALF)
     chosen = recipe_of(model).model_dump(mode="json")
     chosen["data"] = {**chosen["data"], "path": None}  # without the path of the data
     chosen["imported"] = None  # the command trains it
@@ -134,6 +138,7 @@ def publish(
         sizes=sizes,
         command=command,
         left_out=left_out,
+        half=(folder / HALF).is_file(),
         external=checked,
     )
     (folder / "README.md").write_text(update_files_section(card, folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -157,12 +157,20 @@ class StageInfo:
     schema_version: int = 1
 
 
+class StoppedError(Exception):
+    """Raised by an observer of a training to end it; its checkpoints stay, as after a kill."""
+
+
+EpochObserver = Callable[[int, Mapping[str, float]], None]
+"""Gets the number of a finished epoch, from 1, and its validation metrics."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The folders and the progress of a stage.
 
     `directory` becomes the artefact. `scratch` survives a killed process (checkpoints) and is
-    removed on success.
+    removed on success. `on_epoch` observes the training of a network.
     """
 
     directory: Path
@@ -170,6 +178,7 @@ class Context:
     recipe: str = ""
     progress: Progress = field(default_factory=NoProgress)
     threads: int = field(default_factory=count_cores)
+    on_epoch: EpochObserver | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class TrainStage(Stage):
             config.train,
             context.scratch,
             context.progress,
+            on_epoch=context.on_epoch,
         )
         return write_outcome(
             model,

@@ -31,7 +31,14 @@ from lesiontk.records import (
     ManifestHeader,
     ParentEntry,
 )
-from lesiontk.stage import Context, Stage, StageConfig, kind_of_role
+from lesiontk.stage import (
+    Context,
+    EpochObserver,
+    Stage,
+    StageConfig,
+    StoppedError,
+    kind_of_role,
+)
 from lesiontk.store.machine_paths import MachinePaths
 from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
 from lesiontk.store.own_files import check_own_files
@@ -49,11 +56,16 @@ class Store:
     """The artefacts of one workspace."""
 
     def __init__(
-        self, workspace: Path, progress: Progress | None = None, threads: int | None = None
+        self,
+        workspace: Path,
+        progress: Progress | None = None,
+        threads: int | None = None,
+        on_epoch: EpochObserver | None = None,
     ):
         self.workspace = workspace
         self.progress = progress or NoProgress()
         self._threads = threads or count_cores()
+        self._on_epoch = on_epoch
         self._paths = MachinePaths(workspace)
         self._use_order = UseOrder(workspace)
         self._left_out: set[str] = set()
@@ -67,6 +79,13 @@ class Store:
         if index == 0:
             return self
         return Store(self.workspace / "workers" / str(index), self.progress, self._threads)
+
+    def observed_by(self, on_epoch: EpochObserver) -> Store:
+        """Return this store with an observer of the epochs of each training.
+
+        Where it raises `StoppedError`, `build` does, and the training can be continued later.
+        """
+        return Store(self.workspace, self.progress, self._threads, on_epoch)
 
     # ---------------------------------------------------------------- build
 
@@ -199,7 +218,9 @@ class Store:
             temporary.mkdir(parents=True)
             scratch.mkdir(parents=True, exist_ok=True)
             name = str(recipe.get("name", ""))
-            context = Context(temporary, scratch, name, self.progress, self._threads)
+            context = Context(
+                temporary, scratch, name, self.progress, self._threads, self._on_epoch
+            )
             output = stage.run(parents, config, context)
             manifest = Manifest(
                 **dict(header),
@@ -213,7 +234,7 @@ class Store:
             )
             write_manifest(temporary, manifest.model_dump())
             _replace(target, temporary)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StoppedError):
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         except Exception as error:
@@ -240,6 +261,12 @@ class Store:
         if not self._checked:
             check_own_files(self.workspace)
             self._checked = True
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Hold a lock of the workspace, such as that of a device on which one engine is timed."""
+        with self._lock(name):
+            yield
 
     @contextmanager
     def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:

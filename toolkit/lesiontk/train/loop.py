@@ -20,6 +20,7 @@ from lesiontk.files.hashing import hash_document
 from lesiontk.progress import Progress
 from lesiontk.recipe import TrainSection
 from lesiontk.records import ValidationScores
+from lesiontk.stage import EpochObserver
 from lesiontk.system.frameworks import import_keras, import_tensorflow
 from lesiontk.train.checkpoints import (
     TrainingState,
@@ -57,6 +58,7 @@ def train_model(
     devices: Sequence[str] = (),
     soft_targets: SoftTargets | None = None,
     keep_recalls: Mapping[str, float] | None = None,
+    on_epoch: EpochObserver | None = None,
 ) -> tuple[Any, TrainingState]:
     """Return a float32 model with the weights of its best epoch, and the training history.
 
@@ -67,7 +69,8 @@ def train_model(
     returned, with the logit bias of `fit_logit_bias`.
 
     `devices` are as in `make_distribution`, `soft_targets` those of a teacher. Each of several
-    workers calls this with its own scratch folder, and each gets the same model.
+    workers calls this with its own scratch folder, and each gets the same model. `on_epoch` is
+    called after each epoch, once its checkpoint is written; what it raises ends the training.
     """
     state = read_state(scratch)
     if not state.done:
@@ -78,7 +81,7 @@ def train_model(
             state = read_state(scratch)
             state.keep_recalls = dict(keep_recalls or {})
             training_set = make_training_set(images, section, soft_targets)
-            _train(build, training_set, distribution, state, scratch, progress)
+            _train(build, training_set, distribution, state, scratch, progress, on_epoch)
             distribution.gather([state.epoch])  # all workers have it: none waits for this one again
         state.done = True
         save_state(state, scratch)
@@ -112,6 +115,7 @@ def _train(
     state: TrainingState,
     scratch: Path,
     progress: Progress,
+    on_epoch: EpochObserver | None,
 ) -> None:
     tf, keras, section = import_tensorflow(), import_keras(), training_set.section
     keras.utils.set_random_seed(section.seed)
@@ -176,6 +180,8 @@ def _train(
                 )
                 advance(0, note)
                 logger.info("%s, %.0f s", note, seconds)
+                if on_epoch is not None:
+                    on_epoch(state.epoch, scores.metrics)
     writer.close()
 
 

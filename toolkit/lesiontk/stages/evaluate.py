@@ -124,8 +124,8 @@ class EvaluateStage(Stage):
             may_have_seen_test=unknown,
         )
         write_record(context.directory / METRICS, evaluation)
-        _write_predictions(context.directory / PREDICTIONS, images, test, on_test, attributes)
-        _write_predictions(
+        write_predictions(context.directory / PREDICTIONS, images, test, on_test, attributes)
+        write_predictions(
             context.directory / VALIDATION_PREDICTIONS, images, validation, on_validation, {}
         )
         return StageOutput(
@@ -215,7 +215,7 @@ def predict_rows(
     return np.concatenate(parts)
 
 
-def _write_predictions(
+def write_predictions(
     path: Path,
     images: ImageSet,
     rows: IntArray,

@@ -19,6 +19,7 @@ FLOORS = (
     ("stages",),
     ("deploy",),
     ("report",),
+    ("search",),
     ("compress",),
     ("bench",),
     ("backends",),
@@ -42,8 +43,8 @@ What is above `stages` and what is below it never meet in a file: the libraries 
 store nor the stages.
 """
 LIBRARIES = (
-    "deploy", "report", "compress", "bench", "backends", "train", "evaluate", "calibration",
-    "explain", "models", "data",
+    "deploy", "report", "search", "compress", "bench", "backends", "train", "evaluate",
+    "calibration", "explain", "models", "data",
 )  # fmt: skip
 
 KERAS_ADAPTERS = (

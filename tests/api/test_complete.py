@@ -10,6 +10,7 @@ import click
 import pytest
 
 import lesiontk
+from lesiontk.api.search import Search
 from lesiontk.cli.main import cli
 from lesiontk.technique import TECHNIQUES
 
@@ -42,6 +43,11 @@ COUNTERPARTS: dict[str, Any] = {
     "predict": ENGINE.predict,
     "run": WORKSPACE.run,
     "demo": WORKSPACE.run,
+    "search run": WORKSPACE.search,
+    "search show": WORKSPACE.search,
+    "search status": WORKSPACE.search,
+    "search best": Search.best,
+    "search init": WORKSPACE.write_search_space,
     "verify": WORKSPACE.verify,
     "lineage": WORKSPACE.lineage,
     "ls": WORKSPACE.ls,
@@ -81,9 +87,11 @@ OTHERWISE = {
     ("profile", "engine"): "self",
     ("build", "engine"): "self",
     ("bundle", "reference"): "engine",
+    ("search best", "name"): "self",
+    ("search best", "storage"): "self",
 }
 """Options that another method, or another argument, stands for."""
-UNUSED = {"data check": {"leaky"}}
+UNUSED = {"data check": {"leaky"}, "search run": {"leaky"}}
 """Options that all commands with a recipe have, and that change nothing in these."""
 
 

@@ -16,6 +16,7 @@ HEAVY = {
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "optuna",
     "pandas",
     "scipy",
     "sklearn",
@@ -35,6 +36,11 @@ SUBCOMMANDS = [
     "recipe list",
     "recipe show",
     "recipe new",
+    "search best",
+    "search init",
+    "search run",
+    "search show",
+    "search status",
     "task list",
     "task new",
 ]
@@ -125,7 +131,7 @@ def test_the_first_help_lists_every_command_with_what_it_does(asked: dict[str, A
 
 
 def test_every_command_takes_the_common_options(asked: dict[str, Any]) -> None:
-    groups = {"", "calibration", "data", "gate", "recipe", "task"}
+    groups = {"", "calibration", "data", "gate", "recipe", "search", "task"}
     for name, help_ in asked["helps"].items():
         for option in ("--workspace", "--json", "--quiet", "--debug"):
             assert (option in help_["text"]) == (name not in groups), f"{name} {option}"

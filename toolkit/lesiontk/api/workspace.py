@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lesiontk.api.benchmark import Benchmark
 from lesiontk.api.bundle import Bundle
@@ -17,6 +17,7 @@ from lesiontk.api.model import Model
 from lesiontk.api.report import Report
 from lesiontk.api.results import Verification
 from lesiontk.api.run import Run
+from lesiontk.api.search import Search
 from lesiontk.api.seeds import SeedComparison
 from lesiontk.api.side_by_side import SideBySide
 from lesiontk.api.stored import Stored, refer_to
@@ -292,6 +293,49 @@ class Workspace(DataWorkspace):
             set=with_folds(set, folds),
         )
         return CrossValidation(cross_validate(self.store, chosen))
+
+    def search(
+        self,
+        space: str | Path | Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        data: str | Path | None = None,
+        accept_near_duplicates: bool = False,
+        trials: int | None = None,
+        storage: str | None = None,
+        set: Settings = None,
+    ) -> Search:
+        """Search a space of recipes for the best engines, and evaluate the front on the test split.
+
+        `space` is a YAML file (`write_search_space` writes an example) or its content. `name` is by
+        default that of the file. A repeated call continues, with more `trials` too; several
+        processes may run one search. Without `space` an earlier search is returned as it is, by
+        default the last one. `storage` is the URL of a database that several machines share.
+
+        Raises `UsageError` for a space that cannot be searched, before any work.
+        """
+        from lesiontk.workflow.search import open_search, run_search
+
+        if space is None:
+            found = open_search(self.store, name, storage)
+            return Search(self, found.write_result(), found.page)
+        done = run_search(
+            self.store,
+            space,
+            name=name,
+            data=None if data is None else Path(data),
+            accept_near_duplicates=accept_near_duplicates,
+            trials=trials,
+            storage=storage,
+            overrides=list_overrides(set),
+        )
+        return Search(self, done.write_result(), done.page)
+
+    def write_search_space(self, file: str | Path = "space.yaml") -> Path:
+        """Write a commented example of a search space to a new file, and return its path."""
+        from lesiontk.workflow.new_search import write_space
+
+        return write_space(Path(file))
 
     def plan(
         self,

@@ -50,6 +50,7 @@ COMMANDS = {
     "check": ("check:check", "Check whether TensorRT accepts an ONNX file."),
     "predict": ("predict:predict", "Print class probabilities of images."),
     "run": ("run:run", "Run a whole recipe, from images to report; resumable."),
+    "search": ("search:search", "Search a space of recipes for the best engines."),
     "demo": ("demo:demo", "Run the whole chain on synthetic images, in minutes."),
     "verify": ("verify:verify", "Check an artefact's files, and an engine against its parent."),
     "lineage": ("lineage:lineage", "Show what an artefact was made from."),

@@ -87,6 +87,15 @@ def parse_gate(text: str) -> Gate:
     return _Parser(text).parse()
 
 
+def parse_constraint(text: str) -> Gate:
+    """Return the gate that a search applies to measured values, without a confidence.
+
+    A search compares many candidates on the same images, so a test of each at a confidence would
+    not be valid for the chosen one. Raises `UsageError` as `parse_gate`.
+    """
+    return _Parser(text, tested=False).parse()
+
+
 def parse_gates(texts: Sequence[str]) -> tuple[Gate, ...]:
     """Return the gates of several lines. Raises `UsageError` for two of one kind on a metric."""
     gates = tuple(map(parse_gate, texts))
@@ -146,8 +155,9 @@ def _format_number(value: float) -> str:
 class _Parser:
     """A left-to-right parser of one line that tracks its position for the caret."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, tested: bool = True) -> None:
         self.text = text
+        self.tested = tested
         self.at = 0
         self.start = 0
 
@@ -161,7 +171,13 @@ class _Parser:
         self._read_sign(gate)
         relative, limit = self._read_limit(gate)
         confidence = self._read_confidence()
-        if relative and confidence is None:
+        if confidence is not None and not self.tested:
+            self._refuse(
+                "a search compares measured values of many candidates, for which a confidence "
+                "would not hold; expected the constraint without `@`",
+                self.text.rindex("@"),
+            )
+        if relative and confidence is None and self.tested:
             self._refuse(
                 "the point estimate of a difference is unreliable on few lesions; expected a "
                 "confidence, such as `@ 0.95`",

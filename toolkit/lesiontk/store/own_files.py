@@ -16,7 +16,7 @@ from pathlib import Path
 from lesiontk.errors import DataError
 from lesiontk.store.manifest import MANIFEST
 
-WALKED = (".locks", ".scratch", "workers")
+WALKED = (".locks", ".scratch", "searches", "workers")
 """Folders of a workspace whose content is internal, too."""
 
 

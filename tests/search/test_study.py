@@ -1,0 +1,258 @@
+"""No trial is lost and none is counted twice, whatever happens to the processes that run them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
+from lesiontk.search import study as study_module
+from lesiontk.search.criteria import Criteria, Figures
+from lesiontk.search.space import parse_space
+from lesiontk.search.study import (
+    COMPLETE,
+    FAILED,
+    INFEASIBLE,
+    PRUNED,
+    RUNNING,
+    Study,
+    open_study,
+    recall_study,
+)
+from tests.search.study_process import LABELS, SPACE, made_up, run, study_of
+
+ROOT = Path(__file__).parents[2]
+TRIALS = 3
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.search.study_process", str(folder)]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def make_study(folder: Path, **changes: Any) -> Study:
+    """Return a study of other observers, with other keys of the space."""
+    document = {"vary": {"calibration.observer": ["min_max", "percentile"]}, **changes}
+    space = parse_space(document)
+    criteria = Criteria.parse(space.objectives, space.constraints, "pair", LABELS, LABELS[:1])
+    url = f"sqlite:///{folder / 'study.db'}"
+    return open_study(url, "made-up", space, criteria, folder / "locks", epochs=9)
+
+
+def figures(**values: float) -> Figures:
+    known = {"balanced_accuracy": 0.7, "p90_ms": 1.0, "size_mb": 1.0, **values}
+    return Figures("engine-1", "model-1", "validation-1", known, {}, 20, 10, 100)
+
+
+def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    """Killed before its first write, in the middle of a trial, and before the last one of it."""
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    run(tmp_path / "whole", TRIALS)
+    study_of(tmp_path / "killed")
+    for call in (0, 1, 3, 5, 8):
+        killed = start(tmp_path / "killed", TRIALS, call)
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+    assert run(tmp_path / "killed", TRIALS)
+    whole = study_of(tmp_path / "whole").list_trials()
+    after = study_of(tmp_path / "killed").list_trials()
+    assert [trial.number for trial in after] == list(range(TRIALS))
+    assert [(t.assignment, t.figures, t.state) for t in after] == [
+        (t.assignment, t.figures, t.state) for t in whole
+    ]
+
+
+def test_two_processes_share_the_trials(tmp_path: Path) -> None:
+    study_of(tmp_path)
+    both = [start(tmp_path, 8) for _ in range(2)]
+    numbers = [int(line) for process in both for line in process.communicate()[0].split()]
+    assert sorted(numbers) == list(range(8))
+    assert len(study_of(tmp_path).list_trials()) == 8
+
+
+def test_a_trial_that_another_process_runs_is_not_taken(tmp_path: Path) -> None:
+    first = study_of(tmp_path).next_trial(2)
+    second = study_of(tmp_path).next_trial(2)
+    assert first is not None
+    assert second is not None
+    assert (first.number, second.number) == (0, 1)
+    assert study_of(tmp_path).next_trial(2) is None
+    first.close()
+    again = study_of(tmp_path).next_trial(2)
+    assert again is not None
+    assert (again.number, again.assignment) == (0, first.assignment)
+
+
+def test_a_trial_of_another_machine_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(study_module, "name_host", lambda: "elsewhere")
+        trial = study_of(tmp_path).next_trial(1)
+        assert trial is not None
+        trial.close()
+    assert study_of(tmp_path).next_trial(1) is None
+    (left,) = study_of(tmp_path).list_trials()
+    assert (left.state, left.host) == (RUNNING, "elsewhere")
+
+
+def test_more_trials_continue_a_finished_study(tmp_path: Path) -> None:
+    assert run(tmp_path, 2) == [0, 1]
+    assert run(tmp_path, 2) == []
+    assert run(tmp_path, 3) == [2]
+
+
+def test_states_say_what_became_of_a_trial(tmp_path: Path) -> None:
+    study = make_study(tmp_path, constraints=["size_mb <= 2"], sampler="random", seed=4,
+                       vary={"train.learning_rate": {"low": 0.1, "high": 0.2}})  # fmt: skip
+    trials = [study.next_trial(4) for _ in range(4)]
+    good, large, failed, pruned = (trial for trial in trials if trial is not None)
+    good.complete(figures())
+    large.complete(figures(size_mb=2.5))
+    failed.reject("the training diverged")
+    pruned.prune("it fell behind")
+    found = study.list_trials()
+    assert [trial.state for trial in found] == [COMPLETE, INFEASIBLE, FAILED, PRUNED]
+    assert [v.measured for v in found[1].violations] == [2.5]
+    assert [trial.reason for trial in found[2:]] == ["the training diverged", "it fell behind"]
+    assert all(trial.is_finished for trial in found)
+
+
+def test_an_undefined_criterion_is_an_error_and_leaves_the_trial_to_be_continued(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, objectives=["recall[mel]"])
+    trial = study.next_trial(1)
+    assert trial is not None
+    with pytest.raises(DataError, match=r"recall\[mel\] is undefined on the 20 validation images"):
+        trial.complete(figures())
+    trial.close()
+    assert [left.state for left in study.list_trials()] == [RUNNING]
+
+
+def test_a_finite_space_ends_when_every_candidate_was_tried(tmp_path: Path) -> None:
+    study, tried = make_study(tmp_path, trials=50), []
+    while (trial := study.next_trial(50)) is not None:
+        tried.append(trial.assignment["calibration.observer"])
+        trial.complete(figures())
+    assert set(tried) == {"min_max", "percentile"}
+    assert len(tried) < 50
+
+
+def test_a_grid_has_each_candidate_once(tmp_path: Path) -> None:
+    vary = {
+        "calibration.observer": ["min_max", "percentile"],
+        "quantize.correct_bias": [True, False],
+        "compress": [[], [{"prune": {"keep_macs": 0.5}}]],
+    }
+    study, tried = make_study(tmp_path, sampler="grid", vary=vary), []
+    study.enqueue_grid(50)
+    study.enqueue_grid(50)
+    while (trial := study.next_trial(50)) is not None:
+        tried.append(trial.assignment)
+        trial.complete(figures())
+    assert tried == list(study.space.list_assignments())
+
+
+def test_the_sampler_prefers_what_meets_the_constraints(tmp_path: Path) -> None:
+    """Of 30 numbers only those above 25 do; a sampler that ignored them would find one in six."""
+    study = make_study(
+        tmp_path, trials=25, objectives=["balanced_accuracy"],
+        constraints=["size_mb <= 5"], vary={"train.patience": {"low": 1, "high": 30}},
+    )  # fmt: skip
+    found = []
+    while (trial := study.next_trial(25)) is not None:
+        number = trial.assignment["train.patience"]
+        found.append(number > 25)
+        trial.complete(figures(size_mb=31 - number, balanced_accuracy=0.7))
+    assert sum(found[-10:]) >= 4
+
+
+def test_hyperband_ends_trainings_that_fall_behind(tmp_path: Path) -> None:
+    study = make_study(tmp_path, pruner="hyperband", sampler="random", trials=20,
+                       vary={"train.learning_rate": {"low": 0.0, "high": 1.0}})  # fmt: skip
+    ended = {}
+    while (trial := study.next_trial(20)) is not None:
+        rate = trial.assignment["train.learning_rate"]
+        for epoch in range(1, 10):
+            if trial.report(epoch, rate * epoch / 9):
+                trial.prune("behind")
+                ended[rate] = epoch
+                break
+        else:
+            trial.complete(figures(balanced_accuracy=rate))
+    assert ended
+    assert (
+        max(trial.assignment["train.learning_rate"] for trial in study.list_trials()) not in ended
+    )
+
+
+@pytest.mark.parametrize("objectives", [["balanced_accuracy", "p90_ms"], ["size_mb"]])
+def test_hyperband_needs_one_objective_of_training(tmp_path: Path, objectives: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"expected one of balanced_accuracy.* alone"):
+        make_study(tmp_path, pruner="hyperband", objectives=objectives)
+    assert not (tmp_path / "study.db").exists()
+
+
+def test_another_space_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    make_study(tmp_path, trials=99)
+    with pytest.raises(UsageError, match=r"another space \(seed differ\)"):
+        make_study(tmp_path, seed=5)
+
+
+def test_what_all_trials_share_is_recorded_once(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    study.agree("split", "abc", "split of the images")
+    study.agree("split", "abc", "split of the images")
+    with pytest.raises(UsageError, match="with another split of the images"):
+        study.agree("split", "def", "split of the images")
+    assert recall_study(f"sqlite:///{tmp_path / 'study.db'}", "made-up")["split"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("nonsense", UsageError, "expected one such as postgresql"),
+        ("sqlite:////nowhere/at/all.db", MissingRequirementError, "cannot be reached"),
+        ("postgresql://me:secret@localhost:1/db", MissingRequirementError, "postgresql://me:"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
+    tmp_path: Path, url: str, error: type[Exception], message: str
+) -> None:
+    criteria = Criteria.parse(SPACE.objectives, (), "pair", LABELS, LABELS[:1])
+    with pytest.raises(error, match=message) as caught:
+        open_study(url, "made-up", SPACE, criteria, tmp_path / "locks", epochs=1)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_search_is_an_error_with_the_known_ones(tmp_path: Path) -> None:
+    make_study(tmp_path)
+    with pytest.raises(UsageError, match=r"no search 'other' in this database; it has made-up"):
+        recall_study(f"sqlite:///{tmp_path / 'study.db'}", "other")
+
+
+def test_the_importance_of_a_key_is_its_share_of_the_variance(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    assert study.measure_importance() == {}
+    while (trial := study.next_trial(8)) is not None:
+        chosen = {
+            **trial.assignment,
+            "compress.prune.keep_macs": trial.assignment["train.learning_rate"],
+        }
+        trial.complete(made_up(chosen, trial.number))
+    shares = study.measure_importance()["balanced_accuracy"]
+    assert shares["train.learning_rate"] > 0.8
+    assert sum(shares.values()) == pytest.approx(1)

@@ -1,0 +1,323 @@
+"""Candidates share what they have in common, are chosen on validation, and read test once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lesiontk.bench import timing
+from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.records import Artefact
+from lesiontk.search.result import SearchResult, find_best
+from lesiontk.search.space import SearchSpace, parse_space
+from lesiontk.search.study import COMPLETE, FAILED, PRUNED, RunningTrial
+from lesiontk.stage import StoppedError
+from lesiontk.stages import STAGES
+from lesiontk.stages.time_engine import TimeStage
+from lesiontk.store import Store
+from lesiontk.workflow import search as search_module
+from lesiontk.workflow.bundle import bundle_reference
+from lesiontk.workflow.search import Search, SearchOptions, open_search, prepare_search, run_search
+from tests.tiny.recipe import TINY
+
+LENIENT = {"verify.min_agreement_int8": 0.0, "verify.max_mean_drift_int8": 1.0}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**json.loads(json.dumps(TINY)), "gate": []}))
+    return file
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each stage did its work."""
+    return count_runs(monkeypatch)
+
+
+def count_runs(patch: pytest.MonkeyPatch) -> Counter[str]:
+    found: Counter[str] = Counter()
+    make = Store._make
+
+    def counted(self: Store, stage: Any, *rest: Any) -> Artefact:
+        found[stage.info.name] += 1
+        return make(self, stage, *rest)
+
+    patch.setattr(Store, "_make", counted)
+    return found
+
+
+def make_space(recipe: Path, vary: dict[str, Any], **keys: Any) -> SearchSpace:
+    shared = {**LENIENT, **keys.pop("set", {})}
+    return parse_space({"recipe": str(recipe), "vary": vary, "set": shared, **keys})
+
+
+def prepare(store: Store, space: SearchSpace, name: str) -> Search:
+    return prepare_search(store, space, SearchOptions(name))
+
+
+GRID: dict[str, Any] = {
+    "vary": {
+        "calibration.observer": ["min_max", "percentile"],
+        "quantize.correct_bias": [True, False],
+    },
+    "set": {"train.seed": 77},
+    "sampler": "grid",
+    "objectives": ["balanced_accuracy", "log_loss"],
+    "constraints": ["size_mb <= 1", "sensitivity[malignant] >= parent - 1"],
+}
+
+
+@pytest.fixture(scope="module")
+def grid(tiny_store: Store, recipe: Path) -> Iterator[tuple[Search, Counter[str], SearchResult]]:
+    """Four int8 engines of one network that no other test trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        runs = count_runs(patch)
+        search = prepare(tiny_store, make_space(recipe, **GRID), "grid")
+        search.run()
+        before = Counter(runs)
+        yield search, before, search.finish()
+
+
+def test_trials_share_what_they_have_in_common(
+    grid: tuple[Search, Counter[str], SearchResult],
+) -> None:
+    """One training, one float engine; one calibration and one set of ranges an observer."""
+    _, runs, _ = grid
+    assert {name: runs[name] for name in ("train", "calibrate", "ranges", "convert", "time")} == {
+        "train": 1, "calibrate": 2, "ranges": 2, "convert": 1 + 4, "time": 4,
+    }  # fmt: skip
+    assert runs["validate"] == 1 + 4
+
+
+def test_no_trial_reads_the_test_images(
+    grid: tuple[Search, Counter[str], SearchResult],
+) -> None:
+    _, runs, result = grid
+    assert runs["evaluate"] == 0
+    (reading,) = result.readings
+    assert set(reading.engines) == {result.figures(number).engine for number in result.front}
+    assert set(result.tests) == set(reading.engines)
+    assert reading.candidates == result.candidates == len({t.figures.engine for t in result.trials
+                                                           if t.figures})  # fmt: skip
+    assert all(tested.n for tested in result.tests.values())
+
+
+def test_the_choice_is_corrected_for_the_number_of_candidates(
+    grid: tuple[Search, Counter[str], SearchResult],
+) -> None:
+    _, _, result = grid
+    assert [winner.metric for winner in result.winners] == ["balanced_accuracy", "log_loss"]
+    for winner in result.winners:
+        assert winner.candidates == result.candidates
+        values = [t.figures.value(winner.metric) for t in result.trials if t.figures]
+        assert winner.measured == pytest.approx((min if winner.lower_is_better else max)(values))
+
+
+def test_a_finished_search_does_nothing_again(
+    grid: tuple[Search, Counter[str], SearchResult], recipe: Path, runs: Counter[str]
+) -> None:
+    search, _, result = grid
+    again = prepare(search.store, make_space(recipe, **GRID), "grid")
+    again.run()
+    assert again.finish() == result
+    assert open_search(search.store, None).collect() == result
+    assert not runs
+
+
+def test_another_split_cannot_continue_a_search(
+    grid: tuple[Search, Counter[str], SearchResult], recipe: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "tiny.yaml"
+    document = yaml.safe_load(recipe.read_text())
+    document["data"]["split"] = {"seed": 99}
+    other.write_text(yaml.safe_dump(document))
+    with pytest.raises(UsageError, match=r"another space \(recipe differ\)"):
+        prepare(grid[0].store, make_space(other, **GRID), "grid")
+    recipe_before = recipe.read_text()
+    try:
+        recipe.write_text(yaml.safe_dump(document))
+        with pytest.raises(UsageError, match="with another split of the images"):
+            prepare(grid[0].store, make_space(recipe, **GRID), "grid")
+    finally:
+        recipe.write_text(recipe_before)
+
+
+def test_the_best_engine_goes_into_a_bundle(
+    grid: tuple[Search, Counter[str], SearchResult], tmp_path: Path
+) -> None:
+    search, _, result = grid
+    trial = find_best(result, ["size_mb <= 0.9"])
+    assert trial.figures is not None
+    folder, facts = bundle_reference(
+        search.store, trial.figures.engine, "linux-arm64", tmp_path / "board",
+        research_override=True,
+    )  # fmt: skip
+    assert (folder / "run.py").is_file()
+    assert facts.engine == "tflite:int8"
+
+
+def test_a_killed_trial_is_continued_and_its_work_is_kept(
+    tiny_store: Store, recipe: Path, runs: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends between the measurements of a trial and their record."""
+    space = make_space(recipe, {"quantize.correct_bias": [True, False]}, trials=1, seed=5)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunningTrial, "complete", die)
+        with pytest.raises(Killed):
+            prepare(tiny_store, space, "killed").run()
+    done = Counter(runs)
+    search = prepare(tiny_store, space, "killed")
+    search.run()
+    (trial,) = search.study.list_trials()
+    assert trial.state == COMPLETE
+    assert runs == done
+
+
+def test_a_candidate_without_an_engine_does_not_end_the_search(
+    tiny_store: Store, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = make_space(recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid")
+    search = prepare(tiny_store, space, "failing")
+    build = search_module.build_step
+
+    def fail_once(plan: Any, *rest: Any) -> Artefact:
+        if plan.recipe.calibration.observer == "min_max":
+            raise GateFailedError("tflite:int8 does not match its model.")
+        return build(plan, *rest)
+
+    monkeypatch.setattr(search_module, "build_step", fail_once)
+    search.run()
+    assert [(t.state, t.reason) for t in search.study.list_trials()] == [
+        (FAILED, "tflite:int8 does not match its model."), (COMPLETE, ""),
+    ]  # fmt: skip
+
+
+def test_a_training_that_falls_behind_is_ended_and_can_go_on(
+    tiny_store: Store, recipe: Path, runs: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = make_space(
+        recipe, {"train.learning_rate": [1e-5, 2e-5]}, pruner="hyperband", sampler="grid",
+        set={"train.epochs": 2},
+    )  # fmt: skip
+    reports: list[int] = []
+
+    def behind(self: RunningTrial, epoch: int, value: float) -> bool:
+        reports.append(epoch)
+        return self.number == 0
+
+    monkeypatch.setattr(RunningTrial, "report", behind)
+    search = prepare(tiny_store, space, "pruned")
+    search.run()
+    assert [trial.state for trial in search.study.list_trials()] == [PRUNED, COMPLETE]
+    assert reports == [1, 1, 2]
+    assert not tiny_store.failures()
+    epochs: list[int] = []
+    plan = search.plan_of({"train.learning_rate": 1e-5})
+    store = tiny_store.observed_by(lambda epoch, _: epochs.append(epoch))
+    search_module.build_step(plan, "model", store, {})
+    assert epochs == [2]
+
+
+def test_an_observer_may_end_a_training(tiny_store: Store, recipe: Path) -> None:
+    space = make_space(recipe, {"train.learning_rate": [3e-5]})
+
+    def stop(epoch: int, metrics: Any) -> None:
+        raise StoppedError(f"epoch {epoch}: {sorted(metrics)[0]}")
+
+    search = prepare(tiny_store, space, "observed")
+    plan = search.plan_of({"train.learning_rate": 3e-5})
+    with pytest.raises(StoppedError, match="epoch 1: accuracy"):
+        search_module.build_step(plan, "model", tiny_store.observed_by(stop), {})
+
+
+@pytest.mark.parametrize(
+    ("vary", "keys", "message"),
+    [
+        ({"calibration.observer": ["min_max", "percentil"]}, {}, "Did you mean 'percentile'"),
+        ({"train.epochs": [1, 0]}, {}, r"train.epochs: 0 is not possible"),
+        ({"target": ["tflite:int8", "keras:int8"]}, {}, "keras"),
+        ({"compress": [[], [{"prune": {}}]]}, {}, r"compress: prune is not possible"),
+        (
+            {"train.epochs": [1, 2]},
+            {"constraints": ["recall[melanoma] >= 0.5"]},
+            "task seven_class",
+        ),
+        ({"recipe": ["demo", "vgg16_binary"]}, {}, "differ in data"),
+        ({"train.epochs": [1, 2]}, {"objectives": ["p99_ms"]}, "Did you mean 'p90_ms'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_any_work(
+    store: Store, recipe: Path, vary: dict[str, Any], keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        prepare(store, make_space(recipe, vary, **keys), "refused")
+    assert store.list_names() == []
+
+
+def test_names_of_searches(store: Store, recipe: Path) -> None:
+    space = make_space(recipe, {"train.epochs": [1, 2]})
+    with pytest.raises(UsageError, match="expected up to 64 lower-case letters"):
+        prepare(store, space, "../elsewhere")
+    with pytest.raises(UsageError, match=r"no search in .*`lesiontk search init`"):
+        open_search(store, None)
+    with pytest.raises(UsageError, match="no search 'other'"):
+        open_search(store, "other")
+    with pytest.raises(UsageError, match="expected a name"):
+        run_search(store, {"vary": {"train.epochs": [1, 2]}})
+
+
+def test_one_engine_is_timed_at_a_time(
+    grid: tuple[Search, Counter[str], SearchResult], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that would time an engine meanwhile waits for the lock."""
+    held: list[bool] = []
+    run = TimeStage.run
+
+    def watched(self: TimeStage, *rest: Any) -> Any:
+        with (grid[0].store.workspace / ".locks" / search_module.DEVICE_LOCK).open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+        return run(self, *rest)
+
+    monkeypatch.setattr(TimeStage, "run", watched)
+    space = make_space(
+        recipe, {"quantize.correct_bias": [True]}, set={"bench.rounds": 21}, trials=1
+    )
+    prepare(grid[0].store, space, "timed").run()
+    assert held == [True]
+
+
+def test_a_busy_machine_is_recorded_with_the_latency(
+    grid: tuple[Search, Counter[str], SearchResult], recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "OTHERS_LIMIT", -1.0)
+    space = make_space(
+        recipe, {"quantize.correct_bias": [True]}, set={"bench.rounds": 22}, trials=1
+    )
+    search = prepare(grid[0].store, space, "busy")
+    search.run()
+    (trial,) = search.study.list_trials()
+    assert trial.figures is not None
+    assert "other programs used" in " ".join(trial.figures.noise)
+
+
+def test_every_stage_of_a_trial_is_registered() -> None:
+    assert {"validate", "time"} <= set(STAGES)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image, ImageOps
 
 from lesiontk.cli.main import cli
 from lesiontk.data.corruptions import CORRUPTIONS, SEVERITIES
-from lesiontk.errors import UsageError
+from lesiontk.errors import DataError, UsageError
 from lesiontk.records import Artefact
 from lesiontk.stage import EngineName
 from lesiontk.stages import robustness as stage
 from lesiontk.stages.evaluate import read_predictions
 from lesiontk.stages.robustness import PREDICTIONS, read_robustness
+from lesiontk.stages.split import read_split
 from lesiontk.store import Store
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import robustness_of
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.robustness import measure_robustness, resolve_comparable
+from lesiontk.workflow.runner import known_ancestors
 from tests.tiny.recipe import tiny_recipe
 
 SMALL = ["evaluate.resamples=100"]
@@ -109,6 +113,25 @@ def test_a_killed_process_continues_where_it_was(
     assert len(set(again)) == n - 10
     whole = [row for row in read_rows(resumed) if row["corruption"] == "jpeg"]
     assert len(whole) == 3 * n
+
+
+def test_a_picture_that_was_changed_since_the_split_is_refused(
+    tiny_store: Store, engine: Artefact, tmp_path: Path
+) -> None:
+    used = read_rows(measure_robustness(tiny_store, engine, SMALL, images=20))[0]["image_id"]
+    done = known_ancestors(engine, tiny_store)
+    (row,) = [row for row in read_split(done["split"]) if row.image_id == used]
+    folder = Path(shutil.copytree(done["dataset"].path, tmp_path / "copy"))
+    again = measure_robustness(tiny_store, engine, SMALL, images=20, data=folder)
+    assert read_rows(again)[0]["image_id"] == used
+    picture = folder / row.location
+    ImageOps.mirror(Image.open(picture)).save(picture)
+    with pytest.raises(DataError, match="has other pixels than when the data was split"):
+        measure_robustness(tiny_store, engine, SMALL, images=20, corruptions=["blur"], data=folder)
+    with pytest.raises(DataError, match=r"expected the folder of the images: --data DIR"):
+        measure_robustness(
+            tiny_store, engine, SMALL, images=20, corruptions=["blur"], data=folder / "none"
+        )
 
 
 def test_the_model_itself_has_no_parent(tiny_store: Store, engine: Artefact) -> None:

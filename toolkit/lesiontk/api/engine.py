@@ -212,14 +212,16 @@ class Engine:
         *,
         images: int | None = None,
         corruptions: Sequence[str] = (),
+        data: str | Path | None = None,
         set: Settings = None,
     ) -> Robustness:
         """Compare the engine with its full-precision parent on corrupted test images.
 
         `images` is the number of test images, balanced over the classes (default: the recipe's,
         else 300), `corruptions` are some of hair, blur, jpeg, lighting, colour and rotation
-        (default: all), each at three severities. Raises `UsageError` for an engine without a
-        parent, `DataError` if the images are gone.
+        (default: all), each at three severities. `data` is the folder of the images, by default
+        that of the training. Raises `UsageError` for an engine without a parent, `DataError` if the
+        images are gone or others.
         """
         from lesiontk.stages.robustness import read_robustness
         from lesiontk.workflow.choose_recipe import list_overrides
@@ -231,6 +233,7 @@ class Engine:
             list_overrides(set),
             images=images,
             corruptions=corruptions,
+            data=None if data is None else Path(data),
         )
         record = read_robustness(made)
         return Robustness(made, record, record.results)

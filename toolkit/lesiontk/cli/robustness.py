@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text, set_option
@@ -21,6 +23,11 @@ from lesiontk.cli.session import Session, command_options, print_text, set_optio
     metavar="NAME",
     help="One of hair, blur, jpeg, lighting, colour, rotation; repeatable; default: all.",
 )
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the images; default: that of the training.",
+)
 @set_option
 @command_options
 def robustness(
@@ -28,6 +35,7 @@ def robustness(
     engine: str,
     images: int | None,
     corruptions: tuple[str, ...],
+    data: Path | None,
     overrides: tuple[str, ...],
 ) -> None:
     """Compare ENGINE with its float32 parent on corrupted test images.
@@ -43,7 +51,7 @@ def robustness(
 
     workspace = session.open_workspace()
     found = workspace.engine(resolve_comparable(workspace.store, engine)).robustness(
-        images=images, corruptions=corruptions, set=overrides
+        images=images, corruptions=corruptions, data=data, set=overrides
     )
 
     def show() -> None:

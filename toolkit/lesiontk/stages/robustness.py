@@ -23,6 +23,7 @@ from lesiontk.data.image_table import SplitImage
 from lesiontk.data.images import write_rows
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_all
+from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.subset import draw_lesions
 from lesiontk.document import write_record
 from lesiontk.errors import DataError
@@ -198,6 +199,11 @@ def _predict(
             reader, list_records(rest), workers=context.threads, transform=lambda picture: picture
         )
         for picture, row in zip(pictures, rest, strict=True):
+            if hash_pixels(picture) != row.pixel_sha256:
+                raise DataError(
+                    f"{row.location} has other pixels than when the data was split; expected the "
+                    "images of the split: restore them, or name their folder with --data DIR."
+                )
             inputs = _make_inputs(picture, row.image_id, conditions, sizes)
             done.append(np.stack([e.predict(x) for e, x in zip(engines, inputs, strict=True)]))
             if len(done) % KEPT_EVERY == 0:

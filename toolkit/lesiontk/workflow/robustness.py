@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import FULL_PRECISION
@@ -44,11 +45,13 @@ def measure_robustness(
     *,
     images: int | None = None,
     corruptions: Iterable[str] = (),
+    data: Path | None = None,
 ) -> Artefact:
     """Compare an engine with its parent on `images` corrupted test images of its own split.
 
     `images` and `corruptions` are by default those of the recipe, and then `DEFAULT_IMAGES` and
-    all. Raises `UsageError` for an engine without a parent, `DataError` if the images are gone.
+    all. `data` is the folder of the images, by default that of the training. Raises `UsageError`
+    for an engine without a parent, `DataError` if the images are gone or others.
     """
     model = model_of(store, intact(store, engine))
     target = engine.read_facts(EngineFacts).target
@@ -63,8 +66,12 @@ def measure_robustness(
     if not recipe.robustness.images:
         rule = recipe.robustness.model_copy(update={"images": DEFAULT_IMAGES})
         recipe = recipe.model_copy(update={"robustness": rule})
+    if data is not None:
+        folder = recipe.data.model_copy(update={"path": str(data.resolve())})
+        recipe = recipe.model_copy(update={"data": folder})
     compared = [step for step in plan.steps if step.name.kind == "engine"]
-    step = robustness_step(recipe, target, compared, plan.steps)
+    sources = [step for step in plan.steps if data is None or step.name.kind != "dataset"]
+    step = robustness_step(recipe, target, compared, sources)
     others = [other for other in plan.steps if other.name != step.name]
     plan = replace(plan, recipe=recipe, steps=(*others, step))
     return build_step(plan, step.name, store, done)

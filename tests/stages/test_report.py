@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lesiontk.bench.benchmark import Benchmark
+from lesiontk.bench.measure import LatencySamples
 from lesiontk.explain.explanation import DOCUMENT
 from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact, EngineFootprint, Footprint, ModelFacts
@@ -66,9 +68,13 @@ def parents(tmp_path: Path) -> dict[str, Artefact]:
     found = {
         "benchmark": write_artefact(
             tmp_path, "benchmark", "a", {},
-            {"benchmark.json": json.dumps(data.benchmark.to_document())},
+            {
+                "benchmark.json": json.dumps(data.benchmark.to_document()),
+                "latency_samples.json": json.dumps(LatencySamples({}).to_document()),
+            },
             recipe=make_recipe("train.seed=9", "gate=[balanced_accuracy >= parent - 0.125 @ 0.95]"),
             tools={"NumPy": "2.5.0"},
+            schema_version=Benchmark.SCHEMA,
         ),
         "model": write_artefact(
             tmp_path, "model", "b", data.model.to_document(),

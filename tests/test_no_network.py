@@ -134,7 +134,7 @@ def test_the_command_line_attempts_nothing(command: str, isolated: Path) -> None
     options = {
         "predict": [picture],
         "evaluate": ["--images", "images", "--set", "evaluate.resamples=100"],
-        "bench": ["--set", "bench.rounds=20"],
+        "bench": ["--set", "bench.rounds=20", "--set", "bench.repeats=0"],
     }[command]
     words = [sys.executable, "-m", "lesiontk", command, str(ENGINE), *options]
     assert list_attempts(isolated, *words) == []

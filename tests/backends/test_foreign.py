@@ -75,7 +75,7 @@ def test_bench_times_a_file_of_other_tools(plain: Path, tmp_path: Path) -> None:
     rows = {row["engine"]: row for row in json.loads(done.stdout)["rows"]}
     for path, size in ((plain, 128), (other, 32)):
         row = rows[str(path)]
-        assert row["latency_ms"]["n"] == 20
+        assert row["latency_ms"]["n"] >= 20
         assert row["size_bytes"] == path.stat().st_size
         assert row["peak_memory_bytes"] > 10_000_000
         assert (row["image_size"], row["metrics"], row["n"]) == (size, {}, None)

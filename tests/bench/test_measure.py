@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from lesiontk.progress import NoProgress
 from lesiontk.recipe import BenchRule
 from lesiontk.system.energy import EnergyCounter
 from tests.bench.measurements import make_attempt, make_measurement
+from tests.deploy.bundles import ENGINES
 
 
 def test_latencies_of_a_known_case() -> None:
@@ -197,3 +200,27 @@ def test_a_measuring_process_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:  # the file is at fault, not the machine
         measure_engines(engines, images, BenchRule(), NoProgress())
     assert f"engine file {tmp_path / 'missing.tflite'} does not exist" in str(caught.value)
+
+
+def test_engines_are_timed_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real ones: each replies by its pipe alone, and all have ended afterwards."""
+    started = []
+    begin = subprocess.Popen
+
+    def start(*words: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(begin(*words, **options))
+        return started[-1]
+
+    monkeypatch.setattr(measure.subprocess, "Popen", start)
+    files = {name: ENGINES / name for name in ("tflite_int8.tflite", "onnx_int8.onnx")}
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    rule = BenchRule(rounds=5, queries=2, repeats=0)
+    timings = measure.time_engines(files, images, rule, NoProgress(), path=True)
+    assert list(timings) == list(files)
+    for timing in timings.values():
+        assert [len(samples) for samples in timing.rounds_ms] == [len(timing.rounds_ms[0])] * 5
+        assert min(timing.samples_ms) > 0
+        assert len(timing.attempt.path_ms) == 5
+        assert timing.image_size == 128
+    assert len(started) == len({process.pid for process in started}) == 2
+    assert [process.returncode for process in started] == [0, 0]

@@ -193,20 +193,23 @@ def test_a_machine_without_python_is_told_apart(server: Server, tmp_path: Path) 
         examine(open_transport(server.url))
 
 
+QUICK = ("rounds=20", "queries=2", "warmup=1", "repeats=0", "scenarios=[single_stream]")
+
+
 def test_what_the_device_measured_stands_in_the_benchmark(server: Server, tmp_path: Path) -> None:
     shutil.copy(ENGINES / "tflite_int8.tflite", tmp_path)
     done = CliRunner().invoke(
         cli,
         [
             "bench", str(tmp_path / "tflite_int8.tflite"), "--target", server.url, "--json",
-            "--set", "bench.rounds=20", "--set", "bench.warmup=1", "--gate", "p90_ms <= 0.000001",
-            "--workspace", str(tmp_path / "workspace"),
+            *(word for key in QUICK for word in ("--set", f"bench.{key}")),
+            "--gate", "p90_ms <= 0.000001", "--workspace", str(tmp_path / "workspace"),
         ],
     )  # fmt: skip
     document = json.loads(done.stdout)
     (device,) = document["devices"]
     assert device["target"].endswith("tflite_int8.tflite")
-    assert device["latency_ms"]["n"] == 20
+    assert device["latency_ms"]["n"] == 20 * 2  # rounds, and queries in each
     (verdict,) = document["gate"]
     assert verdict["outcome"] == "failed"
     assert verdict["measured"] == pytest.approx(device["latency_ms"]["p90"], rel=1e-3)

@@ -81,7 +81,7 @@ def done(
         "compress": [{"round_kernels": {"bits": 8}}],
         "convert": ["boxed:float32", "tflite:float32"],
         "evaluate": {"resamples": 100},
-        "bench": {"rounds": 20},
+        "bench": {"rounds": 20, "queries": 2, "repeats": 0},
         "explain": {"images": 0},
         "gate": ["g_mean >= parent - 0.5 @ 0.9"],
         "bundle": ["kiosk"],
@@ -119,10 +119,12 @@ def test_the_processes_that_measure_know_its_engine(
 ) -> None:
     workspace, benchmark = done
     engine = workspace / find_row(benchmark)["engine"] / "engine.boxed"
-    ran = run_command(site, "bench", str(engine), "--set", "bench.rounds=20", "--json")
+    quick = ("rounds=20", "queries=2", "repeats=0", "scenarios=[single_stream]")
+    sets = [word for key in quick for word in ("--set", f"bench.{key}")]
+    ran = run_command(site, "bench", str(engine), *sets, "--json")
     assert ran.returncode == 0, ran.stderr
     (row,) = json.loads(ran.stdout)["rows"]
-    assert row["latency_ms"]["n"] == 20
+    assert row["latency_ms"]["n"] >= 20
     assert row["peak_memory_bytes"] > 10_000_000
 
 

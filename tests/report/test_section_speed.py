@@ -46,6 +46,10 @@ def test_a_noisy_scenario_is_marked_and_emulated_engines_have_none() -> None:
         ("tflite:int8", "single stream")
     }
     assert not [target for target, _ in marks if target.startswith("tensorrt")]
+    engines = page.tables["Engines: latency, size, memory and scores"][1:]
+    assert [row[:2] for row in engines if row[0].endswith("noisy")] == [
+        ["TFLiteParetonoisy", "int8"]
+    ]
 
 
 def test_the_path_has_its_parts_and_the_load() -> None:

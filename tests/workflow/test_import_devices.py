@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,18 @@ from lesiontk.workflow.bundle import judged_benchmark
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.train import train_recipe
 from tests.deploy.bundles import ENGINES, call_runner, make_bundle
+from tests.measuring import measuring_here
 from tests.tiny.recipe import tiny_recipe
 
 GATE = "p90_ms <= 20 @ 0.95"
 RULES = ["bench.rounds=20", "evaluate.resamples=100", f"gate=[{GATE}]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_here() -> Iterator[None]:
+    """Engines are measured in this process, but those on the board."""
+    with measuring_here():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -241,14 +241,16 @@ def _count_work(path: Path) -> Work | None:
 def measure_profiles(
     engines: Mapping[str, Path], rule: BenchRule, progress: Progress
 ) -> dict[str, LayerProfile]:
-    """Return engine name -> its layers, the slowest first; without those that have no profile.
+    """Return engine name -> its layers, the slowest first; without files of other tools, and back
+    ends that have no profile.
 
     Each is measured in a process of its own, in `rule.rounds` rounds on `rule.threads` threads.
     """
     found = {}
     with progress.task("timing layers", len(engines)) as advance:
         for name, path in engines.items():
-            if find_backend(path).info.profiles:
+            backend = find_backend(path)
+            if backend.info.profiles and backend().carries_description(path):
                 found[name] = replace(measure_profile(path, rule.rounds, rule.threads), engine=name)
             advance(1)
     return found

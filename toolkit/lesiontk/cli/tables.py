@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesiontk.bench.benchmark import Benchmark, EngineRow, list_fallbacks, size_facts
+from lesiontk.bench.speed import list_noisy
 from lesiontk.cli.session import print_text
 from lesiontk.errors import escape_controls
 from lesiontk.evaluate.bootstrap import Estimate
@@ -100,10 +101,11 @@ def print_benchmark(benchmark: Benchmark) -> None:
     rows, sizes = [], size_facts(benchmark.rows)
     for row in benchmark.rows:
         versus = row.versus_parent
-        fell_back = " (fell back)" if row.describe_fallbacks() else ""
+        mark = " (fell back)" if row.describe_fallbacks() else ""
+        mark += " (noisy)" if list_noisy([row]) else ""
         rows.append(
             [
-                f"{row.key}{sizes[row.key]}{' (emulated)' if row.emulated_by else fell_back}",
+                f"{row.key}{sizes[row.key]}{' (emulated)' if row.emulated_by else mark}",
                 *_describe_cost(row),
                 format_estimate(row.metrics.get("balanced_accuracy")),
                 format_estimate(row.metrics.get(critical)),

@@ -22,7 +22,7 @@ from lesiontk.bench.benchmark import (
 from lesiontk.bench.findings import critical_recalls, list_low_recalls, list_uninformative
 from lesiontk.bench.layer_profile import LayerProfile
 from lesiontk.bench.roofline import find_peak
-from lesiontk.bench.speed import describe_noise
+from lesiontk.bench.speed import describe_noise, list_noisy
 from lesiontk.calibration.drawn_list import DrawnList
 from lesiontk.calibration.stability import Stability
 from lesiontk.compress.layers import LayerWidths
@@ -209,6 +209,7 @@ def render_report(data: ReportData, pictures: Mapping[str, SvgFigure]) -> str:
             uninformative=list_uninformative(benchmark),
             low_recalls=list_low_recalls(benchmark),
             noise=describe_noise(benchmark.rows),
+            noisy=list_noisy(benchmark.rows),
             device_columns=DEVICE_COLUMNS,
             device_cells=list_device_cells(benchmark),
             scenario_columns=SCENARIO_COLUMNS,

@@ -11,11 +11,12 @@ from typing import ClassVar
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import Benchmark, EngineRow, ParentComparison
+from lesiontk.bench.benchmark import FULL_PRECISION, Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.device import DeviceBench, index_devices
 from lesiontk.bench.files import score_fields
 from lesiontk.bench.findings import list_findings
 from lesiontk.bench.measure import LatencySamples, Measurement, measure_engines, measure_peaks
+from lesiontk.bench.roofline import Work
 from lesiontk.data.images import PreparedImages, open_images
 from lesiontk.document import write_record
 from lesiontk.evaluate.comparison import compare_predictions
@@ -104,7 +105,9 @@ class BenchStage(Stage):
         evaluations = collect_roles(parents, "evaluation")
         files: dict[str, Path] = {name: engine_file(engine) for name, engine in engines.items()}
         before = read_conditions()
-        measured = measure_engines(files, images.pixels[rows], config.rule, context.progress)
+        measured = _share_work(
+            measure_engines(files, images.pixels[rows], config.rule, context.progress), engines
+        )
         conditions = (before, read_conditions())
         references = {target: find_reference(target, engines) for target in engines}
         predictions = {target: read_predictions(a) for target, a in evaluations.items()}
@@ -191,6 +194,33 @@ def find_reference(engine: EngineName, engines: Container[str]) -> EngineName | 
         if parent in engines and parent != engine:
             return parent
     return None
+
+
+def _share_work(
+    measured: Mapping[str, Measurement], engines: Mapping[EngineName, Artefact]
+) -> dict[str, Measurement]:
+    """Return the measurements; a float32 engine whose work is not known, as Keras, has that of
+    another one of the same network and image size."""
+    floats = [
+        name for name, a in engines.items() if a.read_facts(EngineFacts).precision == FULL_PRECISION
+    ]
+
+    def find(name: EngineName) -> Work | None:
+        size = measured[name].single_stream.image_size
+        alike = (
+            measured[other]
+            for other in floats
+            if other.reference == name.reference
+            and measured[other].single_stream.image_size == size
+        )
+        return next((m.work for m in alike if m.work is not None), None)
+
+    return {
+        name: replace(measured[name], work=find(name))
+        if measured[name].work is None and name in floats
+        else measured[name]
+        for name in engines
+    }
 
 
 def _row(

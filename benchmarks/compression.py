@@ -78,7 +78,7 @@ WHY = {
 @click.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-@click.option("--rounds", default=200, show_default=True)
+@click.option("--rounds", default=20, show_default=True)
 def cli(models: tuple[str, ...], workspace: Path, rounds: int) -> None:
     """Measure each model and write the table."""
     store = Store(workspace, make_progress())
@@ -164,7 +164,7 @@ def render(rows: list[dict[str, Any]]) -> str:
         "# Compressed networks\n",
         "int8 TFLite engine of the compressed network beside the float32 TFLite engine of the "
         f"trained one: latency in turns, one thread, batch 1, on {machine['processor']} "
-        f"(n = {rows[-1]['latency_ms']['after']['n']} rounds); differences on the test split of "
+        f"(n = {rows[-1]['latency_ms']['after']['n']} timings); differences on the test split of "
         f"HAM10000 (`{rows[-1]['split_hash'][:12]}`), n = {test['n']} images of {test['lesions']} "
         f"lesions, paired, with "
         f"{test['confidence']:.0%} intervals by lesion. What is compressed how was chosen on "

@@ -51,7 +51,7 @@ LOOSE = ["verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1"]
 @click.command()
 @click.argument("models", nargs=-1, required=True)
 @click.option("--workspace", type=click.Path(path_type=Path), default="lesiontk-workspace")
-@click.option("--rounds", default=100, show_default=True)
+@click.option("--rounds", default=20, show_default=True)
 @click.option("--resamples", default=1000, show_default=True)
 def cli(models: tuple[str, ...], workspace: Path, rounds: int, resamples: int) -> None:
     """Measure each model on this machine and write the table."""
@@ -92,7 +92,9 @@ def measure(store: Store, model: Artefact, rounds: int, resamples: int) -> dict[
             outputs[name] = engine.predict(pixels)
     with ONNXEngine(files["onnx:int8"], 1, entries={EXACT: "0"}) as engine:
         outputs[FAST] = engine.predict(pixels)
-    measured = measure_engines(files, pixels[:8], BenchRule(rounds=rounds), make_progress())
+    measured = measure_engines(
+        files, pixels[:8], BenchRule(rounds=rounds, scenarios=("single_stream",)), make_progress()
+    )
     found = []
     for name in outputs:
         parent = f"{name.partition(':')[0]}:float32"

@@ -168,7 +168,12 @@ def compare_ways(
                 answers = engine.predict(pixels)
             # Softmax in int8, as in the other two, gives rows that do not sum to 1.
             outputs[way] = answers / answers.sum(axis=1, keepdims=True)
-        measured = measure_engines(files, pixels[:8], BenchRule(rounds=rounds), make_progress())
+        measured = measure_engines(
+            files,
+            pixels[:8],
+            BenchRule(rounds=rounds, queries=1, scenarios=("single_stream",)),
+            make_progress(),
+        )
         read = tensor_reader(content)
         signals = {
             way: measure_signal(

@@ -154,6 +154,7 @@ def describe_engines(replaced: Mapping[str, ReplacedEngine], *, others: bool) ->
     kept = f" Biases were raised to keep the recalls on validation: {biases}." if biases else ""
     files = [f"`{entry.file}`" for entry in replaced.values()]
     stay = ", and so are the other int8 engines"
+    timed = "queries" if row.scenarios else "rounds"
     verdicts = [verdict for entry in replaced.values() for verdict in entry.gate]
     return (
         f"{', '.join(files)}: of a smaller network, "
@@ -161,7 +162,7 @@ def describe_engines(replaced: Mapping[str, ReplacedEngine], *, others: bool) ->
         f"in {first.seconds / 60:.0f} minutes ({made}).{kept} On validation its balanced "
         f"accuracy is {validation.balanced_accuracy:.3f} (n = {validation.n}). Compared "
         "with the uncompressed network, in one benchmark on "
-        f"{first.machine.processor} (n = {row.latency.n} rounds), on the "
+        f"{first.machine.processor} (n = {row.latency.n} {timed}), on the "
         f"test split (n = {row.n}):\n\n"
         + "\n".join(describe_engine(entry) for entry in replaced.values())
         + f"\n\nTheir gates: {describe_outcomes(verdicts)} (see Acceptance gates). The tables "

@@ -51,11 +51,17 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def slow(document: dict[str, Any], ms: float) -> dict[str, Any]:
-    """Return the document of a slower device: what it measured, each plus some milliseconds."""
+    """Return the document of a slower device: what it measured, each plus some milliseconds.
+
+    At most 5 ms count of a sample: this machine may be busy.
+    """
     latency = document["latency_ms"]
     return {
         **document,
-        "latency_ms": {**latency, "samples": [ms + sample for sample in latency["samples"]]},
+        "latency_ms": {
+            **latency,
+            "samples": [ms + min(sample, 5.0) for sample in latency["samples"]],
+        },
     }
 
 

@@ -165,6 +165,23 @@ def test_the_best_engine_goes_into_a_bundle(
     assert facts.engine == "tflite:int8"
 
 
+def test_more_trials_after_the_test_was_read_are_a_second_reading(
+    tiny_store: Store, recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vary = {"target": ["tflite:float16", "tflite:int8"]}
+    keys: dict[str, Any] = {"sampler": "grid", "objectives": ["size_mb"]}
+    first = prepare(tiny_store, make_space(recipe, vary, trials=1, **keys), "longer")
+    first.run()
+    (reading,) = first.finish().readings
+    assert (reading.candidates, len(reading.engines)) == (1, 1)
+    longer = prepare(tiny_store, make_space(recipe, vary, trials=2, **keys), "longer")
+    longer.run()
+    found = longer.finish()
+    assert [reading.candidates for reading in found.readings] == [1, 2]
+    assert "the test images were read before, after 1 candidates" in caplog.text
+    assert set(found.tests) == {engine for r in found.readings for engine in r.engines}
+
+
 def test_a_killed_trial_is_continued_and_its_work_is_kept(
     tiny_store: Store, recipe: Path, runs: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

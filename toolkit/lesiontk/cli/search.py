@@ -117,18 +117,23 @@ def show_command(session: Session, name: str | None, storage: str | None) -> Non
 @command_options
 def status_command(session: Session, name: str | None, storage: str | None) -> None:
     """Show how many trials of the search NAME are done, and which are running."""
-    found = session.open_workspace().search(name=name, storage=storage).record
-    running = [trial for trial in found.trials if trial.state == "running"]
+    from lesiontk.search.result import count_states
+    from lesiontk.workflow.search import open_search
+
+    found = open_search(session.open_store(), name, storage)
+    trials = found.study.list_trials()
+    running = [trial for trial in trials if trial.state == "running"]
+    states = count_states(trials)
     document = {
-        "name": found.name,
-        "counts": found.counts,
-        "trials": found.space["trials"],
+        "name": found.options.name,
+        "counts": states,
+        "trials": found.space.trials,
         "running": [{"trial": trial.number, "host": trial.host} for trial in running],
     }
 
     def show() -> None:
-        counts = ", ".join(f"{number} {state}" for state, number in found.counts.items())
-        print_text(f"{found.name}: {counts or 'no trial yet'}; of {found.space['trials']}")
+        counts = ", ".join(f"{number} {state}" for state, number in states.items())
+        print_text(f"{found.options.name}: {counts or 'no trial yet'}; of {found.space.trials}")
         for trial in running:
             print_text(f"  trial {trial.number} on machine {trial.host}")
 

@@ -91,8 +91,7 @@ class SearchResult(Record):
     @property
     def counts(self) -> dict[str, int]:
         """State -> trials, of the states that there are."""
-        found = {state: sum(t.state == state for t in self.trials) for state in STATES}
-        return {state: number for state, number in found.items() if number}
+        return count_states(self.trials)
 
     @property
     def is_finished(self) -> bool:
@@ -109,6 +108,12 @@ class SearchResult(Record):
         if found is None:
             raise ValueError(f"trial {number} has no engine")
         return found
+
+
+def count_states(trials: Sequence[TrialRecord]) -> dict[str, int]:
+    """Return state -> its trials, of the states that there are."""
+    found = {state: sum(trial.state == state for trial in trials) for state in STATES}
+    return {state: number for state, number in found.items() if number}
 
 
 def list_measured(trials: Iterable[TrialRecord]) -> dict[str, TrialRecord]:

@@ -97,13 +97,20 @@ class Study:
             if self._is_exhausted(total):
                 return None
             made = self._study.ask()
-            if made.number >= total:  # another machine was faster
+            if made.number - self._count_surplus(made.number) >= total:  # a machine was faster
                 made.set_user_attr("surplus", True)
                 self._study.tell(made, state=optuna.trial.TrialState.FAIL)
                 return None
             lock = _try_lock(self._locks / f"trial-{made.number}")
             assert lock is not None
             return self._begin(made, lock)
+
+    def _count_surplus(self, number: int) -> int:
+        """Return how many trials before that number were made beyond the total."""
+        return sum(
+            trial.number < number and bool(trial.user_attrs.get("surplus"))
+            for trial in self._study.get_trials(deepcopy=False)
+        )
 
     def enqueue_grid(self, total: int) -> None:
         """Add the candidates of a grid that are not in the study, up to `total`."""
@@ -358,7 +365,8 @@ def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler
     if space.sampler == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if space.sampler == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed, population_size=min(space.trials, 20))
+        population = min(max(space.trials // 3, 2), 50)
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
     return optuna.samplers.RandomSampler(seed=seed)  # a grid is enqueued
 
 

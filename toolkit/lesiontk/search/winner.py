@@ -6,6 +6,10 @@ repeats the choice: on each resample of lesions the best candidate is chosen aga
 the lesions that are not in that resample. The mean of these scores is unbiased for a choice on the
 share 1 - 1/e of the lesions, so it is slightly pessimistic where candidates really differ. All
 candidates are scored on the same resamples, which takes their correlation into account.
+
+From each score the difference of that candidate's own mean outside to its value on all lesions is
+subtracted. It is 0 for a mean over lesions; a mean over classes, of which fewer lesions have fewer,
+differs even where nothing was chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import numpy as np
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.bootstrap import iterate_bootstrap_weights
-from lesiontk.evaluate.metrics import FloatArray
+from lesiontk.evaluate.metrics import FloatArray, IntArray, mean_of_defined
 
 SOURCE = (
     "Tsamardinos, Greasidou and Borboudakis 2018, Bootstrapping the out-of-sample predictions for "
@@ -75,20 +79,21 @@ def estimate_winner(
     if np.isnan(whole).all():
         raise DataError(f"{metric} is undefined for all candidates on {len(groups)} images.")
     best = int(np.nanargmax(sign * whole))
-    scores: list[float] = []
-    again = 0
+    picked: list[IntArray] = []
+    apart: list[FloatArray] = []
     for weights in iterate_bootstrap_weights(groups, resamples=resamples, seed=seed):
         outside = (weights == 0).astype(np.float64)
         rows = outside.any(axis=1)
         if not rows.any():
             continue
         inside = np.stack([sign * score(weights[rows]) for score in candidates])
-        apart = np.stack([score(outside[rows]) for score in candidates])
-        chosen = np.where(np.isnan(inside), -np.inf, inside).argmax(axis=0)
-        again += int((chosen == best).sum())
-        scores += apart[chosen, np.arange(apart.shape[1])].tolist()
-    defined = [score for score in scores if not np.isnan(score)]
-    if not defined:
+        picked.append(np.where(np.isnan(inside), -np.inf, inside).argmax(axis=0))
+        apart.append(np.stack([score(outside[rows]) for score in candidates]))
+    scores = np.concatenate(apart, axis=1) if apart else np.full((len(candidates), 0), np.nan)
+    chosen = np.concatenate(picked) if picked else np.zeros(0, dtype=np.int64)
+    bias = mean_of_defined(scores) - whole
+    corrected = (scores - bias[:, None])[chosen, np.arange(len(chosen))]
+    if np.isnan(corrected).all():
         raise DataError(
             f"{metric} is undefined outside of every resample of {len(set(groups))} lesions; "
             "expected more validation lesions."
@@ -97,8 +102,8 @@ def estimate_winner(
         metric=metric,
         candidates=len(candidates),
         measured=float(whole[best]),
-        corrected=float(np.mean(defined)),
+        corrected=float(np.nanmean(corrected)),
         lower_is_better=lower_is_better,
-        chosen_again=again / len(scores),
-        resamples=len(scores),
+        chosen_again=float((chosen == best).mean()),
+        resamples=len(chosen),
     )

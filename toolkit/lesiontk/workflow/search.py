@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.bench.benchmark import FULL_PRECISION
 from lesiontk.data.tasks import load_task
-from lesiontk.document import write_record
+from lesiontk.document import plain_value, write_record
 from lesiontk.errors import (
     DataError,
     GateFailedError,
@@ -24,6 +24,7 @@ from lesiontk.errors import (
     UsageError,
     show_value,
 )
+from lesiontk.files.strict_json import read_json
 from lesiontk.recipe import Recipe, name_from_path, override_document
 from lesiontk.recipe.gate_grammar import OF_POSITIVE, Gate, is_of_positive
 from lesiontk.records import Artefact
@@ -254,25 +255,35 @@ class Search:
         Engines that were evaluated before are not evaluated again. Each reading of the test images
         is recorded, with the number of candidates so far.
         """
-        trials = self.study.list_trials()
-        front = list_front(trials, self.criteria)
-        measured = list_measured(trials)
-        chosen = [engine for engine, trial in measured.items() if trial.number in front]
-        readings = self._readings()
-        known = {engine for reading in readings for engine in reading.engines}
-        new = tuple(engine for engine in chosen if engine not in known)
-        if new:
-            if readings:
-                logger.warning(
-                    "the test images were read before, after %d candidates; whoever saw those "
-                    "figures may have chosen by them",
-                    readings[-1].candidates,
-                )
-            readings = (*readings, TestReading(len(measured), new))
-            self.study.remember("readings", [reading.to_document() for reading in readings])
+        with self.store.hold("searches"):  # another process may finish, too
+            chosen = self._record_reading()
         for engine in chosen:
             evaluate_artefact(self.store, self.store.resolve(engine, "engine"))
         return self.write_result()
+
+    def _record_reading(self) -> list[str]:
+        """Return the engines of the front in this workspace, and record who reads the test."""
+        trials = self.study.list_trials()
+        front, measured = list_front(trials, self.criteria), list_measured(trials)
+        here = set(self.store.list_names())
+        chosen = [e for e, trial in measured.items() if trial.number in front and e in here]
+        readings = self._readings()
+        known = {engine for reading in readings for engine in reading.engines}
+        new = tuple(engine for engine in chosen if engine not in known)
+        if not new:
+            return chosen
+        if readings and readings[-1].candidates == len(measured):  # by another machine
+            *readings, last = readings
+            new = (*last.engines, *new)
+        elif readings:
+            logger.warning(
+                "the test images were read before, after %d candidates; whoever saw those figures "
+                "may have chosen by them",
+                readings[-1].candidates,
+            )
+        readings = [*readings, TestReading(len(measured), new)]
+        self.study.remember("readings", [reading.to_document() for reading in readings])
+        return chosen
 
     def write_result(self) -> SearchResult:
         """Return the result so far, and write it with its page to the folder of the search."""
@@ -284,11 +295,16 @@ class Search:
         return result
 
     def collect(self) -> SearchResult:
-        """Return the result so far; nothing is measured."""
-        trials = self.study.list_trials()
+        """Return the result so far; nothing is measured.
+
+        That of the same trials and readings is read from its file.
+        """
+        trials, readings = self.study.list_trials(), self._readings()
+        known = self._read_result()
+        if known is not None and _is_of(known, trials, readings):
+            return known
         measured = list_measured(trials)
         winners, why = self._estimate_winners(trials)
-        readings = self._readings()
         return SearchResult(
             name=self.options.name,
             space=shorten_paths(self.space.model_dump(mode="json")),
@@ -301,12 +317,19 @@ class Search:
             winners=winners,
             without_winners=why,
             tests=self._read_tests({e for reading in readings for e in reading.engines}),
-            readings=readings,
+            readings=tuple(readings),
             importance=self.study.measure_importance(),
         )
 
-    def _readings(self) -> tuple[TestReading, ...]:
-        return tuple(map(TestReading.from_document, self.study.recall("readings") or ()))
+    def _read_result(self) -> SearchResult | None:
+        """Return the last result that was written; None without one that this version reads."""
+        try:
+            return SearchResult.from_document(read_json(self.folder / RESULT, "search"))
+        except DataError:
+            return None
+
+    def _readings(self) -> list[TestReading]:
+        return [TestReading.from_document(each) for each in self.study.recall("readings") or ()]
 
     def _read_tests(self, engines: set[str]) -> dict[str, TestFigures]:
         found: dict[str, TestFigures] = {}
@@ -597,6 +620,15 @@ def _score(
         before = known[1]
     images = ValidationImages(y_true, groups, labels, task.positive, rule)
     return ValidationScorer(images, child, before), images
+
+
+def _is_of(
+    result: SearchResult, trials: Sequence[TrialRecord], readings: Sequence[TestReading]
+) -> bool:
+    """Return whether a result is of these trials and readings, with the figures of all engines."""
+    tested = {engine for reading in readings for engine in reading.engines}
+    same = plain_value(result.trials) == plain_value(trials)
+    return same and result.readings == tuple(readings) and set(result.tests) == tested
 
 
 def _scoring(scorer: ValidationScorer, metric: str) -> Scoring:

@@ -28,6 +28,7 @@ CHAIN = {
     "bench.queries": 2,
     "bench.warmup": 1,
     "bench.repeats": 0,
+    "bench.per_layer": True,
     "evaluate.resamples": 100,
     "gate": '["macro_auc >= parent - 0.5 @ 0.95"]',
 }

@@ -122,6 +122,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Call]:
             "train": call_lesiontk("train", "--json", *set_keys(CHAIN)),
             "quantize": call_lesiontk("quantize", "--int8", "--json"),
             "bench": call_lesiontk("bench", "--json"),
+            "profile": call_lesiontk("profile", "--rounds", "5", "--json"),
         }
 
 
@@ -178,6 +179,8 @@ def test_bench_has_the_documented_shape(steps: dict[str, Call]) -> None:
         assert row["peak_memory_bytes"] > 10_000_000
         assert {"accuracy", "balanced_accuracy", "macro_auc", "recall[mel]"} <= set(row["metrics"])
         assert (row["versus_parent"] is None) == (target == "keras:float32")
+    profiled = {target for target, row in rows.items() if row["profile"] is not None}
+    assert profiled == {target for target in TARGETS if not target.startswith("keras")}
     work = {target: row["work"]["macs"] for target, row in rows.items()}
     assert len(set(work.values())) == 1, work
     for target in ("tflite:int8", "onnx:int8"):
@@ -200,6 +203,16 @@ def test_bench_has_the_documented_shape(steps: dict[str, Call]) -> None:
             - parent["metrics"]["balanced_accuracy"]["value"],
             abs=1e-6,
         )
+
+
+def test_profile_takes_the_latest_engine_whose_layers_can_be_timed(steps: dict[str, Call]) -> None:
+    """The last used one is the model in Keras, which has no profile."""
+    assert steps["profile"].code == 0, steps["profile"].err
+    document = steps["profile"].document
+    rows = {row["target"]: row for row in steps["bench"].document["rows"]}
+    assert document["engine"] in TARGETS
+    layers = {layer["layer"] for layer in document["layers"]}
+    assert layers == {layer["layer"] for layer in rows[document["engine"]]["profile"]["layers"]}
 
 
 # ---------------------------------------------------------------------- resume

@@ -22,6 +22,7 @@ from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.cli.main import cli
 from lesiontk.compress.importance import CRITERIA
 from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.corruptions import CORRUPTIONS, SEVERITIES
 from lesiontk.data.enhance import ENHANCEMENTS
 from lesiontk.data.fetch.sources import list_official_sources
 from lesiontk.data.sources import SOURCES
@@ -382,6 +383,16 @@ def names_page() -> str:
         told = registry.summarize()
         rows = ((code(name), told[name] or first_line(thing)) for name, thing in registry.items())
         parts.append(table(("name", "what it does"), rows))
+    parts += ["## Corruptions", "`robustness.corruptions`, or `lesiontk robustness --corruption`."]
+    parts.append(
+        table(
+            ("name", *(f"severity {severity}" for severity in SEVERITIES)),
+            (
+                (code(name), *(corruption.describe(severity) for severity in SEVERITIES))
+                for name, corruption in CORRUPTIONS.items()
+            ),
+        )
+    )
     parts += [
         "## Metrics of gates",
         "What a line of `gate`, or `--gate`, can name, by task; with the gates that `default` "

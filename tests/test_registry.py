@@ -12,6 +12,7 @@ import pytest
 from lesiontk.backends import BACKENDS
 from lesiontk.calibration.observers import OBSERVERS
 from lesiontk.data.augment import AUGMENTATIONS
+from lesiontk.data.corruptions import CORRUPTIONS
 from lesiontk.data.sources import SOURCES
 from lesiontk.deploy import BUNDLE_TARGETS
 from lesiontk.errors import UsageError
@@ -28,6 +29,7 @@ SHIPPED: tuple[Registry[Any], ...] = (
     AUGMENTATIONS,
     BACKENDS,
     BUNDLE_TARGETS,
+    CORRUPTIONS,
     FEATURE_LOSSES,
     IMBALANCE,
     METRICS,

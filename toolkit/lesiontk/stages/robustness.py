@@ -25,7 +25,7 @@ from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_all
 from lesiontk.data.similarity import hash_pixels
 from lesiontk.data.subset import draw_lesions
-from lesiontk.document import write_record
+from lesiontk.document import plain_value, write_record
 from lesiontk.errors import DataError
 from lesiontk.evaluate.robustness import (
     CorruptedResult,
@@ -33,6 +33,7 @@ from lesiontk.evaluate.robustness import (
     Robustness,
     estimate_excess,
 )
+from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.stage import (
@@ -97,6 +98,11 @@ class RobustnessStage(Stage):
         schema_version=Robustness.SCHEMA,
         tools=("numpy", "scipy", "Pillow", "opencv-python-headless"),
     )
+
+    def external_inputs(self, config: RobustnessConfig) -> dict[str, str]:
+        """The strengths: corruptions of a plugin may change them."""
+        strengths = {name: CORRUPTIONS.get(name).strengths for name in config.corruptions}
+        return {"strengths": hash_document(plain_value(strengths))}
 
     def list_tools(
         self, config: RobustnessConfig, parents: Mapping[str, Artefact]

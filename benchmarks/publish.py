@@ -4,7 +4,7 @@ lists of calibration images and of the split.
     python benchmarks/publish.py RECIPE|BENCHMARK [--workspace DIR] [--external DIR]
 
 Uses the benchmark of that name, or the latest of the recipe. Copies the int8 engines and their
-float model, for comparison; files over 20 MB are left out, a float model of up to 60 MB has its
+float model, for comparison; files over 15 MB are left out, a float model of up to 60 MB has its
 weights rounded to half precision. A network that was published before,
 imported and compressed keeps the published training curves. With --external every engine is also
 evaluated, at its frozen threshold, on the labelled images of DIR.
@@ -59,7 +59,7 @@ from lesiontk.workflow.lineage import (
 )
 
 HERE = Path(__file__).parent
-MAX_BYTES = 20_000_000
+MAX_BYTES = 15_000_000
 
 
 @click.command()
@@ -117,7 +117,7 @@ def publish(
         else:
             click.echo(f"{target} is over {MAX_BYTES} bytes; left out")
             left_out.append(target)
-            if target == "keras:float32" and engine.size_bytes <= 3 * MAX_BYTES:
+            if target == "keras:float32" and engine.size_bytes <= 4 * MAX_BYTES:
                 round_weights(artefact.file(engine.file), folder / HALF)
     chosen = recipe_of(model).model_dump(mode="json")
     chosen["data"] = {**chosen["data"], "path": None}  # without the path of the data

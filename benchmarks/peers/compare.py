@@ -141,9 +141,7 @@ def compare_network(
     folder = build / recipe
     folder.mkdir(parents=True, exist_ok=True)
     prepare(model, spec, recipe, data, folder)
-    made = {
-        name: call_lesiontk(target, model, recipe, data, folder) for name, target in OURS.items()
-    }
+    made = {name: call_lesiontk(target, recipe, data, folder) for name, target in OURS.items()}
     for tool in TOOLS:
         made[tool.title] = call_tool(tool, spec, build, folder)
     compressed = ENGINES / recipe / "tflite_int8.tflite"
@@ -188,23 +186,27 @@ def export(model: Path, folder: Path) -> None:
     tf.saved_model.save(network, str(folder), tf.function(forward, input_signature=signature))
 
 
-def call_lesiontk(target: str, model: Path, recipe: str, data: Path, folder: Path) -> Made:
-    """Convert with the command line, in a workspace of the network."""
-    backend, precision = target.split(":")
-    record = folder / f"ours_{backend}_{precision}" / "made.json"
+def call_lesiontk(target: str, recipe: str, data: Path, folder: Path) -> Made:
+    """Convert with the command line, in a copy of a workspace that has the network alone."""
+    name = f"ours_{target.replace(':', '_')}"
+    record = folder / name / "made.json"
     if record.is_file():
         return Made.from_document(json.loads(record.read_text()))
+    imported = folder / "workspace"
     command = [sys.executable, "-m", "lesiontk"]
-    workspace = ["--workspace", str(folder / "workspace"), "--json"]
-    imported = [*command, "import", str(model), "--data", str(data), "--recipe", recipe, *workspace]
-    run_command(imported)
-    run_command(
-        [*command, "convert", "--to", f"{backend}:float32", *workspace]
-    )  # its parent and its images
-    seconds, cpu, text = run_command([*command, "convert", "--to", target, *workspace])
-    engine = json.loads(text)["engine"]
-    path = next((folder / "workspace" / engine).glob(f"{backend}_{precision}.*"))
-    return keep(record, path, seconds, cpu, 1)
+    model = ["import", str(folder / "model.keras"), "--data", str(data), "--recipe", recipe]
+    run_command([*command, *model, "--workspace", str(imported)])
+    workspace = folder / name / "workspace"
+    shutil.rmtree(workspace, ignore_errors=True)
+    shutil.copytree(imported, workspace)
+    convert = ["convert", "--to", target, "--workspace", str(workspace), "--json"]
+    seconds, cpu, text = run_command([*command, *convert])
+    found = json.loads(text)[target]
+    if "refused" in found:
+        failed = Made("", 0.0, 0.0, 1, found["refused"])
+        write_record(record, failed)
+        return failed
+    return keep(record, Path(found["path"]), seconds, cpu, 1)
 
 
 def call_tool(tool: Tool, spec: EngineSpec, build: Path, folder: Path) -> Made:

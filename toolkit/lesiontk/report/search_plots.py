@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from lesiontk.report.drawing import BLUE, GREY, ORANGE, VERMILLION, SvgFigure, draw_figure
 from lesiontk.report.formatting import format_number, format_plain
+from lesiontk.report.pareto_plot import choose_log_ticks
 from lesiontk.report.search_words import name_figure, name_key
 from lesiontk.search.result import SearchResult, list_measured
 from lesiontk.search.space import show_setting
@@ -65,9 +67,12 @@ def plot_front(result: SearchResult) -> SvgFigure | None:
         for trial in front:
             axes.annotate(f"{trial.number}", place(trial), (7, 5), textcoords="offset points")
         values = [place(trial)[0] for trial in trials]
+        axes.margins(0.06)
         if min(values) > 0 and max(values) > LOGARITHMIC * min(values):
             axes.set_xscale("log")
-        axes.margins(0.06)
+            axes.xaxis.set_major_locator(FixedLocator(choose_log_ticks(*axes.get_xlim())))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(lambda value, _: format_plain(value))
         axes.set_xlabel(name_figure(second))
         axes.set_ylabel(name_figure(first))
         axes.grid(True)
@@ -108,7 +113,7 @@ def plot_parallel(result: SearchResult) -> SvgFigure | None:
     ]
 
     def draw(figure: Figure) -> None:
-        figure.subplots_adjust(left=0.05, right=0.9, bottom=0.23, top=0.96)
+        figure.subplots_adjust(left=0.09, right=0.92, bottom=0.23, top=0.96)
         axes = figure.subplots()
         for trial in sorted(trials, key=lambda t: (t.number in result.front, t.state == COMPLETE)):
             known = [(x, a.places[trial.number]) for x, a in enumerate(axes_of)

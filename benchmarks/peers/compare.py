@@ -219,8 +219,9 @@ def call_tool(tool: Tool, spec: EngineSpec, build: Path, folder: Path) -> Made:
     out = record.parent / f"engine{suffix}"
     out.parent.mkdir(exist_ok=True)
     python = make_environment(name, build / name)
+    command = [str(python), str(HERE / tool.script), str(folder), str(out)]
     try:
-        seconds, cpu, _ = run_command([str(python), str(HERE / tool.script), str(folder), str(out)])
+        seconds, cpu, _ = run_command(command, out.parent)  # some write where they are called
     except click.ClickException as error:
         failed = Made("", 0.0, 0.0, tool.lines, error.message)
         write_record(record, failed)
@@ -251,11 +252,16 @@ def make_environment(name: str, folder: Path) -> Path:
     return python
 
 
-def run_command(command: Sequence[str]) -> tuple[float, float, str]:
-    """Return wall seconds, CPU seconds and output; raises with its last line if it fails."""
+def run_command(command: Sequence[str], place: Path | None = None) -> tuple[float, float, str]:
+    """Call a command in the folder `place`; return wall seconds, CPU seconds and its output.
+
+    Raises an error with its last line if it fails.
+    """
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=place
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -9,6 +9,7 @@ from lesiontk.report.render import ReportData
 from lesiontk.report.result_table import (
     describe_choice,
     format_estimate,
+    make_table,
     operating_points_from_benchmark,
     recalls_from_benchmark,
     table_from_benchmark,
@@ -94,3 +95,8 @@ def test_an_external_check_says_what_it_does_not_know_and_left_out(sample: Repor
     )
     assert "unknown lesions" in text
     assert "4 images of lesions seen in training are left out" in text
+
+
+def test_text_from_the_data_stays_in_its_cell() -> None:
+    table = make_table(["image", "p"], [["a|b\n<img onerror=x>", "p90 <= 5, **bold**"]])
+    assert table.splitlines()[2:] == ["| a\\|b &lt;img onerror=x> | p90 <= 5, **bold** |"]

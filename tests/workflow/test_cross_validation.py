@@ -191,10 +191,15 @@ def test_one_fold_has_the_ordinary_steps() -> None:
 
 LISTED = {"calibration": {"list": "cnn_7class"}}
 TAUGHT = {"compress": [{"distill": {"teacher": "somewhere.keras"}}]}
+LOADED = {"compress": [{"load_weights": {"file": "somewhere.keras"}}]}
 GIVEN: tuple[tuple[dict[str, Any], str], ...] = (
     ({"imported": {"file": "model.keras"}}, "the recipe imports a trained model"),
     (LISTED, "calibration.list is cnn_7class, training images of a given split"),
     (TAUGHT, "compress.distill.teacher is somewhere.keras, a network that was trained on a given"),
+    (
+        LOADED,
+        "compress.load_weights.file is somewhere.keras, a network that was trained on a given",
+    ),
     ({"train": {"distribute": "multi_worker"}}, "`lesiontk run` does not support"),
     ({"convert": []}, "convert"),
 )

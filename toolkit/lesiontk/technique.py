@@ -46,7 +46,8 @@ class TechniqueInfo(StageInfo):
     `help` is the command's text and `options` its options: a key of the config, dotted in a
     section, mapped to its help. `argument` is the option that is the first positional argument,
     before the model; with `reads_images` the command has an option for the folder of the images.
-    `networks` are the options with a network of the workspace or a file.
+    `networks` are the options with a network of the workspace or a file, `weights` those with a
+    file of weights.
     """
 
     produces: str = "model"
@@ -61,6 +62,7 @@ class TechniqueInfo(StageInfo):
     argument: str = ""
     reads_images: bool = False
     networks: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from lesiontk.bench.benchmark import (
@@ -309,6 +310,13 @@ def table_from_external(name: str, engines: Mapping[str, ExternalEvaluation]) ->
 
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
+    """Return a table as Markdown. Text from the data can neither leave its cell nor be HTML."""
+    plain = [[_escape(cell) for cell in cells] for cells in rows]
+    lines = [columns, ["---"] * len(columns), *plain]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def _escape(cell: str) -> str:
+    """Return a cell without line breaks, with `|` and the `<` of a tag escaped."""
+    one_line = " ".join(cell.split("\n")).replace("\r", " ").replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line)

@@ -74,6 +74,7 @@ class LoadWeightsStage(Technique):
         Its history is preserved, so its engines are compared with the original network.
         `lesiontk convert MODEL --to keras:float32` writes the file to train.""",
         argument="file",
+        weights=("file",),
     )
 
     def check(self, config: LoadWeightsConfig) -> None:

@@ -226,15 +226,12 @@ def _make_inputs(
     preprocessings: Sequence[Preprocessing],
 ) -> list[NDArray[np.uint8]]:
     """Return the inputs [K, S, S, 3] of each preprocessing under the conditions."""
-    seen = [
-        picture if name == CLEAN else corrupt_image(picture, name, severity, image_id)
-        for name, severity in conditions
-    ]
-    made = {
-        preprocessing: np.stack([preprocess_image(image, preprocessing) for image in seen])
-        for preprocessing in dict.fromkeys(preprocessings)
-    }
-    return [made[preprocessing] for preprocessing in preprocessings]
+    made: dict[Preprocessing, list[NDArray[np.uint8]]] = {each: [] for each in preprocessings}
+    for name, severity in conditions:  # one at a time: a camera's picture has 70 MB
+        seen = picture if name == CLEAN else corrupt_image(picture, name, severity, image_id)
+        for preprocessing, inputs in made.items():
+            inputs.append(preprocess_image(seen, preprocessing))
+    return [np.stack(made[preprocessing]) for preprocessing in preprocessings]
 
 
 def _check_split(engine: Engine, split_hash: str) -> None:

@@ -92,8 +92,8 @@ def _check_folds(recipe: Recipe) -> None:
         )
     for entry in recipe.compress:
         for technique, options in entry.items():
-            networks = TECHNIQUES.get(technique).info.networks
-            if given := [name for name in networks if options.get(name)]:
+            info = TECHNIQUES.get(technique).info
+            if given := [n for n in (*info.networks, *info.weights) if options.get(n)]:
                 raise UsageError(
                     f"compress.{technique}.{given[0]} is {options[given[0]]}, a network that was "
                     "trained on a given split and has seen test images of other folds; expected a "

@@ -17,6 +17,8 @@ OPACITY = 0.9
 POINTS = 24
 FINENESS = 10
 """The fewest pixels of a hair's width while it is drawn."""
+LARGEST_SCALE = 16
+"""Of the drawing, whose memory a tiny or long picture would otherwise let grow without bound."""
 
 
 def add_hair(image: Pixels, count: float, generator: Generator) -> Pixels:
@@ -24,7 +26,7 @@ def add_hair(image: Pixels, count: float, generator: Generator) -> Pixels:
     height, width = image.shape[:2]
     shorter = min(height, width)
     thickness = WIDTH_MM / FIELD_MM * shorter
-    scale = max(1, math.ceil(FINENESS / thickness))
+    scale = min(LARGEST_SCALE, max(1, math.ceil(FINENESS / thickness)))
     drawn = np.zeros((height * scale, width * scale), np.uint8)
     along = np.linspace(0.0, 1.0, POINTS)
     for _ in range(int(count)):
@@ -33,7 +35,7 @@ def add_hair(image: Pixels, count: float, generator: Generator) -> Pixels:
         step = generator.uniform(0.4, 1.2) * shorter / POINTS
         path = start + np.cumsum(step * np.stack((np.cos(heading), np.sin(heading)), 1), axis=0)
         points = np.rint(path * scale).astype(np.int32)
-        cv2.polylines(drawn, [points], False, 255, round(thickness * scale), cv2.LINE_8)
+        cv2.polylines(drawn, [points], False, 255, max(1, round(thickness * scale)), cv2.LINE_8)
     if scale > 1:
         drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
     share = (OPACITY / 255.0 * drawn.astype(np.float64))[..., np.newaxis]

@@ -19,7 +19,8 @@ import numpy as np
 
 from lesiontk.api.progress import make_progress
 from lesiontk.backends import open_engine
-from lesiontk.backends.onnx.backend import EXACT, ONNXEngine
+from lesiontk.backends.onnx.backend import ONNXEngine
+from lesiontk.backends.onnx.int8_kernels import EXACT
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.measure import measure_engines
 from lesiontk.data.images import open_images

@@ -9,7 +9,7 @@ from typing import Any
 from steps import describe_steps
 
 from lesiontk.backends.engine_facts import EngineFacts
-from lesiontk.backends.onnx.backend import EXACT
+from lesiontk.backends.onnx.int8_kernels import EXACT
 from lesiontk.bench.benchmark import Benchmark, list_emulated
 from lesiontk.bench.findings import critical_recalls, list_uninformative
 from lesiontk.calibration.drawn_list import DrawnList

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import platform
+import shutil
+import subprocess
+import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +18,9 @@ from onnx import TensorProto, helper
 
 from lesiontk.backends import open_engine
 from lesiontk.backends.backend import dump_spec
-from lesiontk.backends.onnx.backend import EXACT, WEIGHT_BITS, ONNXEngine
+from lesiontk.backends.onnx.backend import WEIGHT_BITS, ONNXEngine
 from lesiontk.backends.onnx.graph import embed_spec
+from lesiontk.backends.onnx.int8_kernels import EXACT, exact_entries, kernels_overflow
 from tests.backends.tensorrt.graphs import SIZE, SPEC, make_model
 
 INPUTS = 3 * SIZE * SIZE
@@ -65,8 +72,53 @@ def test_products_do_not_overflow(weight: int, bits: int, tmp_path: Path) -> Non
     with open_engine(path) as engine:
         assert isinstance(engine, ONNXEngine)
         assert engine.predict(WHITE)[0] == pytest.approx(expected, abs=0.002)
-        options = engine._session.get_session_options()
-        assert options.get_session_config_entry(EXACT) == ("1" if bits == 8 else "0")
+
+
+@pytest.mark.parametrize("overflow", [True, False])
+@pytest.mark.parametrize("bits", [8, 7])
+def test_slow_kernels_are_used_only_where_the_fast_ones_overflow(
+    overflow: bool, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lesiontk.backends.onnx.int8_kernels.kernels_overflow", lambda: overflow)
+    model = saturating_model(127)
+    if bits == 7:
+        model.metadata_props.add(key=WEIGHT_BITS, value="7")
+    path = tmp_path / "engine.onnx"
+    onnx.save(model, path)
+    with ONNXEngine(path, 1) as engine:
+        entry = engine._session.get_session_options().get_session_config_entry(EXACT)
+    assert entry == ("1" if overflow and bits == 8 else "0")
+
+
+def test_the_probe_is_exact_in_exact_kernels() -> None:
+    """With the slow kernels its result is the expected one on every CPU."""
+    import onnxruntime
+
+    from lesiontk.backends.onnx import int8_kernels
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(EXACT, "1")
+    model = zlib.decompress(base64.b64decode(int8_kernels.PROBE))
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"x": np.full((1, 16, 4, 4), 255, np.uint8)})[0]
+    assert (outputs == int8_kernels.EXPECTED).all()
+    assert exact_entries() == {EXACT: "1" if kernels_overflow() else "0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cpu", "overflow"), [("Haswell", True), ("Nehalem", False)])
+def test_the_probe_finds_the_overflow_of_an_emulated_cpu(cpu: str, overflow: bool) -> None:
+    """Haswell has AVX2 and no VNNI; the kernels for Nehalem, without AVX, are exact."""
+    emulator = shutil.which("qemu-x86_64-static")
+    if emulator is None or platform.machine() != "x86_64":
+        pytest.skip("qemu-x86_64-static emulates another x86 CPU on an x86 machine")
+    code = "from lesiontk.backends.onnx.int8_kernels import kernels_overflow as f; print(f())"
+    done = subprocess.run(
+        [emulator, "-cpu", cpu, sys.executable, "-c", code],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(overflow)
 
 
 def test_a_setting_of_the_caller_s_goes_before(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lesiontk.backends.backend import Quantization
-from lesiontk.backends.onnx.backend import EXACT
+from lesiontk.backends.onnx.int8_kernels import EXACT
 from lesiontk.models.architecture import InitialWeights
 from lesiontk.report.result_table import operating_points_from_benchmark
 from lesiontk.stages.distill import Distillation

@@ -16,6 +16,7 @@ SHORT_NAMES = {
     "lesiontk.data.enhance.": "from enhance.",
     "lesiontk.data.": "from ",
     "lesiontk.evaluate.": "from ",
+    "lesiontk.backends.onnx.": "from ",
     "lesiontk.backends.tensorrt.": "from ",
     "lesiontk.deploy.runner.": "from ",
     "lesiontk.files.": "from ",
@@ -35,6 +36,7 @@ def write_runner(
         _copy("lesiontk.data", name, folder / name)
     _copy("lesiontk.evaluate", "input_checks.py", folder / "input_checks.py")
     _copy("lesiontk.files", "whole_files.py", folder / "whole_files.py")
+    _copy("lesiontk.backends.onnx", "int8_kernels.py", folder / "int8_kernels.py")
     for runtime in runtimes:
         _copy(runtime.package, runtime.file, folder / f"{runtime.module}.py")
         for name in runtime.parts:

@@ -25,6 +25,7 @@ from lesiontk.backends.backend import (
 from lesiontk.backends.execution import Execution
 from lesiontk.backends.foreign import ForeignDescription
 from lesiontk.backends.onnx.file_backend import QUANTIZED, ONNXFileBackend
+from lesiontk.backends.onnx.int8_kernels import EXACT, exact_entries
 from lesiontk.backends.onnx.provider import CPU, describe_provider, is_listed, try_providers
 from lesiontk.backends.operator_groups import members_of
 from lesiontk.backends.operator_profile import OperatorProfile
@@ -36,9 +37,6 @@ from lesiontk.system.frameworks import import_onnxruntime
 LIMIT, REDUCED_LIMIT = 127, 64
 """The largest stored weight of ONNX Runtime, in 8 bits and in reduced range."""
 
-EXACT = "session.x64quantprecision"
-"""The session option for kernels that do not overflow on x86 CPUs without VNNI. They are slower
-there; on other CPUs it has no effect."""
 WEIGHT_BITS = "lesiontk_weight_bits"
 """Metadata key: the weights have 7 bits, with which the fast kernels do not overflow."""
 
@@ -57,10 +55,10 @@ class ONNXEngine(Engine):
         provider: str = CPU,
         entries: Mapping[str, str] | None = None,
     ) -> None:
-        entries = {EXACT: "1", **(entries or {})}
+        entries = {**exact_entries(), **(entries or {})}
         session = open_session(path, threads, provider, entries)
         metadata = read_session_metadata(session, path)
-        if metadata.get(WEIGHT_BITS) == "7":
+        if metadata.get(WEIGHT_BITS) == "7" and entries[EXACT] == "1":
             entries[EXACT] = "0"
             session = open_session(path, threads, provider, entries)
         super().__init__(parse_spec(metadata.get(SPEC_KEY), path))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.backend import Engine
 from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor
-from lesiontk.backends.onnx.backend import EXACT, open_session
+from lesiontk.backends.onnx.backend import open_session
+from lesiontk.backends.onnx.int8_kernels import exact_entries
 from lesiontk.backends.onnx.provider import CPU
 from lesiontk.errors import DataError
 
@@ -25,7 +26,7 @@ class ForeignONNXEngine(Engine):
     """An engine that runs an ``.onnx`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
-        self._session = open_session(path, threads, CPU, {EXACT: "1"})
+        self._session = open_session(path, threads, CPU, exact_entries())
         given = only_tensor(path, self._session.get_inputs())
         returned = only_tensor(path, self._session.get_outputs())
         if given.type not in TYPES:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lesiontk.backends.onnx.int8_kernels import exact_entries
+
 
 class MissingRequirementError(Exception):
     """ONNX Runtime is missing."""
@@ -30,8 +32,8 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Otherwise int8 products overflow on x86 CPUs without VNNI; no effect on other CPUs.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        for name, value in exact_entries().items():
+            options.add_session_config_entry(name, value)
         self._session = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]
         )

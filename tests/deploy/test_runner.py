@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lesiontk.backends.onnx import int8_kernels
 from lesiontk.backends.tensorrt import plan_cache
 from lesiontk.data import crop, dicom_image, image_container, picture_decoder
 from lesiontk.data.enhance import ENHANCEMENTS
@@ -40,16 +41,18 @@ CARRIED = [
 FILES = [
     *(path for path in sorted(FOLDER.glob("*.py")) if path.name != "__init__.py"),
     *CARRIED,
+    Path(int8_kernels.__file__),
     *(Path(plan_cache.__file__).with_name(name) for name in (TENSORRT.file, *TENSORRT.parts)),
     *ENHANCE,
 ]
 CARRIED_FROM = (
-    "lesiontk.backends.tensorrt.", "lesiontk.data.", "lesiontk.deploy.runner", "lesiontk.evaluate.",
-    "lesiontk.files.",
+    "lesiontk.backends.onnx.", "lesiontk.backends.tensorrt.", "lesiontk.data.", "lesiontk.deploy.runner",
+    "lesiontk.evaluate.", "lesiontk.files.",
 )  # fmt: skip
 PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},
     "onnx_runtime.py": {"numpy", "onnxruntime"},
+    "int8_kernels.py": {"numpy", "onnxruntime"},
     "cuda_bindings.py": {"numpy", "pycuda", "cuda"},
     "plan_runner.py": {"numpy"},
     "classifier.py": {"numpy", "PIL"},  # the latter when a picture is read

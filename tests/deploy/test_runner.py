@@ -46,8 +46,8 @@ FILES = [
     *ENHANCE,
 ]
 CARRIED_FROM = (
-    "lesiontk.backends.onnx.", "lesiontk.backends.tensorrt.", "lesiontk.data.", "lesiontk.deploy.runner",
-    "lesiontk.evaluate.", "lesiontk.files.",
+    "lesiontk.backends.onnx.", "lesiontk.backends.tensorrt.", "lesiontk.data.",
+    "lesiontk.deploy.runner", "lesiontk.evaluate.", "lesiontk.files.",
 )  # fmt: skip
 PACKAGES = {
     "litert_runtime.py": {"numpy", "ai_edge_litert"},

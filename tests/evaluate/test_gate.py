@@ -308,10 +308,37 @@ def test_samples_of_one_round_decide_no_more_than_the_round() -> None:
     )
     assert (verdict.low, verdict.high) == (10.0, 30.0)
     assert verdict.unresolved
-    assert verdict.method == "bootstrap over 10 rounds of 1000 samples"
+    assert verdict.method == (
+        "the wider of a bootstrap over 10 rounds and order statistics of 1000 samples"
+    )
     calm = DeviceFigures([[10.0] * 100] * 10, 1, 1)
     (verdict,) = judge_engines([GateInput("e", device=calm)], ["median_ms <= 20"], STATISTICS)
     assert verdict.passed
+
+
+def test_few_samples_in_rounds_pass_no_gate_on_p90() -> None:
+    """All of ten samples lie below the true p90 in 35 % of runs, and so do all their resamples."""
+
+    def judge(rounds: int) -> GateVerdict:
+        figures = DeviceFigures([[4.0, 4.9]] * rounds, 1, 1)
+        (verdict,) = judge_engines([GateInput("e", device=figures)], ["p90_ms <= 5"], STATISTICS)
+        return verdict
+
+    assert (judge(5).outcome, judge(5).high) == (Outcome.NOT_SHOWN, None)
+    assert judge(14).high is None  # 28 samples
+    assert (judge(15).outcome, judge(15).high) == (Outcome.PASSED, 4.9)
+
+
+def test_a_gate_on_p90_that_is_not_met_passes_no_more_often_than_stated() -> None:
+    """Twenty rounds of two exponential latencies, whose true p90 is just above the limit."""
+    generator = np.random.default_rng(0)
+    scale = 5.0 / np.log(10.0) * 1.0001
+    passed = 0
+    for _ in range(200):
+        figures = DeviceFigures(generator.exponential(scale, (20, 2)).tolist(), 1, 1)
+        (verdict,) = judge_engines([GateInput("e", device=figures)], ["p90_ms <= 5"], STATISTICS)
+        passed += verdict.passed
+    assert passed <= 16  # 5 % of 200, and two standard deviations
 
 
 def test_order_statistics_bound_a_quantile() -> None:

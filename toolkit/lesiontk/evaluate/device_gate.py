@@ -1,10 +1,11 @@
 """Gates on latency, size and memory.
 
-Quantiles of latency are tested on the raw samples. Samples in rounds are bounded by a bootstrap
-over the rounds; those of a device, a round each, by order statistics (David & Nagaraja, Order
+Quantiles of latency are tested on the raw samples, by order statistics (David & Nagaraja, Order
 Statistics, 2003, section 7.1), which are exact for independent samples of any distribution. Samples
-of one run are not fully independent, so the bounds apply to this run on this machine. Size and
-memory are single values, compared exactly.
+of one round are not independent: where rounds have several, the wider of these bounds and of a
+bootstrap over the rounds counts. The bootstrap alone never goes beyond the largest sample, which
+with few samples is often below a high quantile. The bounds apply to this run on this machine. Size
+and memory are single values, compared exactly.
 """
 
 from __future__ import annotations
@@ -95,12 +96,16 @@ def _judge_latency(verdict: GateVerdict, gate: Gate, figures: DeviceFigures) -> 
     quantile = QUANTILES[gate.metric]
     samples = [value for group in figures.rounds_ms for value in group]
     rounds = len(figures.rounds_ms)
+    low, high = bound_quantile(samples, quantile, confidence)
+    method = f"order statistics of {rounds} rounds{figures.place}"
     if len(samples) > rounds:
-        low, high = bound_by_rounds(figures.rounds_ms, quantile, confidence)
-        method = f"bootstrap over {rounds} rounds of {len(samples)} samples{figures.place}"
-    else:
-        low, high = bound_quantile(samples, quantile, confidence)
-        method = f"order statistics of {rounds} rounds{figures.place}"
+        lower, upper = bound_by_rounds(figures.rounds_ms, quantile, confidence)
+        low = None if low is None or lower is None else min(low, lower)
+        high = None if high is None or upper is None else max(high, upper)
+        method = (
+            f"the wider of a bootstrap over {rounds} rounds and order statistics of "
+            f"{len(samples)} samples{figures.place}"
+        )
     measured = float(np.quantile(samples, quantile))
     stated = replace(verdict, confidence=confidence)
     return _conclude(stated, measured, low, high, method)

@@ -9,17 +9,19 @@ import pytest
 from lesiontk.system.energy import open_energy_counter
 
 
-def write_zone(root: Path, name: str, microjoules: int | str) -> Path:
+def write_zone(root: Path, name: str, microjoules: int | str, kind: str = "package-0") -> Path:
     zone = root / "sys/class/powercap" / name
     zone.mkdir(parents=True, exist_ok=True)
+    (zone / "name").write_text(f"{kind}\n")
     (zone / "energy_uj").write_text(f"{microjoules}\n")
     (zone / "max_energy_range_uj").write_text("1000000000\n")
     return zone
 
 
-def test_the_packages_are_added_and_their_parts_are_not(tmp_path: Path) -> None:
+def test_the_packages_are_added_and_their_parts_and_the_platform_are_not(tmp_path: Path) -> None:
     zones = [write_zone(tmp_path, f"intel-rapl:{number}", 5_000_000) for number in (0, 1)]
-    write_zone(tmp_path, "intel-rapl:0:0", 4_000_000)
+    write_zone(tmp_path, "intel-rapl:0:0", 4_000_000, "core")
+    zones.append(write_zone(tmp_path, "intel-rapl:2", 9_000_000, "psys"))  # contains both
     counter = open_energy_counter(tmp_path)
     before = counter.read()
     for zone in zones:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = "sys/class/powercap"
-PACKAGE = re.compile(r"intel-rapl:\d+")
-"""A processor package, also of AMD; ``intel-rapl:0:1`` is a part of one."""
+ZONE = re.compile(r"intel-rapl:\d+")
+"""A zone of the whole, also of AMD; ``intel-rapl:0:1`` is a part of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def open_energy_counter(root: Path = Path("/")) -> EnergyCounter:
     folder = root / FOLDER
     if not folder.is_dir():
         return EnergyCounter((), "the system has no /sys/class/powercap (RAPL)")
-    zones = tuple(sorted(zone for zone in folder.iterdir() if PACKAGE.fullmatch(zone.name)))
+    zones = tuple(sorted(zone for zone in folder.iterdir() if _is_package(zone)))
     if not zones:
         return EnergyCounter((), "/sys/class/powercap has no processor package")
     counter = EnergyCounter(zones)
@@ -49,3 +49,13 @@ def open_energy_counter(root: Path = Path("/")) -> EnergyCounter:
         reason = getattr(error, "strerror", None) or str(error)
         return EnergyCounter((), f"{zones[0].name}/energy_uj cannot be read ({reason})")
     return counter
+
+
+def _is_package(zone: Path) -> bool:
+    """Return whether a zone is a processor package; ``psys``, the platform, contains one."""
+    if not ZONE.fullmatch(zone.name):
+        return False
+    try:
+        return (zone / "name").read_text().startswith("package")
+    except OSError:
+        return False

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.execution import NOTHING, Execution
+from lesiontk.backends.execution import NOTHING, Execution, runs_on_cpu
 from lesiontk.backends.onnx import provider as onnx_provider
 from lesiontk.backends.onnx.provider import CPU, describe_provider, try_providers
 from lesiontk.backends.tflite.delegate import XNNPACK, describe_xnnpack, try_xnnpack
 from lesiontk.bench.benchmark import EngineRow, list_fallbacks
+from lesiontk.system.frameworks import import_tensorflow
 from tests.conformance.fitted_models import FittedParent
 
 CUDA = "CUDAExecutionProvider"
@@ -76,6 +77,16 @@ def test_engines_say_what_runs_them(tiny_parent: Callable[[str], FittedParent]) 
     with open_engine(tiny_parent("cnn").convert("onnx:float32")) as engine:
         (execution,) = engine.describe_execution()
     assert (execution.asked, execution.used) == (CPU, CPU)
+
+
+def test_a_model_in_keras_says_that_it_runs_on_a_gpu(
+    tiny_parent: Callable[[str], FittedParent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tf = import_tensorflow()
+    with open_engine(tiny_parent("cnn").convert("keras:float32")) as engine:
+        for gpus, on_cpu in (([], True), (["/device:GPU:0"], False)):
+            monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, found=gpus: found)
+            assert runs_on_cpu(engine.describe_execution()) == on_cpu
 
 
 def test_a_provider_that_this_onnxruntime_lacks_falls_back_and_says_so(

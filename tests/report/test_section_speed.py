@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lesiontk.backends.execution import Execution
 from lesiontk.report.render import ReportData, draw_pictures, render_report
+from lesiontk.report.speed_table import list_roofline
 from tests.report.page import Page
 from tests.report.sample_report import TARGETS, make_report_data
 
@@ -68,6 +70,22 @@ def test_engines_are_compared_with_the_roof() -> None:
     assert found["tflite:int8"]["attainable GOP/s"] == "1240.0"
     assert found["tflite:int8"]["share of the roof"] == "73%"
     assert "Measured peak: 350 GOP/s in float32, 1240 in int8" in page.text
+
+
+def test_engines_on_a_gpu_have_no_place_below_the_roof_of_the_cpu() -> None:
+    benchmark = make_report_data().benchmark
+
+    def placed(execution: Execution) -> bool:
+        rows = tuple(replace(row, execution=(execution,)) for row in benchmark.rows)
+        return bool(list_roofline(replace(benchmark, rows=rows)))
+
+    assert placed(Execution("provider", "CUDAExecutionProvider", "CPUExecutionProvider"))
+    assert placed(Execution("delegate", "XNNPACK", "none"))
+    assert placed(Execution("device", "CPU", "CPU"))
+    assert not placed(Execution("provider", "CUDAExecutionProvider", "CUDAExecutionProvider"))
+    assert not placed(Execution("runtime", "TensorRT", "TensorRT"))
+    assert not placed(Execution("runtime", "TensorRT", "ONNX Runtime"))
+    assert not placed(Execution("device", "GPU", "GPU"))
 
 
 def test_the_slowest_layer_is_first() -> None:

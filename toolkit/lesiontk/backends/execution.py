@@ -9,6 +9,11 @@ from typing import ClassVar
 from lesiontk.document import Record
 
 NOTHING = "none"
+ON_CPU = {
+    "provider": ("CPUExecutionProvider", "DnnlExecutionProvider", "XnnpackExecutionProvider"),
+    "device": ("CPU",),
+}
+"""What executes on the CPU, of the kinds that may do so elsewhere; a ``runtime`` does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +52,11 @@ def name_emulator(executions: Iterable[Execution]) -> str | None:
     """Return what runs in the place of the requested runtime; None if that itself runs."""
     fallback = find_fallback(executions)
     return fallback.used if fallback else None
+
+
+def runs_on_cpu(executions: Iterable[Execution]) -> bool:
+    """Return whether an engine executes on the CPU, by its own runtime."""
+    return all(
+        each.kind != "runtime" and each.used in ON_CPU.get(each.kind, (each.used,))
+        for each in executions
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
+from lesiontk.backends.execution import runs_on_cpu
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.bench.layer_profile import LayerProfile
 from lesiontk.bench.roofline import RooflinePoint, find_peak, locate_engine
@@ -110,14 +111,17 @@ ROOFLINE_COLUMNS = ["engine", "MMAC", "OP/byte", "GOP/s", "attainable GOP/s", "s
 
 
 def list_roofline(benchmark: Benchmark) -> tuple[RooflinePoint, ...]:
-    """Return the engines with known work on the roofline, single stream; not the emulated ones."""
+    """Return the engines with known work on the roofline, single stream.
+
+    Only those that execute on the CPU, whose peak was measured.
+    """
     peak = find_peak(benchmark.peaks, benchmark.threads)
     if peak is None:
         return ()
     return tuple(
         locate_engine(row.key, row.precision, row.work, row.latency.median, peak)
         for row in benchmark.rows
-        if row.work is not None and row.latency_ms is not None and not row.emulated_by
+        if row.work is not None and row.latency_ms is not None and runs_on_cpu(row.execution)
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lesiontk.backends.engine_facts import EngineFacts
-from lesiontk.backends.execution import find_fallback
+from lesiontk.backends.execution import find_fallback, runs_on_cpu
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.bench.benchmark import FULL_PRECISION, Benchmark, EngineRow, ParentComparison
 from lesiontk.bench.device import DeviceBench, index_devices
@@ -77,7 +77,7 @@ class BenchStage(Stage):
 
     info: ClassVar[StageInfo] = StageInfo(
         name="bench",
-        version=14,
+        version=15,
         accepts={"images": "images", "engine": "engine", "evaluation": "evaluation"},
         produces="benchmark",
         config=BenchConfig,
@@ -200,9 +200,13 @@ def _share_work(
     measured: Mapping[str, Measurement], engines: Mapping[EngineName, Artefact]
 ) -> dict[str, Measurement]:
     """Return the measurements; a float32 engine whose work is not known, as Keras, has that of
-    another one of the same network and image size."""
+    another one of the same network and image size. Both execute on the CPU, because the work is
+    compared with its peak."""
     floats = [
-        name for name, a in engines.items() if a.read_facts(EngineFacts).precision == FULL_PRECISION
+        name
+        for name, a in engines.items()
+        if a.read_facts(EngineFacts).precision == FULL_PRECISION
+        and runs_on_cpu(measured[name].execution)
     ]
 
     def find(name: EngineName) -> Work | None:

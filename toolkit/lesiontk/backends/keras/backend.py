@@ -25,6 +25,7 @@ from lesiontk.backends.backend import (
     dump_spec,
     parse_spec,
 )
+from lesiontk.backends.execution import Execution
 from lesiontk.backends.file_records import add_to_archive, split_archive
 from lesiontk.errors import DataError
 from lesiontk.models.imported_config import MAX_BYTES, parse_description
@@ -56,6 +57,10 @@ class KerasEngine(Engine):
         return np.concatenate(
             [np.asarray(self._call(images[i : i + 32])) for i in range(0, len(images), 32)]
         )
+
+    def describe_execution(self) -> tuple[Execution, ...]:
+        gpus = import_tensorflow().config.list_physical_devices("GPU")
+        return (Execution("device", "GPU", "GPU", "by TensorFlow"),) if gpus else ()
 
     def expose_features(self) -> int:
         if "logits" not in (layer.name for layer in self._model.layers):

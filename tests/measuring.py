@@ -68,7 +68,7 @@ def measuring_here() -> Iterator[None]:
             patch.setenv(name, "1")  # which measuring sets
         patch.setattr(worker, "ROUND_S", 0.01)
         patch.setattr(worker, "WARMUP_S", 0.05)
-        patch.setattr(worker, "OFFLINE_IMAGES", 4)
+        patch.setattr(measure, "OFFLINE_IMAGES", 4)
         patch.setattr(timing, "SPREAD_LIMIT", float("inf"))  # nothing is measured again
         patch.setattr(timing, "OTHERS_LIMIT", 1.0)
         patch.setattr(measure, "_run_module", run_module)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +106,17 @@ class FakeWorker:
     def run_round(self) -> RoundSamples:
         self._order.append(self._name)
         median = next(self._medians)
-        return RoundSamples(((median,), (median,)), 0.0)
+        return RoundSamples(((median,), (median,)), 0.0)  # after one that is not timed
 
     def run_path(self) -> RoundSamples:
         return RoundSamples((), 0.0)
 
 
 def time_fakes(
-    monkeypatch: pytest.MonkeyPatch, medians: dict[str, list[float]], **rule: int
+    monkeypatch: pytest.MonkeyPatch,
+    medians: dict[str, list[float]],
+    deadline: float = math.inf,
+    **rule: int,
 ) -> tuple[dict[str, Timing], list[str]]:
     """Return the timings of engines with these medians, and the order in which they ran."""
     order: list[str] = []
@@ -122,7 +129,8 @@ def time_fakes(
     monkeypatch.setattr(measure, "read_busy_seconds", lambda: None)
     files = {name: Path(name) for name in medians}
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    return measure.time_engines(files, images, BenchRule(**rule), NoProgress()), order
+    timed = measure.time_engines(files, images, BenchRule(**rule), NoProgress(), deadline=deadline)
+    return timed, order
 
 
 def test_each_round_runs_every_engine_in_a_random_order_of_the_seed(
@@ -151,7 +159,7 @@ def test_a_noisy_run_is_repeated_and_the_calmest_attempt_counts(
 
 
 def test_energy_is_that_above_idle_for_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine takes 2 W at rest and 10 mJ more in each round of two queries."""
+    """The machine takes 2 W at rest and 15 mJ more in each round: two timed queries after one."""
     clock = [0.0]
 
     class Counter:
@@ -169,7 +177,7 @@ def test_energy_is_that_above_idle_for_a_query(monkeypatch: pytest.MonkeyPatch) 
 
     def run_round(worker: FakeWorker) -> RoundSamples:
         clock[0] += 0.5
-        counter.extra += 0.010
+        counter.extra += 0.015
         return ask(worker)
 
     monkeypatch.setattr(measure, "open_energy_counter", lambda: counter)
@@ -192,6 +200,69 @@ def test_a_calm_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     timings, order = time_fakes(monkeypatch, medians, rounds=20, repeats=2)
     assert len(order) == 20  # one slow round in twenty is no spread
     assert len(timings["a"].attempts) == 1
+
+
+def test_a_noisy_run_is_not_repeated_beyond_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each attempt takes 50 s: a third one would end at 150 s."""
+    clock = [0.0]
+    ask = FakeWorker.run_round
+
+    def run_round(worker: FakeWorker) -> RoundSamples:
+        clock[0] += 10.0
+        return ask(worker)
+
+    monkeypatch.setattr(FakeWorker, "run_round", run_round)
+    monkeypatch.setattr(measure.time, "monotonic", lambda: clock[0])
+    medians = {"a": [1.0, 9.0, 1.0, 9.0, 1.0] * 3}
+    for deadline, attempts in ((149.0, 2), (150.0, 3)):
+        clock[0] = 0.0
+        timings, _ = time_fakes(monkeypatch, medians, deadline, rounds=5, repeats=2)
+        assert len(timings["a"].attempts) == attempts
+
+
+@pytest.mark.parametrize(
+    ("slowest_ms", "threads", "cores", "images"),
+    [(20.0, 1, 2, 16), (0.1, 1, 2, 64), (20.0, 2, 2, 8), (900.0, 1, 2, 2), (900.0, 1, 96, 64)],
+)
+def test_a_query_offline_is_as_long_as_the_slowest_engine_allows(
+    monkeypatch: pytest.MonkeyPatch, slowest_ms: float, threads: int, cores: int, images: int
+) -> None:
+    monkeypatch.setattr(measure, "count_cores", lambda: cores)
+    timings = [
+        replace(make_measurement(make_attempt([ms] * 5)).single_stream, threads=threads)
+        for ms in (0.05, slowest_ms)
+    ]
+    assert measure.size_query(timings) == images
+
+
+def test_scenarios_but_single_stream_have_half_of_the_rounds_and_all_engines_one_batch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 40 ms on one of two cores, eight images fit a query."""
+    batches: dict[str, list[int]] = {"a": [], "b": []}
+    files = {name: tmp_path / name for name in batches}
+
+    @contextmanager
+    def start(request: TimingRequest, _: Path) -> Iterator[FakeWorker]:
+        name = Path(request.engine).name
+        batches[name].append(request.batch)
+        yield FakeWorker(name, repeat({"a": 1.0, "b": 40.0}[name]), [])
+
+    load = json.dumps(make_measurement(make_attempt([1.0])).load.to_document())
+    for name, found in (
+        ("start_worker", start), ("read_busy_seconds", lambda: None), ("count_cores", lambda: 2),
+        ("_run_module", lambda *_: load), ("_count_work", lambda _: None),
+    ):  # fmt: skip
+        monkeypatch.setattr(measure, name, found)
+    for file in files.values():
+        file.touch()
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    measured = measure_engines(files, images, BenchRule(rounds=20), NoProgress())
+    assert batches == {"a": [1, 1, 8], "b": [1, 1, 8]}
+    for one in measured.values():
+        assert [len(timing.rounds_ms) for timing in one.timings] == [20, 10, 10]
 
 
 def test_a_measuring_process_that_fails_says_why(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lesiontk.backends.backend import Engine
 from lesiontk.backends.execution import Execution
 from lesiontk.bench import worker
 from lesiontk.bench.pictures import write_pictures
-from lesiontk.bench.worker import OFFLINE_IMAGES, TimingRequest, Worker
+from lesiontk.bench.worker import TimingRequest, Worker
 from lesiontk.records import EngineSpec, Preprocessing
 
 SPEC = EngineSpec(
@@ -126,27 +126,27 @@ def test_single_stream_is_one_image_at_a_time(tmp_path: Path, engines: list[Fake
 def test_offline_shares_a_query_among_engines_of_one_thread(
     tmp_path: Path, engines: list[FakeEngine]
 ) -> None:
-    with Worker(make_request(tmp_path, scenario="offline", threads=3)) as found:
+    with Worker(make_request(tmp_path, scenario="offline", threads=3, batch=16)) as found:
         assert (found.ready.streams, found.ready.threads) == (3, 1)
-        assert found.ready.batch == OFFLINE_IMAGES
+        assert found.ready.batch == 16
         for engine in engines:
             engine.sizes.clear()
         found.run_round()
     assert [engine.threads for engine in engines] == [1, 1, 1]
     shares = [sum(engine.sizes[:-1]) for engine in engines]
-    assert sum(shares) == (1 + 5) * OFFLINE_IMAGES
+    assert sum(shares) == (1 + 5) * 16
     assert max(shares) - min(shares) <= 1 + 5
 
 
 def test_offline_an_engine_with_batches_gets_the_whole_query_and_all_threads(
     tmp_path: Path, engines: list[FakeEngine]
 ) -> None:
-    request = make_request(tmp_path, engine="batching", scenario="offline", threads=3)
+    request = make_request(tmp_path, engine="batching", scenario="offline", threads=3, batch=16)
     with Worker(request) as found:
         assert (found.ready.streams, found.ready.threads) == (1, 3)
         found.run_round()
     assert engines[-1].threads == 3
-    assert engines[-1].sizes[-2] == OFFLINE_IMAGES
+    assert engines[-1].sizes[-2] == 16
 
 
 def test_the_path_is_timed_from_a_file_to_the_answer(tmp_path: Path) -> None:

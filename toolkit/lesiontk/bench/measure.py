@@ -8,6 +8,7 @@ wait, so that the machine's other load is spread over all.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from lesiontk.bench.roofline import Work, count_work
 from lesiontk.bench.speed import Speedup, estimate_speedup
 from lesiontk.bench.timing import (
     MULTI_THREAD,
+    OFFLINE,
     SINGLE_STREAM,
     Attempt,
     Latency,
@@ -42,7 +44,7 @@ from lesiontk.bench.timing import (
     Timing,
     summarize_path,
 )
-from lesiontk.bench.worker import PATH, ROUND, Ready, RoundSamples, TimingRequest
+from lesiontk.bench.worker import PATH, ROUND, UNTIMED, Ready, RoundSamples, TimingRequest
 from lesiontk.document import Record, write_record
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError
 from lesiontk.evaluate.device_gate import DeviceFigures
@@ -54,6 +56,14 @@ from lesiontk.system.energy import EnergyCounter, open_energy_counter
 
 IDLE_S = 1.0
 """How long the power at rest is measured."""
+OFFLINE_IMAGES = 64
+"""The most images of a query offline."""
+OFFLINE_MS = 250.0
+"""The longest query offline, as expected of the slowest engine."""
+LEAST_ROUNDS = 5
+"""The fewest rounds."""
+REPEAT_S = 180.0
+"""No attempt is repeated that would end later than so many seconds after the benchmark began."""
 STOP_S = 10.0
 """How long a measuring process may take to end."""
 
@@ -198,14 +208,24 @@ def measure_engines(
     `foreign` describes the files without a description. Left out are all cores where `rule.threads`
     are as many, and all but the first scenario for emulated engines, whose latency is not theirs.
     """
+    deadline = time.monotonic() + REPEAT_S
     others = [name for name in rule.scenarios if name != SINGLE_STREAM]
     if count_cores() == rule.threads:
         others = [name for name in others if name != MULTI_THREAD]
-    first = time_engines(engines, images, rule, progress, foreign, path=True)
+    first = time_engines(engines, images, rule, progress, foreign, deadline=deadline, path=True)
     timed = {name: [timing] for name, timing in first.items()}
     real = {name: engines[name] for name in engines if not find_fallback(first[name].execution)}
     for scenario in others if real else ():
-        found = time_engines(real, images, rule, progress, foreign, scenario=scenario)
+        found = time_engines(
+            real,
+            images,
+            rule,
+            progress,
+            foreign,
+            scenario=scenario,
+            batch=size_query([first[name] for name in real]) if scenario == OFFLINE else 1,
+            deadline=deadline,
+        )
         for name, timing in found.items():
             timed[name].append(timing)
     described = [] if foreign is None else [json.dumps(foreign.to_document())]
@@ -228,6 +248,18 @@ def measure_engines(
         )
         for name, path in engines.items()
     }
+
+
+def size_query(timings: Sequence[Timing]) -> int:
+    """Return the images of a query offline, the same for all engines with these single streams.
+
+    It is the power of two that the slowest engine, on all cores, should run in `OFFLINE_MS`: at
+    least an image for each core, at most `OFFLINE_IMAGES`.
+    """
+    cores = count_cores()
+    image_ms = max(one.latency.median * min(1.0, one.threads / cores) for one in timings)
+    fitting = 1 << max(0, math.floor(math.log2(OFFLINE_MS / image_ms)))
+    return min(OFFLINE_IMAGES, max(cores, fitting))
 
 
 def _count_work(path: Path) -> Work | None:
@@ -282,16 +314,22 @@ def time_engines(
     foreign: ForeignDescription | None = None,
     *,
     scenario: str = SINGLE_STREAM,
+    batch: int = 1,
+    deadline: float = math.inf,
     path: bool = False,
 ) -> dict[str, Timing]:
     """Return engine name -> its latencies in a scenario; `images` as for `measure_engines`.
 
-    With `path`, the path from JPEG file to answer is timed, too.
+    A query is `batch` images at once. Scenarios but single stream, which gates are decided on, have
+    half of the rounds. With `path`, the path from JPEG file to answer is timed, too.
 
-    A noisy measurement of all engines is repeated up to `rule.repeats` times; the calmest one
-    counts: that with the fewest noisy engines, and of these with the least spread.
+    A noisy measurement of all engines is repeated up to `rule.repeats` times, while another attempt
+    is expected to end before `deadline`, seconds of the monotonic clock. The calmest one counts:
+    that with the fewest noisy engines, and of these with the least spread.
     """
-    total = rule.rounds * (1 + rule.repeats)
+    single = scenario == SINGLE_STREAM
+    rounds = rule.rounds if single else max(LEAST_ROUNDS, rule.rounds // 2)
+    total = rounds * (1 + rule.repeats)
     with (
         tempfile.TemporaryDirectory() as folder,
         progress.task(f"timing, {scenario.replace('_', ' ')}", total) as advance,
@@ -299,7 +337,6 @@ def time_engines(
     ):
         array = Path(folder) / "images.npy"
         np.save(array, images)
-        single = scenario == SINGLE_STREAM
         pictures = write_pictures(images, Path(folder)) if path else ()
         workers = []
         for number, file in enumerate(engines.values()):
@@ -308,6 +345,7 @@ def time_engines(
                 images=str(array),
                 scenario=scenario,
                 threads=rule.threads if single else count_cores(),
+                batch=batch,
                 foreign=foreign,
                 pictures=pictures,
                 **rule.model_dump(include={"queries", "warmup", "provider"}),
@@ -318,11 +356,13 @@ def time_engines(
         ready = [worker.wait_ready() for worker in workers]
         attempts: list[list[Attempt]] = []
         while len(attempts) <= rule.repeats:
-            order = np.random.default_rng([rule.seed, len(attempts)])
-            attempts.append(_run_rounds(workers, rule.rounds, order, lambda: advance(1), path=path))
-            if not any(attempt.list_noise() for attempt in attempts[-1]):
+            order, begin = np.random.default_rng([rule.seed, len(attempts)]), time.monotonic()
+            attempts.append(_run_rounds(workers, rounds, order, lambda: advance(1), path=path))
+            end = time.monotonic()
+            calm = not any(attempt.list_noise() for attempt in attempts[-1])
+            if calm or end + (end - begin) > deadline:
                 break
-        advance(total - rule.rounds * len(attempts))
+        advance(total - rounds * len(attempts))
     chosen = min(range(len(attempts)), key=lambda number: _rank_noise(attempts[number]))
     return {
         name: _timing_from(ready[row], scenario, [found[row] for found in attempts], chosen)
@@ -379,7 +419,7 @@ def _run_rounds(
             rounds_ms=tuple(tuple(ms for (ms,) in one.samples_ms) for one in found),
             path_ms=tuple(one.samples_ms for one in pictures[number]),
             others_load=others,
-            energy_mj=1000 * energy[number] / sum(len(one.samples_ms) for one in found)
+            energy_mj=1000 * energy[number] / sum(UNTIMED + len(one.samples_ms) for one in found)
             if counter.zones
             else None,
         )

@@ -63,7 +63,8 @@ class Attempt(Record):
     `path_ms` are those of pictures from file to answer, by round: decoding, crop and resize,
     inference, and the whole by a clock of its own. `others_load` is the share of the machine's
     cores, 0..1, that other programs used meanwhile; None where the system does not tell.
-    `energy_mj` is the energy of the machine above idle for one query; None without a counter.
+    `energy_mj` is the energy of the machine above idle for one query, also those that are not
+    timed; None without a counter.
     """
 
     rounds_ms: tuple[tuple[float, ...], ...]

@@ -39,8 +39,8 @@ WARMUP_S = 10.0
 """The longest warm-up."""
 ROUND_S = 0.5
 """The longest round of an engine, unless one query takes longer."""
-OFFLINE_IMAGES = 64
-"""The images of a query offline."""
+UNTIMED = 1
+"""The queries before the timed ones of a round; they find data of other engines in the cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,8 @@ class TimingRequest(Record):
 
     `foreign` describes an engine without a description. `pictures` are files to time the path from
     file to answer on. A round has `queries` queries, a window of the warm-up at least `warmup`
-    images. Offline, an engine that runs one image at a time is opened `threads` times.
+    images; a query is `batch` images at once. Offline, an engine that runs one image at a time is
+    opened `threads` times.
     """
 
     engine: str
@@ -58,6 +59,7 @@ class TimingRequest(Record):
     threads: int
     queries: int
     warmup: int
+    batch: int = 1
     provider: str | None = None
     foreign: ForeignDescription | None = None
     pictures: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ class Worker:
         self._size = engine.spec.preprocessing.image_size
         images = np.load(request.images)
         self._images = np.stack([crop_and_resize(i, self._size, "stretch") for i in images])
-        self._batch = OFFLINE_IMAGES if request.scenario == OFFLINE else 1
+        self._batch = request.batch
         self._turn = 0
         if len(self._engines) > 1:
             self._pool = self._stack.enter_context(ThreadPoolExecutor(len(self._engines)))
@@ -121,12 +123,10 @@ class Worker:
         self._stack.close()
 
     def run_round(self) -> RoundSamples:
-        """Return the samples of the next round.
-
-        Its first query is not timed: it finds the data of other engines in the cache.
-        """
+        """Return the samples of the next round, after queries that are not timed."""
         before = time.process_time()
-        self._query()
+        for _ in range(UNTIMED):
+            self._query()
         samples = tuple((self._query(),) for _ in range(self.ready.queries))
         return RoundSamples(samples, time.process_time() - before)
 

@@ -390,7 +390,12 @@ Scenario = Literal["single_stream", "multi_thread", "offline"]
 class BenchRule(StageConfig):
     """The measurement of latency."""
 
-    rounds: int = Field(20, ge=5, description="rounds; each times every engine, in random order")
+    rounds: int = Field(
+        20,
+        ge=5,
+        description="rounds, half of them beyond single_stream; each times every engine, in "
+        "random order",
+    )
     queries: int = Field(
         32, ge=1, description="queries of an engine in a round, fewer if they take over 0.5 s"
     )
@@ -405,7 +410,9 @@ class BenchRule(StageConfig):
         "offline: images per second on all cores",
     )
     per_layer: bool = Field(False, description="also measure the latency of each layer")
-    repeats: int = Field(2, ge=0, description="how often a noisy measurement is repeated")
+    repeats: int = Field(
+        2, ge=0, description="how often a noisy measurement is repeated, if within 3 minutes"
+    )
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the order of the engines in each round"
     )

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from lesiontk.report.search_page import render_search_page, write_search_page
+from lesiontk.report.search_plots import plot_parallel
 from lesiontk.report.search_words import (
     describe_readings,
     describe_search,
+    describe_trial,
     describe_winner,
     show_figure,
 )
+from lesiontk.search.criteria import Violation
 from lesiontk.search.result import SearchResult, TestReading
 from tests.report.page import Page
 from tests.report.sample_search import make_result
@@ -56,6 +59,27 @@ def test_what_cannot_be_chosen_says_why(result: SearchResult, page: Page) -> Non
     assert any("parent - 0.03: 0.858, limit 0.870" in text for text in why)
     assert any("the loss is not finite" in text for text in why)
     assert any("its training fell behind" in text for text in why)
+
+
+def test_a_label_may_contain_a_space() -> None:
+    """And the word parent, in a bound that is not relative."""
+    constraint = "recall[basal cell of a parent] >= 0.5"
+    sample = make_result()
+    first = sample.trials[0]
+    assert first.figures is not None
+    values = {**first.figures.values, "recall[basal cell of a parent]": 0.25}
+    violation = Violation(constraint, 0.25, 0.5)
+    missed = replace(
+        first, state="infeasible", violations=(violation,),
+        figures=replace(first.figures, values=values),
+    )  # fmt: skip
+    result = replace(sample, constraints=(constraint,), trials=(missed,), front=())
+    assert result.figure_names == (*result.objectives, "recall[basal cell of a parent]")
+    assert describe_trial(missed) == f"{constraint}: 0.250"
+    picture = plot_parallel(result)
+    assert picture is not None
+    assert "basal cell of a parent" in picture.alternative
+    assert f"{constraint}: 0.250" in Page(render_search_page(result)).text.replace("≥", ">=")
 
 
 def test_an_engine_that_two_trials_led_to_counts_once(result: SearchResult, page: Page) -> None:

@@ -61,8 +61,7 @@ class Search(Findings):
     @property
     def measured(self) -> tuple[str, ...]:
         """The names of the figures that the search is about, objectives first."""
-        constrained = (text.split()[0] for text in self.record.constraints)
-        return tuple(dict.fromkeys([*self.record.objectives, *constrained]))
+        return self.record.figure_names
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row for each trial, in their order.

@@ -22,8 +22,7 @@ def write_search_page(result: SearchResult, path: Path) -> None:
 
 def render_search_page(result: SearchResult) -> str:
     """Return the page as HTML; all text from the result is escaped."""
-    constrained = [text.split()[0] for text in result.constraints]
-    shown = list(dict.fromkeys([*result.objectives, *constrained]))
+    shown = result.figure_names
     own = {t.number for t in list_measured(result.trials).values()}
     return (
         make_environment()

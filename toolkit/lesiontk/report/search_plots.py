@@ -105,10 +105,9 @@ def plot_parallel(result: SearchResult) -> SvgFigure | None:
     if not trials:
         return None
     axes_of = [_axis_of_key(key, trials) for key in result.space["vary"]]
-    constrained = [text.split()[0] for text in result.constraints]
     axes_of += [
         _axis_of_figure(name, trials)
-        for name in dict.fromkeys([*result.objectives, *constrained])
+        for name in result.figure_names
         if all(_has(trial, name) for trial in trials)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lesiontk.recipe.gate_grammar import DEVICE
+from lesiontk.recipe.gate_grammar import DEVICE, parse_constraint
 from lesiontk.report.formatting import (
     DASH,
     count_things,
@@ -14,6 +14,7 @@ from lesiontk.report.formatting import (
     format_number,
 )
 from lesiontk.report.wording import name_metric
+from lesiontk.search.criteria import Violation
 from lesiontk.search.result import SearchResult, TestEstimate
 from lesiontk.search.space import show_setting
 from lesiontk.search.study import COMPLETE, INFEASIBLE, TrialRecord
@@ -65,13 +66,14 @@ def describe_assignment(assignment: Mapping[str, Any]) -> str:
 def describe_trial(trial: TrialRecord) -> str:
     """Return in words why a trial's engine is not to be chosen; empty for one that can be."""
     if trial.state == INFEASIBLE:
-        return "; ".join(
-            f"{v.constraint}: {show_figure(v.constraint.split()[0], v.measured)}"
-            + (f", limit {show_figure(v.constraint.split()[0], v.limit)}"
-               if "parent" in v.constraint else "")
-            for v in trial.violations
-        )  # fmt: skip
+        return "; ".join(map(_describe_violation, trial.violations))
     return trial.reason if trial.state != COMPLETE else ""
+
+
+def _describe_violation(violation: Violation) -> str:
+    gate = parse_constraint(violation.constraint)
+    limit = f", limit {show_figure(gate.metric, violation.limit)}" if gate.relative else ""
+    return f"{gate}: {show_figure(gate.metric, violation.measured)}{limit}"
 
 
 def describe_winner(winner: WinnerEstimate) -> str:

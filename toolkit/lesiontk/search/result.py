@@ -89,6 +89,12 @@ class SearchResult(Record):
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The metrics and device figures that the search is about, objectives first."""
+        constrained = (parse_constraint(text).metric for text in self.constraints)
+        return tuple(dict.fromkeys([*self.objectives, *constrained]))
+
+    @property
     def counts(self) -> dict[str, int]:
         """State -> trials, of the states that there are."""
         return count_states(self.trials)

@@ -98,10 +98,29 @@ def test_the_values_of_ranges() -> None:
         "train.weight_decay": {"low": 0.1, "high": 0.3},
     }
     epochs, rate, decay = make_space(vary).dimensions
-    assert epochs.values == (2, 3, 4)
-    assert rate.values == pytest.approx((0.1, 0.2, 0.3))
-    assert decay.values is None
-    assert not make_space(vary).is_finite
+    assert list(epochs.list_values()) == [2, 3, 4]
+    assert list(rate.list_values()) == pytest.approx([0.1, 0.2, 0.3])
+    assert (epochs.count, rate.count, decay.count) == (3, 3, None)
+    assert make_space(vary).size is None
+
+
+def test_a_space_is_counted_without_being_listed() -> None:
+    space = make_space(
+        {
+            "compress": [[], [{"prune": {}}]],
+            "compress.prune.keep_macs": {"low": 0.3, "high": 0.7, "step": 0.2},
+            **OBSERVERS,
+        }
+    )
+    assert space.size == len(list(space.list_assignments())) == 2 * (1 + 3)
+    seeds = {"train.seed": {"low": 0, "high": 2**32 - 1}, "train.epochs": {"low": 1, "high": 50}}
+    assert make_space(seeds).size == 2**32 * 50
+    assert make_space({"train.epochs": {"low": 1, "high": 8, "log": True}}).size == 8
+
+
+def test_a_grid_that_is_too_large_is_refused() -> None:
+    with pytest.raises(UsageError, match="4,294,967,296 candidates; expected 100,000 at most"):
+        make_space({"train.seed": {"low": 0, "high": 2**32 - 1}}, sampler="grid")
 
 
 def test_a_grid_needs_steps() -> None:

@@ -20,6 +20,7 @@ from lesiontk.search.study import (
     INFEASIBLE,
     PRUNED,
     RUNNING,
+    RunningTrial,
     Study,
     open_study,
     recall_study,
@@ -139,6 +140,30 @@ def test_an_undefined_criterion_is_an_error_and_leaves_the_trial_to_be_continued
         trial.complete(figures())
     trial.close()
     assert [left.state for left in study.list_trials()] == [RUNNING]
+
+
+def test_a_step_in_which_process_after_process_ends_fails_its_trial(tmp_path: Path) -> None:
+    def take() -> RunningTrial:
+        trial = make_study(tmp_path).next_trial(1)
+        assert trial is not None
+        assert trial.number == 0
+        return trial
+
+    for error in [MemoryError] * 2 + [KeyboardInterrupt] * 3 + [MemoryError]:
+        trial = take()
+        with trial.attempt("images"):
+            pass
+        with pytest.raises(error), trial.attempt("engine"):
+            raise error
+        trial.close()
+    again = take()
+    with again.attempt("images"):
+        pass
+    with (
+        pytest.raises(DataError, match="3 processes ended in the step engine"),
+        again.attempt("engine"),
+    ):
+        pass
 
 
 def test_a_finite_space_ends_when_every_candidate_was_tried(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 import yaml
 
 from lesiontk.bench import timing
-from lesiontk.errors import GateFailedError, UsageError
+from lesiontk.errors import GateFailedError, MissingRequirementError, UsageError
+from lesiontk.recipe.gate_grammar import Gate
 from lesiontk.records import Artefact
+from lesiontk.search.criteria import Figures
 from lesiontk.search.result import SearchResult, find_best
 from lesiontk.search.space import SearchSpace, parse_space
 from lesiontk.search.study import COMPLETE, FAILED, PRUNED, RunningTrial
-from lesiontk.stage import StoppedError
+from lesiontk.stage import StepId, StoppedError
 from lesiontk.stages import STAGES
 from lesiontk.stages.time_engine import TimeStage
 from lesiontk.store import Store
@@ -225,6 +229,81 @@ def test_a_candidate_without_an_engine_does_not_end_the_search(
     ]  # fmt: skip
 
 
+def test_a_candidate_without_the_figure_of_a_criterion_does_not_end_the_search(
+    tiny_store: Store, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a percentile of too few timings, which is known once the engine was timed."""
+    space = make_space(
+        recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid",
+        objectives=["p90_ms"],
+    )  # fmt: skip
+    search = prepare(tiny_store, space, "undefined")
+    measure = Search._measure
+
+    def without_percentile(self: Search, trial: RunningTrial, store: Store) -> Figures:
+        found = measure(self, trial, store)
+        known = {k: v for k, v in found.values.items() if k != "p90_ms" or trial.number}
+        return replace(found, values=known)
+
+    monkeypatch.setattr(Search, "_measure", without_percentile)
+    search.run()
+    first, second = search.study.list_trials()
+    assert (first.state, second.state) == (FAILED, COMPLETE)
+    assert "timings are too few for a percentile" in first.reason
+
+
+def test_a_missing_program_and_a_process_that_ends_again_and_again_fail_their_trial(
+    tiny_store: Store, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = make_space(recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid")
+    build, interrupts = search_module.build_step, [KeyboardInterrupt] * 4
+
+    def end(plan: Any, step: StepId, *rest: Any) -> Artefact:
+        if plan.recipe.calibration.observer == "percentile":
+            raise MissingRequirementError("an emulator is missing.")
+        if step.kind == "engine":
+            raise interrupts.pop() if interrupts else MemoryError
+        return build(plan, step, *rest)
+
+    search = prepare(tiny_store, space, "ending")
+    monkeypatch.setattr(search_module, "build_step", end)
+    for error in [KeyboardInterrupt] * 4 + [MemoryError] * 3:
+        with pytest.raises(error):
+            search.run()
+    search.run()
+    first, second = search.study.list_trials()
+    assert (first.state, second.state) == (FAILED, FAILED)
+    assert first.reason.startswith("3 processes ended in the step engine:tflite:int8, as by")
+    assert second.reason == "an emulator is missing."
+
+
+def test_a_test_figure_is_of_the_metric_it_is_named_for(
+    grid: tuple[Search, Counter[str], SearchResult],
+) -> None:
+    """An evaluation has the sensitivity at the engine's own threshold, not at another one."""
+    search, _, result = grid
+    names = ("auc[malignant]", "sensitivity_at_parent_specificity[malignant]")
+    other = Search(search.store, search.space, search.options, search.task, "youden")
+    other.criteria = replace(
+        search.criteria, constraints=tuple(Gate(name, 0.1, relative=True) for name in names)
+    )
+    found = other._read_tests(set(result.tests))
+    assert found
+    for figures in found.values():
+        assert set(figures.metrics) == {"balanced_accuracy", "log_loss", "auc[malignant]"}
+
+
+def test_the_last_search_is_that_which_was_written_last(store: Store) -> None:
+    """SQLite writes to the log beside the database first."""
+    for name, times in (("older", {"": 100, "-wal": 400}), ("newer", {"": 300, "-wal": 300})):
+        folder = search_module.search_folder(store, name)
+        folder.mkdir(parents=True)
+        for ending, time in times.items():
+            (folder / f"study.db{ending}").touch()
+            os.utime(folder / f"study.db{ending}", (time, time))
+    assert search_module._find_last(store) == "older"
+
+
 def test_a_training_that_falls_behind_is_ended_and_can_go_on(
     tiny_store: Store, recipe: Path, runs: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +353,11 @@ def test_an_observer_may_end_a_training(tiny_store: Store, recipe: Path) -> None
             {"train.epochs": [1, 2]},
             {"constraints": ["recall[melanoma] >= 0.5"]},
             "task seven_class",
+        ),
+        (
+            {"target": ["tflite:int8", "keras:float32"]},
+            {"constraints": ["recall[mel] >= parent - 0.03"]},
+            r"target: keras:float32 is not possible: .* compares with a parent",
         ),
         ({"recipe": ["demo", "vgg16_binary"]}, {}, "differ in data"),
         ({"train.epochs": [1, 2]}, {"objectives": ["p99_ms"]}, "Did you mean 'p90_ms'"),

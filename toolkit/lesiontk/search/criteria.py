@@ -144,12 +144,17 @@ def find_limit(gate: Gate, figures: Figures) -> float:
     if not gate.relative:
         return gate.limit
     if gate.metric not in figures.parent:
-        raise DataError(
-            f"`{gate}` compares with a parent, but {figures.engine} has none; expected a bound "
-            "without `parent`, or an engine of another precision than its model."
-        )
+        raise DataError(explain_no_parent(gate, figures.engine))
     sign = 1.0 if gate.lower_is_better else -1.0
     return figures.parent[gate.metric] + sign * gate.limit
+
+
+def explain_no_parent(gate: Gate, engine: str) -> str:
+    """Return in words that a relative constraint does not apply to an engine."""
+    return (
+        f"`{gate}` compares with a parent, but {engine} has none; expected a bound "
+        "without `parent`, or an engine of another precision than its model."
+    )
 
 
 def list_violations(gates: Sequence[Gate], figures: Figures) -> tuple[Violation, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,6 +32,9 @@ SHARED = (
 )  # fmt: skip
 """Keys that all candidates share: they are compared on the same images by the same rules."""
 
+GRID_LIMIT = 100_000
+"""Candidates of a grid, which is listed in the database."""
+
 Assignment = Mapping[str, Any]
 """Key -> value, a plain JSON value, of the keys that apply to one candidate."""
 
@@ -52,16 +55,23 @@ class Dimension:
     integer: bool = False
 
     @property
-    def values(self) -> tuple[Any, ...] | None:
-        """All values in order; None for a range without a step."""
+    def count(self) -> int | None:
+        """The number of values; None for a range of real numbers without a step."""
         if self.choices:
-            return self.choices
-        step = self.step if self.step is not None else 1 if self.integer and not self.log else None
-        if step is None:
-            return None
-        count = int((self.high - self.low) / step + 1e-9)
-        found = [self.low + number * step for number in range(count + 1)]
-        return tuple(int(value) if self.integer else value for value in found)
+            return len(self.choices)
+        if self.integer:
+            return int(self.high - self.low) // int(self.step or 1) + 1
+        return None if self.step is None else int((self.high - self.low) / self.step + 1e-9) + 1
+
+    def list_values(self) -> Iterator[Any]:
+        """Yield all values in order. Raises `UsageError` if they cannot be counted."""
+        if self.count is None:
+            raise UsageError(
+                f"{self.key} has any number from {self.low:g} to {self.high:g}; expected a list or "
+                "a step for the sampler grid, or another sampler."
+            )
+        step = self.step or 1
+        yield from self.choices or (self.low + number * step for number in range(self.count))
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -156,29 +166,34 @@ class SearchSpace(StageConfig):
         return settings
 
     def list_assignments(self) -> Iterator[dict[str, Any]]:
-        """Yield every different candidate. Raises `UsageError` for a range without a step."""
-        for dimension in self.dimensions:
-            if dimension.values is None:
-                raise UsageError(
-                    f"{dimension.key} has any number from {dimension.low:g} to "
-                    f"{dimension.high:g}; expected a list or a step for the sampler grid, or "
-                    "another sampler."
-                )
-        seen: set[str] = set()
-        for values in itertools.product(*(d.values or () for d in self.dimensions)):
-            chosen: dict[str, Any] = {}
-            for dimension, value in zip(self.dimensions, values, strict=True):
-                if self.is_active(dimension.key, chosen):
-                    chosen[dimension.key] = value
-            text = json.dumps(chosen)
-            if text not in seen:
-                seen.add(text)
+        """Yield every candidate. Raises `UsageError` for a range without a step."""
+
+        def extend(chosen: dict[str, Any], rest: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+            if not rest:
                 yield chosen
+            elif not self.is_active(rest[0].key, chosen):
+                yield from extend(chosen, rest[1:])
+            else:
+                for value in rest[0].list_values():
+                    yield from extend({**chosen, rest[0].key: value}, rest[1:])
+
+        return extend({}, self.dimensions)
 
     @property
-    def is_finite(self) -> bool:
-        """Whether the space has a finite number of candidates."""
-        return all(dimension.values is not None for dimension in self.dimensions)
+    def size(self) -> int | None:
+        """The number of candidates, counted without listing them; None if they are infinite."""
+        chains = [{COMPRESS: chain} for chain in self.vary.get(COMPRESS, ())] or [{}]
+        total = 0
+        for chosen in chains:  # the chain alone decides which keys apply
+            counts = [
+                dimension.count
+                for dimension in self.dimensions
+                if dimension.key != COMPRESS and self.is_active(dimension.key, chosen)
+            ]
+            if None in counts:
+                return None
+            total += math.prod(count for count in counts if count is not None)
+        return total
 
 
 def read_space(path: Path) -> SearchSpace:
@@ -210,7 +225,7 @@ def parse_space(document: Mapping[str, Any]) -> SearchSpace:
     for target in (space.target, *space.vary.get(TARGET, ())):
         parse_target(target)
     if space.sampler == "grid":
-        next(space.list_assignments())
+        _check_grid(space)
     return space
 
 
@@ -257,6 +272,18 @@ def _technique_of(key: str) -> str | None:
     """Return ``prune`` of ``compress.prune.keep_macs``; None for other keys."""
     section, _, rest = key.partition(".")
     return rest.partition(".")[0] if section == COMPRESS and rest else None
+
+
+def _check_grid(space: SearchSpace) -> None:
+    """Raise `UsageError` for a grid that is infinite, or too large to list."""
+    for dimension in space.dimensions:
+        next(dimension.list_values())
+    size = space.size or 0
+    if size > GRID_LIMIT:
+        raise UsageError(
+            f"the grid has {size:,} candidates; expected {GRID_LIMIT:,} at most. Use larger steps, "
+            "or another sampler, which tries `trials` of them."
+        )
 
 
 def _check_key(key: str, space: SearchSpace) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesiontk.document import Record
-from lesiontk.errors import MissingRequirementError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
 from lesiontk.search.space import Assignment, Dimension, SearchSpace
@@ -35,6 +35,8 @@ PRUNED, RUNNING, WAITING = "pruned", "running", "waiting"
 STATES = (COMPLETE, INFEASIBLE, FAILED, PRUNED, RUNNING, WAITING)
 EPOCH_METRICS = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
 """Metrics that a training measures after each epoch."""
+ATTEMPTS = 3
+"""Processes that may end in one step of a trial, as by a lack of memory, before it has failed."""
 NEWBORN = timedelta(minutes=1)
 """A trial of a shared database without an owner is that old at least before it is continued."""
 
@@ -144,10 +146,10 @@ class Study:
             return False
         if len(trials) >= total or self.space.sampler == "grid":
             return True
-        if not self.space.is_finite:
+        size = self.space.size
+        if size is None:
             return False
         tried = {json.dumps(trial.user_attrs.get("assignment"), sort_keys=True) for trial in trials}
-        size = sum(1 for _ in itertools.islice(self.space.list_assignments(), len(tried) + 1))
         return size <= len(tried)
 
     def _begin(self, trial: optuna.Trial, lock: int) -> RunningTrial:
@@ -242,6 +244,27 @@ class RunningTrial:
     def number(self) -> int:
         """Its number in the study, from 0."""
         return int(self._trial.number)
+
+    @contextmanager
+    def attempt(self, step: str) -> Iterator[None]:
+        """Count a process that ends in this step, unless it was told to by an interrupt.
+
+        Raises `DataError` if `ATTEMPTS` have ended in it before.
+        """
+        before = self._trial.user_attrs.get("attempts", {})
+        count = before.get(step, 0)
+        if count >= ATTEMPTS:
+            raise DataError(
+                f"{count} processes ended in the step {step}, as by a lack of memory; expected a "
+                "candidate that this machine can make and run."
+            )
+        self._trial.set_user_attr("attempts", {**before, step: count + 1})
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._trial.set_user_attr("attempts", before)
+            raise
+        self._trial.set_user_attr("attempts", before)
 
     def report(self, epoch: int, value: float) -> bool:
         """Record a training's score after an epoch, and return whether it falls behind."""

@@ -19,17 +19,16 @@ from lesiontk.data.tasks import load_task
 from lesiontk.document import plain_value, write_record
 from lesiontk.errors import (
     DataError,
-    GateFailedError,
     LesionTKError,
     UsageError,
     show_value,
 )
 from lesiontk.files.strict_json import read_json
 from lesiontk.recipe import Recipe, name_from_path, override_document
-from lesiontk.recipe.gate_grammar import OF_POSITIVE, Gate, is_of_positive
+from lesiontk.recipe.gate_grammar import AT_PARENT_SPECIFICITY, Gate, is_of_positive
 from lesiontk.records import Artefact
 from lesiontk.report.render import shorten_paths
-from lesiontk.search.criteria import Criteria, Figures
+from lesiontk.search.criteria import Criteria, Figures, explain_no_parent
 from lesiontk.search.result import (
     SearchResult,
     SearchTask,
@@ -133,15 +132,15 @@ class Search:
         if self.space.pruner != "none":
             store = store.observed_by(self._watch(trial))
         try:
-            figures = self._measure(trial.assignment, store)
+            figures = self._measure(trial, store)
+            trial.complete(figures)
         except StoppedError as stopped:
             trial.prune(str(stopped))
             logger.info("trial %d: %s", trial.number, stopped)
-        except (DataError, GateFailedError, UsageError) as error:
+        except LesionTKError as error:
             trial.reject(str(error))
-            logger.warning("trial %d has no engine: %s", trial.number, error)
+            logger.warning("trial %d failed: %s", trial.number, error)
         else:
-            trial.complete(figures)
             self._log(trial, figures)
 
     def _watch(self, trial: RunningTrial) -> Any:
@@ -180,7 +179,10 @@ class Search:
         return _choose(chosen.get(RECIPE, self.space.recipe), self.options, settings)
 
     def plan_of(self, chosen: Assignment) -> Plan:
-        """Return the checked plan of a candidate. Errors as `plan_run`."""
+        """Return the checked plan of a candidate.
+
+        Errors as `plan_run`, and `UsageError` for one without the parent of a constraint.
+        """
         plan = plan_run(self.store, self.recipe_of(chosen), gated=False)
         target = str(chosen.get(TARGET, self.space.target))
         engine = StepId("engine", target)
@@ -188,21 +190,30 @@ class Search:
         before = _find_parent(plan, target)
         if before is not None:
             steps.append(_validation_step(plan, before))
+        else:
+            for gate in self.criteria.constraints:
+                if gate.relative:
+                    raise UsageError(explain_no_parent(gate, target))
         rule = TimeConfig(rule=plan.recipe.bench)
         parents = {"engine": engine, "images": plan[engine].parents["images"]}
         steps.append(Step(engine.of_kind("timing"), "time", rule, parents))
         return replace(plan, steps=(*plan.steps, *steps))
 
-    def _measure(self, chosen: Assignment, store: Store) -> Figures:
+    def _measure(self, trial: RunningTrial, store: Store) -> Figures:
         """Return the figures of a candidate: its engine is made, validated and timed."""
-        plan, done = self.plan_of(chosen), dict[str, Artefact]()
-        engine = StepId("engine", str(chosen.get(TARGET, self.space.target)))
-        made = build_step(plan, engine, store, done)
-        own = build_step(plan, engine.of_kind("validation"), store, done)
+        plan, done = self.plan_of(trial.assignment), dict[str, Artefact]()
+
+        def build(step: StepId) -> Artefact:
+            with trial.attempt(step):
+                return build_step(plan, step, store, done)
+
+        engine = StepId("engine", str(trial.assignment.get(TARGET, self.space.target)))
+        made = build(engine)
+        own = build(engine.of_kind("validation"))
         before = _find_parent(plan, engine.target)
-        parent = before and build_step(plan, before.of_kind("validation"), store, done)
+        parent = before and build(before.of_kind("validation"))
         with store.hold(DEVICE_LOCK):
-            timing = build_step(plan, engine.of_kind("timing"), store, done)
+            timing = build(engine.of_kind("timing"))
         measured = timing.read_facts(EngineTiming)
         scorer, images = _score(own, parent or None, self.task, self._rule)
         device = {"size_mb": measured.size_bytes / 1e6}
@@ -344,10 +355,11 @@ class Search:
         names = [*self.criteria.objectives, *(gate.metric for gate in self.criteria.constraints)]
         metrics = {}
         for name in filter(is_measured_on_validation, dict.fromkeys(names)):
-            kind = name.partition("[")[0]
-            if is_of_positive(Gate(name, 0.0), self.task.positive) and kind in OF_POSITIVE:
-                kind = "sensitivity" if kind.startswith("sensitivity") else kind
-                estimate = getattr(judged.operating_point, kind)
+            gate = Gate(name, 0.0)
+            if gate.kind == AT_PARENT_SPECIFICITY:
+                continue  # an evaluation has it at the engine's own threshold alone
+            if is_of_positive(gate, self.task.positive):
+                estimate = getattr(judged.operating_point, gate.kind)
             else:
                 estimate = judged.metrics[name]
             metrics[name] = TestEstimate(estimate.value, estimate.low, estimate.high)
@@ -578,8 +590,9 @@ def _own_url(folder: Path) -> str:
 
 
 def _find_last(store: Store) -> str:
-    files = (store.workspace / "searches").glob("*/study.db")
-    last = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    # what was written last may be in the log of SQLite alone, study.db-wal
+    files = (store.workspace / "searches").glob("*/study.db*")
+    last = max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
     if last is None:
         raise UsageError(
             f"no search in {store.workspace}; `lesiontk search SPACE.yaml` begins one, `lesiontk "

@@ -38,6 +38,7 @@ STUDIES = {
     "tool_speed": "the time of quantizing a large network, compared with the tools alone",
     "peers": "the same networks converted by other tools, in one run with ours",
     "compression": "size, latency and loss of compressed networks",
+    "input_checks": "whom the input checks of the published engines refuse",
     "pruning_curves": "accuracy against operations, with and without distillation",
 }
 AIMS = (

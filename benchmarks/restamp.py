@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from model_card import HALF
 from published_card import list_engine_files, read_replaced, update_card
 
 from lesiontk.backends import find_backend
@@ -71,7 +72,7 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
         target = f"{spec.backend}:{spec.precision}"
         row = rows.get(target)
         found[path] = None
-        if row is None or not row.metrics:
+        if row is None or not row.metrics or path.name == HALF:
             continue
         size = len(backend.split_record(path.read_bytes())[0])
         if size != row.size_bytes or spec.split_hash != benchmark.split_hash:
@@ -86,12 +87,15 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
             findings = describe_scores(
                 row, target, spec.labels, benchmark.critical, confidence, row.emulated_by
             )
+        recorded = backend.read_assessment(path)
         found[path] = Assessment.from_scores(
             row,
             spec.labels,
             split_hash=benchmark.split_hash,
             confidence=confidence,
             findings=findings,
+            # The published results have none: those in the file stay.
+            subgroups=recorded.test.subgroups if recorded and recorded.test else (),
         )
     return found
 

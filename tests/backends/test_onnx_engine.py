@@ -79,7 +79,7 @@ def test_products_do_not_overflow(weight: int, bits: int, tmp_path: Path) -> Non
 def test_slow_kernels_are_used_only_where_the_fast_ones_overflow(
     overflow: bool, bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lesiontk.backends.onnx.int8_kernels.kernels_overflow", lambda: overflow)
+    monkeypatch.setattr("lesiontk.backends.onnx.int8_kernels.kernels_overflow", lambda _: overflow)
     model = saturating_model(127)
     if bits == 7:
         model.metadata_props.add(key=WEIGHT_BITS, value="7")
@@ -103,7 +103,7 @@ def test_the_probe_is_exact_in_exact_kernels() -> None:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"x": np.full((1, 16, 4, 4), 255, np.uint8)})[0]
     assert (outputs == int8_kernels.EXPECTED).all()
-    assert exact_entries() == {EXACT: "1" if kernels_overflow() else "0"}
+    assert exact_entries(onnxruntime) == {EXACT: "1" if kernels_overflow(onnxruntime) else "0"}
 
 
 @pytest.mark.slow
@@ -113,7 +113,10 @@ def test_the_probe_finds_the_overflow_of_an_emulated_cpu(cpu: str, overflow: boo
     emulator = shutil.which("qemu-x86_64-static")
     if emulator is None or platform.machine() != "x86_64":
         pytest.skip("qemu-x86_64-static emulates another x86 CPU on an x86 machine")
-    code = "from lesiontk.backends.onnx.int8_kernels import kernels_overflow as f; print(f())"
+    code = (
+        "import onnxruntime; from lesiontk.backends.onnx import int8_kernels; "
+        "print(int8_kernels.kernels_overflow(onnxruntime))"
+    )
     done = subprocess.run(
         [emulator, "-cpu", cpu, sys.executable, "-c", code],
         capture_output=True, text=True, check=True,

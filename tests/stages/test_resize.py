@@ -131,7 +131,7 @@ def test_engines_are_compared_each_on_images_of_its_size(store: Store, pruned: A
     assert versus is not None
     assert (versus.parent, versus.reference) == ("tflite:float32", True)
     assert (rows[int8].image_size, first.image_size) == (32, 48)
-    assert rows[int8].latency.n == first.latency.n == 20
+    assert min(rows[int8].latency.n, first.latency.n) >= 20
     trained = trained_of(store, pruned)
     images = open_images(store.parent(trained, "images"))
     test = images.indices("test")

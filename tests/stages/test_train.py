@@ -64,7 +64,9 @@ def test_pretrained_weights_are_read_unless_a_checkpoint_replaces_them(
         asked.append(weights)
         raise AskedError
 
-    def start(build: object, images: object, section: object, scratch: Path, *_: object) -> None:
+    def start(
+        build: object, images: object, section: object, scratch: Path, *_: object, **__: object
+    ) -> None:
         (scratch / "best.weights.h5").touch()
         if epoch:
             save_state(TrainingState(epoch=epoch), scratch)

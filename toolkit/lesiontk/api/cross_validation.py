@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class CrossValidation(Findings):
     """A cross-validation; `record` contains every figure by name, `artefact` is in the workspace.
 
-    >>> result = ws.cross_validate("cnn_7class", folds=5, data="HAM10000")
-    >>> result.to_pandas().query("metric == 'balanced_accuracy'")
+    For example, on HAM10000::
+
+        result = ws.cross_validate("cnn_7class", folds=5, data="HAM10000")
+        result.to_pandas().query("metric == 'balanced_accuracy'")
     """
 
     def __init__(self, artefact: Artefact) -> None:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class Search(Findings):
     """A search of engines; `record` contains every trial and figure by name.
 
-    >>> search = ws.search("space.yaml", data="HAM10000")
-    >>> search.best(under="p90_ms <= 5").bundle("linux-arm64")
+    For example, on HAM10000::
+
+        search = ws.search("space.yaml", data="HAM10000")
+        search.best(under="p90_ms <= 5").bundle("linux-arm64")
     """
 
     record: SearchResult

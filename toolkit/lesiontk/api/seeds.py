@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class SeedComparison(Findings):
     """Trainings with several seeds; `record` contains every figure by name.
 
-    >>> seeds = ws.compare_seeds("cnn_7class", seeds=3, data="HAM10000")
-    >>> seeds.record.spread["balanced_accuracy"].deviation
-    0.008
-    >>> engines = seeds.best.quantize()
+    For example, on HAM10000::
+
+        seeds = ws.compare_seeds("cnn_7class", seeds=3, data="HAM10000")
+        seeds.record.spread["balanced_accuracy"].deviation
+        engines = seeds.best.quantize()
     """
 
     def __init__(self, workspace: Workspace, artefact: Artefact) -> None:

@@ -55,7 +55,7 @@ class ONNXEngine(Engine):
         provider: str = CPU,
         entries: Mapping[str, str] | None = None,
     ) -> None:
-        entries = {**exact_entries(), **(entries or {})}
+        entries = {**exact_entries(import_onnxruntime()), **(entries or {})}
         session = open_session(path, threads, provider, entries)
         metadata = read_session_metadata(session, path)
         if metadata.get(WEIGHT_BITS) == "7" and entries[EXACT] == "1":

@@ -14,6 +14,7 @@ from lesiontk.backends.onnx.backend import open_session
 from lesiontk.backends.onnx.int8_kernels import exact_entries
 from lesiontk.backends.onnx.provider import CPU
 from lesiontk.errors import DataError
+from lesiontk.system.frameworks import import_onnxruntime
 
 TYPES: Final = {
     "tensor(float)": np.float32,
@@ -26,7 +27,7 @@ class ForeignONNXEngine(Engine):
     """An engine that runs an ``.onnx`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
-        self._session = open_session(path, threads, CPU, exact_entries())
+        self._session = open_session(path, threads, CPU, exact_entries(import_onnxruntime()))
         given = only_tensor(path, self._session.get_inputs())
         returned = only_tensor(path, self._session.get_outputs())
         if given.type not in TYPES:

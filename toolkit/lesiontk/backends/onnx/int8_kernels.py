@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import zlib
+from typing import Any
 
 EXACT = "session.x64quantprecision"
 """The session option for kernels that do not overflow. They take up to three times as long, on
@@ -20,13 +21,12 @@ EXPECTED = 200
 
 
 @functools.lru_cache(maxsize=None)
-def kernels_overflow() -> bool:
+def kernels_overflow(onnxruntime: Any) -> bool:
     """Return whether a layer with the largest products has another result than it should.
 
     On x86 CPUs without VNNI two products of 8 bits are added in 16 bits, where they saturate.
     """
     import numpy as np
-    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -37,6 +37,9 @@ def kernels_overflow() -> bool:
     return bool((outputs != EXPECTED).any())
 
 
-def exact_entries() -> dict[str, str]:
-    """Return the session options with which int8 is exact on this CPU, and as fast as it can be."""
-    return {EXACT: "1" if kernels_overflow() else "0"}
+def exact_entries(onnxruntime: Any) -> dict[str, str]:
+    """Return the session options with which int8 is exact on this CPU, and as fast as it can be.
+
+    `onnxruntime` is the imported module.
+    """
+    return {EXACT: "1" if kernels_overflow(onnxruntime) else "0"}

@@ -32,7 +32,7 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        for name, value in exact_entries().items():
+        for name, value in exact_entries(onnxruntime).items():
             options.add_session_config_entry(name, value)
         self._session = onnxruntime.InferenceSession(
             str(model), options, providers=["CPUExecutionProvider"]

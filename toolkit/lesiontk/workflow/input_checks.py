@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lesiontk.backends import returns_features
-from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
 from lesiontk.stages import STAGES
 from lesiontk.stages.input_checks import InputChecksConfig
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import find_engine, latest_engine
+from lesiontk.workflow.lineage import find_engine, resolve_latest
 
 
 def fit_input_checks(store: Store, engine: Artefact, config: InputChecksConfig) -> Artefact:
@@ -29,15 +28,12 @@ def resolve_checkable(store: Store, reference: str) -> str:
 
     Raises `UsageError` if there is none.
     """
-    if reference.partition(":")[0] != "latest":
-        return reference
-    engine = latest_engine(store, reference, lambda facts: returns_features(str(facts["backend"])))
-    if engine is None:
-        raise UsageError(
-            f"no engine in {store.workspace} that fits {reference!r} can return features; "
-            "`lesiontk quantize` makes one."
-        )
-    return engine.name
+    return resolve_latest(
+        store,
+        reference,
+        lambda facts: returns_features(str(facts["backend"])),
+        f"no engine in {store.workspace} that fits {reference!r} can return features",
+    )
 
 
 def checks_for_bundle(store: Store, engine: Artefact) -> Artefact | None:

@@ -196,6 +196,21 @@ def latest_engine(
     return None
 
 
+def resolve_latest(
+    store: Store, reference: str, fits: Callable[[Mapping[str, Any]], bool], missing: str
+) -> str:
+    """Return the reference; instead of ``latest`` ones the name of the last used engine that fits.
+
+    Raises `UsageError` with the words `missing` if there is none.
+    """
+    if reference.partition(":")[0] != "latest":
+        return reference
+    engine = latest_engine(store, reference, fits)
+    if engine is None:
+        raise UsageError(f"{missing}; `lesiontk quantize` makes one.")
+    return engine.name
+
+
 def find_artefact(path: Path) -> Artefact | None:
     """Return the intact artefact of a file; None for a file outside of workspaces.
 

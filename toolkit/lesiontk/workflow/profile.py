@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from lesiontk.backends import BACKENDS
 from lesiontk.backends.execution import name_emulator
-from lesiontk.errors import UsageError
 from lesiontk.store import Store
-from lesiontk.workflow.lineage import latest_engine
+from lesiontk.workflow.lineage import resolve_latest
 
 
 def resolve_profiled(store: Store, reference: str) -> str:
@@ -14,15 +13,12 @@ def resolve_profiled(store: Store, reference: str) -> str:
 
     Raises `UsageError` if there is none.
     """
-    if reference.partition(":")[0] != "latest":
-        return reference
-    engine = latest_engine(store, reference, lambda facts: _has_profile(str(facts["backend"])))
-    if engine is None:
-        raise UsageError(
-            f"no engine in {store.workspace} whose layers can be timed here fits {reference!r}; "
-            "`lesiontk quantize` makes one."
-        )
-    return engine.name
+    return resolve_latest(
+        store,
+        reference,
+        lambda facts: _has_profile(str(facts["backend"])),
+        f"no engine in {store.workspace} whose layers can be timed here fits {reference!r}",
+    )
 
 
 def _has_profile(backend: str) -> bool:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.bench.benchmark import FULL_PRECISION
-from lesiontk.errors import UsageError
 from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.workflow.benchmark import PARENT
-from lesiontk.workflow.lineage import derivation_of, intact, latest_engine, model_of
+from lesiontk.workflow.lineage import derivation_of, intact, model_of, resolve_latest
 from lesiontk.workflow.plan_engines import robustness_step
 from lesiontk.workflow.resume import continue_from
 from lesiontk.workflow.runner import build_step
@@ -25,17 +24,12 @@ def resolve_comparable(store: Store, reference: str) -> str:
 
     Raises `UsageError` if there is none.
     """
-    if reference.partition(":")[0] != "latest":
-        return reference
-    engine = latest_engine(
-        store, reference, lambda facts: str(facts["precision"]) != FULL_PRECISION
+    return resolve_latest(
+        store,
+        reference,
+        lambda facts: str(facts["precision"]) != FULL_PRECISION,
+        f"no engine of reduced precision in {store.workspace} fits {reference!r}",
     )
-    if engine is None:
-        raise UsageError(
-            f"no engine of reduced precision in {store.workspace} fits {reference!r}; "
-            "`lesiontk quantize` makes one."
-        )
-    return engine.name
 
 
 def measure_robustness(

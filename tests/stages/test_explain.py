@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,34 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lesiontk.backends.keras.backend import KerasEngine
-from lesiontk.data.images import ImageSet, open_images
+from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.explain.explanation import DOCUMENT, Explanation
 from lesiontk.explain.overlay import EDGE
-from lesiontk.recipe import parse_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.explain import ExplainConfig, ExplainStage
 from lesiontk.store import Store
-from lesiontk.workflow.train import build_data
 from tests.untrained import EvaluationConfig, MadeUpEvaluation, ModelConfig, UntrainedModel, make_up
-
-
-@pytest.fixture(scope="module")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("explained"), threads=1)
-
-
-@pytest.fixture(scope="module")
-def prepared(synthetic_folder: Path, shared_store: Store) -> Artefact:
-    recipe = parse_recipe(
-        {"name": "probe", "data": {"path": str(synthetic_folder), "image_size": 32}}
-    )
-    return build_data(shared_store, recipe, "images")
-
-
-@pytest.fixture(scope="module")
-def images(prepared: Artefact) -> ImageSet:
-    return open_images(prepared)
 
 
 @pytest.fixture(scope="module")

@@ -3,44 +3,24 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lesiontk.data.images import ImageSet, open_images
+from lesiontk.data.images import ImageSet
 from lesiontk.errors import DataError
 from lesiontk.explain.flips import TABLE, Direction
 from lesiontk.explain.overlay import EDGE
-from lesiontk.recipe import parse_recipe, read_recipe
+from lesiontk.recipe import read_recipe
 from lesiontk.records import Artefact
 from lesiontk.stage import StepId
 from lesiontk.stages.flips import FlipsConfig, FlipsStage, read_flips
 from lesiontk.store import Store
 from lesiontk.workflow.plan import plan_recipe
-from lesiontk.workflow.train import build_data
 from tests.untrained import ModelConfig, UntrainedModel, make_up
 
 INT8, FLOAT = "tflite:int8", "tflite:float32"
-
-
-@pytest.fixture(scope="module")
-def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("flips"), threads=1)
-
-
-@pytest.fixture(scope="module")
-def prepared(synthetic_folder: Path, shared_store: Store) -> Artefact:
-    recipe = parse_recipe(
-        {"name": "probe", "data": {"path": str(synthetic_folder), "image_size": 32}}
-    )
-    return build_data(shared_store, recipe, "images")
-
-
-@pytest.fixture(scope="module")
-def images(prepared: Artefact) -> ImageSet:
-    return open_images(prepared)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 from lesiontk.errors import UsageError
 from lesiontk.search.space import SearchSpace, parse_space, read_space, show_setting
 from lesiontk.workflow.new_search import write_space
-from lesiontk.workflow.search import list_probes, override_space
+from lesiontk.workflow.search import override_space
+from lesiontk.workflow.search_candidates import list_probes
 
 OBSERVERS = {"calibration.observer": ["min_max", "percentile"]}
 

@@ -27,8 +27,11 @@ from lesiontk.stages import STAGES
 from lesiontk.stages.time_engine import TimeStage
 from lesiontk.store import Store
 from lesiontk.workflow import search as search_module
+from lesiontk.workflow import search_trials
 from lesiontk.workflow.bundle import bundle_reference
-from lesiontk.workflow.search import Search, SearchOptions, open_search, prepare_search, run_search
+from lesiontk.workflow.search import Search, open_search, prepare_search, run_search
+from lesiontk.workflow.search_candidates import SearchOptions
+from lesiontk.workflow.search_trials import Trials
 from tests.tiny.recipe import TINY
 
 LENIENT = {"verify.min_agreement_int8": 0.0, "verify.max_mean_drift_int8": 1.0}
@@ -88,7 +91,7 @@ def grid(tiny_store: Store, recipe: Path) -> Iterator[tuple[Search, Counter[str]
         search = prepare(tiny_store, make_space(recipe, **GRID), "grid")
         search.run()
         before = Counter(runs)
-        yield search, before, search.finish()
+        yield search, before, search.results.finish()
 
 
 def test_trials_share_what_they_have_in_common(
@@ -132,8 +135,8 @@ def test_a_finished_search_does_nothing_again(
     search, _, result = grid
     again = prepare(search.store, make_space(recipe, **GRID), "grid")
     again.run()
-    assert again.finish() == result
-    assert open_search(search.store, None).collect() == result
+    assert again.results.finish() == result
+    assert open_search(search.store, None).results.collect() == result
     assert not runs
 
 
@@ -176,11 +179,11 @@ def test_more_trials_after_the_test_was_read_are_a_second_reading(
     keys: dict[str, Any] = {"sampler": "grid", "objectives": ["size_mb"]}
     first = prepare(tiny_store, make_space(recipe, vary, trials=1, **keys), "longer")
     first.run()
-    (reading,) = first.finish().readings
+    (reading,) = first.results.finish().readings
     assert (reading.candidates, len(reading.engines)) == (1, 1)
     longer = prepare(tiny_store, make_space(recipe, vary, trials=2, **keys), "longer")
     longer.run()
-    found = longer.finish()
+    found = longer.results.finish()
     assert [reading.candidates for reading in found.readings] == [1, 2]
     assert "the test images were read before, after 1 candidates" in caplog.text
     assert set(found.tests) == {engine for r in found.readings for engine in r.engines}
@@ -215,14 +218,14 @@ def test_a_candidate_without_an_engine_does_not_end_the_search(
 ) -> None:
     space = make_space(recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid")
     search = prepare(tiny_store, space, "failing")
-    build = search_module.build_step
+    build = search_trials.build_step
 
     def fail_once(plan: Any, *rest: Any) -> Artefact:
         if plan.recipe.calibration.observer == "min_max":
             raise GateFailedError("tflite:int8 does not match its model.")
         return build(plan, *rest)
 
-    monkeypatch.setattr(search_module, "build_step", fail_once)
+    monkeypatch.setattr(search_trials, "build_step", fail_once)
     search.run()
     assert [(t.state, t.reason) for t in search.study.list_trials()] == [
         (FAILED, "tflite:int8 does not match its model."), (COMPLETE, ""),
@@ -238,14 +241,14 @@ def test_a_candidate_without_the_figure_of_a_criterion_does_not_end_the_search(
         objectives=["p90_ms"],
     )  # fmt: skip
     search = prepare(tiny_store, space, "undefined")
-    measure = Search._measure
+    measure = Trials._measure
 
-    def without_percentile(self: Search, trial: RunningTrial, store: Store) -> Figures:
+    def without_percentile(self: Trials, trial: RunningTrial, store: Store) -> Figures:
         found = measure(self, trial, store)
         known = {k: v for k, v in found.values.items() if k != "p90_ms" or trial.number}
         return replace(found, values=known)
 
-    monkeypatch.setattr(Search, "_measure", without_percentile)
+    monkeypatch.setattr(Trials, "_measure", without_percentile)
     search.run()
     first, second = search.study.list_trials()
     assert (first.state, second.state) == (FAILED, COMPLETE)
@@ -256,7 +259,7 @@ def test_a_missing_program_and_a_process_that_ends_again_and_again_fail_their_tr
     tiny_store: Store, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space = make_space(recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid")
-    build, interrupts = search_module.build_step, [KeyboardInterrupt] * 4
+    build, interrupts = search_trials.build_step, [KeyboardInterrupt] * 4
 
     def end(plan: Any, step: StepId, *rest: Any) -> Artefact:
         if plan.recipe.calibration.observer == "percentile":
@@ -266,7 +269,7 @@ def test_a_missing_program_and_a_process_that_ends_again_and_again_fail_their_tr
         return build(plan, step, *rest)
 
     search = prepare(tiny_store, space, "ending")
-    monkeypatch.setattr(search_module, "build_step", end)
+    monkeypatch.setattr(search_trials, "build_step", end)
     for error in [KeyboardInterrupt] * 4 + [MemoryError] * 3:
         with pytest.raises(error):
             search.run()
@@ -284,10 +287,11 @@ def test_a_test_figure_is_of_the_metric_it_is_named_for(
     search, _, result = grid
     names = ("auc[malignant]", "sensitivity_at_parent_specificity[malignant]")
     other = Search(search.store, search.space, search.options, search.task, "youden")
-    other.criteria = replace(
+    other.study = search.study
+    other.candidates.criteria = replace(
         search.criteria, constraints=tuple(Gate(name, 0.1, relative=True) for name in names)
     )
-    found = other._read_tests(set(result.tests))
+    found = other.results._read_tests(set(result.tests))
     assert found
     for figures in found.values():
         assert set(figures.metrics) == {"balanced_accuracy", "log_loss", "auc[malignant]"}
@@ -324,9 +328,9 @@ def test_a_training_that_falls_behind_is_ended_and_can_go_on(
     assert reports == [1, 1, 2]
     assert not tiny_store.failures()
     epochs: list[int] = []
-    plan = search.plan_of({"train.learning_rate": 1e-5})
+    plan = search.candidates.plan_of({"train.learning_rate": 1e-5})
     store = tiny_store.observed_by(lambda epoch, _: epochs.append(epoch))
-    search_module.build_step(plan, "model", store, {})
+    search_trials.build_step(plan, "model", store, {})
     assert epochs == [2]
 
 
@@ -337,9 +341,9 @@ def test_an_observer_may_end_a_training(tiny_store: Store, recipe: Path) -> None
         raise StoppedError(f"epoch {epoch}: {sorted(metrics)[0]}")
 
     search = prepare(tiny_store, space, "observed")
-    plan = search.plan_of({"train.learning_rate": 3e-5})
+    plan = search.candidates.plan_of({"train.learning_rate": 3e-5})
     with pytest.raises(StoppedError, match="epoch 1: accuracy"):
-        search_module.build_step(plan, "model", tiny_store.observed_by(stop), {})
+        search_trials.build_step(plan, "model", tiny_store.observed_by(stop), {})
 
 
 @pytest.mark.parametrize(
@@ -391,7 +395,7 @@ def test_one_engine_is_timed_at_a_time(
     run = TimeStage.run
 
     def watched(self: TimeStage, *rest: Any) -> Any:
-        with (grid[0].store.workspace / ".locks" / search_module.DEVICE_LOCK).open() as stream:
+        with (grid[0].store.workspace / ".locks" / search_trials.DEVICE_LOCK).open() as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

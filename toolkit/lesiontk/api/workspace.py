@@ -318,7 +318,7 @@ class Workspace(DataWorkspace):
 
         if space is None:
             found = open_search(self.store, name, storage)
-            return Search(self, found.write_result(), found.page)
+            return Search(self, found.results.write_result(), found.results.page)
         done = run_search(
             self.store,
             space,
@@ -329,7 +329,7 @@ class Workspace(DataWorkspace):
             storage=storage,
             overrides=list_overrides(set),
         )
-        return Search(self, done.write_result(), done.page)
+        return Search(self, done.results.write_result(), done.results.page)
 
     def write_search_space(self, file: str | Path = "space.yaml") -> Path:
         """Write a commented example of a search space to a new file, and return its path."""

@@ -23,8 +23,9 @@ def run_module(module: str, first: str, *others: str) -> str:
     """Do what a measuring process does; return what it prints. The peak is made up."""
     found: Record
     if module == load.__name__:
-        foreign = [ForeignDescription.from_document(json.loads(text)) for text in others]
-        found = load.measure_load(first, *foreign)
+        provider, *described = others
+        foreign = [ForeignDescription.from_document(json.loads(text)) for text in described]
+        found = load.measure_load(first, provider or None, *foreign)
     elif module == layer_profile.__name__:
         found = layer_profile.profile_engine(Path(first), *map(int, others))
     else:

@@ -77,6 +77,19 @@ def test_the_same_images_are_paired(paired: SideBySide) -> None:
     assert (paired.recipe_a, paired.recipe_b) == ("sample", "other")
 
 
+def test_sensitivities_to_other_classes_are_not_subtracted(sides: tuple[Side, Side]) -> None:
+    first, second = sides
+    rows = tuple(
+        replace(row, operating_point=replace(row.point, positive=("mel", "bcc")))
+        for row in second.benchmark.rows
+    )
+    other = replace(second, benchmark=replace(second.benchmark, rows=rows))
+    pair = compare_benchmarks(first, other, RULE).engines[0]
+    assert "balanced_accuracy" in pair.differences
+    assert not {"sensitivity", "specificity"} & set(pair.differences)
+    assert {"sensitivity", "specificity"} <= set(pair.b.scores)
+
+
 def test_other_images_are_two_samples_with_a_wider_interval(
     sides: tuple[Side, Side], paired: SideBySide
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -158,3 +159,18 @@ def test_the_path_is_timed_from_a_file_to_the_answer(tmp_path: Path) -> None:
     for *parts, whole in samples:
         assert min(parts) > 0
         assert whole >= sum(parts)
+
+
+def test_each_round_times_the_next_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    with Worker(make_request(tmp_path)) as found:
+        found.ready = replace(found.ready, queries=2)
+        monkeypatch.setattr(found, "_request", replace(found._request, pictures=tuple("abcde")))
+        monkeypatch.setattr(
+            found, "_time_path", lambda picture: seen.append(picture.name) or (1.0, 1.0)
+        )
+        for _ in range(3):
+            found.run_path()
+    assert seen == ["a", "b", "c", "d", "e", "a"]

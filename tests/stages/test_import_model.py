@@ -177,7 +177,7 @@ def test_a_file_of_lesiontk_must_be_of_the_split_of_the_images(tmp_path: Path) -
     own = import_it(workspace, write_spec(file, split))
     assert not own["may_have_seen_test"]
     assert not read_spec(Path(own["path"]) / "model.keras").may_have_seen_test
-    with pytest.raises(DataError, match=rf"split {split[:12]}; expected that of the images here"):
+    with pytest.raises(DataError, match=rf"split {split[:12]}; received images of"):
         import_it(workspace, file, "--set", "data.split.seed=8")
 
 

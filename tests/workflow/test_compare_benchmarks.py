@@ -38,8 +38,7 @@ def first(tiny_store: Store, model: Artefact, engine: Artefact) -> Artefact:
 
 @pytest.fixture(scope="module")
 def second(tiny_store: Store, model: Artefact, first: Artefact) -> Artefact:
-    wider = [*QUICK, "evaluate.confidence=0.9"]
-    return benchmark_model(tiny_store, model, ["tflite:int8"], wider)
+    return benchmark_model(tiny_store, model, ["tflite:int8"], [*QUICK, "evaluate.resamples=120"])
 
 
 def test_two_benchmarks_of_a_split_are_paired(
@@ -49,7 +48,7 @@ def test_two_benchmarks_of_a_split_are_paired(
     assert (found.a, found.b) == (first.name, second.name)
     assert found.pairing is Pairing.PAIRED
     assert found.same_machine
-    assert found.confidence == 0.9
+    assert found.confidence == 0.95
     assert [pair.engine for pair in found.engines] == list(read_benchmark(first).by_target)
     for pair in found.engines:
         assert pair.changed == 0
@@ -76,6 +75,15 @@ def test_what_is_no_benchmark_is_refused(
 
 def run(store: Store, *words: str) -> Result:
     return CliRunner().invoke(cli, [*words, "--workspace", str(store.workspace)])
+
+
+def test_intervals_of_two_levels_are_refused(
+    tiny_store: Store, model: Artefact, first: Artefact
+) -> None:
+    wider = [*QUICK, "evaluate.confidence=0.9"]
+    other = benchmark_model(tiny_store, model, ["tflite:int8"], wider)
+    with pytest.raises(UsageError, match=r"at level 0\.95, those of .* at 0\.9; expected one"):
+        compare_references(tiny_store, first.name, other.name)
 
 
 def test_the_command_prints_both_and_writes_a_page(

@@ -1,7 +1,8 @@
 """Memory and load time of a process that loads and runs one engine.
 
-Run as ``python -m lesiontk.bench.load ENGINE [DESCRIPTION]``; prints a `Load` as JSON. Peak memory
-is that of the whole process: interpreter, runtime libraries and engine, as on a device.
+Run as ``python -m lesiontk.bench.load ENGINE PROVIDER [DESCRIPTION]``, with an empty provider for
+the runtime's own choice; prints a `Load` as JSON. Peak memory is that of the whole process:
+interpreter, runtime libraries and engine, as on a device.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ class Load(Record):
         return self.resident_bytes - self.idle_bytes
 
 
-def measure_load(path: str, foreign: ForeignDescription | None = None) -> Load:
+def measure_load(
+    path: str, provider: str | None = None, foreign: ForeignDescription | None = None
+) -> Load:
     """Return what loading an engine takes in this process, from which nothing was run yet."""
 
     def load(answers: int) -> float:
         start = time.perf_counter()
-        with open_any(Path(path), foreign) as engine:
+        with open_any(Path(path), foreign, provider=provider) as engine:
             image = np.zeros((1, *engine.spec.input_shape), np.uint8)
             engine.infer(image)
             elapsed = 1000 * (time.perf_counter() - start)
@@ -87,5 +90,6 @@ def _read_status(name: str) -> int | None:
 
 if __name__ == "__main__":
     with exit_as_lesiontk():
-        described = [ForeignDescription.from_document(json.loads(text)) for text in sys.argv[2:]]
-        sys.stdout.write(json.dumps(measure_load(sys.argv[1], *described).to_document()) + "\n")
+        described = [ForeignDescription.from_document(json.loads(text)) for text in sys.argv[3:]]
+        found = measure_load(sys.argv[1], sys.argv[2] or None, *described)
+        sys.stdout.write(json.dumps(found.to_document()) + "\n")

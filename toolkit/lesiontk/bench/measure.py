@@ -232,7 +232,7 @@ def measure_engines(
     loads = {}
     with progress.task("measuring memory", len(engines)) as advance:
         for name, path in engines.items():
-            said = _run_module("lesiontk.bench.load", str(path), *described)
+            said = _run_module("lesiontk.bench.load", str(path), rule.provider or "", *described)
             loads[name] = Load.from_document(json.loads(said.splitlines()[-1]))
             advance(1)
     work = {name: _count_work(path) for name, path in engines.items()}

@@ -163,6 +163,8 @@ def _compare_engine(
     differences: dict[str, Estimate] = {}
     changed = None
     known = [metric for metric in before.scores if metric in after.scores]
+    if rows[0].point.positive != rows[1].point.positive:  # of other questions
+        known = [metric for metric in known if metric not in THRESHOLD_METRICS]
     if pairing is Pairing.PAIRED:
         first, second = a.outputs[name], b.outputs[name]
         compared = compare_predictions(

@@ -103,6 +103,7 @@ class Worker:
         self._images = np.stack([crop_and_resize(i, self._size, "stretch") for i in images])
         self._batch = request.batch
         self._turn = 0
+        self._picture = 0
         if len(self._engines) > 1:
             self._pool = self._stack.enter_context(ThreadPoolExecutor(len(self._engines)))
         if engine.spec.recipe == RECIPE:
@@ -133,7 +134,12 @@ class Worker:
     def run_path(self) -> RoundSamples:
         """Return the samples of the next pictures, at most as many as queries in a round."""
         before = time.process_time()
-        pictures = self._request.pictures[: self.ready.queries]
+        known = self._request.pictures
+        pictures = [
+            known[(self._picture + number) % len(known)]
+            for number in range(min(self.ready.queries, len(known)))
+        ]
+        self._picture += len(pictures)
         samples = tuple(self._time_path(Path(name)) for name in pictures)
         return RoundSamples(samples, time.process_time() - before)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lesiontk.cli.session import Session, command_options, print_text, set_option
+from lesiontk.data.corruptions import CORRUPTIONS
 
 
 @click.command()
@@ -21,7 +22,7 @@ from lesiontk.cli.session import Session, command_options, print_text, set_optio
     "corruptions",
     multiple=True,
     metavar="NAME",
-    help="One of hair, blur, jpeg, lighting, colour, rotation; repeatable; default: all.",
+    help=f"One of {', '.join(CORRUPTIONS)}; repeatable; default: all.",
 )
 @click.option(
     "--data",

@@ -41,6 +41,7 @@ from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.inspect_images import read_inspection
+from lesiontk.stages.known_splits import check_own_split
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
 VALIDATION_PREDICTIONS = "predictions_validation.csv"
@@ -83,12 +84,7 @@ class EvaluateStage(Stage):
         validation, test = images.indices("validation"), images.indices("test")
         target = parents["engine"].read_facts(EngineFacts).target
         with open_engine(engine_file(parents["engine"]), threads=context.threads) as engine:
-            if engine.spec.split_hash != images.split_hash:
-                raise DataError(
-                    f"{target} was trained on the split {engine.spec.split_hash[:12]} and would be "
-                    f"evaluated on {images.split_hash[:12]}: its test images may be training "
-                    "images. Evaluate it on the split it was trained with."
-                )
+            check_own_split(target, engine.spec.split_hash, images.split_hash)
             unknown = engine.spec.may_have_seen_test
             task = task_of_engine(engine.spec)
             on_validation = predict_rows(

@@ -27,6 +27,7 @@ from lesiontk.explain.overlay import draw_overlay, encode_picture
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.evaluate import predict_rows, read_predictions
+from lesiontk.stages.known_splits import check_own_split
 
 SUBSET = "test"
 
@@ -61,11 +62,7 @@ class ExplainStage(Stage):
         self, parents: Mapping[str, Artefact], config: ExplainConfig, context: Context
     ) -> StageOutput:
         images, model = open_images(parents["images"]), parents["model"]
-        if model.facts["split_hash"] != images.split_hash:
-            raise DataError(
-                f"{model.name} was trained on the split {model.facts['split_hash'][:12]} and would "
-                f"be explained on {images.split_hash[:12]}; expected the split it was trained with."
-            )
+        check_own_split(model.name, model.facts["split_hash"], images.split_hash)
         rows = images.indices(SUBSET)
         truth, critical = images.targets[rows], images.labels.index(images.critical)
         if "evaluation" in parents:

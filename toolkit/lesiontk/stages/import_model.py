@@ -18,6 +18,7 @@ from lesiontk.models.imported_model import import_model, match_labels
 from lesiontk.recipe import ImportedSection
 from lesiontk.records import Artefact, ModelFacts
 from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.stages.known_splits import check_own_split
 from lesiontk.stages.model_artefact import write_untrained
 
 
@@ -112,10 +113,5 @@ def check_split(file: Path, images: ImageSet) -> bool:
     spec = find_spec(file)
     if spec is None:
         return True
-    if spec.split_hash != images.split_hash:
-        raise DataError(
-            f"{file.name} was trained on the split {spec.split_hash[:12]}; expected that of the "
-            f"images here, {images.split_hash[:12]}: their test images may be its training images. "
-            "Specify the images and the split of its training (--data, --set data.split.…)."
-        )
+    check_own_split(file.name, spec.split_hash, images.split_hash)
     return spec.may_have_seen_test

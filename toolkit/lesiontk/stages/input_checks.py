@@ -39,6 +39,7 @@ from lesiontk.evaluate.signals import Signals
 from lesiontk.records import Artefact, Preprocessing
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.engine_tools import tools_of_runtime
+from lesiontk.stages.known_splits import check_own_split
 
 UNSEEN = ("photograph",)
 """Families that have no part in the choice of the score."""
@@ -119,11 +120,7 @@ def fit_input_checks(
         open_engine(source, threads=context.threads) as plain,
         open_engine(path, threads=context.threads) as engine,
     ):
-        if engine.spec.split_hash != images.split_hash:
-            raise DataError(
-                f"{target} was trained on the split {engine.spec.split_hash[:12]}; expected "
-                f"images of that split, received {images.split_hash[:12]}."
-            )
+        check_own_split(target, engine.spec.split_hash, images.split_hash)
         infer = partial(_infer, engine, advance)
         of = {subset: infer(images.pixels[chosen]) for subset, chosen in rows.items()}
         known = plain.infer(np.asarray(images.pixels[rows["validation"]]))

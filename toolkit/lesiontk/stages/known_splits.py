@@ -8,8 +8,22 @@ from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+from lesiontk.errors import DataError
 from lesiontk.records import Artefact, ImageRecord
 from lesiontk.stages.split import TABLE
+
+
+def check_own_split(name: str, trained_on: str, split_hash: str) -> None:
+    """Raise `DataError` for a network or an engine of another split than these images.
+
+    `name` is shown; the hashes are those of the splits.
+    """
+    if trained_on != split_hash:
+        raise DataError(
+            f"{name} was trained on the split {trained_on[:12]}; received images of the split "
+            f"{split_hash[:12]}, some of which may be its training images. Expected the images and "
+            "the split of its training (--data, --set data.split.…)."
+        )
 
 
 @dataclass(frozen=True, slots=True)

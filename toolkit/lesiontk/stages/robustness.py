@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from lesiontk.backends import open_engine
-from lesiontk.backends.backend import Engine
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.corruptions import CORRUPTIONS, SEVERITIES, check_corruptions, corrupt_image
 from lesiontk.data.dealt_split import DealtSplit
@@ -49,6 +48,7 @@ from lesiontk.stages.bench import find_reference
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import read_operating_point
 from lesiontk.stages.inspect_images import data_root
+from lesiontk.stages.known_splits import check_own_split
 from lesiontk.stages.split import list_records, read_split
 
 DOCUMENT, PREDICTIONS = "robustness.json", "predictions.csv"
@@ -197,7 +197,11 @@ def _predict(
     ):
         engines = (parent, engine)
         for one in engines:
-            _check_split(one, split_hash)
+            check_own_split(
+                f"the {one.spec.precision} engine of {one.spec.recipe}",
+                one.spec.split_hash,
+                split_hash,
+            )
         advance(len(done))
         rest = rows[len(done) :]
         sizes = [one.spec.preprocessing for one in engines]
@@ -232,15 +236,6 @@ def _make_inputs(
         for preprocessing, inputs in made.items():
             inputs.append(preprocess_image(seen, preprocessing))
     return [np.stack(made[preprocessing]) for preprocessing in preprocessings]
-
-
-def _check_split(engine: Engine, split_hash: str) -> None:
-    if engine.spec.split_hash != split_hash:
-        raise DataError(
-            f"an engine was trained on the split {engine.spec.split_hash[:12]} and would be "
-            f"evaluated on {split_hash[:12]}: its test images may be training images. Expected "
-            "the split it was trained with."
-        )
 
 
 def _keep(path: Path, done: Sequence[NDArray[np.float32]]) -> None:

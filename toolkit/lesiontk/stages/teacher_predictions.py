@@ -28,9 +28,10 @@ from lesiontk.data.tasks import Task, sum_labels
 from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.files.hashing import hash_file
-from lesiontk.records import Artefact, EngineSpec, ImageRecord
+from lesiontk.records import Artefact, ImageRecord
 from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
+from lesiontk.stages.known_splits import check_own_split
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.split import list_records, read_split
 from lesiontk.train.distillation import soften
@@ -163,7 +164,7 @@ def open_teachers(
         teachers = tuple(stack.enter_context(open_engine(file, threads=threads)) for file in files)
         labels = teachers[0].spec.labels
         for file, teacher in zip(files, teachers, strict=True):
-            check_split(teacher.spec, split_hash)
+            check_own_split("the teacher", teacher.spec.split_hash, split_hash)
             if teacher.spec.labels != labels:
                 raise DataError(
                     f"the teacher {Path(file).name} has the labels "
@@ -227,15 +228,6 @@ def _resize(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if images.shape[1] == size:
         return images
     return np.stack([crop_and_resize(image, size, "stretch") for image in images])
-
-
-def check_split(teacher: EngineSpec, split_hash: str) -> None:
-    """Raise `DataError` for a teacher of another split than the student's."""
-    if teacher.split_hash != split_hash:
-        raise DataError(
-            f"the teacher was trained on the split {teacher.split_hash[:12]}; expected the "
-            f"student's, {split_hash[:12]}: it may have been trained on the student's test images."
-        )
 
 
 def list_views(pixels: NDArray[np.uint8], count: int) -> Iterator[NDArray[np.uint8]]:

@@ -9,11 +9,11 @@ from lesiontk.backends import open_engine
 from lesiontk.backends.engine_facts import EngineFacts
 from lesiontk.backends.reference_outputs import engine_file
 from lesiontk.data.images import open_images
-from lesiontk.errors import DataError
 from lesiontk.records import Artefact
 from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.stages.evaluate import VALIDATION_PREDICTIONS, predict_rows, write_predictions
+from lesiontk.stages.known_splits import check_own_split
 
 
 class ValidateConfig(StageConfig):
@@ -44,11 +44,7 @@ class ValidateStage(Stage):
         rows = images.indices("validation")
         target = parents["engine"].read_facts(EngineFacts).target
         with open_engine(engine_file(parents["engine"]), threads=context.threads) as engine:
-            if engine.spec.split_hash != images.split_hash:
-                raise DataError(
-                    f"{target} was trained on the split {engine.spec.split_hash[:12]}, not on "
-                    f"{images.split_hash[:12]}: its validation images may be training images."
-                )
+            check_own_split(target, engine.spec.split_hash, images.split_hash)
             outputs = predict_rows(
                 engine, images, rows, f"evaluating {target}: validation", context
             )

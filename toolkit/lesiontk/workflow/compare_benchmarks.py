@@ -16,12 +16,19 @@ def compare_references(store: Store, a: str, b: str) -> SideBySide:
     """Return two benchmarks side by side, with the statistics of the second.
 
     Each reference is a benchmark, a report, a model, or ``latest:RECIPE`` for the last used
-    benchmark of a recipe. Raises `UsageError` for another artefact, and if both are the same.
+    benchmark of a recipe. Raises `UsageError` for another artefact, if both are the same, and if
+    their intervals are of different levels.
     """
     first, second = (find_benchmark(store, reference) for reference in (a, b))
     if first.content == second.content:
         raise UsageError(f"{a} and {b} are the same benchmark, {first.name}; expected two.")
-    rule = BenchConfig(**second.manifest.config).statistics
+    before, rule = (BenchConfig(**one.manifest.config).statistics for one in (first, second))
+    if before.confidence != rule.confidence:
+        raise UsageError(
+            f"the intervals of {first.name} are at level {before.confidence:g}, those of "
+            f"{second.name} at {rule.confidence:g}; expected one level: repeat one of them with "
+            "--set evaluate.confidence=LEVEL."
+        )
     return compare_benchmarks(_open_side(store, first), _open_side(store, second), rule)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from lesiontk.files.strict_json import read_json
 
 R = TypeVar("R", bound=Record)
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ARTEFACT_NAME = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}")
+"""The name of an artefact's folder: its kind and the first digits of its key."""
 
 MODEL_FILE = "model.keras"
 """The file of a model artefact."""
@@ -253,7 +256,7 @@ class StageVersion(_Entry):
 class ParentEntry(_Entry):
     """A parent is a folder beside its child, given by name, so that no path leads elsewhere."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*-[0-9a-f]{12}$")
+    name: str = Field(pattern=f"^{ARTEFACT_NAME.pattern}$")
     key: Sha256
     content: Sha256
 
@@ -288,6 +291,11 @@ class ManifestHeader(_Entry):
     tools: dict[str, str]
     parents: dict[str, ParentEntry]
     recipe: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The artefact's name, ``<kind>-<first 12 digits of key>``."""
+        return f"{self.kind}-{self.key[:12]}"
 
 
 class Manifest(ManifestHeader):
@@ -357,7 +365,7 @@ class Artefact:
     @property
     def name(self) -> str:
         """The folder's name, ``<kind>-<first 12 digits of key>``."""
-        return f"{self.kind}-{self.key[:12]}"
+        return self.manifest.name
 
     @property
     def stage(self) -> str:

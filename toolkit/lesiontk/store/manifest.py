@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from lesiontk.errors import DataError, show_value
 from lesiontk.files.hashing import hash_document
-from lesiontk.files.strict_json import read_json
+from lesiontk.files.regular_file import read_regular
+from lesiontk.files.strict_json import BYTES, parse_json
 from lesiontk.records import Manifest
 
 FORMAT = 4
@@ -26,7 +27,7 @@ MANIFEST = "manifest.json"
 class ManifestError(DataError):
     """A manifest that cannot be used; `reason` is a short explanation."""
 
-    def __init__(self, folder: Path, reason: str) -> None:
+    def __init__(self, folder: Path | str, reason: str) -> None:
         super().__init__(
             f"{folder} is not a usable artefact: {reason}. Run the command that made it "
             "again; it will be rebuilt."
@@ -63,7 +64,19 @@ def read_manifest(folder: Path) -> Manifest:
     Raises `ManifestError` if there is none, if it has another format, or if it was edited.
     """
     try:
-        document = read_json(folder / MANIFEST, "manifest")
+        content = read_regular(folder / MANIFEST, "manifest", limit=BYTES)
+    except DataError as error:
+        raise ManifestError(folder, f"its manifest cannot be read ({error})") from error
+    return parse_manifest(content, folder)
+
+
+def parse_manifest(content: bytes, folder: Path | str) -> Manifest:
+    """Return the manifest in a file's bytes; `folder` names the artefact in errors.
+
+    Raises `ManifestError` if it has another format or was edited.
+    """
+    try:
+        document = parse_json(content, f"manifest {folder}/{MANIFEST}")
     except DataError as error:
         raise ManifestError(folder, f"its manifest cannot be read ({error})") from error
     if not isinstance(document, dict) or not document:

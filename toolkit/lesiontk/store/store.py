@@ -23,6 +23,7 @@ from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.files.strict_json import read_json
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import (
+    ARTEFACT_NAME,
     Ancestry,
     Artefact,
     Failure,
@@ -42,6 +43,7 @@ from lesiontk.stage import (
 from lesiontk.store.machine_paths import MachinePaths
 from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
 from lesiontk.store.own_files import check_own_files
+from lesiontk.store.shared import SharedStore
 from lesiontk.store.use_order import UseOrder
 from lesiontk.system.cores import count_cores
 from lesiontk.system.disk import explain_disk_error
@@ -53,7 +55,7 @@ FAILURE = "failed.json"
 
 
 class Store:
-    """The artefacts of one workspace."""
+    """The artefacts of one workspace, which others can use where it has a `shared` store."""
 
     def __init__(
         self,
@@ -61,11 +63,13 @@ class Store:
         progress: Progress | None = None,
         threads: int | None = None,
         on_epoch: EpochObserver | None = None,
+        shared: SharedStore | None = None,
     ):
         self.workspace = workspace
         self.progress = progress or NoProgress()
         self._threads = threads or count_cores()
         self._on_epoch = on_epoch
+        self.shared = shared
         self._paths = MachinePaths(workspace)
         self._use_order = UseOrder(workspace)
         self._left_out: set[str] = set()
@@ -85,7 +89,7 @@ class Store:
 
         Where it raises `StoppedError`, `build` does, and the training can be continued later.
         """
-        return Store(self.workspace, self.progress, self._threads, on_epoch)
+        return Store(self.workspace, self.progress, self._threads, on_epoch, self.shared)
 
     # ---------------------------------------------------------------- build
 
@@ -103,11 +107,19 @@ class Store:
         With `restart` the checkpoints of an earlier, unfinished run are deleted. Without it they
         are resumed, also those of a run with another budget.
 
+        With a shared store the artefact is fetched from there if it has one, and is copied there
+        with its ancestors otherwise. Of two that were made at once, the first that is there
+        replaces the other.
+
         Raises `DataError` if a parent no longer matches its manifest. A failure leaves
         ``failed.json`` (and what the stage had written) instead of a manifest and is raised
-        again.
+        again. Raises `MissingRequirementError` if the shared store cannot be used.
         """
         _check_parents(stage, parents)
+        if self.shared is not None:
+            self.shared.check()
+        for parent in parents.values():
+            self.share(parent)
         identity = self._identify(stage, config, parents)
         key = hash_document(identity)
         target = self.workspace / f"{stage.info.produces}-{key[:12]}"
@@ -118,6 +130,8 @@ class Store:
             document = self._conceal(recipe)
             artefact = self._reuse(target, key, parents, document)
             if artefact is None:
+                artefact = self._reuse_shared(target, key, parents, document)
+            if artefact is None:
                 if restart:
                     shutil.rmtree(scratch, ignore_errors=True)
                 artefact = self._make(
@@ -125,7 +139,7 @@ class Store:
                 )
             with self._lock("use_order"):
                 self._use_order.put_last(artefact.name)
-            return artefact
+            return self._agree(artefact, parents, document)
 
     def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the recipe as stored in a manifest, without the paths of this machine."""
@@ -290,6 +304,104 @@ class Store:
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
+    # ---------------------------------------------------------------- share
+
+    def share(self, artefact: Artefact) -> None:
+        """Copy an artefact and its ancestors to the shared store, if there is one.
+
+        A damaged one is not copied, and none replaces another of its name. Raises
+        `MissingRequirementError` if the shared store cannot be written.
+        """
+        if self.shared is None or self.shared.has(artefact):
+            return
+        try:
+            content = self._publish(self.shared, artefact)
+        except DataError as error:
+            logger.warning("%s: not shared: %s", artefact.name, error)
+            return
+        if content != artefact.content:
+            logger.warning(
+                "%s: %s has another, made from the same inputs; what is made from the one here "
+                "cannot be continued on another machine",
+                artefact.name,
+                self.shared.url,
+            )
+
+    def _publish(self, shared: SharedStore, artefact: Artefact) -> str:
+        """Copy an artefact after its ancestors; return the content of the one that is there."""
+        for entry in artefact.manifest.parents.values():
+            if parent := self._find_parent(artefact, entry):
+                self.share(parent)
+        try:
+            return shared.publish(artefact, self.progress)
+        except MissingRequirementError as error:
+            raise MissingRequirementError(
+                f"{artefact.name} is in {self.workspace} and could not be shared: {error} The same "
+                "command shares it when it is run again."
+            ) from error
+
+    def _agree(
+        self, artefact: Artefact, parents: Mapping[str, Artefact], recipe: Mapping[str, Any]
+    ) -> Artefact:
+        """Share an artefact; return the one there if another machine's has the same key."""
+        if self.shared is None or self.shared.has(artefact):
+            return artefact
+        if self._publish(self.shared, artefact) == artefact.content:
+            return artefact
+        logger.warning(
+            "%s: replaced by that of another machine, which was shared before; it stays in the "
+            "workspace under a hidden name",
+            artefact.name,
+        )
+        found = self._reuse_shared(artefact.path, artefact.key, parents, recipe)
+        if found is not None:
+            return found
+        self._publish(self.shared, artefact)  # the other is damaged
+        return artefact
+
+    def _reuse_shared(
+        self,
+        target: Path,
+        key: str,
+        parents: Mapping[str, Artefact],
+        recipe: Mapping[str, Any],
+    ) -> Artefact | None:
+        try:
+            fetched = self._fetch(target.name)
+        except ManifestError as error:
+            logger.warning("%s: not fetched, because there %s", target.name, error.reason)
+            return None
+        return fetched and self._reuse(target, key, parents, recipe)
+
+    def _fetch(self, name: str, content: str | None = None) -> Artefact | None:
+        """Copy an artefact from the shared store into the workspace.
+
+        Returns None without one there, or if it has not the `content`. Raises `ManifestError` if it
+        is damaged.
+        """
+        if self.shared is None:
+            return None
+        self.shared.check()
+        there = self.shared.read(name)
+        if there is None or content not in (None, there.content):
+            return None
+        target, temporary = self.workspace / name, self.workspace / f".fetch-{name}.tmp"
+        with self._lock(f"fetch-{name}"):
+            if self.damage(target) is None and self._load(target).content == there.content:
+                return self._load(target)  # another process fetched it
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            try:
+                self.shared.fetch(there, temporary, self.progress)
+                _replace(target, temporary)
+            except MissingRequirementError as error:
+                cause = error.__cause__ or error
+                raise (explain_disk_error(cause, self.workspace) or error) from cause
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        logger.info("%s: fetched from %s", name, self.shared.url)
+        return self._load(target)
+
     # ---------------------------------------------------------------- read
 
     def _load(self, folder: Path) -> Artefact:
@@ -359,9 +471,15 @@ class Store:
         """Return the artefact that a user's reference identifies.
 
         `reference` is ``latest``, ``latest:RECIPE``, a folder's name, the beginning of a key (four
-        digits or more) or a path. Raises `UsageError` if none or several match.
+        digits or more) or a path. A name that the workspace lacks is fetched from the shared store.
+        Raises `UsageError` if none or several match.
         """
-        if (folder := self._folder_of(reference)) is not None:
+        folder = self._folder_of(reference)
+        if folder is None and ARTEFACT_NAME.fullmatch(reference) and self._fetch(reference):
+            folder = self.workspace / reference
+            with self._lock("use_order"):
+                self._use_order.put_last(reference)
+        if folder is not None:
             artefact = self._load(folder)
             if kind not in (None, artefact.kind):
                 raise UsageError(f"{reference} is of kind {artefact.kind}; expected {kind}.")
@@ -401,11 +519,13 @@ class Store:
         return None
 
     def parent(self, artefact: Artefact, role: str) -> Artefact:
-        """Return the artefact's parent in that role."""
+        """Return the artefact's parent in that role, fetched from the shared store if missing."""
         entry = artefact.manifest.parents.get(role)
         if entry is None:
             raise DataError(f"{artefact.name} has no parent in the role {role!r}.")
         parent = self._find_parent(artefact, entry)
+        if parent is None and artefact.path.parent.resolve() == self.workspace.resolve():
+            parent = self._fetch(entry.name, entry.content)
         if parent is None:
             why = self.parent_damage(artefact, role) or "is no longer beside it"
             raise DataError(f"{artefact.name} was made from {entry.name}, which {why}.")
@@ -439,11 +559,34 @@ class Store:
             return None
         return found if found.content == entry.content else None
 
+    def _describe_shared(self, entry: ParentEntry) -> Artefact | None:
+        """Return a parent that only the shared store has, without its files."""
+        if self.shared is None:
+            return None
+        self.shared.check()
+        there = self.shared.read(entry.name)
+        if there is None or there.content != entry.content:
+            return None
+        return Artefact(self.workspace / entry.name, there)
+
+    def list_shared(self, kind: str | None = None) -> list[Artefact]:
+        """Return what the shared store has, the last made first; the files are not fetched.
+
+        Raises `UsageError` without a shared store.
+        """
+        if self.shared is None:
+            raise UsageError(
+                "no shared store is given; specify its URL with --shared or LESIONTK_SHARED."
+            )
+        self.shared.check()
+        found = self.shared.list_manifests(kind)
+        return [Artefact(self.workspace / made.name, made) for made in found]
+
     def lineage(self, artefact: Artefact) -> Ancestry:
-        """Return the tree of an artefact's ancestors."""
+        """Return the tree of an artefact's ancestors, here or in the shared store."""
         parents: dict[str, Ancestry] = {}
         for role, entry in artefact.manifest.parents.items():
-            parent = self._find_parent(artefact, entry)
+            parent = self._find_parent(artefact, entry) or self._describe_shared(entry)
             if parent is not None:
                 parents[role] = self.lineage(parent)
             else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,13 @@ from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.files.regular_file import check_regular
 from lesiontk.recipe import Recipe, parse_recipe
-from lesiontk.records import Artefact, ModelFacts
+from lesiontk.records import ARTEFACT_NAME, Artefact, ModelFacts
 from lesiontk.stage import StepId
 from lesiontk.stages.evaluate import read_assessment
 from lesiontk.store import Store
 from lesiontk.store.machine_paths import PREFIX, MachinePaths
 from lesiontk.store.manifest import MANIFEST
 from lesiontk.technique import ORIGINS, TECHNIQUES
-
-ARTEFACT = re.compile(r"[a-z_]+-[0-9a-f]{12}")
-"""The name of an artefact's folder."""
 
 
 def recipe_of(artefact: Artefact) -> Recipe:
@@ -217,7 +213,7 @@ def find_artefact(path: Path) -> Artefact | None:
     Raises `DataError` for a file that was changed or added after its artefact was made.
     """
     folder = path.resolve().parent
-    if not ARTEFACT.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
+    if not ARTEFACT_NAME.fullmatch(folder.name) or not (folder / MANIFEST).is_file():
         return None
     store = Store(folder.parent)
     artefact = intact(store, store.resolve(folder.name))

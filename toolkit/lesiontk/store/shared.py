@@ -1,0 +1,341 @@
+"""A shared store: artefacts at a URL that several machines read and write, through fsspec.
+
+``<url>/<kind>-<first 12 digits of key>/`` contains each file of an artefact under its SHA-256, and
+``manifest.json``, which is written last: an artefact with a manifest is whole. Machines that make
+the same artefact at once never write different bytes to one object, and the first manifest stays.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lesiontk.errors import (
+    DataError,
+    LesionTKError,
+    MissingRequirementError,
+    UsageError,
+    show_value,
+    suggest,
+)
+from lesiontk.files.hashing import hash_file
+from lesiontk.files.strict_json import BYTES
+from lesiontk.progress import Progress
+from lesiontk.records import ARTEFACT_NAME, Artefact, FileEntry, Manifest
+from lesiontk.store.manifest import MANIFEST, ManifestError, parse_manifest, write_manifest
+
+logger = logging.getLogger(__name__)
+
+S3 = ("s3", "s3a")
+OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss", "oci", "oss")
+"""Schemes whose objects appear whole. In other file systems a file is renamed when it is whole."""
+FORM = "expected a URL such as s3://BUCKET/PREFIX or file:///FOLDER"
+TRANSFERS = 4
+"""Files in transfer at once; S3 holds each in memory up to 100 MB."""
+
+
+class SharedStore:
+    """The artefacts at a URL such as ``s3://bucket/prefix`` or ``file:///mnt/share``.
+
+    Credentials come from the environment or from the configuration of fsspec, never from the URL.
+    Nothing is connected before the first use. Raises `UsageError` for another form of URL and
+    `MissingRequirementError` without the package for its scheme.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _check_url(url)
+        self._scheme = url.partition("://")[0]
+        self._renames = self._scheme not in OBJECT_STORES
+        self._known: set[tuple[str, str]] = set()
+        self._damaged: set[str] = set()
+        self._reached = False
+
+    def __reduce__(self) -> tuple[type[SharedStore], tuple[str]]:
+        return SharedStore, (self.url,)  # a connection belongs to its process
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system of fsspec, and the root in its own form."""
+        import fsspec
+
+        with self._reaching("opened"):
+            opened: tuple[Any, str] = fsspec.url_to_fs(self.url, use_listings_cache=False)
+        return opened
+
+    def _path(self, *parts: str) -> str:
+        return "/".join([self._opened[1], *parts])
+
+    def check(self) -> None:
+        """Connect once. Raises `MissingRequirementError` if that fails, or without the folder."""
+        if self._reached:
+            return
+        files, root = self._opened
+        with self._reaching("reached"):
+            try:
+                is_file = files.info(root)["type"] == "file"
+            except FileNotFoundError as error:
+                is_file = False
+                if self._renames or self._lacks_bucket(error):
+                    what = "folder" if self._renames else "bucket"
+                    raise MissingRequirementError(
+                        f"the {what} of the shared store {self.url} does not exist; expected an "
+                        "existing one: create it, or correct the URL."
+                    ) from error
+        if is_file:
+            raise UsageError(f"the shared store {self.url} is a file; expected a folder.")
+        self._reached = True
+
+    def _lacks_bucket(self, error: FileNotFoundError) -> bool:
+        """Return whether the bucket is missing, not only the prefix, which the first push makes."""
+        files, root = self._opened
+        bucket, _, prefix = root.partition("/")
+        if not prefix:
+            return True
+        if self._scheme in S3:  # who may read a prefix only cannot ask for the bucket
+            return "NoSuchBucket" in repr(error.__cause__)
+        return not files.exists(bucket)
+
+    # ---------------------------------------------------------------- read
+
+    def read(self, name: str) -> Manifest | None:
+        """Return the manifest of an artefact there, or None if there is none.
+
+        Raises `ManifestError` for one that cannot be used.
+        """
+        files, path, where = self._opened[0], self._path(name, MANIFEST), f"{self.url}/{name}"
+        with self._reaching("read"):
+            try:
+                size = files.info(path)["size"]
+                content = files.cat_file(path) if size <= BYTES else b""
+            except FileNotFoundError:
+                return None
+        if size > BYTES:
+            raise ManifestError(where, f"its manifest has {size} bytes; expected {BYTES} at most")
+        manifest = parse_manifest(content, where)
+        if manifest.name != name:
+            raise ManifestError(where, f"its manifest is that of {manifest.name}")
+        return manifest
+
+    def fetch(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
+        """Copy the artefact of a manifest that was read there into an empty folder.
+
+        Every file's size and SHA-256 are checked. Raises `ManifestError` if one differs; then the
+        next `publish` replaces the artefact.
+        """
+        name, where = manifest.name, f"{self.url}/{manifest.name}"
+
+        def get(file: str, entry: FileEntry) -> None:
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._reaching("read"):
+                try:
+                    self._opened[0].get_file(self._path(name, entry.sha256), str(path))
+                except FileNotFoundError as error:
+                    raise ManifestError(where, f"{file} is missing") from error
+            if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
+                raise ManifestError(where, f"{file} was changed")
+
+        try:
+            _transfer(f"fetching {name}", manifest.files.items(), get, progress)
+        except ManifestError:
+            self._damaged.add(name)
+            raise
+        write_manifest(folder, manifest.model_dump())
+        self._known.add((name, manifest.content))
+
+    def list_manifests(self, kind: str | None = None) -> list[Manifest]:
+        """Return the readable manifests there, the last made first; the others are logged."""
+        with self._reaching("listed"):
+            try:
+                paths = self._opened[0].ls(self._opened[1], detail=False)
+            except FileNotFoundError:
+                paths = []
+        names = [str(path).rstrip("/").rpartition("/")[2] for path in paths]
+        names = [n for n in names if ARTEFACT_NAME.fullmatch(n)]
+
+        def read(name: str) -> Manifest | None:
+            try:
+                return self.read(name)
+            except ManifestError as error:
+                logger.warning("%s: left out, because %s", name, error.reason)
+                return None
+
+        with ThreadPoolExecutor(TRANSFERS) as pool:
+            found = pool.map(read, [n for n in names if kind in (None, n.rpartition("-")[0])])
+            return sorted(filter(None, found), key=lambda made: made.created, reverse=True)
+
+    # ---------------------------------------------------------------- write
+
+    def has(self, artefact: Artefact) -> bool:
+        """Return whether this object has found or put the artefact there."""
+        return (artefact.name, artefact.content) in self._known
+
+    def publish(self, artefact: Artefact, progress: Progress) -> str:
+        """Copy an artefact there unless a whole one has its key; return the content of that one.
+
+        Raises `DataError` if a file of the artefact was changed.
+        """
+        name = artefact.name
+        damaged = name in self._damaged
+        try:
+            there = self.read(name)
+        except ManifestError as error:
+            logger.warning("%s: replaced at %s, because %s", name, self.url, error.reason)
+            there, damaged = None, True
+        if there is None or damaged or there.key != artefact.key:
+            new = there is None and not damaged
+            self._push(artefact, progress, new=new)
+            self._damaged.discard(name)
+            there = self.read(name)  # another machine's may have been first
+        content = artefact.content if there is None else there.content
+        self._known.add((name, content))
+        return content
+
+    def _push(self, artefact: Artefact, progress: Progress, *, new: bool) -> None:
+        name, files = artefact.name, artefact.manifest.files
+
+        def put(file: str, entry: FileEntry) -> None:
+            source = artefact.path / file
+            if not source.is_file() or hash_file(source) != entry.sha256:
+                raise DataError(f"{file} of {name} was changed; it will be rebuilt when it is used")
+            self._put(source, self._path(name, entry.sha256))
+
+        if self._renames:  # object stores have no folders
+            with self._reaching("written"):
+                self._opened[0].makedirs(self._path(name), exist_ok=True)
+        _transfer(f"sharing {name}", files.items(), put, progress)
+        self._put(artefact.path / MANIFEST, self._path(name, MANIFEST), new=new)
+
+    def _put(self, source: Path, target: str, *, new: bool = False) -> None:
+        """Copy a file, which appears whole; with `new` only if the target does not exist."""
+        files = self._opened[0]
+        with self._reaching("written"):
+            if not self._renames:
+                with suppress(FileExistsError):
+                    files.put_file(str(source), target, mode="create" if new else "overwrite")
+                return
+            temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+            files.put_file(str(source), temporary)
+            if not new:
+                files.mv(temporary, target)
+            elif self._scheme in ("file", "local"):
+                _link_new(Path(temporary), Path(target))
+            elif not files.exists(target):
+                files.mv(temporary, target)
+
+    # ---------------------------------------------------------------- errors
+
+    @contextmanager
+    def _reaching(self, done: str) -> Iterator[None]:
+        """Raise `MissingRequirementError` for any error of the file system."""
+        try:
+            yield
+        except LesionTKError:
+            raise
+        except Exception as error:  # each file system raises classes of its own
+            raise MissingRequirementError(
+                f"the shared store {self.url} cannot be {done}: {_explain(error)}"
+            ) from error
+
+
+def _check_url(url: str) -> str:
+    """Return the URL without a slash at its end, after checks without a connection."""
+    shown = show_value(_mask(url))
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError as error:
+        raise UsageError(f"the shared store {shown} is not a URL ({error}); {FORM}.") from error
+    if password is not None or (parts.scheme != "file" and (parts.query or parts.fragment)):
+        raise UsageError(
+            f"the shared store {shown} has more than a place; {FORM}. Credentials belong to the "
+            "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if "://" not in url or "::" in url:
+        raise UsageError(f"the shared store is {shown}; {FORM}.")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+        raise UsageError(f"the shared store is {shown}; expected file:/// and an absolute path.")
+    if parts.scheme in OBJECT_STORES and not parts.netloc:
+        raise UsageError(f"the shared store {shown} has no bucket; {FORM}.")
+    _check_package(parts.scheme)
+    return url.rstrip("/")
+
+
+def _check_package(scheme: str) -> None:
+    if importlib.util.find_spec("fsspec") is None:
+        raise MissingRequirementError(
+            "a shared store requires fsspec, which is not installed: pip install 'lesiontk[s3]'."
+        )
+    from fsspec.registry import available_protocols, known_implementations
+
+    if scheme not in available_protocols():
+        raise UsageError(
+            f"the shared store has the unknown scheme {show_value(scheme)}; {FORM}."
+            f"{suggest(scheme, available_protocols())}"
+        )
+    package = str(known_implementations.get(scheme, {}).get("class", "fsspec")).partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        wanted = "'lesiontk[s3]'" if scheme in S3 else package
+        raise MissingRequirementError(
+            f"a shared store at {scheme}:// requires {package}, which is not installed: "
+            f"pip install {wanted}."
+        )
+
+
+def _mask(text: str) -> str:
+    """Return the text without the user names, passwords and queries of its URLs."""
+    return re.sub(r"//[^/\s]*@", "//***@", re.sub(r"\?\S*", "?***", text))
+
+
+def _explain(error: Exception) -> str:
+    reason = _mask(" ".join(str(error).split())) or type(error).__name__
+    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        return (
+            f"permission denied ({reason}). Check the credentials in the environment, such as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
+        )
+    return (
+        f"{reason}. Check the network, and the address of a server of your own in AWS_ENDPOINT_URL."
+    )
+
+
+def _link_new(temporary: Path, target: Path) -> None:
+    """Give a whole file its name unless the name is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not target.exists():
+            temporary.replace(target)
+    temporary.unlink(missing_ok=True)
+
+
+def _transfer(
+    description: str,
+    files: Iterable[tuple[str, FileEntry]],
+    move: Callable[[str, FileEntry], None],
+    progress: Progress,
+) -> None:
+    """Move several files at once; the first error is raised and the files not begun are left."""
+    entries = dict(files)
+    total = sum(entry.bytes for entry in entries.values())
+    with ThreadPoolExecutor(TRANSFERS) as pool, progress.task(description, total) as advance:
+        moves = {pool.submit(move, *each): each[1].bytes for each in entries.items()}
+        try:
+            for moved in as_completed(moves):
+                moved.result()
+                advance(moves[moved])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -15,7 +15,7 @@ from lesiontk.api.results import GatePower
 from lesiontk.api.stored import Stored, refer_to
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import Recipe
-from lesiontk.store import Store
+from lesiontk.store import SharedStore, Store
 from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides, with_gates
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ Settings = Mapping[str, Any] | Sequence[str] | None
 class DataWorkspace:
     """The operations of a workspace on images; `Workspace` has all operations."""
 
-    def __init__(self, path: str | Path | None = None, *, progress: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        shared: str | None = None,
+        progress: bool = True,
+    ) -> None:
         from lesiontk.errors import UsageError
 
         folder = Path(path or os.environ.get("LESIONTK_WORKSPACE") or DEFAULT)
@@ -44,7 +50,12 @@ class DataWorkspace:
             raise UsageError(
                 f"the workspace {folder} is not a folder; specify another with --workspace."
             )
-        self.store = Store(folder, make_progress() if progress else NoProgress())
+        url = shared or os.environ.get("LESIONTK_SHARED")
+        self.store = Store(
+            folder,
+            make_progress() if progress else NoProgress(),
+            shared=SharedStore(url) if url else None,
+        )
 
     @property
     def path(self) -> Path:

@@ -35,6 +35,12 @@ class Workspace(DataWorkspace):
     ``./lesiontk-workspace``; it is created at the first write. With ``progress=False`` no bars are
     shown.
 
+    `shared` is the URL of a store that several machines use, such as ``s3://bucket/prefix`` or
+    ``file:///mnt/share`` (default: the environment's ``LESIONTK_SHARED``, else none). What it has
+    is fetched and not made again, what is made is copied there with its ancestors, also the
+    prepared images. Raises `UsageError` for another form of URL and `MissingRequirementError`
+    without the package for it; the first step raises it if the store cannot be reached.
+
     >>> ws = lesiontk.Workspace("lesions")
     >>> ws
     <Workspace lesions>
@@ -64,14 +70,16 @@ class Workspace(DataWorkspace):
         artefact = self.store.resolve(text, "engine")
         return Engine(self, artefact.name, artefact)
 
-    def ls(self, kind: str | None = None) -> pd.DataFrame:
+    def ls(self, kind: str | None = None, *, remote: bool = False) -> pd.DataFrame:
         """List artefacts, last used first: name, kind, recipe, what, bytes, created and path.
 
-        `kind` is for example ``model`` or ``engine``. Raises `UsageError` with the known ones.
+        `kind` is for example ``model`` or ``engine``. With `remote` they are those of the shared
+        store, last made first. Raises `UsageError` for another kind, with the known ones.
         """
         from lesiontk.workflow.listing import list_workspace
 
-        return table_of([row.to_document() for row in list_workspace(self.store, kind)])
+        rows = list_workspace(self.store, kind, remote=remote)
+        return table_of([row.to_document() for row in rows])
 
     def failures(self) -> pd.DataFrame:
         """Return the failures in this workspace: kind, error."""

@@ -11,16 +11,17 @@ from lesiontk.cli.session import Session, command_options, print_text
 
 @click.command()
 @click.option("--kind", help="Only this kind, such as model or engine.")
+@click.option("--remote", is_flag=True, help="List those of the shared store instead.")
 @command_options
-def ls(session: Session, kind: str | None) -> None:
+def ls(session: Session, kind: str | None, remote: bool) -> None:
     """List the workspace's artefacts, most recently used first, and failures."""
     from lesiontk.cli.tables import print_table
     from lesiontk.report.formatting import format_bytes
     from lesiontk.workflow.listing import list_workspace
 
     store = session.open_store()
-    artefacts = list_workspace(store, kind)
-    failures = store.failures()
+    artefacts = list_workspace(store, kind, remote=remote)
+    failures = [] if remote else store.failures()
 
     def show() -> None:
         rows = [

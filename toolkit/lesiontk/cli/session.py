@@ -38,6 +38,7 @@ class Session:
     """One call of a command."""
 
     workspace: Path
+    shared: str | None
     as_json: bool
 
     def open_store(self) -> Store:
@@ -48,7 +49,7 @@ class Session:
         """Return the workspace as the Python interface has it."""
         from lesiontk.api.workspace import Workspace
 
-        return Workspace(self.workspace)
+        return Workspace(self.workspace, shared=self.shared)
 
     def emit(self, document: Any, show: Callable[[], None]) -> None:
         """Print the document as JSON, or call `show`."""
@@ -59,7 +60,7 @@ class Session:
 
 
 def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --workspace, --json, --debug and --quiet; the command gets a `Session` first."""
+    """Add the options of workspace, output and log; the command gets a `Session` first."""
 
     @click.option(
         "--workspace",
@@ -70,12 +71,26 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         help="Folder of the artefacts.",
     )
+    @click.option(
+        "--shared",
+        metavar="URL",
+        envvar="LESIONTK_SHARED",
+        show_envvar=True,
+        help="Fetch artefacts from, and copy them to, s3://BUCKET/PREFIX or file:///FOLDER; they "
+        "include the prepared images.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
     @click.option("--quiet", is_flag=True, help="Only warnings and errors on standard error.")
     @click.option("--debug", is_flag=True, help="Log more; show tracebacks.")
     @functools.wraps(function)
     def wrapped(
-        workspace: Path, as_json: bool, quiet: bool, debug: bool, *args: Any, **kwargs: Any
+        workspace: Path,
+        shared: str | None,
+        as_json: bool,
+        quiet: bool,
+        debug: bool,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
         handler = logging.StreamHandler(sys.stderr)
@@ -84,7 +99,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         log.handlers[:] = [handler]
         log.setLevel(level)
         log.propagate = False
-        return function(Session(workspace, as_json), *args, **kwargs)
+        return function(Session(workspace, shared, as_json), *args, **kwargs)
 
     return wrapped
 

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from lesiontk.store import Store
+from lesiontk.store import SharedStore, Store
 from lesiontk.system.malloc_tuning import keep_freed_memory
 from lesiontk.workflow.convert import convert_model
 
@@ -18,7 +18,8 @@ def main() -> None:
     """Convert the call on standard input, when it is written."""
     keep_freed_memory()
     call = json.load(sys.stdin)
-    store = Store(Path(call["workspace"]))
+    shared = SharedStore(call["shared"]) if call["shared"] else None
+    store = Store(Path(call["workspace"]), shared=shared)
     model = store.resolve(call["model"], "model")
     convert_model(store, model, call["targets"], call["overrides"], background=False)
 

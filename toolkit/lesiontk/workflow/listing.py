@@ -16,7 +16,7 @@ from lesiontk.workflow.lineage import describe_derivation
 class ListedArtefact(Record):
     """An artefact of a workspace; `what` is a model's derivation or an engine's target.
 
-    `created` is a Unix time in seconds.
+    `created` is a Unix time in seconds, `path` a folder or a URL.
     """
 
     name: str
@@ -28,9 +28,15 @@ class ListedArtefact(Record):
     path: str
 
 
-def list_workspace(store: Store, kind: str | None = None) -> list[ListedArtefact]:
-    """Return the artefacts, the last used first. Raises `UsageError` for an unknown kind."""
-    found = store.list_artefacts(kind)
+def list_workspace(
+    store: Store, kind: str | None = None, *, remote: bool = False
+) -> list[ListedArtefact]:
+    """Return the artefacts, the last used first; with `remote` those of the shared store.
+
+    Raises `UsageError` for an unknown kind, and with `remote` without a shared store.
+    """
+    found = store.list_shared(kind) if remote else store.list_artefacts(kind)
+    place = store.shared.url if remote and store.shared else str(store.workspace)
     if kind is not None and not found:
         _check_kind(kind)
     return [
@@ -41,7 +47,7 @@ def list_workspace(store: Store, kind: str | None = None) -> list[ListedArtefact
             what=_describe(artefact),
             bytes=sum(entry.bytes for entry in artefact.manifest.files.values()),
             created=artefact.manifest.created,
-            path=str(artefact.path),
+            path=f"{place}/{artefact.name}",
         )
         for artefact in found
     ]

@@ -67,6 +67,7 @@ def converting_in_background(
     """
     call = {
         "workspace": str(store.workspace),
+        "shared": store.shared and store.shared.url,
         "model": model.name,
         "targets": list(targets),
         "overrides": list(overrides),

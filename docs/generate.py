@@ -39,7 +39,7 @@ from lesiontk.train.feature_losses import FEATURE_LOSSES
 from lesiontk.train.imbalance import IMBALANCE
 
 NOTE = "<!-- Written by docs/generate.py from the code; edit the code instead. -->"
-COMMON = ("--workspace", "--shared", "--json", "--quiet", "--debug", "--help")
+COMMON = ("--workspace", "--shared", "--track", "--json", "--quiet", "--debug", "--help")
 """Options of every command, listed once."""
 
 

@@ -34,6 +34,7 @@ FLOORS = (
     ("stage",),
     ("records",),
     ("system", "files"),
+    ("tracking",),
     ("registry", "progress", "document"),
     ("errors",),
 )

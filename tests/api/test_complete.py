@@ -57,7 +57,7 @@ COUNTERPARTS: dict[str, Any] = {
     "task list": lesiontk.list_tasks,
     "task new": WORKSPACE.new_task,
 }
-COMMON = {"workspace", "shared", "as_json", "quiet", "debug", "help"}
+COMMON = {"workspace", "shared", "track", "as_json", "quiet", "debug", "help"}
 RENAMED = {
     "overrides": "set",
     "list_": "reference",

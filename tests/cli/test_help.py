@@ -14,6 +14,7 @@ from lesiontk.cli.main import COMMANDS, list_summaries
 HEAVY = {
     "cv2",
     "matplotlib",
+    "mlflow",
     "onnx",
     "onnxruntime",
     "optuna",
@@ -133,5 +134,5 @@ def test_the_first_help_lists_every_command_with_what_it_does(asked: dict[str, A
 def test_every_command_takes_the_common_options(asked: dict[str, Any]) -> None:
     groups = {"", "calibration", "data", "gate", "recipe", "search", "task"}
     for name, help_ in asked["helps"].items():
-        for option in ("--workspace", "--shared", "--json", "--quiet", "--debug"):
+        for option in ("--workspace", "--shared", "--track", "--json", "--quiet", "--debug"):
             assert (option in help_["text"]) == (name not in groups), f"{name} {option}"

@@ -297,6 +297,11 @@ class ManifestHeader(_Entry):
         """The artefact's name, ``<kind>-<first 12 digits of key>``."""
         return f"{self.kind}-{self.key[:12]}"
 
+    @property
+    def recipe_name(self) -> str:
+        """The name of the recipe, or an empty string."""
+        return str(self.recipe.get("name", ""))
+
 
 class Manifest(ManifestHeader):
     """Every key of an artefact's manifest; `facts` is the document of its stage's record.
@@ -375,7 +380,7 @@ class Artefact:
     @property
     def recipe_name(self) -> str:
         """The recipe for which it was first made, or an empty string."""
-        return str(self.manifest.recipe.get("name", ""))
+        return self.manifest.recipe_name
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -17,8 +17,9 @@ from pydantic import (
 )
 
 from lesiontk.progress import NoProgress, Progress
-from lesiontk.records import Artefact
+from lesiontk.records import Artefact, ManifestHeader
 from lesiontk.system.cores import count_cores
+from lesiontk.tracking import TrackedRun
 
 T = TypeVar("T")
 
@@ -162,7 +163,26 @@ class StoppedError(Exception):
 
 
 EpochObserver = Callable[[int, Mapping[str, float]], None]
-"""Gets the number of a finished epoch, from 1, and its validation metrics."""
+"""Gets the number of a finished epoch, from 1, its training loss and its validation metrics."""
+
+
+class BuildObserver:
+    """Observes what a store makes; this one does nothing. What a method raises ends the build."""
+
+    def begin(self, header: ManifestHeader) -> None:
+        """An artefact is not in the workspace: its stage runs next."""
+
+    def epoch(self, header: ManifestHeader, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch of its training is finished; arguments as of an `EpochObserver`."""
+
+    def end(self, artefact: Artefact) -> None:
+        """An artefact was made, or is reused."""
+
+    def fail(self, header: ManifestHeader, error: BaseException) -> None:
+        """Its stage raised the error, which the build raises next."""
+
+    def record(self, run: TrackedRun) -> None:
+        """A result that is no artefact, such as a trial of a search."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from lesiontk.workflow.choose_recipe import choose_recipe, list_overrides, with_
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lesiontk.stage import BuildObserver
     from lesiontk.workflow.calibration_lists import ListCheck, ListDescription
 
 DEFAULT = "lesiontk-workspace"
@@ -41,6 +42,7 @@ class DataWorkspace:
         path: str | Path | None = None,
         *,
         shared: str | None = None,
+        track: str | None = None,
         progress: bool = True,
     ) -> None:
         from lesiontk.errors import UsageError
@@ -51,10 +53,12 @@ class DataWorkspace:
                 f"the workspace {folder} is not a folder; specify another with --workspace."
             )
         url = shared or os.environ.get("LESIONTK_SHARED")
+        tracker = os.environ.get("LESIONTK_TRACK") if track is None else track
         self.store = Store(
             folder,
             make_progress() if progress else NoProgress(),
             shared=SharedStore(url) if url else None,
+            observer=_track(tracker, folder) if tracker else None,
         )
 
     @property
@@ -251,3 +255,9 @@ class DataWorkspace:
         from lesiontk.workflow.train import build_data
 
         return build_data(self.store, self._choose(recipe, **options), step)
+
+
+def _track(name: str, folder: Path) -> BuildObserver:
+    from lesiontk.workflow.tracking import Tracking
+
+    return Tracking(name, folder)

@@ -33,7 +33,8 @@ class Workspace(DataWorkspace):
     An artefact with the same inputs is reused: a repeated call returns at once, and an interrupted
     one continues. `path` defaults to the environment's ``LESIONTK_WORKSPACE`` or
     ``./lesiontk-workspace``; it is created at the first write. With ``progress=False`` no bars are
-    shown.
+    shown. `track` is a tracker such as ``mlflow``, by default the environment's ``LESIONTK_TRACK``:
+    it records trainings, engines, benchmarks and searches. An empty text is none.
 
     `shared` is the URL of a store that several machines use, such as ``s3://bucket/prefix`` or
     ``file:///mnt/share`` (default: the environment's ``LESIONTK_SHARED``, else none). What it has

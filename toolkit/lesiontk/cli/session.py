@@ -39,6 +39,7 @@ class Session:
 
     workspace: Path
     shared: str | None
+    track: str | None
     as_json: bool
 
     def open_store(self) -> Store:
@@ -49,7 +50,7 @@ class Session:
         """Return the workspace as the Python interface has it."""
         from lesiontk.api.workspace import Workspace
 
-        return Workspace(self.workspace, shared=self.shared)
+        return Workspace(self.workspace, shared=self.shared, track=self.track)
 
     def emit(self, document: Any, show: Callable[[], None]) -> None:
         """Print the document as JSON, or call `show`."""
@@ -79,6 +80,14 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Fetch artefacts from, and copy them to, s3://BUCKET/PREFIX or file:///FOLDER; they "
         "include the prepared images.",
     )
+    @click.option(
+        "--track",
+        metavar="TRACKER",
+        envvar="LESIONTK_TRACK",
+        show_envvar=True,
+        help="Record models, engines, benchmarks and searches in a tracker, such as mlflow: their "
+        "figures and hashes, no image.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
     @click.option("--quiet", is_flag=True, help="Only warnings and errors on standard error.")
     @click.option("--debug", is_flag=True, help="Log more; show tracebacks.")
@@ -86,6 +95,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         workspace: Path,
         shared: str | None,
+        track: str | None,
         as_json: bool,
         quiet: bool,
         debug: bool,
@@ -99,7 +109,7 @@ def command_options(function: Callable[..., Any]) -> Callable[..., Any]:
         log.handlers[:] = [handler]
         log.setLevel(level)
         log.propagate = False
-        return function(Session(workspace, shared, as_json), *args, **kwargs)
+        return function(Session(workspace, shared, track, as_json), *args, **kwargs)
 
     return wrapped
 

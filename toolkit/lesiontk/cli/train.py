@@ -41,7 +41,8 @@ def train(
 
     With --set train.distribute=multi_worker, run it on every worker that TF_CONFIG lists; all but
     the first work in WORKSPACE/workers/INDEX, and all get the same model. With --seeds the model
-    that is best on validation becomes the latest; no test image is read.
+    that is best on validation becomes the latest; no test image is read. Show the curves, also of a
+    running training, with `tensorboard --logdir WORKSPACE`.
     """
     from lesiontk.workflow.seeds import compare_seeds
     from lesiontk.workflow.train import train_recipe

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from lesiontk.records import (
     ParentEntry,
 )
 from lesiontk.stage import (
+    BuildObserver,
     Context,
     EpochObserver,
     Stage,
@@ -64,12 +66,14 @@ class Store:
         threads: int | None = None,
         on_epoch: EpochObserver | None = None,
         shared: SharedStore | None = None,
+        observer: BuildObserver | None = None,
     ):
         self.workspace = workspace
         self.progress = progress or NoProgress()
         self._threads = threads or count_cores()
         self._on_epoch = on_epoch
         self.shared = shared
+        self.observer = observer or BuildObserver()
         self._paths = MachinePaths(workspace)
         self._use_order = UseOrder(workspace)
         self._left_out: set[str] = set()
@@ -89,7 +93,9 @@ class Store:
 
         Where it raises `StoppedError`, `build` does, and the training can be continued later.
         """
-        return Store(self.workspace, self.progress, self._threads, on_epoch, self.shared)
+        return Store(
+            self.workspace, self.progress, self._threads, on_epoch, self.shared, self.observer
+        )
 
     # ---------------------------------------------------------------- build
 
@@ -139,7 +145,9 @@ class Store:
                 )
             with self._lock("use_order"):
                 self._use_order.put_last(artefact.name)
-            return self._agree(artefact, parents, document)
+            artefact = self._agree(artefact, parents, document)
+            self.observer.end(artefact)
+            return artefact
 
     def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the recipe as stored in a manifest, without the paths of this machine."""
@@ -226,14 +234,19 @@ class Store:
         self._clear_dead()
         temporary = self.workspace / f".{scratch.name}.tmp"
         header = _header(stage, key, identity, parents, recipe)
+        self.observer.begin(header)
         start = time.perf_counter()
         try:
             shutil.rmtree(temporary, ignore_errors=True)  # safe: this process holds the lock
             temporary.mkdir(parents=True)
             scratch.mkdir(parents=True, exist_ok=True)
-            name = str(recipe.get("name", ""))
             context = Context(
-                temporary, scratch, name, self.progress, self._threads, self._on_epoch
+                temporary,
+                scratch,
+                header.recipe_name,
+                self.progress,
+                self._threads,
+                partial(self._observe_epoch, header),
             )
             output = stage.run(parents, config, context)
             manifest = Manifest(
@@ -248,10 +261,12 @@ class Store:
             )
             write_manifest(temporary, manifest.model_dump())
             _replace(target, temporary)
-        except (KeyboardInterrupt, StoppedError):
+        except (KeyboardInterrupt, StoppedError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            self.observer.fail(header, error)
             raise
         except Exception as error:
+            self.observer.fail(header, error)
             if disk_error := explain_disk_error(error, self.workspace):
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise disk_error from error
@@ -260,6 +275,13 @@ class Store:
         if not output.unfinished:
             shutil.rmtree(scratch, ignore_errors=True)
         return self._load(target)
+
+    def _observe_epoch(
+        self, header: ManifestHeader, epoch: int, metrics: Mapping[str, float]
+    ) -> None:
+        self.observer.epoch(header, epoch, metrics)
+        if self._on_epoch is not None:
+            self._on_epoch(epoch, metrics)
 
     def _clear_dead(self) -> None:
         """Remove the unfinished work of killed processes, whose locks are free."""

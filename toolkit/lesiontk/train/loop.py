@@ -181,7 +181,7 @@ def _train(
                 advance(0, note)
                 logger.info("%s, %.0f s", note, seconds)
                 if on_epoch is not None:
-                    on_epoch(state.epoch, scores.metrics)
+                    on_epoch(state.epoch, {"loss": loss, **scores.metrics})
     writer.close()
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.records import Artefact
 from lesiontk.stage import Context
 from lesiontk.store import SharedStore, Store
+from lesiontk.store.claim import CLAIM, ClaimPolicy
 from lesiontk.store.manifest import write_manifest
 from tests.fake_stages import JoinConfig, JoinStage, TextConfig, TextStage
 from tests.s3_server import serving_s3
@@ -46,7 +48,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def machine(tmp_path: Path, url: str) -> Callable[[str], Store]:
     """Return the store of a machine by name: a workspace of its own, and the shared store."""
-    return lambda name: Store(tmp_path / name, threads=1, shared=SharedStore(url))
+    return lambda name: Store(tmp_path / name, threads=1, shared=SharedStore(url, POLICY))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,24 @@ def log_everything(caplog: pytest.LogCaptureFixture) -> None:
 
 
 Machine = Callable[[str], Store]
+
+
+class Clock:
+    """Passes when somebody sleeps; then calls `during`, if any."""
+
+    def __init__(self, during: Callable[[], object] = lambda: None) -> None:
+        self.now, self.looks, self.during = 0.0, 0, during
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.looks += 1
+        self.during()
+
+    def policy(self, beat: float = 10.0) -> ClaimPolicy:
+        return ClaimPolicy(beat=beat, sleep=self.sleep, clock=lambda: self.now)
+
+
+POLICY = Clock().policy()
 
 
 def objects_at(url: str) -> dict[str, bytes]:
@@ -133,15 +153,21 @@ def test_the_manifest_is_written_last(
     machine: Machine, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    put = SharedStore._put
+    put, write = SharedStore._put, SharedStore._write
 
-    def record(self: SharedStore, source: Path, target: str, **options: Any) -> None:
-        put(self, source, target, **options)
+    def record_file(self: SharedStore, source: Path, target: str) -> None:
+        put(self, source, target)
         written.append(source.name)
 
-    monkeypatch.setattr(SharedStore, "_put", record)
+    def record(self: SharedStore, target: str, content: bytes, *, new: bool) -> bool:
+        written.append(target.rpartition("/")[2])
+        return write(self, target, content, new=new)
+
+    monkeypatch.setattr(SharedStore, "_put", record_file)
+    monkeypatch.setattr(SharedStore, "_write", record)
     made = machine("one").build(TextStage(), TextConfig(), {})
-    assert sorted(written[:-1]) == ["run.txt", "text.txt"]
+    assert written[0] == CLAIM
+    assert sorted(written[1:-1]) == ["run.txt", "text.txt"]
     assert written[-1] == MANIFEST
     hashes = {entry.sha256 for entry in made.manifest.files.values()}
     assert set(objects_at(url)) == {f"{made.name}/{name}" for name in (*hashes, MANIFEST)}
@@ -180,12 +206,21 @@ def check_nothing_is_read(machine: Machine) -> None:
     assert stage.runs == 1
 
 
-@pytest.mark.parametrize(("call", "after"), [(0, False), (0, True), (1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("function", "call", "after"),
+    [
+        ("pipe_file", 0, True),
+        ("put_file", 0, False),
+        ("put_file", 0, True),
+        ("put_file", 1, True),
+        ("pipe_file", 1, False),
+    ],
+)
 def test_a_push_killed_at_any_file_leaves_nothing_that_is_read(
-    call: int, after: bool, machine: Machine
+    function: str, call: int, after: bool, machine: Machine
 ) -> None:
-    """The third file is the manifest."""
-    build_and_die(machine("one"), "put_file", call, after=after)
+    """Two files lie between the claim and the manifest, which are the small objects."""
+    build_and_die(machine("one"), function, call, after=after)
     check_nothing_is_read(machine)
 
 
@@ -218,10 +253,16 @@ def test_a_process_killed_within_a_file_leaves_nothing_that_is_read(tmp_path: Pa
     url = (tmp_path / "share").as_uri()
     command = [sys.executable, "-c", KILL, str(tmp_path / "one"), url]
     assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
-    assert [len(content) for content in objects_at(url).values()] == [2]
-    stage, store = TextStage(), Store(tmp_path / "two", shared=SharedStore(url))
-    store.build(stage, TextConfig(), {})
-    assert stage.runs == 1
+    left = {path.rpartition("/")[2]: content for path, content in objects_at(url).items()}
+    assert len(left.pop(CLAIM)) > 2
+    assert [len(content) for content in left.values()] == [2]
+    stage, clock = TextStage(), Clock()
+    again = Store(tmp_path / "one", shared=SharedStore(url, clock.policy()))
+    again.build(stage, TextConfig(), {})
+    assert clock.looks == 0, "the claim is that of this workspace"
+    assert stage.runs == 0
+    Store(tmp_path / "two", shared=SharedStore(url)).build(stage, TextConfig(), {})
+    assert stage.runs == 0
 
 
 # ------------------------------------------------------------------------------ damage
@@ -314,6 +355,13 @@ def make_together(stores: list[Store], texts: list[str]) -> list[Artefact]:
     return [made[number] for number in range(len(stores))]
 
 
+@pytest.fixture
+def unclaimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every machine makes what is missing, as if all had taken over the claim of a killed one."""
+    monkeypatch.setattr(SharedStore, "claim", lambda *_: nullcontext(True))
+
+
+@pytest.mark.usefixtures("unclaimed")
 @pytest.mark.parametrize("texts", [["same", "same", "same"], ["one", "two", "three"]])
 def test_machines_that_make_one_key_at_once_agree(
     texts: list[str], machine: Machine, url: str
@@ -333,6 +381,7 @@ def test_machines_that_make_one_key_at_once_agree(
     )
 
 
+@pytest.mark.usefixtures("unclaimed")
 def test_the_first_stays_although_the_other_had_looked_before(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,6 +403,85 @@ def test_the_first_stays_although_the_other_had_looked_before(
     second = make("second")
     assert second.content == first[0].content
     assert second.file("chance.txt").read_text() == "first"
+
+
+# ------------------------------------------------------------------------------ claims
+
+
+def wait_store(tmp_path: Path, url: str, clock: Clock) -> Store:
+    return Store(tmp_path / "waiting", threads=1, shared=SharedStore(url, clock.policy()))
+
+
+def claim_at(url: str, tmp_path: Path) -> str:
+    """Return the path of the claim on the text, and make the folder that it lies in."""
+    name = Store(tmp_path / "nowhere").build(TextStage(), TextConfig(), {}).name
+    files, root = fsspec.url_to_fs(url, use_listings_cache=False)
+    if url.startswith("file"):
+        files.makedirs(f"{root}/{name}")
+    return f"{name}/{CLAIM}"
+
+
+def test_a_machine_waits_for_the_one_that_makes_it(
+    machine: Machine, tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    running, go_on = threading.Event(), threading.Event()
+    stage = TextStage(lambda context: (running.set() and None) or (go_on.wait(60) and None))
+    first = threading.Thread(target=machine("one").build, args=(stage, TextConfig(), {}))
+    first.start()
+    running.wait(60)
+    clock = Clock(lambda: (go_on.set(), first.join()))
+    made = wait_store(tmp_path, url, clock).build(stage, TextConfig(), {})
+    assert stage.runs == 1
+    assert clock.looks == 1
+    assert f"{made.name}: another machine is making it; waiting" in caplog.text
+    assert f"{made.name}/{CLAIM}" not in objects_at(url)
+
+
+def test_the_claim_of_a_killed_process_expires(url: str, tmp_path: Path) -> None:
+    write_at(url, claim_at(url, tmp_path), b"another workspace 7")
+    stage, clock = TextStage(), Clock()
+    wait_store(tmp_path, url, clock).build(stage, TextConfig(), {})
+    assert stage.runs == 1
+    assert clock.now == 60
+
+
+def test_a_claim_that_changes_does_not_expire(url: str, tmp_path: Path) -> None:
+    path = claim_at(url, tmp_path)
+    write_at(url, path, b"another workspace 0")
+
+    def beat() -> None:
+        gone = clock.looks == 25  # it has failed, and nothing was made
+        write_at(url, path, None if gone else b"another workspace %d" % clock.looks)
+
+    stage, clock = TextStage(), Clock(beat)
+    wait_store(tmp_path, url, clock).build(stage, TextConfig(), {})
+    assert (stage.runs, clock.looks) == (1, 25)
+
+
+def test_a_claim_is_rewritten_during_the_work(url: str, tmp_path: Path) -> None:
+    def wait_for_beats(context: Context) -> None:
+        seen = set[bytes]()
+        for _ in range(10_000):
+            seen |= {found for path, found in objects_at(url).items() if path.endswith(CLAIM)}
+            if len(seen) > 2:
+                return
+        raise AssertionError("the claim did not change")
+
+    shared = SharedStore(url, Clock().policy(beat=0.001))
+    Store(tmp_path / "one", shared=shared).build(TextStage(wait_for_beats), TextConfig(), {})
+    assert not [path for path in objects_at(url) if path.endswith(CLAIM)]
+
+
+def test_a_failure_ends_the_claim(machine: Machine, url: str) -> None:
+    def fail(context: Context) -> None:
+        raise DataError("broken")
+
+    with pytest.raises(DataError, match="broken"):
+        machine("one").build(TextStage(fail), TextConfig(), {})
+    assert objects_at(url) == {}
+    stage = TextStage()
+    machine("two").build(stage, TextConfig(), {})
+    assert stage.runs == 1
 
 
 # ------------------------------------------------------------------------------ by name
@@ -441,10 +569,9 @@ def test_what_is_there_is_listed(
     assert f"{whole.name}: left out, because its manifest cannot be read" in caplog.text
 
 
-def test_another_process_opens_it_for_itself(machine: Machine, url: str) -> None:
-    store = machine("one")
+def test_another_process_opens_it_for_itself(url: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / "one", shared=SharedStore(url))
     made = store.build(TextStage(), TextConfig(), {})
-    assert store.shared is not None
     copied = pickle.loads(pickle.dumps(store.shared))
     assert copied.url == url
     assert copied.read(made.name) == made.manifest
@@ -476,6 +603,21 @@ def test_a_failed_push_loses_nothing(
     store.build(stage, TextConfig(), {})
     machine("two").build(stage, TextConfig(), {})
     assert stage.runs == 1
+
+
+def test_a_store_that_cannot_be_written_costs_no_work(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stage = machine("one"), TextStage()
+    assert store.shared is not None
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(store.shared._opened[0], "pipe_file", refuse)
+    with pytest.raises(MissingRequirementError, match="cannot be written: permission denied"):
+        store.build(stage, TextConfig(), {})
+    assert stage.runs == 0
 
 
 def test_a_server_that_is_gone_costs_no_work(tmp_path: Path) -> None:
@@ -529,6 +671,15 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "share").write_text("")
     with pytest.raises(UsageError, match="is a file; expected a folder"):
         SharedStore((tmp_path / "share").as_uri()).check()
+
+
+def test_a_workspace_is_no_store(tmp_path: Path) -> None:
+    made = Store(tmp_path / "one").build(TextStage(), TextConfig(), {})
+    other = Store(tmp_path / "two", shared=SharedStore((tmp_path / "one").as_uri()))
+    before = contents(made)
+    with pytest.raises(UsageError, match="is a workspace; expected a folder of its own"):
+        other.build(TextStage(), TextConfig(), {})
+    assert contents(made) == before
 
 
 # ------------------------------------------------------------------------------ URLs

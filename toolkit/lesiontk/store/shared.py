@@ -14,7 +14,8 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from lesiontk.files.hashing import hash_file
 from lesiontk.files.strict_json import BYTES
 from lesiontk.progress import Progress
 from lesiontk.records import ARTEFACT_NAME, Artefact, FileEntry, Manifest
+from lesiontk.store.claim import ClaimPolicy, hold_claim
 from lesiontk.store.manifest import MANIFEST, ManifestError, parse_manifest, write_manifest
+from lesiontk.store.use_order import USE_ORDER
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +55,17 @@ class SharedStore:
     `MissingRequirementError` without the package for its scheme.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, policy: ClaimPolicy = ClaimPolicy()) -> None:  # noqa: B008 - frozen
         self.url = _check_url(url)
+        self._policy = policy
         self._scheme = url.partition("://")[0]
         self._renames = self._scheme not in OBJECT_STORES
         self._known: set[tuple[str, str]] = set()
         self._damaged: set[str] = set()
         self._reached = False
 
-    def __reduce__(self) -> tuple[type[SharedStore], tuple[str]]:
-        return SharedStore, (self.url,)  # a connection belongs to its process
+    def __reduce__(self) -> tuple[type[SharedStore], tuple[str, ClaimPolicy]]:
+        return SharedStore, (self.url, self._policy)  # a connection belongs to its process
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -91,8 +95,14 @@ class SharedStore:
                         f"the {what} of the shared store {self.url} does not exist; expected an "
                         "existing one: create it, or correct the URL."
                     ) from error
+            is_workspace = files.exists(self._path(USE_ORDER))
         if is_file:
             raise UsageError(f"the shared store {self.url} is a file; expected a folder.")
+        if is_workspace:
+            raise UsageError(
+                f"the shared store {self.url} is a workspace; expected a folder of its own, such "
+                "as an empty one: artefacts have another form there."
+            )
         self._reached = True
 
     def _lacks_bucket(self, error: FileNotFoundError) -> bool:
@@ -112,19 +122,29 @@ class SharedStore:
 
         Raises `ManifestError` for one that cannot be used.
         """
-        files, path, where = self._opened[0], self._path(name, MANIFEST), f"{self.url}/{name}"
+        where, content = f"{self.url}/{name}", self._read(f"{name}/{MANIFEST}")
+        if content is None:
+            return None
+        try:
+            manifest = parse_manifest(content, where)
+            if manifest.name != name:
+                raise ManifestError(where, f"its manifest is that of {manifest.name}")
+        except ManifestError:
+            self._damaged.add(name)
+            raise
+        return manifest
+
+    def _read(self, path: str) -> bytes | None:
+        """Return a small object, or None if there is none."""
+        files, place = self._opened[0], self._path(path)
         with self._reaching("read"):
             try:
-                size = files.info(path)["size"]
-                content = files.cat_file(path) if size <= BYTES else b""
+                if (size := files.info(place)["size"]) <= BYTES:
+                    content: bytes = files.cat_file(place)
+                    return content
             except FileNotFoundError:
                 return None
-        if size > BYTES:
-            raise ManifestError(where, f"its manifest has {size} bytes; expected {BYTES} at most")
-        manifest = parse_manifest(content, where)
-        if manifest.name != name:
-            raise ManifestError(where, f"its manifest is that of {manifest.name}")
-        return manifest
+        raise ManifestError(f"{self.url}/{path}", f"it has {size} bytes; expected {BYTES} at most")
 
     def fetch(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
         """Copy the artefact of a manifest that was read there into an empty folder.
@@ -185,13 +205,12 @@ class SharedStore:
 
         Raises `DataError` if a file of the artefact was changed.
         """
-        name = artefact.name
-        damaged = name in self._damaged
+        name, there = artefact.name, None
         try:
             there = self.read(name)
         except ManifestError as error:
             logger.warning("%s: replaced at %s, because %s", name, self.url, error.reason)
-            there, damaged = None, True
+        damaged = name in self._damaged
         if there is None or damaged or there.key != artefact.key:
             new = there is None and not damaged
             self._push(artefact, progress, new=new)
@@ -210,28 +229,60 @@ class SharedStore:
                 raise DataError(f"{file} of {name} was changed; it will be rebuilt when it is used")
             self._put(source, self._path(name, entry.sha256))
 
-        if self._renames:  # object stores have no folders
-            with self._reaching("written"):
-                self._opened[0].makedirs(self._path(name), exist_ok=True)
         _transfer(f"sharing {name}", files.items(), put, progress)
-        self._put(artefact.path / MANIFEST, self._path(name, MANIFEST), new=new)
+        manifest = (artefact.path / MANIFEST).read_bytes()
+        self._write(self._path(name, MANIFEST), manifest, new=new)
 
-    def _put(self, source: Path, target: str, *, new: bool = False) -> None:
-        """Copy a file, which appears whole; with `new` only if the target does not exist."""
+    def _put(self, source: Path, target: str) -> None:
+        """Copy a file, which appears whole."""
         files = self._opened[0]
         with self._reaching("written"):
             if not self._renames:
-                with suppress(FileExistsError):
-                    files.put_file(str(source), target, mode="create" if new else "overwrite")
+                files.put_file(str(source), target)
                 return
-            temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+            temporary = self._make_temporary(target)
             files.put_file(str(source), temporary)
-            if not new:
-                files.mv(temporary, target)
-            elif self._scheme in ("file", "local"):
-                _link_new(Path(temporary), Path(target))
-            elif not files.exists(target):
-                files.mv(temporary, target)
+            files.mv(temporary, target)
+
+    def _make_temporary(self, target: str) -> str:
+        """Return another name in the target's folder, which object stores do not need."""
+        self._opened[0].makedirs(target.rpartition("/")[0], exist_ok=True)
+        return f"{target}.{uuid.uuid4().hex}.tmp"
+
+    def _write(self, target: str, content: bytes, *, new: bool) -> bool:
+        """Write a small object, which appears whole; return False if `new` and it exists."""
+        files = self._opened[0]
+        with self._reaching("written"):
+            if not self._renames:
+                try:
+                    files.pipe_file(target, content, mode="create" if new else "overwrite")
+                except FileExistsError:
+                    return False
+                return True
+            temporary = self._make_temporary(target)
+            files.pipe_file(temporary, content)
+            if new and self._scheme in ("file", "local"):
+                return _link_new(Path(temporary), Path(target))
+            if new and files.exists(target):
+                files.rm_file(temporary)
+                return False
+            files.mv(temporary, target)
+            return True
+
+    @contextmanager
+    def claim(self, name: str, owner: str) -> Iterator[bool]:
+        """Wait while another machine makes the artefact; yield whether it is left to this one.
+
+        `owner` identifies a workspace, of which one process at a time claims the artefact.
+        """
+
+        def is_made() -> bool:
+            with self._reaching("read"):
+                made: bool = self._opened[0].exists(self._path(name, MANIFEST))
+            return made and name not in self._damaged
+
+        with hold_claim(_Objects(self, name), name, owner, is_made, self._policy) as left:
+            yield left
 
     # ---------------------------------------------------------------- errors
 
@@ -309,16 +360,37 @@ def _explain(error: Exception) -> str:
     )
 
 
-def _link_new(temporary: Path, target: Path) -> None:
-    """Give a whole file its name unless the name is taken."""
+def _link_new(temporary: Path, target: Path) -> bool:
+    """Give a whole file its name unless the name is taken; return whether it was free."""
     try:
         os.link(temporary, target)
     except FileExistsError:
-        pass
+        return False
     except OSError:  # a file system without hard links
-        if not target.exists():
-            temporary.replace(target)
-    temporary.unlink(missing_ok=True)
+        if target.exists():
+            return False
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Objects:
+    """The small objects of one artefact."""
+
+    shared: SharedStore
+    artefact: str
+
+    def read(self, name: str) -> bytes | None:
+        return self.shared._read(f"{self.artefact}/{name}")
+
+    def write(self, name: str, content: bytes, *, new: bool = False) -> bool:
+        return self.shared._write(self.shared._path(self.artefact, name), content, new=new)
+
+    def remove(self, name: str) -> None:
+        with self.shared._reaching("written"):
+            self.shared._opened[0].rm_file(self.shared._path(self.artefact, name))
 
 
 def _transfer(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import platform
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,19 +135,23 @@ class Store:
         scratch = self.workspace / ".scratch" / f"{stage.info.produces}-{resume_key[:12]}"
         with self._lock(scratch.name, log=True):
             document = self._conceal(recipe)
-            artefact = self._reuse(target, key, parents, document)
-            if artefact is None:
-                artefact = self._reuse_shared(target, key, parents, document)
-            if artefact is None:
-                if restart:
-                    shutil.rmtree(scratch, ignore_errors=True)
-                artefact = self._make(
-                    stage, config, parents, identity, key, target, scratch, document
-                )
-            with self._lock("use_order"):
-                self._use_order.put_last(artefact.name)
-            artefact = self._agree(artefact, parents, document)
-            self.observer.end(artefact)
+            found = partial(self._reuse, target, key, parents, document)
+            artefact = found() or self._reuse_shared(target.name, found)
+            with ExitStack() as claim:
+                if artefact is None and not claim.enter_context(self._claim(target.name)):
+                    artefact = self._reuse_shared(target.name, found)
+                if artefact is None:
+                    if restart:
+                        shutil.rmtree(scratch, ignore_errors=True)
+                    artefact = self._make(
+                        stage, config, parents, identity, key, target, scratch, document
+                    )
+                with self._lock("use_order"):
+                    self._use_order.put_last(artefact.name)
+                try:
+                    artefact = self._agree(artefact, found)
+                finally:
+                    self.observer.end(artefact)
             return artefact
 
     def _conceal(self, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -362,9 +367,17 @@ class Store:
                 "command shares it when it is run again."
             ) from error
 
-    def _agree(
-        self, artefact: Artefact, parents: Mapping[str, Artefact], recipe: Mapping[str, Any]
-    ) -> Artefact:
+    @contextmanager
+    def _claim(self, name: str) -> Iterator[bool]:
+        """Wait while another machine makes the artefact; yield whether it is left to this one."""
+        if self.shared is None:
+            yield True
+            return
+        owner = hash_document([platform.node(), str(self.workspace.resolve())])
+        with self.shared.claim(name, owner) as left:
+            yield left
+
+    def _agree(self, artefact: Artefact, found: Callable[[], Artefact | None]) -> Artefact:
         """Share an artefact; return the one there if another machine's has the same key."""
         if self.shared is None or self.shared.has(artefact):
             return artefact
@@ -375,25 +388,20 @@ class Store:
             "workspace under a hidden name",
             artefact.name,
         )
-        found = self._reuse_shared(artefact.path, artefact.key, parents, recipe)
-        if found is not None:
-            return found
+        theirs = self._reuse_shared(artefact.name, found)
+        if theirs is not None:
+            return theirs
         self._publish(self.shared, artefact)  # the other is damaged
         return artefact
 
-    def _reuse_shared(
-        self,
-        target: Path,
-        key: str,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-    ) -> Artefact | None:
+    def _reuse_shared(self, name: str, found: Callable[[], Artefact | None]) -> Artefact | None:
+        """Fetch an artefact, and return it as `found` here; None if there is none to use."""
         try:
-            fetched = self._fetch(target.name)
+            fetched = self._fetch(name)
         except ManifestError as error:
-            logger.warning("%s: not fetched, because there %s", target.name, error.reason)
+            logger.warning("%s: not fetched, because there %s", name, error.reason)
             return None
-        return fetched and self._reuse(target, key, parents, recipe)
+        return fetched and found()
 
     def _fetch(self, name: str, content: str | None = None) -> Artefact | None:
         """Copy an artefact from the shared store into the workspace.

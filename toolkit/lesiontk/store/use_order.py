@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+USE_ORDER = ".use_order"
+"""The file's name; every workspace with an artefact that was built there has it."""
+
 
 class UseOrder:
     """The order file of one workspace; writing it requires a lock of the workspace."""
 
     def __init__(self, workspace: Path) -> None:
-        self._path = workspace / ".use_order"
+        self._path = workspace / USE_ORDER
 
     def read(self) -> dict[str, int]:
         """Return each artefact's name with its rank; a higher rank was used later."""

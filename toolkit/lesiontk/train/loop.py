@@ -246,9 +246,8 @@ def _validate(
 
     With weight averaging these are the averages, which Keras' fit assigns when it ends.
     """
-    replicas = model.distribute_strategy.num_replicas_in_sync
     rows = images.indices("validation")
-    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size, replicas)
+    probabilities = predict_probabilities(model, images.pixels, rows, section.batch_size)
     shifts = fit_logit_bias(
         images.targets[rows], probabilities, images.labels, images.critical, state.keep_recalls
     )
@@ -281,18 +280,14 @@ def score_probabilities(probabilities: NDArray[np.float32], images: ImageSet) ->
 
 
 def predict_probabilities(
-    model: Any,
-    pixels: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    batch_size: int,
-    replicas: int = 1,
+    model: Any, pixels: NDArray[np.uint8], rows: NDArray[np.int64], batch_size: int
 ) -> NDArray[np.float32]:
     """Return float32 [len(rows), C], batch by batch, so that memory stays small.
 
-    The last row is repeated until `replicas`, which divides `batch_size`, divides them all:
-    TensorFlow fails where a worker has no row of a batch.
+    The last row is repeated until the last batch is whole: a batch of another length is another
+    graph, and TensorFlow fails where a worker has no row of a batch.
     """
-    padded = np.pad(rows, (0, -len(rows) % replicas), mode="edge")
+    padded = np.pad(rows, (0, -len(rows) % batch_size), mode="edge")
     parts = [
         np.asarray(model.predict_on_batch(pixels[padded[i : i + batch_size]].astype(np.float32)))
         for i in range(0, len(padded), batch_size)

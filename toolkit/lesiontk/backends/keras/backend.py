@@ -47,11 +47,18 @@ class KerasEngine(Engine):
 
     def __init__(self, path: Path) -> None:
         super().__init__(read_spec(path))
-        tf = import_tensorflow()
         model = load_model(path)
         _check_shapes(model, self.spec, path.name)
-        self._model = model
-        self._call = tf.function(lambda images: model(tf.cast(images, tf.float32), training=False))
+        self._model, self._call = model, self._trace(model)
+
+    def _trace(self, model: Any) -> Any:
+        """Return a function of pixels, traced once for batches of any length."""
+        tf = import_tensorflow()
+        pixels = tf.TensorSpec((None, *self.spec.input_shape), tf.uint8)
+        return tf.function(
+            lambda images: model(tf.cast(images, tf.float32), training=False),
+            input_signature=[pixels],
+        )
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         return np.concatenate(
@@ -65,12 +72,11 @@ class KerasEngine(Engine):
     def expose_features(self) -> int:
         if "logits" not in (layer.name for layer in self._model.layers):
             return 0
-        tf, features = import_tensorflow(), pool_features(self._model)
+        features = pool_features(self._model)
         if len(features.shape) != 2:
             return 0
-        both = import_keras().Model(self._model.input, [self._model.output, features])
-        self._call_both = tf.function(
-            lambda images: both(tf.cast(images, tf.float32), training=False)
+        self._call_both = self._trace(
+            import_keras().Model(self._model.input, [self._model.output, features])
         )
         return int(features.shape[1])
 

@@ -8,10 +8,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import settings
+from matplotlib.figure import Figure
 
 from lesiontk.backends.onnx import from_tflite
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
@@ -47,6 +50,9 @@ LONGEST_FIRST = (
     "end_to_end", "conformance", "workflow", "models", "train", "backends", "deploy",
 )  # fmt: skip
 """Folders and files. What two of them share stands apart: a worker would wait for the other."""
+
+RENDERED = ("report/", "end_to_end/", "train/test_curves.py")
+"""Folders and files whose tests look at figures."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,6 +127,32 @@ def golden_images_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle, "make_golden_images", cache(bundle.make_golden_images))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def versions_once() -> Iterator[None]:
+    """The version of a distribution is read once: a plan asks for each a dozen times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "version", cache(metadata.version))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures_not_rendered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are made everywhere, and turned into SVG or PNG where tests look at them."""
+    path = request.path.relative_to(Path(__file__).parent).as_posix()
+    with pytest.MonkeyPatch.context() as patch:
+        if not path.startswith(RENDERED):
+            patch.setattr(Figure, "savefig", save_nothing)
+        yield
+
+
+def save_nothing(_: Figure, file: Path | BinaryIO, **__: Any) -> None:
+    """Write an empty picture."""
+    if isinstance(file, Path):
+        file.touch()
+    else:
+        file.write(b"<svg/>")
 
 
 @pytest.fixture(scope="session", autouse=True)

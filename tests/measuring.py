@@ -70,6 +70,7 @@ def measuring_here() -> Iterator[None]:
         patch.setattr(worker, "ROUND_S", 0.01)
         patch.setattr(worker, "WARMUP_S", 0.05)
         patch.setattr(measure, "OFFLINE_IMAGES", 4)
+        patch.setattr(load, "REOPENED", 1)
         patch.setattr(timing, "SPREAD_LIMIT", float("inf"))  # nothing is measured again
         patch.setattr(timing, "OTHERS_LIMIT", 1.0)
         patch.setattr(measure, "_run_module", run_module)

@@ -26,7 +26,6 @@ CHAIN = {
     "verify.min_agreement_int8": 0.6,  # six epochs leave classes close to each other
     "bench.rounds": 20,
     "bench.queries": 2,
-    "bench.warmup": 1,
     "bench.repeats": 0,
     "bench.per_layer": True,
     "evaluate.resamples": 100,

@@ -29,6 +29,7 @@ from lesiontk.store import Store
 from lesiontk.workflow import search as search_module
 from lesiontk.workflow import search_trials
 from lesiontk.workflow.bundle import bundle_reference
+from lesiontk.workflow.executor import DEVICE_LOCK
 from lesiontk.workflow.search import Search, open_search, prepare_search, run_search
 from lesiontk.workflow.search_candidates import SearchOptions
 from lesiontk.workflow.search_trials import Trials
@@ -220,10 +221,10 @@ def test_a_candidate_without_an_engine_does_not_end_the_search(
     search = prepare(tiny_store, space, "failing")
     build = search_trials.build_step
 
-    def fail_once(plan: Any, *rest: Any) -> Artefact:
+    def fail_once(plan: Any, *rest: Any, **options: Any) -> Artefact:
         if plan.recipe.calibration.observer == "min_max":
             raise GateFailedError("tflite:int8 does not match its model.")
-        return build(plan, *rest)
+        return build(plan, *rest, **options)
 
     monkeypatch.setattr(search_trials, "build_step", fail_once)
     search.run()
@@ -261,12 +262,12 @@ def test_a_missing_program_and_a_process_that_ends_again_and_again_fail_their_tr
     space = make_space(recipe, {"calibration.observer": ["min_max", "percentile"]}, sampler="grid")
     build, interrupts = search_trials.build_step, [KeyboardInterrupt] * 4
 
-    def end(plan: Any, step: StepId, *rest: Any) -> Artefact:
+    def end(plan: Any, step: StepId, *rest: Any, **options: Any) -> Artefact:
         if plan.recipe.calibration.observer == "percentile":
             raise MissingRequirementError("an emulator is missing.")
         if step.kind == "engine":
             raise interrupts.pop() if interrupts else MemoryError
-        return build(plan, step, *rest)
+        return build(plan, step, *rest, **options)
 
     search = prepare(tiny_store, space, "ending")
     monkeypatch.setattr(search_trials, "build_step", end)
@@ -395,7 +396,7 @@ def test_one_engine_is_timed_at_a_time(
     run = TimeStage.run
 
     def watched(self: TimeStage, *rest: Any) -> Any:
-        with (grid[0].store.workspace / ".locks" / search_trials.DEVICE_LOCK).open() as stream:
+        with (grid[0].store.workspace / ".locks" / DEVICE_LOCK).open() as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

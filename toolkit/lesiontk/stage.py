@@ -140,6 +140,26 @@ def collect_engines(parents: Mapping[str, T], kind: str) -> dict[EngineName, T]:
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a stage takes of a machine, for an executor that runs several stages at once.
+
+    `cpus` is the number of cores that it uses well. With `gpu` it takes a GPU where there is one.
+    With `here` it reads files outside the workspace, which other machines may lack. With `alone` it
+    measures the machine: nothing else may run there meanwhile.
+    """
+
+    cpus: int = 1
+    gpu: bool = False
+    here: bool = False
+    alone: bool = False
+
+
+TRAINING = Needs(cpus=2, gpu=True)
+READING = Needs(here=True)
+MEASURING = Needs(here=True, alone=True)
+
+
+@dataclass(frozen=True, slots=True)
 class StageInfo:
     """The properties of a stage for the plan check, the store and the command line.
 
@@ -156,6 +176,7 @@ class StageInfo:
     config: type[StageConfig]
     tools: tuple[str, ...] = ()
     schema_version: int = 1
+    needs: Needs = Needs()
 
 
 class StoppedError(Exception):

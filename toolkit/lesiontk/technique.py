@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from lesiontk.errors import UsageError
 from lesiontk.records import ModelFacts, ModelStep
 from lesiontk.registry import Registry
-from lesiontk.stage import Stage, StageInfo
+from lesiontk.stage import TRAINING, Needs, Stage, StageInfo
 
 ORIGINS: Final = {"train": "trained from initial weights", "import": "trained elsewhere"}
 """The stages that begin a line of models, with their descriptions."""
@@ -52,6 +52,7 @@ class TechniqueInfo(StageInfo):
 
     produces: str = "model"
     schema_version: int = ModelFacts.SCHEMA
+    needs: Needs = TRAINING
     holds: frozenset[str] = frozenset()
     leaves: frozenset[str] = frozenset()
     why_last: str = ""

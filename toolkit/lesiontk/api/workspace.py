@@ -312,6 +312,9 @@ class Workspace(DataWorkspace):
         accept_near_duplicates: bool = False,
         trials: int | None = None,
         storage: str | None = None,
+        workers: str = "local",
+        ray_address: str | None = None,
+        parallel: int | None = None,
         set: Settings = None,
     ) -> Search:
         """Search a space of recipes for the best engines, and evaluate the front on the test split.
@@ -321,8 +324,13 @@ class Workspace(DataWorkspace):
         processes may run one search. Without `space` an earlier search is returned as it is, by
         default the last one. `storage` is the URL of a database that several machines share.
 
-        Raises `UsageError` for a space that cannot be searched, before any work.
+        With `workers` ``ray``, `parallel` trials run at once (default: one for two cores), on this
+        machine or on the cluster at `ray_address`, ``HOST:PORT`` or ``auto``.
+
+        Raises `UsageError` for a space that cannot be searched, and `MissingRequirementError` for a
+        cluster that cannot be reached, before any work.
         """
+        from lesiontk.workflow.executor import WorkerOptions
         from lesiontk.workflow.search import open_search, run_search
 
         if space is None:
@@ -337,6 +345,7 @@ class Workspace(DataWorkspace):
             trials=trials,
             storage=storage,
             overrides=list_overrides(set),
+            workers=WorkerOptions(workers, ray_address, parallel),
         )
         return Search(self, done.results.write_result(), done.results.page)
 

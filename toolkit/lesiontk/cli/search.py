@@ -14,11 +14,13 @@ from lesiontk.cli.session import (
     command_options,
     print_text,
     recipe_options,
+    workers_options,
 )
 from lesiontk.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from lesiontk.api.search import Search
+    from lesiontk.workflow.executor import WorkerOptions
 
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ def search() -> None:
 @click.option("--name", help="Name of the search; default: that of the file.")
 @click.option("--trials", type=click.IntRange(min=1), help="Replace the space's number of trials.")
 @storage_option
+@workers_options
 @recipe_options
 @command_options
 def run_command(
@@ -79,13 +82,14 @@ def run_command(
     name: str | None,
     trials: int | None,
     storage: str | None,
+    workers: WorkerOptions,
     options: RecipeOptions,
 ) -> None:
     """Run or continue the search of SPACE, a YAML file.
 
     Candidates are compared on validation images; at the end the engines of the front are evaluated
-    on the test images. The same command continues an interrupted search. Run it several times at
-    once for several processes.
+    on the test images. The same command continues an interrupted search, with other workers, too.
+    With --workers ray several trials run at once, on this machine or on a cluster.
     """
     if options.leaky:
         raise UsageError("a search cannot use a leaky split; expected no --allow-leaky-split.")
@@ -96,6 +100,9 @@ def run_command(
         accept_near_duplicates=options.accept_near_duplicates,
         trials=trials,
         storage=storage,
+        workers=workers.workers,
+        ray_address=workers.address,
+        parallel=workers.parallel,
         set=options.overrides,
     )
     session.emit(done.document, lambda: _show(done))

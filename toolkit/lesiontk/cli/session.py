@@ -185,6 +185,38 @@ weights_option = click.option(
 """For commands that train, below `recipe_options`."""
 
 
+def workers_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --workers, --ray-address and --parallel; the command gets `WorkerOptions`."""
+
+    @click.option(
+        "--workers",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Run in this process, or several at once as tasks of Ray.",
+    )
+    @click.option(
+        "--ray-address",
+        "address",
+        metavar="HOST:PORT",
+        help="Cluster of Ray that this machine has joined, or auto; default: this machine alone.",
+    )
+    @click.option(
+        "--parallel",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Trials, folds or recipes at once with Ray; default: one for two cores.",
+    )
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from lesiontk.workflow.executor import WorkerOptions
+
+        given = {name: kwargs.pop(name) for name in ("workers", "address", "parallel")}
+        return function(*args, workers=WorkerOptions(**given), **kwargs)
+
+    return wrapped
+
+
 def load_recipe(name: str, options: RecipeOptions) -> Recipe:
     """Return the recipe with the options applied; --set has precedence."""
     from lesiontk.workflow.choose_recipe import choose_recipe

@@ -94,8 +94,12 @@ class Study:
             for trial in self._study.get_trials(deepcopy=False):
                 if trial.state == optuna.trial.TrialState.RUNNING and self._may_continue(trial):
                     lock = _try_lock(self._locks / f"trial-{trial.number}")
-                    if lock is not None:
-                        return self._begin(optuna.trial.Trial(self._study, trial._trial_id), lock)
+                    if lock is None:
+                        continue
+                    if self._is_finished(trial):  # since the list was read
+                        os.close(lock)
+                        continue
+                    return self._begin(optuna.trial.Trial(self._study, trial._trial_id), lock)
             if self._is_exhausted(total):
                 return None
             made = self._study.ask()
@@ -106,6 +110,10 @@ class Study:
             lock = _try_lock(self._locks / f"trial-{made.number}")
             assert lock is not None
             return self._begin(made, lock)
+
+    def _is_finished(self, trial: optuna.trial.FrozenTrial) -> bool:
+        current = self._study._storage.get_trial(trial._trial_id)
+        return bool(current.state.is_finished())
 
     def _count_surplus(self, number: int) -> int:
         """Return how many trials before that number were made beyond the total."""

@@ -30,6 +30,7 @@ from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule, EvaluateRule
 from lesiontk.records import Artefact
 from lesiontk.stage import (
+    MEASURING,
     Context,
     EngineName,
     Stage,
@@ -83,6 +84,7 @@ class BenchStage(Stage):
         config=BenchConfig,
         schema_version=Benchmark.SCHEMA,
         tools=("numpy", "scipy"),
+        needs=MEASURING,
     )
 
     def external_inputs(self, config: BenchConfig) -> dict[str, str]:

@@ -24,7 +24,7 @@ from lesiontk.data.images import ImageSet, open_images, write_rows
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import CalibrateConfig
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.stage import READING, Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import read_inspection
 
 TABLE = "calibration.csv"
@@ -46,6 +46,7 @@ class CalibrateStage(Stage):
         config=CalibrateConfig,
         schema_version=DrawnList.SCHEMA,
         tools=("numpy",),
+        needs=READING,
     )
 
     def external_inputs(self, config: CalibrateConfig) -> dict[str, str]:

@@ -28,7 +28,7 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact, ImageRecord
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import READING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.split import list_records, read_split
 from lesiontk.system.frameworks import import_tensorflow
@@ -82,6 +82,7 @@ class EncodeStage(Stage):
         produces="features",
         config=EncodeConfig,
         tools=("onnx", "onnxruntime", "numpy", "Pillow", "opencv-python-headless"),
+        needs=READING,
     )
 
     def check(self, config: EncodeConfig) -> None:

@@ -17,7 +17,7 @@ from lesiontk.data.images import open_images
 from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
-from lesiontk.stage import Context, StageConfig, StageOutput
+from lesiontk.stage import Context, Needs, StageConfig, StageOutput
 from lesiontk.stages.model_artefact import write_untrained
 from lesiontk.technique import EVEN_RANGES, ZEROS, Technique, TechniqueInfo
 from lesiontk.train.loop import predict_probabilities
@@ -56,6 +56,7 @@ class EqualizeStage(Technique):
 
         Its outputs stay the same; its int8 engines may lose less accuracy. Only layers
         with ReLU, pooling or padding between them can be equalized.""",
+        needs=Needs(),
     )
 
     def run(

@@ -17,7 +17,7 @@ from lesiontk.files.hashing import hash_document, hash_file
 from lesiontk.models.imported_model import import_model, match_labels
 from lesiontk.recipe import ImportedSection
 from lesiontk.records import Artefact, ModelFacts
-from lesiontk.stage import Context, Stage, StageInfo, StageOutput
+from lesiontk.stage import READING, Context, Stage, StageInfo, StageOutput
 from lesiontk.stages.known_splits import check_own_split
 from lesiontk.stages.model_artefact import write_untrained
 
@@ -55,6 +55,7 @@ class ImportStage(Stage):
         config=ImportedSection,
         schema_version=ModelFacts.SCHEMA,
         tools=("tensorflow", "tf_keras", "keras", "numpy"),
+        needs=READING,
     )
 
     def check(self, config: ImportedSection) -> None:

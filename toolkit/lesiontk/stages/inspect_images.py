@@ -24,7 +24,7 @@ from lesiontk.document import read_table, write_table
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_document
 from lesiontk.records import Artefact, ImageRecord
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import READING, Context, Stage, StageConfig, StageInfo, StageOutput
 
 IMAGES, BROKEN, NEAR = "images.csv", "broken.csv", "near_duplicates.csv"
 
@@ -51,6 +51,7 @@ class InspectStage(Stage):
         config=InspectConfig,
         schema_version=Inspection.SCHEMA,
         tools=("Pillow", "numpy", "scipy"),
+        needs=READING,
     )
 
     def external_inputs(self, config: InspectConfig) -> dict[str, str]:

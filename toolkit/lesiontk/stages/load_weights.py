@@ -23,7 +23,7 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep
-from lesiontk.stage import Context, StageConfig, StageOutput
+from lesiontk.stage import READING, Context, StageConfig, StageOutput
 from lesiontk.stages.import_model import check_split
 from lesiontk.stages.model_artefact import constrain_recalls, write_untrained
 from lesiontk.technique import Technique, TechniqueInfo
@@ -75,6 +75,7 @@ class LoadWeightsStage(Technique):
         `lesiontk convert MODEL --to keras:float32` writes the file to train.""",
         argument="file",
         weights=("file",),
+        needs=READING,
     )
 
     def check(self, config: LoadWeightsConfig) -> None:

@@ -27,7 +27,7 @@ from lesiontk.data.training_picture import make_training_picture
 from lesiontk.document import write_table
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact, Preprocessing
-from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import ADDED_LATER, READING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.split import list_records, read_split
 
@@ -64,6 +64,7 @@ class PrepareStage(Stage):
         config=PrepareConfig,
         schema_version=PreparedImages.SCHEMA,
         tools=("Pillow", "numpy", "opencv-python-headless"),
+        needs=READING,
     )
 
     def run(

@@ -26,7 +26,7 @@ from lesiontk.document import read_table, write_table
 from lesiontk.files.hashing import hash_file
 from lesiontk.recipe import SplitRule
 from lesiontk.records import SUBSETS, Artefact, ImageRecord
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import READING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import read_inspection
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class SplitStage(Stage):
         config=SplitConfig,
         schema_version=DealtSplit.SCHEMA,
         tools=("numpy",),
+        needs=READING,
     )
 
     def external_inputs(self, config: SplitConfig) -> dict[str, str]:

@@ -29,7 +29,7 @@ from lesiontk.document import Record
 from lesiontk.errors import DataError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.records import Artefact, ImageRecord
-from lesiontk.stage import ADDED_LATER, Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import ADDED_LATER, READING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.inspect_images import data_root
 from lesiontk.stages.known_splits import check_own_split
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
@@ -78,6 +78,7 @@ class TeacherPredictionsStage(Stage):
         config=TeacherPredictionsConfig,
         schema_version=TeacherPredictions.SCHEMA,
         tools=("numpy", "opencv-python-headless", "Pillow"),
+        needs=READING,
     )
 
     def check(self, config: TeacherPredictionsConfig) -> None:

@@ -16,7 +16,7 @@ from lesiontk.document import Record, write_record
 from lesiontk.files.hashing import hash_document
 from lesiontk.recipe import BenchRule
 from lesiontk.records import Artefact
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import MEASURING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.bench import SAMPLES, TIMED_IMAGES
 from lesiontk.stages.engine_tools import tools_of_runtime
 from lesiontk.system.machine import describe_machine
@@ -62,6 +62,7 @@ class TimeStage(Stage):
         config=TimeConfig,
         schema_version=EngineTiming.SCHEMA,
         tools=("numpy",),
+        needs=MEASURING,
     )
 
     def external_inputs(self, config: TimeConfig) -> dict[str, str]:

@@ -12,7 +12,7 @@ from lesiontk.models import ARCHITECTURES
 from lesiontk.models.architecture import InitialWeights, build_model
 from lesiontk.recipe import ModelSection, TrainSection
 from lesiontk.records import Artefact, ModelFacts
-from lesiontk.stage import Context, Stage, StageConfig, StageInfo, StageOutput
+from lesiontk.stage import TRAINING, Context, Stage, StageConfig, StageInfo, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
 from lesiontk.train.checkpoints import read_state
 from lesiontk.train.loop import train_model
@@ -36,6 +36,7 @@ class TrainStage(Stage):
         config=TrainConfig,
         schema_version=ModelFacts.SCHEMA,
         tools=("tensorflow", "tf_keras", "numpy"),
+        needs=TRAINING,
     )
 
     def external_inputs(self, config: TrainConfig) -> dict[str, str]:

@@ -98,6 +98,11 @@ class Store:
             self.workspace, self.progress, self._threads, on_epoch, self.shared, self.observer
         )
 
+    @property
+    def epoch_observer(self) -> EpochObserver | None:
+        """The observer of `observed_by`, if any."""
+        return self._on_epoch
+
     # ---------------------------------------------------------------- build
 
     def build(

@@ -7,13 +7,19 @@ from typing import Any
 
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact
-from lesiontk.stages import STAGES
 from lesiontk.store import Store
+from lesiontk.workflow.executor import HERE, Executor
 from lesiontk.workflow.steps import Plan
 
 
 def build_step(
-    plan: Plan, name: str, store: Store, done: dict[str, Artefact], *, restart: bool = False
+    plan: Plan,
+    name: str,
+    store: Store,
+    done: dict[str, Artefact],
+    *,
+    restart: bool = False,
+    executor: Executor = HERE,
 ) -> Artefact:
     """Return the artefact of one step, with those that it requires.
 
@@ -23,19 +29,18 @@ def build_step(
     if name not in done:
         step = plan[name]
         parents = {
-            role: build_step(plan, which, store, done) for role, which in step.parents.items()
+            role: build_step(plan, which, store, done, executor=executor)
+            for role, which in step.parents.items()
         }
-        done[name] = store.build(
-            STAGES.get(step.stage)(), step.config, parents, recipe=_document(plan), restart=restart
-        )
+        done[name] = executor.build(store, step, parents, _document(plan), restart=restart)
     return done[name]
 
 
-def run_plan(plan: Plan, store: Store) -> dict[str, Artefact]:
+def run_plan(plan: Plan, store: Store, executor: Executor = HERE) -> dict[str, Artefact]:
     """Build every step, and return the artefacts by step name."""
     done: dict[str, Artefact] = {}
     for step in plan.steps:
-        build_step(plan, step.name, store, done)
+        build_step(plan, step.name, store, done, executor=executor)
     return done
 
 

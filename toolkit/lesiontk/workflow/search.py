@@ -19,6 +19,13 @@ from lesiontk.search.result import SearchTask
 from lesiontk.search.space import RECIPE, SearchSpace, parse_space, read_space
 from lesiontk.search.study import Study, open_study, recall_study
 from lesiontk.store import Store
+from lesiontk.workflow.executor import (
+    HERE,
+    THIS_PROCESS,
+    Executor,
+    WorkerOptions,
+    open_executor,
+)
 from lesiontk.workflow.search_candidates import (
     Candidates,
     SearchOptions,
@@ -51,9 +58,9 @@ class Search:
         """What the study has found so far."""
         return Results(self.folder, self.candidates, self.study, self.task, self._rule)
 
-    def run(self) -> None:
+    def run(self, executor: Executor = HERE) -> None:
         """Run trials until the space's number is reached, beside other processes that do so."""
-        Trials(self.candidates, self.study, self.task, self._rule).run()
+        Trials(self.candidates, self.study, self.task, self._rule, executor).run()
 
 
 def prepare_search(store: Store, space: SearchSpace, options: SearchOptions) -> Search:
@@ -81,7 +88,7 @@ def prepare_search(store: Store, space: SearchSpace, options: SearchOptions) -> 
         *(e for d in space.dimensions if d.key == "train.epochs" for e in d.ends),
         1,
     )
-    _open(search, epochs)
+    open_study_of(search, epochs)
     search.study.remember("trials", space.trials)
     search.study.agree("task", task.to_document(), "task")
     search.study.agree("rule", first.evaluate.threshold, "rule of the threshold")
@@ -99,11 +106,13 @@ def run_search(
     trials: int | None = None,
     storage: str | None = None,
     overrides: Iterable[str] = (),
+    workers: WorkerOptions = THIS_PROCESS,
 ) -> Search:
     """Run a search until it has its trials, and evaluate its front on the test images.
 
     `space` is a file or its content; `name` is by default that of the file. While other processes
-    still run trials of it, the test images are not read. Errors as `prepare_search`.
+    still run trials of it, the test images are not read. Errors as `prepare_search` and
+    `open_executor`.
     """
     if isinstance(space, Mapping):
         chosen = parse_space(space)
@@ -115,10 +124,10 @@ def run_search(
     chosen = override_space(chosen, overrides)
     if trials is not None:
         chosen = parse_space({**chosen.model_dump(mode="json"), "trials": trials})
-    search = prepare_search(
-        store, chosen, SearchOptions(name, data, accept_near_duplicates, storage)
-    )
-    search.run()
+    options = SearchOptions(name, data, accept_near_duplicates, storage)
+    with open_executor(store, workers) as executor:
+        search = prepare_search(store, chosen, options)
+        search.run(executor)
     if all(trial.is_finished for trial in search.study.list_trials()):
         search.results.finish()
     return search
@@ -158,7 +167,7 @@ def open_search(store: Store, name: str | None, storage: str | None = None) -> S
     task = SearchTask.from_document(recorded["task"])
     options = SearchOptions(chosen, storage=storage)
     search = Search(store, space, options, task, str(recorded["rule"]))
-    _open(search, epochs=1)
+    open_study_of(search, epochs=1)
     return search
 
 
@@ -173,7 +182,7 @@ def search_folder(store: Store, name: str) -> Path:
     return store.workspace / "searches" / name
 
 
-def _open(search: Search, epochs: int) -> None:
+def open_study_of(search: Search, epochs: int) -> None:
     folder = _make_folder(search.store, search.options.name)
     url = search.options.storage or _own_url(folder)
     name = search.options.name

@@ -16,37 +16,51 @@ from lesiontk.stage import EpochObserver, StepId, StoppedError
 from lesiontk.stages.evaluate import VALIDATION_PREDICTIONS, read_predictions
 from lesiontk.stages.time_engine import EngineTiming
 from lesiontk.store import Store
+from lesiontk.workflow.executor import Executor
 from lesiontk.workflow.lineage import model_of
 from lesiontk.workflow.runner import build_step
 from lesiontk.workflow.search_candidates import Candidates, find_parent
 
 logger = logging.getLogger(__name__)
 
-DEVICE_LOCK = "timing"
-"""Engines are timed one at a time on this machine, whichever runtime they have."""
-
 
 class Trials:
     """The trials of a study, run by this process beside others that do so.
 
-    `rule` is that of the thresholds of the metrics.
+    Only this process asks the study for trials and tells it their figures; `executor` makes their
+    steps. `rule` is that of the thresholds of the metrics.
     """
 
-    def __init__(self, candidates: Candidates, study: Study, task: SearchTask, rule: str) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        study: Study,
+        task: SearchTask,
+        rule: str,
+        executor: Executor,
+    ) -> None:
         self.candidates, self.study, self.task, self._rule = candidates, study, task, rule
+        self.executor = executor
         self.store, self.space = candidates.store, candidates.space
         self.criteria = candidates.criteria
 
     def run(self) -> None:
         """Run trials until the space's number is reached, beside other processes that do so."""
-        total = self.space.trials
         if self.space.sampler == "grid":
-            self.study.enqueue_grid(total)
-        while (trial := self.study.next_trial(total)) is not None:
-            try:
+            self.study.enqueue_grid(self.space.trials)
+        self.executor.repeat(self._run_next)
+
+    def _run_next(self) -> bool:
+        """Run a trial, and return whether there was one."""
+        trial = self.study.next_trial(self.space.trials)
+        if trial is None:
+            return False
+        try:
+            with self.executor.job(f"trial {trial.number}"):
                 self._run_trial(trial)
-            finally:
-                trial.close()
+        finally:
+            trial.close()
+        return True
 
     def _run_trial(self, trial: RunningTrial) -> None:
         settings = ", ".join(f"{k} {show_setting(v)}" for k, v in trial.assignment.items())
@@ -93,15 +107,14 @@ class Trials:
 
         def build(step: StepId) -> Artefact:
             with trial.attempt(step):
-                return build_step(plan, step, store, done)
+                return build_step(plan, step, store, done, executor=self.executor)
 
         engine = StepId("engine", str(trial.assignment.get(TARGET, self.space.target)))
         made = build(engine)
         own = build(engine.of_kind("validation"))
         before = find_parent(plan, engine.target)
         parent = before and build(before.of_kind("validation"))
-        with store.hold(DEVICE_LOCK):
-            timing = build(engine.of_kind("timing"))
+        timing = build(engine.of_kind("timing"))
         measured = timing.read_facts(EngineTiming)
         scorer, images = score_candidate(own, parent or None, self.task, self._rule)
         device = {"size_mb": measured.size_bytes / 1e6}

@@ -11,12 +11,13 @@ from lesiontk.recipe import parse_recipe
 from lesiontk.technique import ORIGINS, TECHNIQUES, check_order, explain_order
 from lesiontk.workflow.plan import plan_recipe
 
-FREE = {*ORIGINS, "distill", "load_weights", "resize", "prune"}
+FREE = {*ORIGINS, "distill", "load_weights", "resize", "prune", "prune_blocks"}
 MAY_FOLLOW = {
     "distill": FREE,
     "load_weights": FREE,
     "resize": FREE,
     "prune": FREE,
+    "prune_blocks": FREE,
     "sparsify": FREE,
     "cluster": FREE | {"sparsify"},
     "equalize": FREE | {"sparsify"},
@@ -32,6 +33,7 @@ REFUSED = [
 OPTIONS = {
     "resize": {"image_size": 32},
     "prune": {"keep_macs": 0.5},
+    "prune_blocks": {"keep_macs": 0.5},
     "distill": {"teacher": "teacher.keras"},
     "load_weights": {"file": "weights.keras"},
 }

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.batchnorm_folding import fold_batchnorm
+from lesiontk.compress.block_importance import remove_blocks
 from lesiontk.compress.channel_budget import choose_channels, macs_of
 from lesiontk.compress.channel_graph import derive_channels
 from lesiontk.compress.channel_statistics import collect_channel_statistics
 from lesiontk.compress.importance import CRITERIA, score_channels
 from lesiontk.compress.keras_layers import read_layers, remove_channels, with_input_size
+from lesiontk.compress.residual_blocks import find_blocks
 from lesiontk.errors import DataError
 from lesiontk.models import ARCHITECTURES
 from lesiontk.recipe import parse_recipe
@@ -99,6 +101,24 @@ def test_channels_that_are_silent_can_go_and_others_cannot(network: Network) -> 
     assert smaller.count_params() < 0.5 * model.count_params()
     kept = {layer.name: layer.channels for layer in read_layers(smaller)}
     assert (kept["image"], kept["logits"]) == (3, 7)
+
+
+def test_a_residual_block_that_adds_nothing_can_go_and_others_cannot(network: Network) -> None:
+    model, layers = network.model, read_layers(network.model)
+    blocks = find_blocks(layers)
+    assert bool(blocks) == any(layer.kind == "Add" for layer in layers)
+    if not blocks:
+        return
+    block = blocks[len(blocks) // 2]
+    loud = network.logits(remove_blocks(model, [block]))
+    assert distance(loud, network.logits(model)) > 100 * TOLERANCE
+    last = [model.get_layer(n) for n in block.branch if model.get_layer(n).get_weights()][-1]
+    factor, *others = last.get_weights()  # of a convolution the bias, of a normalization three
+    nothing = [np.zeros_like(array) for array in (factor, *others[:1])]
+    last.set_weights([*nothing, *others[1:]])
+    shorter = remove_blocks(model, [block])
+    assert distance(network.logits(shorter), network.logits(model)) < TOLERANCE
+    assert macs_of(read_layers(shorter)) < macs_of(layers)
 
 
 def test_smaller_images_are_taken_with_the_same_weights(network: Network) -> None:

@@ -118,6 +118,11 @@ TECHNIQUES.register(
     "prune", f"{_STAGES}.prune:PruneStage", "Remove channels of a model and fine-tune it."
 )
 TECHNIQUES.register(
+    "prune_blocks",
+    f"{_STAGES}.prune_blocks:PruneBlocksStage",
+    "Remove residual blocks of a model and fine-tune it.",
+)
+TECHNIQUES.register(
     "sparsify",
     f"{_STAGES}.sparsify:SparsifyStage",
     "Set the smallest weights to zero and fine-tune.",

@@ -145,6 +145,27 @@ class Model(Stored):
         }
         return self.compress("prune", **_given(given), **keys)
 
+    def prune_blocks(
+        self,
+        *,
+        keep_macs: float | None = None,
+        keep_parameters: float | None = None,
+        keep_latency: float | None = None,
+        **keys: Any,
+    ) -> Model:
+        """Return a shallower model: its least important residual blocks are removed, and it is
+        fine-tuned.
+
+        Exactly one of `keep_macs`, `keep_parameters` and `keep_latency` is the share that may
+        stay, as for `prune`. Raises `DataError` for a network without residual blocks.
+        """
+        given = {
+            "keep_macs": keep_macs,
+            "keep_parameters": keep_parameters,
+            "keep_latency": keep_latency,
+        }
+        return self.compress("prune_blocks", **_given(given), **keys)
+
     def sparsify(
         self, *, sparsity: float | None = None, pattern: str | None = None, **keys: Any
     ) -> Model:

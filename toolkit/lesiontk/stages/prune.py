@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lesiontk.backends import BACKENDS, parse_target
 from lesiontk.backends.keras.backend import load_model
 from lesiontk.compress.channel_budget import (
     COSTS,
@@ -27,73 +26,46 @@ from lesiontk.compress.keras_layers import read_layers, remove_channels
 from lesiontk.compress.layers import Layer, LayerWidths, count_macs
 from lesiontk.compress.model_history import derive_model, recalls_to_keep
 from lesiontk.compress.prune_budget import (
-    CountBudget,
-    LatencyBudget,
     LatencyGoal,
     PruneBudget,
-    check_latency,
 )
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.document import Record, write_table
-from lesiontk.errors import UsageError
-from lesiontk.recipe import TrainSection
 from lesiontk.records import (
     MODEL_FILE,
     Artefact,
-    Footprint,
     ModelFacts,
     ModelStep,
     ValidationScores,
 )
-from lesiontk.report.formatting import count_things, format_latency, format_percent
-from lesiontk.report.wording import name_engine
-from lesiontk.stage import Context, StageConfig, StageOutput
-from lesiontk.stages.constrained_training import check_recovery
-from lesiontk.stages.engine_tools import tools_of_conversion
+from lesiontk.report.formatting import count_things, format_percent
+from lesiontk.stage import Context, StageOutput
 from lesiontk.stages.model_artefact import write_outcome
-from lesiontk.stages.parent_predictions import DistillRule, read_soft_targets
+from lesiontk.stages.parent_predictions import read_soft_targets
+from lesiontk.stages.removal import SHARE_OPTIONS, RemovalConfig, describe_latency
 from lesiontk.technique import RECOVERY, Technique, TechniqueInfo
 from lesiontk.train.loop import score_model, train_model
 
-SHARES = ("keep_macs", "keep_parameters", "keep_latency")
 WIDTHS = "widths.csv"
 """Layer, channels before and after, MACs before and after."""
 
 
-class PruneConfig(StageConfig):
+class PruneConfig(RemovalConfig):
     """The budget, the importance criterion, and the fine-tuning."""
 
     kind: Literal["channels"] = Field("channels", description="what is removed")
     criterion: str = Field("taylor", description="one of the registered criteria")
     scope: Scope = Field("global", description="rank all channels together, or within each layer")
-    keep_macs: float | None = Field(None, gt=0, lt=1, description="share that may stay")
-    keep_parameters: float | None = Field(None, gt=0, lt=1, description="share that may stay")
-    keep_latency: float | None = Field(
-        None, gt=0, lt=1, description="share that may stay, measured on `latency_on`"
-    )
-    latency_on: str = Field("tflite:int8", description="the engine whose latency is measured")
     multiple: int = Field(8, ge=1, description="widths are multiples of it, which kernels prefer")
     least_share: float = Field(0.1, gt=0, le=1, description="minimum share of each layer's width")
     iterations: int = Field(1, ge=1, description="rounds of pruning and fine-tuning")
     images: int = Field(256, ge=8, description="training images for the criterion taylor")
-    distill: DistillRule | None = DistillRule()
-    recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
 
     @model_validator(mode="after")
-    def _check_target(self) -> PruneConfig:
-        if sum(getattr(self, name) is not None for name in SHARES) != 1:
-            raise ValueError(f"expected one of {', '.join(SHARES)}")
+    def _check_criterion(self) -> PruneConfig:
         if self.criterion != "taylor":
             self.refuse_idle("images", belongs_to="the criterion taylor")
-        if self.keep_latency is None:
-            self.refuse_idle("latency_on", belongs_to="keep_latency")
-        check_recovery(self.recover)
         return self
-
-    @property
-    def share(self) -> float:
-        """The share that may stay, of any budget."""
-        return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,32 +114,19 @@ class PruneStage(Technique):
         The result is a smaller network, faster on any device. --set accepts the
         technique's keys, such as recover.epochs=8 or multiple=16.""",
         options={
-            "keep_macs": "Share of the operations to keep.",
-            "keep_parameters": "Share of the parameters to keep.",
-            "keep_latency": "Share of the measured latency to keep.",
+            **SHARE_OPTIONS,
             "criterion": "taylor (default), l1, l2, geometric_median, …",
             "iterations": "Rounds of pruning and fine-tuning; default 1.",
         },
     )
 
     def check(self, config: PruneConfig) -> None:
-        """Raise `UsageError` for an unknown criterion or engine.
-
-        Raises `MissingRequirementError` for an engine whose latency cannot be measured here.
-        """
+        """Raise `UsageError` for an unknown criterion, else as `RemovalConfig.check_engine`."""
         CRITERIA.get(config.criterion)
-        name, precision = parse_target(config.latency_on)
-        if config.keep_latency is not None:
-            check_latency(config.latency_on, BACKENDS.get(name)())
-        if BACKENDS.get(name).info.precisions[precision].mixed:
-            raise UsageError(
-                f"latency_on is {config.latency_on}, whose float layers are unknown before "
-                "pruning; expected another precision."
-            )
+        config.check_engine()
 
     def list_tools(self, config: PruneConfig, parents: Mapping[str, Artefact]) -> tuple[str, ...]:
-        timed = () if config.keep_latency is None else tools_of_conversion(config.latency_on)
-        return (*self.info.tools, *timed)
+        return (*self.info.tools, *config.list_timing_tools())
 
     def run(
         self, parents: Mapping[str, Artefact], config: PruneConfig, context: Context
@@ -178,13 +137,7 @@ class PruneStage(Technique):
         model = load_model(path)
         original = read_layers(model)
         soft_targets = read_soft_targets(parents, config.distill)
-        budget: PruneBudget
-        if config.keep_latency is not None:
-            budget = LatencyBudget(
-                config.latency_on, config.keep_latency, path, model, images, context
-            )
-        else:
-            budget = CountBudget("macs" if config.keep_macs else "parameters", model)
+        budget = config.make_budget(path, model, images, context)
         parent = parents["model"].read_facts(ModelFacts)
         rounds: list[PruningRound] = []
         for number in range(1, config.iterations + 1):
@@ -251,7 +204,7 @@ class PruneStage(Technique):
             f"{format_percent(macs)} of the operations and {format_percent(parameters)} of the "
             f"parameters remain, chosen by {pruned.criterion.replace('_', ' ')} in "
             f"{count_things(len(pruned.rounds), 'round')}"
-            f"{_describe_latency(pruned.latency, step.footprint)}"
+            f"{describe_latency(pruned.latency, step.footprint)}"
         )
 
     def advise(self, step: ModelStep) -> str:
@@ -266,24 +219,6 @@ class PruneStage(Technique):
             f"budget {format_percent(last.wanted)}, kept {format_percent(last.kept)}: with the "
             f"next group of channels it would be {format_percent(last.next)}{finer}"
         )
-
-
-def _describe_latency(goal: LatencyGoal | None, footprint: Footprint | None) -> str:
-    """Return the latency budget and the measured latency, which a history does not contain."""
-    if goal is None:
-        return ""
-    budget = (
-        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)} was the "
-        "budget"
-    )
-    if footprint is None:
-        return budget
-    before, after = footprint.before.median_ms, footprint.after.median_ms
-    exceeded = ", which exceeds the budget" if after > goal.wanted * before else ""
-    return (
-        f"{budget}, and {format_percent(after / before)} measured: {format_latency(after)}, before "
-        f"{format_latency(before)} (n = {footprint.n}){exceeded}"
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ LIBRARIES = (
 )  # fmt: skip
 
 KERAS_ADAPTERS = (
-    "compress.activation_splitting", "compress.batchnorm_folding", "compress.channel_statistics",
+    "compress.activation_splitting", "compress.batchnorm_folding", "compress.block_importance",
+    "compress.channel_statistics",
     "compress.keras_layers", "compress.quantization_aware",
 )  # fmt: skip
 """The modules of the mathematics that hold a Keras model in their hands."""

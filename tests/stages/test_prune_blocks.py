@@ -1,4 +1,4 @@
-"""Depth pruning as a stage: the blocks that say least go, the rest recovers and is converted."""
+"""Depth pruning as a stage: the least important blocks go, the rest recovers and is converted."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def pruned(tiny_store: Store, residual: Artefact) -> Artefact:
     return prune(tiny_store, residual, keep_macs=0.8)
 
 
-def test_the_blocks_that_say_least_are_removed(residual: Artefact, pruned: Artefact) -> None:
+def test_the_least_important_blocks_are_removed(residual: Artefact, pruned: Artefact) -> None:
     change = BlockPruning.from_document(pruned.facts["change"])
     assert change.blocks == 4
     assert len(change.removed) == 1

@@ -1,4 +1,4 @@
-"""Keras access for removing residual blocks: what a network says without one, and the network."""
+"""Keras access for removing residual blocks: the outputs without one, and the network."""
 
 from __future__ import annotations
 

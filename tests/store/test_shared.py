@@ -707,7 +707,12 @@ def test_another_url_is_refused(url: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://name:hush@bucket/x", "ssh://name:hush@host/x", "s3://bucket/x?X-Amz-Signature=hush"],
+    [
+        "s3://name:hush@bucket/x",
+        "s3://name:hush/hush+x@bucket/x",
+        "ssh://name:hush@host/x",
+        "s3://bucket/x?X-Amz-Signature=hush",
+    ],
 )
 def test_a_url_with_credentials_is_refused_without_showing_them(url: str) -> None:
     with pytest.raises(UsageError, match="Credentials belong to the environment") as caught:
@@ -735,7 +740,7 @@ def test_credentials_are_not_written(
 def test_a_missing_package_is_named(
     missing: str, url: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = "lesiontk.store.shared.importlib.util.find_spec"
+    find = "lesiontk.store.shared_url.importlib.util.find_spec"
     monkeypatch.setattr(find, lambda name: None if name == missing else object())
     with pytest.raises(MissingRequirementError, match=remedy):
         SharedStore(url)

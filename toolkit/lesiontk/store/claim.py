@@ -34,6 +34,9 @@ class ClaimPolicy:
     clock: Callable[[], float] = time.monotonic
 
 
+DEFAULT_POLICY = ClaimPolicy()
+
+
 class Objects(Protocol):
     """The small objects of an artefact there, by name."""
 

@@ -7,10 +7,8 @@ the same artefact at once never write different bytes to one object, and the fir
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,30 +17,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from lesiontk.errors import (
-    DataError,
-    LesionTKError,
-    MissingRequirementError,
-    UsageError,
-    show_value,
-    suggest,
-)
+from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
 from lesiontk.files.hashing import hash_file
 from lesiontk.files.strict_json import BYTES
 from lesiontk.progress import Progress
 from lesiontk.records import ARTEFACT_NAME, Artefact, FileEntry, Manifest
-from lesiontk.store.claim import ClaimPolicy, hold_claim
+from lesiontk.store.claim import DEFAULT_POLICY, ClaimPolicy, hold_claim
 from lesiontk.store.manifest import MANIFEST, ManifestError, parse_manifest, write_manifest
+from lesiontk.store.shared_url import OBJECT_STORES, S3, check_url, explain_failure
 from lesiontk.store.use_order import USE_ORDER
 
 logger = logging.getLogger(__name__)
 
-S3 = ("s3", "s3a")
-OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss", "oci", "oss")
-"""Schemes whose objects appear whole. In other file systems a file is renamed when it is whole."""
-FORM = "expected a URL such as s3://BUCKET/PREFIX or file:///FOLDER"
 TRANSFERS = 4
 """Files in transfer at once; S3 holds each in memory up to 100 MB."""
 
@@ -55,8 +42,8 @@ class SharedStore:
     `MissingRequirementError` without the package for its scheme.
     """
 
-    def __init__(self, url: str, policy: ClaimPolicy = ClaimPolicy()) -> None:  # noqa: B008 - frozen
-        self.url = _check_url(url)
+    def __init__(self, url: str, policy: ClaimPolicy = DEFAULT_POLICY) -> None:
+        self.url = check_url(url)
         self._policy = policy
         self._scheme = url.partition("://")[0]
         self._renames = self._scheme not in OBJECT_STORES
@@ -122,10 +109,11 @@ class SharedStore:
 
         Raises `ManifestError` for one that cannot be used.
         """
-        where, content = f"{self.url}/{name}", self._read(f"{name}/{MANIFEST}")
-        if content is None:
-            return None
+        where = f"{self.url}/{name}"
         try:
+            content = self._read(f"{name}/{MANIFEST}")
+            if content is None:
+                return None
             manifest = parse_manifest(content, where)
             if manifest.name != name:
                 raise ManifestError(where, f"its manifest is that of {manifest.name}")
@@ -295,69 +283,8 @@ class SharedStore:
             raise
         except Exception as error:  # each file system raises classes of its own
             raise MissingRequirementError(
-                f"the shared store {self.url} cannot be {done}: {_explain(error)}"
+                f"the shared store {self.url} cannot be {done}: {explain_failure(error)}"
             ) from error
-
-
-def _check_url(url: str) -> str:
-    """Return the URL without a slash at its end, after checks without a connection."""
-    shown = show_value(_mask(url))
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError as error:
-        raise UsageError(f"the shared store {shown} is not a URL ({error}); {FORM}.") from error
-    if password is not None or (parts.scheme != "file" and (parts.query or parts.fragment)):
-        raise UsageError(
-            f"the shared store {shown} has more than a place; {FORM}. Credentials belong to the "
-            "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
-    if "://" not in url or "::" in url:
-        raise UsageError(f"the shared store is {shown}; {FORM}.")
-    if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
-        raise UsageError(f"the shared store is {shown}; expected file:/// and an absolute path.")
-    if parts.scheme in OBJECT_STORES and not parts.netloc:
-        raise UsageError(f"the shared store {shown} has no bucket; {FORM}.")
-    _check_package(parts.scheme)
-    return url.rstrip("/")
-
-
-def _check_package(scheme: str) -> None:
-    if importlib.util.find_spec("fsspec") is None:
-        raise MissingRequirementError(
-            "a shared store requires fsspec, which is not installed: pip install 'lesiontk[s3]'."
-        )
-    from fsspec.registry import available_protocols, known_implementations
-
-    if scheme not in available_protocols():
-        raise UsageError(
-            f"the shared store has the unknown scheme {show_value(scheme)}; {FORM}."
-            f"{suggest(scheme, available_protocols())}"
-        )
-    package = str(known_implementations.get(scheme, {}).get("class", "fsspec")).partition(".")[0]
-    if importlib.util.find_spec(package) is None:
-        wanted = "'lesiontk[s3]'" if scheme in S3 else package
-        raise MissingRequirementError(
-            f"a shared store at {scheme}:// requires {package}, which is not installed: "
-            f"pip install {wanted}."
-        )
-
-
-def _mask(text: str) -> str:
-    """Return the text without the user names, passwords and queries of its URLs."""
-    return re.sub(r"//[^/\s]*@", "//***@", re.sub(r"\?\S*", "?***", text))
-
-
-def _explain(error: Exception) -> str:
-    reason = _mask(" ".join(str(error).split())) or type(error).__name__
-    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-        return (
-            f"permission denied ({reason}). Check the credentials in the environment, such as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
-        )
-    return (
-        f"{reason}. Check the network, and the address of a server of your own in AWS_ENDPOINT_URL."
-    )
 
 
 def _link_new(temporary: Path, target: Path) -> bool:

@@ -6,24 +6,19 @@ last in a temporary folder that is then renamed: a folder with a manifest is who
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
+from lesiontk.errors import DataError, LesionTKError, UsageError
 from lesiontk.files.hashing import hash_document, hash_file
-from lesiontk.files.strict_json import read_json
-from lesiontk.progress import NoProgress, Progress
+from lesiontk.progress import Progress
 from lesiontk.records import (
     ARTEFACT_NAME,
     Ancestry,
@@ -43,21 +38,19 @@ from lesiontk.stage import (
     StoppedError,
     kind_of_role,
 )
+from lesiontk.store.folder import FAILURE, replace_folder
 from lesiontk.store.machine_paths import MachinePaths
-from lesiontk.store.manifest import FORMAT, MANIFEST, ManifestError, read_manifest, write_manifest
-from lesiontk.store.own_files import check_own_files
+from lesiontk.store.manifest import FORMAT, MANIFEST, write_manifest
 from lesiontk.store.shared import SharedStore
-from lesiontk.store.use_order import UseOrder
+from lesiontk.store.sharing import SharingFolder
 from lesiontk.system.cores import count_cores
 from lesiontk.system.disk import explain_disk_error
 from lesiontk.system.environment import describe_environment, version_of
 
 logger = logging.getLogger(__name__)
 
-FAILURE = "failed.json"
 
-
-class Store:
+class Store(SharingFolder):
     """The artefacts of one workspace, which others can use where it has a `shared` store."""
 
     def __init__(
@@ -69,16 +62,11 @@ class Store:
         shared: SharedStore | None = None,
         observer: BuildObserver | None = None,
     ):
-        self.workspace = workspace
-        self.progress = progress or NoProgress()
+        super().__init__(workspace, progress, shared)
         self._threads = threads or count_cores()
         self._on_epoch = on_epoch
-        self.shared = shared
         self.observer = observer or BuildObserver()
         self._paths = MachinePaths(workspace)
-        self._use_order = UseOrder(workspace)
-        self._left_out: set[str] = set()
-        self._checked = False
 
     def for_worker(self, index: int) -> Store:
         """Return the store of one worker of a distributed training; worker 0 uses this store.
@@ -270,7 +258,7 @@ class Store:
                 seconds=round(output.earlier_seconds + time.perf_counter() - start, 3),
             )
             write_manifest(temporary, manifest.model_dump())
-            _replace(target, temporary)
+            replace_folder(target, temporary)
         except (KeyboardInterrupt, StoppedError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             self.observer.fail(header, error)
@@ -293,214 +281,7 @@ class Store:
         if self._on_epoch is not None:
             self._on_epoch(epoch, metrics)
 
-    def _clear_dead(self) -> None:
-        """Remove the unfinished work of killed processes, whose locks are free."""
-        for temporary in self.workspace.glob(".*.tmp"):
-            if not temporary.is_dir():
-                continue
-            lock = self.workspace / ".locks" / temporary.name[1:].removesuffix(".tmp")
-            with suppress(OSError), lock.open("w") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(temporary, ignore_errors=True)
-
-    def _check_own_files(self) -> None:
-        if not self._checked:
-            check_own_files(self.workspace)
-            self._checked = True
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[None]:
-        """Hold a lock of the workspace, such as that of a device on which one engine is timed."""
-        with self._lock(name):
-            yield
-
-    @contextmanager
-    def _lock(self, name: str, *, log: bool = False) -> Iterator[None]:
-        """Hold a lock of the workspace; it is released when the process exits."""
-        self._check_own_files()
-        folder = self.workspace / ".locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stream = (folder / name).open("w")
-        except OSError as error:
-            raise MissingRequirementError(
-                f"the workspace {self.workspace} cannot be written ({error.strerror}); "
-                "specify another with --workspace."
-            ) from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if log:
-                    logger.warning("%s: another process is making it; waiting", name)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
-
-    # ---------------------------------------------------------------- share
-
-    def share(self, artefact: Artefact) -> None:
-        """Copy an artefact and its ancestors to the shared store, if there is one.
-
-        A damaged one is not copied, and none replaces another of its name. Raises
-        `MissingRequirementError` if the shared store cannot be written.
-        """
-        if self.shared is None or self.shared.has(artefact):
-            return
-        try:
-            content = self._publish(self.shared, artefact)
-        except DataError as error:
-            logger.warning("%s: not shared: %s", artefact.name, error)
-            return
-        if content != artefact.content:
-            logger.warning(
-                "%s: %s has another, made from the same inputs; what is made from the one here "
-                "cannot be continued on another machine",
-                artefact.name,
-                self.shared.url,
-            )
-
-    def _publish(self, shared: SharedStore, artefact: Artefact) -> str:
-        """Copy an artefact after its ancestors; return the content of the one that is there."""
-        for entry in artefact.manifest.parents.values():
-            if parent := self._find_parent(artefact, entry):
-                self.share(parent)
-        try:
-            return shared.publish(artefact, self.progress)
-        except MissingRequirementError as error:
-            raise MissingRequirementError(
-                f"{artefact.name} is in {self.workspace} and could not be shared: {error} The same "
-                "command shares it when it is run again."
-            ) from error
-
-    @contextmanager
-    def _claim(self, name: str) -> Iterator[bool]:
-        """Wait while another machine makes the artefact; yield whether it is left to this one."""
-        if self.shared is None:
-            yield True
-            return
-        owner = hash_document([platform.node(), str(self.workspace.resolve())])
-        with self.shared.claim(name, owner) as left:
-            yield left
-
-    def _agree(self, artefact: Artefact, found: Callable[[], Artefact | None]) -> Artefact:
-        """Share an artefact; return the one there if another machine's has the same key."""
-        if self.shared is None or self.shared.has(artefact):
-            return artefact
-        if self._publish(self.shared, artefact) == artefact.content:
-            return artefact
-        logger.warning(
-            "%s: replaced by that of another machine, which was shared before; it stays in the "
-            "workspace under a hidden name",
-            artefact.name,
-        )
-        theirs = self._reuse_shared(artefact.name, found)
-        if theirs is not None:
-            return theirs
-        self._publish(self.shared, artefact)  # the other is damaged
-        return artefact
-
-    def _reuse_shared(self, name: str, found: Callable[[], Artefact | None]) -> Artefact | None:
-        """Fetch an artefact, and return it as `found` here; None if there is none to use."""
-        try:
-            fetched = self._fetch(name)
-        except ManifestError as error:
-            logger.warning("%s: not fetched, because there %s", name, error.reason)
-            return None
-        return fetched and found()
-
-    def _fetch(self, name: str, content: str | None = None) -> Artefact | None:
-        """Copy an artefact from the shared store into the workspace.
-
-        Returns None without one there, or if it has not the `content`. Raises `ManifestError` if it
-        is damaged.
-        """
-        if self.shared is None:
-            return None
-        self.shared.check()
-        there = self.shared.read(name)
-        if there is None or content not in (None, there.content):
-            return None
-        target, temporary = self.workspace / name, self.workspace / f".fetch-{name}.tmp"
-        with self._lock(f"fetch-{name}"):
-            if self.damage(target) is None and self._load(target).content == there.content:
-                return self._load(target)  # another process fetched it
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            try:
-                self.shared.fetch(there, temporary, self.progress)
-                _replace(target, temporary)
-            except MissingRequirementError as error:
-                cause = error.__cause__ or error
-                raise (explain_disk_error(cause, self.workspace) or error) from cause
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        logger.info("%s: fetched from %s", name, self.shared.url)
-        return self._load(target)
-
     # ---------------------------------------------------------------- read
-
-    def _load(self, folder: Path) -> Artefact:
-        return Artefact(folder, read_manifest(folder))
-
-    def damage(self, folder: Path) -> str | None:
-        """Return why the folder is not an intact artefact, or None if it is."""
-        if not (folder / MANIFEST).is_file():
-            return "an earlier run failed" if (folder / FAILURE).is_file() else "it has no manifest"
-        try:
-            files = self._load(folder).manifest.files
-        except ManifestError as error:
-            return error.reason
-        for name, entry in files.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != entry.bytes or hash_file(path) != entry.sha256:
-                return f"{name} was changed"
-        return None
-
-    def list_artefacts(self, kind: str | None = None) -> list[Artefact]:
-        """Return the readable artefacts, most recently used first.
-
-        Artefacts without a recorded use, because they were copied here, come last.
-        """
-        self._check_own_files()
-        artefacts = []
-        for name in self.list_names():
-            try:
-                artefacts.append(self._load(self.workspace / name))
-            except ManifestError as error:
-                if name not in self._left_out:
-                    self._left_out.add(name)
-                    logger.warning("%s: left out, because %s", name, error.reason)
-        rank = self._use_order.read()
-        artefacts.sort(
-            key=lambda a: (rank.get(a.path.name, -1), a.manifest.created, a.name), reverse=True
-        )
-        return [artefact for artefact in artefacts if kind in (None, artefact.kind)]
-
-    def list_names(self) -> list[str]:
-        """Return the names of the folders with a manifest, valid or not."""
-        if not self.workspace.is_dir():
-            return []
-        return [
-            folder.name
-            for folder in sorted(self.workspace.iterdir())
-            if not folder.name.startswith(".") and (folder / MANIFEST).is_file()
-        ]
-
-    def failures(self) -> list[Failure]:
-        """Return the failure of every stage whose last run failed."""
-        found = []
-        for path in sorted(self.workspace.glob(f"*/{FAILURE}")):
-            if path.parent.name.startswith("."):
-                continue
-            try:
-                found.append(Failure.model_validate(read_json(path, "failure")))
-            except DataError as error:
-                logger.warning("left out: %s", error)
-            except ValidationError:
-                logger.warning("left out: %s does not contain the error", path)
-        return found
 
     def resolve(self, reference: str, kind: str | None = None) -> Artefact:
         """Return the artefact that a user's reference identifies.
@@ -565,57 +346,6 @@ class Store:
             why = self.parent_damage(artefact, role) or "is no longer beside it"
             raise DataError(f"{artefact.name} was made from {entry.name}, which {why}.")
         return parent
-
-    def parent_damage(self, artefact: Artefact, role: str) -> str | None:
-        """Return why the parent beside an artefact is not the one it was made from, else None.
-
-        Returns None for a deleted parent, too.
-        """
-        entry = artefact.manifest.parents[role]
-        folder = artefact.path.parent / entry.name
-        if not (folder / MANIFEST).is_file():
-            return None
-        try:
-            found = self._load(folder)
-        except ManifestError as error:
-            return f"cannot be used: {error.reason}"
-        if found.content == entry.content:
-            return None
-        return (
-            "was changed since: run the command that made "
-            f"{artefact.name} again to rebuild it from the current one"
-        )
-
-    def _find_parent(self, artefact: Artefact, entry: ParentEntry) -> Artefact | None:
-        """Return a recorded parent if it is beside the artefact and unchanged."""
-        try:
-            found = self._load(artefact.path.parent / entry.name)
-        except ManifestError:
-            return None
-        return found if found.content == entry.content else None
-
-    def _describe_shared(self, entry: ParentEntry) -> Artefact | None:
-        """Return a parent that only the shared store has, without its files."""
-        if self.shared is None:
-            return None
-        self.shared.check()
-        there = self.shared.read(entry.name)
-        if there is None or there.content != entry.content:
-            return None
-        return Artefact(self.workspace / entry.name, there)
-
-    def list_shared(self, kind: str | None = None) -> list[Artefact]:
-        """Return what the shared store has, the last made first; the files are not fetched.
-
-        Raises `UsageError` without a shared store.
-        """
-        if self.shared is None:
-            raise UsageError(
-                "no shared store is given; specify its URL with --shared or LESIONTK_SHARED."
-            )
-        self.shared.check()
-        found = self.shared.list_manifests(kind)
-        return [Artefact(self.workspace / made.name, made) for made in found]
 
     def lineage(self, artefact: Artefact) -> Ancestry:
         """Return the tree of an artefact's ancestors, here or in the shared store."""
@@ -686,7 +416,7 @@ def _record_failure(
     )
     with suppress(OSError):  # the error itself is what the user must see
         (temporary / FAILURE).write_text(failure.model_dump_json(indent=1) + "\n")
-        _replace(target, temporary)
+        replace_folder(target, temporary)
 
 
 def _describe_files(folder: Path) -> dict[str, FileEntry]:
@@ -697,16 +427,6 @@ def _describe_files(folder: Path) -> dict[str, FileEntry]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def _replace(target: Path, temporary: Path) -> None:
-    """Move `temporary` to `target`; an existing folder there is kept under another name."""
-    if target.exists():
-        number = 1
-        while (aside := target.with_name(f".{target.name}.old-{number}")).exists():
-            number += 1
-        target.rename(aside)
-    temporary.rename(target)
 
 
 def _explain_path(reference: str) -> str:

@@ -194,6 +194,8 @@ class RayExecutor(Executor):
         restart: bool,
     ) -> str:
         needs = STAGES.get(step.stage).info.needs
+        for parent in parents.values():
+            store.share(parent)  # it may be older than the shared store
         for _ in range(ATTEMPTS):
             call = StepCall(
                 workspace=store.workspace.resolve(),

@@ -6,14 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.search import study as study_module
-from lesiontk.search.criteria import Criteria, Figures
-from lesiontk.search.space import parse_space
+from lesiontk.search.criteria import Criteria
 from lesiontk.search.study import (
     COMPLETE,
     FAILED,
@@ -21,10 +19,10 @@ from lesiontk.search.study import (
     PRUNED,
     RUNNING,
     RunningTrial,
-    Study,
     open_study,
     recall_study,
 )
+from tests.search.made_up_study import figures, make_study
 from tests.search.study_process import LABELS, SPACE, made_up, run, study_of
 
 ROOT = Path(__file__).parents[2]
@@ -37,20 +35,6 @@ def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
         [*command, *map(str, arguments)], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-
-
-def make_study(folder: Path, **changes: Any) -> Study:
-    """Return a study of other observers, with other keys of the space."""
-    document = {"vary": {"calibration.observer": ["min_max", "percentile"]}, **changes}
-    space = parse_space(document)
-    criteria = Criteria.parse(space.objectives, space.constraints, "pair", LABELS, LABELS[:1])
-    url = f"sqlite:///{folder / 'study.db'}"
-    return open_study(url, "made-up", space, criteria, folder / "locks", epochs=9)
-
-
-def figures(**values: float) -> Figures:
-    known = {"balanced_accuracy": 0.7, "p90_ms": 1.0, "size_mb": 1.0, **values}
-    return Figures("engine-1", "model-1", "validation-1", known, {}, 20, 10, 100)
 
 
 def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(

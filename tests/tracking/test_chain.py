@@ -6,7 +6,6 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from lesiontk.workflow.tracking import Tracking
 from lesiontk.workflow.train import train_recipe
 from tests.tiny.recipe import tiny_recipe
 from tests.tracking.conftest import Place
+from tests.tracking.database import dump
 
 LENIENT = (
     "verify.min_agreement_int8=0", "verify.max_mean_drift_int8=1", "calibration.images=21",
@@ -125,22 +125,6 @@ def test_no_image_identifier_and_path_reaches_a_store(
         assert str(path) not in text, path
     files = [path for path in database.parent.rglob("*") if path.is_file()]
     assert {path.name for path in files if not path.name.startswith("mlflow.db")} == set()
-
-
-def dump(database: Path) -> str:
-    """Return every value of a database but for the places that the store gives to files."""
-    found: list[str] = []
-    with closing(sqlite3.connect(database)) as connection:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master "
-                                                       "WHERE type = 'table'")]  # fmt: skip
-        for table in tables:
-            cursor = connection.execute(f'SELECT * FROM "{table}"')
-            names = [column[0] for column in cursor.description]
-            for row in cursor:
-                pairs: list[tuple[str, Any]] = list(zip(names, row, strict=True))
-                found += [str(v) for name, v in pairs
-                          if name not in ("artifact_location", "artifact_uri")]  # fmt: skip
-    return "\n".join(found)
 
 
 def test_a_secret_would_be_found(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from lesiontk.search.criteria import Figures
 from lesiontk.search.result import SearchResult, find_best
 from lesiontk.search.space import SearchSpace, parse_space
 from lesiontk.search.study import COMPLETE, FAILED, PRUNED, RunningTrial
-from lesiontk.stage import StepId, StoppedError
+from lesiontk.stage import BuildObserver, StepId, StoppedError
 from lesiontk.stages import STAGES
 from lesiontk.stages.time_engine import TimeStage
 from lesiontk.store import Store
+from lesiontk.tracking import TrackedRun
 from lesiontk.workflow import search as search_module
 from lesiontk.workflow import search_trials
 from lesiontk.workflow.bundle import bundle_reference
@@ -84,11 +85,22 @@ GRID: dict[str, Any] = {
 }
 
 
+class Recorded(BuildObserver):
+    """Keeps the runs that are no artefacts."""
+
+    def __init__(self) -> None:
+        self.runs: list[TrackedRun] = []
+
+    def record(self, run: TrackedRun) -> None:
+        self.runs.append(run)
+
+
 @pytest.fixture(scope="module")
 def grid(tiny_store: Store, recipe: Path) -> Iterator[tuple[Search, Counter[str], SearchResult]]:
     """Four int8 engines of one network that no other test trains."""
     with pytest.MonkeyPatch.context() as patch:
         runs = count_runs(patch)
+        tiny_store.observer = Recorded()
         search = prepare(tiny_store, make_space(recipe, **GRID), "grid")
         search.run()
         before = Counter(runs)
@@ -104,6 +116,19 @@ def test_trials_share_what_they_have_in_common(
         "train": 1, "calibrate": 2, "ranges": 2, "convert": 1 + 4, "time": 4,
     }  # fmt: skip
     assert runs["validate"] == 1 + 4
+
+
+def test_a_tracker_gets_each_trial_when_it_ends_and_the_search_when_it_does(
+    grid: tuple[Search, Counter[str], SearchResult],
+) -> None:
+    observer = grid[0].store.observer
+    assert isinstance(observer, Recorded)
+    live = [(run.tags["lesiontk.kind"], run.state.value) for run in observer.runs[:8]]
+    assert live == [("search", "running"), ("trial", "finished")] * 4
+    assert len({run.key for run in observer.runs}) == 1 + 4
+    whole = next(run for run in observer.runs if run.state.value == "finished"
+                 and run.tags["lesiontk.kind"] == "search")  # fmt: skip
+    assert sum(whole.metrics.values()) == 4
 
 
 def test_no_trial_reads_the_test_images(

@@ -190,6 +190,9 @@ EpochObserver = Callable[[int, Mapping[str, float]], None]
 class BuildObserver:
     """Observes what a store makes; this one does nothing. What a method raises ends the build."""
 
+    def connect(self) -> None:
+        """Raise if it cannot observe; called before any work."""
+
     def begin(self, header: ManifestHeader) -> None:
         """An artefact is not in the workspace: its stage runs next."""
 

@@ -196,6 +196,16 @@ class Study:
 
     # ---------------------------------------------------------------- the study itself
 
+    @property
+    def id(self) -> str:
+        """What distinguishes it from all others, also from one of the same name elsewhere."""
+        return str(self.recall("id") or hash_document([self.name, self.recall("space")]))
+
+    @property
+    def name(self) -> str:
+        """The name of the search."""
+        return str(self._study.study_name)
+
     def remember(self, name: str, value: Any) -> None:
         """Record a plain value of the whole study."""
         self._study.set_user_attr(name, value)
@@ -279,6 +289,11 @@ class RunningTrial:
         self._trial.report(value, epoch)
         return bool(self._trial.should_prune())
 
+    def to_record(self) -> TrialRecord:
+        """Return what has become of it."""
+        study = self._owner._study
+        return self._owner._record(study.get_trials(deepcopy=False)[self.number])
+
     def complete(self, figures: Figures) -> None:
         """Record the engine's figures. Raises `DataError` if a criterion is undefined for it."""
         criteria = self._owner.criteria
@@ -345,6 +360,7 @@ def open_study(
         known, own = made.user_attrs.get("space"), _identify(space)
         if known is None:
             made.set_user_attr("space", own)
+            made.set_user_attr("id", uuid.uuid4().hex)
     if known not in (None, own):
         changed = [key for key in own if (known or {}).get(key) != own[key]]
         raise UsageError(

@@ -116,6 +116,7 @@ class Store(SharingFolder):
         again. Raises `MissingRequirementError` if the shared store cannot be used.
         """
         _check_parents(stage, parents)
+        self.observer.connect()
         if self.shared is not None:
             self.shared.check()
         for parent in parents.values():

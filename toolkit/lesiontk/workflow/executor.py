@@ -163,6 +163,7 @@ def open_executor(store: Store, options: WorkerOptions) -> Iterator[Executor]:
     from lesiontk.workflow.ray_cluster import connect
     from lesiontk.workflow.ray_executor import RayExecutor
 
+    store.observer.connect()  # the workers make the steps, and this process records them
     with connect(store, options.address) as cluster:
         executor = RayExecutor(cluster, options.parallel)
         try:

@@ -39,7 +39,7 @@ class RayExecutor(Executor):
         self._cluster, self._ray = cluster, cluster.ray
         self.parallel = parallel or max(1, cluster.cpus // STAGES.get("train").info.needs.cpus)
         self.cpus = max(1, min(cluster.cpus // self.parallel, cluster.largest))
-        self._lock, self._tracking = threading.Condition(), threading.Lock()
+        self._lock = threading.Condition()
         self._making: dict[str, Future[str]] = {}
         self._made: dict[str, str] = {}
         self._running: set[Any] = set()
@@ -181,8 +181,7 @@ class RayExecutor(Executor):
             del self._making[key]
         making.set_result(name)
         made = store.resolve(name)
-        with self._tracking:
-            store.observer.end(made)
+        store.observer.end(made)
         return made
 
     def _try_task(

@@ -23,13 +23,14 @@ from lesiontk.search.result import (
     list_front,
     list_measured,
 )
-from lesiontk.search.study import Study, TrialRecord
+from lesiontk.search.study import Study, TrialRecord, name_host
 from lesiontk.search.validation_scores import ValidationScorer
 from lesiontk.search.winner import Scoring, WinnerEstimate, estimate_winner
 from lesiontk.stages.evaluate import read_evaluation
 from lesiontk.workflow.evaluate import evaluate_artefact
 from lesiontk.workflow.search_candidates import Candidates
 from lesiontk.workflow.search_trials import score_candidate
+from lesiontk.workflow.tracked_searches import record_runs, search_run, trial_run
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,14 @@ class Results:
             chosen = self._record_reading()
         for engine in chosen:
             evaluate_artefact(self.store, self.store.resolve(engine, "engine"))
-        return self.write_result()
+        result = self.write_result()
+        own = (trial for trial in result.trials if trial.host == name_host() and trial.is_finished)
+        record_runs(  # a process may have ended between a trial and its record
+            self.store,
+            search_run(self.study, self.space, result.trials),
+            *(trial_run(self.study, trial) for trial in own),
+        )
+        return result
 
     def _record_reading(self) -> list[str]:
         """Return the engines of the front in this workspace, and record who reads the test."""

@@ -20,6 +20,7 @@ from lesiontk.workflow.executor import Executor
 from lesiontk.workflow.lineage import model_of
 from lesiontk.workflow.runner import build_step
 from lesiontk.workflow.search_candidates import Candidates, find_parent
+from lesiontk.workflow.tracked_searches import record_runs, search_run, trial_run
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ class Trials:
             logger.warning("trial %d failed: %s", trial.number, error)
         else:
             self._log(trial, figures)
+        runs = search_run(self.study, self.space), trial_run(self.study, trial.to_record())
+        record_runs(self.store, *runs)
 
     def _watch(self, trial: RunningTrial) -> EpochObserver:
         objective = self.criteria.objectives[0]

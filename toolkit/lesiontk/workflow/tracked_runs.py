@@ -95,7 +95,11 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple) and not any(isinstance(v, dict | list) for v in value):
         return ", ".join(map(_text, value))
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    )
 
 
 def shorten_paths(text: str) -> str:

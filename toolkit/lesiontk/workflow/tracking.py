@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from weakref import finalize
 
 from lesiontk.records import Artefact, ManifestHeader
@@ -35,6 +36,7 @@ class Tracking(BuildObserver):
         self._recorded: set[str] = set()
         self._missing: dict[str, str] = {}
         self._failures = 0
+        self._lock = RLock()
         finalize(self, _report_missing, name, self._missing)  # when the work is over
 
     def __reduce__(self) -> tuple[type[Tracking], tuple[str, Path]]:
@@ -46,8 +48,12 @@ class Tracking(BuildObserver):
         """The names of the runs that were not recorded."""
         return tuple(self._missing.values())
 
+    def connect(self) -> None:
+        with self._lock:
+            if self._tracker is None:
+                self._tracker = TRACKERS.get(self.name)(self._workspace)
+
     def begin(self, header: ManifestHeader) -> None:
-        self._connect()
         if header.kind in TRACKED:
             self._write(begin_run(header))
 
@@ -56,7 +62,6 @@ class Tracking(BuildObserver):
             self._write(replace(begin_run(header), epochs={epoch: name_epoch(metrics)}))
 
     def end(self, artefact: Artefact) -> None:
-        self._connect()
         if artefact.kind in TRACKED and artefact.key not in self._recorded:
             self._write(end_run(artefact))
 
@@ -71,36 +76,30 @@ class Tracking(BuildObserver):
         self._write(replace(run, state=state, tags={**run.tags, **tags}))
 
     def record(self, run: TrackedRun) -> None:
-        self._connect()
+        self.connect()
         self._write(run)
-
-    def _connect(self) -> Tracker:
-        if self._tracker is None:
-            self._tracker = TRACKERS.get(self.name)(self._workspace)
-        return self._tracker
 
     def _write(self, run: TrackedRun) -> None:
         """Record a run, and keep in mind if that fails."""
-        if self._failures >= ATTEMPTS:
-            self._missing[run.key] = run.name
-            return
-        try:
-            self._connect().write(run)
-        except Exception as error:  # noqa: BLE001 - any error is that of the tracker
-            if not self._failures and not self._missing:
-                logger.warning(
-                    "%s does not record %s (%s); the work goes on",
-                    self.name,
-                    run.name,
-                    explain_failure(error),
-                )
-            self._failures += 1
-            self._missing[run.key] = run.name
-        else:
-            self._failures = 0
-            self._missing.pop(run.key, None)
-            if run.state is State.FINISHED:
-                self._recorded.add(run.key)
+        with self._lock:
+            if self._failures >= ATTEMPTS or self._tracker is None:
+                self._missing[run.key] = run.name
+                return
+            try:
+                self._tracker.write(run)
+            except Exception as error:  # noqa: BLE001 - any error is that of the tracker
+                if not self._failures and not self._missing:
+                    logger.warning(
+                        "%s does not record %s (%s); the work goes on",
+                        self.name, run.name, explain_failure(error),
+                    )  # fmt: skip
+                self._failures += 1
+                self._missing[run.key] = run.name
+            else:
+                self._failures = 0
+                self._missing.pop(run.key, None)
+                if run.state is State.FINISHED:
+                    self._recorded.add(run.key)
 
 
 def _report_missing(name: str, missing: Mapping[str, str]) -> None:

@@ -26,6 +26,9 @@ from lesiontk.bench.remote.ssh import SSH
 from lesiontk.bench.remote.transport import Completed, Transport, UnreachableError
 from lesiontk.cli.main import cli
 from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
+from lesiontk.progress import NoProgress
+from lesiontk.stages import remote_timing
+from lesiontk.stages.remote_timing import RemoteDevice, compare_on
 from tests.deploy.bundles import ENGINES, make_bundle
 
 FEW = ["--rounds", "20", "--warmup", "1"]
@@ -303,6 +306,18 @@ def test_a_url_of_wrong_form_is_refused(url: str, message: str) -> None:
         open_transport(url)
 
 
+def test_two_engines_are_compared_on_the_device(server: Server) -> None:
+    """Also an engine with itself, where nothing could be removed."""
+    engine = ENGINES / "tflite_int8.tflite"
+    found = compare_on(RemoteDevice(server.url), "tflite:int8", engine, engine, NoProgress())
+    assert found.device == server.url
+    assert found.n >= 100
+    assert found.before == found.after
+    assert found.after.size_bytes == engine.stat().st_size
+    assert found.after.median_ms > 0
+    assert server.left() == []
+
+
 def test_options_without_a_machine_are_refused(tmp_path: Path) -> None:
     words = ["bench", str(ENGINES / "tflite_int8.tflite"), "--install"]
     done = CliRunner().invoke(cli, [*words, "--workspace", str(tmp_path)])
@@ -346,13 +361,11 @@ def test_only_a_new_folder_is_ever_deleted(folder: bytes, bundle: Path) -> None:
 
 
 def test_an_unknown_processor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lesiontk.progress import NoProgress
     from lesiontk.recipe import BenchRule
-    from lesiontk.workflow import remote_bench
 
     device = Scripted(Completed(0, b"riscv64\n3 11\n", ""))
-    monkeypatch.setattr(remote_bench, "open_transport", lambda url: device)
+    monkeypatch.setattr(remote_timing, "open_transport", lambda url: device)
     with pytest.raises(LesionTKError, match="the architecture riscv64; bundles are for x86_64"):
-        remote_bench.measure_on(
-            remote_bench.RemoteDevice("ssh://board"), {}, BenchRule(), NoProgress()
+        remote_timing.measure_on(
+            remote_timing.RemoteDevice("ssh://board"), {}, BenchRule(), NoProgress()
         )

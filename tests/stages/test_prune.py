@@ -30,7 +30,9 @@ from lesiontk.records import (
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.parent_predictions import SOFT_TARGETS
 from lesiontk.stages.prune import WIDTHS
+from lesiontk.stages.remote_timing import RemoteDevice
 from lesiontk.store import Store
+from lesiontk.technique import describe_step
 from lesiontk.workflow.benchmark import benchmark_model, report_model
 from lesiontk.workflow.compress import compress_model
 from lesiontk.workflow.convert import convert_model
@@ -177,7 +179,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         sizes = (path.stat().st_size for path in (before, after))
         return Footprint(target, 1, *(EngineFootprint(size, size, size / 1024) for size in sizes))
 
-    monkeypatch.setattr("lesiontk.compress.prune_budget.compare_engines", compare)
+    monkeypatch.setattr("lesiontk.stages.removal.compare_engines", compare)
     return timed
 
 
@@ -187,7 +189,11 @@ def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(
     """The candidates are timed as int8 engines, and the largest that is fast enough is kept."""
     made = train_recipe(store, recipe(keep_latency=0.8, criterion="l1", multiple=4))
     assert set(clock) == {"tflite_int8.tflite"}
-    assert made.facts["change"]["latency"] == {"engine": "tflite:int8", "wanted": 0.8}
+    assert made.facts["change"]["latency"] == {
+        "engine": "tflite:int8",
+        "wanted": 0.8,
+        "device": "",
+    }
     footprint = made.read_facts(ModelFacts).footprint
     assert footprint is not None
     ratio = footprint.after.median_ms / footprint.before.median_ms
@@ -198,6 +204,44 @@ def test_a_budget_in_latency_is_measured_on_the_engine_that_counts(
     )
     share = small.facts["size_bytes"] / whole.facts["size_bytes"]
     assert share == pytest.approx(ratio, abs=0.02)
+
+
+def test_a_device_decides_whether_the_budget_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On it half of the channels save less than they do here."""
+    urls: set[str] = set()
+
+    def compare(remote: RemoteDevice, target: str, before: Path, after: Path, _: Any) -> Footprint:
+        urls.add(remote.url)
+        sizes = [path.stat().st_size for path in (before, after)]
+        times = (10 + 10 * size / sizes[0] for size in sizes)
+        found = [EngineFootprint(s, s, t) for s, t in zip(sizes, times, strict=True)]
+        return Footprint(target, 20, *found, device=remote.url)
+
+    monkeypatch.setattr("lesiontk.stages.removal.compare_on", compare)
+    options = {"keep_latency": 0.8, "latency_device": "ssh://board", "multiple": 4}
+    made = train_recipe(store, recipe(criterion="l1", **options))
+    assert urls == {"ssh://board"}
+    facts = made.read_facts(ModelFacts)
+    assert facts.footprint is not None
+    assert facts.footprint.after.median_ms <= 16
+    assert facts.footprint.after.size_bytes <= 0.6 * facts.footprint.before.size_bytes
+    assert "of the latency on int8 TFLite on ssh://board was the budget" in describe_step(
+        facts.step
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"keep_macs": 0.5, "latency_device": "ssh://board"}, "belongs to keep_latency"),
+        ({"keep_latency": 0.5, "latency_device": "shh://board"}, "Did you mean 'ssh'"),
+    ],
+)
+def test_a_device_that_is_none_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        plan_recipe(recipe(**keys))
 
 
 @pytest.mark.parametrize(

@@ -156,13 +156,15 @@ class EngineFootprint(Record):
 class Footprint(Record):
     """What a compression changes on a device, as an engine of the target `engine`.
 
-    Latency is that of one image on one thread: the median of `n` rounds in turns.
+    Latency is that of one image on one thread: the median of `n` rounds in turns, or of `n`
+    queries after each other on the other machine `device`.
     """
 
     engine: str
     n: int
     before: EngineFootprint
     after: EngineFootprint
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

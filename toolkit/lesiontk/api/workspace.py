@@ -400,8 +400,8 @@ class Workspace(DataWorkspace):
         from lesiontk.backends import is_engine_file
         from lesiontk.backends.foreign import ForeignDescription
         from lesiontk.errors import UsageError
+        from lesiontk.stages.remote_timing import RemoteDevice
         from lesiontk.workflow.benchmark import benchmark_engine_files, benchmark_references
-        from lesiontk.workflow.remote_bench import RemoteDevice
 
         references = [e.reference if isinstance(e, Engine) else str(e) for e in engines]
         overrides = with_gates(set, gates)

@@ -57,15 +57,11 @@ def compare_engines(
     files = {"before": before, "after": after}
     pixels = images.pixels[images.draw_stratified("validation", TIMED_IMAGES, seed=0)]
     timed = time_engines(files, pixels, BenchRule(), context.progress)
-    return Footprint(
-        engine=target,
-        n=min(timing.latency.n for timing in timed.values()),
-        **{
-            name: EngineFootprint(
-                size_bytes=path.stat().st_size,
-                deflated_bytes=deflated_bytes(path),
-                median_ms=timed[name].latency.median,
-            )
-            for name, path in files.items()
-        },
-    )
+    n = min(timing.latency.n for timing in timed.values())
+    first, second = (weigh_engine(files[x], timed[x].latency.median) for x in files)
+    return Footprint(target, n, first, second)
+
+
+def weigh_engine(path: Path, median_ms: float) -> EngineFootprint:
+    """Return an engine file's sizes, with its latency."""
+    return EngineFootprint(path.stat().st_size, deflated_bytes(path), median_ms)

@@ -13,7 +13,7 @@ from lesiontk.backends.execution import find_fallback
 from lesiontk.backends.keras.backend import read_spec
 from lesiontk.compress.channel_budget import COSTS, find_next_cost
 from lesiontk.compress.channel_graph import ChannelGraph
-from lesiontk.compress.footprint import compare_engines, make_engine
+from lesiontk.compress.footprint import make_engine
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.data.images import ImageSet
 from lesiontk.document import Record
@@ -25,15 +25,19 @@ Removed = frozenset[int]
 Choose = Callable[[str, float], Removed]
 """Maps ``macs`` or ``parameters`` and its limit to the channels to remove."""
 Build = Callable[[Removed], Any]
+Compare = Callable[[Path, Path], Footprint]
+"""Returns what two engine files cost, before and after."""
 TRIES = 7
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyGoal(Record):
-    """The target share of the original's median latency, as this engine."""
+    """The target share of the original's median latency, as this engine, on the machine `device` or
+    this one."""
 
     engine: str
     wanted: float
+    device: str = ""
 
 
 class PruneBudget(ABC):
@@ -93,18 +97,18 @@ def check_latency(target: str, backend: Backend) -> None:
 
 
 class LatencyBudget(PruneBudget):
-    """The median latency of the engine, interleaved with the original's."""
+    """The median latency of the engine, as `compare` measures it beside the original's."""
 
     def __init__(
         self,
-        target: str,
-        target_share: float,
+        goal: LatencyGoal,
         original: Path,
         model: Any,
         images: ImageSet,
         context: Context,
+        compare: Compare,
     ) -> None:
-        self._goal = LatencyGoal(target, target_share)
+        self._goal, self._compare = goal, compare
         self.images, self.context = images, context
         self.spec = read_spec(original)
         self.macs = COSTS["macs"](read_layers(model))
@@ -128,7 +132,7 @@ class LatencyBudget(PruneBudget):
         candidate = self.context.scratch / "candidate.keras"
         model.save(str(candidate))
         engine = self._convert(candidate, "engine-candidate")
-        return compare_engines(self.goal.engine, self.original, engine, self.images, self.context)
+        return self._compare(self.original, engine)
 
     def _convert(self, source: Path, folder: str) -> Path:
         out = self.context.scratch / folder

@@ -184,7 +184,7 @@ def choose_removed(
         return blocks, [BlockRow.from_document(row) for row in json.loads(kept.read_text())]
     rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
     importance = measure_importance(model, blocks, images.pixels[rows], context.progress)
-    costs = share_costs(layers, blocks, budget, "macs" if config.keep_macs else "parameters")
+    costs = share_costs(layers, blocks, budget, "parameters" if config.keep_parameters else "macs")
 
     def choose(counted: str, limit: float) -> frozenset[int]:
         """Return the blocks to remove; of a latency budget the limit is a share of it, too."""
@@ -220,9 +220,12 @@ def choose_removed(
 def share_costs(
     layers: Sequence[Layer], blocks: Sequence[ResidualBlock], budget: PruneBudget, counted: str
 ) -> list[float]:
-    """Return the share of each block in the cost that the budget counts, 0..1."""
+    """Return the share of each block in the cost that the budget counts, 0..1.
+
+    A device measures no layers: there it is that of the operations, and what is left is measured.
+    """
     costs: Mapping[str, float]
-    if isinstance(budget, LatencyBudget):
+    if isinstance(budget, LatencyBudget) and not budget.goal.device:
         profile = measure_profile(budget.original, PROFILE_ROUNDS, threads=1)
         costs = {layer.layer: layer.median_ms for layer in profile.layers}
     else:

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from lesiontk.backends import BACKENDS, parse_target
+from lesiontk.bench.remote import open_transport
+from lesiontk.compress.footprint import compare_engines
 from lesiontk.compress.prune_budget import (
     CountBudget,
     LatencyBudget,
@@ -21,10 +23,11 @@ from lesiontk.recipe import TrainSection
 from lesiontk.records import Footprint
 from lesiontk.report.formatting import format_latency, format_percent
 from lesiontk.report.wording import name_engine
-from lesiontk.stage import Context, StageConfig
+from lesiontk.stage import ADDED_LATER, Context, StageConfig
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.parent_predictions import DistillRule
+from lesiontk.stages.remote_timing import RemoteDevice, compare_on
 
 SHARES = ("keep_macs", "keep_parameters", "keep_latency")
 SHARE_OPTIONS = {
@@ -43,6 +46,11 @@ class RemovalConfig(StageConfig):
         None, gt=0, lt=1, description="share that may stay, measured on `latency_on`"
     )
     latency_on: str = Field("tflite:int8", description="the engine whose latency is measured")
+    latency_device: str | None = Field(
+        None,
+        json_schema_extra=ADDED_LATER,
+        description="where it is measured: ssh://USER@HOST, adb://SERIAL, or null for this machine",
+    )
     distill: DistillRule | None = DistillRule()
     recover: TrainSection = TrainSection(epochs=4, learning_rate=5e-4, ema=0.99)
 
@@ -51,7 +59,7 @@ class RemovalConfig(StageConfig):
         if sum(getattr(self, name) is not None for name in SHARES) != 1:
             raise ValueError(f"expected one of {', '.join(SHARES)}")
         if self.keep_latency is None:
-            self.refuse_idle("latency_on", belongs_to="keep_latency")
+            self.refuse_idle("latency_on", "latency_device", belongs_to="keep_latency")
         check_recovery(self.recover)
         return self
 
@@ -61,12 +69,15 @@ class RemovalConfig(StageConfig):
         return next(float(v) for n in SHARES if (v := getattr(self, n)) is not None)
 
     def check_engine(self) -> None:
-        """Raise `UsageError` for an unknown engine, or one with layers that are chosen later.
+        """Raise `UsageError` for an unknown engine or device, or layers that are chosen later.
 
-        Raises `MissingRequirementError` for one whose latency cannot be measured here.
+        Raises `MissingRequirementError` for one whose latency cannot be measured here, or for a
+        device without its client.
         """
         name, precision = parse_target(self.latency_on)
-        if self.keep_latency is not None:
+        if self.latency_device is not None:
+            open_transport(self.latency_device)
+        elif self.keep_latency is not None:
             check_latency(self.latency_on, BACKENDS.get(name)())
         if BACKENDS.get(name).info.precisions[precision].mixed:
             raise UsageError(
@@ -82,9 +93,17 @@ class RemovalConfig(StageConfig):
         self, path: Path, model: Any, images: ImageSet, context: Context
     ) -> PruneBudget:
         """Return the budget of the model in a file."""
-        if self.keep_latency is not None:
-            return LatencyBudget(self.latency_on, self.keep_latency, path, model, images, context)
-        return CountBudget("macs" if self.keep_macs else "parameters", model)
+        if self.keep_latency is None:
+            return CountBudget("macs" if self.keep_macs else "parameters", model)
+        goal = LatencyGoal(self.latency_on, self.keep_latency, self.latency_device or "")
+
+        def compare(before: Path, after: Path) -> Footprint:
+            if self.latency_device is None:
+                return compare_engines(self.latency_on, before, after, images, context)
+            device = RemoteDevice(self.latency_device)
+            return compare_on(device, self.latency_on, before, after, context.progress)
+
+        return LatencyBudget(goal, path, model, images, context, compare)
 
 
 def describe_latency(goal: LatencyGoal | None, footprint: Footprint | None) -> str:
@@ -92,8 +111,8 @@ def describe_latency(goal: LatencyGoal | None, footprint: Footprint | None) -> s
     if goal is None:
         return ""
     budget = (
-        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)} was the "
-        "budget"
+        f"; {format_percent(goal.wanted)} of the latency on {name_engine(goal.engine)}"
+        f"{f' on {goal.device}' if goal.device else ''} was the budget"
     )
     if footprint is None:
         return budget

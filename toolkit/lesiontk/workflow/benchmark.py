@@ -13,9 +13,10 @@ from lesiontk.errors import UsageError
 from lesiontk.recipe import override_recipe
 from lesiontk.records import Artefact
 from lesiontk.stages.bench import read_benchmark
+from lesiontk.stages.remote_timing import RemoteDevice, import_devices, measure_on
 from lesiontk.store import Store
 from lesiontk.workflow.evaluate import evaluate_folder, rules_from
-from lesiontk.workflow.import_devices import files_of, import_devices, remembered_devices
+from lesiontk.workflow.import_devices import files_of, remembered_devices
 from lesiontk.workflow.input_checks import input_checks_of
 from lesiontk.workflow.lineage import (
     engines_of,
@@ -26,7 +27,6 @@ from lesiontk.workflow.lineage import (
     sensitivities_of,
     stabilities_of,
 )
-from lesiontk.workflow.remote_bench import RemoteDevice, measure_on
 from lesiontk.workflow.resume import continue_from
 from lesiontk.workflow.runner import build_step
 

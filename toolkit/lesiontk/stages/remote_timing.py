@@ -1,22 +1,24 @@
-"""Benchmarks whose latency is measured on another machine."""
+"""Latency that is measured on another machine, with a bundle of each engine."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesiontk.backends import find_backend
-from lesiontk.bench.device import DeviceBench
+from lesiontk.bench.device import DeviceBench, read_device_bench
 from lesiontk.bench.remote import open_transport
 from lesiontk.bench.remote.measure import examine, measure
+from lesiontk.compress.footprint import weigh_engine
 from lesiontk.deploy import find_bundle_target
-from lesiontk.errors import UsageError, suggest
+from lesiontk.deploy.bundle import hash_content
+from lesiontk.errors import DataError, UsageError, suggest
 from lesiontk.progress import Progress
 from lesiontk.recipe import BenchRule
+from lesiontk.records import Footprint
 from lesiontk.stages.bundle import write_bundle_of_file
-from lesiontk.workflow.import_devices import import_devices
 
 BUNDLES = {
     "x86_64": "linux-x86-64",
@@ -81,6 +83,45 @@ def measure_on(
                 )
             measured.append(out)
         return import_devices(measured, engines)
+
+
+def import_devices(
+    measurements: Iterable[Path], engines: Mapping[str, Path]
+) -> tuple[DeviceBench, ...]:
+    """Return the measurements, each with the engine whose content it was taken with.
+
+    `engines` maps targets to files. Raises `DataError` for a measurement of another engine.
+    """
+    known = {hash_content(path): target for target, path in engines.items()}
+    found = []
+    for path in measurements:
+        device = read_device_bench(path)
+        if device.content_sha256 not in known:
+            listed = ", ".join(f"{target} ({each[:12]})" for each, target in known.items())
+            raise DataError(
+                f"{path} was measured with an engine of content {device.content_sha256[:12]}; "
+                f"expected one of {listed or 'the model, which has no engine'}. Bundle the engine "
+                "again and measure it."
+            )
+        found.append(replace(device, target=known[device.content_sha256]))
+    return tuple(found)
+
+
+def compare_on(
+    remote: RemoteDevice, target: str, before: Path, after: Path, progress: Progress
+) -> Footprint:
+    """Return what two engine files of a target cost on another machine, measured after each other.
+
+    Raises as `measure_on`.
+    """
+    measured = measure_on(remote, {"before": before, "after": after}, BenchRule(), progress)
+    devices = {device.content_sha256: device for device in measured}
+    first, second = (
+        weigh_engine(path, devices[hash_content(path)].latency_ms.median)
+        for path in (before, after)
+    )
+    n = min(len(device.samples_ms) for device in measured)
+    return Footprint(target, n, first, second, remote.url)
 
 
 def target_of(engine: Path) -> str:

@@ -11,15 +11,16 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
 
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.records import Artefact
-from lesiontk.stage import Context
+from lesiontk.stage import MEASURING, Context, StageInfo
 from lesiontk.store import SharedStore, Store
 from lesiontk.store.claim import CLAIM, ClaimPolicy
 from lesiontk.store.manifest import write_manifest
@@ -378,6 +379,28 @@ def test_machines_that_make_one_key_at_once_agree(
     lost = [path.read_text() for paths in kept for path in paths]
     assert sorted([*lost, late.file("chance.txt").read_text()]) == (
         sorted(texts) if len(set(texts)) > 1 else ["same"]
+    )
+
+
+class MeasureStage(TextStage):
+    """Measures the machine."""
+
+    info: ClassVar[StageInfo] = replace(TextStage.info, needs=MEASURING)
+
+
+def test_each_machine_measures_itself(machine: Machine, url: str) -> None:
+    made = {}
+    for name in ("one", "two"):
+        stage = MeasureStage()
+        stage.facts, stage.measured = {"machine": name}, {"ms": len(made) + 1}
+        store = machine(name)
+        made[name] = store.build(stage, TextConfig(), {})
+        assert made[name].facts["machine"] == name
+        assert stage.runs == 1
+        assert store.build(stage, TextConfig(), {}) == made[name], "it is not replaced"
+        assert stage.runs == 1
+    assert machine("three").resolve(made["one"].name) == replace(
+        made["one"], path=machine("three").workspace / made["one"].name
     )
 
 

@@ -109,7 +109,7 @@ class Store(SharingFolder):
 
         With a shared store the artefact is fetched from there if it has one, and is copied there
         with its ancestors otherwise. Of two that were made at once, the first that is there
-        replaces the other.
+        replaces the other. A measurement of this machine is copied, too, and never replaced.
 
         Raises `DataError` if a parent no longer matches its manifest. A failure leaves
         ``failed.json`` (and what the stage had written) instead of a manifest and is raised
@@ -130,10 +130,13 @@ class Store(SharingFolder):
         with self._lock(scratch.name, log=True):
             document = self._conceal(recipe)
             found = partial(self._reuse, target, key, parents, document)
-            artefact = found() or self._reuse_shared(target.name, found)
+            measures = stage.info.needs.alone  # another machine of its kind may be busier
+            artefact = found()
             with ExitStack() as claim:
-                if artefact is None and not claim.enter_context(self._claim(target.name)):
+                if artefact is None and not measures:
                     artefact = self._reuse_shared(target.name, found)
+                    if artefact is None and not claim.enter_context(self._claim(target.name)):
+                        artefact = self._reuse_shared(target.name, found)
                 if artefact is None:
                     if restart:
                         shutil.rmtree(scratch, ignore_errors=True)
@@ -143,7 +146,10 @@ class Store(SharingFolder):
                 with self._lock("use_order"):
                     self._use_order.put_last(artefact.name)
                 try:
-                    artefact = self._agree(artefact, found)
+                    if measures:
+                        self.share(artefact)
+                    else:
+                        artefact = self._agree(artefact, found)
                 finally:
                     self.observer.end(artefact)
             return artefact

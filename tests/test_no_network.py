@@ -45,6 +45,18 @@ def test_onnx_runtime_is_imported_in_one_place() -> None:
     assert found == LOADERS
 
 
+def test_file_systems_of_other_machines_are_imported_for_a_shared_store_alone() -> None:
+    found = {
+        path.relative_to(TOOLKIT).as_posix()
+        for path in TOOLKIT.rglob("*.py")
+        if any(
+            name.partition(".")[0] in ("fsspec", "s3fs")
+            for name in list_imports(ast.parse(path.read_text()))
+        )
+    }
+    assert found == {"store/shared.py", "store/shared_url.py"}
+
+
 @pytest.mark.parametrize("name", sorted(LOADERS))
 def test_telemetry_is_off_before_it_is_imported(name: str) -> None:
     text = (TOOLKIT / name).read_text()

@@ -220,10 +220,11 @@ def stub_search(
     seconds: float = 0.0,
     log: Path | None = None,
     fails: Mapping[int, str] | None = None,
+    storage: str | None = None,
 ) -> Search:
     """Return a search that is ready to run; `fails` is of the values of engines."""
     task = SearchTask("pair", LABELS, LABELS[:1])
-    search = Search(store, space, SearchOptions("stub"), task, "youden")
+    search = Search(store, space, SearchOptions("stub", storage=storage), task, "youden")
     candidates = StubCandidates(store, space, search.options, search.criteria)
     candidates.seconds, candidates.log = seconds, str(log or "")
     candidates.fails = fails or {}

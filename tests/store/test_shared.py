@@ -617,11 +617,15 @@ def test_a_failed_push_loses_nothing(
         with pytest.raises(MissingRequirementError) as caught:
             store.build(stage, TextConfig(), {})
     (made,) = store.list_artefacts()
+    remedy = {
+        "file": "that this machine may write there, and that space is left",
+        "s3": "the credentials in the environment, such as AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
+    }[url.partition(":")[0]]
     assert str(caught.value) == (
         f"{made.name} is in {store.workspace} and could not be shared: the shared store {url} "
-        "cannot be written: permission denied (Access Denied). Check the credentials in the "
-        "environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE. The same "
-        "command shares it when it is run again."
+        f"cannot be written: permission denied (Access Denied). Check {remedy}. The same command "
+        "shares it when it is run again."
     )
     store.build(stage, TextConfig(), {})
     machine("two").build(stage, TextConfig(), {})

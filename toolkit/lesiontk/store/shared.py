@@ -283,7 +283,8 @@ class SharedStore:
             raise
         except Exception as error:  # each file system raises classes of its own
             raise MissingRequirementError(
-                f"the shared store {self.url} cannot be {done}: {explain_failure(error)}"
+                f"the shared store {self.url} cannot be {done}: "
+                f"{explain_failure(error, self._scheme)}"
             ) from error
 
 

@@ -63,14 +63,19 @@ def _mask(text: str) -> str:
     return re.sub(r"\S*@", "***@", re.sub(r"\?\S*", "?***", text))
 
 
-def explain_failure(error: Exception) -> str:
+def explain_failure(error: Exception, scheme: str) -> str:
     """Return why a file system failed, without credentials, and what to check."""
     reason = _mask(" ".join(str(error).split())) or type(error).__name__
-    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-        return (
-            f"permission denied ({reason}). Check the credentials in the environment, such as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
+    denied = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+    if denied:
+        reason = f"permission denied ({reason})"
+    if scheme in S3 and denied:
+        remedy = (
+            "the credentials in the environment, such as AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
         )
-    return (
-        f"{reason}. Check the network, and the address of a server of your own in AWS_ENDPOINT_URL."
-    )
+    elif scheme in S3:
+        remedy = "the network, and the address of a server of your own in AWS_ENDPOINT_URL"
+    else:
+        remedy = "that this machine may write there, and that space is left"
+    return f"{reason}. Check {remedy}."

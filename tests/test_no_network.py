@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,14 @@ from PIL import Image
 
 from lesiontk.data.synthetic.dataset import render_view, write_synthetic_dataset
 from tests.deploy.bundles import ENGINES, make_bundle
+from tests.network_attempts import isolated, list_attempts
+
+__all__ = ["isolated"]
 
 TOOLKIT = Path(__file__).parents[1] / "toolkit" / "lesiontk"
 LOADERS = {"system/frameworks.py", "deploy/runner/onnx_runtime.py"}
 """The one place of the toolkit, and the bundle's own."""
 ENGINE = ENGINES / "onnx_int8.onnx"
-INTERNET = re.compile(r"AF_INET6?\b")
 
 
 def list_imports(tree: ast.AST) -> set[str]:
@@ -92,35 +93,6 @@ def test_telemetry_is_off_when_it_is_imported(caller: str) -> None:
 
 
 # ------------------------------------------------------------- what is attempted
-
-
-def list_attempts(folder: Path, *command: str) -> list[str]:
-    """Return each try of a command, or of its children, to reach the internet.
-
-    It runs where there is no network, so that a try fails; strace sees it all the same.
-    """
-    log = folder / "calls.txt"
-    calls = "trace=connect,sendto,sendmsg,sendmmsg"
-    # As a user's shell has it: the product itself must set what turns telemetry off.
-    settings = {name: v for name, v in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    done = subprocess.run(
-        ["unshare", "-n", "strace", "-f", "-qq", "--seccomp-bpf", "-e", calls, "-o", str(log),
-         *command],
-        capture_output=True, text=True, check=False, cwd=folder, env=settings,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [line for line in log.read_text().splitlines() if INTERNET.search(line)]
-
-
-@pytest.fixture
-def isolated(tmp_path: Path) -> Path:
-    for tool in ("unshare", "strace"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    probe = ["unshare", "-n", "strace", "-f", "-o", "/dev/null", "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine gives no network namespace, or no right to trace")
-    return tmp_path
 
 
 def test_an_attempt_would_be_seen(isolated: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from lesiontk.train.checkpoints import TrainingState, save_state
 from lesiontk.workflow.benchmark import PARENT
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.train import train_recipe
+from tests.train.events import read_scalars
 
 
 def tiny(*, leaky: bool = False) -> Recipe:
@@ -47,6 +50,28 @@ def test_a_model_of_a_leaky_split_carries_a_warning(tmp_path: Path) -> None:
     assert "leaks" not in honest.notice
     assert "split that leaks lesions" in leaky.notice
     assert honest.split_hash != leaky.split_hash
+
+
+def test_tensorboard_finds_the_epochs_while_a_network_trains_and_in_its_model(
+    tmp_path: Path,
+) -> None:
+    """Below the workspace, as `tensorboard --logdir WORKSPACE` looks for them."""
+    workspace = tmp_path / "workspace"
+    running: list[dict[str, dict[int, float]]] = []
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        (events,) = workspace.rglob("tensorboard")
+        assert events.parent.parent.name == ".scratch"
+        running.append(read_scalars(events))
+
+    model = train_recipe(Store(workspace).observed_by(on_epoch), tiny())
+    (events,) = workspace.rglob("tensorboard")
+    assert events == model.path / "tensorboard"
+    with model.file("curves.csv").open(newline="") as stream:
+        (curve,) = csv.DictReader(stream)
+    assert running == [read_scalars(events)]
+    for tag, name in (("loss", "loss"), ("balanced_accuracy",) * 2, ("recall_mel", "recall[mel]")):
+        assert running[0][tag] == {1: pytest.approx(float(curve[name]), rel=1e-5)}
 
 
 @pytest.mark.parametrize(("epoch", "expected"), [(0, "imagenet"), (1, "none")])

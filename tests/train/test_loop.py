@@ -32,6 +32,7 @@ from tests.train.colours import (
     score,
     train,
 )
+from tests.train.events import read_scalars
 
 # -------------------------------------------------------------------- learning
 
@@ -287,14 +288,7 @@ def test_every_imbalance_choice_can_be_trained_with(tmp_path: Path) -> None:
 
 def test_tensorboard_reads_the_curves(learned: tuple[Any, TrainingState, Path]) -> None:
     _, state, scratch = learned
-    tf = import_tensorflow()
-    files = sorted(map(str, (scratch / "tensorboard").glob("events.out.tfevents.*")))
-    read: dict[str, dict[int, float]] = {}
-    for record in tf.data.TFRecordDataset(files).as_numpy_iterator():
-        event = tf.compat.v1.Event.FromString(record)
-        for value in event.summary.value:
-            assert value.metadata.plugin_data.plugin_name == "scalars"
-            read.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    read = read_scalars(scratch / "tensorboard")
     assert {"loss", "balanced_accuracy", "recall_mel"} <= set(read)
     for row in state.curves:
         assert read["loss"][int(row["epoch"])] == pytest.approx(row["loss"], rel=1e-5)

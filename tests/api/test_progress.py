@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -68,6 +69,33 @@ def test_a_terminal_gets_rich_bars_and_a_pipe_none(monkeypatch: pytest.MonkeyPat
     assert isinstance(make_progress(), RichProgress)
     monkeypatch.setattr("sys.stderr.isatty", lambda: False)
     assert isinstance(make_progress(), NoProgress)
+
+
+def test_tasks_of_several_threads_share_one_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[set[str]] = []
+    start = progress._start_bars
+    displays: list[Any] = []
+    monkeypatch.setattr(progress, "_start_bars", lambda: displays.append(start()) or displays[-1])
+    bars, both = RichProgress(), threading.Barrier(2)
+
+    def work(name: str) -> None:
+        with bars.task(name, 2) as advance:
+            both.wait(60)
+            advance(1, "half")
+            shown.append({task.description for task in displays[0].tasks})
+            both.wait(60)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("fetching", "timing")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shown == [{"fetching", "timing"}] * 2
+    assert displays[0].finished
+    assert not displays[0].live.is_started
+    with bars.task("again", None), bars.task("inner", 1):
+        assert len(displays) == 2
+    assert not displays[1].live.is_started
 
 
 def test_work_of_unknown_length_has_no_end() -> None:

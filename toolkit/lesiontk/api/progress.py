@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,41 +33,60 @@ def in_notebook() -> bool:
 
 
 class RichProgress:
-    """One bar per task, on standard error."""
+    """One bar per task, on standard error; several threads may have tasks at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bars: Any = None
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
         """Yield the function that advances the bar; a note is shown behind it."""
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        with self._lock:  # two displays would write over each other
+            bars = self._bars = self._bars or _start_bars()
             handle = bars.add_task(description, total=total, note="")
 
-            def advance(steps: int, note: str = "") -> None:
-                if note:
-                    bars.update(handle, advance=steps, note=note)
-                else:
-                    bars.advance(handle, steps)
+        def advance(steps: int, note: str = "") -> None:
+            if note:
+                bars.update(handle, advance=steps, note=note)
+            else:
+                bars.advance(handle, steps)
 
+        try:
             yield advance
+        finally:
+            with self._lock:
+                bars.remove_task(handle)
+                if not bars.tasks:
+                    bars.stop()
+                    self._bars = None
+
+
+def _start_bars() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bars.start()
+    return bars
 
 
 class NotebookProgress:

@@ -41,7 +41,7 @@ COUNTERPARTS: dict[str, Any] = {
     "bundle": WORKSPACE.bundle,
     "check": ENGINE.check_tensorrt,
     "predict": ENGINE.predict,
-    "run": WORKSPACE.run,
+    "run": WORKSPACE.run_all,
     "demo": WORKSPACE.run,
     "search run": WORKSPACE.search,
     "search show": WORKSPACE.search,
@@ -74,9 +74,9 @@ OTHERWISE = {
     ("convert", "devices"): "targets",  # Model.bundle
     ("check", "verbose"): "self",  # the report has every node
     ("check", "model"): "self",
-    ("run", "dry_run"): "recipe",  # Workspace.plan
+    ("run", "dry_run"): "recipes",  # Workspace.plan
     ("train", "seeds"): "recipe",  # Workspace.compare_seeds
-    ("run", "folds"): "recipe",  # Workspace.cross_validate
+    ("run", "folds"): "recipes",  # Workspace.cross_validate
     ("verify", "public_key"): "reference",  # Bundle.verify
     ("evaluate", "engine"): "self",
     ("robustness", "engine"): "self",

@@ -25,11 +25,19 @@ def quiet_warnings() -> Iterator[None]:
         yield
 
 
+def worker_environment() -> dict[str, str]:
+    """Return the environment of this process, with the tests importable in its children."""
+    path = [str(ROOT / "tests" / "ray_path"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 @contextmanager
 def running_ray() -> Iterator[None]:
     """Run Ray while the body runs, with the tests importable in its workers."""
-    path = [str(ROOT / "tests" / "ray_path"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    before, os.environ["PYTHONPATH"] = (
+        os.environ.get("PYTHONPATH"),
+        worker_environment()["PYTHONPATH"],
+    )
     folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")
     with quiet_warnings():
         ray = import_ray()
@@ -47,4 +55,8 @@ def running_ray() -> Iterator[None]:
     finally:
         with quiet_warnings():
             ray.shutdown()
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,8 +20,10 @@ from lesiontk.search.study import ATTEMPTS, COMPLETE, FAILED, PRUNED, RunningTri
 from lesiontk.stage import StepId
 from lesiontk.store import Store
 from lesiontk.workflow import ray_cluster
+from lesiontk.workflow import run_recipes as run_recipes_module
 from lesiontk.workflow.executor import Executor, WorkerOptions, open_executor
 from lesiontk.workflow.ray_cluster import parse_address
+from lesiontk.workflow.run_recipes import run_recipes
 from lesiontk.workflow.runner import build_step, run_plan
 from lesiontk.workflow.search import Search
 from tests.workflow.ray_here import running_ray
@@ -221,6 +223,23 @@ def test_a_bug_ends_the_search(store: Store, two: Executor) -> None:
     search = stub_search(store, make_space(trials=4), fails={1: "bug"})
     with pytest.raises(Exception, match="ZeroDivisionError"):
         search.run(two)
+
+
+def test_recipes_run_at_once_and_one_that_fails_does_not_end_the_others(
+    store: Store, two: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    plans = [
+        [stub_plan(3, own, 0.2, str(log), fails=fails)]
+        for own, fails in ((1, ""), (2, "verify"), (3, ""))
+    ]
+    monkeypatch.setattr(run_recipes_module, "plan_recipes", lambda *_: plans)
+    recipes = [plan.recipe.model_copy(update={"name": name})
+               for name, (plan,) in zip("abc", plans, strict=True)]  # fmt: skip
+    runs = run_recipes(store, recipes, two)
+    assert [str(run.error or "") for run in runs] == ["", "it does not match its model.", ""]
+    assert [bool(run.artefacts) for run in runs] == [True, False, True]
+    assert count(log, "begin")["stub_train"] == 1
 
 
 # ------------------------------------------------------------- refused before any work

@@ -8,30 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-SPACE: dict[str, Any] = {
-    "recipe": "cnn_7class",
-    "set": {
-        "data.source": "synthetic",
-        "data.image_size": 32,
-        "data.synthetic": {"lesions": 84, "image_size": 48, "seed": 3},
-        "train.epochs": 3,
-        "calibration.images": 32,
-        "calibration.list": None,
-        "evaluate.resamples": 100,
-        "bench.rounds": 5,
-        "bench.repeats": 0,
-        "verify.min_agreement_int8": 0.0,
-        "verify.max_mean_drift_int8": 1.0,
-    },
-    "vary": {"target": ["tflite:int8", "tflite:float16"]},
-    "objectives": ["balanced_accuracy", "p90_ms"],
-    "sampler": "grid",
-}
+from tests.workflow.small_space import SPACE
 
 
 def run_until(command: list[str], end: str | None) -> tuple[int, list[str]]:

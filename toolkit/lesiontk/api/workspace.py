@@ -258,22 +258,66 @@ class Workspace(DataWorkspace):
         accept_near_duplicates: bool = False,
         allow_leaky_split: bool = False,
         gates: Sequence[str] = (),
+        workers: str = "local",
+        ray_address: str | None = None,
         set: Settings = None,
     ) -> Run:
         """Run a recipe from images to report. `Run.benchmark` contains the verdicts of its
-        gates."""
-        from lesiontk.workflow.train import run_recipe
-
-        chosen = self._choose(
-            recipe,
+        gates. `workers` and `ray_address` are as in `search`."""
+        (done,) = self.run_all(
+            [recipe],
             data=data,
             weights=weights,
             accept_near_duplicates=accept_near_duplicates,
             allow_leaky_split=allow_leaky_split,
             gates=gates,
+            workers=workers,
+            ray_address=ray_address,
             set=set,
         )
-        return Run(self, run_recipe(self.store, chosen))
+        return done
+
+    def run_all(
+        self,
+        recipes: Sequence[RecipeLike],
+        *,
+        data: str | Path | None = None,
+        weights: str | None = None,
+        accept_near_duplicates: bool = False,
+        allow_leaky_split: bool = False,
+        gates: Sequence[str] = (),
+        workers: str = "local",
+        ray_address: str | None = None,
+        parallel: int | None = None,
+        set: Settings = None,
+    ) -> tuple[Run, ...]:
+        """Run several recipes from images to report, and return their results in this order.
+
+        `workers`, `ray_address` and `parallel` are as in `search`: with Ray several recipes run at
+        once. One that fails does not end the others; its error is raised when they are done.
+        """
+        from lesiontk.workflow.executor import WorkerOptions, open_executor
+        from lesiontk.workflow.run_recipes import check_whole, run_recipes
+
+        chosen = [
+            self._choose(
+                recipe,
+                data=data,
+                weights=weights,
+                accept_near_duplicates=accept_near_duplicates,
+                allow_leaky_split=allow_leaky_split,
+                gates=gates,
+                set=set,
+            )
+            for recipe in recipes
+        ]
+        check_whole(chosen)
+        with open_executor(self.store, WorkerOptions(workers, ray_address, parallel)) as executor:
+            runs = run_recipes(self.store, chosen, executor)
+        for run in runs:
+            if run.error is not None:
+                raise run.error
+        return tuple(Run(self, run.artefacts) for run in runs)
 
     def cross_validate(
         self,
@@ -283,16 +327,21 @@ class Workspace(DataWorkspace):
         data: str | Path | None = None,
         weights: str | None = None,
         accept_near_duplicates: bool = False,
+        workers: str = "local",
+        ray_address: str | None = None,
+        parallel: int | None = None,
         set: Settings = None,
     ) -> CrossValidation:
         """Train, convert and evaluate a recipe in every fold, and return the results together.
 
         Lesions are dealt into `folds` folds (default: the recipe's ``data.split.folds``); every
-        image is tested once. Finished steps are reused: an interrupted call continues. Raises
+        image is tested once. Finished steps are reused: an interrupted call continues. With
+        `workers` ``ray``, `parallel` folds are made at once, as in `search`. Raises
         `UsageError` for a recipe that cannot be cross-validated, `DataError` if a class has too few
         lesions.
         """
         from lesiontk.workflow.cross_validation import cross_validate
+        from lesiontk.workflow.executor import WorkerOptions, open_executor
 
         chosen = self._choose(
             recipe,
@@ -301,7 +350,8 @@ class Workspace(DataWorkspace):
             accept_near_duplicates=accept_near_duplicates,
             set=with_folds(set, folds),
         )
-        return CrossValidation(cross_validate(self.store, chosen))
+        with open_executor(self.store, WorkerOptions(workers, ray_address, parallel)) as executor:
+            return CrossValidation(cross_validate(self.store, chosen, executor))
 
     def search(
         self,

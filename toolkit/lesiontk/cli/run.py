@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,11 +15,15 @@ from lesiontk.cli.session import (
     load_recipe,
     recipe_options,
     weights_option,
+    workers_options,
 )
+
+if TYPE_CHECKING:
+    from lesiontk.workflow.executor import WorkerOptions
 
 
 @click.command()
-@click.argument("recipe")
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
 @recipe_options
 @weights_option
 @gate_option
@@ -28,35 +33,38 @@ from lesiontk.cli.session import (
     help="Cross-validate: train in each of K folds, test every image once.",
     metavar="K",
 )
+@workers_options
 @click.option("--dry-run", is_flag=True, help="Check and show the plan; do nothing.")
 @command_options
 def run(
     session: Session,
-    recipe: str,
+    recipes: tuple[str, ...],
     options: RecipeOptions,
     gates: tuple[str, ...],
     folds: int | None,
+    workers: WorkerOptions,
     dry_run: bool,
 ) -> None:
-    """Run RECIPE (a name or a YAML file) from images to report.
+    """Run each RECIPE (a name or a YAML file) from images to report.
 
     Finished steps are reused; after an interruption the same command continues. With --folds (or
     data.split.folds in the recipe) a network is trained, converted and evaluated in every fold, and
-    the results are put together; gates, benchmark and bundles are those of one split.
+    the results are put together; gates, benchmark and bundles are those of one split. Several
+    recipes, or folds, run at once with --workers ray.
     """
-    from lesiontk.cli.run_summary import finish_cross_validation, finish_run, show_plans
+    from lesiontk.cli.run_summary import finish_runs, show_plans
     from lesiontk.workflow.choose_recipe import with_folds, with_gates
-    from lesiontk.workflow.cross_validation import cross_validate, is_in_folds, plan_folds
-    from lesiontk.workflow.train import plan_run, run_recipe
+    from lesiontk.workflow.cross_validation import is_in_folds
+    from lesiontk.workflow.executor import open_executor
+    from lesiontk.workflow.run_recipes import plan_recipes, run_recipes
 
-    overrides = with_folds(with_gates(options.overrides, gates), folds)
-    chosen, store = load_recipe(recipe, replace(options, overrides=overrides)), session.open_store()
-    if is_in_folds(chosen, gates):
-        if dry_run:
-            show_plans(session, plan_folds(store, chosen))
-        else:
-            finish_cross_validation(session, cross_validate(store, chosen))
-    elif dry_run:
-        show_plans(session, [plan_run(store, chosen)])
-    else:
-        finish_run(session, run_recipe(store, chosen))
+    options = replace(options, overrides=with_folds(with_gates(options.overrides, gates), folds))
+    chosen, store = [load_recipe(name, options) for name in recipes], session.open_store()
+    for recipe in chosen:
+        is_in_folds(recipe, gates)
+    if dry_run:
+        show_plans(session, plan_recipes(store, chosen))
+        return
+    with open_executor(store, workers) as executor:
+        runs = run_recipes(store, chosen, executor)
+    finish_runs(session, runs)

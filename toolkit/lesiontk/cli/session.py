@@ -197,7 +197,6 @@ def workers_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--ray-address",
-        "address",
         metavar="HOST:PORT",
         help="Cluster of Ray that this machine has joined, or auto; default: this machine alone.",
     )
@@ -211,8 +210,10 @@ def workers_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from lesiontk.workflow.executor import WorkerOptions
 
-        given = {name: kwargs.pop(name) for name in ("workers", "address", "parallel")}
-        return function(*args, workers=WorkerOptions(**given), **kwargs)
+        workers = WorkerOptions(
+            kwargs.pop("workers"), kwargs.pop("ray_address"), kwargs.pop("parallel")
+        )
+        return function(*args, workers=workers, **kwargs)
 
     return wrapped
 

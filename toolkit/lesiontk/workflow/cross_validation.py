@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import takewhile
 
 from lesiontk.errors import UsageError
@@ -13,6 +14,7 @@ from lesiontk.stage import StepId, collect_engines
 from lesiontk.stages.cross_validate import CrossValidateConfig, CrossValidateStage, FoldRole
 from lesiontk.store import Store
 from lesiontk.technique import TECHNIQUES
+from lesiontk.workflow.executor import HERE, Executor
 from lesiontk.workflow.runner import build_step
 from lesiontk.workflow.steps import Plan
 from lesiontk.workflow.train import check_workers, plan_run
@@ -20,26 +22,36 @@ from lesiontk.workflow.train import check_workers, plan_run
 logger = logging.getLogger(__name__)
 
 
-def cross_validate(store: Store, recipe: Recipe) -> Artefact:
+def cross_validate(store: Store, recipe: Recipe, executor: Executor = HERE) -> Artefact:
     """Train, convert and evaluate in every fold of ``data.split``, and return the results together.
 
     The steps are those of the recipe up to the evaluations; benchmark, gates, report and bundles
     are of one fold, which `run_recipe` makes with ``data.split.fold``. Finished steps are reused,
     so that an interrupted cross-validation continues. Every fold's split, images and calibration
-    list are made before any training.
+    list are made before any training; `executor` may make several folds at once.
     Raises `UsageError` for a recipe that cannot be cross-validated, `DataError` for too few
     lesions.
     """
     plans = plan_folds(store, recipe)
     done: list[dict[str, Artefact]] = [{} for _ in plans]
-    for plan, made in zip(plans, done, strict=True):
-        for step in takewhile(lambda name: name.kind != "model", list_needed(plan)):
-            build_step(plan, step, store, made)
-    parents: dict[str, Artefact] = {"inspection": done[0]["inspection"]}
-    for number, (plan, made) in enumerate(zip(plans, done, strict=True), start=1):
+
+    def build(number: int, steps: Iterable[StepId]) -> None:
+        with executor.job(f"fold {number}"):
+            for step in steps:
+                build_step(plans[number - 1], step, store, done[number - 1], executor=executor)
+
+    def build_data(number: int) -> None:
+        build(number, takewhile(lambda name: name.kind != "model", list_needed(plans[number - 1])))
+
+    def build_all(number: int) -> None:
         logger.info("fold %d of %d", number, len(plans))
-        for step in list_needed(plan):
-            build_step(plan, step, store, made)
+        build(number, list_needed(plans[number - 1]))
+
+    numbers = range(1, len(plans) + 1)
+    executor.run([partial(build_data, number) for number in numbers])
+    executor.run([partial(build_all, number) for number in numbers])
+    parents: dict[str, Artefact] = {"inspection": done[0]["inspection"]}
+    for number, made in enumerate(done, start=1):
         parents[FoldRole.of_fold("split", number)] = made["split"]
         for engine, evaluation in collect_engines(made, "evaluation").items():
             parents[FoldRole.of_fold("evaluation", number, engine)] = evaluation

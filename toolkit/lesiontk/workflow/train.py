@@ -14,19 +14,20 @@ from lesiontk.records import Artefact
 from lesiontk.store import Store
 from lesiontk.train.distribution import check_distribution
 from lesiontk.train.tf_config import read_cluster
+from lesiontk.workflow.executor import HERE, Executor
 from lesiontk.workflow.lineage import locate_teachers
 from lesiontk.workflow.plan import plan_recipe
 from lesiontk.workflow.runner import build_step, run_plan
 from lesiontk.workflow.steps import Plan
 
 
-def run_recipe(store: Store, recipe: Recipe) -> dict[str, Artefact]:
+def run_recipe(store: Store, recipe: Recipe, executor: Executor = HERE) -> dict[str, Artefact]:
     """Build everything from images to report, and return the artefacts by step name.
 
     Raises `UsageError` for multi-worker training, because the later steps use one worker.
     """
     check_workers(recipe)
-    return run_plan(plan_run(store, recipe), store)
+    return run_plan(plan_run(store, recipe), store, executor)
 
 
 def check_workers(recipe: Recipe) -> None:

@@ -35,6 +35,7 @@ from lesiontk.recipe import Recipe, TrainSection, list_recipes, read_recipe
 from lesiontk.recipe.gate_grammar import DEFAULT_GATES, DEVICE, gate_metrics
 from lesiontk.registry import Registry
 from lesiontk.technique import TECHNIQUES
+from lesiontk.tracking import TRACKERS
 from lesiontk.train.feature_losses import FEATURE_LOSSES
 from lesiontk.train.imbalance import IMBALANCE
 
@@ -377,6 +378,7 @@ def names_page() -> str:
         ("Feature losses", "`distill.losses`", FEATURE_LOSSES),
         ("Pruning criteria", "`prune.criterion`", CRITERIA),
         ("Observers", "`calibration.observer`", OBSERVERS),
+        ("Trackers", "`--track`", TRACKERS),
     )
     for title, key, registry in families:
         parts += [f"## {title}", key]

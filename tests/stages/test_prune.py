@@ -219,7 +219,7 @@ def test_a_device_decides_whether_the_budget_is_kept(
         found = [EngineFootprint(s, s, t) for s, t in zip(sizes, times, strict=True)]
         return Footprint(target, 20, *found, device=remote.url)
 
-    monkeypatch.setattr("lesiontk.stages.removal.compare_on", compare)
+    monkeypatch.setattr("lesiontk.stages.remote_timing.compare_on", compare)
     options = {"keep_latency": 0.8, "latency_device": "ssh://board", "multiple": 4}
     made = train_recipe(store, recipe(criterion="l1", **options))
     assert urls == {"ssh://board"}

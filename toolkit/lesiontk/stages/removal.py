@@ -27,7 +27,6 @@ from lesiontk.stage import ADDED_LATER, Context, StageConfig
 from lesiontk.stages.constrained_training import check_recovery
 from lesiontk.stages.engine_tools import tools_of_conversion
 from lesiontk.stages.parent_predictions import DistillRule
-from lesiontk.stages.remote_timing import RemoteDevice, compare_on
 
 SHARES = ("keep_macs", "keep_parameters", "keep_latency")
 SHARE_OPTIONS = {
@@ -100,6 +99,8 @@ class RemovalConfig(StageConfig):
         def compare(before: Path, after: Path) -> Footprint:
             if self.latency_device is None:
                 return compare_engines(self.latency_on, before, after, images, context)
+            from lesiontk.stages.remote_timing import RemoteDevice, compare_on  # heavy for a help
+
             device = RemoteDevice(self.latency_device)
             return compare_on(device, self.latency_on, before, after, context.progress)
 

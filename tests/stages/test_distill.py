@@ -29,6 +29,7 @@ from lesiontk.workflow.benchmark import PARENT
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.lineage import engines_of, locate_teacher
 from lesiontk.workflow.plan import plan_recipe
+from lesiontk.workflow.runner import build_step
 from lesiontk.workflow.train import train_recipe
 from tests.tiny.recipe import TINY, TRAIN
 
@@ -60,6 +61,12 @@ def trained_at(store: Store, size: int) -> Artefact:
         for model in store.list_artefacts("model")
         if model.facts["preprocessing"]["image_size"] == size
     )
+
+
+def predict_with(store: Store, recipe: Recipe) -> Artefact:
+    """Return the teacher's soft targets; no student is trained."""
+    plan = plan_recipe(recipe)
+    return build_step(plan, plan[plan.model].parents["soft_targets"], store, {})
 
 
 @pytest.fixture(scope="module")
@@ -258,8 +265,7 @@ def test_several_teachers_count_by_their_mean(
     both = np.load(store.parent(taught, "soft_targets").file(SOFT_TARGETS))
     one = np.load(store.parent(student, "soft_targets").file(SOFT_TARGETS))
     document["compress"][0]["distill"]["teacher"] = str(other)
-    alone = train_recipe(store, parse_recipe(document))
-    two = np.load(store.parent(alone, "soft_targets").file(SOFT_TARGETS))
+    two = np.load(predict_with(store, parse_recipe(document)).file(SOFT_TARGETS))
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)
     assert not np.allclose(one, two, atol=1e-3)
     assert taught.facts["change"]["teacher"] == f"{teacher.name} + {other.name}"
@@ -309,10 +315,14 @@ def test_teachers_of_different_labels_are_refused(store: Store, teacher: Path) -
 # ---------------------------------------------------------------- features, views of the teacher
 
 
-def teach_with(store: Store, teacher: Path, **rule: Any) -> Artefact:
+def recipe_with(teacher: Path, **rule: Any) -> Recipe:
     document = json.loads(json.dumps(TINY))
     document["compress"] = [{"distill": {"teacher": str(teacher), "train": TRAIN, **rule}}]
-    return train_recipe(store, parse_recipe(document))
+    return parse_recipe(document)
+
+
+def teach_with(store: Store, teacher: Path, **rule: Any) -> Artefact:
+    return train_recipe(store, recipe_with(teacher, **rule))
 
 
 def features_of(teacher: Path, pixels: Any) -> Any:
@@ -362,9 +372,10 @@ def test_more_views_of_plain_images_are_other_soft_targets(
     store: Store, teacher: Path, student: Artefact
 ) -> None:
     known = store.parent(student, "soft_targets")
-    four = store.parent(teach_with(store, teacher, teacher_views=4), "soft_targets")
+    four, eight = (
+        predict_with(store, recipe_with(teacher, teacher_views=views)) for views in (4, 8)
+    )
     assert four.path == known.path
-    eight = store.parent(teach_with(store, teacher, teacher_views=8), "soft_targets")
     said = [np.load(artefact.file(SOFT_TARGETS)) for artefact in (known, eight)]
     assert 0 < np.abs(said[0] - said[1]).max() < 0.5
 

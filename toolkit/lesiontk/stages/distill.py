@@ -161,7 +161,7 @@ class DistillStage(Technique):
         started = time.perf_counter()
         images = open_images(parents["images"])
         self.check_model(parents["model"], config)
-        path = parents["model"].file(MODEL_FILE)
+        untaught = load_model(parents["model"].file(MODEL_FILE))
         facts = parents["model"].read_facts(ModelFacts)
         teacher = parents["soft_targets"].read_facts(TeacherPredictions)
         task = parents["images"].read_facts(PreparedImages).task
@@ -195,7 +195,7 @@ class DistillStage(Technique):
                     features=TeacherFeatures(width, weights) if weights else None,
                 )
             model, state = train_model(
-                lambda size: with_input_size(load_model(path), size),
+                lambda size: with_input_size(untaught, size),
                 images,
                 config.train,
                 context.scratch,

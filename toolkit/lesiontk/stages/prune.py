@@ -144,7 +144,7 @@ class PruneStage(Technique):
             scratch = context.scratch / f"round-{number}"
             scratch.mkdir(exist_ok=True)
             share = config.share ** (number / config.iterations)
-            cut = cut_channels(model, path, config, share, budget, images, scratch, context)
+            cut = cut_channels(model, config, share, budget, images, scratch, context)
             before = score_model(cut.build(None), images)
             model, state = train_model(
                 cut.build,
@@ -165,8 +165,6 @@ class PruneStage(Technique):
                     validation_after=state.best_scores(before.n),
                 )
             )
-            path = scratch / MODEL_FILE
-            model.save(str(path))
         pruned = read_layers(model)
         widths = list_widths(original, pruned)
         write_table(context.directory / WIDTHS, LayerWidths, widths)
@@ -223,20 +221,19 @@ class PruneStage(Technique):
 
 @dataclass(frozen=True, slots=True)
 class PrunedModel:
-    """A model on disk, and the channels to remove."""
+    """A model, and the channels to remove."""
 
-    source: Path
+    source: Any
     graph: ChannelGraph
     removed: frozenset[int]
 
     def build(self, size: int | None) -> Any:
         """Return the smaller model with the remaining weights."""
-        return remove_channels(load_model(self.source), self.graph, self.removed)
+        return remove_channels(self.source, self.graph, self.removed)
 
 
 def cut_channels(
     model: Any,
-    path: Path,
     config: PruneConfig,
     share: float,
     budget: PruneBudget,
@@ -244,14 +241,14 @@ def cut_channels(
     scratch: Path,
     context: Context,
 ) -> PrunedModel:
-    """Choose the channels to remove from the model at `path`.
+    """Choose the channels to remove from a model.
 
     The choice is stored in `scratch`, so that a resumed run builds the same model.
     """
     graph = derive_channels(read_layers(model))
     kept = scratch / "removed.json"
     if kept.is_file():
-        return PrunedModel(path, graph, frozenset(json.loads(kept.read_text())))
+        return PrunedModel(model, graph, frozenset(json.loads(kept.read_text())))
     pixels = targets = None
     if config.criterion == "taylor":
         rows = images.draw_stratified("train", config.images, seed=config.recover.seed)
@@ -273,10 +270,10 @@ def cut_channels(
         )
 
     removed = budget.choose(
-        share, choose, lambda chosen: PrunedModel(path, graph, chosen).build(None)
+        share, choose, lambda chosen: PrunedModel(model, graph, chosen).build(None)
     )
     kept.write_text(json.dumps(sorted(removed)))
-    return PrunedModel(path, graph, removed)
+    return PrunedModel(model, graph, removed)
 
 
 def list_widths(before: Sequence[Layer], after: Sequence[Layer]) -> list[LayerWidths]:

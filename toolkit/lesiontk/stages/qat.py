@@ -138,8 +138,6 @@ class QatStage(Technique):
             check_ties(read_layers(parent))
         folded = split_activations(fold_batchnorm(parent))
         layers = read_layers(folded)
-        path = context.scratch / MODEL_FILE
-        folded.save(str(path))
         structures = find_structures(folded, layers, kept)
         rows = images.draw_stratified("train", config.images, seed=config.train.seed)
         ranges = measure_initial_ranges(
@@ -147,7 +145,7 @@ class QatStage(Technique):
         )
 
         def build(size: int | None) -> Any:
-            return quantize_aware(load_model(path), layers, ranges, config.scheme, structures)
+            return quantize_aware(folded, layers, ranges, config.scheme, structures)
 
         before = score_model(build(None), images)
         aware, state = train_model(
@@ -161,11 +159,10 @@ class QatStage(Technique):
         )
         outputs = predict_probabilities(aware, images.pixels, rows, 32)
         write_fake_quant_outputs(rows, outputs, context.directory)
-        model = load_model(path)
-        learned = strip_quantization(aware, model, layers, structures)
+        learned = strip_quantization(aware, folded, layers, structures)
         write_learned(context.directory / LEARNED, learned, find_moves(layers, learned))
         return write_outcome(
-            model,
+            folded,
             state,
             images,
             parents["images"],

@@ -273,7 +273,10 @@ def test_a_measuring_process_that_fails_says_why(tmp_path: Path) -> None:
     assert f"engine file {tmp_path / 'missing.tflite'} does not exist" in str(caught.value)
 
 
-def test_engines_are_timed_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scenario", ["single_stream", "offline"])
+def test_engines_are_timed_in_processes_of_their_own(
+    scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Real ones: each replies by its pipe alone, and all have ended afterwards."""
     started = []
     begin = subprocess.Popen
@@ -286,9 +289,12 @@ def test_engines_are_timed_in_processes_of_their_own(monkeypatch: pytest.MonkeyP
     files = {name: ENGINES / name for name in ("tflite_int8.tflite", "onnx_int8.onnx")}
     images = np.zeros((2, 32, 32, 3), np.uint8)
     rule = BenchRule(rounds=5, queries=2, repeats=0)
-    timings = measure.time_engines(files, images, rule, NoProgress(), path=True)
+    timings = measure.time_engines(
+        files, images, rule, NoProgress(), scenario=scenario, batch=2, path=True
+    )
     assert list(timings) == list(files)
     for timing in timings.values():
+        assert (timing.scenario, timing.batch) == (scenario, 2)
         assert [len(samples) for samples in timing.rounds_ms] == [len(timing.rounds_ms[0])] * 5
         assert min(timing.samples_ms) > 0
         assert len(timing.attempt.path_ms) == 5

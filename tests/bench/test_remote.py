@@ -30,6 +30,7 @@ from lesiontk.progress import NoProgress
 from lesiontk.stages import remote_timing
 from lesiontk.stages.remote_timing import RemoteDevice, compare_on
 from tests.deploy.bundles import ENGINES, make_bundle
+from tests.measuring import measuring_here
 
 FEW = ["--rounds", "20", "--warmup", "1"]
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -201,14 +202,13 @@ QUICK = ("rounds=20", "queries=2", "warmup=1", "repeats=0", "scenarios=[single_s
 
 def test_what_the_device_measured_stands_in_the_benchmark(server: Server, tmp_path: Path) -> None:
     shutil.copy(ENGINES / "tflite_int8.tflite", tmp_path)
-    done = CliRunner().invoke(
-        cli,
-        [
-            "bench", str(tmp_path / "tflite_int8.tflite"), "--target", server.url, "--json",
-            *(word for key in QUICK for word in ("--set", f"bench.{key}")),
-            "--gate", "p90_ms <= 0.000001", "--workspace", str(tmp_path / "workspace"),
-        ],
-    )  # fmt: skip
+    words = [
+        "bench", str(tmp_path / "tflite_int8.tflite"), "--target", server.url, "--json",
+        *(word for key in QUICK for word in ("--set", f"bench.{key}")),
+        "--gate", "p90_ms <= 0.000001", "--workspace", str(tmp_path / "workspace"),
+    ]  # fmt: skip
+    with measuring_here():  # on this machine
+        done = CliRunner().invoke(cli, words)
     document = json.loads(done.stdout)
     (device,) = document["devices"]
     assert device["target"].endswith("tflite_int8.tflite")

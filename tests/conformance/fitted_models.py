@@ -75,7 +75,7 @@ def build_fitted_model(
     if change is not None:
         change(model)
     logits = model.get_layer("logits")
-    features = np.asarray(keras.Model(model.input, logits.input).predict_on_batch(pictures))
+    features = np.asarray(keras.Model(model.input, logits.input)(pictures, training=False))
     spread, middle = features.std(axis=0) + 1e-6, features.mean(axis=0)
     design = (features - middle) / spread
     wanted = 6.0 * (np.eye(classes)[targets] - 1 / classes)
@@ -189,7 +189,7 @@ class FittedParent(EngineChain):
             model = None
             if not answers.is_file():
                 model = build_fitted_model(architecture, image_size=32, classes=7, change=change)
-                np.save(answers, model.predict_on_batch(self.pictures.astype(np.float32)))
+                np.save(answers, model(self.pictures.astype(np.float32), training=False))
             super().__init__(model, SPEC, folder)
         self.outputs = np.load(answers)
 

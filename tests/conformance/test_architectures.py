@@ -62,7 +62,7 @@ def smallest_model() -> Callable[[str], Any]:
 def run(model: Any, output: str, pixels: Pixels) -> Pixels:
     """Return what the layer `output` gives."""
     part = import_keras().Model(model.input, model.get_layer(output).output)
-    return np.asarray(part.predict_on_batch(pixels))
+    return np.asarray(part(pixels, training=False))
 
 
 # ------------------------------------------------------------------- every one
@@ -75,7 +75,7 @@ def test_it_maps_pixels_to_probabilities(name: str, smallest_model: Callable[[st
     pixels, _ = draw_pictures(3, size, 7, seed=0)
     assert model.input_shape == (None, size, size, 3)
     assert model.input.dtype == "float32"
-    probabilities = np.asarray(model.predict_on_batch(pixels.astype(np.float32)))
+    probabilities = np.asarray(model(pixels.astype(np.float32), training=False))
     assert probabilities.shape == (3, 7)
     assert probabilities.dtype == np.float32
     assert (probabilities >= 0).all()
@@ -124,7 +124,7 @@ def test_its_logits_are_not_squashed_and_softmax_alone_follows(
     pixels = draw_pictures(2, model.input_shape[1], 7, seed=1)[0].astype(np.float32)
     values = run(model, "logits", pixels).astype(np.float64)
     softmax = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.asarray(model.predict_on_batch(pixels)), softmax, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(model(pixels, training=False)), softmax, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -230,7 +230,7 @@ def test_vgg16_gives_what_keras_gives(keras_vgg16: tuple[Any, Path]) -> None:
     source, path = keras_vgg16
     pixels = draw_pictures(4, 32, 7, seed=3)[0].astype(np.float32)
     prepared = import_keras().applications.vgg16.preprocess_input(pixels.copy())  # BGR, mean
-    expected = np.asarray(source.predict_on_batch(prepared))
+    expected = np.asarray(source(prepared, training=False))
     ours = build_model(ARCHITECTURES.get("vgg16"), image_size=32, classes=2, weights=str(path))
     tolerance = 1e-4 * np.abs(expected).max()
     np.testing.assert_allclose(run(ours, "block5_pool", pixels), expected, atol=tolerance)
@@ -252,7 +252,7 @@ def test_resnet152v2_gives_what_keras_gives(tmp_path: Path) -> None:
     source.save_weights(str(path))
     pixels = draw_pictures(2, 32, 7, seed=3)[0].astype(np.float32)
     prepared = keras.applications.resnet_v2.preprocess_input(pixels.copy())
-    expected = np.asarray(source.predict_on_batch(prepared))
+    expected = np.asarray(source(prepared, training=False))
     architecture = ARCHITECTURES.get("resnet152v2")
     ours = build_model(architecture, image_size=32, classes=2, weights=str(path))
     tolerance = 1e-4 * np.abs(expected).max()

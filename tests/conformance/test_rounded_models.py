@@ -83,7 +83,7 @@ def train_rounded(
         assert gradient is not None, variable.name
         variable.assign_sub(1e-5 * gradient)
     said = np.concatenate(
-        [aware.predict_on_batch(images[i : i + 35]) for i in range(0, PICTURES, 35)]
+        [aware(images[i : i + 35], training=False) for i in range(0, PICTURES, 35)]
     )
     return said, strip_quantization(aware, model, layers)
 

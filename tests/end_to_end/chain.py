@@ -32,6 +32,9 @@ CHAIN = {
     "gate": '["macro_auc >= parent - 0.5 @ 0.95"]',
 }
 
+DEMO = {**CHAIN, "bench.scenarios": "[single_stream]"}
+"""Each scenario is measured in other processes; `tests.bench` has them all."""
+
 
 def set_keys(settings: dict[str, Any]) -> list[str]:
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -48,7 +51,7 @@ class Chain:
         printed = workspace.with_suffix(".json")
         with one_at_a_time(workspace.with_suffix(".lock")):
             if not printed.is_file():
-                call = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=workspace)
+                call = call_lesiontk("demo", "--json", *set_keys(DEMO), workspace=workspace)
                 printed.write_text(json.dumps(asdict(call)))
         self.call = Call(**json.loads(printed.read_text()))
         assert self.call.code == 0, self.call.err

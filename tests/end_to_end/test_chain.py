@@ -20,7 +20,7 @@ from lesiontk.backends import find_backend
 from lesiontk.calibration.observers import OBSERVERS, MinMaxObserver
 from lesiontk.deploy.bundle import hash_content
 from lesiontk.records import NOTICE
-from tests.end_to_end.chain import CHAIN, TRAINING, Chain, set_keys
+from tests.end_to_end.chain import CHAIN, DEMO, TRAINING, Chain, set_keys
 from tests.end_to_end.command_line import Call, call_lesiontk, start_lesiontk
 from tests.measuring import measuring_here
 
@@ -80,7 +80,7 @@ def test_a_report_on_a_model_that_is_there_explains_it_too(copy: Path) -> None:
 
 
 def test_the_same_command_again_runs_nothing(chain: Chain) -> None:
-    again = call_lesiontk("demo", "--json", *set_keys(CHAIN), workspace=chain.workspace)
+    again = call_lesiontk("demo", "--json", *set_keys(DEMO), workspace=chain.workspace)
     assert again.code == 0
     assert stages_run(again) == []
     reused = [line for line in again.err.splitlines() if line.endswith(": reused")]
@@ -91,7 +91,7 @@ def test_the_same_command_again_runs_nothing(chain: Chain) -> None:
 def test_another_setting_runs_what_depends_on_it_and_no_more(copy: Path) -> None:
     call = call_lesiontk(
         "demo",
-        *set_keys(CHAIN),
+        *set_keys(DEMO),
         "--set",
         "convert=[keras:float32]",
         "--set",
@@ -504,7 +504,7 @@ def test_a_gate_that_does_not_hold_ends_with_exit_1_and_a_report(
     copy: Path, blind_observer: str
 ) -> None:
     damaged = {
-        **CHAIN,
+        **DEMO,
         "convert": "[keras:float32, tflite:float32, tflite:int8]",
         "calibration.observer": blind_observer,
         "verify.min_agreement_int8": 0,

@@ -112,7 +112,7 @@ def test_a_halving_block_passes_its_input_through_a_maximum(
     outputs = [any_size.get_layer(f"inception_{name}_output").output for name in (before, after)]
     pixels = np.random.default_rng(2).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
     part = import_keras().Model(any_size.input, outputs)
-    entered, left = (np.asarray(value) for value in part.predict_on_batch(pixels))
+    entered, left = (np.asarray(value) for value in part(pixels, training=False))
     passed = left[..., -entered.shape[-1] :]
     maxima = entered[0, :3, :3].max(axis=(0, 1))  # even sizes are padded at the end alone
     np.testing.assert_array_equal(passed[0, 0, 0], maxima)

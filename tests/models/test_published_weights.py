@@ -49,7 +49,7 @@ def classifier(request: pytest.FixtureRequest) -> tuple[str, Any]:
 
 
 def run(model: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(model.predict_on_batch(pictures.astype(np.float32)))
+    return np.asarray(model(pictures.astype(np.float32), training=False))
 
 
 @pytest.mark.parametrize("classifier", EACH, indirect=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from lesiontk.backends.keras.backend import KerasBackend
-from lesiontk.recipe import Recipe, parse_recipe
+from lesiontk.recipe import Recipe
 from lesiontk.records import EngineSpec
 from lesiontk.stages import train as train_stage
 from lesiontk.store import Store
@@ -18,23 +18,8 @@ from lesiontk.train.checkpoints import TrainingState, save_state
 from lesiontk.workflow.benchmark import PARENT
 from lesiontk.workflow.convert import convert_model
 from lesiontk.workflow.train import train_recipe
+from tests.tiny.recipe import TINY, tiny_recipe
 from tests.train.events import read_scalars
-
-
-def tiny(*, leaky: bool = False) -> Recipe:
-    return parse_recipe(
-        {
-            "name": "tiny",
-            "data": {
-                "source": "synthetic",
-                "image_size": 32,
-                "synthetic": {"lesions": 70, "image_size": 40, "seed": 3},
-                "split": {"leaky": leaky},
-            },
-            "train": {"epochs": 1, "batch_size": 16, "augment": "none"},
-            "convert": [PARENT],
-        }
-    )
 
 
 def read_spec(store: Store, recipe: Recipe) -> EngineSpec:
@@ -43,15 +28,17 @@ def read_spec(store: Store, recipe: Recipe) -> EngineSpec:
         return opened.spec
 
 
-def test_a_model_of_a_leaky_split_carries_a_warning(tmp_path: Path) -> None:
-    store = Store(tmp_path / "workspace")
-    honest, leaky = read_spec(store, tiny()), read_spec(store, tiny(leaky=True))
+def test_a_model_of_a_leaky_split_carries_a_warning(tiny_store: Store) -> None:
+    leaking = {**TINY["data"], "split": {"leaky": True}}
+    mixed = tiny_recipe(data=leaking, convert=[PARENT])
+    honest, leaky = (read_spec(tiny_store, recipe) for recipe in (tiny_recipe(), mixed))
     assert "not a medical device" in honest.notice
     assert "leaks" not in honest.notice
     assert "split that leaks lesions" in leaky.notice
     assert honest.split_hash != leaky.split_hash
 
 
+@pytest.mark.usefixtures("tiny_store")  # its network
 def test_tensorboard_finds_the_epochs_while_a_network_trains_and_in_its_model(
     tmp_path: Path,
 ) -> None:
@@ -64,7 +51,7 @@ def test_tensorboard_finds_the_epochs_while_a_network_trains_and_in_its_model(
         assert events.parent.parent.name == ".scratch"
         running.append(read_scalars(events))
 
-    model = train_recipe(Store(workspace).observed_by(on_epoch), tiny())
+    model = train_recipe(Store(workspace).observed_by(on_epoch), tiny_recipe())
     (events,) = workspace.rglob("tensorboard")
     assert events == model.path / "tensorboard"
     with model.file("curves.csv").open(newline="") as stream:
@@ -76,10 +63,14 @@ def test_tensorboard_finds_the_epochs_while_a_network_trains_and_in_its_model(
 
 @pytest.mark.parametrize(("epoch", "expected"), [(0, "imagenet"), (1, "none")])
 def test_pretrained_weights_are_read_unless_a_checkpoint_replaces_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, expected: str
+    tiny_workspace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
+    expected: str,
 ) -> None:
     """A kill before the first checkpoint must not leave the training with random weights."""
-    store = Store(tmp_path / "workspace")
+    store = Store(Path(shutil.copytree(tiny_workspace, tmp_path / "workspace")))
     asked = []
 
     class AskedError(Exception):
@@ -99,8 +90,6 @@ def test_pretrained_weights_are_read_unless_a_checkpoint_replaces_them(
 
     monkeypatch.setattr(train_stage, "build_model", note_weights)
     monkeypatch.setattr(train_stage, "train_model", start)
-    document = json.loads(tiny().model_dump_json())
-    document["model"] = {"architecture": "vgg16", "weights": "imagenet"}
     with pytest.raises(AskedError):
-        train_recipe(store, parse_recipe(document))
+        train_recipe(store, tiny_recipe(model={"architecture": "vgg16", "weights": "imagenet"}))
     assert asked == [expected]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesiontk.backends import list_targets, open_engine
 from lesiontk.errors import DataError, UsageError
 from lesiontk.models import ARCHITECTURES
-from lesiontk.models.architecture import build_model
+from lesiontk.models.architecture import build_model, load_initial_weights
 from lesiontk.system.frameworks import import_keras
 from tests.conformance.cases import each_architecture
 from tests.conformance.fitted_models import FittedParent, draw_pictures
@@ -157,14 +157,12 @@ def test_weights_are_refused_where_none_were_published(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in LOADABLE if name != "resnet152v2"])
 @pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_a_file_that_holds_no_weights_is_a_data_error(
-    name: str, content: bytes, tmp_path: Path
+    name: str, content: bytes, smallest_model: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    architecture = ARCHITECTURES.get(name)
     path = tmp_path / ("weights.npz" if "lite" in name else "weights.h5")
     path.write_bytes(content)
-    size = architecture.min_image_size
     with pytest.raises(DataError, match=path.name):
-        build_model(architecture, image_size=size, classes=2, weights=str(path))
+        load_initial_weights(smallest_model(name), ARCHITECTURES.get(name), str(path))
 
 
 # --------------------------------------------------------------------- engines
@@ -292,20 +290,30 @@ def test_efficientnet_lite0_gets_back_the_arrays_that_were_written(tmp_path: Pat
     assert not np.array_equal(run(fresh, "relu1", pixels), expected)
 
 
-def test_efficientnet_lite0_names_the_array_that_a_file_lacks(tmp_path: Path) -> None:
-    arrays = lite0_arrays(build_lite0())
+def load_lite0(model: Any, arrays: dict[str, Any], folder: Path) -> None:
+    np.savez(folder / "lite0.npz", **arrays)
+    architecture = ARCHITECTURES.get("efficientnet_lite0")
+    load_initial_weights(model, architecture, str(folder / "lite0.npz"))
+
+
+def test_efficientnet_lite0_names_the_array_that_a_file_lacks(
+    smallest_model: Callable[[str], Any], tmp_path: Path
+) -> None:
+    model = smallest_model("efficientnet_lite0")
+    arrays = lite0_arrays(model)
     del arrays["_blocks_3__bn1/moving_variance"]
-    np.savez(tmp_path / "lite0.npz", **arrays)
     with pytest.raises(DataError, match="lacks _blocks_3__bn1/moving_variance"):
-        build_lite0(str(tmp_path / "lite0.npz"))
+        load_lite0(model, arrays, tmp_path)
 
 
-def test_efficientnet_lite0_names_the_layer_that_does_not_fit(tmp_path: Path) -> None:
-    arrays = lite0_arrays(build_lite0())
+def test_efficientnet_lite0_names_the_layer_that_does_not_fit(
+    smallest_model: Callable[[str], Any], tmp_path: Path
+) -> None:
+    model = smallest_model("efficientnet_lite0")
+    arrays = lite0_arrays(model)
     arrays["_conv_stem/kernel"] = arrays["_conv_stem/kernel"][..., :-1]
-    np.savez(tmp_path / "lite0.npz", **arrays)
     with pytest.raises(DataError, match="layer conv_stem does not match"):
-        build_lite0(str(tmp_path / "lite0.npz"))
+        load_lite0(model, arrays, tmp_path)
 
 
 @pytest.mark.shared

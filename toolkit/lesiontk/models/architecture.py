@@ -133,11 +133,19 @@ def build_model(
     logits = keras.layers.Dense(classes, name="logits", dtype="float32")(x)
     probabilities = keras.layers.Softmax(name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, probabilities, name=architecture.name)
+    load_initial_weights(model, architecture, weights)
+    return model
+
+
+def load_initial_weights(model: Any, architecture: Architecture, weights: str) -> None:
+    """Fill a built model as ``model.weights`` of its recipe says, but for its last layer.
+
+    Raises as `Architecture.find_weights`, and `DataError` for a file that does not match.
+    """
     if weights != "none":
         source = architecture.find_weights(weights)
         assert architecture.load is not None  # find_weights has raised
         architecture.load(model, str(source.path) if source else weights)
-    return model
 
 
 def load_keras_weights(

@@ -348,7 +348,7 @@ def estimate_procedure(
     lesions are not counted as training, which makes the interval wider. It is cut at the smallest
     and largest possible value, `ends`, and None with fewer than two values or without variation.
     """
-    from scipy.stats import t  # slow to import; no help needs it
+    from scipy.special import stdtrit  # slow to import; no help needs it
 
     if not values:
         return Estimate(None, None, None)
@@ -356,6 +356,6 @@ def estimate_procedure(
     if len(values) < 2 or (deviation := stdev(values)) == 0:
         return Estimate(mean, None, None)
     error = deviation * math.sqrt(1 / len(values) + ratio)
-    reach = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * error
+    reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
     low, high = ends or (-math.inf, math.inf)
     return Estimate(mean, max(low, mean - reach), min(high, mean + reach))

@@ -85,9 +85,9 @@ def bound_auc(auc: float, positive: float, negative: float, confidence: float) -
     Newcombe (2006, Statistics in Medicine 25, 559-573). It is valid from one lesion.
     """
     from scipy.optimize import brentq  # slow to import; no help needs it
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    z, extra = float(norm.ppf(confidence)), (positive + negative) / 2 - 1
+    z, extra = float(ndtri(confidence)), (positive + negative) / 2 - 1
 
     def excess(bound: float) -> float:
         spread = 1 + extra * ((1 - bound) / (2 - bound) + bound / (1 + bound))

@@ -53,6 +53,8 @@ def empty_store(run_folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name in OWN:
             patch.delenv(name, raising=False)
+        folder.mkdir(exist_ok=True)
+        (folder / f".{STORE}").write_text("a process was killed while it made this")
         MlflowTracker(folder)
     return folder / STORE
 

@@ -119,6 +119,39 @@ def test_a_training_survives_the_end_of_its_server_and_is_recorded_later(
 
 
 @pytest.mark.slow
+def test_a_killed_training_goes_on_in_its_run(tmp_path: Path, empty_store: Path) -> None:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    database = Path(shutil.copy(empty_store, workspace / STORE))
+    with start(workspace, None, *TRAIN) as killed:
+        assert killed.stderr is not None
+        assert any(line.startswith("epoch 2:") for line in killed.stderr)
+        killed.kill()
+    again = start(workspace, None, *TRAIN)
+    _, log = again.communicate()
+    assert again.returncode == 0
+    assert "training resumes after epoch" in log
+    client = import_mlflow().MlflowClient(f"sqlite:///{database}")
+    place = Place(workspace, client, database, is_local=True)
+    (run,) = place.runs(kind="model")
+    assert run.info.status == "FINISHED"
+    epochs = [epoch for epoch, _ in place.history(run, "training/loss")]
+    assert sorted(epochs) == [1, 2, 3, 4]  # that of the kill may follow in the end
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_store_of_a_workspace_together(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from lesiontk.tracking.mlflow_tracker import MlflowTracker\n"
+        "MlflowTracker(Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "workspace")]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+
+
+@pytest.mark.slow
 def test_a_server_that_is_not_there_ends_a_command_before_any_work(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -164,10 +164,12 @@ def test_a_server_that_does_not_answer_is_an_error(
     assert "secret" not in words
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database")
-    with pytest.raises(MissingRequirementError, match="specify another --workspace"):
+    with pytest.raises(MissingRequirementError, match=r"Remove it, or leave out --track\.$"):
         MlflowTracker(tmp_path)
+    with pytest.raises(MissingRequirementError, match="NotADirectoryError"):
+        MlflowTracker(tmp_path / "mlflow.db")
 
 
 def test_without_the_package_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from lesiontk.errors import DataError, GateFailedError, MissingRequirementError, UsageError
+from lesiontk.records import Artefact
 from lesiontk.search.result import list_front
 from lesiontk.search.study import ATTEMPTS, COMPLETE, FAILED, PRUNED, RunningTrial
-from lesiontk.stage import StepId
+from lesiontk.stage import BuildObserver, StepId
 from lesiontk.store import Store
+from lesiontk.tracking import TrackedRun
 from lesiontk.workflow import ray_cluster
 from lesiontk.workflow import run_recipes as run_recipes_module
 from lesiontk.workflow.executor import Executor, WorkerOptions, open_executor
@@ -73,6 +75,31 @@ def test_a_grid_has_the_same_front_with_one_and_two_workers(tmp_path: Path) -> N
     here = stub_search(Store(tmp_path / "here", threads=1), space)
     here.run()
     assert describe(here) == found[0][0]
+
+
+class Ended(BuildObserver):
+    """Keeps what it is told of."""
+
+    def __init__(self) -> None:
+        self.connected, self.names, self.runs = False, list[str](), set[str]()
+
+    def connect(self) -> None:
+        self.connected = True
+
+    def end(self, artefact: Artefact) -> None:
+        assert self.connected
+        self.names.append(artefact.name)
+
+    def record(self, run: TrackedRun) -> None:
+        self.runs.add(run.key)
+
+
+def test_this_process_tracks_what_workers_make(tmp_path: Path) -> None:
+    observer = Ended()
+    search = stub_search(Store(tmp_path, threads=1, observer=observer), make_space(trials=4))
+    run(search, 2)
+    assert sorted(observer.names) == sorted(a.name for a in search.store.list_artefacts())
+    assert len(observer.runs) == 1 + 4
 
 
 def test_the_result_is_that_of_the_process_itself(

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lesiontk.errors import MissingRequirementError, UsageError
+from lesiontk.files.folder_lock import hold_folder
 from lesiontk.tracking.tracker import State, TrackedRun, Tracker, explain_failure, hide_password
+
+logger = logging.getLogger(__name__)
 
 STORE, ARTIFACTS = "mlflow.db", "mlruns"
 EXPERIMENT = "lesiontk"
@@ -69,31 +72,31 @@ class MlflowTracker(Tracker):
     def __init__(self, workspace: Path) -> None:
         mlflow = import_mlflow()
         self._entities = mlflow.entities
+        workspace = workspace.resolve()
         local = not mlflow.is_tracking_uri_set()
-        if local:
-            workspace.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{workspace.resolve() / STORE}" if local else mlflow.get_tracking_uri()
+        uri = f"sqlite:///{workspace / STORE}" if local else mlflow.get_tracking_uri()
+        files = (workspace / ARTIFACTS).as_uri() if local else None
         self._runs: dict[str, _Recorded] = {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # its database layer uses deprecated options
+                if local:
+                    make_database(workspace)
                 self._client = mlflow.MlflowClient(tracking_uri=uri)
-                self._experiment = self._find_experiment(
-                    (workspace.resolve() / ARTIFACTS).as_uri() if local else None
-                )
+                self._experiment = self._find_experiment(files)
         except UsageError:
             raise
         except Exception as error:
-            remedy = "specify another --workspace" if local else "correct MLFLOW_TRACKING_URI"
+            remedy = "Remove it" if local else "Start it, correct MLFLOW_TRACKING_URI"
             raise MissingRequirementError(
                 f"the tracking store {hide_password(uri)} cannot be used: "
-                f"{explain_failure(error)}. Start it, {remedy}, or leave out --track."
+                f"{explain_failure(error)}. {remedy}, or leave out --track."
             ) from error
 
-    def _find_experiment(self, artifacts: str | None) -> str:
+    def _find_experiment(self, files: str | None) -> str:
         """Return the identifier of the experiment, which is made now if it has only a name.
 
-        `artifacts` is where files that others log to it go, None for the server's default.
+        `files` is where files that others log to it go, None for the server's default.
         """
         if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return str(self._client.get_experiment(given).experiment_id)
@@ -101,7 +104,7 @@ class MlflowTracker(Tracker):
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self._client.create_experiment(name, artifact_location=artifacts))
+                return str(self._client.create_experiment(name, artifact_location=files))
             except Exception:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:  # else another process has just made it
@@ -202,6 +205,21 @@ class MlflowTracker(Tracker):
         while part := list(islice(rest, BATCH)):
             kinds = {kind: [e for k, e in part if k == kind] for kind, _ in part}
             self._client.log_batch(run_id, **kinds)
+
+
+def make_database(workspace: Path) -> None:
+    """Make the store of a workspace if it has none; it is whole when it has its name.
+
+    MLflow makes it in many steps, in which two processes disturb each other.
+    """
+    folder = workspace / ARTIFACTS
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold_folder(folder, lambda: logger.info("%s: another process is making it", STORE)):
+        if not (workspace / STORE).exists():
+            new = workspace / f".{STORE}"
+            new.unlink(missing_ok=True)  # of a killed process
+            import_mlflow().MlflowClient(tracking_uri=f"sqlite:///{new}")
+            new.rename(workspace / STORE)
 
 
 def import_mlflow() -> Any:

@@ -33,8 +33,8 @@ FLOORS = (
     ("technique",),
     ("stage",),
     ("records",),
-    ("system", "files"),
     ("tracking",),
+    ("system", "files"),
     ("registry", "progress", "document"),
     ("errors",),
 )

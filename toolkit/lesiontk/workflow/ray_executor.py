@@ -43,7 +43,7 @@ class RayExecutor(Executor):
         self._making: dict[str, Future[str]] = {}
         self._made: dict[str, str] = {}
         self._running: set[Any] = set()
-        self._measurements = 0
+        self._jobs = self._waiting = 0
         self._stopping = False
         self._observers: dict[str, EpochObserver] = {}
         self._stopped: dict[str, Exception] = {}
@@ -67,15 +67,16 @@ class RayExecutor(Executor):
     def repeat(self, job: Callable[[], bool]) -> None:
         """Call the job in `parallel` threads until it returns False.
 
-        While an engine waits to be measured no other job starts, so that the machine becomes free.
-        After an error or an interrupt none starts, either; a bug and an interrupt end the tasks.
+        Engines are measured when all running jobs have come to it, one after another; until then no
+        other job starts, so that nothing runs beside them. After an error or an interrupt none
+        starts, either; a bug and an interrupt end the tasks.
         """
         errors: list[BaseException] = []
         self._stopping = False
 
         def run() -> None:
             try:
-                while self._may_start() and job():
+                while self._run_one(job):
                     pass
             except BaseException as error:  # noqa: BLE001 - raised again by the calling thread
                 errors.append(error)
@@ -100,20 +101,30 @@ class RayExecutor(Executor):
         if errors:
             raise errors[0]
 
-    def _may_start(self) -> bool:
+    def _run_one(self, job: Callable[[], bool]) -> bool:
         with self._lock:
-            self._lock.wait_for(lambda: self._stopping or not self._measurements)
-            return not self._stopping
+            self._lock.wait_for(lambda: self._stopping or not self._waiting)
+            if self._stopping:
+                return False
+            self._jobs += 1
+        try:
+            return job()
+        finally:
+            with self._lock:
+                self._jobs -= 1
+                self._lock.notify_all()
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:
         with self._lock:
-            self._measurements += 1
+            self._waiting += 1
+            self._lock.notify_all()
+            self._lock.wait_for(lambda: self._stopping or self._waiting >= self._jobs)
         try:
             yield
         finally:
             with self._lock:
-                self._measurements -= 1
+                self._waiting -= 1
                 self._lock.notify_all()
 
     def _cancel(self) -> None:

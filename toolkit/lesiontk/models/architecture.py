@@ -138,7 +138,7 @@ def build_model(
 
 
 def load_initial_weights(model: Any, architecture: Architecture, weights: str) -> None:
-    """Fill a built model as ``model.weights`` of its recipe says, but for its last layer.
+    """Fill a built model by ``model.weights`` of its recipe, but for its last layer.
 
     Raises as `Architecture.find_weights`, and `DataError` for a file that does not match.
     """

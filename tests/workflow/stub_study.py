@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from lesiontk import __version__
 from lesiontk.bench.timing import Latency
 from lesiontk.errors import GateFailedError
 from lesiontk.recipe import Recipe
@@ -231,3 +232,8 @@ def stub_search(
     search.candidates = candidates
     open_study_of(search, epochs=3)
     return search
+
+
+def sees_no_workspace(mark: Path) -> tuple[str, bool]:
+    """Answer as a machine that does not have the folder of the workspace."""
+    return __version__, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -300,6 +301,34 @@ def test_an_address_where_nothing_listens(store: Store, monkeypatch: pytest.Monk
     ):
         pass
     assert not store.workspace.exists()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request", b""])
+def test_an_address_of_another_program(
+    store: Store, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(ray_cluster.import_ray(), "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster, "SECONDS", 0.5)  # of one that does not answer
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+                ended.wait(5)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        options = WorkerOptions("ray", f"127.0.0.1:{server.getsockname()[1]}")
+        with (
+            pytest.raises(MissingRequirementError, match="no cluster of Ray answers at"),
+            open_executor(store, options),
+        ):
+            pass
+        ended.set()
+        thread.join()
 
 
 def test_ray_that_is_not_installed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ OBJECT_STORE = 80 * 2**20
 LONGEST = 40
 """Characters of a temporary folder below which the paths of Ray's sockets are short enough."""
 AUTO = "auto"
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -180,7 +181,7 @@ def _join(ray: Any, address: str) -> Iterator[None]:
     if address != AUTO:
         host, port = parse_address(address)
         try:
-            socket.create_connection((host, port), timeout=SECONDS).close()
+            _greet(host, port)
         except OSError as error:
             raise MissingRequirementError(
                 f"no cluster of Ray answers at {address}: {error}. Start one by `ray start "
@@ -198,6 +199,15 @@ def _join(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _greet(host: str, port: int) -> None:
+    """Raise `OSError` unless a gRPC server answers; Ray itself would wait for two minutes."""
+    with socket.create_connection((host, port), timeout=SECONDS) as connection:
+        connection.sendall(HTTP2_PREFACE)
+        header = connection.recv(9)
+    if header[3:4] != b"\x04":  # the type of a frame of settings, with which HTTP/2 begins
+        raise OSError("another program listens there")
 
 
 def quiet_settings() -> dict[str, Any]:
@@ -240,13 +250,13 @@ def _check_nodes(ray: Any, store: Store, nodes: list[dict[str, Any]]) -> bool:
                     f"the machine {host} of the cluster has lesiontk {version}; expected "
                     f"{__version__}, as here."
                 )
-            common = common and sees
             if not sees and store.shared is None:
                 raise UsageError(
                     f"the machine {host} of the cluster does not have the workspace "
                     f"{store.workspace}; expected a folder that all machines have, or --shared URL "
                     "with a store for the artefacts."
                 )
+            common = common and sees
         return common
     finally:
         with suppress(OSError):

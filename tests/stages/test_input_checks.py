@@ -100,7 +100,7 @@ def test_images_of_another_split_are_refused(
 ) -> None:
     images = replace(open_images(tiny_store.parent(engine, "images")), split_hash="0" * 64)
     context = Context(tmp_path, tmp_path, threads=1)
-    with pytest.raises(DataError, match="expected images of that split"):
+    with pytest.raises(DataError, match="received images of the split 000000000000"):
         fit_input_checks(engine_file(engine), "tflite:float32", images, CONFIG, context)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from lesiontk.compress.channel_budget import macs_of
 from lesiontk.compress.keras_layers import read_layers
 from lesiontk.compress.residual_blocks import find_blocks
 from lesiontk.data.images import open_images
-from lesiontk.errors import DataError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.recipe import parse_recipe
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts
 from lesiontk.stages.prune_blocks import BLOCKS, BlockPruning
@@ -151,6 +153,20 @@ def test_a_budget_below_the_other_layers_is_refused(tiny_store: Store, residual:
         DataError, match=r"without all 4 residual blocks 0\.\d+ of the cost is left"
     ):
         prune(tiny_store, residual, keep_parameters=0.05)
+
+
+def test_a_full_disk_leaves_no_half_of_the_choice(
+    tiny_store: Store, residual: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run would read it."""
+
+    def fill(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(MissingRequirementError, match="is full"):
+        prune(tiny_store, residual, keep_macs=0.81)
+    assert not list(tiny_store.workspace.glob(".scratch/*/*blocks.json*"))
 
 
 def test_a_network_without_blocks_is_refused(tiny_store: Store) -> None:

@@ -31,6 +31,7 @@ from lesiontk.compress.prune_budget import (
 )
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.document import Record, write_table
+from lesiontk.files.whole_files import write_whole
 from lesiontk.records import (
     MODEL_FILE,
     Artefact,
@@ -272,7 +273,7 @@ def cut_channels(
     removed = budget.choose(
         share, choose, lambda chosen: PrunedModel(model, graph, chosen).build(None)
     )
-    kept.write_text(json.dumps(sorted(removed)))
+    write_whole({kept: json.dumps(sorted(removed)).encode()})
     return PrunedModel(model, graph, removed)
 
 

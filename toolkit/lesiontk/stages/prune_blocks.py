@@ -22,6 +22,7 @@ from lesiontk.compress.residual_blocks import ResidualBlock, choose_blocks, find
 from lesiontk.data.images import ImageSet, open_images
 from lesiontk.document import Record, write_table
 from lesiontk.errors import DataError
+from lesiontk.files.whole_files import write_whole
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep, ValidationScores
 from lesiontk.report.formatting import count_things, format_percent
 from lesiontk.stage import Context, StageOutput
@@ -213,7 +214,7 @@ def choose_removed(
         )
         for number, block in enumerate(blocks)
     ]
-    kept.write_text(json.dumps([row.to_document() for row in table]))
+    write_whole({kept: json.dumps([row.to_document() for row in table]).encode()})
     return blocks, table
 
 

@@ -37,6 +37,7 @@ from lesiontk.compress.quantization_aware import (
 from lesiontk.data.images import open_images
 from lesiontk.document import Record
 from lesiontk.errors import DataError
+from lesiontk.files.whole_files import write_whole
 from lesiontk.recipe import TrainSection
 from lesiontk.records import MODEL_FILE, Artefact, ModelFacts, ModelStep, ValidationScores
 from lesiontk.report.wording import name_backend
@@ -236,5 +237,5 @@ def measure_initial_ranges(
         for name, values in zip(names, parts.predict_on_batch(few), strict=True):
             low, high = ranges[name]
             ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
-    kept.write_text(json.dumps(ranges))
+    write_whole({kept: json.dumps(ranges).encode()})
     return ranges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import pickle
@@ -460,8 +461,9 @@ def test_a_machine_waits_for_the_one_that_makes_it(
     assert f"{made.name}/{CLAIM}" not in objects_at(url)
 
 
-def test_the_claim_of_a_killed_process_expires(url: str, tmp_path: Path) -> None:
-    write_at(url, claim_at(url, tmp_path), b"another workspace 7")
+@pytest.mark.parametrize("claim", [b"another workspace 7", b""])
+def test_the_claim_of_a_killed_process_expires(url: str, tmp_path: Path, claim: bytes) -> None:
+    write_at(url, claim_at(url, tmp_path), claim)
     stage, clock = TextStage(), Clock()
     wait_store(tmp_path, url, clock).build(stage, TextConfig(), {})
     assert stage.runs == 1
@@ -630,6 +632,24 @@ def test_a_failed_push_loses_nothing(
     store.build(stage, TextConfig(), {})
     machine("two").build(stage, TextConfig(), {})
     assert stage.runs == 1
+
+
+def test_a_full_folder_keeps_no_half_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "share").mkdir()
+    url = (tmp_path / "share").as_uri()
+    store = Store(tmp_path / "one", shared=SharedStore(url, POLICY))
+    assert store.shared is not None
+
+    def fill(source: str, target: str) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store.shared._opened[0], "put_file", fill)
+    with pytest.raises(MissingRequirementError, match="that space is left"):
+        store.build(TextStage(), TextConfig(), {})
+    assert objects_at(url) == {}
 
 
 def test_a_store_that_cannot_be_written_costs_no_work(

@@ -87,17 +87,18 @@ def _acquire(
     is_made: Callable[[], bool],
     policy: ClaimPolicy,
 ) -> bool:
-    seen, since = b"", policy.clock()
+    seen: bytes | None = None
+    since = policy.clock()
     while not objects.write(CLAIM, content, new=True):
         if is_made():
             return False
-        there = objects.read(CLAIM) or b""
+        there = objects.read(CLAIM)
         expired = there == seen and policy.clock() - since >= policy.expiry
-        if there and (expired or there.startswith(owner.encode())):
+        if there is not None and (expired or there.startswith(owner.encode())):
             objects.write(CLAIM, content)
             return True
         if there != seen:
-            if not seen:
+            if seen is None:
                 logger.warning("%s: another machine is making it; waiting", artefact)
             seen, since = there, policy.clock()
         policy.sleep(policy.look)

@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -228,14 +228,24 @@ class SharedStore:
             if not self._renames:
                 files.put_file(str(source), target)
                 return
-            temporary = self._make_temporary(target)
-            files.put_file(str(source), temporary)
-            files.mv(temporary, target)
+            with self._temporary(target) as temporary:
+                files.put_file(str(source), temporary)
+                files.mv(temporary, target)
 
-    def _make_temporary(self, target: str) -> str:
-        """Return another name in the target's folder, which object stores do not need."""
-        self._opened[0].makedirs(target.rpartition("/")[0], exist_ok=True)
-        return f"{target}.{uuid.uuid4().hex}.tmp"
+    @contextmanager
+    def _temporary(self, target: str) -> Iterator[str]:
+        """Yield another name in the target's folder, which object stores do not need.
+
+        A failure leaves no file of that name, which would keep a full disk full.
+        """
+        files, temporary = self._opened[0], f"{target}.{uuid.uuid4().hex}.tmp"
+        files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        try:
+            yield temporary
+        except BaseException:
+            with suppress(Exception):  # the first error is the reason
+                files.rm_file(temporary)
+            raise
 
     def _write(self, target: str, content: bytes, *, new: bool) -> bool:
         """Write a small object, which appears whole; return False if `new` and it exists."""
@@ -247,15 +257,15 @@ class SharedStore:
                 except FileExistsError:
                     return False
                 return True
-            temporary = self._make_temporary(target)
-            files.pipe_file(temporary, content)
-            if new and self._scheme in ("file", "local"):
-                return _link_new(Path(temporary), Path(target))
-            if new and files.exists(target):
-                files.rm_file(temporary)
-                return False
-            files.mv(temporary, target)
-            return True
+            with self._temporary(target) as temporary:
+                files.pipe_file(temporary, content)
+                if new and self._scheme in ("file", "local"):
+                    return _link_new(Path(temporary), Path(target))
+                if new and files.exists(target):
+                    files.rm_file(temporary)
+                    return False
+                files.mv(temporary, target)
+                return True
 
     @contextmanager
     def claim(self, name: str, owner: str) -> Iterator[bool]:

@@ -20,7 +20,7 @@ from lesiontk.records import Artefact
 from lesiontk.search.result import list_front
 from lesiontk.search.study import ATTEMPTS, COMPLETE, FAILED, PRUNED, RunningTrial
 from lesiontk.stage import BuildObserver, StepId
-from lesiontk.store import Store
+from lesiontk.store import SharedStore, Store
 from lesiontk.tracking import TrackedRun
 from lesiontk.workflow import ray_cluster
 from lesiontk.workflow import run_recipes as run_recipes_module
@@ -329,6 +329,18 @@ def test_an_address_of_another_program(
             pass
         ended.set()
         thread.join()
+
+
+def test_a_wrong_shared_store_is_an_error_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "connect", lambda *_: pytest.fail("Ray was started"))
+    store = Store(tmp_path / "workspace", shared=SharedStore((tmp_path / "none").as_uri()))
+    with (
+        pytest.raises(MissingRequirementError, match="does not exist; expected an existing one"),
+        open_executor(store, WorkerOptions("ray")),
+    ):
+        pass
 
 
 def test_ray_that_is_not_installed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,8 +154,8 @@ THIS_PROCESS = WorkerOptions()
 def open_executor(store: Store, options: WorkerOptions) -> Iterator[Executor]:
     """Yield the executor of these options; workers that it started end with the body.
 
-    Raises `MissingRequirementError` without Ray, or without a cluster at the address, and
-    `UsageError` for machines of a cluster that cannot use the workspace.
+    Raises `MissingRequirementError` without Ray, a cluster at the address, the shared store or the
+    tracker, and `UsageError` for machines of a cluster that cannot use the workspace.
     """
     if options.workers == LOCAL:
         yield HERE
@@ -164,6 +164,8 @@ def open_executor(store: Store, options: WorkerOptions) -> Iterator[Executor]:
     from lesiontk.workflow.ray_executor import RayExecutor
 
     store.observer.connect()  # the workers make the steps, and this process records them
+    if store.shared is not None:
+        store.shared.check()  # before Ray starts, which takes a while
     with connect(store, options.address) as cluster:
         executor = RayExecutor(cluster, options.parallel)
         try:

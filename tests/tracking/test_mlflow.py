@@ -150,6 +150,25 @@ def test_a_deleted_experiment_is_an_error(place: Place, monkeypatch: pytest.Monk
         MlflowTracker(place.workspace)
 
 
+@pytest.mark.parametrize("number", ["999999", "mine"])
+def test_an_experiment_that_is_not_there_is_an_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    with pytest.raises(UsageError, match=f"MLFLOW_EXPERIMENT_ID is '{number}', of which"):
+        MlflowTracker(place.workspace)
+
+
+def test_a_deleted_experiment_by_its_number_is_an_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = place.client.create_experiment(f"{place.workspace.name} to go")
+    place.client.delete_experiment(number)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    with pytest.raises(UsageError, match=r"to go' is deleted; .* with MLFLOW_EXPERIMENT_ID"):
+        MlflowTracker(place.workspace)
+
+
 def test_a_server_that_does_not_answer_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lesiontk.errors import MissingRequirementError, UsageError
+from lesiontk.errors import MissingRequirementError, UsageError, show_value
 from lesiontk.files.folder_lock import hold_folder
 from lesiontk.tracking.tracker import State, TrackedRun, Tracker, explain_failure, hide_password
 
@@ -98,10 +98,9 @@ class MlflowTracker(Tracker):
 
         `files` is where files that others log to it go, None for the server's default.
         """
-        if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return str(self._client.get_experiment(given).experiment_id)
+        given = os.environ.get("MLFLOW_EXPERIMENT_ID")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-        found = self._client.get_experiment_by_name(name)
+        found = self._find_by_id(given) if given else self._client.get_experiment_by_name(name)
         if found is None:
             try:
                 return str(self._client.create_experiment(name, artifact_location=files))
@@ -111,10 +110,23 @@ class MlflowTracker(Tracker):
                     raise
         if found.lifecycle_stage != "active":
             raise UsageError(
-                f"the MLflow experiment {name!r} is deleted; restore it, or choose another with "
-                "MLFLOW_EXPERIMENT_NAME."
+                f"the MLflow experiment {found.name!r} is deleted; restore it, or choose another "
+                f"with MLFLOW_EXPERIMENT_{'ID' if given else 'NAME'}."
             )
         return str(found.experiment_id)
+
+    def _find_by_id(self, given: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_experiment(given)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise UsageError(
+                f"MLFLOW_EXPERIMENT_ID is {show_value(given)}, of which the tracking store has no "
+                "experiment; expected the number of one, or MLFLOW_EXPERIMENT_NAME instead."
+            ) from error
 
     def write(self, run: TrackedRun) -> None:
         recorded = self._find(run.key) or self._create(run)

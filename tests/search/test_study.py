@@ -18,6 +18,7 @@ from lesiontk.search.study import (
     INFEASIBLE,
     PRUNED,
     RUNNING,
+    WAITING,
     RunningTrial,
     open_study,
     recall_study,
@@ -172,6 +173,23 @@ def test_a_grid_has_each_candidate_once(tmp_path: Path) -> None:
         tried.append(trial.assignment)
         trial.complete(figures())
     assert tried == list(study.space.list_assignments())
+
+
+def test_fewer_trials_of_an_interrupted_grid_are_enough(tmp_path: Path) -> None:
+    """Its other candidates wait, and none of them is skipped when they are wanted again."""
+    vary = {"calibration.observer": ["min_max", "percentile"], "quantize.correct_bias": [True]}
+    study = make_study(tmp_path, sampler="grid", vary=vary)
+    study.enqueue_grid(50)
+    first = study.next_trial(50)
+    assert first is not None
+    assert study.is_running
+    first.complete(figures())
+    assert study.next_trial(1) is None
+    assert not study.is_running
+    assert [trial.state for trial in study.list_trials()] == [COMPLETE, WAITING]
+    second = study.next_trial(50)
+    assert second is not None
+    second.close()
 
 
 def test_the_sampler_prefers_what_meets_the_constraints(tmp_path: Path) -> None:

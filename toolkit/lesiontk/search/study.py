@@ -150,8 +150,9 @@ class Study:
             for trial in self._study.get_trials(deepcopy=False)
             if not trial.user_attrs.get("surplus")
         ]
-        if any(trial.state == optuna.trial.TrialState.WAITING for trial in trials):
-            return False
+        waiting: int = sum(trial.state == optuna.trial.TrialState.WAITING for trial in trials)
+        if waiting:  # candidates of a grid, of which an earlier process may have wanted more
+            return len(trials) - waiting >= total
         if len(trials) >= total or self.space.sampler == "grid":
             return True
         size = self.space.size
@@ -169,6 +170,11 @@ class Study:
                 chosen[dimension.key] = _suggest(trial, dimension)
         trial.set_user_attr("assignment", chosen)
         return RunningTrial(self, trial, chosen, lock)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process runs a trial, or has left one that will be continued."""
+        return any(trial.state == RUNNING for trial in self.list_trials())
 
     def list_trials(self) -> tuple[TrialRecord, ...]:
         """Return every trial, in their order."""

@@ -128,7 +128,7 @@ def run_search(
     with open_executor(store, workers) as executor:
         search = prepare_search(store, chosen, options)
         search.run(executor)
-    if all(trial.is_finished for trial in search.study.list_trials()):
+    if not search.study.is_running:
         search.results.finish()
     return search
 

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,16 +46,14 @@ def read_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measure_memory(folder: Path, counts: tuple[int, ...]) -> list[float]:
-    """Return the memory of this process in MB after each number of trials."""
-    store, found = Store(folder / "memory", threads=1), []
-    values = list(range(max(counts)))
+def measure_memory(folder: Path, counts: tuple[int, ...]) -> Iterator[tuple[int, float]]:
+    """Yield the memory of this process in MB after each number of trials."""
+    store, vary = Store(folder / "memory", threads=1), {"train.seed": {"low": 0, "high": 10**6}}
     with open_executor(store, WorkerOptions("ray", parallel=4)) as executor:
         for count in counts:
-            search = stub_search(store, make_space(vary={"train.seed": values}, trials=count))
-            search.run(executor)
-            found.append(read_memory())
-    return found
+            space = make_space(vary=vary, sampler="random", trials=count)
+            stub_search(store, space).run(executor)
+            yield count, read_memory()
 
 
 def main() -> None:
@@ -69,9 +68,9 @@ def main() -> None:
                 sys.stdout.write(f"{workers} workers: {took:.1f} s, {ratio:.2f} of linear\n")
                 sys.stdout.flush()
         if "time" not in sys.argv:
-            counts = (50, 200, 400, 1000)
-            for count, size in zip(counts, measure_memory(folder, counts), strict=True):
+            for count, size in measure_memory(folder, (50, 200, 400, 1000)):
                 sys.stdout.write(f"{count} trials: {size:.1f} MB\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from lesiontk.search.study import (
     WAITING,
     RunningTrial,
     open_study,
+    reaching_database,
     recall_study,
 )
 from tests.search.made_up_study import figures, make_study
@@ -263,6 +266,24 @@ def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
     with pytest.raises(error, match=message) as caught:
         open_study(url, "made-up", SPACE, criteria, tmp_path / "locks", epochs=1)
     assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_fails_during_the_search_is_an_error_without_its_password(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, trials=2)
+    trial = study.next_trial(2)
+    assert trial is not None
+    with closing(sqlite3.connect(next(tmp_path.rglob("*.db")))) as database:
+        database.execute("DROP TABLE trial_user_attributes")
+    expected = r"database postgresql://me:\*\*\*@host/x failed during the search: .*no such table"
+    with (
+        pytest.raises(MissingRequirementError, match=expected),
+        reaching_database("postgresql://me:secret@host/x"),
+    ):
+        trial.reject("no engine")
+    with pytest.raises(KeyError), reaching_database("postgresql://me:secret@host/x"):
+        raise KeyError("a bug stays one")
 
 
 def test_an_unknown_search_is_an_error_with_the_known_ones(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.exc import OperationalError
 
 from lesiontk.bench import timing
 from lesiontk.errors import GateFailedError, MissingRequirementError, UsageError
@@ -411,6 +412,17 @@ def test_names_of_searches(store: Store, recipe: Path) -> None:
         open_search(store, "other")
     with pytest.raises(UsageError, match="expected a name"):
         run_search(store, {"vary": {"train.epochs": [1, 2]}})
+
+
+def test_a_database_that_fails_during_a_search_is_no_bug(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(search_module, "prepare_search", lose)
+    with pytest.raises(MissingRequirementError, match="failed during the search: database or disk"):
+        run_search(store, {"vary": {"train.epochs": [1, 2]}}, name="lost")
 
 
 def test_one_engine_is_timed_at_a_time(

@@ -444,6 +444,30 @@ def check_pruner(space: SearchSpace, criteria: Criteria) -> None:
         )
 
 
+@contextmanager
+def reaching_database(url: str) -> Iterator[None]:
+    """Raise `MissingRequirementError` if the database of a search fails in the body."""
+    try:
+        yield
+    except Exception as error:
+        import_optuna()
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, StorageInternalError | SQLAlchemyError):
+            raise
+        shown = make_url(url).render_as_string(hide_password=True)
+        raise MissingRequirementError(
+            f"the database {shown} failed during the search: {_explain(error.__cause__ or error)}. "
+            "Check that it runs and that space is left; the same command continues the search."
+        ) from error
+
+
+def _explain(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
+
+
 def _open_storage(url: str) -> Any:
     from sqlalchemy import event
     from sqlalchemy.engine import make_url
@@ -471,9 +495,9 @@ def _open_storage(url: str) -> Any:
             "such as psycopg2-binary for PostgreSQL or PyMySQL for MySQL."
         ) from error
     except SQLAlchemyError as error:
-        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise MissingRequirementError(
-            f"the database {shown} cannot be reached: {why}. Start it, or correct --storage."
+            f"the database {shown} cannot be reached: {_explain(error)}. Start it, or correct "
+            "--storage."
         ) from error
 
 

@@ -17,7 +17,7 @@ from lesiontk.recipe import name_from_path, override_document
 from lesiontk.search.criteria import Criteria
 from lesiontk.search.result import SearchTask
 from lesiontk.search.space import RECIPE, SearchSpace, parse_space, read_space
-from lesiontk.search.study import Study, open_study, recall_study
+from lesiontk.search.study import Study, open_study, reaching_database, recall_study
 from lesiontk.store import Store
 from lesiontk.workflow.executor import (
     HERE,
@@ -112,7 +112,7 @@ def run_search(
 
     `space` is a file or its content; `name` is by default that of the file. While other processes
     still run trials of it, the test images are not read. Errors as `prepare_search` and
-    `open_executor`.
+    `open_executor`; `MissingRequirementError`, too, for a database that fails meanwhile.
     """
     if isinstance(space, Mapping):
         chosen = parse_space(space)
@@ -125,11 +125,12 @@ def run_search(
     if trials is not None:
         chosen = parse_space({**chosen.model_dump(mode="json"), "trials": trials})
     options = SearchOptions(name, data, accept_near_duplicates, storage)
-    with open_executor(store, workers) as executor:
-        search = prepare_search(store, chosen, options)
-        search.run(executor)
-    if not search.study.is_running:
-        search.results.finish()
+    with reaching_database(storage or _own_url(search_folder(store, name))):
+        with open_executor(store, workers) as executor:
+            search = prepare_search(store, chosen, options)
+            search.run(executor)
+        if not search.study.is_running:
+            search.results.finish()
     return search
 
 

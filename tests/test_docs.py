@@ -115,6 +115,13 @@ def test_commands_and_options_exist(page: Path) -> None:
                 assert word.partition("=")[0] in options, f"{word} in: {line}"
 
 
+def test_the_techniques_of_the_page_are_commands() -> None:
+    named = re.findall(r"^\| `([\w-]+)` \|", (DOCS / "compression.md").read_text(), re.MULTILINE)
+    assert len(named) > 5
+    with click.Context(cli) as context:
+        assert set(named) <= set(cli.list_commands(context))
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}

@@ -242,6 +242,20 @@ def test_another_space_under_the_same_name_is_refused(tmp_path: Path) -> None:
         make_study(tmp_path, seed=5)
 
 
+def test_a_search_of_the_name_in_another_database_is_waited_for(tmp_path: Path) -> None:
+    running = make_study(tmp_path).next_trial(9)
+    assert running is not None
+    (tmp_path / "study.db").rename(tmp_path / "other.db")
+    study = make_study(tmp_path)
+    with pytest.raises(UsageError, match="another search 'made-up' runs in this workspace"):
+        study.next_trial(9)
+    running.close()
+    again = study.next_trial(9)
+    assert again is not None
+    assert again.number == 0
+    again.close()
+
+
 def test_what_all_trials_share_is_recorded_once(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     study.agree("split", "abc", "split of the images")

@@ -86,7 +86,8 @@ class Study:
     def next_trial(self, total: int) -> RunningTrial | None:
         """Return a trial to run: one that a dead process left, else a new one.
 
-        None if `total` trials have been made, or every candidate of a finite space.
+        None if `total` trials have been made, or every candidate of a finite space. Raises
+        `UsageError` if a search in another database has the name, and runs a trial of the number.
         """
         import optuna
 
@@ -108,7 +109,11 @@ class Study:
                 self._study.tell(made, state=optuna.trial.TrialState.FAIL)
                 return None
             lock = _try_lock(self._locks / f"trial-{made.number}")
-            assert lock is not None
+            if lock is None:
+                raise UsageError(
+                    f"another search {self.name!r} runs in this workspace, in another database; "
+                    "choose another --name, or wait until it has ended."
+                )
             return self._begin(made, lock)
 
     def _is_finished(self, trial: optuna.trial.FrozenTrial) -> bool:

@@ -13,6 +13,7 @@ from lesiontk.errors import (
     LeakageError,
     LesionTKError,
     MissingRequirementError,
+    StorageError,
     UsageError,
     show_value,
     suggest,
@@ -28,6 +29,7 @@ from lesiontk.errors import (
         (DataError, 2),
         (LeakageError, 2),
         (MissingRequirementError, 3),
+        (StorageError, 3),
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(kind: type[LesionTKError], code: int) -> None:
@@ -38,7 +40,7 @@ def test_every_error_class_is_a_lesiontk_error() -> None:
     classes = [
         c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)
     ]
-    assert len(classes) == 6
+    assert len(classes) == 7
     assert all(issubclass(c, LesionTKError) for c in classes)
 
 

@@ -15,14 +15,20 @@ from typing import Any
 
 import pytest
 
-from lesiontk.errors import DataError, GateFailedError, MissingRequirementError, UsageError
+from lesiontk.errors import (
+    DataError,
+    GateFailedError,
+    MissingRequirementError,
+    StorageError,
+    UsageError,
+)
 from lesiontk.records import Artefact
 from lesiontk.search.result import list_front
 from lesiontk.search.study import ATTEMPTS, COMPLETE, FAILED, PRUNED, RunningTrial
 from lesiontk.stage import BuildObserver, StepId
 from lesiontk.store import SharedStore, Store
 from lesiontk.tracking import TrackedRun
-from lesiontk.workflow import ray_cluster
+from lesiontk.workflow import ray_cluster, search_trials
 from lesiontk.workflow import run_recipes as run_recipes_module
 from lesiontk.workflow.executor import Executor, WorkerOptions, open_executor
 from lesiontk.workflow.ray_cluster import parse_address
@@ -198,6 +204,24 @@ def test_a_candidate_without_an_engine_does_not_end_the_search(store: Store, two
     assert [t.reason.partition(",")[0] for t in trials[:2]] == [
         "it does not match its model.", "3 processes ended in the step engine:tflite:int8",
     ]  # fmt: skip
+
+
+def test_a_full_disk_ends_the_search_and_its_trial_is_continued(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = stub_search(store, make_space(trials=2))
+
+    def fill(*_: object, **__: object) -> None:
+        raise StorageError("the disk is full")
+
+    for _ in range(ATTEMPTS + 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(search_trials, "build_step", fill)
+            with pytest.raises(StorageError):
+                search.run()
+    assert [trial.state for trial in search.study.list_trials()].count(FAILED) == 0
+    search.run()
+    assert [trial.state for trial in search.study.list_trials()] == [COMPLETE, COMPLETE]
 
 
 def test_a_training_that_falls_behind_is_ended(

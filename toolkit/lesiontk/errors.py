@@ -56,6 +56,11 @@ class MissingRequirementError(LesionTKError):
     exit_code = 3
 
 
+class StorageError(MissingRequirementError):
+    """A disk or a shared store is full, read-only or out of reach: the same work can succeed
+    later."""
+
+
 def escape_controls(text: str) -> str:
     """Return the text with every control character escaped except the line feed.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesiontk.document import Record
-from lesiontk.errors import DataError, MissingRequirementError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, StorageError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
 from lesiontk.search.space import Assignment, Dimension, SearchSpace
@@ -276,7 +276,7 @@ class RunningTrial:
 
     @contextmanager
     def attempt(self, step: str) -> Iterator[None]:
-        """Count a process that ends in this step, unless it was told to by an interrupt.
+        """Count a process that ends in this step, unless an interrupt or a full disk ended it.
 
         Raises `DataError` if `ATTEMPTS` have ended in it before.
         """
@@ -290,7 +290,7 @@ class RunningTrial:
         self._trial.set_user_attr("attempts", {**before, step: count + 1})
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StorageError):
             self._trial.set_user_attr("attempts", before)
             raise
         self._trial.set_user_attr("attempts", before)

@@ -18,7 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lesiontk.errors import DataError, LesionTKError, MissingRequirementError, UsageError
+from lesiontk.errors import (
+    DataError,
+    LesionTKError,
+    MissingRequirementError,
+    StorageError,
+    UsageError,
+)
 from lesiontk.files.hashing import hash_file
 from lesiontk.files.strict_json import BYTES
 from lesiontk.progress import Progress
@@ -286,13 +292,13 @@ class SharedStore:
 
     @contextmanager
     def _reaching(self, done: str) -> Iterator[None]:
-        """Raise `MissingRequirementError` for any error of the file system."""
+        """Raise `StorageError` for any error of the file system."""
         try:
             yield
         except LesionTKError:
             raise
         except Exception as error:  # each file system raises classes of its own
-            raise MissingRequirementError(
+            raise StorageError(
                 f"the shared store {self.url} cannot be {done}: "
                 f"{explain_failure(error, self._scheme)}"
             ) from error

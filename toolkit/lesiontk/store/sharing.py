@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lesiontk.errors import DataError, MissingRequirementError, UsageError
+from lesiontk.errors import DataError, MissingRequirementError, StorageError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.progress import NoProgress, Progress
 from lesiontk.records import Artefact, ParentEntry
@@ -63,7 +63,7 @@ class SharingFolder(WorkspaceFolder):
         try:
             return shared.publish(artefact, self.progress)
         except MissingRequirementError as error:
-            raise MissingRequirementError(
+            raise StorageError(
                 f"{artefact.name} is in {self.workspace} and could not be shared: {error} The same "
                 "command shares it when it is run again."
             ) from error

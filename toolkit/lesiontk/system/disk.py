@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lesiontk.errors import MissingRequirementError
+from lesiontk.errors import MissingRequirementError, StorageError
 
 _PROBLEMS = {
     errno.ENOSPC: "is full",
@@ -37,7 +37,7 @@ def reserve_space(stream: BinaryIO, path: Path, size: int) -> None:
     except OSError as error:
         if error.errno not in _PROBLEMS:
             raise
-        raise MissingRequirementError(
+        raise StorageError(
             f"{path.name} needs {_megabytes(size)} in {path.parent}, whose disk "
             f"{_PROBLEMS[error.errno]}: {_free(path.parent)}. Free some space, or specify "
             "a workspace on another disk with --workspace."
@@ -50,7 +50,7 @@ def explain_disk_error(error: BaseException, workspace: Path) -> MissingRequirem
     TensorFlow and HDF5 raise errors of their own, whose text contains the system's message.
     """
     if not workspace.is_dir():
-        return MissingRequirementError(
+        return StorageError(
             f"the workspace {workspace} was removed or moved while it was in use. "
             "Run the same command again."
         )
@@ -67,7 +67,7 @@ def explain_disk_error(error: BaseException, workspace: Path) -> MissingRequirem
             names = (getattr(cause, key, None) for key in ("filename2", "filename"))
             named = Path(str(next(filter(None, names), workspace)))  # the target of a copy first
             folder = next((p for p in (named, *named.parents) if p.is_dir()), workspace)
-            return MissingRequirementError(
+            return StorageError(
                 f"the disk of {folder} {problem}: {_free(folder)}. Free some space, or specify a "
                 "folder on another disk (--workspace, --out), and run the same command again."
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from lesiontk.errors import DataError, LesionTKError
+from lesiontk.errors import DataError, LesionTKError, StorageError
 from lesiontk.records import Artefact
 from lesiontk.search.criteria import Figures
 from lesiontk.search.result import SearchTask
@@ -75,6 +75,8 @@ class Trials:
         except StoppedError as stopped:
             trial.prune(str(stopped))
             logger.info("trial %d: %s", trial.number, stopped)
+        except StorageError:
+            raise  # says nothing about the candidate: the same command continues the trial
         except LesionTKError as error:
             trial.reject(str(error))
             logger.warning("trial %d failed: %s", trial.number, error)

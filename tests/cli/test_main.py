@@ -257,7 +257,7 @@ def test_an_option_before_the_command_is_told_where_it_goes(run: Run, group: lis
     ("arguments", "message"),
     [
         (["doctor", "--jsn"], "No such option"),
-        (["run"], "Missing argument 'RECIPE'"),
+        (["run"], "Missing argument 'RECIPE...'"),
         (["data", "chekc"], "No such command 'chekc'"),
         (["run", "demo", "--data", "nowhere"], "'nowhere' does not exist"),
         (["run", "dmo", "--dry-run"], "unknown recipe 'dmo'; .* Did you mean 'demo'?"),

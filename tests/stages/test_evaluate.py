@@ -209,7 +209,7 @@ def test_validation_of_one_class_is_refused(run: Run) -> None:
 
 def test_another_split_is_refused(run: Run) -> None:
     run.split_hash = "6" * 64
-    with pytest.raises(DataError, match="its test images may be training images"):
+    with pytest.raises(DataError, match="some of which may be its training images"):
         run.evaluate()
 
 

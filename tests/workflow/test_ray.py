@@ -246,8 +246,16 @@ def test_a_training_that_falls_behind_is_ended(
     assert reports == {0: [1], 1: [1, 2, 3]}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is as in a terminal; workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_ends_cleanly_and_the_search_goes_on_without_ray(
-    store: Store, tmp_path: Path
+    store: Store, tmp_path: Path, interruptible: None
 ) -> None:
     log = tmp_path / "log"
     search = stub_search(store, make_space(trials=4), seconds=1.0, log=log)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lesiontk.errors import UsageError, show_value, suggest
 from lesiontk.records import Artefact
+from lesiontk.stage import Needs
 from lesiontk.stages import STAGES
 from lesiontk.store import Store
 from lesiontk.workflow.steps import Step
@@ -22,26 +23,49 @@ DEVICE_LOCK = "timing"
 """Engines are timed one at a time on this machine, whichever runtime they have."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepBuild:
+    """A step with the artefacts of its parents; the rest is as for `Store.build`."""
+
+    store: Store
+    step: Step
+    parents: Mapping[str, Artefact]
+    recipe: Mapping[str, Any]
+    restart: bool = False
+
+    @property
+    def needs(self) -> Needs:
+        """What its stage needs."""
+        return STAGES.get(self.step.stage).info.needs
+
+    @property
+    def parent_names(self) -> dict[str, str]:
+        """Role -> the name of the parent's artefact."""
+        return {role: parent.name for role, parent in self.parents.items()}
+
+    def make(self) -> Artefact:
+        """Return the artefact, made now in this process or reused."""
+        return self.store.build(
+            STAGES.get(self.step.stage)(),
+            self.step.config,
+            self.parents,
+            recipe=self.recipe,
+            restart=self.restart,
+        )
+
+
 class Executor(ABC):
     """Builds steps; each is made once, also when several threads need it at the same time."""
 
     def __init__(self) -> None:
         self._job = threading.local()
 
-    def build(
-        self,
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        *,
-        restart: bool = False,
-    ) -> Artefact:
+    def build(self, wanted: StepBuild) -> Artefact:
         """Return the artefact of a step, as `Store.build`. Steps that measure run one at a time."""
-        if not STAGES.get(step.stage).info.needs.alone:
-            return self._build(store, step, parents, recipe, restart=restart)
-        with self._measuring(), store.hold(DEVICE_LOCK):
-            return self._build(store, step, parents, recipe, restart=restart)
+        if not wanted.needs.alone:
+            return self._build(wanted)
+        with self._measuring(), wanted.store.hold(DEVICE_LOCK):
+            return self._build(wanted)
 
     def run(self, jobs: Iterable[Callable[[], None]]) -> None:
         """Call every job, several at once where this executor can. Errors as `repeat`."""
@@ -79,15 +103,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def _build(
-        self,
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        *,
-        restart: bool,
-    ) -> Artefact: ...
+    def _build(self, wanted: StepBuild) -> Artefact: ...
 
     def _measuring(self) -> AbstractContextManager[None]:
         """Return a context in which this thread wants to measure the machine, or does."""
@@ -102,17 +118,8 @@ class LocalExecutor(Executor):
         while job():
             pass
 
-    def _build(
-        self,
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        *,
-        restart: bool,
-    ) -> Artefact:
-        stage = STAGES.get(step.stage)()
-        return store.build(stage, step.config, parents, recipe=recipe, restart=restart)
+    def _build(self, wanted: StepBuild) -> Artefact:
+        return wanted.make()
 
 
 HERE = LocalExecutor()

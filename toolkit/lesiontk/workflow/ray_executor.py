@@ -16,11 +16,9 @@ from lesiontk.records import Artefact
 from lesiontk.search.study import ATTEMPTS
 from lesiontk.stage import EpochObserver, Needs, StoppedError
 from lesiontk.stages import STAGES
-from lesiontk.store import Store
-from lesiontk.workflow.executor import Executor
+from lesiontk.workflow.executor import Executor, StepBuild
 from lesiontk.workflow.ray_cluster import Cluster
 from lesiontk.workflow.ray_worker import Relay, StepCall, make_step
-from lesiontk.workflow.steps import Step
 
 logger = logging.getLogger(__name__)
 
@@ -137,51 +135,34 @@ class RayExecutor(Executor):
 
     # ---------------------------------------------------------------- steps
 
-    def _build(
-        self,
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        *,
-        restart: bool,
-    ) -> Artefact:
+    def _build(self, wanted: StepBuild) -> Artefact:
         key = hash_document(
             {
-                "stage": step.stage,
-                "config": step.config.model_dump(mode="json"),
-                "parents": {role: parent.name for role, parent in sorted(parents.items())},
+                "stage": wanted.step.stage,
+                "config": wanted.step.config.model_dump(mode="json"),
+                "parents": wanted.parent_names,
             }
         )
         while True:
             with self._lock:
-                known = None if restart else self._made.get(key)
+                known = None if wanted.restart else self._made.get(key)
                 making = self._making.get(key)
                 if making is None and known is None:
                     own = self._making[key] = Future()
             if known is not None:
                 with suppress(UsageError):
-                    return store.resolve(known)
+                    return wanted.store.resolve(known)
                 self._made.pop(key, None)  # it was deleted meanwhile
             elif making is not None:
                 with suppress(StoppedError):  # the trial of another thread fell behind, not this
-                    return store.resolve(making.result())
+                    return wanted.store.resolve(making.result())
             else:
-                return self._make(key, own, store, step, parents, recipe, restart)
+                return self._make(key, own, wanted)
 
-    def _make(
-        self,
-        key: str,
-        making: Future[str],
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        restart: bool,
-    ) -> Artefact:
+    def _make(self, key: str, making: Future[str], wanted: StepBuild) -> Artefact:
         """Return the artefact of a step, made for this thread and those that wait for its name."""
         try:
-            name = self._try_task(store, step, parents, recipe, restart)
+            name = self._try_task(wanted)
         except BaseException as error:
             with self._lock:
                 del self._making[key]
@@ -191,20 +172,13 @@ class RayExecutor(Executor):
             self._made[key] = name
             del self._making[key]
         making.set_result(name)
-        made = store.resolve(name)
-        store.observer.end(made)
+        made = wanted.store.resolve(name)
+        wanted.store.observer.end(made)
         return made
 
-    def _try_task(
-        self,
-        store: Store,
-        step: Step,
-        parents: Mapping[str, Artefact],
-        recipe: Mapping[str, Any],
-        restart: bool,
-    ) -> str:
-        needs = STAGES.get(step.stage).info.needs
-        for parent in parents.values():
+    def _try_task(self, wanted: StepBuild) -> str:
+        store, step, needs = wanted.store, wanted.step, wanted.needs
+        for parent in wanted.parents.values():
             store.share(parent)  # it may be older than the shared store
         for _ in range(ATTEMPTS):
             call = StepCall(
@@ -213,9 +187,9 @@ class RayExecutor(Executor):
                 shared=store.shared,
                 stage=step.stage,
                 config=step.config,
-                parents={role: parent.name for role, parent in parents.items()},
-                recipe=recipe,
-                restart=restart,
+                parents=wanted.parent_names,
+                recipe=wanted.recipe,
+                restart=wanted.restart,
                 threads=self._cluster.own if needs.alone else self.cpus,
                 token=uuid.uuid4().hex,
                 observed=store.epoch_observer is not None,

@@ -8,7 +8,7 @@ from typing import Any
 from lesiontk.errors import DataError
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow.executor import HERE, Executor
+from lesiontk.workflow.executor import HERE, Executor, StepBuild
 from lesiontk.workflow.steps import Plan
 
 
@@ -32,7 +32,7 @@ def build_step(
             role: build_step(plan, which, store, done, executor=executor)
             for role, which in step.parents.items()
         }
-        done[name] = executor.build(store, step, parents, _document(plan), restart=restart)
+        done[name] = executor.build(StepBuild(store, step, parents, _document(plan), restart))
     return done[name]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.compress.keras_layers import config_without_dtype, read_layers, rebuild_model
+from lesiontk.compress.keras_layers import call_copy, read_layers, rebuild_model
 from lesiontk.compress.layers import Layer
 from lesiontk.compress.residual_blocks import ResidualBlock, shorten
 from lesiontk.progress import NoProgress, Progress
@@ -21,14 +21,8 @@ LEAST = 1e-7
 
 def remove_blocks(model: Any, removed: Collection[ResidualBlock]) -> Any:
     """Return a copy of the model without these blocks; the other layers have the same weights."""
-
-    def call(_: Layer, layer: Any, inputs: Any) -> Any:
-        copied = type(layer).from_config(config_without_dtype(layer))
-        output = copied(inputs)
-        copied.set_weights(layer.get_weights())
-        return output
-
-    return rebuild_model(model, shorten(read_layers(model), removed), call)
+    layers = shorten(read_layers(model), removed)
+    return rebuild_model(model, layers, lambda _, layer, inputs: call_copy(layer, inputs))
 
 
 def measure_importance(
@@ -88,10 +82,7 @@ def _add_gates(model: Any, blocks: Sequence[ResidualBlock]) -> tuple[Any, list[A
             output = gated(inputs if first else inputs[::-1])
             gates[layer.name] = gated.gate
             return output
-        copied = type(layer).from_config(config_without_dtype(layer))
-        output = copied(inputs)
-        copied.set_weights(layer.get_weights())
-        return output
+        return call_copy(layer, inputs)
 
     rebuilt = rebuild_model(model, read_layers(model), call)
     return rebuilt, [gates[block.add] for block in blocks]

@@ -122,6 +122,14 @@ def config_without_dtype(layer: Any) -> dict[str, Any]:
     return config
 
 
+def call_copy(layer: Any, inputs: Any) -> Any:
+    """Return what a copy of the layer, with its weights, makes of its input."""
+    copied = type(layer).from_config(config_without_dtype(layer))
+    output = copied(inputs)
+    copied.set_weights(layer.get_weights())
+    return output
+
+
 def rebuild_model(
     model: Any, layers: Sequence[Layer], call: Callable[[Layer, Any, Any], Any]
 ) -> Any:

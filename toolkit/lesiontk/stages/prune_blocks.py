@@ -109,7 +109,7 @@ class PruneBlocksStage(Technique):
         removed = [block for block, row in zip(blocks, rows, strict=True) if row.removed]
 
         def build(_: int | None) -> Any:
-            return remove_blocks(load_model(path), removed)
+            return remove_blocks(model, removed)
 
         before = score_model(build(None), images)
         shallow, state = train_model(

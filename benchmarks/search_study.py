@@ -17,10 +17,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+from tables import find_row
 
 from lesiontk.api.progress import make_progress
 from lesiontk.backends.reference_outputs import engine_file
-from lesiontk.bench.benchmark import Benchmark, EngineRow
 from lesiontk.bench.measure import time_engines
 from lesiontk.bench.timing import Timing
 from lesiontk.document import Record
@@ -125,10 +125,7 @@ def list_published_rows(files: Mapping[str, Path], timings: Mapping[str, Timing]
     rows = []
     for name, path in files.items():
         recipe, target = name.split(" ")
-        document = json.loads((RESULTS / f"{recipe}.json").read_text())
-        replaced = document["replaced"].get(target)
-        benchmark = Benchmark.from_document(document["benchmark"])
-        row = EngineRow.from_document(replaced["row"]) if replaced else benchmark.by_target[target]
+        row = find_row(json.loads((RESULTS / f"{recipe}.json").read_text()), target)
         rows.append(
             StudyRow(
                 name=name,

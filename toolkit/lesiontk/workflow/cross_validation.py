@@ -32,7 +32,13 @@ def cross_validate(store: Store, recipe: Recipe, executor: Executor = HERE) -> A
     Raises `UsageError` for a recipe that cannot be cross-validated, `DataError` for too few
     lesions.
     """
-    plans = plan_folds(store, recipe)
+    return run_folds(store, recipe, plan_folds(store, recipe), executor)
+
+
+def run_folds(
+    store: Store, recipe: Recipe, plans: Sequence[Plan], executor: Executor = HERE
+) -> Artefact:
+    """Run the plans of a recipe's folds, and return the results together, as `cross_validate`."""
     done: list[dict[str, Artefact]] = [{} for _ in plans]
 
     def build(number: int, steps: Iterable[StepId]) -> None:

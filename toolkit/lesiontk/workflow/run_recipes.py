@@ -11,7 +11,7 @@ from lesiontk.errors import LesionTKError, UsageError
 from lesiontk.recipe import Recipe
 from lesiontk.records import Artefact
 from lesiontk.store import Store
-from lesiontk.workflow.cross_validation import cross_validate, is_in_folds, plan_folds
+from lesiontk.workflow.cross_validation import is_in_folds, plan_folds, run_folds
 from lesiontk.workflow.executor import HERE, Executor
 from lesiontk.workflow.runner import run_plan
 from lesiontk.workflow.steps import Plan
@@ -72,7 +72,7 @@ def run_recipes(
         done, recipe = runs[number], recipes[number]
         try:
             if is_in_folds(recipe):
-                done.cross_validation = cross_validate(store, recipe, executor)
+                done.cross_validation = run_folds(store, recipe, plans[number], executor)
             else:
                 with executor.job(recipe.name if len(recipes) > 1 else ""):
                     done.artefacts = run_plan(plans[number][0], store, executor)

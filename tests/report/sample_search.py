@@ -17,7 +17,7 @@ from lesiontk.search.result import (
     list_measured,
 )
 from lesiontk.search.space import parse_space
-from lesiontk.search.study import COMPLETE, FAILED, INFEASIBLE, PRUNED, TrialRecord
+from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, PRUNED, TrialRecord
 from lesiontk.search.winner import WinnerEstimate
 
 SPACE = parse_space(

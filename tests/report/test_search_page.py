@@ -132,6 +132,13 @@ def test_an_unfinished_search_says_so(result: SearchResult) -> None:
     assert "1 running" in describe_search(going)
 
 
+def test_a_grid_that_was_stopped_says_so(result: SearchResult) -> None:
+    waiting = replace(result.trials[0], number=90, state="waiting", figures=None)
+    text = Page(render_search_page(replace(result, trials=(*result.trials, waiting)))).text
+    assert "The grid was not tried as a whole. Its other candidates (1) wait" in text
+    assert "not finished" not in text
+
+
 def test_a_search_without_engines_has_a_page(tmp_path: Path) -> None:
     empty = make_result(trials=0)
     write_search_page(empty, tmp_path / "search.html")

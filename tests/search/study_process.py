@@ -1,15 +1,16 @@
 """Runs trials of a study whose engines are made up, in a process of its own.
 
-``python -m tests.search.study_process FOLDER TRIALS [KILLED_AT]``.
+``python -m tests.search.study_process FOLDER TRIALS [KILLED_AT [URL]]``.
 
-With KILLED_AT the process kills itself at that call of the database. Each line on standard output
-is a trial that it completed.
+With KILLED_AT, if it is not negative, the process kills itself at that call of the database. Each
+line on standard output is a trial that it completed.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ SPACE = parse_space(
         "constraints": ["p90_ms <= 2.5"],
     }
 )
+ROOT = Path(__file__).parents[2]
 LABELS = ("mel", "nv")
 WRITES = (
     "create_new_trial",
@@ -39,6 +41,7 @@ WRITES = (
     "set_trial_state_values",
     "set_trial_system_attr",
     "set_trial_user_attr",
+    "record_heartbeat",
 )
 
 
@@ -49,9 +52,10 @@ def made_up(chosen: Assignment, number: int) -> Figures:
     return Figures(f"engine-{keep:.6f}", "model", "validation", values, {}, 20, 10, 100)
 
 
-def study_of(folder: Path) -> Study:
+def study_of(folder: Path, url: str = "") -> Study:
+    """Return the study of a database, by default a file of the folder."""
     criteria = Criteria.parse(SPACE.objectives, SPACE.constraints, "pair", LABELS, LABELS[:1])
-    url = f"sqlite:///{folder / 'study.db'}"
+    url = url or f"sqlite:///{folder / 'study.db'}"
     return open_study(url, "made-up", SPACE, criteria, folder / "locks", epochs=1)
 
 
@@ -74,8 +78,8 @@ def kill_at(call: int) -> None:
         setattr(storage, name, dying(getattr(storage, name)))
 
 
-def run(folder: Path, trials: int) -> list[int]:
-    study, done = study_of(folder), []
+def run(folder: Path, trials: int, url: str = "") -> list[int]:
+    study, done = study_of(folder, url), []
     while (trial := study.next_trial(trials)) is not None:
         trial.complete(made_up(trial.assignment, trial.number))
         done.append(trial.number)
@@ -84,7 +88,17 @@ def run(folder: Path, trials: int) -> list[int]:
     return done
 
 
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start this module with its arguments."""
+    command = [sys.executable, "-m", "tests.search.study_process", str(folder)]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
-    if sys.argv[3:]:
-        kill_at(int(sys.argv[3]))
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    place, number, *rest = sys.argv[1:]
+    if rest and int(rest[0]) >= 0:
+        kill_at(int(rest[0]))
+    run(Path(place), int(number), *rest[1:])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,31 +12,13 @@ import pytest
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
 from lesiontk.search import study as study_module
 from lesiontk.search.criteria import Criteria
-from lesiontk.search.study import (
-    COMPLETE,
-    FAILED,
-    INFEASIBLE,
-    PRUNED,
-    RUNNING,
-    WAITING,
-    RunningTrial,
-    open_study,
-    reaching_database,
-    recall_study,
-)
+from lesiontk.search.database import GONE, reaching_database
+from lesiontk.search.study import RunningTrial, open_study, recall_study
+from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, PRUNED, RUNNING, WAITING
 from tests.search.made_up_study import figures, make_study
-from tests.search.study_process import LABELS, SPACE, made_up, run, study_of
+from tests.search.study_process import LABELS, SPACE, made_up, run, start, study_of
 
-ROOT = Path(__file__).parents[2]
 TRIALS = 3
-
-
-def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.search.study_process", str(folder)]
-    return subprocess.Popen(
-        [*command, *map(str, arguments)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def test_a_study_that_is_killed_again_and_again_ends_like_an_undisturbed_one(
@@ -87,13 +67,37 @@ def test_a_trial_of_another_machine_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(study_module, "name_host", lambda: "elsewhere")
+        elsewhere.setattr(study_module, "name_host", lambda _: "elsewhere")
         trial = study_of(tmp_path).next_trial(1)
         assert trial is not None
         trial.close()
     assert study_of(tmp_path).next_trial(1) is None
     (left,) = study_of(tmp_path).list_trials()
     assert (left.state, left.host) == (RUNNING, "elsewhere")
+
+
+def test_a_trial_of_a_machine_that_is_gone_is_continued_and_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(study_module, "name_host", lambda _: "elsewhere")
+        gone = study_of(tmp_path).next_trial(1)
+    assert gone is not None
+    gone.close()
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+        database.execute(
+            "UPDATE trial_heartbeats SET heartbeat = datetime('now', ?)", [f"-{GONE + 1} seconds"]
+        )
+    with gone:  # it was only cut off, and comes back
+        continued = study_of(tmp_path).next_trial(1)
+        assert continued is not None
+        assert continued.assignment == gone.assignment
+        with continued:
+            continued.complete(figures())
+        gone.complete(figures(balanced_accuracy=0.5))
+    assert "trial 0 was finished by another machine" in caplog.text
+    (trial,) = study_of(tmp_path).list_trials()
+    assert trial.figures == figures()
 
 
 def test_more_trials_continue_a_finished_study(tmp_path: Path) -> None:

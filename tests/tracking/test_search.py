@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from lesiontk.data.images import open_images
-from lesiontk.search.study import COMPLETE, FAILED, INFEASIBLE, PRUNED, Study
+from lesiontk.search.study import Study
+from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, PRUNED
 from lesiontk.store import Store
 from lesiontk.tracking import State
 from lesiontk.tracking.mlflow_tracker import name_of

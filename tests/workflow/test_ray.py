@@ -24,7 +24,8 @@ from lesiontk.errors import (
 )
 from lesiontk.records import Artefact
 from lesiontk.search.result import list_front
-from lesiontk.search.study import ATTEMPTS, COMPLETE, FAILED, PRUNED, RunningTrial
+from lesiontk.search.study import ATTEMPTS, RunningTrial
+from lesiontk.search.trial_record import COMPLETE, FAILED, PRUNED
 from lesiontk.stage import BuildObserver, StepId
 from lesiontk.store import SharedStore, Store
 from lesiontk.tracking import TrackedRun

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lesiontk.errors import UsageError
-from lesiontk.search.study import COMPLETE
+from lesiontk.search.trial_record import COMPLETE
 from lesiontk.store import SharedStore, Store
 from lesiontk.workflow import ray_cluster
 from lesiontk.workflow.executor import WorkerOptions, open_executor

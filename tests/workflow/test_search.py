@@ -22,7 +22,8 @@ from lesiontk.records import Artefact
 from lesiontk.search.criteria import Figures
 from lesiontk.search.result import SearchResult, find_best
 from lesiontk.search.space import SearchSpace, parse_space
-from lesiontk.search.study import COMPLETE, FAILED, PRUNED, RunningTrial
+from lesiontk.search.study import RunningTrial
+from lesiontk.search.trial_record import COMPLETE, FAILED, PRUNED
 from lesiontk.stage import BuildObserver, StepId, StoppedError
 from lesiontk.stages import STAGES
 from lesiontk.stages.time_engine import TimeStage
@@ -31,7 +32,7 @@ from lesiontk.tracking import TrackedRun
 from lesiontk.workflow import search as search_module
 from lesiontk.workflow import search_trials
 from lesiontk.workflow.bundle import bundle_reference
-from lesiontk.workflow.executor import DEVICE_LOCK
+from lesiontk.workflow.executor import DEVICE_LOCK, WorkerOptions
 from lesiontk.workflow.search import Search, open_search, prepare_search, run_search
 from lesiontk.workflow.search_candidates import SearchOptions
 from lesiontk.workflow.search_trials import Trials
@@ -71,7 +72,9 @@ def make_space(recipe: Path, vary: dict[str, Any], **keys: Any) -> SearchSpace:
 
 
 def prepare(store: Store, space: SearchSpace, name: str) -> Search:
-    return prepare_search(store, space, SearchOptions(name))
+    search = prepare_search(store, space, SearchOptions(name))
+    search.build_split()
+    return search
 
 
 GRID: dict[str, Any] = {
@@ -423,6 +426,18 @@ def test_a_database_that_fails_during_a_search_is_no_bug(
     monkeypatch.setattr(search_module, "prepare_search", lose)
     with pytest.raises(MissingRequirementError, match="failed during the search: database or disk"):
         run_search(store, {"vary": {"train.epochs": [1, 2]}}, name="lost")
+
+
+def test_a_bad_space_is_found_before_workers_start(
+    store: Store, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(search_module, "open_executor", start)
+    space = {"recipe": str(recipe), "vary": {"train.batch_size": [8, -1]}}
+    with pytest.raises(UsageError, match=r"train.batch_size: -1 is not possible"):
+        run_search(store, space, name="bad", workers=WorkerOptions("ray"))
 
 
 def test_one_engine_is_timed_at_a_time(

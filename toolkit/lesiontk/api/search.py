@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lesiontk.api.workspace import Workspace
-    from lesiontk.search.study import TrialRecord
+    from lesiontk.search.trial_record import TrialRecord
 
 
 class Search(Findings):

@@ -134,13 +134,13 @@ def status_command(session: Session, name: str | None, storage: str | None) -> N
     document = {
         "name": found.options.name,
         "counts": states,
-        "trials": found.space.trials,
+        "trials": found.space.candidates,
         "running": [{"trial": trial.number, "host": trial.host} for trial in running],
     }
 
     def show() -> None:
         counts = ", ".join(f"{number} {state}" for state, number in states.items())
-        print_text(f"{found.options.name}: {counts or 'no trial yet'}; of {found.space.trials}")
+        print_text(f"{found.options.name}: {counts or 'no trial yet'}; of {found.space.candidates}")
         for trial in running:
             print_text(f"  trial {trial.number} on machine {trial.host}")
 

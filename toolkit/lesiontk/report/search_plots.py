@@ -16,7 +16,7 @@ from lesiontk.report.pareto_plot import choose_log_ticks
 from lesiontk.report.search_words import name_figure, name_key
 from lesiontk.search.result import SearchResult, list_measured
 from lesiontk.search.space import show_setting
-from lesiontk.search.study import COMPLETE, TrialRecord
+from lesiontk.search.trial_record import COMPLETE, TrialRecord
 
 LATENCY, SIZE = "p90_ms", "size_mb"
 LOGARITHMIC = 20.0

@@ -17,7 +17,7 @@ from lesiontk.report.wording import name_metric
 from lesiontk.search.criteria import Violation
 from lesiontk.search.result import SearchResult, TestEstimate
 from lesiontk.search.space import show_setting
-from lesiontk.search.study import COMPLETE, INFEASIBLE, TrialRecord
+from lesiontk.search.trial_record import COMPLETE, INFEASIBLE, TrialRecord
 from lesiontk.search.winner import WinnerEstimate
 
 _DEVICE_WORDS = {

@@ -17,7 +17,7 @@ from lesiontk.search.criteria import (
     measure_violation,
     parse_constraints,
 )
-from lesiontk.search.study import COMPLETE, INFEASIBLE, STATES, TrialRecord
+from lesiontk.search.trial_record import COMPLETE, INFEASIBLE, RUNNING, STATES, TrialRecord
 from lesiontk.search.winner import WinnerEstimate
 
 
@@ -100,9 +100,9 @@ class SearchResult(Record):
         return count_states(self.trials)
 
     @property
-    def is_finished(self) -> bool:
-        """Whether no trial is running or waiting."""
-        return all(trial.is_finished for trial in self.trials)
+    def is_running(self) -> bool:
+        """Whether a trial is running, or was interrupted."""
+        return any(trial.state == RUNNING for trial in self.trials)
 
     def trial(self, number: int) -> TrialRecord:
         """Return a trial by its number."""

@@ -195,6 +195,11 @@ class SearchSpace(StageConfig):
             total += math.prod(count for count in counts if count is not None)
         return total
 
+    @property
+    def candidates(self) -> int:
+        """The number of trials that are wanted, and possible."""
+        return self.trials if self.size is None else min(self.trials, self.size)
+
 
 def read_space(path: Path) -> SearchSpace:
     """Return the space of a YAML file. Raises `UsageError` for unknown keys and bad values."""

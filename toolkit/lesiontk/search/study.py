@@ -2,7 +2,8 @@
 
 A trial is run by one process, which holds a lock file of the trial. The lock is released when the
 process ends, however it ends: another process then continues the same trial, with the same values.
-So no trial is lost, and none is counted twice. The values of a trial depend on the seed, its number
+Another machine, which does not see the lock, does so when the trial's heartbeats have stopped. So
+no trial is lost, and none is counted twice. The values of a trial depend on the seed, its number
 and the trials before it alone.
 """
 
@@ -11,57 +12,36 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
+import logging
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from lesiontk.document import Record
-from lesiontk.errors import DataError, MissingRequirementError, StorageError, UsageError
+from lesiontk.errors import DataError, StorageError, UsageError
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.criteria import Criteria, Figures, Violation, measure_violation
+from lesiontk.search.database import GONE, Heartbeat, import_optuna, open_storage
 from lesiontk.search.space import Assignment, Dimension, SearchSpace
+from lesiontk.search.trial_record import COMPLETE, FAILED, INFEASIBLE, RUNNING, TrialRecord
 
 if TYPE_CHECKING:
     import optuna
 
-COMPLETE, INFEASIBLE, FAILED = "complete", "infeasible", "failed"
-PRUNED, RUNNING, WAITING = "pruned", "running", "waiting"
-STATES = (COMPLETE, INFEASIBLE, FAILED, PRUNED, RUNNING, WAITING)
+logger = logging.getLogger(__name__)
+
 EPOCH_METRICS = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
 """Metrics that a training measures after each epoch."""
 ATTEMPTS = 3
 """Processes that may end in one step of a trial, as by a lack of memory, before it has failed."""
 NEWBORN = timedelta(minutes=1)
 """A trial of a shared database without an owner is that old at least before it is continued."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrialRecord(Record):
-    """A trial: its values by key, and what became of it.
-
-    `figures` are those of its engine; `violations` the constraints that this does not meet.
-    `reason` says why there is no engine (`failed`, `pruned`). `host` is a machine, by `name_host`.
-    """
-
-    number: int
-    state: str
-    assignment: Mapping[str, Any]
-    figures: Figures | None = None
-    violations: tuple[Violation, ...] = ()
-    reason: str = ""
-    host: str = ""
-    seconds: float | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether it will not change any more."""
-        return self.state not in (RUNNING, WAITING)
 
 
 class Study:
@@ -79,7 +59,7 @@ class Study:
     ) -> None:
         self._study, self.space, self.criteria = study, space, criteria
         self._locks, self._epochs, self._shared = locks, epochs, shared
-        self._host = name_host()
+        self.host = name_host(locks if shared else None)
 
     # ---------------------------------------------------------------- trials
 
@@ -103,7 +83,9 @@ class Study:
                     return self._begin(optuna.trial.Trial(self._study, trial._trial_id), lock)
             if self._is_exhausted(total):
                 return None
-            made = self._study.ask()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Heartbeat of storage")  # `RunningTrial` has it
+                made = self._study.ask()
             if made.number - self._count_surplus(made.number) >= total:  # a machine was faster
                 made.set_user_attr("surplus", True)
                 self._study.tell(made, state=optuna.trial.TrialState.FAIL)
@@ -142,10 +124,13 @@ class Study:
 
     def _may_continue(self, trial: optuna.trial.FrozenTrial) -> bool:
         host = trial.user_attrs.get("host")
-        if host is not None or not self._shared:
-            return host in (None, self._host)
-        started = trial.datetime_start
-        return started is not None and datetime.now() - started > NEWBORN
+        if host == self.host or (host is None and not self._shared):
+            return True
+        if host is None:
+            started = trial.datetime_start
+            return started is not None and datetime.now() - started > NEWBORN
+        # two machines may find so at once: the first that completes the trial counts
+        return trial._trial_id in self._study._storage._get_stale_trial_ids(self._study._study_id)
 
     def _is_exhausted(self, total: int) -> bool:
         import optuna
@@ -167,7 +152,8 @@ class Study:
         return size <= len(tried)
 
     def _begin(self, trial: optuna.Trial, lock: int) -> RunningTrial:
-        trial.set_user_attr("host", self._host)
+        self._study._storage.record_heartbeat(trial._trial_id)
+        trial.set_user_attr("host", self.host)
         self._study.sampler = make_sampler(self.space, trial.number)
         chosen: dict[str, Any] = {}
         for dimension in self.space.dimensions:
@@ -258,16 +244,35 @@ class Study:
 
 
 class RunningTrial:
-    """A trial of this process, until it is completed, rejected or pruned; `close` gives it up.
+    """A trial of this process, in a `with` block, until it is completed, rejected or pruned.
 
-    A trial that was given up is running: the next process continues it.
+    A trial that is none of these at the end of the block is running: the next process continues it.
+    One that another machine continued, and finished, meanwhile ends the block without an error.
     """
 
     def __init__(
         self, study: Study, trial: optuna.Trial, assignment: Assignment, lock: int
     ) -> None:
         self._owner, self._trial, self._lock = study, trial, lock
+        self._heartbeat = Heartbeat(study._study._storage, trial._trial_id)
         self.assignment = assignment
+
+    def __enter__(self) -> RunningTrial:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        self.close()
+        if isinstance(error, UpdateFinishedTrialError):
+            logger.warning(
+                "trial %d was finished by another machine, which had not heard of this one for %d "
+                "minutes", self.number, GONE // 60,
+            )  # fmt: skip
+            return True
+        return False
 
     @property
     def number(self) -> int:
@@ -302,8 +307,8 @@ class RunningTrial:
 
     def to_record(self) -> TrialRecord:
         """Return what has become of it."""
-        study = self._owner._study
-        return self._owner._record(study.get_trials(deepcopy=False)[self.number])
+        storage = self._owner._study._storage
+        return self._owner._record(storage.get_trial(self._trial._trial_id))
 
     def complete(self, figures: Figures) -> None:
         """Record the engine's figures. Raises `DataError` if a criterion is undefined for it."""
@@ -336,6 +341,7 @@ class RunningTrial:
 
     def close(self) -> None:
         """Release the trial."""
+        self._heartbeat.stop()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -360,7 +366,7 @@ def open_study(
     lower = [criteria.lower[name] for name in criteria.objectives]
     with _hold(locks / "study"):
         optuna = import_optuna()
-        storage = _open_storage(url)
+        storage = open_storage(url)
         made = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -388,7 +394,7 @@ def recall_study(url: str, name: str) -> dict[str, Any]:
     Raises `UsageError` if the database has no such study.
     """
     optuna = import_optuna()
-    storage = _open_storage(url)
+    storage = open_storage(url)
     names = optuna.get_all_study_names(storage)
     if name not in names:
         known = f"it has {', '.join(names)}" if names else "it has none"
@@ -397,21 +403,10 @@ def recall_study(url: str, name: str) -> dict[str, Any]:
     return recorded
 
 
-def name_host() -> str:
-    """Return a name for this machine that says nothing about it."""
-    return hash_document([socket.gethostname(), uuid.getnode()])[:8]
-
-
-def import_optuna() -> Any:
-    """Return the package. Raises `MissingRequirementError` with the remedy if it is missing."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingRequirementError(
-            f"a search needs the package optuna ({error}): pip install 'lesiontk[search]'."
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
+def name_host(locks: Path | None = None) -> str:
+    """Return a name for this machine, or for those on it that see `locks`, that tells nothing."""
+    of = [] if locks is None else [str(locks.resolve())]
+    return hash_document([socket.gethostname(), uuid.getnode(), *of])[:8]
 
 
 def make_sampler(space: SearchSpace, number: int) -> optuna.samplers.BaseSampler:
@@ -447,69 +442,6 @@ def check_pruner(space: SearchSpace, criteria: Criteria) -> None:
             f"are {', '.join(criteria.objectives)}; expected one of {', '.join(EPOCH_METRICS)} "
             "alone (others can be constraints), or pruner: none."
         )
-
-
-@contextmanager
-def reaching_database(url: str) -> Iterator[None]:
-    """Raise `MissingRequirementError` if the database of a search fails in the body."""
-    try:
-        yield
-    except Exception as error:
-        import_optuna()
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import SQLAlchemyError
-
-        if not isinstance(error, StorageInternalError | SQLAlchemyError):
-            raise
-        shown = make_url(url).render_as_string(hide_password=True)
-        raise MissingRequirementError(
-            f"the database {shown} failed during the search: {_explain(error.__cause__ or error)}. "
-            "Check that it runs and that space is left; the same command continues the search."
-        ) from error
-
-
-def _explain(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
-
-
-def _open_storage(url: str) -> Any:
-    from sqlalchemy import event
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-
-    optuna = import_optuna()
-    try:
-        shown = make_url(url).render_as_string(hide_password=True)
-    except ArgumentError as error:
-        raise UsageError(
-            "the storage is not a database URL; expected one such as "
-            "postgresql://USER@HOST/DATABASE or sqlite:////absolute/path.db."
-        ) from error
-    local = url.startswith("sqlite")
-    options = {"connect_args": {"timeout": 120}} if local else {}
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
-        if local:
-            event.listen(storage.engine, "connect", _write_ahead)
-            storage.engine.dispose()  # connections from before
-        return storage
-    except ImportError as error:
-        raise MissingRequirementError(
-            f"the database {shown} needs a driver that is not installed ({error}); install it, "
-            "such as psycopg2-binary for PostgreSQL or PyMySQL for MySQL."
-        ) from error
-    except SQLAlchemyError as error:
-        raise MissingRequirementError(
-            f"the database {shown} cannot be reached: {_explain(error)}. Start it, or correct "
-            "--storage."
-        ) from error
-
-
-def _write_ahead(connection: Any, _: Any) -> None:
-    """Let SQLite write a log that it need not wait for: a power failure only repeats trials."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _identify(space: SearchSpace) -> dict[str, Any]:

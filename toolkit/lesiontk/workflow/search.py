@@ -15,9 +15,10 @@ from lesiontk.data.tasks import load_task
 from lesiontk.errors import UsageError, show_value
 from lesiontk.recipe import name_from_path, override_document
 from lesiontk.search.criteria import Criteria
+from lesiontk.search.database import reaching_database
 from lesiontk.search.result import SearchTask
 from lesiontk.search.space import RECIPE, SearchSpace, parse_space, read_space
-from lesiontk.search.study import Study, open_study, reaching_database, recall_study
+from lesiontk.search.study import Study, open_study, recall_study
 from lesiontk.store import Store
 from lesiontk.workflow.executor import (
     HERE,
@@ -58,13 +59,17 @@ class Search:
         """What the study has found so far."""
         return Results(self.folder, self.candidates, self.study, self.task, self._rule)
 
+    def build_split(self) -> None:
+        """Make the split of all candidates, so that bad images end the search before a trial."""
+        self.study.agree("split", self.candidates.build_split().content, "split of the images")
+
     def run(self, executor: Executor = HERE) -> None:
         """Run trials until the space's number is reached, beside other processes that do so."""
         Trials(self.candidates, self.study, self.task, self._rule, executor).run()
 
 
 def prepare_search(store: Store, space: SearchSpace, options: SearchOptions) -> Search:
-    """Return a search, checked before any work: its values, criteria, images and database.
+    """Return a search, checked before any work: its values, criteria and database.
 
     Raises `UsageError` for a space that cannot be searched, or another one under the same name, and
     `MissingRequirementError` for a database that cannot be reached.
@@ -92,7 +97,6 @@ def prepare_search(store: Store, space: SearchSpace, options: SearchOptions) -> 
     search.study.remember("trials", space.trials)
     search.study.agree("task", task.to_document(), "task")
     search.study.agree("rule", first.evaluate.threshold, "rule of the threshold")
-    search.study.agree("split", search.candidates.build_split().content, "split of the images")
     return search
 
 
@@ -126,8 +130,9 @@ def run_search(
         chosen = parse_space({**chosen.model_dump(mode="json"), "trials": trials})
     options = SearchOptions(name, data, accept_near_duplicates, storage)
     with reaching_database(storage or _own_url(search_folder(store, name))):
+        search = prepare_search(store, chosen, options)
         with open_executor(store, workers) as executor:
-            search = prepare_search(store, chosen, options)
+            search.build_split()
             search.run(executor)
         if not search.study.is_running:
             search.results.finish()

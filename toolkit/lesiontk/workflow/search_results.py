@@ -23,7 +23,8 @@ from lesiontk.search.result import (
     list_front,
     list_measured,
 )
-from lesiontk.search.study import Study, TrialRecord, name_host
+from lesiontk.search.study import Study
+from lesiontk.search.trial_record import TrialRecord
 from lesiontk.search.validation_scores import ValidationScorer
 from lesiontk.search.winner import Scoring, WinnerEstimate, estimate_winner
 from lesiontk.stages.evaluate import read_evaluation
@@ -63,7 +64,9 @@ class Results:
         for engine in chosen:
             evaluate_artefact(self.store, self.store.resolve(engine, "engine"))
         result = self.write_result()
-        own = (trial for trial in result.trials if trial.host == name_host() and trial.is_finished)
+        own = (
+            trial for trial in result.trials if trial.host == self.study.host and trial.is_finished
+        )
         record_runs(  # a process may have ended between a trial and its record
             self.store,
             search_run(self.study, self.space, result.trials),

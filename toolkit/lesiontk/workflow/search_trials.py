@@ -56,16 +56,13 @@ class Trials:
         trial = self.study.next_trial(self.space.trials)
         if trial is None:
             return False
-        try:
-            with self.executor.job(f"trial {trial.number}"):
-                self._run_trial(trial)
-        finally:
-            trial.close()
+        with trial, self.executor.job(f"trial {trial.number}"):
+            self._run_trial(trial)
         return True
 
     def _run_trial(self, trial: RunningTrial) -> None:
         settings = ", ".join(f"{k} {show_setting(v)}" for k, v in trial.assignment.items())
-        logger.info("trial %d, of %d: %s", trial.number, self.space.trials, settings)
+        logger.info("trial %d, of %d: %s", trial.number, self.space.candidates, settings)
         store = self.store
         if self.space.pruner != "none":
             store = store.observed_by(self._watch(trial))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lesiontk.files.hashing import hash_document
 from lesiontk.search.result import count_states
 from lesiontk.search.space import SearchSpace
-from lesiontk.search.study import FAILED, PRUNED, Study, TrialRecord
+from lesiontk.search.study import Study
+from lesiontk.search.trial_record import FAILED, PRUNED, TrialRecord
 from lesiontk.store import Store
 from lesiontk.tracking import State, TrackedRun
 from lesiontk.workflow.tracked_runs import flatten, own_tags

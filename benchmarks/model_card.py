@@ -276,7 +276,9 @@ def _list_engines(engines: Sequence[EngineFacts], emulated: Mapping[str, str]) -
 
 
 def _describe_agreement(engine: EngineFacts, emulated: Mapping[str, str]) -> str:
-    """Return the agreement of an engine with its parent."""
+    """Return the agreement of an engine with its parent; a Keras file is the network."""
+    if engine.target == "keras:float32":
+        return ": the trained network"
     agreement = engine.verification.agreement
     if agreement is None:
         return ""

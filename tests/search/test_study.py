@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from lesiontk.errors import DataError, MissingRequirementError, UsageError
+from lesiontk.search import database as database_module
 from lesiontk.search import study as study_module
 from lesiontk.search.criteria import Criteria
 from lesiontk.search.database import GONE, reaching_database
@@ -98,6 +100,23 @@ def test_a_trial_of_a_machine_that_is_gone_is_continued_and_counts_once(
     assert "trial 0 was finished by another machine" in caplog.text
     (trial,) = study_of(tmp_path).list_trials()
     assert trial.figures == figures()
+
+
+def test_a_running_trial_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "HEARTBEAT", 1)
+    query = "SELECT max(heartbeat) > '2001' FROM trial_heartbeats"
+    with closing(sqlite3.connect(tmp_path / "study.db", timeout=60)) as database:
+        trial = study_of(tmp_path).next_trial(1)
+        assert trial is not None
+        with trial:
+            with database:
+                database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
+            limit = time.monotonic() + 60
+            while not database.execute(query).fetchone()[0]:
+                assert time.monotonic() < limit
+                time.sleep(0.1)
 
 
 def test_more_trials_continue_a_finished_study(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,22 +55,22 @@ def measure(
         result = read_cross_validation(
             cross_validate(store, choose_recipe(name, data=data, overrides=changes))
         )
-        publish(result, RESULTS)
+        publish(result, overrides, RESULTS)
 
 
-def publish(result: CrossValidation, folder: Path) -> None:
-    """Add a result to cross_validation.json and .md in a folder."""
+def publish(result: CrossValidation, overrides: Sequence[str], folder: Path) -> None:
+    """Add a result to cross_validation.json and .md in a folder, with the changes to its recipe."""
     folder.mkdir(exist_ok=True)
     file = folder / "cross_validation.json"
     known = json.loads(file.read_text()) if file.is_file() else {}
-    documents = dict(sorted({**known, result.recipe: result.to_document()}.items()))
+    added = {"set": list(overrides), "result": result.to_document()}
+    documents = dict(sorted({**known, result.recipe: added}.items()))
     file.write_text(json.dumps(documents, indent=1) + "\n")
-    results = {name: CrossValidation.from_document(found) for name, found in documents.items()}
-    (folder / "cross_validation.md").write_text(render(results))
+    (folder / "cross_validation.md").write_text(render(documents))
 
 
-def render(results: Mapping[str, CrossValidation]) -> str:
-    """Return the page for recipe -> its result."""
+def render(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page for recipe -> its result and the changes to the recipe."""
     parts = [
         "# Cross-validation\n\nEvery image is tested once, by engines of a network that was "
         "trained without its lesion. Decisions are counted over all folds, AUCs are means of the "
@@ -78,10 +79,16 @@ def render(results: Mapping[str, CrossValidation]) -> str:
         "Bengio (2003). Sensitivity and specificity are at each fold's own threshold, frozen on "
         "its validation part."
     ]
-    for name, result in results.items():
+    for name, document in documents.items():
+        result = CrossValidation.from_document(document["result"])
+        changes = f" with {', '.join(f'`{each}`' for each in document['set'])}"
+        command = " ".join(f"--set {each}" for each in document["set"])
         parts += [
-            f"## {name}\n\n{len(result.folds)} folds, n = {result.images} images of "
-            f"{result.lesions} lesions; positive: {', '.join(result.positive)}.\n\nThese networks:",
+            f"## {name}\n\nThe recipe{changes if document['set'] else ''}: "
+            f"{len(result.folds)} folds, n = {result.images} images of "
+            f"{result.lesions} lesions; positive: {', '.join(result.positive)}. "
+            f"Again: `python benchmarks/cross_validation.py {name} --data HAM10000_FOLDER "
+            f"{command}`.\n\nThese networks:",
             _table(ENGINE_COLUMNS, list_engine_cells(result)),
             "The procedure, mean of the folds:",
             _table(ENGINE_COLUMNS, list_procedure_cells(result)),

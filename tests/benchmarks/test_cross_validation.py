@@ -16,17 +16,19 @@ publish = load_benchmark("cross_validation").publish
 def test_a_recipe_joins_those_before_and_replaces_itself(tmp_path: Path) -> None:
     second = make_result("second")
     for result in (second, make_result("first", "An earlier run."), make_result("first")):
-        publish(result, tmp_path)
+        publish(result, [], tmp_path)
     documents = json.loads((tmp_path / "cross_validation.json").read_text())
     assert list(documents) == ["first", "second"]
-    assert CrossValidation.from_document(documents["first"]).description == "Drawn."
-    assert CrossValidation.from_document(documents["second"]) == second
+    assert CrossValidation.from_document(documents["first"]["result"]).description == "Drawn."
+    assert CrossValidation.from_document(documents["second"]["result"]) == second
 
 
 def test_the_page_has_pooled_values_differences_and_folds(tmp_path: Path) -> None:
     result = make_result()
-    publish(result, tmp_path)
+    publish(result, ["train.epochs=10"], tmp_path)
     page = (tmp_path / "cross_validation.md").read_text()
+    assert "The recipe with `train.epochs=10`: 3 folds" in page
+    assert "--set train.epochs=10`." in page
     assert f"3 folds, n = {result.images} images of 120 lesions" in page
     for engine in result.engines:
         score = engine.metrics["balanced_accuracy"]

@@ -30,6 +30,7 @@ STUDIES = {
     "enhancement_study": "Inception-v2 with and without enhancement, in pairs",
     "cross_validation": "every image tested once: five networks of a recipe, int8 against float",
     "search_study": "engines that a search found, beside those made by hand",
+    "search_workers": "the same search in one process and with two workers of Ray",
     "leaky_split": "how much a split by image inflates the scores",
     "int8_converters": "comparison of int8 quantizers for TFLite, on validation",
     "int8_by_cpu": "int8 on a CPU without VNNI: no gain in speed for TFLite, and an overflow "

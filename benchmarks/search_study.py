@@ -75,7 +75,7 @@ class StudyRow(Record):
 def study(data: Path, workspace: Path) -> None:
     """Run the search, time its front beside the published engines, and write the page."""
     store = Store(workspace, make_progress())
-    result = run_search(store, SPACE, name="published", data=data).collect()
+    result = run_search(store, SPACE, name="published", data=data).results.collect()
     front = {f"trial {n}": engine_file(store.resolve(result.figures(n).engine, "engine"))
              for n in result.front}  # fmt: skip
     published = {

@@ -36,7 +36,7 @@ def compare(data: Path, workspace: Path) -> None:
     found, seconds = {}, {}
     for number, (name, workers) in enumerate(WORKERS.items()):
         store, start = Store(workspace / f"{number}", make_progress()), time.perf_counter()
-        found[name] = run_search(store, SPACE, data=data, workers=workers).collect()
+        found[name] = run_search(store, SPACE, data=data, workers=workers).results.collect()
         seconds[name] = time.perf_counter() - start
     (HERE / "results" / "search_workers.md").write_text(render(found, seconds))
 

@@ -11,6 +11,7 @@ results/search_study.md, .json and .svg. After an interruption the same command 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ HERE = Path(__file__).parent
 RESULTS, ENGINES = HERE / "results", HERE / "engines"
 SPACE = HERE / "search" / "space.yaml"
 PUBLISHED = ("cnn_7class", "efficientnet_lite0_7class")
+SHORT = re.compile(r"benchmarks/search/|_trained\.yaml")
 FOUND, BY_HAND = (
     MarkerStyle(colour="#0072b2", marker="o", face="#0072b2", dashes="-"),
     MarkerStyle(colour=GREY, marker="o", face="white", dashes="--"),
@@ -107,7 +109,7 @@ def list_front_rows(
         rows.append(
             StudyRow(
                 name=name,
-                settings=describe_assignment(result.trial(number).assignment),
+                settings=SHORT.sub("", describe_assignment(result.trial(number).assignment)),
                 trial=number,
                 validation=figures.value("balanced_accuracy"),
                 balanced_accuracy=Estimate(found.value, found.low, found.high),

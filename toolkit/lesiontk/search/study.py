@@ -40,6 +40,8 @@ EPOCH_METRICS = ("balanced_accuracy", "accuracy", "macro_auc", "log_loss")
 """Metrics that a training measures after each epoch."""
 ATTEMPTS = 3
 """Processes that may end in one step of a trial, as by a lack of memory, before it has failed."""
+DRAWS = 30
+"""Draws of a sampler before a candidate that it has not found is tried."""
 NEWBORN = timedelta(minutes=1)
 """A trial of a shared database without an owner is that old at least before it is continued."""
 
@@ -66,8 +68,10 @@ class Study:
     def next_trial(self, total: int) -> RunningTrial | None:
         """Return a trial to run: one that a dead process left, else a new one.
 
-        None if `total` trials have been made, or every candidate of a finite space. Raises
-        `UsageError` if a search in another database has the name, and runs a trial of the number.
+        No candidate is tried twice, unless the sampler of an infinite space finds no other in
+        `DRAWS` draws. None if `total` trials have been made, or every candidate of a finite space.
+        Raises `UsageError` if a search in another database has the name, and runs a trial of the
+        number.
         """
         import optuna
 
@@ -81,29 +85,63 @@ class Study:
                         os.close(lock)
                         continue
                     return self._begin(optuna.trial.Trial(self._study, trial._trial_id), lock)
-            if self._is_exhausted(total):
-                return None
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Heartbeat of storage")  # `RunningTrial` has it
-                made = self._study.ask()
-            if made.number - self._count_surplus(made.number) >= total:  # a machine was faster
-                made.set_user_attr("surplus", True)
-                self._study.tell(made, state=optuna.trial.TrialState.FAIL)
-                return None
-            lock = _try_lock(self._locks / f"trial-{made.number}")
-            if lock is None:
-                raise UsageError(
-                    f"another search {self.name!r} runs in this workspace, in another database; "
-                    "choose another --name, or wait until it has ended."
-                )
-            return self._begin(made, lock)
+            for draw in range(DRAWS + 1):
+                if self._is_exhausted(total):
+                    return None
+                if draw == DRAWS:  # the sampler insists on what was tried
+                    self._enqueue_untried()
+                trial = self._draw(total)
+                if trial is None or draw == DRAWS or not self._was_tried(trial):
+                    return trial
+                trial.drop()
+            raise AssertionError("unreachable")
+
+    def _draw(self, total: int) -> RunningTrial | None:
+        """Return a new trial, of the sampler's values; None if there are enough."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Heartbeat of storage")  # `RunningTrial` has it
+            made = self._study.ask()
+        lock = _try_lock(self._locks / f"trial-{made.number}")
+        if lock is None:
+            raise UsageError(
+                f"another search {self.name!r} runs in this workspace, in another database; "
+                "choose another --name, or wait until it has ended."
+            )
+        trial = self._begin(made, lock)
+        if made.number - self._count_surplus(made.number) < total:
+            return trial
+        trial.drop()  # a machine was faster
+        return None
+
+    def _was_tried(self, trial: RunningTrial) -> bool:
+        return any(
+            known.assignment == trial.assignment and known.number != trial.number
+            for known in self.list_trials()
+        )
+
+    def _enqueue_untried(self) -> None:
+        """Let the next trial be the first candidate of a finite space that was not tried."""
+        if self.space.size is None:
+            return
+        known = [trial.assignment for trial in self.list_trials()]
+        untried = (a for a in self.space.list_assignments() if a not in known)
+        if (chosen := next(untried, None)) is not None:
+            self._enqueue(chosen)
+
+    def _enqueue(self, chosen: Assignment) -> None:
+        labels = {
+            d.key: _label(chosen[d.key]) if d.choices else chosen[d.key]
+            for d in self.space.dimensions
+            if d.key in chosen
+        }
+        self._study.enqueue_trial(labels, user_attrs={"assignment": chosen})
 
     def _is_finished(self, trial: optuna.trial.FrozenTrial) -> bool:
         current = self._study._storage.get_trial(trial._trial_id)
         return bool(current.state.is_finished())
 
     def _count_surplus(self, number: int) -> int:
-        """Return how many trials before that number were made beyond the total."""
+        """Return how many trials before that number were dropped."""
         return sum(
             trial.number < number and bool(trial.user_attrs.get("surplus"))
             for trial in self._study.get_trials(deepcopy=False)
@@ -115,12 +153,7 @@ class Study:
             known = {json.dumps(trial.assignment, sort_keys=True) for trial in self.list_trials()}
             for chosen in itertools.islice(self.space.list_assignments(), total):
                 if json.dumps(chosen, sort_keys=True) not in known:
-                    labels = {
-                        d.key: _label(chosen[d.key]) if d.choices else chosen[d.key]
-                        for d in self.space.dimensions
-                        if d.key in chosen
-                    }
-                    self._study.enqueue_trial(labels, user_attrs={"assignment": chosen})
+                    self._enqueue(chosen)
 
     def _may_continue(self, trial: optuna.trial.FrozenTrial) -> bool:
         host = trial.user_attrs.get("host")
@@ -337,6 +370,14 @@ class RunningTrial:
 
         self._trial.set_user_attr("reason", reason)
         self._owner._study.tell(self._trial, state=optuna.trial.TrialState.PRUNED)
+        self.close()
+
+    def drop(self) -> None:
+        """End it as one that is not of the study."""
+        import optuna
+
+        self._trial.set_user_attr("surplus", True)
+        self._owner._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
         self.close()
 
     def close(self) -> None:

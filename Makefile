@@ -31,6 +31,7 @@ lint: setup
 
 typecheck: setup
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py benchmarks/gpu benchmarks/peers/compare.py
 
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 

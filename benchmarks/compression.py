@@ -151,9 +151,13 @@ def macs_share(model: ModelFacts) -> float:
     """Return the share of the multiplications that remains after resizing and pruning."""
     share = 1.0
     for step in model.line:
-        if record := {"resize": Resizing, "prune": Pruning}.get(step.stage):
-            before, after = step.read_change(record).macs
-            share *= after / before
+        if step.stage == "resize":
+            before, after = step.read_change(Resizing).macs
+        elif step.stage == "prune":
+            before, after = step.read_change(Pruning).macs
+        else:
+            continue
+        share *= after / before
     return share
 
 

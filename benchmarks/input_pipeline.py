@@ -29,6 +29,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ import numpy as np
 from scipy import stats
 
 from lesiontk.api.progress import make_progress
-from lesiontk.cli.session import load_recipe, recipe_options
+from lesiontk.cli.session import RecipeOptions, load_recipe, recipe_options
 from lesiontk.data.images import PreparedImages, open_images
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
@@ -72,10 +73,7 @@ Seconds = list[float]
 @click.option("--publish", is_flag=True, help="Write the results beside the others.")
 def measure_pipeline(
     recipe: str,
-    data_folder: Path | None,
-    weights: str | None,
-    leaky: bool,
-    overrides: tuple[str, ...],
+    options: RecipeOptions,
     workspace: Path,
     rounds: int,
     steps: int,
@@ -84,8 +82,8 @@ def measure_pipeline(
 ) -> None:
     """Print how fast RECIPE's images are decoded, fed and trained on."""
     # At the size that most of the training has.
-    full_size = (*overrides, "train.grow=[]")
-    chosen = load_recipe(recipe, data_folder, weights, full_size, leaky=leaky)
+    full_size = replace(options, overrides=(*options.overrides, "train.grow=[]"))
+    chosen = load_recipe(recipe, full_size)
     store = Store(workspace, make_progress())
     images = build_data(store, chosen, "images")
     training_set = make_training_set(open_images(images), chosen.train)

@@ -85,7 +85,7 @@ def average(runs: list[dict[str, Any]], kind: str, where: str, metric: str) -> f
     """Return the mean of a metric over the seeds of one kind of split."""
     chosen = [run for run in runs if run["split"] == kind]
     return mean(
-        (run["test"] if where == "test" else run["external"]["metrics"])[metric]["value"]
+        float((run["test"] if where == "test" else run["external"]["metrics"])[metric]["value"])
         for run in chosen
     )
 

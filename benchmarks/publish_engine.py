@@ -22,6 +22,7 @@ from lesiontk.bench.benchmark import Benchmark
 from lesiontk.calibration.draw import read_list
 from lesiontk.evaluate.verdict import GateVerdict
 from lesiontk.records import Artefact, ModelFacts
+from lesiontk.stage import EngineName
 from lesiontk.stages.bench import read_benchmark
 from lesiontk.stages.calibrate import read_calibration
 from lesiontk.stages.evaluate import read_assessment
@@ -57,7 +58,7 @@ def publish(reference: str, targets: tuple[str, ...], workspace: Path) -> None:
             check_calibration(store, engine, recipe)
         replaced[target] = ReplacedEngine(
             file=engine_file(engine).name,
-            row=found.by_target[target],
+            row=found.by_target[EngineName(target)],
             gate=passed_gate(found, target),
             benchmark=benchmark.name,
             parameters=facts.parameters,

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from lesiontk.api.progress import make_progress
+from lesiontk.data.decode import ImageError
 from lesiontk.data.images import ImageSet
 from lesiontk.data.preprocess import preprocess_image
 from lesiontk.data.reader import ImageReader, decode_many
@@ -40,20 +41,19 @@ def read_published_images(
         ImageReader(data) as reader,
         make_progress().task(f"{name}: decoding", len(records)) as advance,
     ):
-        pixels = np.stack(
-            [
-                image
-                for _, image in decode_many(
-                    reader,
-                    records,
-                    workers=2,
-                    transform=lambda picture: preprocess_image(picture, spec.preprocessing),
-                    advance=advance,
-                )
-            ]
-        )
+        decoded = []
+        for _, image in decode_many(
+            reader,
+            records,
+            workers=2,
+            transform=lambda picture: preprocess_image(picture, spec.preprocessing),
+            advance=advance,
+        ):
+            if isinstance(image, ImageError):
+                raise image
+            decoded.append(image)
     return ImageSet(
-        pixels=pixels,
+        pixels=np.stack(decoded),
         targets=np.array([task.label_index(record.diagnosis) for record in records]),
         image_ids=tuple(record.image_id for record in records),
         groups=tuple(record.lesion_id or record.image_id for record in records),

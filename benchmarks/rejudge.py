@@ -50,6 +50,7 @@ from lesiontk.evaluate.temperature import fit_temperature
 from lesiontk.evaluate.verdict import Unresolved
 from lesiontk.recipe import EvaluateRule
 from lesiontk.records import ImageRecord
+from lesiontk.stage import EngineName
 from lesiontk.stages.known_splits import find_split
 
 HERE = Path(__file__).parent
@@ -125,7 +126,7 @@ def rejudge(
     renewed: dict[str, EngineRow] = {}
     judged = []
     for target, path in files.items():
-        row = others.get(target) or rows.get(target)
+        row = others.get(target) or rows.get(EngineName(target))
         whole = own == path
         # A specified parent has rounded weights, so it is used for compressed networks only.
         against = own or (parent if target in replaced else None)
@@ -138,7 +139,7 @@ def rejudge(
         found = measure(asker.ask(path, task), task, rule, keep)
         size = len(find_backend(path)().split_record(path.read_bytes())[0])
         if row is None:
-            row = begin_row(path, rows[PARENT])
+            row = begin_row(path, rows[EngineName(PARENT)])
         renewed[target] = renew_row(row, found, size, before, rule)
         _report_change(folder.name, target, row, renewed[target])
         if not whole:
@@ -155,7 +156,9 @@ def rejudge(
     made["benchmark"] = replace(
         benchmark,
         rows=tuple(row if row.target in replaced else renewed[row.target] for row in rows.values())
-        + tuple(renewed[target] for target in files if target not in {**rows, **replaced}),
+        + tuple(
+            renewed[target] for target in files if target not in rows and target not in replaced
+        ),
         gates=tuple(gates),
         unresolved=Unresolved.WARN,
         gate=tuple(verdicts),

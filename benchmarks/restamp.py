@@ -24,6 +24,7 @@ from lesiontk.backends.stamp import stamp
 from lesiontk.bench.benchmark import Benchmark
 from lesiontk.evaluate.assessment import Assessment
 from lesiontk.evaluate.findings import describe_emulation, describe_scores
+from lesiontk.stage import EngineName
 
 HERE = Path(__file__).parent
 CARD = "README.md"
@@ -63,14 +64,14 @@ def find_assessments(folder: Path, published: Mapping[str, Any]) -> dict[Path, A
     benchmark = Benchmark.from_document(published["benchmark"])
     rows = benchmark.by_target
     for target, entry in read_replaced(published).items():
-        rows[target] = entry.row
+        rows[EngineName(target)] = entry.row
     confidence = published["recipe"].get("evaluate", {}).get("confidence", 0.95)
     found: dict[Path, Assessment | None] = {}
     for path in list_engine_files(folder):
         backend = find_backend(path)()
         spec = backend.read_spec(path)
         target = f"{spec.backend}:{spec.precision}"
-        row = rows.get(target)
+        row = rows.get(EngineName(target))
         found[path] = None
         if row is None or not row.metrics or path.name == HALF:
             continue

@@ -171,7 +171,7 @@ def find_row(document: Mapping[str, Any], target: str) -> EngineRow:
     """Return the row of one engine of a result document; of a compressed one that replaced it."""
     if target in document.get("replaced", {}):
         return EngineRow.from_document(document["replaced"][target]["row"])
-    return read_benchmark(document).by_target[target]
+    return read_benchmark(document).by_target[EngineName(target)]
 
 
 def find_small(document: Mapping[str, Any]) -> tuple[EngineRow, ParentComparison]:

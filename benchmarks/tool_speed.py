@@ -222,7 +222,7 @@ def render(document: dict[str, Any]) -> str:
     runs = document["runs"]
 
     def middle(way: str, key: str) -> float:
-        return median(run[key] for run in runs if run["way"] == way)
+        return median(float(run[key]) for run in runs if run["way"] == way)
 
     time_ratio = middle("lesiontk", "seconds") / middle("plain", "seconds")
     memory_ratio = middle("lesiontk", "peak_memory_bytes") / middle("plain", "peak_memory_bytes")

@@ -143,7 +143,7 @@ class Trainer:
             torch.zeros(1, 3, size, size, device=self.device)
         )
         network.train(training)
-        return features.shape[1]
+        return int(features.shape[1])
 
     def _check(self) -> None:
         """Raise `DataError` where network, images and teachers do not belong together."""

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
 from lesiontk.backends import open_any, open_engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput, restore_sums
 from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset
 from lesiontk.errors import DataError, LesionTKError, UsageError
+from lesiontk.evaluate.metrics import ROW_SUM_TOLERANCE
 from lesiontk.progress import NoProgress
 from lesiontk.recipe import EvaluateRule
 from lesiontk.workflow.evaluate import evaluate_folder
@@ -99,6 +100,19 @@ def test_with_labels_and_images_it_scores_as_lesiontks_own_engine(
     done = bench(str(plain), "--labels", turned, "--images", str(folder))
     assert isinstance(done.exception, UsageError)
     assert "in the order of the outputs, with --labels: seven_class: akiec" in str(done.exception)
+
+
+def test_probabilities_in_eight_bits_sum_to_one_again() -> None:
+    """Seven of them may be half a step too low or too high; other sums stay for the check."""
+    worst = [*[2.46 / 256] * 6, 1 - 6 * 2.46 / 256]
+    exact = np.array([worst, np.full(7, 1 / 7)], np.float32)
+    coarse = np.round(exact * 256) / 256
+    assert np.abs(coarse.sum(axis=1) - 1).max() > ROW_SUM_TOLERANCE
+    restored = restore_sums(coarse)
+    np.testing.assert_allclose(restored.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(restored, exact, atol=8 / 512)
+    logits = np.array([[2.0, -1.0, 3.0]], np.float32)
+    assert (restore_sums(logits) == logits).all()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesiontk.backends.backend import Engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor, restore_sums
 from lesiontk.backends.tflite.backend import open_interpreter
 
 
@@ -44,7 +44,7 @@ class ForeignTFLiteEngine(Engine):
             if self._returned:
                 values = (values - self._returned[1]) * np.float32(self._returned[0])
             outputs.append(values)
-        return np.stack(outputs)
+        return restore_sums(np.stack(outputs))
 
     def close(self) -> None:
         self._interpreter = None

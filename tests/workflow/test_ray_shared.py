@@ -25,6 +25,9 @@ def other_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """The home of Ray's workers."""
     home = tmp_path / "home"
     home.mkdir()
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():  # a later Ray of one process expects it in any home
+        monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     monkeypatch.setenv("HOME", str(home))
     with running_ray():
         yield home

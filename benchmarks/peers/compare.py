@@ -374,9 +374,38 @@ def render(document: dict[str, Any]) -> str:
             render_row(row) for row in sorted(judged, key=lambda row: -row["faster"]["value"])
         ]
         parts.append("\n".join(lines))
+        parts += describe_better(judged)
         failed = [row for row in network["rows"] if row["failure"]]
         parts += [f"{row['tool']} made no engine: `{row['failure']}`." for row in failed]
     return "\n\n".join(parts) + "\n"
+
+
+def describe_better(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what others do better than ours, uncompressed and on the same runtime."""
+    by_tool = {row["tool"]: row for row in rows}
+    found = []
+    for tool in TOOLS:
+        other = by_tool.get(tool.title)
+        own = by_tool.get(next(t for t, to in OURS.items() if to == f"{tool.backend}:int8"))
+        if other is None or own is None:
+            continue
+        better = []
+        if other["faster"]["low"] > own["faster"]["high"]:
+            better.append(
+                f"faster ({other['faster']['value']:.2f}× to {own['faster']['value']:.2f}×)"
+            )
+        if other["size_bytes"] < 0.99 * own["size_bytes"]:
+            better.append(f"smaller ({other['size_bytes'] / own['size_bytes']:.0%} of the size)")
+        if other["cpu_seconds"] < 0.9 * own["cpu_seconds"]:
+            better.append(f"done sooner ({other['cpu_seconds']:.0f} to {own['cpu_seconds']:.0f} s)")
+        if better:
+            found.append(f"- {tool.title}: {', '.join(better)}")
+    if not found:
+        return ["No other tool is better than ours on its runtime in speed, size or time."]
+    heading = (
+        "Better than ours on the same runtime, beyond the intervals, 1 % of size or 10 % of time:"
+    )
+    return ["\n".join([heading, "", *found])]
 
 
 def render_row(row: dict[str, Any]) -> str:

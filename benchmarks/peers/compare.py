@@ -5,8 +5,9 @@
 Each tool is a script `with_TOOL.py`, as a user of the tool would write it from its guide, with its
 defaults, in a virtual environment of its own (`with_TOOL.txt`, in `build/peers`). All get the
 recipe's published float network, its calibration images and, if they train, the training images.
-Ours is `lesiontk convert`, and the recipe's published, compressed engine. Then all engines run in
-turns, are judged on the test split, and are compared with the float32 TFLite engine of the network.
+Ours is `lesiontk convert`, and the recipe's published engine if that is of a smaller network. Then
+all engines run in turns, are judged on the test split, and are compared with the float32 TFLite
+engine of the network.
 
 What was converted is kept and reused; a tool that fails is in the table with its message. Writes
 results/peers.json and .md.
@@ -56,9 +57,10 @@ sys.path.insert(0, str(HERE.parent))
 from published_images import read_published_images  # noqa: E402
 
 PARENT = "lesiontk, float32"
+TFLITE = "lesiontk, TFLite int8"
 OURS = {
     PARENT: "tflite:float32",
-    "lesiontk, TFLite int8": "tflite:int8",
+    TFLITE: "tflite:int8",
     "lesiontk, ONNX int8": "onnx:int8",
     "lesiontk, OpenVINO int8": "openvino:int8",
 }
@@ -145,13 +147,19 @@ def compare_network(
     for tool in TOOLS:
         made[tool.title] = call_tool(tool, spec, build, folder)
     compressed = ENGINES / recipe / "tflite_int8.tflite"
-    made[COMPRESSED] = Made(str(compressed), 0.0, 0.0, 0)
+    if is_smaller(compressed, made[TFLITE]):
+        made[COMPRESSED] = Made(str(compressed), 0.0, 0.0, 0)
     files = {name: Path(row.file) for name, row in made.items() if not row.failure}
     return {"rows": judge(files, made, spec, recipe, data, rounds, resamples)} | {
         "image_size": spec.preprocessing.image_size,
         "rounds": rounds,
         "split_hash": spec.split_hash,
     }
+
+
+def is_smaller(engine: Path, converted: Made) -> bool:
+    """Return whether an engine is of a smaller network than that which was converted."""
+    return not converted.failure and engine.stat().st_size < Path(converted.file).stat().st_size
 
 
 def prepare(model: Path, spec: EngineSpec, recipe: str, data: Path, folder: Path) -> None:

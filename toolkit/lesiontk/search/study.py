@@ -115,8 +115,10 @@ class Study:
 
     def _was_tried(self, trial: RunningTrial) -> bool:
         return any(
-            known.assignment == trial.assignment and known.number != trial.number
-            for known in self.list_trials()
+            known.user_attrs.get("assignment") == trial.assignment
+            and known.number != trial.number
+            and not known.user_attrs.get("surplus")
+            for known in self._study.get_trials(deepcopy=False)
         )
 
     def _enqueue_untried(self) -> None:

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
 from lesiontk.backends import open_any, open_engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput, restore_sums
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput
+from lesiontk.backends.foreign_engine import restore_sums
 from lesiontk.backends.tflite.graph import dump_model, read_model
 from lesiontk.cli.main import cli
 from lesiontk.data.synthetic.dataset import write_synthetic_dataset

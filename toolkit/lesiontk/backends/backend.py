@@ -203,7 +203,7 @@ class Engine(ABC):
         runtime fails, or if an output is not probabilities: not finite, outside 0..1, or with a
         sum further than `ROW_SUM_TOLERANCE` from 1.
         """
-        outputs = self.infer(images)
+        outputs = self._restore(self.infer(images))
         if len(outputs):
             try:
                 check_probabilities("its output", outputs)
@@ -212,6 +212,10 @@ class Engine(ABC):
                     f"the engine does not return probabilities: {error} The file is damaged or its "
                     "model is; convert the model again."
                 ) from error
+        return outputs
+
+    def _restore(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return outputs as they were before what a format did to them; outside of all timing."""
         return outputs
 
     def infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

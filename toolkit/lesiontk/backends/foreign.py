@@ -89,17 +89,6 @@ class ForeignInput:
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.channels_first else values
 
 
-def restore_sums(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return outputs [N, C] with sums of 1 where only steps of 1/256 explain another one.
-
-    Probabilities that a graph rounds to eight bits sum to 1 ± C/512. Other rows are unchanged.
-    """
-    sums = outputs.sum(axis=1, keepdims=True)
-    rounded = np.abs(sums - 1) <= (outputs.shape[1] + 1) / 512
-    restored: NDArray[np.float32] = np.divide(outputs, sums, out=outputs.copy(), where=rounded)
-    return restored
-
-
 def only_tensor(path: Path, tensors: Any) -> Any:
     """Return the one input or output of a graph."""
     if len(tensors) != 1:

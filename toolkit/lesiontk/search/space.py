@@ -198,7 +198,8 @@ class SearchSpace(StageConfig):
     @property
     def candidates(self) -> int:
         """The number of trials that are wanted, and possible."""
-        return self.trials if self.size is None else min(self.trials, self.size)
+        size = self.size
+        return self.trials if size is None else min(self.trials, size)
 
 
 def read_space(path: Path) -> SearchSpace:

@@ -17,7 +17,7 @@ import os
 import socket
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -85,58 +85,66 @@ class Study:
                         os.close(lock)
                         continue
                     return self._begin(optuna.trial.Trial(self._study, trial._trial_id), lock)
-            for draw in range(DRAWS + 1):
-                if self._is_exhausted(total):
-                    return None
-                if draw == DRAWS:  # the sampler insists on what was tried
-                    self._enqueue_untried()
-                trial = self._draw(total)
-                if trial is None or draw == DRAWS or not self._was_tried(trial):
-                    return trial
-                trial.drop()
-            raise AssertionError("unreachable")
+            for _ in range(DRAWS):
+                drawn = self._draw(total)
+                if drawn is None or not self._was_tried(drawn):
+                    return drawn
+                drawn.drop()
+            if self.space.size is not None:  # the sampler insists on what was tried
+                self._enqueue(itertools.islice(self._leave_known(self.space.list_assignments()), 1))
+            return self._draw(total)
 
     def _draw(self, total: int) -> RunningTrial | None:
-        """Return a new trial, of the sampler's values; None if there are enough."""
+        """Return a new trial; None if `total`, or all candidates, have been made."""
+        if self._is_exhausted(total):
+            return None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage")  # `RunningTrial` has it
             made = self._study.ask()
+        if made.number - self._count_surplus(made.number) >= total:  # a machine was faster
+            self._drop(made)
+            return None
         lock = _try_lock(self._locks / f"trial-{made.number}")
         if lock is None:
             raise UsageError(
                 f"another search {self.name!r} runs in this workspace, in another database; "
                 "choose another --name, or wait until it has ended."
             )
-        trial = self._begin(made, lock)
-        if made.number - self._count_surplus(made.number) < total:
-            return trial
-        trial.drop()  # a machine was faster
-        return None
+        return self._begin(made, lock)
+
+    def _drop(self, trial: optuna.Trial) -> None:
+        """End a trial as one that is not of the study."""
+        import optuna
+
+        trial.set_user_attr("surplus", True)
+        self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+
+    def _list_own(self) -> list[optuna.trial.FrozenTrial]:
+        """Return the trials that were not dropped."""
+        found = self._study.get_trials(deepcopy=False)
+        return [trial for trial in found if not trial.user_attrs.get("surplus")]
 
     def _was_tried(self, trial: RunningTrial) -> bool:
         return any(
-            known.user_attrs.get("assignment") == trial.assignment
-            and known.number != trial.number
-            and not known.user_attrs.get("surplus")
-            for known in self._study.get_trials(deepcopy=False)
+            known.user_attrs.get("assignment") == trial.assignment and known.number != trial.number
+            for known in self._list_own()
         )
 
-    def _enqueue_untried(self) -> None:
-        """Let the next trial be the first candidate of a finite space that was not tried."""
-        if self.space.size is None:
-            return
-        known = [trial.assignment for trial in self.list_trials()]
-        untried = (a for a in self.space.list_assignments() if a not in known)
-        if (chosen := next(untried, None)) is not None:
-            self._enqueue(chosen)
+    def _leave_known(self, candidates: Iterable[Assignment]) -> Iterator[Assignment]:
+        """Yield the candidates that are not in the study."""
+        known = {_identify_candidate(trial.user_attrs.get("assignment", {}))
+                 for trial in self._list_own()}  # fmt: skip
+        yield from (each for each in candidates if _identify_candidate(each) not in known)
 
-    def _enqueue(self, chosen: Assignment) -> None:
-        labels = {
-            d.key: _label(chosen[d.key]) if d.choices else chosen[d.key]
-            for d in self.space.dimensions
-            if d.key in chosen
-        }
-        self._study.enqueue_trial(labels, user_attrs={"assignment": chosen})
+    def _enqueue(self, candidates: Iterable[Assignment]) -> None:
+        """Let the next trials be these candidates."""
+        for chosen in candidates:
+            labels = {
+                d.key: _label(chosen[d.key]) if d.choices else chosen[d.key]
+                for d in self.space.dimensions
+                if d.key in chosen
+            }
+            self._study.enqueue_trial(labels, user_attrs={"assignment": chosen})
 
     def _is_finished(self, trial: optuna.trial.FrozenTrial) -> bool:
         current = self._study._storage.get_trial(trial._trial_id)
@@ -152,10 +160,8 @@ class Study:
     def enqueue_grid(self, total: int) -> None:
         """Add the candidates of a grid that are not in the study, up to `total`."""
         with _hold(self._locks / "study"):
-            known = {json.dumps(trial.assignment, sort_keys=True) for trial in self.list_trials()}
-            for chosen in itertools.islice(self.space.list_assignments(), total):
-                if json.dumps(chosen, sort_keys=True) not in known:
-                    self._enqueue(chosen)
+            wanted = itertools.islice(self.space.list_assignments(), total)
+            self._enqueue(self._leave_known(wanted))
 
     def _may_continue(self, trial: optuna.trial.FrozenTrial) -> bool:
         host = trial.user_attrs.get("host")
@@ -170,11 +176,7 @@ class Study:
     def _is_exhausted(self, total: int) -> bool:
         import optuna
 
-        trials = [
-            trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if not trial.user_attrs.get("surplus")
-        ]
+        trials = self._list_own()
         waiting: int = sum(trial.state == optuna.trial.TrialState.WAITING for trial in trials)
         if waiting:  # candidates of a grid, of which an earlier process may have wanted more
             return len(trials) - waiting >= total
@@ -183,7 +185,7 @@ class Study:
         size = self.space.size
         if size is None:
             return False
-        tried = {json.dumps(trial.user_attrs.get("assignment"), sort_keys=True) for trial in trials}
+        tried = {_identify_candidate(trial.user_attrs.get("assignment", {})) for trial in trials}
         return size <= len(tried)
 
     def _begin(self, trial: optuna.Trial, lock: int) -> RunningTrial:
@@ -204,8 +206,7 @@ class Study:
 
     def list_trials(self) -> tuple[TrialRecord, ...]:
         """Return every trial, in their order."""
-        found = self._study.get_trials(deepcopy=False)
-        return tuple(self._record(trial) for trial in found if not trial.user_attrs.get("surplus"))
+        return tuple(self._record(trial) for trial in self._list_own())
 
     def _record(self, trial: optuna.trial.FrozenTrial) -> TrialRecord:
         document = trial.user_attrs.get("figures")
@@ -376,10 +377,7 @@ class RunningTrial:
 
     def drop(self) -> None:
         """End it as one that is not of the study."""
-        import optuna
-
-        self._trial.set_user_attr("surplus", True)
-        self._owner._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+        self._owner._drop(self._trial)
         self.close()
 
     def close(self) -> None:
@@ -490,6 +488,10 @@ def check_pruner(space: SearchSpace, criteria: Criteria) -> None:
 def _identify(space: SearchSpace) -> dict[str, Any]:
     """Return what makes trials comparable: the space without their number."""
     return space.model_dump(mode="json", exclude={"trials"})
+
+
+def _identify_candidate(chosen: Assignment) -> str:
+    return json.dumps(chosen, sort_keys=True)
 
 
 def _label(value: Any) -> Any:

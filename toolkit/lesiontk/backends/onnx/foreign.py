@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends.backend import Engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor, restore_sums
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor
+from lesiontk.backends.foreign_engine import ForeignEngine
 from lesiontk.backends.onnx.backend import open_session
 from lesiontk.backends.onnx.int8_kernels import exact_entries
 from lesiontk.backends.onnx.provider import CPU
@@ -23,7 +23,7 @@ TYPES: Final = {
 }
 
 
-class ForeignONNXEngine(Engine):
+class ForeignONNXEngine(ForeignEngine):
     """An engine that runs an ``.onnx`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
@@ -46,7 +46,7 @@ class ForeignONNXEngine(Engine):
         for row in range(len(images)):
             given = self._given.prepare(images[row : row + 1])
             outputs.append(self._session.run(None, {self._input: given})[0])
-        return restore_sums(np.concatenate(outputs).astype(np.float32))
+        return np.concatenate(outputs)
 
     def close(self) -> None:
         self._session = None

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesiontk.backends.backend import Engine
-from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor, restore_sums
+from lesiontk.backends.foreign import ForeignDescription, ForeignInput, only_tensor
+from lesiontk.backends.foreign_engine import ForeignEngine
 from lesiontk.backends.tflite.backend import open_interpreter
 
 
-class ForeignTFLiteEngine(Engine):
+class ForeignTFLiteEngine(ForeignEngine):
     """An engine that runs a ``.tflite`` file of other tools, one image at a time."""
 
     def __init__(self, path: Path, foreign: ForeignDescription, threads: int) -> None:
@@ -44,7 +44,7 @@ class ForeignTFLiteEngine(Engine):
             if self._returned:
                 values = (values - self._returned[1]) * np.float32(self._returned[0])
             outputs.append(values)
-        return restore_sums(np.stack(outputs))
+        return np.stack(outputs)
 
     def close(self) -> None:
         self._interpreter = None

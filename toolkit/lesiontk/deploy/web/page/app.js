@@ -145,6 +145,7 @@ function setBusy(busy) {
 
 /** @param {() => Promise<void>} act */
 async function alone(act) {
+  const focused = document.activeElement;
   setBusy(true);
   try {
     await act();
@@ -153,6 +154,9 @@ async function alone(act) {
     $("result").replaceChildren(...renderRefusal("No answer", message));
   }
   setBusy(false);
+  // A disabled control loses the focus: who works by keyboard goes on where they were.
+  const lost = document.activeElement === document.body;
+  if (lost && focused instanceof HTMLElement) focused.focus({ preventScroll: true });
 }
 
 /** @param {Blob} picture @param {string} name */
